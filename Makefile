@@ -1,0 +1,59 @@
+# Everything a developer or CI does here, with plain Python 3.11 and make. `make help` lists it.
+# The environment is built once, in .venv, and again when pyproject.toml or the pins change.
+
+PYTHON ?= python3
+JOBS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := statemachine model tests bench
+
+# No tool asks a registry for a newer version of itself.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv check test bench docs lint nightly clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' Makefile
+
+venv: $(STAMP) ## build the environment in .venv
+
+check: $(STAMP) ## check the rules: every reachable state of the small scopes, and the rest of `statemachine check`
+	@$(BIN)/statemachine check
+
+test: $(STAMP) ## run the tests, without the nightly ones
+	@$(BIN)/python -m pytest -n $(JOBS)
+
+bench: $(STAMP) ## measure
+	@$(BIN)/python -m bench
+
+docs: $(STAMP) ## write the generated documents in specs/ anew
+	@$(BIN)/statemachine docs
+
+lint: $(STAMP) ## format, style and types
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/mypy
+	@$(BIN)/pyright
+
+nightly: $(STAMP) ## the long tests, then the top rung of the ladder of scopes
+	@$(BIN)/python -m pytest -n $(JOBS) -m nightly || [ $$? -eq 5 ]  # 5: no test is marked so
+	@$(BIN)/statemachine explore --ladder --nightly
+
+clean: ## remove the environment, caches and build artefacts
+	@rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find $(SOURCES) -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# An environment that is there is brought up to date in place, which takes seconds; `make clean` first for a new one.
+# -qq: errors only.
+$(STAMP): pyproject.toml .ci/constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| { echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not that: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "building $(VENV) (once, takes about a minute)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq -c .ci/constraints.txt -e '.[check,diagrams,dev]'
+	@touch $@

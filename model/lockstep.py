@@ -1,0 +1,233 @@
+"""The core and the reference model, side by side: the same event to both, and everything compared.
+
+What is compared after each event: the reply (of a refusal every fact), the effects (in any order), and the whole state
+in a form that both can be brought to (`of_session`, `of_world`). A difference is a `Deviation`; it names both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from model import reference
+from statemachine import effects as fx
+from statemachine import events as ev
+from statemachine.config import Notice, Overflow, SessionConfig
+from statemachine.deadlines import Bound
+from statemachine.effects import Effect, Reply, Step, WaitEnd
+from statemachine.events import ROOT
+from statemachine.facts import fact
+from statemachine.machines import Identity, Residency, SessionState, Turn
+from statemachine.records import MailKind
+from statemachine.recovery import forget, restart
+from statemachine.session import Session
+
+NEVER = 10**9
+"""Stands for "no bound" in the reference."""
+
+
+class Deviation(Exception):
+    """The core and the reference disagree. `what` is reply, effects or state."""
+
+    def __init__(self, what: str, core: Any, model: Any) -> None:
+        super().__init__(f"{what}: the core says {core!r}, the reference {model!r}")
+        self.what, self.core, self.model = what, core, model
+
+
+@fact
+class Restart:
+    """The process is lost and the session recovered from its log: an event for exploring, not for the core."""
+
+
+AnyEvent = ev.Event | Restart
+
+
+def caps(config: SessionConfig) -> reference.Caps:
+    """The configuration in the reference's terms."""
+    return reference.Caps(
+        config.execution_cap,
+        config.max_resident,
+        config.slot_policy.value == "live_threads",
+        config.overflow is Overflow.QUEUE,
+        config.max_queued,
+        NEVER if config.max_depth is None else config.max_depth,
+        NEVER if config.max_agents is None else config.max_agents,
+        config.max_unread,
+        config.max_message_bytes,
+        None if config.notice is Notice.NONE else config.notice.value,
+        config.notify_interrupted,
+        config.flush_timeout,
+        config.load_timeout,
+        config.stop_grace,
+        config.max_wait,
+        config.idle_ttl,
+    )
+
+
+# Events
+
+TRANSLATE: dict[type, Callable[[Any], tuple[Any, ...]]] = {
+    ev.Spawn: lambda e: ("spawn", e.parent, e.name, e.message, e.parent if e.sender is None else e.sender),
+    ev.Send: lambda e: ("send", e.sender, e.target, e.message, False),
+    ev.FollowUp: lambda e: ("send", e.sender, e.target, e.message, True),
+    ev.Start: lambda e: ("send", ev.HOST, e.target, e.message, True),
+    ev.Drain: lambda e: ("drain", e.agent, e.turn),
+    ev.Interrupt: lambda e: ("interrupt", e.sender, e.target),
+    ev.Close: lambda e: ("close", e.sender, e.target),
+    ev.Resume: lambda e: ("resume", e.sender, e.target),
+    ev.Wait: lambda e: ("wait", e.agent, e.turn, e.timeout, e.targets),
+    ev.Shutdown: lambda e: ("shutdown", e.grace),
+    ev.Loaded: lambda e: ("loaded", e.agent, e.generation, True),
+    ev.LoadFailed: lambda e: ("loaded", e.agent, e.generation, False),
+    ev.Flushed: lambda e: ("flushed", e.agent, e.generation, e.flush, True),
+    ev.FlushFailed: lambda e: ("flushed", e.agent, e.generation, e.flush, False),
+    ev.Finished: lambda e: ("ended", e.agent, e.turn, "completed"),
+    ev.Failed: lambda e: ("ended", e.agent, e.turn, "errored"),
+    ev.Aborted: lambda e: ("ended", e.agent, e.turn, "interrupted"),
+    ev.Died: lambda e: ("died", e.agent, e.generation),
+    ev.Tick: lambda e: ("tick", e.now),
+    ev.WriteFailed: lambda e: ("write_failed",),
+    Restart: lambda e: ("restart",),
+}
+
+# Replies and effects
+
+WAIT_END = {end: end.name.lower() for end in WaitEnd}
+PHASE = {turn: turn.name.lower() for turn in Turn}
+PLACE = {
+    Residency.UNLOADED: "out",
+    Residency.LOADING: "loading",
+    Residency.RESIDENT: "in",
+    Residency.UNLOADING: "leaving",
+}
+WHAT = {bound: bound.name.lower() for bound in Bound}
+STATE = {state: state.name.lower() for state in SessionState}
+TRIGGER, OPEN = MailKind.TRIGGER, Identity.OPEN
+
+REPLIES: dict[type, Callable[[Any], tuple[Any, ...]]] = {
+    fx.Refused: lambda r: ("refused", *r.refusal.facts[: 1 if r.refusal.facts[0] == "StoreFailed" else None]),
+    fx.Spawned: lambda r: ("spawned", r.agent, r.mail),
+    fx.Accepted: lambda r: ("accepted", r.mail),
+    fx.Drained: lambda r: ("drained", tuple([m.mail for m in r.mail])),
+    fx.Interrupted: lambda r: ("interrupted", PHASE[r.previous]),
+    fx.ClosedAgents: lambda r: ("closed", r.agents),
+    fx.Resumed: lambda r: ("resumed", r.agents, r.skipped),
+    fx.WaitOver: lambda r: ("wait over", WAIT_END[r.end]),
+    fx.Waiting: lambda _: ("waiting",),
+    fx.ShuttingDown: lambda _: ("shutting down",),
+    fx.Noted: lambda _: reference.NOTED,
+    fx.Stale: lambda _: reference.STALE,
+}
+
+EFFECTS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
+    fx.Load: lambda e: ("load", e.agent, e.generation),
+    fx.StartTurn: lambda e: ("start", e.agent, e.turn, e.generation, tuple([m.mail for m in e.mail])),
+    fx.Cancel: lambda e: ("cancel", e.agent, e.turn),
+    fx.Flush: lambda e: ("flush", e.agent, e.generation, e.flush),
+    fx.Unload: lambda e: ("unload", e.agent, e.generation),
+    fx.Wake: lambda e: ("wake", e.agent, e.turn, WAIT_END[e.end]),
+    fx.Answer: lambda e: ("answer", e.mails, e.outcome.agent, PHASE[e.outcome.status]),
+    fx.ShutDown: lambda e: ("shut down", e.done, e.interrupted, e.unflushed),
+}
+
+
+def reply_of(reply: Reply) -> tuple[Any, ...]:
+    """A reply of the core in the reference's terms."""
+    return REPLIES[reply.__class__](reply)
+
+
+def effects_of(effects: tuple[Effect, ...]) -> list[tuple[Any, ...]]:
+    """Effects of the core in the reference's terms, sorted."""
+    return sorted([EFFECTS[e.__class__](e) for e in effects], key=repr) if effects else []
+
+
+# States
+
+
+def of_session(s: Session) -> tuple[Any, ...]:
+    """Everything about the session, in the terms of both."""
+    agents, residents = s.agents, s.residents
+    return (
+        STATE[s.state],
+        [
+            (a.path, a.parent, OPEN is a.identity or a.closed_by, PHASE[a.status], PLACE[a.residency])
+            + (a.turn, a.generation, a.promised, a.id in s.slots.holders)
+            for a in agents
+        ],
+        sorted([
+            (m.mail, m.sender, m.target, m.kind is TRIGGER, m.notice and PHASE[m.notice.status])
+            for a in agents
+            if a.mailbox
+            for m in a.mailbox
+        ]),
+        sorted([m.mail for a in agents if a.asked for m in a.asked]),
+        [*s.slots.ready],
+        [*residents.idle],
+        [*residents.starting],
+        [(a, w.targets) for a, w in s.waits.items()],
+        residents.serves,
+        residents.tried,
+        residents.flushes,
+        sorted([(at, t, WHAT[b], a) for (b, a), (at, t) in s.deadlines.pending.items()]),
+        s.ledger.mail_states,
+        None if s.draining is None else (s.draining.done, s.draining.interrupted, s.draining.unflushed),
+    )
+
+
+def of_world(w: Any) -> tuple[Any, ...]:
+    """Everything about the world, in the terms of both."""
+    held = reference.held(w)
+    slot = (*held, ROOT) if w.phase[ROOT] in reference.HOLDING else held
+    agents = w.path
+    return (
+        w.state,
+        [
+            (w.path[a], w.parent[a], w.life[a] == "open" or w.life[a], w.phase[a], w.place[a])
+            + (w.turn[a], w.load[a], reference.owed(w, a), a in slot)
+            for a in agents
+        ],
+        [(m.number, m.sender, m.to, m.wants, m.about) for m in w.mail],
+        sorted([m.number for m in w.taken]),
+        [*reference.queue(w)],
+        reference.evictable(w),
+        reference.first(w, "starting"),
+        [(a, w.waits[a][1]) for a in sorted(w.waits, key=w.waits.get)],
+        {a: -1 if b is None else b for a, b in w.serves.items()},
+        w.tried,
+        w.flush,
+        [(at, what, a) for (what, a), (at, _) in sorted(w.due.items(), key=lambda item: item[1])],
+        [len(w.mail), w.posted - w.dead - len(w.mail), w.dead],
+        None if w.state in ("open", "failed") and not any(w.lists) else w.lists,
+    )
+
+
+def start(config: SessionConfig) -> tuple[Session, Any]:
+    """Both, at the beginning."""
+    return Session(config), reference.World(caps(config))
+
+
+def core_step(s: Session, event: AnyEvent) -> tuple[Session, Step]:
+    """One event to the session itself (a restart makes a new one)."""
+    if event.__class__ is Restart:
+        return restart(s.config, forget(s.ledger), s.now)
+    return s, s.handle(event)  # type: ignore[arg-type]
+
+
+def compare_step(step: Step, reply: tuple[Any, ...], effects: list[tuple[Any, ...]]) -> None:
+    """Raises `Deviation` if the core's step says or asks for something else than the reference."""
+    said = reply_of(step.reply)
+    if said != reply:
+        raise Deviation("reply", said, reply)
+    if step.effects or effects:
+        asked = effects_of(step.effects)
+        if asked != sorted(effects, key=repr):
+            raise Deviation("effects", asked, sorted(effects, key=repr))
+
+
+def compare_states(s: Session, w: Any) -> None:
+    """Raises `Deviation` if the two are in different states."""
+    core, model = of_session(s), of_world(w)
+    core[11][:] = [(at, what, a) for at, _, what, a in core[11]]
+    if core != model:
+        ours = [(a, b) for a, b in zip(core, model, strict=True) if a != b]
+        raise Deviation("state", [a for a, _ in ours], [b for _, b in ours])

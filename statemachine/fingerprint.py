@@ -1,0 +1,93 @@
+"""A session as a value: equal for two sessions exactly if they go on in the same way.
+
+Numbers that only ever count up (mail, turns, generations, flushes, tickets) are left out: what matters of them is the
+order of what they number, and that is in the value. So is time: deadlines count from now. Message texts are left out
+because the core never looks inside, and the last outcome of an agent that has a turn again, because nothing reads it.
+With that, a session of bounded size has finitely many fingerprints, and its reachable states can all be visited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from statemachine.machines import Turn
+from statemachine.records import MailAccepted, MailKind
+
+if TYPE_CHECKING:
+    from statemachine.session import Session
+
+TRIGGER = MailKind.TRIGGER
+QUEUED = Turn.QUEUED
+
+
+def fingerprint(s: Session, order: Sequence[int] | None = None) -> tuple[Any, ...]:
+    """The value. `order` renames the agents: the agent `order[i]` appears as number i; the default is as they are.
+
+    The last component is the order in which recovery would ask for turns again; who never restarts may drop it.
+    """
+    agents = s.agents
+    if order is None:
+        order = range(len(agents))
+        name: Any = _same
+    else:
+        new = [0] * len(agents)
+        for position, old in enumerate(order):
+            new[old] = position
+        new.append(-1)  # the host, and "none": index -1
+        name = new.__getitem__
+    slots, residents = s.slots, s.residents
+    rows = []
+    for number in order:
+        a = agents[number]
+        rows.append(
+            (
+                a.path,
+                a.settings,
+                a.identity,
+                name(a.closed_by),
+                a.status,
+                a.residency,
+                a.promised,
+                tuple([_mail(m, name) for m in a.mailbox]) if a.mailbox else (),
+                tuple([name(m.sender) for m in a.asked]) if a.asked else (),
+                slots.holders[number][1] if number in slots.holders else None,
+                tuple(sorted([name(t) for t in residents.tried[number]])) if number in residents.tried else (),
+                number in residents.flushes,
+            )
+        )
+    deadlines = sorted([(at - s.now, ticket, key) for key, (at, ticket) in s.deadlines.pending.items()])
+    return (
+        s.state,
+        tuple(rows),
+        tuple([name(a) for a in slots.ready]),
+        tuple([name(a) for a in slots.entitled]),
+        tuple([name(a) for a in residents.idle]),
+        tuple([name(a) for a in residents.starting]),
+        tuple([(name(a), name(b)) for a, b in residents.serves.items()]),
+        tuple([(name(a), tuple([name(t) for t in w.targets])) for a, w in s.waits.items()]) if s.waits else (),
+        tuple([(left, key[0], name(key[1])) for left, _, key in deadlines]),
+        None if s.draining is None else _draining(s, name),
+        tuple([name(a) for a in asked_again(s)]),
+    )
+
+
+def asked_again(s: Session) -> list[int]:
+    """The agents with unread trigger mail, oldest such mail first: the order in which recovery requests turns."""
+    oldest = [(m.mail, a.id) for a in s.agents if a.triggers for m in a.mailbox if m.kind is TRIGGER]
+    return list(dict.fromkeys([agent for _, agent in sorted(oldest)]))
+
+
+def _same(agent: int) -> int:
+    return agent
+
+
+def _mail(mail: MailAccepted, name: Any) -> tuple[Any, ...]:
+    return (name(mail.sender), mail.kind, None if mail.notice is None else mail.notice.status)
+
+
+def _draining(s: Session, name: Any) -> tuple[Any, ...]:
+    d = s.draining
+    assert d is not None
+    groups = (tuple(d.to_flush), d.done, d.interrupted, d.unflushed)
+    return tuple(tuple([name(a) for a in group]) for group in groups)

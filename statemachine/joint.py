@@ -1,0 +1,135 @@
+"""The joint rules (semantics.md section 3), applied after every event until none of them fires.
+
+J1 is asked where mail arrives and turns end (`turns.consider`); here are the rules about waits, slots and residency
+slots, and how a shutdown comes to its end. All of them look at the state and none at the event.
+Who is first served is first come: the ready queue by request, starting turns by the order in which they got a slot.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from statemachine import rules, turns
+from statemachine.deadlines import Bound
+from statemachine.effects import Flush, Load, ShutDown, WaitEnd
+from statemachine.machines import SESSION, Residency, SessionState, Turn
+
+if TYPE_CHECKING:
+    from statemachine.agents import Agent
+    from statemachine.session import Session
+
+DRAINED = SESSION.moves("drained")
+OPEN_SESSION = SessionState.OPEN
+RESIDENT, UNLOADED, UNLOADING = Residency.RESIDENT, Residency.UNLOADED, Residency.UNLOADING
+
+
+def settle(s: Session) -> None:
+    """The fixed point. It ends, because every pass takes a turn nearer to its start, or ends it."""
+    if s.waits:
+        end_waits(s)
+    if s.state is not OPEN_SESSION:
+        if s.state is SessionState.DRAINING:
+            drain(s)
+        return
+    slots, residents = s.slots, s.residents
+    while True:
+        while slots.entitled:
+            turns.admit(s, s.agents[next(iter(slots.entitled))])
+        while slots.ready and rules.slot_is_free(slots.held, slots.cap):
+            turns.admit(s, s.agents[slots.ready.popitem(last=False)[0]])
+        if not residents.starting or not advance(s):
+            break
+    if s.waits and slots.ready:
+        wake_stalled(s)
+
+
+def advance(s: Session) -> bool:
+    """J3 to J6 once for every starting turn. Did anything fire?"""
+    fired = False
+    for agent_id in tuple(s.residents.starting):
+        agent = s.agents[agent_id]
+        if agent.residency is RESIDENT:
+            turns.start(s, agent)
+        elif agent.residency is UNLOADED:
+            if s.residents.has_room:
+                load(s, agent)
+            elif not make_room(s, agent):
+                continue
+        elif agent.residency is UNLOADING:
+            keep(s, agent)
+        else:
+            continue
+        fired = True
+    return fired
+
+
+def load(s: Session, agent: Agent) -> None:
+    """J4: a residency slot is free."""
+    s.residents.load(agent)
+    s.residents.stop_waiting(agent.id)
+    s.deadlines.set(Bound.LOAD, agent.id, s.now + s.config.load_timeout)
+    s.effects.append(Load(agent.id, agent.generation, agent.settings))
+
+
+def make_room(s: Session, agent: Agent) -> bool:
+    """J5: evict one victim for this turn; or wait for what is in transit; or the turn cannot start."""
+    residents = s.residents
+    if residents.room_is_coming(agent.id):
+        return False
+    tried = residents.tried.get(agent.id, ())
+    chosen = residents.victim(s.agents, tried)
+    if chosen is not None:
+        turns.evict(s, s.agents[chosen], agent.id)
+    elif residents.in_transit_without_slot(s.slots.holders):
+        return False
+    else:
+        names = ", ".join(s.agents[candidate].path for candidate in tried)
+        turns.end(s, agent, turns.CANNOT_START, f"no residency slot: could not flush {names}")
+    return True
+
+
+def keep(s: Session, agent: Agent) -> None:
+    """J6: the agent got a slot on its way out, so it stays; whoever waited for its residency slot looks further."""
+    s.residents.keep(agent)
+    s.deadlines.clear(Bound.FLUSH, agent.id)
+
+
+def end_waits(s: Session) -> None:
+    """L4: a wait whose condition holds returns, whenever it came to hold (B36)."""
+    for agent, waiting in tuple(s.waits.items()):
+        end = turns.wait_end(s, agent, waiting.targets)
+        if end is not None:
+            turns.wake(s, agent, end)
+
+
+def wake_stalled(s: Session) -> None:
+    """J7: everybody waits and somebody queues, so whoever began to wait last is woken."""
+    waiting = [agent for agent in s.waits if rules.is_counted(agent)]
+    if waiting and rules.is_stalled(len(waiting), s.slots.held, len(s.slots.ready)):
+        turns.wake(s, waiting[-1], WaitEnd.STALLED)
+
+
+def drain(s: Session) -> None:
+    """A shutdown: what rests in memory is flushed; when nothing runs and nothing is in flight, the session is closed."""
+    draining = s.draining
+    assert draining is not None
+    for agent_id in tuple(draining.to_flush):
+        agent = s.agents[agent_id]
+        if agent.residency is not RESIDENT:
+            del draining.to_flush[agent_id]  # closed, died, or on its way out
+        elif agent.status < Turn.RUNNING and agent_id not in s.residents.flushes:
+            del draining.to_flush[agent_id]
+            s.deadlines.set(Bound.FLUSH, agent_id, s.now + s.config.flush_timeout)
+            s.effects.append(Flush(agent_id, agent.generation, s.residents.flush(agent)))
+    if not draining.to_flush and not s.residents.flushes:
+        close_session(s)
+
+
+def close_session(s: Session) -> None:
+    """Every thread is dropped, and the caller of `shutdown` is told."""
+    draining = s.draining
+    assert draining is not None
+    s.state = DRAINED[s.state]
+    for agent in s.agents:
+        turns.drop_thread(s, agent)
+    s.effects.append(ShutDown(draining.done, draining.interrupted, draining.unflushed))

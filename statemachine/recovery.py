@@ -1,0 +1,143 @@
+"""Recovery: a session from its log (semantics.md section 5).
+
+`fold` turns records into the durable facts, with the methods that the live session uses. `recover` makes a session of
+them: agents are open and unloaded; a turn that was running is interrupted by the crash, and its requesters are told;
+a turn that was only queued or starting was never begun, so its trigger mail asks for it again, oldest mail first.
+`snapshot` is the way back: the shortest log that folds to the same facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from statemachine import turns
+from statemachine.agents import Agent
+from statemachine.config import Notice, SessionConfig
+from statemachine.effects import Noted, Step
+from statemachine.events import ROOT
+from statemachine.fingerprint import asked_again
+from statemachine.joint import settle
+from statemachine.ledger import Ledger
+from statemachine.machines import Identity, Residency, Turn
+from statemachine.records import (
+    AgentResumed,
+    AgentsClosed,
+    AgentSpawned,
+    MailAccepted,
+    MailDrained,
+    NoticeBuried,
+    Outcome,
+    Record,
+    TurnEnded,
+    TurnStarted,
+)
+from statemachine.session import Session
+
+
+def recover(config: SessionConfig, records: Iterable[Record], now: float = 0.0) -> tuple[Session, Step]:
+    """The session that this log is of, and its first step: what the crash ended, and the turns that are asked for
+    again. The step's records belong at the end of the log; `now` is the time in seconds."""
+    return restart(config, fold(config, records), now)
+
+
+def restart(config: SessionConfig, ledger: Ledger, now: float) -> tuple[Session, Step]:
+    """The session that starts from these facts."""
+    s = Session(config, now)
+    s.ledger = ledger
+    s.agents = ledger.agents
+    if s.live_threads:
+        for agent in s.agents[1:]:
+            if agent.identity is Identity.OPEN:
+                s.slots.reserve(agent.id, agent.turn)
+    ended = [end_by_crash(s, agent) for agent in s.agents if agent.status is Turn.RUNNING]
+    for number in asked_again(s):
+        turns.consider(s, s.agents[number])
+    for outcome, answered in ended:
+        if answered:
+            turns.tell(s, outcome, answered, tell_always=True)
+    settle(s)
+    return s, Step(tuple(s.records), Noted(), tuple(s.effects))
+
+
+def end_by_crash(s: Session, agent: Agent) -> tuple[Outcome, tuple[MailAccepted, ...]]:
+    """A turn that was running when the session was lost is interrupted. Its requesters are to be told, whatever the
+    configuration says of interrupts, because nobody asked for this one."""
+    outcome = Outcome(agent.id, agent.turn, Turn.INTERRUPTED, "interrupted by a crash")
+    s.records.append(TurnEnded(outcome))
+    return outcome, s.ledger.end_turn(agent, outcome, started=True)
+
+
+def fold(config: SessionConfig, records: Iterable[Record]) -> Ledger:
+    """The facts that these records say, in their order."""
+    ledger = Ledger(config.notice is not Notice.NONE)
+    for record in records:
+        apply(ledger, record)
+    return ledger
+
+
+def apply(ledger: Ledger, record: Record) -> None:
+    """One more record. Raises `TypeError` for what is no record."""
+    change = APPLY.get(record.__class__)
+    if change is None:
+        raise TypeError(f"{record!r} is no record of statemachine.records")
+    change(ledger, record)
+
+
+def _closed(ledger: Ledger, record: AgentsClosed) -> None:
+    for agent in record.agents:
+        ledger.close(ledger.agents[agent], record.target)
+
+
+def _started(ledger: Ledger, record: TurnStarted) -> None:
+    agent = ledger.agents[record.agent]
+    agent.status, agent.turn = Turn.RUNNING, record.turn
+    ledger.read_mail(agent)
+
+
+def _ended(ledger: Ledger, record: TurnEnded) -> None:
+    agent = ledger.agents[record.outcome.agent]
+    ledger.end_turn(agent, record.outcome, agent.status is Turn.RUNNING)
+
+
+APPLY: dict[type, Callable[[Ledger, Any], object]] = {
+    AgentSpawned: Ledger.spawn,
+    MailAccepted: Ledger.accept,
+    NoticeBuried: lambda ledger, _: ledger.bury_notice(),
+    TurnStarted: _started,
+    MailDrained: lambda ledger, record: ledger.read_mail(ledger.agents[record.agent]),
+    TurnEnded: _ended,
+    AgentsClosed: _closed,
+    AgentResumed: lambda ledger, record: ledger.resume(ledger.agents[record.agent]),
+}
+"""Record class -> what it says."""
+
+
+def durable_facts(ledger: Ledger) -> tuple[Any, ...]:
+    """The facts as a value: equal for the ledger of a live session and for the fold of all that it recorded. A turn
+    that was requested but has not started is no durable fact."""
+    return (tuple([_durable(agent) for agent in ledger.agents]), tuple(ledger.mail_states))
+
+
+def _durable(a: Agent) -> tuple[Any, ...]:
+    status, turn = a.status, a.turn
+    if status in (Turn.QUEUED, Turn.STARTING):
+        status, turn = (Turn.NEW if a.outcome is None else a.outcome.status), turn - 1
+    elif status is Turn.STOPPING:
+        status = Turn.RUNNING
+    return (
+        *(a.id, a.parent, a.path, a.settings, a.identity, a.closed_by, status, turn),
+        *(a.outcome, a.asked, a.mailbox, a.triggers, a.promised),
+    )
+
+
+def forget(ledger: Ledger) -> Ledger:
+    """A copy as the fold of its records would be: what a crash forgets is forgotten."""
+    copy = ledger.copy()
+    for agent in copy.agents:
+        facts = _durable(agent)
+        agent.status, agent.turn = facts[6], facts[7]
+        agent.generation = 0
+        if agent.id != ROOT:
+            agent.residency = Residency.UNLOADED
+    return copy

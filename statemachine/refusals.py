@@ -1,0 +1,211 @@
+"""Why an operation was refused (semantics.md section 4, S12).
+
+A refusal is an exception with the facts of its cause as attributes and a message that says what to do. The core gives
+it back as data (`Refused.refusal`); whoever runs the core raises it. Different causes are different classes (B12), and
+`holders`, `blockers` name exactly those that stand in the way. Agents are named by id.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from attrs import astuple, define
+
+
+class InvalidConfig(ValueError):
+    """A configuration that cannot work; the message says why and what would."""
+
+
+@define(auto_exc=True)
+class Refusal(Exception):
+    """An operation was refused, and nothing was changed."""
+
+    text: ClassVar[str] = "the operation was refused"
+
+    @property
+    def facts(self) -> tuple[Any, ...]:
+        """The class name and the attributes: two refusals are the same if these are."""
+        return (type(self).__name__, *astuple(self, recurse=False))
+
+    def __str__(self) -> str:
+        return self.text.format(self=self)
+
+
+@define(auto_exc=True)
+class UnknownAgent(Refusal):
+    """No agent ever had this id."""
+
+    agent: int
+    text: ClassVar[str] = "no agent {self.agent} was ever spawned in this session; `list` shows the open ones"
+
+
+@define(auto_exc=True)
+class AgentClosed(Refusal):
+    """The agent was closed."""
+
+    agent: int
+    text: ClassVar[str] = "agent {self.agent} is closed; `resume` opens it again"
+
+
+@define(auto_exc=True)
+class AgentOpen(Refusal):
+    """`resume` of an agent that is open."""
+
+    agent: int
+    text: ClassVar[str] = "agent {self.agent} is open already; send to it or follow up"
+
+
+@define(auto_exc=True)
+class PathTaken(Refusal):
+    """An open agent has this path, loaded or not."""
+
+    path: str
+    holder: int
+    text: ClassVar[str] = "path {self.path} belongs to open agent {self.holder}; take another name or close that agent"
+
+
+@define(auto_exc=True)
+class InvalidName(Refusal):
+    """Not a name for an agent."""
+
+    name: str
+    text: ClassVar[str] = "{self.name!r} is no agent name: 1 to 64 of a-z, 0-9 and _, and not 'root'"
+
+
+@define(auto_exc=True)
+class InvalidMessage(Refusal):
+    """An empty message, or one that is too large. `size` and `max_bytes` count UTF-8 bytes."""
+
+    size: int
+    max_bytes: int
+    text: ClassVar[str] = "a message has 1 to {self.max_bytes} bytes, this one has {self.size}"
+
+
+@define(auto_exc=True)
+class DepthExceeded(Refusal):
+    """The new agent would be deeper than `max_depth`."""
+
+    depth: int
+    max_depth: int
+    text: ClassVar[str] = "an agent at depth {self.depth} exceeds max_depth={self.max_depth}; spawn it higher up"
+
+
+@define(auto_exc=True)
+class TooManyAgents(Refusal):
+    """`max_agents` sub-agents are open."""
+
+    max_agents: int
+    text: ClassVar[str] = "{self.max_agents} sub-agents are open, the most allowed; close one first"
+
+
+@define(auto_exc=True)
+class ExecutionFull(Refusal):
+    """Every execution slot is held, by the turns of `holders`."""
+
+    cap: int
+    holders: tuple[int, ...]
+    text: ClassVar[str] = (
+        "all {self.cap} execution slots are held, by agents {self.holders}; wait for one, or interrupt one"
+    )
+
+
+@define(auto_exc=True)
+class LiveThreadsFull(Refusal):
+    """`LIVE_THREADS`: every slot is held, by the open agents `holders`."""
+
+    cap: int
+    holders: tuple[int, ...]
+    text: ClassVar[str] = "all {self.cap} slots are held by the open agents {self.holders}; close one first"
+
+
+@define(auto_exc=True)
+class QueueFull(Refusal):
+    """The ready queue is full of the turns of `queued`."""
+
+    max_queued: int
+    queued: tuple[int, ...]
+    text: ClassVar[str] = "{self.max_queued} turns wait for a slot already, the most allowed; try again later"
+
+
+@define(auto_exc=True)
+class MailboxFull(Refusal):
+    """`agent` has `unread` unread mails and is owed `promised` notices; together they may not exceed `max_unread`."""
+
+    agent: int
+    unread: int
+    promised: int
+    max_unread: int
+    text: ClassVar[str] = (
+        "the mailbox of agent {self.agent} is full: {self.unread} unread and {self.promised} notices to come, of "
+        "{self.max_unread}; let it read its mail first"
+    )
+
+
+@define(auto_exc=True)
+class RootRefused(Refusal):
+    """Not for the root, or only for the host."""
+
+    operation: str
+    text: ClassVar[str] = "{self.operation} of the root is not allowed here; only the host starts or interrupts it"
+
+
+@define(auto_exc=True)
+class SelfRefused(Refusal):
+    """An agent cannot do this to itself, or to an ancestor of itself."""
+
+    operation: str
+    agent: int
+    text: ClassVar[str] = "{self.operation} of agent {self.agent} by itself or by one below it is not allowed"
+
+
+@define(auto_exc=True)
+class NotRunning(Refusal):
+    """That turn of the agent is not the one that is running."""
+
+    agent: int
+    turn: int
+    text: ClassVar[str] = "turn {self.turn} of agent {self.agent} is not running; its results are no longer taken"
+
+
+@define(auto_exc=True)
+class AlreadyWaiting(Refusal):
+    """A turn has one wait at a time."""
+
+    agent: int
+    turn: int
+    text: ClassVar[str] = "turn {self.turn} of agent {self.agent} is waiting already; a turn has one wait at a time"
+
+
+@define(auto_exc=True)
+class InvalidTimeout(Refusal):
+    """A wait (or a shutdown's grace) of fewer than 0 or more than `most` seconds, or not a number."""
+
+    timeout: float
+    most: float
+    text: ClassVar[str] = "a timeout is 0 to {self.most} seconds, not {self.timeout}"
+
+
+@define(auto_exc=True)
+class SessionDraining(Refusal):
+    """A shutdown has begun: no new work."""
+
+    text: ClassVar[str] = "the session is shutting down and takes no new work"
+
+
+@define(auto_exc=True)
+class SessionClosed(Refusal):
+    """The session is closed."""
+
+    text: ClassVar[str] = "the session is closed; open it again from its log"
+
+
+@define(auto_exc=True)
+class StoreFailed(Refusal):
+    """The store failed. What was acknowledged is durable; nothing more is accepted."""
+
+    error: str
+    text: ClassVar[str] = "the store failed ({self.error}); mend it and open the session again from its log"
+
+
+REFUSALS: tuple[type[Refusal], ...] = tuple(Refusal.__subclasses__())
+"""Every refusal there is."""
