@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define
 
+import statemachine.guard  # noqa: F401  (see there)
 from statemachine.config import Notice, SessionConfig, SlotPolicy
 from statemachine.deadlines import Deadlines
 from statemachine.effects import Effect, Refused, Reply, Stale, Step
