@@ -120,8 +120,10 @@ def bury(w, top):
     w.mail, w.dead = tuple([m for m in w.mail if m.to not in members]), w.dead + len(letters)
     w.life.update(dict.fromkeys(members, top))
     for a in members:
+        unanswered = [m for m in letters if m.to == a and asks(m)]
+        if unanswered and w.phase[a] in IDLE: w.phase[a], w.turn[a] = "queued", w.turn[a] + 1
         drop(w, a)
-        if w.phase[a] not in IDLE: end(w, a, "interrupted", [m for m in letters if m.to == a and asks(m)], must_tell=True)
+        if w.phase[a] not in IDLE: end(w, a, "interrupted", unanswered, must_tell=True)
     return tuple(members)
 def resume(w, sender, target):
     def may_open(a): is_open(w, w.parent[a]), path_free(w, w.path[a]), countable(w), live_room(w)
@@ -228,8 +230,9 @@ def ended(w, a, turn, how):
 def died(w, a, load):
     if w.load.get(a) != load or w.place[a] == "out": return STALE
     if w.state == "draining" and a in w.flush: flushed(w, a, load, w.flush[a], False)
+    lost = w.phase[a] in ACTIVE or w.phase[a] == "starting" and w.place[a] == "loading"
     drop(w, a, told=False)
-    if w.phase[a] in HOLDING: end(w, a, "interrupted" if w.phase[a] == "stopping" else "errored")
+    if lost: end(w, a, "interrupted" if w.phase[a] == "stopping" else "errored")
     if w.caps.live and a: bury(w, a)
 def tick(w, now):
     w.now = max(w.now, now)
@@ -265,7 +268,7 @@ def settle(w):
 def wait_over(w, a, targets):  # L4
     return "mail" if unread(w, a) else "target" if any([over(w, target) for target in targets]) else None
 def ask(w):  # J1
-    for m in w.mail:
+    for m in w.mail if w.state == "open" else ():
         if m.wants and w.phase[m.to] in IDLE:
             w.phase[m.to], w.turn[m.to], w.since[m.to] = "queued", w.turn[m.to] + 1, stamp(w)
             w.due.pop(("idle", m.to), None)

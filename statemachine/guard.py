@@ -7,13 +7,17 @@ Both distributions write into one folder `statemachine`, and whichever came last
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Iterable
-from pathlib import Path
+
+OTHER = re.compile(r"python_statemachine(-.*)?\.(dist|egg)-info")
+"""The name under which the other distribution's metadata lies beside its files, with or without a version."""
 
 MESSAGE = (
     "python-statemachine is installed beside agent-statemachine, and both use the import name 'statemachine', so files "
-    "of one have replaced files of the other. Use one of them per environment: "
+    "of one replace or hide files of the other. Use one of them per environment: "
     "'pip uninstall python-statemachine agent-statemachine', then install the one you want again."
 )
 
@@ -21,8 +25,11 @@ MESSAGE = (
 def refuse_the_other(search: Iterable[str]) -> None:
     """Raises `ImportError` if python-statemachine is installed in any folder of `search`, with what to do."""
     for folder in search:
-        path = Path(folder or ".")
-        if path.is_dir() and next(path.glob("python_statemachine-*.dist-info"), None) is not None:
+        try:
+            names = os.listdir(folder or ".")
+        except (OSError, ValueError):
+            continue  # no folder, or none that we may read: nothing is imported from there either
+        if any(OTHER.fullmatch(name) for name in names):
             raise ImportError(MESSAGE, name="statemachine")
 
 

@@ -327,11 +327,11 @@ def close_agent(s: Session, agent: Agent, unanswered: tuple[MailAccepted, ...], 
     """What a closed agent held is given back; `unanswered` are the requests among its dead letters."""
     if agent.status is RUNNING:
         agent.status = turns.STOP[agent.status]
+    elif unanswered and agent.status.is_idle:  # only during a shutdown, when nothing is requested (D14)
+        turns.request(s, agent)
     turns.drop_thread(s, agent)
     if not agent.status.is_idle:
         turns.end(s, agent, turns.ABORT, why, unanswered, tell_always=True)
-    else:
-        assert not unanswered, "L2: an idle agent has no unread trigger mail"
     if s.live_threads and agent.id in s.slots.holders:
         s.slots.release(agent.id)
 

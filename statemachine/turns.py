@@ -33,9 +33,14 @@ RESIDENT = Residency.RESIDENT
 
 
 def consider(s: Session, agent: Agent) -> None:
-    """J1: if the agent is idle and has unread trigger mail, a turn of it is requested."""
-    if not rules.wants_turn(agent.identity, agent.status, agent.triggers):
-        return
+    """J1: if the agent is idle and has unread trigger mail, a turn of it is requested. Not during a shutdown: the mail
+    is still unread, and still a trigger, when the session is opened again (decision D14)."""
+    if s.state is OPEN_SESSION and rules.wants_turn(agent.identity, agent.status, agent.triggers):
+        request(s, agent)
+
+
+def request(s: Session, agent: Agent) -> None:
+    """The turn waits for a slot, or for nothing if it is entitled to one."""
     agent.status = REQUEST[agent.status]
     agent.turn += 1
     if s.config.idle_ttl is not None:

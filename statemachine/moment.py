@@ -1,0 +1,35 @@
+"""What a property looks at: one state, or one step with the state before and after. Read-only by agreement."""
+
+from __future__ import annotations
+
+from statemachine.agents import Agent
+from statemachine.config import SessionConfig
+from statemachine.effects import Step
+from statemachine.events import Event
+from statemachine.facts import fact
+from statemachine.session import Session
+
+
+@fact
+class Moment:
+    """`before`, `event` and `step` are there for a step, missing for a state."""
+
+    after: Session
+    before: Session | None = None
+    event: Event | None = None
+    step: Step | None = None
+
+    @property
+    def agents(self) -> list[Agent]:
+        """Every agent, by id."""
+        return self.after.agents
+
+    @property
+    def config(self) -> SessionConfig:
+        """The session's configuration."""
+        return self.after.config
+
+    @property
+    def cap(self) -> int:
+        """Slots that sub-agents share."""
+        return self.after.config.execution_cap

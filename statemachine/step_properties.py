@@ -1,0 +1,323 @@
+"""The properties that are about one step: what it may change, given what was before (semantics.md section 6).
+
+Each answers None, or what is wrong. `properties.py` gives them their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from statemachine import refusals as rf
+from statemachine.agents import Agent
+from statemachine.config import Notice
+from statemachine.effects import Answer, Cancel, Load, Refused, Stale, StartTurn
+from statemachine.events import (
+    HOST,
+    Aborted,
+    Close,
+    Died,
+    Event,
+    Failed,
+    Finished,
+    Flushed,
+    FlushFailed,
+    Interrupt,
+    Loaded,
+    LoadFailed,
+    Spawn,
+    Tick,
+)
+from statemachine.machines import Identity, Residency, SessionState, Turn
+from statemachine.moment import Moment
+from statemachine.records import (
+    AgentsClosed,
+    AgentSpawned,
+    MailAccepted,
+    MailDrained,
+    NoticeBuried,
+    Outcome,
+    TurnEnded,
+    TurnStarted,
+)
+from statemachine.residency import NOBODY
+from statemachine.session import Session
+
+OPEN = Identity.OPEN
+STARTED = (Turn.RUNNING, Turn.STOPPING)
+NOT_STARTED = (Turn.QUEUED, Turn.STARTING)
+
+
+def both(m: Moment) -> list[tuple[Agent, Agent]]:
+    """Every agent that was there before, before and after."""
+    assert m.before is not None
+    return list(zip(m.before.agents, m.after.agents, strict=False))
+
+
+def records(m: Moment, kind: type) -> list[Any]:
+    """The step's records of one kind."""
+    assert m.step is not None
+    return [r for r in m.step.records if r.__class__ is kind]
+
+
+def effects(m: Moment, kind: type) -> list[Any]:
+    """The step's effects of one kind."""
+    assert m.step is not None
+    return [e for e in m.step.effects if e.__class__ is kind]
+
+
+def s4_single(m: Moment) -> str | None:
+    starts = [e.agent for e in effects(m, StartTurn)]
+    if len(starts) != len(set(starts)):
+        return f"two turns of one agent start in one step: {starts}"
+    for e in effects(m, Load):
+        assert m.before is not None
+        before = m.before.agent(e.agent)
+        if before is not None and e.generation <= before.generation:
+            return f"agent {e.agent} is loaded as generation {e.generation} again"
+    return None
+
+
+def s5_mail(m: Moment) -> str | None:
+    emptied = {r.agent for kind in (TurnStarted, MailDrained) for r in records(m, kind)}
+    for closed in records(m, AgentsClosed):
+        emptied.update(closed.agents)
+    new = [r for r in records(m, MailAccepted)]
+    for before, after in both(m):
+        if before.mailbox is after.mailbox:
+            continue
+        mine = [r.mail for r in new if r.target == before.id]
+        numbers = [mail.mail for mail in after.mailbox]
+        if before.id in emptied:
+            if any(number in numbers for number in (mail.mail for mail in before.mailbox)):
+                return f"agent {before.id} has read only part of its mail"
+        elif numbers != [mail.mail for mail in before.mailbox] + mine:
+            return f"agent {before.id} had mail {[x.mail for x in before.mailbox]}, got {mine}, has {numbers}"
+    return None
+
+
+def s6_durable(m: Moment) -> str | None:
+    closed = {agent for r in records(m, AgentsClosed) for agent in r.agents}
+    for before, after in both(m):
+        if before.residency is not Residency.UNLOADING or after.residency is not Residency.UNLOADED:
+            continue
+        reported = m.event.__class__ in (Flushed, Died) and m.event.agent == before.id  # type: ignore[union-attr]
+        if not reported and before.id not in closed and m.after.state is not SessionState.CLOSED:
+            return f"agent {before.id} is unloaded, and nobody said that its rollout is durable"
+    return None
+
+
+def s8_status(m: Moment) -> str | None:
+    ended = {r.outcome.agent for r in records(m, TurnEnded)}
+    for before, after in both(m):
+        if before.outcome is not after.outcome and before.outcome != after.outcome and before.id not in ended:
+            return f"agent {before.id} has another outcome, and no turn of it ended"
+        if before.status.is_idle and before.status is not after.status and before.id not in ended:
+            asked = after.triggers > 0 or any(r.agent == before.id for r in records(m, TurnStarted))
+            if after.status.is_idle or not asked:
+                return f"agent {before.id} was {before.status.name}, is {after.status.name}, and nobody asked"
+    return None
+
+
+def s9_stale(m: Moment) -> str | None:
+    assert m.before is not None and m.step is not None
+    current = is_current(m.before, m.event)
+    is_stale = m.step.reply.__class__ is Stale
+    if not current and not is_stale:
+        return f"{m.event} is about nothing current, and was taken"
+    if is_stale and (m.step.records or m.step.effects or m.before.fingerprint() != m.after.fingerprint()):
+        return f"{m.event} was stale, and changed something"
+    return None
+
+
+def is_current(s: Session, event: Event | None) -> bool:
+    """Is a report about the thread, turn and flush that are current? What is no report is."""
+    if not isinstance(event, Loaded | LoadFailed | Died | Flushed | FlushFailed | Finished | Failed | Aborted):
+        return True
+    agent = s.agent(event.agent)
+    if agent is None or s.state not in (SessionState.OPEN, SessionState.DRAINING):
+        return False
+    if isinstance(event, Finished | Failed | Aborted):
+        stopping = agent.status is Turn.STOPPING
+        return event.turn == agent.turn and (stopping or (agent.status is Turn.RUNNING and not isinstance(event, Aborted)))
+    if event.generation != agent.generation:
+        return False
+    if isinstance(event, Flushed | FlushFailed):
+        return s.residents.flushes.get(agent.id) == event.flush
+    if isinstance(event, Died):
+        return agent.residency is not Residency.UNLOADED
+    return agent.residency is Residency.LOADING
+
+
+def s10_scope(m: Moment) -> str | None:
+    assert m.before is not None and m.step is not None
+    if m.step.reply.__class__ is Refused:
+        return None
+    closed = [agent for r in records(m, AgentsClosed) for agent in r.agents]
+    expected: list[int] = []
+    if isinstance(m.event, Close) and m.before.agents[m.event.target].identity is OPEN:
+        expected = [a.id for a in m.before.subtree(m.event.target) if a.identity is OPEN]
+    if closed != expected and not m.after.live_threads:
+        return f"{closed} were closed, {expected} should be"
+    if isinstance(m.event, Interrupt):
+        touched = {r.outcome.agent for r in records(m, TurnEnded) if r.outcome.status is Turn.INTERRUPTED}
+        touched |= {e.agent for e in effects(m, Cancel)}
+        if touched - {m.event.target}:
+            return f"the interrupt of {m.event.target} touched {sorted(touched)}"
+        before, after = m.before.agents[m.event.target], m.after.agents[m.event.target]
+        if before.status in NOT_STARTED and (after.status is not Turn.INTERRUPTED or after.triggers):
+            return f"agent {before.id} had not started, and is {after.status.name} with {after.triggers} triggers"
+        if before.status is Turn.RUNNING and after.status is not Turn.STOPPING:
+            return f"agent {before.id} was running, and is {after.status.name}"
+    return None
+
+
+def s11_settings(m: Moment) -> str | None:
+    for r in records(m, AgentSpawned):
+        if isinstance(m.event, Spawn) and r.settings != m.event.settings:
+            return f"agent {r.agent} was spawned with other settings"
+    for before, after in both(m):
+        if before.settings != after.settings:
+            return f"the settings of agent {before.id} changed"
+    wrong = [e.agent for e in effects(m, Load) if e.settings != m.after.agents[e.agent].settings]
+    return f"{wrong} are loaded with other settings than their own" if wrong else None
+
+
+def _held(s: Session) -> tuple[int, ...]:
+    if s.live_threads:
+        return tuple([a.id for a in s.agents[1:] if a.identity is OPEN])
+    return tuple([a.id for a in s.agents[1:] if a.status in (Turn.STARTING, *STARTED)])
+
+
+def _is_open(s: Session, agent: int) -> bool:
+    return 0 <= agent < len(s.agents) and s.agents[agent].identity is OPEN
+
+
+def _full_mailbox(s: Session, r: rf.MailboxFull) -> bool:
+    a = s.agents[r.agent]
+    return (len(a.mailbox), a.promised) == (r.unread, r.promised) and r.unread + r.promised >= s.config.max_unread
+
+
+TRUE: dict[type[rf.Refusal], Callable[[Session, Any], bool]] = {
+    rf.UnknownAgent: lambda s, r: not 0 <= r.agent < len(s.agents),
+    rf.AgentClosed: lambda s, r: 0 <= r.agent < len(s.agents) and not _is_open(s, r.agent),
+    rf.AgentOpen: lambda s, r: _is_open(s, r.agent),
+    rf.PathTaken: lambda s, r: _is_open(s, r.holder) and s.agents[r.holder].path == r.path,
+    rf.DepthExceeded: lambda s, r: r.depth > r.max_depth == s.config.max_depth,
+    rf.TooManyAgents: lambda s, r: sum(a.identity is OPEN for a in s.agents[1:]) >= r.max_agents == s.config.max_agents,
+    rf.ExecutionFull: lambda s, r: r.holders == _held(s) and len(r.holders) == r.cap == s.config.execution_cap,
+    rf.LiveThreadsFull: lambda s, r: r.holders == _held(s) and len(r.holders) == r.cap == s.config.execution_cap,
+    rf.QueueFull: lambda s, r: (
+        r.queued == tuple(s.slots.ready) and len(r.queued) >= r.max_queued == s.config.max_queued
+    ),
+    rf.MailboxFull: _full_mailbox,
+    rf.NotRunning: lambda s, r: s.agents[r.agent].status is not Turn.RUNNING or s.agents[r.agent].turn != r.turn,
+    rf.AlreadyWaiting: lambda s, r: r.agent in s.waits,
+    rf.SessionDraining: lambda s, _: s.state is SessionState.DRAINING,
+    rf.SessionClosed: lambda s, _: s.state is SessionState.CLOSED,
+    rf.StoreFailed: lambda s, _: s.state is SessionState.FAILED,
+}
+"""Refusal -> is what it says of the session true? What is about the operation alone is left to the tests."""
+
+
+def s12_refusals(m: Moment) -> str | None:
+    assert m.before is not None and m.step is not None
+    if not isinstance(m.step.reply, Refused):
+        return None
+    refusal = m.step.reply.refusal
+    is_true = TRUE.get(type(refusal))
+    if is_true is not None and not is_true(m.before, refusal):
+        return f"refused with {refusal.facts}, which is not so"
+    if m.step.records or m.step.effects or m.before.fingerprint() != m.after.fingerprint():
+        return f"{m.event} was refused, and changed something"
+    return None
+
+
+def s15_victim(m: Moment) -> str | None:
+    assert m.before is not None
+    before = m.before.residents
+    for victim, served in m.after.residents.serves.items():
+        if served == NOBODY or before.serves.get(victim) is not None:
+            continue  # not for pressure, or on its way before this step
+        tried = m.after.residents.tried.get(served, ())
+        second_choice = bool(m.after.agents[victim].triggers)
+        for other in m.after.residents.idle:
+            if other not in before.idle or other in tried or m.before.agents[other].triggers:
+                continue  # it became evictable or a candidate in this very step, or is a second choice itself
+            if m.after.agents[other].triggers or moved(m, other):
+                continue
+            if second_choice or not was_before(list(before.idle), victim, other):
+                return f"agent {victim} is evicted, agent {other} should be"
+    return None
+
+
+def moved(m: Moment, agent: int) -> bool:
+    """Was the agent used in this step, so that its place in the order of use is new?"""
+    assert m.before is not None
+    stayed = [a for a in m.before.residents.idle if a in m.after.residents.idle]
+    left = [a for a in m.after.residents.idle if a in m.before.residents.idle]
+    return stayed != left or any(r.outcome.agent == agent for r in records(m, TurnEnded))
+
+
+def was_before(line: list[int], one: int, other: int) -> bool:
+    """Does `one` stand before `other`?"""
+    return one in line and line.index(one) < line.index(other)
+
+
+def l1_true_failure(m: Moment) -> str | None:
+    assert m.before is not None
+    for r in records(m, TurnEnded):
+        before = m.before.agent(r.outcome.agent)
+        if before is None or r.outcome.status is not Turn.ERRORED or before.status not in NOT_STARTED:
+            continue
+        if before.residency is Residency.LOADING and m.event.__class__ in (LoadFailed, Died, Tick):
+            continue
+        tried = {*m.before.residents.tried.get(before.id, ()), *failed_now(m)}
+        known = [a for a in m.after.residents.idle if a in m.before.residents.idle or a in m.before.residents.serves]
+        untried = [a for a in known if a not in tried]
+        if not tried or untried:
+            return f"agent {before.id} cannot start, though {untried} were not tried"
+    return None
+
+
+def failed_now(m: Moment) -> set[int]:
+    """The agents whose flush failed, or ran out of time, in this step."""
+    assert m.before is not None
+    answered = {a for a, flush in m.before.residents.flushes.items() if m.after.residents.flushes.get(a) != flush}
+    return {a for a in answered if m.after.agents[a].residency in (Residency.RESIDENT, Residency.UNLOADING)}
+
+
+def l3_told(m: Moment) -> str | None:
+    assert m.before is not None
+    answers = {number for e in effects(m, Answer) for number in e.mails}
+    for r in records(m, TurnEnded):
+        before = m.before.agent(r.outcome.agent)
+        if before is None:
+            continue
+        if before.status in STARTED and r.outcome.turn == before.turn:
+            requests = before.asked
+        elif before.status in NOT_STARTED and r.outcome.turn == before.turn:
+            requests = tuple([x for x in before.mailbox if x.kind and x.notice is None])
+        else:
+            continue
+        missing = [x.mail for x in requests if x.mail not in answers]
+        if missing:
+            return f"turn {r.outcome.turn} of agent {before.id} ended, and mail {missing} has no answer"
+        told = told_of(m, r.outcome)
+        due = {x.sender for x in requests} - {HOST, before.id} if notice_due(m, r.outcome) else set()
+        if sorted(told) != sorted(due | (set(told) if len(told) == len(set(told)) else set())):
+            return f"turn {r.outcome.turn} of agent {before.id} ended; due to be told {sorted(due)}, told {told}"
+    return None
+
+
+def told_of(m: Moment, outcome: Outcome) -> list[int]:
+    """Who got a notice of this outcome in this step."""
+    accepted = [r.target for r in records(m, MailAccepted) if r.notice == outcome]
+    return accepted + [r.target for r in records(m, NoticeBuried) if r.notice == outcome]
+
+
+def notice_due(m: Moment, outcome: Outcome) -> bool:
+    """Does the configuration want requesters told of this outcome? `close` always tells (B56)."""
+    if m.config.notice is Notice.NONE:
+        return False
+    return outcome.status is not Turn.INTERRUPTED or m.config.notify_interrupted or isinstance(m.event, Close)
