@@ -16,7 +16,6 @@ from statemachine.config import Notice, Overflow, SessionConfig
 from statemachine.deadlines import Bound
 from statemachine.effects import Effect, Reply, Step, WaitEnd
 from statemachine.events import ROOT
-from statemachine.facts import fact
 from statemachine.machines import Identity, Residency, SessionState, Turn
 from statemachine.records import MailKind
 from statemachine.recovery import forget, restart
@@ -34,11 +33,7 @@ class Deviation(Exception):
         self.what, self.core, self.model = what, core, model
 
 
-@fact
-class Restart:
-    """The process is lost and the session recovered from its log: an event for exploring, not for the core."""
-
-
+Restart = ev.Restart
 AnyEvent = ev.Event | Restart
 
 
@@ -154,12 +149,14 @@ def of_session(s: Session) -> tuple[Any, ...]:
             + (a.turn, a.generation, a.promised, a.id in s.slots.holders)
             for a in agents
         ],
-        sorted([
-            (m.mail, m.sender, m.target, m.kind is TRIGGER, m.notice and PHASE[m.notice.status])
-            for a in agents
-            if a.mailbox
-            for m in a.mailbox
-        ]),
+        sorted(
+            [
+                (m.mail, m.sender, m.target, m.kind is TRIGGER, m.notice and PHASE[m.notice.status])
+                for a in agents
+                if a.mailbox
+                for m in a.mailbox
+            ]
+        ),
         sorted([m.mail for a in agents if a.asked for m in a.asked]),
         [*s.slots.ready],
         [*residents.idle],

@@ -9,6 +9,7 @@ tuple: its name, then its values, agents by id. A reply is ("refused", name, fac
 order of effects means nothing. Not modelled: settings, texts, results, listing, and the log (a restart forgets instead).
 Laid out by hand: a rule is a line, as far as that goes. J1 to J7, N1 to N3, S and L name what semantics.md says.
 """
+
 # fmt: off
 import re
 from collections import namedtuple
@@ -20,6 +21,7 @@ ACTIVE = ("running", "stopping")
 HOLDING = ("starting", *ACTIVE)
 Caps = namedtuple("Caps", """slots resident live queueing max_queued max_depth max_agents max_unread max_bytes notice
     notify_interrupted flush_timeout load_timeout stop_grace max_wait idle_ttl""")
+RELATIONS = "life path parent phase place turn load since used waits due flush serves tried".split()
 Letter = namedtuple("Letter", "number sender to wants about")  # wants a turn; about: how a turn ended, if it is a notice
 
 
@@ -41,7 +43,9 @@ class Refused(Exception):
 
 def step(before, event):
     w = World.__new__(World)
-    w.__dict__.update({key: v.copy() if v.__class__ is dict else v for key, v in before.__dict__.items()}, out=[])
+    relations = w.__dict__ = before.__dict__.copy()
+    for relation in RELATIONS: relations[relation] = relations[relation].copy()
+    w.out = []
     if before.state in ("closed", "failed") and event[0] in REPORTS: return before, STALE, []
     try: reply = EVENTS[event[0]](w, *event[1:]) or NOTED
     except Refused as refusal: return before, ("refused", *refusal.args), []
@@ -56,7 +60,8 @@ def wanted(w, a): return any([m.wants for m in w.mail if m.to == a])
 def asks(m): return m.wants and not m.about
 def owed(w, a): return sum([m.sender == a != m.to and asks(m) for m in w.mail + w.taken]) if w.caps.notice else 0
 def held(w): return tuple([a for a in w.path if a and (w.life[a] == "open" if w.caps.live else w.phase[a] in HOLDING)])
-def first(w, phase): return sorted([a for a, p in w.phase.items() if p == phase], key=w.since.get)
+def first(w, phase):
+    return sorted([a for a, p in w.phase.items() if p == phase], key=w.since.get) if phase in w.phase.values() else ()
 def queue(w): return () if w.caps.live else tuple([a for a in first(w, "queued") if a])
 def evictable(w): return sorted([a for a in w.path if a and w.place[a] == "in" and a not in held(w)], key=w.used.get)  # N1
 def crowded(w): return len(w.place) - 1 - list(w.place.values()).count("out") >= w.caps.resident
@@ -263,7 +268,7 @@ def settle(w):
     for a in sorted(w.waits, key=w.waits.get):
         if why := wait_over(w, a, w.waits[a][1]): wake(w, a, why)
     stalled = [a for a in sorted(w.waits, key=w.waits.get) if a]
-    if w.state == "open" and queue(w) and len(stalled) == len(held(w)): wake(w, stalled[-1], "stalled")  # J7
+    if stalled and w.state == "open" and queue(w) and len(stalled) == len(held(w)): wake(w, stalled[-1], "stalled")  # J7
     if w.state == "draining": drain_on(w)
 def wait_over(w, a, targets):  # L4
     return "mail" if unread(w, a) else "target" if any([over(w, target) for target in targets]) else None

@@ -204,9 +204,17 @@ class WriteFailed:
     error: str
 
 
+@fact
+class Restart:
+    """The process was lost, and the session recovered from its log.
+
+    For traces and explorers. No session handles it: the one that it is about is gone, and `recovery.py` makes the next.
+    """
+
+
 Operation = Spawn | Send | FollowUp | Start | Drain | Interrupt | Close | Resume | Wait | Status | ListAgents | Shutdown
 Report = Loaded | LoadFailed | Flushed | FlushFailed | Finished | Failed | Aborted | Died
 Event = Operation | Report | Tick | WriteFailed
 
 EVENTS: tuple[type[Event], ...] = (*Operation.__args__, *Report.__args__, Tick, WriteFailed)  # type: ignore[attr-defined]
-"""Every event class there is."""
+"""Every event class that a session handles."""

@@ -2,8 +2,9 @@
 
 Numbers that only ever count up (mail, turns, generations, flushes, tickets) are left out: what matters of them is the
 order of what they number, and that is in the value. So is time: deadlines count from now. Message texts are left out
-because the core never looks inside, and the last outcome of an agent that has a turn again, because nothing reads it.
-With that, a session of bounded size has finitely many fingerprints, and its reachable states can all be visited.
+because the core never looks inside; and how a turn ended, because no rule asks more than whether there was one; and which requests of the host a turn has taken, because only
+its answer names them.
+Enums are plain numbers (`+` makes them so), which `marshal` takes. With that, a session of bounded size has finitely many fingerprints, and its reachable states can all be visited.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from statemachine.events import HOST
 from statemachine.machines import Turn
 from statemachine.records import MailAccepted, MailKind
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from statemachine.session import Session
 
 TRIGGER = MailKind.TRIGGER
-QUEUED = Turn.QUEUED
+ENDED = +Turn.COMPLETED
 
 
 def fingerprint(s: Session, order: Sequence[int] | None = None) -> tuple[Any, ...]:
@@ -44,21 +46,21 @@ def fingerprint(s: Session, order: Sequence[int] | None = None) -> tuple[Any, ..
             (
                 a.path,
                 a.settings,
-                a.identity,
+                +a.identity,
                 name(a.closed_by),
-                a.status,
-                a.residency,
+                min(+a.status, ENDED) if a.status <= Turn.INTERRUPTED else +a.status,
+                +a.residency,
                 a.promised,
                 tuple([_mail(m, name) for m in a.mailbox]) if a.mailbox else (),
-                tuple([name(m.sender) for m in a.asked]) if a.asked else (),
-                slots.holders[number][1] if number in slots.holders else None,
+                tuple([name(m.sender) for m in a.asked if m.sender != HOST]) if a.asked else (),
+                +slots.holders[number][1] if number in slots.holders else None,
                 tuple(sorted([name(t) for t in residents.tried[number]])) if number in residents.tried else (),
                 number in residents.flushes,
             )
         )
     deadlines = sorted([(at - s.now, ticket, key) for key, (at, ticket) in s.deadlines.pending.items()])
     return (
-        s.state,
+        +s.state,
         tuple(rows),
         tuple([name(a) for a in slots.ready]),
         tuple([name(a) for a in slots.entitled]),
@@ -66,7 +68,7 @@ def fingerprint(s: Session, order: Sequence[int] | None = None) -> tuple[Any, ..
         tuple([name(a) for a in residents.starting]),
         tuple([(name(a), name(b)) for a, b in residents.serves.items()]),
         tuple([(name(a), tuple([name(t) for t in w.targets])) for a, w in s.waits.items()]) if s.waits else (),
-        tuple([(left, key[0], name(key[1])) for left, _, key in deadlines]),
+        tuple([(left, +key[0], name(key[1])) for left, _, key in deadlines]),
         None if s.draining is None else _draining(s, name),
         tuple([name(a) for a in asked_again(s)]),
     )
@@ -83,7 +85,7 @@ def _same(agent: int) -> int:
 
 
 def _mail(mail: MailAccepted, name: Any) -> tuple[Any, ...]:
-    return (name(mail.sender), mail.kind, None if mail.notice is None else mail.notice.status)
+    return (name(mail.sender), +mail.kind, mail.notice is None)
 
 
 def _draining(s: Session, name: Any) -> tuple[Any, ...]:

@@ -18,6 +18,14 @@ class Moment:
     before: Session | None = None
     event: Event | None = None
     step: Step | None = None
+    unchanged: bool | None = None
+    """Is the session known to be as it was? None: `is_unchanged` finds out."""
+
+    def is_unchanged(self) -> bool:
+        """Is the session as it was before the step?"""
+        if self.unchanged is not None:
+            return self.unchanged
+        return self.before is not None and self.before.fingerprint() == self.after.fingerprint()
 
     @property
     def agents(self) -> list[Agent]:

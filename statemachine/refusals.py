@@ -207,5 +207,26 @@ class StoreFailed(Refusal):
     text: ClassVar[str] = "the store failed ({self.error}); mend it and open the session again from its log"
 
 
-REFUSALS: tuple[type[Refusal], ...] = tuple(Refusal.__subclasses__())
+REFUSALS: tuple[type[Refusal], ...] = (
+    UnknownAgent,
+    AgentClosed,
+    AgentOpen,
+    PathTaken,
+    InvalidName,
+    InvalidMessage,
+    DepthExceeded,
+    TooManyAgents,
+    ExecutionFull,
+    LiveThreadsFull,
+    QueueFull,
+    MailboxFull,
+    RootRefused,
+    SelfRefused,
+    NotRunning,
+    AlreadyWaiting,
+    InvalidTimeout,
+    SessionDraining,
+    SessionClosed,
+    StoreFailed,
+)
 """Every refusal there is."""

@@ -125,7 +125,7 @@ def s9_stale(m: Moment) -> str | None:
     is_stale = m.step.reply.__class__ is Stale
     if not current and not is_stale:
         return f"{m.event} is about nothing current, and was taken"
-    if is_stale and (m.step.records or m.step.effects or m.before.fingerprint() != m.after.fingerprint()):
+    if is_stale and (m.step.records or m.step.effects or not m.is_unchanged()):
         return f"{m.event} was stale, and changed something"
     return None
 
@@ -228,7 +228,7 @@ def s12_refusals(m: Moment) -> str | None:
     is_true = TRUE.get(type(refusal))
     if is_true is not None and not is_true(m.before, refusal):
         return f"refused with {refusal.facts}, which is not so"
-    if m.step.records or m.step.effects or m.before.fingerprint() != m.after.fingerprint():
+    if m.step.records or m.step.effects or not m.is_unchanged():
         return f"{m.event} was refused, and changed something"
     return None
 

@@ -1,0 +1,1 @@
+"""Measurements of the core: `python -m bench`. What is measured, how, and what came out: README.md."""

@@ -1,0 +1,306 @@
+"""`sometimes` properties: what the engines must have seen, so that "all held" cannot mean "nothing was tried".
+
+Every row of every machine, every joint rule, every refusal, every kind of stale report, and the pairs that matter:
+what happens in the middle of something else. One that no engine reached fails the check.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import Any, TypeVar
+
+from attrs import frozen
+
+from model.lockstep import Restart
+from statemachine import events as ev
+from statemachine.deadlines import Bound
+from statemachine.effects import Refused, ShutDown, Stale, Step, WaitEnd, WaitOver, Wake
+from statemachine.machines import COMPILED, MACHINES, Identity, Moves, Residency, Turn
+from statemachine.records import MailAccepted, MailKind, NoticeBuried, TurnEnded, TurnStarted
+from statemachine.refusals import REFUSALS
+from statemachine.residency import NOBODY
+from statemachine.session import Session
+
+S = TypeVar("S", bound=IntEnum)
+Seen = Callable[[Session, Any, Step, Session], bool]
+
+LOADING, UNLOADING, UNLOADED = Residency.LOADING, Residency.UNLOADING, Residency.UNLOADED
+REPORTS = (ev.Loaded, ev.LoadFailed, ev.Flushed, ev.FlushFailed, ev.Finished, ev.Failed, ev.Aborted, ev.Died)
+
+
+@frozen
+class Sometimes:
+    """Something that must be seen. `on` are the event classes after which it can be."""
+
+    id: str
+    sentence: str
+    on: tuple[type, ...]
+    seen: Seen
+
+
+# Moves are counted where the core looks them up
+
+MOVES: Counter[str] = Counter()
+
+
+class CountingMoves(Moves[S]):
+    """The same look-up, counted. A `Moves` becomes one while `counting()`, and costs nothing otherwise."""
+
+    __slots__ = ()
+
+    def __getitem__(self, state: S) -> S:
+        MOVES[move_id(self.machine, self.trigger, state)] += 1
+        return super().__getitem__(state)
+
+
+def move_id(machine: str, trigger: str, source: IntEnum) -> str:
+    """The name under which a row's use is counted."""
+    return f"move {machine}.{trigger} from {source.name.lower()}"
+
+
+@contextmanager
+def counting() -> Iterator[Counter[str]]:
+    """Counts every move that the core makes in this process, from zero."""
+    MOVES.clear()
+    for moves in COMPILED.values():
+        moves.__class__ = CountingMoves
+    try:
+        yield MOVES
+    finally:
+        for moves in COMPILED.values():
+            moves.__class__ = Moves
+
+
+# What is seen in a step
+
+
+def target_was(place: Residency | None = None, *phases: Turn) -> Seen:
+    """The operation found its target with its thread at this place, and its turn in one of these phases."""
+
+    def seen(before: Session, event: Any, _: Step, __: Session) -> bool:
+        agent = before.agents[event.target]
+        return (place is None or agent.residency is place) and (not phases or agent.status in phases)
+
+    return seen
+
+
+def agent_was(place: Residency | None = None, *phases: Turn) -> Seen:
+    """The report was about an agent with its thread at this place, and its turn in one of these phases."""
+
+    def seen(before: Session, event: Any, _: Step, __: Session) -> bool:
+        agent = before.agents[event.agent]
+        return (place is None or agent.residency is place) and (not phases or agent.status in phases)
+
+    return seen
+
+
+def evicted_for_turn(before: Session, after: Session) -> list[int]:
+    """Who began to make room for a turn in this step."""
+    was = before.residents.serves
+    return [a for a, served in after.residents.serves.items() if served != NOBODY and a not in was]
+
+
+def second_candidate(before: Session, event: Any, _: Step, after: Session) -> bool:
+    served = before.residents.serves.get(event.agent, NOBODY)
+    return served != NOBODY and any(after.residents.serves[a] == served for a in evicted_for_turn(before, after))
+
+
+def cannot_start(why: str) -> Seen:
+    def seen(_: Session, __: Any, step: Step, ___: Session) -> bool:
+        return any(r.__class__ is TurnEnded and r.outcome.result.startswith(why) for r in step.records)  # type: ignore[union-attr]
+
+    return seen
+
+
+def goes_on(before: Session, event: Any, step: Step, _: Session) -> bool:
+    ended = any(r.__class__ is TurnEnded and r.outcome.agent == event.agent for r in step.records)  # type: ignore[union-attr]
+    return ended and before.agents[event.agent].triggers > 0
+
+
+def due(bound: Bound) -> Seen:
+    def seen(before: Session, event: Any, _: Step, __: Session) -> bool:
+        return any(key[0] is bound and at <= event.now for key, (at, ___) in before.deadlines.pending.items())
+
+    return seen
+
+
+def woken(end: WaitEnd) -> Seen:
+    def seen(_: Session, __: Any, step: Step, ___: Session) -> bool:
+        return any(e.__class__ is Wake and e.end is end for e in step.effects)  # type: ignore[union-attr]
+
+    return seen
+
+
+def over_at_once(end: WaitEnd) -> Seen:
+    return lambda _, __, step, ___: isinstance(step.reply, WaitOver) and step.reply.end is end
+
+
+def notice(unloaded: bool = False, demoted: bool = False) -> Seen:
+    def seen(_: Session, __: Any, step: Step, after: Session) -> bool:
+        for r in step.records:
+            if r.__class__ is MailAccepted and r.notice is not None:  # type: ignore[union-attr]
+                if unloaded and after.agents[r.target].residency is UNLOADED:  # type: ignore[union-attr]
+                    return True
+                if demoted and after.config.notice.value == "trigger" and r.kind is MailKind.QUEUE:  # type: ignore[union-attr]
+                    return True
+        return False
+
+    return seen
+
+
+def record_seen(kind: type) -> Seen:
+    return lambda _, __, step, ___: any(r.__class__ is kind for r in step.records)
+
+
+def some_agent_was(*phases: Turn) -> Seen:
+    return lambda before, *_: any(a.status in phases for a in before.agents)
+
+
+def passed_on(before: Session, _: Any, __: Step, after: Session) -> bool:
+    was = before.residents.serves
+    return any(served != NOBODY and was.get(a, served) != served for a, served in after.residents.serves.items())
+
+
+def queued_victim(before: Session, _: Any, __: Step, after: Session) -> bool:
+    return any(after.agents[a].triggers and a in before.residents.idle for a in evicted_for_turn(before, after))
+
+
+def kept(before: Session, _: Any, __: Step, after: Session) -> bool:
+    return any(
+        before.agents[a].residency is UNLOADING
+        and after.agents[a].residency is Residency.RESIDENT
+        and a in after.slots.holders
+        for a in before.residents.serves
+    )
+
+
+STARTED, NOT_STARTED = (Turn.RUNNING, Turn.STOPPING), (Turn.QUEUED, Turn.STARTING)
+ANY: tuple[type, ...] = (*ev.EVENTS, Restart)
+ENDS = (ev.Finished, ev.Failed, ev.Aborted)
+
+SITUATIONS: tuple[Sometimes, ...] = (
+    Sometimes(
+        "J5 evict", "a starting turn makes somebody leave", ANY, lambda b, _, __, a: bool(evicted_for_turn(b, a))
+    ),
+    Sometimes("J5 queued victim", "the victim has unread trigger mail, for want of another", ANY, queued_victim),
+    Sometimes("J5 cannot start", "every candidate's flush failed", ANY, cannot_start("no residency slot")),
+    Sometimes("J6 keep", "an agent gets a slot on its way out, and stays", ANY, kept),
+    Sometimes("J7 stalled", "everybody waits while somebody queues", ANY, woken(WaitEnd.STALLED)),
+    Sometimes("D11 passed on", "an eviction serves another turn than the one it began for", ANY, passed_on),
+    Sometimes("next", "late trigger mail starts the next turn in the same slot", ENDS, goes_on),
+    Sometimes(
+        "evict, follow_up", "a follow-up arrives while its target is unloading", (ev.FollowUp,), target_was(UNLOADING)
+    ),
+    Sometimes(
+        "load, follow_up", "a follow-up arrives while its target is loading", (ev.FollowUp,), target_was(LOADING)
+    ),
+    Sometimes(
+        "run, follow_up", "a follow-up arrives while its target runs", (ev.FollowUp,), target_was(None, *STARTED)
+    ),
+    Sometimes("queue, interrupt", "interrupt of a queued turn", (ev.Interrupt,), target_was(None, Turn.QUEUED)),
+    Sometimes("load, interrupt", "interrupt of a turn that loads", (ev.Interrupt,), target_was(LOADING, Turn.STARTING)),
+    Sometimes(
+        "evict, interrupt",
+        "interrupt of a turn that waits for room",
+        (ev.Interrupt,),
+        target_was(UNLOADED, Turn.STARTING),
+    ),
+    Sometimes("wait, interrupt", "interrupt of a waiting turn", (ev.Interrupt,), lambda b, e, *_: e.target in b.waits),
+    Sometimes("stop, interrupt", "interrupt of a stopping turn", (ev.Interrupt,), target_was(None, Turn.STOPPING)),
+    Sometimes("unload, close", "close while unloading", (ev.Close,), target_was(UNLOADING)),
+    Sometimes("load, close", "close while loading", (ev.Close,), target_was(LOADING)),
+    Sometimes("run, close", "close of a running turn", (ev.Close,), target_was(None, *STARTED)),
+    Sometimes("queue, close", "close of a queued turn", (ev.Close,), target_was(None, Turn.QUEUED)),
+    Sometimes(
+        "close twice",
+        "close of a closed agent",
+        (ev.Close,),
+        lambda b, e, *_: b.agents[e.target].identity is Identity.CLOSED,
+    ),
+    Sometimes(
+        "flush fails, second",
+        "the next candidate is tried",
+        (ev.FlushFailed, ev.Tick),
+        lambda b, e, s, a: any(second_candidate(b, ev.FlushFailed(x, 0, 0, ""), s, a) for x in b.residents.serves),
+    ),
+    Sometimes("load, fails", "a load fails and its turn cannot start", (ev.LoadFailed,), cannot_start("load failed")),
+    Sometimes(
+        "load, idle",
+        "a load whose turn was interrupted ends as an idle resident",
+        (ev.Loaded,),
+        lambda b, e, _, a: e.agent in a.residents.idle,
+    ),
+    Sometimes(
+        "stop, finish", "a turn finishes though it was asked to stop", (ev.Finished,), agent_was(None, Turn.STOPPING)
+    ),
+    Sometimes("run, die", "a thread dies under a running turn", (ev.Died,), agent_was(None, Turn.RUNNING)),
+    Sometimes("stop, die", "a thread dies under a stopping turn", (ev.Died,), agent_was(None, Turn.STOPPING)),
+    Sometimes("load, die", "a thread dies while it loads", (ev.Died,), agent_was(LOADING)),
+    Sometimes("unload, die", "a thread dies while it is flushed", (ev.Died,), agent_was(UNLOADING)),
+    Sometimes("load, late", "load_timeout", (ev.Tick,), due(Bound.LOAD)),
+    Sometimes("flush, late", "flush_timeout", (ev.Tick,), due(Bound.FLUSH)),
+    Sometimes("stop, late", "stop_grace", (ev.Tick,), due(Bound.STOP)),
+    Sometimes("idle, late", "idle_ttl", (ev.Tick,), due(Bound.IDLE)),
+    Sometimes("grace, late", "the grace of a shutdown", (ev.Tick,), due(Bound.GRACE)),
+    *[Sometimes(f"wait, {end.name.lower()}", f"a wait ends with {end.name}", ANY, woken(end)) for end in WaitEnd],
+    *[
+        Sometimes(
+            f"wait, {end.name.lower()} at once",
+            f"a wait is over at once with {end.name}",
+            (ev.Wait,),
+            over_at_once(end),
+        )
+        for end in (WaitEnd.MAIL, WaitEnd.TARGET, WaitEnd.TIMEOUT)
+    ],
+    Sometimes("drain", "a turn reads mail that came later", (ev.Drain,), lambda _, __, s, ___: bool(s.records)),
+    Sometimes("notice, unloaded", "a notice for a requester that is not loaded", ANY, notice(unloaded=True)),
+    Sometimes("notice, closed", "a notice for a requester that is closed", ANY, record_seen(NoticeBuried)),
+    Sometimes(
+        "notice, demoted", "a notice that may not wake, for want of room in the queue", ANY, notice(demoted=True)
+    ),
+    Sometimes("restart, run", "a crash under a running turn", (Restart,), some_agent_was(*STARTED)),
+    Sometimes("restart, queue", "a crash while a turn is queued or starting", (Restart,), some_agent_was(*NOT_STARTED)),
+    Sometimes("restart, again", "recovery starts what had not begun", (Restart,), record_seen(TurnStarted)),
+    Sometimes(
+        "shut down",
+        "a shutdown comes to its end",
+        ANY,
+        lambda _, __, s, ___: any(e.__class__ is ShutDown for e in s.effects),
+    ),
+)
+
+BY_EVENT: dict[type, tuple[Sometimes, ...]] = {kind: tuple(s for s in SITUATIONS if kind in s.on) for kind in ANY}
+
+
+def required() -> tuple[str, ...]:
+    """The id of everything that must be seen."""
+    moves = [move_id(m.name, row.trigger, source) for m in MACHINES for row in m.rows for source in row.sources]
+    refusals = [f"refusal {refusal.__name__}" for refusal in REFUSALS]
+    stale = [f"stale {report.__name__}" for report in REPORTS]
+    return (*moves, *refusals, *stale, *[s.id for s in SITUATIONS])
+
+
+class Coverage:
+    """What was seen how often."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def observe(self, before: Session, event: Any, step: Step, after: Session) -> None:
+        """One step. Moves are not seen here: they are counted by `counting()`."""
+        reply = step.reply
+        if reply.__class__ is Refused:
+            self.counts[f"refusal {type(reply.refusal).__name__}"] += 1  # type: ignore[union-attr]
+        elif reply.__class__ is Stale:
+            self.counts[f"stale {type(event).__name__}"] += 1
+        else:
+            for situation in BY_EVENT[event.__class__]:
+                if situation.seen(before, event, step, after):
+                    self.counts[situation.id] += 1
+
+    def unseen(self) -> list[str]:
+        """What must be seen and was not."""
+        return [name for name in required() if not self.counts[name]]

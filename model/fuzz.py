@@ -1,0 +1,295 @@
+"""Stateful fuzzing: long random lives of large sessions, judged at every step (`model/replay.py`).
+
+The explorers see everything that a small scope has. This sees a little of what no scope has: a dozen agents, all caps
+and limits at once, hundreds of events, restarts and shutdowns in the middle of all faults. The rules of a Hypothesis
+state machine draw bytes, and `model/chance.py` makes events of them that suit the present state. What fails is shrunk
+by `model/shrink.py`, and comes as a program and as a trace file for `statemachine replay`.
+
+`run` plays examples from a seed. The same seed gives the same examples, as long as the number of examples and of steps
+is the same, and the code. `soak` plays rounds of `run` in several processes until its time is over.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
+from concurrent.futures import wait as wait_for
+from hashlib import blake2b
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event as Flag
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+from attrs import define, field, frozen
+from hypothesis import HealthCheck, Phase, Verbosity, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from model import chance
+from model.coverage import Coverage, counting
+from model.lockstep import AnyEvent
+from model.replay import Trial, program_of
+from model.shrink import Scenario, shrink
+from statemachine import trace
+from statemachine.config import SessionConfig
+
+FAILURES = Path(".statemachine") / "failures"
+"""Where traces of failures are saved, unless the caller says where."""
+
+BURST = 12
+"""Events that one rule plays. Drawing them as one string of bytes costs Hypothesis little more than drawing one."""
+QUIET = 4 * BURST
+"""Events between two calamities, at least, so that there is something to lose."""
+FOLD_EVERY = 8
+"""Events between two comparisons of the fold of the log with the session."""
+
+ROUND_EXAMPLES, ROUND_STEPS = 100, 300
+"""The size of a round of a soak campaign: some ten seconds."""
+FAILURES_MAX = 10
+"""A soak campaign with so many failures has done what it could."""
+
+UNTIMED: dict[str, Any] = {
+    "deadline": None,
+    "database": None,
+    "print_blob": False,
+    "suppress_health_check": list(HealthCheck),
+}
+settings.register_profile("ci", settings(max_examples=150, stateful_step_count=200, derandomize=True, **UNTIMED))
+settings.register_profile("nightly", settings(max_examples=5000, stateful_step_count=600, **UNTIMED))
+
+
+class Stopped(BaseException):
+    """The campaign is to end now. Not an `Exception`, so that Hypothesis does not take it for a failure."""
+
+
+@define
+class Campaign:
+    """What several examples come to."""
+
+    steps_max: int
+    """Events of one example, at most."""
+    on_example: Callable[[int, int], None] = lambda *_: None
+    """Told examples and steps so far, before each example; may raise `Stopped`."""
+    examples: int = 0
+    steps: int = 0
+    coverage: Coverage = field(factory=Coverage)
+    failed: Scenario | None = None
+
+
+class Fuzz(RuleBasedStateMachine):
+    """One example: a session from its configuration to the last event, or to the first that breaks something."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        super().__init__()
+        campaign.on_example(campaign.examples, campaign.steps)
+        self.campaign = campaign
+        self.trial = Trial(SessionConfig())
+        self.events: list[AnyEvent] = []
+        self.calamity_at = 0
+
+    @initialize(config=chance.configs())
+    def begin(self, config: SessionConfig) -> None:
+        """The session."""
+        self.campaign.examples += 1
+        self.trial = Trial(config, FOLD_EVERY)
+
+    @rule(codes=st.binary(min_size=BURST * chance.BYTES, max_size=BURST * chance.BYTES))
+    def work(self, codes: bytes) -> None:
+        """Everything, as it comes."""
+        self.play(chance.ANYTHING, codes)
+
+    @rule(codes=st.binary(min_size=BURST * chance.BYTES, max_size=BURST * chance.BYTES))
+    def storm(self, codes: bytes) -> None:
+        """Things happen to agents that are in the middle of something."""
+        self.play(chance.TROUBLE, codes)
+
+    @rule(codes=st.binary(min_size=BURST, max_size=BURST))
+    def calm(self, codes: bytes) -> None:
+        """Threads answer, and nothing else happens for a while."""
+        for code in codes:
+            self.feed(chance.answer(self.trial.session, code, code, code))
+
+    @precondition(lambda self: len(self.events) >= self.calamity_at)
+    @rule(code=st.integers(0, 19))
+    def calamity(self, code: int) -> None:
+        """What should happen once in a long while."""
+        self.calamity_at = len(self.events) + QUIET
+        self.feed(chance.calamity(code))
+
+    def play(self, plays: tuple[chance.Play, ...], codes: bytes) -> None:
+        """An event for every three bytes."""
+        for at in range(0, len(codes), chance.BYTES):
+            self.feed(chance.event_of(self.trial.session, plays, codes[at : at + chance.BYTES]))
+
+    def feed(self, event: AnyEvent) -> None:
+        """One event, judged and counted."""
+        campaign, trial = self.campaign, self.trial
+        if len(self.events) >= campaign.steps_max:
+            return
+        self.events.append(event)
+        campaign.steps += 1
+        try:
+            step = trial.play(event)
+        except Exception:
+            campaign.failed = (trial.session.config, tuple(self.events))
+            raise
+        campaign.coverage.observe(trial.before, event, step, trial.session)
+
+
+# A campaign
+
+
+@frozen
+class Failure:
+    """A scenario that breaks something."""
+
+    seed: int
+    examples: int
+    steps: int
+    """Of the campaign that found it: `run` with the same three finds it again."""
+    kind: str
+    """What broke, see `Verdict`."""
+    message: str
+    program: tuple[str, ...]
+    """The scenario in the language of `model/script.py`, its configuration first."""
+    trace: Path
+
+    def __str__(self) -> str:
+        lines = [f"{self.kind}: {self.message}", *[f"    {line}" for line in self.program]]
+        origin = f"found with seed {self.seed}, {self.examples} examples of {self.steps} steps"
+        return "\n".join([*lines, f"{origin}; to see it step by step: statemachine replay {self.trace}"])
+
+
+@frozen
+class FuzzResult:
+    """What a campaign came to. `coverage` counts what was seen (`model/coverage.py`)."""
+
+    examples: int
+    steps: int
+    coverage: Counter[str]
+    failure: Failure | None
+
+
+def run(
+    examples: int,
+    steps: int,
+    seed: int,
+    on_progress: Callable[[int, int], None] | None = None,
+    folder: Path = FAILURES,
+) -> FuzzResult:
+    """Plays `examples` lives of at most `steps` events each, up to the first failure. `on_progress` is told examples
+    and steps so far, before each example."""
+    campaign = Campaign(steps, (lambda *_: None) if on_progress is None else on_progress)
+    profile = settings(
+        max_examples=examples,
+        stateful_step_count=-(-steps // BURST),
+        phases=[Phase.generate],
+        verbosity=Verbosity.quiet,
+        report_multiple_bugs=False,
+        **UNTIMED,
+    )
+    start = hypothesis.seed(seed)(lambda: Fuzz(campaign))
+    with counting() as moves:
+        try:
+            run_state_machine_as_test(start, settings=profile)
+        except Stopped:
+            pass
+        except Exception:
+            if campaign.failed is None:
+                raise  # a defect of the fuzzer, not of what it judges
+        coverage = campaign.coverage.counts + moves
+    failure = None
+    if campaign.failed is not None:
+        failure = report(campaign.failed, (seed, examples, steps), folder)
+    return FuzzResult(campaign.examples, campaign.steps, coverage, failure)
+
+
+def report(failed: Scenario, origin: tuple[int, int, int], folder: Path) -> Failure:
+    """Shrinks a failing scenario and saves its trace."""
+    shrunk = shrink(*failed)
+    if shrunk is None:
+        (config, events), kind, message = failed, "flaky", "it broke something, but not when it was played again"
+    else:
+        (config, events), (kind, message) = shrunk[0], (shrunk[1].kind, shrunk[1].detail)
+    return Failure(*origin, kind, message, tuple(program_of(config, events)), save(config, events, kind, folder))
+
+
+def save(config: SessionConfig, events: tuple[AnyEvent, ...], kind: str, folder: Path) -> Path:
+    """Writes a trace, named by what broke and by its content."""
+    content = b"".join([trace.header_line(config), *map(trace.event_line, events)])
+    path = folder / f"{kind}-{blake2b(content, digest_size=6).hexdigest()}.ndjson"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+# Soaking
+
+
+@frozen
+class Soak:
+    """What a soak campaign came to, or has come to so far."""
+
+    rounds: int = 0
+    examples: int = 0
+    steps: int = 0
+    coverage: Counter[str] = field(factory=Counter)
+    failures: tuple[Failure, ...] = ()
+    interrupted: bool = False
+    """Ctrl-C ended it before its time."""
+
+    def plus(self, result: FuzzResult) -> Soak:
+        """One more round."""
+        return Soak(
+            self.rounds + 1,
+            self.examples + result.examples,
+            self.steps + result.steps,
+            self.coverage + result.coverage,
+            self.failures if result.failure is None else (*self.failures, result.failure),
+            self.interrupted,
+        )
+
+
+def round_seed(seed: int, number: int) -> int:
+    """The seed of a round. The first has the campaign's own, so that one round with a printed seed is that round."""
+    if number == 0:
+        return seed
+    return int.from_bytes(blake2b(f"{seed}/{number}".encode(), digest_size=6).digest())
+
+
+def soak(
+    minutes: float,
+    jobs: int,
+    seed: int,
+    on_progress: Callable[[Soak], None] | None = None,
+    folder: Path = FAILURES,
+    examples: int = ROUND_EXAMPLES,
+    steps: int = ROUND_STEPS,
+) -> Soak:
+    """Plays rounds with derived seeds in `jobs` processes until the time is over: at least one round each, and not the
+    rest of a round that is under way then. Ctrl-C ends it early. `on_progress` is told after each round."""
+    context = get_context("spawn")  # a fork would copy whatever threads the caller has
+    stop = context.Event()
+    until = time.monotonic() + 60 * minutes
+    so_far, started = Soak(), 0
+    running: set[Future[FuzzResult]] = set()
+    with ProcessPoolExecutor(jobs, context, _begin_worker, (stop,)) as pool:
+        try:
+            while running or not started:
+                while len(running) < jobs and (started < jobs or _goes_on(so_far, until)):
+                    left = None if started < jobs and minutes <= 0 else until - time.monotonic()
+                    running.add(pool.submit(_round, examples, steps, round_seed(seed, started), folder, left))
+                    started += 1
+                done, running = wait_for(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    so_far = so_far.plus(future.result())
+                    if on_progress is not None:
+                        on_progress(so_far)
+        except KeyboardInterrupt:
+            stop.set()
+            ...
+    return so_far
