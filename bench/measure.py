@@ -2,6 +2,7 @@
 
 Other work on the machine only ever slows a repetition down, so the best one says most about the code. Contestants take
 turns within one run, so that a slow minute hits all of them; only ratios within one run are worth comparing.
+Repetitions are many and short (tens of milliseconds), so that some of them fall between what others do.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ class Size:
     """Open agents where there are to be many."""
 
 
-FULL = Size(repetitions=15, cycles=5_000, many=100_000)
-QUICK = Size(repetitions=2, cycles=500, many=1_000)
+FULL = Size(repetitions=100, cycles=1_000, many=100_000)
+QUICK = Size(repetitions=3, cycles=200, many=1_000)
 
 
 def seconds(work: Callable[[], object]) -> float:

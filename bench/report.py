@@ -55,7 +55,7 @@ def show(rows: list[Row]) -> None:
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for row in rows:
         table.add_row(*cells(row), style="red" if row.met is False else None)
-    Console().print(table)
+    Console(width=max(100, Console().width)).print(table)  # a log or a pipe counts as 80 columns
 
 
 def markdown(rows: list[Row]) -> str:

@@ -29,11 +29,11 @@ def cost_rows(size: Size) -> list[Row]:
     for reloading in reload.values():
         reloading.check()
     cycles = resident["many"].cycles
-    agents = f"{size.many:,} open agents"
+    agents = f"{size.many:,} agents"
     return [
-        Row(f"(c) a cycle with {agents}", best["many"] / cycles * 1e6, "us"),
+        Row(f"(c) a cycle, {agents}", best["many"] / cycles * 1e6, "us"),
         Row(f"(c) relative to {FEW}", best["many"] / best["few"], "x", at_most(1.25)),
-        Row(f"(c) a cycle with eviction and load, {agents}", slower["many"] / cycles * 1e6, "us"),
+        Row(f"(c) with eviction and load, {agents}", slower["many"] / cycles * 1e6, "us"),
         Row(f"(c) relative to {FEW}", slower["many"] / slower["few"], "x"),
     ]
 
@@ -58,7 +58,7 @@ def memory_rows(size: Size) -> list[Row]:
     tracemalloc.stop()
     distinct, same, none = (figure / size.many for figure in figures)
     return [
-        Row("(d) an unloaded agent, each with its own short result", distinct, "bytes", at_most(600)),
-        Row("(d) an unloaded agent, all with the same result", same, "bytes", at_most(600)),
-        Row("(d) an unloaded agent, without its outcome", none, "bytes"),
+        Row("(d) unloaded agent, results differ", distinct, "bytes", at_most(600)),
+        Row("(d) unloaded agent, results are one string", same, "bytes", at_most(600)),
+        Row("(d) unloaded agent, outcome left out", none, "bytes"),
     ]

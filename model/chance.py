@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from hypothesis import strategies as st
-
 from model.lockstep import AnyEvent, Restart
 from statemachine import events as ev
 from statemachine.agents import Agent
 from statemachine.config import Notice, Overflow, SessionConfig, SlotPolicy
 from statemachine.events import HOST, ROOT
 from statemachine.machines import Identity, Residency, SessionState, Turn
+from statemachine.residency import NOBODY
 from statemachine.session import Session
 
 AGENTS_MAX = 13
@@ -34,45 +33,47 @@ Play = Callable[[Session, int, int, int], AnyEvent]
 
 # Configurations
 
-
-def configs() -> st.SearchStrategy[SessionConfig]:
-    """Configurations of all policies, with limits small enough to be met and large enough to get somewhere."""
-    return st.builds(
-        config_from,
-        policy=st.sampled_from([(SlotPolicy.ACTIVE_TURNS, Overflow.REJECT), *POLICIES]),
-        max_concurrent=st.sampled_from([4, 2, 3, 2, 6, 3, 1, 10]),
-        more_resident=st.sampled_from([0, 0, 1, 0, 3]),
-        max_queued=st.sampled_from([1000, 1, 2, 4]),
-        max_depth=st.sampled_from([None, None, 2, 1, 4]),
-        max_agents=st.sampled_from([None, None, 5, 3, 8]),
-        max_unread=st.sampled_from([1000, 1000, 4, 2, 1]),
-        max_message_bytes=st.sampled_from([1 << 20, 1 << 20, 8]),
-        notice=st.sampled_from(list(Notice)),
-        notify_interrupted=st.booleans(),
-        flush_timeout=st.sampled_from([10.0, 2.0, 3.0, 1.0]),
-        load_timeout=st.sampled_from([30.0, 4.0, 2.0, 0.0]),
-        stop_grace=st.sampled_from([5.0, 3.0, 1.0, 0.0]),
-        max_wait=st.sampled_from([3600.0, 3.0]),
-        idle_ttl=st.sampled_from([None, None, 4.0, 1.0, 0.0]),
-    )
-
-
 POLICIES = (
-    *[(SlotPolicy.ACTIVE_TURNS, Overflow.QUEUE)] * 3,
-    *[(SlotPolicy.ACTIVE_TURNS, Overflow.REJECT)] * 2,
+    *[(SlotPolicy.ACTIVE_TURNS, Overflow.REJECT)] * 3,
+    *[(SlotPolicy.ACTIVE_TURNS, Overflow.QUEUE)] * 5,
     (SlotPolicy.LIVE_THREADS, Overflow.REJECT),
 )
+CONCURRENT = (4, 2, 3, 2, 3, 2, 6, 1, 10)
+SPARE_RESIDENCY = (0, 0, 0, 1, 3)
+LIMITS: dict[str, tuple[Any, ...]] = {
+    "max_queued": (1000, 1, 2, 4),
+    "max_depth": (None, None, 2, 4, 1),
+    "max_agents": (None, None, 8, 5, 3),
+    "max_unread": (1000, 1000, 1000, 1000, 6, 4, 3, 2),
+    "max_message_bytes": (1 << 20, 8),
+    "notice": (Notice.QUEUE, Notice.TRIGGER, Notice.TRIGGER, Notice.NONE),
+    "notify_interrupted": (False, True),
+    "flush_timeout": (10.0, 3.0, 2.0, 1.0),
+    "load_timeout": (30.0, 4.0, 2.0, 0.0),
+    "stop_grace": (5.0, 3.0, 1.0, 0.0),
+    "max_wait": (3600.0, 3.0),
+    "idle_ttl": (None, None, 4.0, 1.0, 0.0),
+}
+"""Small enough to be met, large enough to get somewhere; the default first."""
+CONFIG_BYTES = 3 + len(LIMITS)
 
 
-def config_from(policy: tuple[SlotPolicy, Overflow], more_resident: int, **fields: Any) -> SessionConfig:
-    """A configuration that can work, and is otherwise as drawn."""
-    slot_policy, overflow = policy
-    cap = max(0, fields["max_concurrent"] - 1)
+def config_of(code: bytes) -> SessionConfig:
+    """The configuration that these bytes mean; zeros are the default."""
+    slot_policy, overflow = choose(POLICIES, code[0])
+    max_concurrent = choose(CONCURRENT, code[1])
+    limits = {name: choose(values, byte) for (name, values), byte in zip(LIMITS.items(), code[3:], strict=True)}
     if slot_policy is SlotPolicy.LIVE_THREADS:
-        fields["idle_ttl"] = None
-    if cap == 0:
+        limits["idle_ttl"] = None
+    if max_concurrent == 1:
         overflow = Overflow.REJECT
-    return SessionConfig(slot_policy=slot_policy, overflow=overflow, max_resident=cap + more_resident, **fields)
+    return SessionConfig(
+        max_concurrent=max_concurrent,
+        max_resident=max_concurrent - 1 + choose(SPARE_RESIDENCY, code[2]),
+        slot_policy=slot_policy,
+        overflow=overflow,
+        **limits,
+    )
 
 
 # Picking
@@ -81,6 +82,11 @@ def config_from(policy: tuple[SlotPolicy, Overflow], more_resident: int, **field
 def pick(among: Sequence[T], number: int) -> T:
     """One of several; the same number means the same one as long as the choice is the same."""
     return among[number % len(among)]
+
+
+def choose(among: Sequence[T], byte: int) -> T:
+    """One of several, the first for the smallest bytes."""
+    return among[byte * len(among) // 256]
 
 
 def opened(s: Session) -> list[int]:
@@ -104,7 +110,7 @@ GROUPS: tuple[Callable[[Session, Agent], bool], ...] = (
     lambda _, a: a.status is Turn.RUNNING,
     lambda s, a: a.id in s.residents.idle,
     lambda _, a: a.status.is_idle and a.residency is UNLOADED,
-    lambda s, a: a.id in s.residents.serves and s.residents.serves[a.id] != -1,
+    lambda s, a: a.id in s.residents.serves and s.residents.serves[a.id] != NOBODY,
     lambda s, a: a.id in s.residents.serves.values(),
     lambda s, a: a.id in s.residents.tried,
     lambda _, a: a.triggers > 0,
@@ -147,16 +153,28 @@ def start(s: Session, who: int, _: int, __: int) -> AnyEvent:
     return ev.Start(pick(opened(s), who), "work")
 
 
-def drain(s: Session, who: int, _: int, __: int) -> AnyEvent:
-    agent = pick([a for a in s.agents if a.status is Turn.RUNNING] or s.agents, who)
+def running(s: Session) -> list[Agent]:
+    """The agents with a turn that runs."""
+    return [a for a in s.agents if a.status is Turn.RUNNING]
+
+
+def drain(s: Session, who: int, other: int, variant: int) -> AnyEvent:
+    late = [a for a in running(s) if a.mailbox] or running(s)
+    if not late:
+        return answer(s, who, other, variant)
+    agent = pick(late, who)
     return ev.Drain(agent.id, agent.turn)
 
 
 def wait(s: Session, who: int, other: int, variant: int) -> AnyEvent:
-    ready = [a for a in s.agents if a.status is Turn.RUNNING and a.id not in s.waits and not a.mailbox]
-    agent = pick(ready or s.agents, who)
-    targets = (other % len(s.agents), variant % len(s.agents))[: pick([0, 1, 0, 2], variant // 16)]
-    return ev.Wait(agent.id, agent.turn, pick([3.0, 1.0, 3.0, 2.0, 3.0, 0.0], variant), targets)
+    """A running turn waits, for mail or for agents that are not done."""
+    ready = [a for a in running(s) if a.id not in s.waits and not a.mailbox] or running(s)
+    if not ready:
+        return answer(s, who, other, variant)
+    agent = pick(ready, who)
+    undone = [a.id for a in s.agents if not a.status.is_idle and a is not agent] or opened(s)
+    targets = (pick(undone, other), other % len(s.agents))[: pick([0, 1, 1, 2], variant // 8)]
+    return ev.Wait(agent.id, agent.turn, pick([3.0, 1.0, 3.0, 3.0, 2.0, 3.0, 3.0, 0.0], variant), targets)
 
 
 def interrupt(s: Session, who: int, other: int, _: int) -> AnyEvent:
@@ -176,19 +194,17 @@ def meddle(s: Session, who: int, other: int, variant: int) -> AnyEvent:
     """Something happens to an agent that is in the middle of something."""
     agent = busy(s, who, variant)
     by = sender(s, other)
-    return pick(
-        [
-            ev.FollowUp(by, agent.id, "work"),
-            ev.Interrupt(by, agent.id),
-            ev.Send(by, agent.id, "note"),
-            ev.FollowUp(HOST, agent.id, "work"),
-            ev.Died(agent.id, agent.generation, "lost"),
-            ev.Interrupt(HOST, agent.id),
-            ev.Close(HOST, agent.id),
-            ev.Start(agent.id, "work"),
-        ],
-        variant // len(GROUPS) + other // 2,
-    )
+    happenings: list[AnyEvent] = [
+        ev.FollowUp(by, agent.id, "work"),
+        ev.Send(by, agent.id, "note"),
+        ev.Interrupt(HOST, agent.id),
+        ev.FollowUp(HOST, agent.id, "work"),
+        ev.Died(agent.id, agent.generation, "lost"),
+        ev.FollowUp(by, agent.id, "work"),
+        ev.Start(agent.id, "work"),
+        ev.Close(HOST, agent.id) if variant % 2 else ev.Interrupt(by, agent.id),
+    ]
+    return pick(happenings, variant // len(GROUPS) + other // 2)
 
 
 # What threads report
@@ -220,17 +236,21 @@ def answer(s: Session, who: int, other: int, variant: int) -> AnyEvent:
     return possible[0] if variant % 4 != 3 else pick(possible, variant // 4)
 
 
-def finish(s: Session, who: int, _: int, __: int) -> AnyEvent:
+def finish(s: Session, who: int, other: int, variant: int) -> AnyEvent:
     """A running turn ends well."""
-    agent = pick([a for a in s.agents if a.status is Turn.RUNNING] or s.agents, who)
+    if not running(s):
+        return answer(s, who, other, variant)
+    agent = pick(running(s), who)
     return ev.Finished(agent.id, agent.turn, "result")
 
 
-def fail_flush(s: Session, who: int, _: int, __: int) -> AnyEvent:
-    """A flush fails for which somebody waits."""
-    served = [a for a, by in s.residents.serves.items() if by != -1] or list(s.residents.flushes) or [ROOT]
-    agent = pick(served, who)
-    return ev.FlushFailed(agent, s.agents[agent].generation, s.residents.flushes.get(agent, 0), "cannot flush")
+def fail_flush(s: Session, who: int, other: int, variant: int) -> AnyEvent:
+    """A flush fails, if possible one for which somebody waits."""
+    flushing = [a for a, by in s.residents.serves.items() if by != NOBODY] or list(s.residents.flushes)
+    if not flushing:
+        return answer(s, who, other, variant)
+    agent = pick(flushing, who)
+    return ev.FlushFailed(agent, s.agents[agent].generation, s.residents.flushes[agent], "cannot flush")
 
 
 def stale(s: Session, who: int, other: int, variant: int) -> AnyEvent:
@@ -290,49 +310,56 @@ def oddity(s: Session, who: int, other: int, variant: int) -> AnyEvent:
 def calamity(code: int) -> AnyEvent:
     """The process is lost, or the session ends, or its store is lost."""
     grace = pick([2.0, 0.0, 5.0, -1.0], code)
-    return pick([Restart(), ev.Shutdown(grace), Restart(), Restart(), ev.WriteFailed("disk full")], code // 4)
+    calamities = (Restart(), ev.Shutdown(grace), Restart(), Restart(), ev.WriteFailed("disk full"))
+    return calamities[code // 4 % len(calamities)]
 
 
 # The whole choice
 
 EVERYTHING: tuple[tuple[Play, int], ...] = (
-    (spawn, 8),
-    (answer, 24),
-    (follow_up, 6),
-    (meddle, 18),
-    (finish, 4),
+    (spawn, 10),
+    (answer, 20),
+    (follow_up, 12),
+    (meddle, 16),
     (start, 2),
-    (tick, 4),
+    (tick, 3),
     (send, 3),
     (wait, 6),
     (fail_flush, 2),
-    (stale, 6),
-    (interrupt, 2),
-    (resume, 3),
+    (stale, 5),
+    (interrupt, 1),
+    (resume, 4),
     (drain, 2),
     (close, 1),
     (oddity, 5),
 )
 """What happens, and how often in comparison. Calamities come on top."""
-STORM: tuple[tuple[Play, int], ...] = ((answer, 5), (meddle, 8), (fail_flush, 2), (wait, 2), (tick, 1))
+STORM: tuple[tuple[Play, int], ...] = ((answer, 5), (meddle, 8), (follow_up, 2), (fail_flush, 2), (wait, 2), (tick, 1))
 """Few pauses: things happen to agents that are in the middle of something."""
+FLOW: tuple[tuple[Play, int], ...] = ((answer, 8), (spawn, 2), (follow_up, 5), (wait, 3), (finish, 2))
+"""Nobody interferes, and there is more to do than can be done at once."""
 
 BYTES = 3
-"""Three bytes are an event: what kind, which agent and who else, which variant. The kind of a `calm` one is known."""
+"""Three bytes are an event: what kind, which agent and who else, which variant."""
 
 
 def spread(weights: tuple[tuple[Play, int], ...]) -> tuple[Play, ...]:
     """256 plays, one for each byte, plainer ones first."""
     plays = [play for play, weight in weights for _ in range(weight)]
-    return tuple([plays[byte * len(plays) // 256] for byte in range(256)])
+    return tuple([choose(plays, byte) for byte in range(256)])
 
 
-ANYTHING, TROUBLE = spread(EVERYTHING), spread(STORM)
+ANYTHING, TROUBLE, PLENTY = spread(EVERYTHING), spread(STORM), spread(FLOW)
 
 
 def event_of(s: Session, plays: tuple[Play, ...], code: bytes) -> AnyEvent:
-    """The event that these bytes mean now. When the session takes nothing more, half of all events are a restart."""
+    """The event that these bytes mean now. When the session is on its way out, that goes on; when it takes nothing
+    more, half of all events are a restart."""
     kind, agents, variant = code
+    if s.state is SessionState.DRAINING and variant % 16 == 15:
+        return ev.WriteFailed("disk full")
+    if s.state is SessionState.DRAINING and variant % 4 == 3:
+        return tick(s, 0, 0, 0)
     if s.state >= SessionState.CLOSED and variant % 2:
         return Restart()
     return plays[kind](s, agents // 16, agents % 16, variant)

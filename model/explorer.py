@@ -30,19 +30,22 @@ from model.coverage import Coverage, counting
 from model.lockstep import AnyEvent, Deviation, Restart, compare_states, compare_step, core_step
 from model.scopes import Scope, events
 from statemachine import events as ev
-from statemachine.effects import Refused, Stale, Step
+from statemachine.effects import Refused, Reply, Stale, Step
 from statemachine.fingerprint import fingerprint
 from statemachine.machines import Identity, Turn
 from statemachine.moment import Moment
-from statemachine.properties import PROPERTIES, STATE_PROPERTIES, STEP_PROPERTIES, PropertyViolation, judge
+from statemachine.properties import PROPERTIES, STATE_PROPERTIES, STEP_PROPERTIES, PropertyViolation
 from statemachine.recovery import apply, durable_facts, forget
+from statemachine.refusals import MailboxFull
 from statemachine.session import Session
 from statemachine.view import is_quiescent
 
 L7 = next(known for known in PROPERTIES if known.id == "L7")
 
-IDLE_PROPERTIES = tuple(known for known in STEP_PROPERTIES if known.id in ("S9", "S12"))
+STEP_JUDGES = tuple((known, known.step) for known in STEP_PROPERTIES if known.step is not None)
+IDLE_JUDGES = tuple((known, judge) for known, judge in STEP_JUDGES if known.id in ("S9", "S12"))
 """Those about events that change nothing; that they do not is seen once, after all of them."""
+STATE_JUDGES = tuple((known, known.state) for known in STATE_PROPERTIES if known.state is not None)
 
 Digest = bytes
 Both = tuple[Session, Any]
@@ -68,8 +71,6 @@ class Found:
     """Events played, refused and stale ones included."""
     changes: int = 0
     """Events that were accepted."""
-    judged: Counter[str] = field(factory=Counter)
-    """Property -> states or steps that it was judged on."""
     coverage: Counter[str] = field(factory=Counter)
     homeward: list[tuple[int, Digest | None]] = field(factory=list)
     """For L7: (index of the state, digest of the state after one more thread answered), None: it is at rest."""
@@ -124,7 +125,7 @@ class Expander:
         """The successors of one state, or what is wrong with it."""
         event: AnyEvent | None = None
         try:
-            judge_state(session, found.judged)
+            judge_state(session)
             before = fingerprint(session)
             idle = session.fork()
             home: Digest | None = None
@@ -135,14 +136,14 @@ class Expander:
                 if reply[0] in ("refused", "stale"):
                     idle, step = core_step(idle, event)
                     compare_step(step, reply, effects)
-                    self.judge_step(session, event, step, idle, found.judged)
+                    self.judge_step(session, event, step, idle)
                     continue
                 after, step = core_step(session.fork(), event)
                 compare_step(step, reply, effects)
                 if step.reply.__class__ in (Refused, Stale):
                     raise Deviation("reply", step.reply, reply)
                 compare_states(after, after_world)
-                self.judge_step(session, event, step, after, found.judged)
+                self.judge_step(session, event, step, after)
                 compare_recovery(session, event, step, after)
                 found.changes += 1
                 digest = digest_of(after, self.scope)
@@ -165,16 +166,17 @@ class Expander:
             return Fault("crash", f"{type(error).__name__}: {error}", event)
         return None
 
-    def judge_step(self, before: Session, event: AnyEvent, step: Step, after: Session, judged: Counter[str]) -> None:
+    def judge_step(self, before: Session, event: AnyEvent, step: Step, after: Session) -> None:
         """The step properties, and what was seen."""
         self.coverage.observe(before, event, step, after)
         if event.__class__ is Restart:
             return
         refused = step.reply.__class__ in (Refused, Stale)
         moment = Moment(after, before, event, step, refused)  # type: ignore[arg-type]
-        for known in IDLE_PROPERTIES if refused else STEP_PROPERTIES:
-            judge(known, known.step, moment)
-            judged[known.id] += 1
+        for known, judge in IDLE_JUDGES if refused else STEP_JUDGES:
+            detail = judge(moment)
+            if detail is not None:
+                raise PropertyViolation(known, detail)
 
     def who_changed(self, session: Session, world: Any, before: tuple[Any, ...]) -> Fault:
         """Some refused or stale event changed the session; this says which."""
@@ -186,12 +188,13 @@ class Expander:
         return Fault("refusal", "refused and stale events together changed the session", None)
 
 
-def judge_state(session: Session, judged: Counter[str]) -> None:
+def judge_state(session: Session) -> None:
     """The state properties."""
     moment = Moment(session)
-    for known in STATE_PROPERTIES:
-        judge(known, known.state, moment)
-        judged[known.id] += 1
+    for known, judge in STATE_JUDGES:
+        detail = judge(moment)
+        if detail is not None:
+            raise PropertyViolation(known, detail)
 
 
 def compare_recovery(before: Session, event: AnyEvent, step: Step, after: Session) -> None:
@@ -265,18 +268,24 @@ def drive_home(session: Session) -> None:
         if agent.identity is not Identity.OPEN or agent.status is Turn.RUNNING:
             continue
         trial = session.fork()
-        full = len(agent.mailbox) + agent.promised >= trial.config.max_unread
         event = ev.FollowUp(ev.HOST, agent.id, "drive")
-        reply = None if full else trial.handle(event).reply
-        answers = 0
-        while not full and trial.agents[agent.id].status is not Turn.RUNNING and answers < 4 * len(trial.agents):
-            answer = next((e for e in answers_of(trial)), None)
-            if answer is None:
+        reply = trial.handle(event).reply
+        if is_full(reply) and agent.id != ev.ROOT:  # of mail demoted from trigger: it is closed, and opened again
+            trial.handle(ev.Close(ev.HOST, agent.id))
+            trial.handle(ev.Resume(ev.HOST, agent.id))
+            reply = trial.handle(event).reply
+        for _ in range(4 * len(trial.agents)):
+            answer = next(answers_of(trial), None)
+            if answer is None or trial.agents[agent.id].status is Turn.RUNNING:
                 break
             trial.handle(answer)
-            answers += 1
-        if not full and trial.agents[agent.id].status is not Turn.RUNNING:
+        if trial.agents[agent.id].status is not Turn.RUNNING:
             raise PropertyViolation(L7, f"agent {agent.id} gets no turn any more: {reply}")
+
+
+def is_full(reply: Reply) -> bool:
+    """Was the operation refused for want of room in a mailbox?"""
+    return isinstance(reply, Refused) and isinstance(reply.refusal, MailboxFull)
 
 
 def answers_of(s: Session) -> Iterator[ev.Event]:
@@ -351,7 +360,6 @@ def _explore(
     origins: list[tuple[int, int]] = [(-1, -1)]  # state -> (state before, number of the event)
     homeward: dict[int, Digest | None] = {}
     layer: list[tuple[int, bytes]] = [(0, pickle.dumps(first))]
-    judged: Counter[str] = Counter()
     coverage: Counter[str] = Counter()
     offered = transitions = depth = 0
     fault: Fault | None = None
@@ -361,7 +369,6 @@ def _explore(
         chunks = [layer[i : i + CHUNK] for i in range(0, len(layer), CHUNK)]
         for chunk, found in zip(chunks, expand([[state for _, state in chunk] for chunk in chunks]), strict=True):
             offered, transitions = offered + found.offered, transitions + found.changes
-            judged += found.judged
             coverage += found.coverage
             for index, number, digest, state in found.successors:
                 if digest not in known and state is not None:
@@ -379,15 +386,26 @@ def _explore(
         depth += 1
     if fault is None and not layer:
         at, fault = never_home(homeward, known)
-        judged["L7"] += len(known)
     path = path_to(scope, origins, at) if fault is not None else ()
     if fault is not None and fault.event is not None:
         path = (*path, fault.event)
     closed = fault is None and not layer
+    judged = how_often(len(known) - len(layer), offered, transitions)
     seconds = time.perf_counter() - began
     return Exploration(
         scope, len(known), offered, transitions, depth - 1, seconds, closed, judged, coverage, fault, path
     )
+
+
+def how_often(states: int, offered: int, transitions: int) -> Counter[str]:
+    """Property -> states or steps that it was judged on."""
+    judged: Counter[str] = Counter()
+    for known in STATE_PROPERTIES:
+        judged[known.id] += states
+    for known in STEP_PROPERTIES:
+        judged[known.id] += offered if known.id in ("S9", "S12") else transitions
+    judged["L7"] = states
+    return judged
 
 
 def never_home(homeward: dict[int, Digest | None], known: dict[Digest, int]) -> tuple[int, Fault | None]:

@@ -14,15 +14,17 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
 from concurrent.futures import wait as wait_for
+from contextlib import contextmanager
 from hashlib import blake2b
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event as Flag
 from pathlib import Path
 from typing import Any
 
+import attrs
 import hypothesis
 from attrs import define, field, frozen
 from hypothesis import HealthCheck, Phase, Verbosity, settings
@@ -42,10 +44,15 @@ FAILURES = Path(".statemachine") / "failures"
 
 BURST = 12
 """Events that one rule plays. Drawing them as one string of bytes costs Hypothesis little more than drawing one."""
+BURSTS = st.binary(min_size=BURST * chance.BYTES, max_size=BURST * chance.BYTES)
 QUIET = 4 * BURST
 """Events between two calamities, at least, so that there is something to lose."""
 FOLD_EVERY = 8
 """Events between two comparisons of the fold of the log with the session."""
+
+BATCH = 10
+"""Examples that Hypothesis plays in one go. After ten, most would be variations of earlier ones, with the same
+configuration; a new life is worth more."""
 
 ROUND_EXAMPLES, ROUND_STEPS = 100, 300
 """The size of a round of a soak campaign: some ten seconds."""
@@ -89,29 +96,28 @@ class Fuzz(RuleBasedStateMachine):
         self.campaign = campaign
         self.trial = Trial(SessionConfig())
         self.events: list[AnyEvent] = []
-        self.calamity_at = 0
+        self.calamity_at = QUIET
 
-    @initialize(config=chance.configs())
-    def begin(self, config: SessionConfig) -> None:
+    @initialize(code=st.binary(min_size=chance.CONFIG_BYTES, max_size=chance.CONFIG_BYTES))
+    def begin(self, code: bytes) -> None:
         """The session."""
         self.campaign.examples += 1
-        self.trial = Trial(config, FOLD_EVERY)
+        self.trial = Trial(chance.config_of(code), FOLD_EVERY)
 
-    @rule(codes=st.binary(min_size=BURST * chance.BYTES, max_size=BURST * chance.BYTES))
+    @rule(codes=BURSTS)
     def work(self, codes: bytes) -> None:
         """Everything, as it comes."""
         self.play(chance.ANYTHING, codes)
 
-    @rule(codes=st.binary(min_size=BURST * chance.BYTES, max_size=BURST * chance.BYTES))
+    @rule(codes=BURSTS)
     def storm(self, codes: bytes) -> None:
         """Things happen to agents that are in the middle of something."""
         self.play(chance.TROUBLE, codes)
 
-    @rule(codes=st.binary(min_size=BURST, max_size=BURST))
-    def calm(self, codes: bytes) -> None:
-        """Threads answer, and nothing else happens for a while."""
-        for code in codes:
-            self.feed(chance.answer(self.trial.session, code, code, code))
+    @rule(codes=BURSTS)
+    def flow(self, codes: bytes) -> None:
+        """Nobody interferes, and there is more to do than can be done at once."""
+        self.play(chance.PLENTY, codes)
 
     @precondition(lambda self: len(self.events) >= self.calamity_at)
     @rule(code=st.integers(0, 19))
@@ -121,7 +127,9 @@ class Fuzz(RuleBasedStateMachine):
         self.feed(chance.calamity(code))
 
     def play(self, plays: tuple[chance.Play, ...], codes: bytes) -> None:
-        """An event for every three bytes."""
+        """An event for every three bytes. Zeros are none, so that Hypothesis' simplest example costs nothing."""
+        if not any(codes):
+            return
         for at in range(0, len(codes), chance.BYTES):
             self.feed(chance.event_of(self.trial.session, plays, codes[at : at + chance.BYTES]))
 
@@ -184,18 +192,10 @@ def run(
     """Plays `examples` lives of at most `steps` events each, up to the first failure. `on_progress` is told examples
     and steps so far, before each example."""
     campaign = Campaign(steps, (lambda *_: None) if on_progress is None else on_progress)
-    profile = settings(
-        max_examples=examples,
-        stateful_step_count=-(-steps // BURST),
-        phases=[Phase.generate],
-        verbosity=Verbosity.quiet,
-        report_multiple_bugs=False,
-        **UNTIMED,
-    )
-    start = hypothesis.seed(seed)(lambda: Fuzz(campaign))
     with counting() as moves:
         try:
-            run_state_machine_as_test(start, settings=profile)
+            for number, begun in enumerate(range(0, examples, BATCH)):
+                play_batch(campaign, min(BATCH, examples - begun), round_seed(seed, number))
         except Stopped:
             pass
         except Exception:
@@ -206,6 +206,20 @@ def run(
     if campaign.failed is not None:
         failure = report(campaign.failed, (seed, examples, steps), folder)
     return FuzzResult(campaign.examples, campaign.steps, coverage, failure)
+
+
+def play_batch(campaign: Campaign, examples: int, seed: int) -> None:
+    """Some examples of a campaign. Raises what the first failure raises."""
+    profile = settings(
+        max_examples=examples,
+        stateful_step_count=1 + -(-campaign.steps_max // BURST),
+        phases=[Phase.generate],
+        verbosity=Verbosity.quiet,
+        report_multiple_bugs=False,
+        **UNTIMED,
+    )
+    start: Any = hypothesis.seed(seed)(lambda: Fuzz(campaign))
+    run_state_machine_as_test(start, settings=profile)
 
 
 def report(failed: Scenario, origin: tuple[int, int, int], folder: Path) -> Failure:
@@ -270,26 +284,63 @@ def soak(
     examples: int = ROUND_EXAMPLES,
     steps: int = ROUND_STEPS,
 ) -> Soak:
-    """Plays rounds with derived seeds in `jobs` processes until the time is over: at least one round each, and not the
-    rest of a round that is under way then. Ctrl-C ends it early. `on_progress` is told after each round."""
+    """Plays rounds with derived seeds in `jobs` processes until the time is over, but at least a whole round in each.
+    Ctrl-C ends it early, and what was done is returned all the same. `on_progress` is told after each round."""
     context = get_context("spawn")  # a fork would copy whatever threads the caller has
     stop = context.Event()
     until = time.monotonic() + 60 * minutes
     so_far, started = Soak(), 0
     running: set[Future[FuzzResult]] = set()
     with ProcessPoolExecutor(jobs, context, _begin_worker, (stop,)) as pool:
-        try:
-            while running or not started:
-                while len(running) < jobs and (started < jobs or _goes_on(so_far, until)):
-                    left = None if started < jobs and minutes <= 0 else until - time.monotonic()
-                    running.add(pool.submit(_round, examples, steps, round_seed(seed, started), folder, left))
+        while running or (started == 0 and not so_far.interrupted):
+            try:
+                while len(running) < jobs and _goes_on(so_far, started < jobs, until):
+                    seconds = None if started < jobs else until - time.monotonic()
+                    with _deaf_to_interrupts():
+                        running.add(pool.submit(_round, examples, steps, round_seed(seed, started), folder, seconds))
                     started += 1
-                done, running = wait_for(running, return_when=FIRST_COMPLETED)
-                for future in done:
+                for future in wait_for(running, return_when=FIRST_COMPLETED).done:
                     so_far = so_far.plus(future.result())
+                    running.remove(future)
                     if on_progress is not None:
                         on_progress(so_far)
-        except KeyboardInterrupt:
-            stop.set()
-            ...
+            except KeyboardInterrupt:
+                if so_far.interrupted:
+                    raise
+                stop.set()
+                so_far = attrs.evolve(so_far, interrupted=True)
     return so_far
+
+
+def _goes_on(so_far: Soak, is_first: bool, until: float) -> bool:
+    may_go_on = not so_far.interrupted and len(so_far.failures) < FAILURES_MAX
+    return may_go_on and (is_first or time.monotonic() < until)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """A process that starts now never hears Ctrl-C, which reaches all of them: the parent asks the others to stop."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+_stop: Flag | None = None
+
+
+def _begin_worker(stop: Flag) -> None:
+    global _stop  # noqa: PLW0603  (each process of the pool is told once)
+    _stop = stop
+
+
+def _round(examples: int, steps: int, seed: int, folder: Path, seconds: float | None) -> FuzzResult:
+    began = time.monotonic()
+
+    def stop_in_time(*_: int) -> None:
+        over = seconds is not None and time.monotonic() - began >= seconds
+        if over or (_stop is not None and _stop.is_set()):
+            raise Stopped
+
+    return run(examples, steps, seed, stop_in_time, folder)

@@ -5,20 +5,20 @@
     config max_concurrent=2 overflow=QUEUE
 
     -- Why this event.
-    > spawn root a
+    > spawn root a by host
       reply   Spawned /root/a, mail 0
       record  AgentSpawned /root/a, "settings of a"
-      record  MailAccepted 0 root! to /root/a, "work"
+      record  MailAccepted 0 host! to /root/a, "work"
       effect  Load /root/a generation 1, "settings of a"
         /root    new
-      * /root/a  starting 1, loading, slot reserved, unread root!
+      * /root/a  starting 1, loading, slot reserved, unread host!
       * session  open, slots 1/1, residency 1/1, ready -, idle -
       * time     0, due: load a 30
 
 People write what begins at the left edge: comments, the configuration (`SessionConfig`), and events in the language of
-`model/script.py`. What is indented is the log: the step in the order in which it is carried out, then the view
-(`statemachine/view.py`) if it has changed, its changed lines marked, then the time and all deadlines if they have. A
-report that was taken has no reply line.
+`model/script.py`. What is indented is the log: the reply (none for a report that was taken), records and effects in
+their order, then the whole view (`statemachine/view.py`) if it has changed, changed lines marked, then the time with
+all deadlines if that has.
 
 Playing a trace holds the core to more than the log: each step is compared with the reference model, every property is
 checked, and all records so far must fold to the facts of the session.
@@ -49,11 +49,12 @@ from statemachine.effects import Step
 from statemachine.events import HOST
 from statemachine.records import MailAccepted, Outcome, Record
 from statemachine.recovery import durable_facts, fold
-from statemachine.refusals import Refusal
+from statemachine.refusals import InvalidConfig, Refusal
 from statemachine.session import Session
 from statemachine.view import lines, mail_name, name
 
 TRACES = Path(__file__).parent.parent / "specs" / "traces"
+FIELDS = tuple([field.name for field in attrs_of(SessionConfig)])
 ENUMS = {"slot_policy": SlotPolicy, "overflow": Overflow, "notice": Notice}
 REFERENCE_STEP: Any = reference.step
 
@@ -93,38 +94,41 @@ def read(path: Path) -> Trace:
     """The script of a file, without its log. Raises `BadTrace`."""
     head: list[str] = []
     comments: list[str] = []
-    configured: list[str] = []
-    fields: dict[str, Any] = {}
+    configured: dict[int, str] = {}
     events: list[Scripted] = []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
         words = line.strip()
         if line.startswith("--"):
             (comments if configured else head).append(words)
-        elif line.startswith("config") and not events:
-            configured.append(words)
-            configure(fields, words.split()[1:], path, number)
-        elif line.startswith("> ") and configured:
-            events.append(Scripted(number, words[2:], tuple(comments)))
+        elif line.split()[:1] == ["config"] and not line[0].isspace() and not events:
+            configured[number] = words
+        elif line.startswith("> ") and words.split("--")[0] != "> " and configured:
+            events.append(Scripted(number, words.removeprefix("> "), tuple(comments)))
             comments = []
-        elif words and (not line[0].isspace() or words[0] == ">"):
+        elif words and (not line[0].isspace() or words.startswith(">")):
             raise BadTrace(path, number, f"'{words}' is no comment (--), no config before the events, and no event (>)")
     if not (head and configured and events):
         raise BadTrace(path, 1, "a trace has comments that say what it shows, then a line `config`, then events")
+    config = configuration(configured, path)
+    return Trace(path, tuple(head), config, tuple(configured.values()), tuple(events), tuple(comments))
+
+
+def configuration(configured: dict[int, str], path: Path) -> SessionConfig:
+    """What the lines with these numbers say in words `field=value`: enums by name, numbers, `true`, `false`, `null`."""
+    values: dict[str, Any] = {}
+    for number, line in configured.items():
+        for word in line.split()[1:]:
+            field, equals, value = word.partition("=")
+            if equals and field not in FIELDS:
+                raise BadTrace(path, number, f"SessionConfig has no field '{field}'; it has {', '.join(FIELDS)}")
+            try:
+                values[field] = ENUMS[field][value] if field in ENUMS else json.loads(value)
+            except (KeyError, ValueError):
+                raise BadTrace(path, number, f"'{word}' is no field=value of SessionConfig") from None
     try:
-        config = SessionConfig(**fields)
-    except (TypeError, ValueError) as error:
-        raise BadTrace(path, 1, error) from None
-    return Trace(path, tuple(head), config, tuple(configured), tuple(events), tuple(comments))
-
-
-def configure(fields: dict[str, Any], words: Iterable[str], path: Path, number: int) -> None:
-    """Takes words `field=value` into the fields: enums by name, numbers, `true`, `false`, `null`."""
-    for word in words:
-        field, _, value = word.partition("=")
-        try:
-            fields[field] = ENUMS[field][value] if field in ENUMS else json.loads(value)
-        except (KeyError, ValueError):
-            raise BadTrace(path, number, f"'{word}' is no field=value of SessionConfig") from None
+        return SessionConfig(**values)
+    except InvalidConfig as error:
+        raise BadTrace(path, max(configured), error) from None
 
 
 # Playing
@@ -167,9 +171,11 @@ def render(trace: Trace) -> str:
     for scripted in trace.events:
         try:
             event = script.parse(scripted.words, player.session)
+        except (ValueError, IndexError) as error:
+            why = f"'{scripted.words}': no agent has this id" if isinstance(error, IndexError) else error
+            raise BadTrace(trace.path, scripted.number, why) from None
+        try:
             log = player.play(event)
-        except (script.BadScript, IndexError) as error:
-            raise BadTrace(trace.path, scripted.number, error) from None
         except Exception as error:
             error.add_note(f"{trace.path.name}:{scripted.number}: > {scripted.words}")
             raise
@@ -179,10 +185,11 @@ def render(trace: Trace) -> str:
 
 def view(s: Session) -> list[str]:
     """`statemachine.view.lines`, and the time with all deadlines, first due first."""
-    width = max(len(agent.path) for agent in s.agents)
+    shown = lines(s)
+    indent = len(shown[-1]) - len(shown[-1].removeprefix("session").lstrip())
     pending = sorted(s.deadlines.pending.items(), key=lambda item: item[1])
     due = [f"{bound.name.lower()} {name(s, agent)} {at:g}" for (bound, agent), (at, _) in pending]
-    return [*lines(s), f"{'time':{width}}  {s.now:g}, due: {', '.join(due) or '-'}"]
+    return [*shown, f"{'time':{indent}}{s.now:g}, due: {', '.join(due) or '-'}"]
 
 
 def changes(before: list[str], after: list[str]) -> Iterator[str]:

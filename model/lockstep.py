@@ -194,7 +194,7 @@ def of_world(w: Any) -> tuple[Any, ...]:
         w.flush,
         [(at, what, a) for (what, a), (at, _) in sorted(w.due.items(), key=lambda item: item[1])],
         [len(w.mail), w.posted - w.dead - len(w.mail), w.dead],
-        None if w.state in ("open", "failed") and not any(w.lists) else w.lists,
+        w.lists,
     )
 
 

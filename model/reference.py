@@ -13,6 +13,7 @@ Laid out by hand: a rule is a line, as far as that goes. J1 to J7, N1 to N3, S a
 # fmt: off
 import re
 from collections import namedtuple
+from math import inf
 
 HOST, ROOT, NOTED, STALE = -1, 0, ("noted",), ("stale",)
 OVER = ("completed", "errored", "interrupted")
@@ -32,7 +33,7 @@ class World:
 
     def __init__(w, caps):
         w.caps, w.mail, w.taken, w.posted, w.dead, w.out, w.state = caps, (), (), 0, 0, [], "open"
-        w.now, w.stamps, w.flushes, w.unflushed, w.lists = 0, 0, 0, (), ((), (), ())
+        w.now, w.stamps, w.flushes, w.to_flush, w.lists = 0, 0, 0, (), None
         w.life, w.path, w.parent, w.phase, w.place = {0: "open"}, {0: "/root"}, {0: HOST}, {0: "new"}, {0: "in"}
         w.turn, w.load, w.since, w.used, w.waits, w.due, w.flush, w.serves, w.tried = {0: 0}, {0: 0}, *({} for _ in range(7))
 
@@ -61,7 +62,7 @@ def asks(m): return m.wants and not m.about
 def owed(w, a): return sum([m.sender == a != m.to and asks(m) for m in w.mail + w.taken]) if w.caps.notice else 0
 def held(w): return tuple([a for a in w.path if a and (w.life[a] == "open" if w.caps.live else w.phase[a] in HOLDING)])
 def first(w, phase):
-    return sorted([a for a, p in w.phase.items() if p == phase], key=w.since.get) if phase in w.phase.values() else ()
+    return sorted([a for a, p in w.phase.items() if p == phase], key=w.since.get) if phase in w.phase.values() else []
 def queue(w): return () if w.caps.live else tuple([a for a in first(w, "queued") if a])
 def evictable(w): return sorted([a for a in w.path if a and w.place[a] == "in" and a not in held(w)], key=w.used.get)  # N1
 def crowded(w): return len(w.place) - 1 - list(w.place.values()).count("out") >= w.caps.resident
@@ -78,9 +79,9 @@ def known(w, a): no(a not in w.life, "UnknownAgent", a)
 def is_open(w, a): known(w, a); no(w.life[a] != "open", "AgentClosed", a)
 def may_act(w, a): a == HOST or is_open(w, a)
 def sound(w, text): n = len(text.encode()); no(not 0 < n <= w.caps.max_bytes, "InvalidMessage", n, w.caps.max_bytes)
-def has_room(w, a):
+def has_room(w, a, wants=False):  # the last place is for trigger mail
     n, k = len(unread(w, a)), owed(w, a)
-    no(n + k >= w.caps.max_unread, "MailboxFull", a, n, k, w.caps.max_unread)
+    no(n + k >= w.caps.max_unread - (not wants), "MailboxFull", a, n, k, w.caps.max_unread)
 def can_be_told(w, a, to): a in (HOST, to) or not w.caps.notice or has_room(w, a)
 def path_free(w, path): [no(w.path[a] == path and w.life[a] == "open", "PathTaken", path, a) for a in w.path]
 def countable(w): no(list(w.life.values()).count("open") > w.caps.max_agents, "TooManyAgents", w.caps.max_agents)
@@ -102,7 +103,7 @@ def spawn(w, parent, name, text, sender):
     w.path[a], w.parent[a], w.life[a], w.phase[a], w.place[a], w.turn[a], w.load[a] = path, parent, "open", "new", "out", 0, 0
     return "spawned", a, post(w, sender, a, True)
 def send(w, sender, to, text, wants):
-    takes_work(w), may_act(w, sender), is_open(w, to), sound(w, text), has_room(w, to)
+    takes_work(w), may_act(w, sender), is_open(w, to), sound(w, text), has_room(w, to, wants)
     if wants: can_be_told(w, sender, to), no(to == ROOT and sender != HOST, "RootRefused", "follow_up"), turn_room(w, to)
     return "accepted", post(w, sender, to, wants)
 def drain(w, a, turn):
@@ -119,7 +120,8 @@ def close(w, sender, a):
     lives(w), may_act(w, sender), known(w, a), no(a == ROOT, "RootRefused", "close")
     no(sender != HOST and sender in below(w, [a]), "SelfRefused", "close", a)
     return "closed", bury(w, a)
-def bury(w, top):
+def bury(w, top, died=False):
+    if w.life[top] == "open": w.life.update({a: a for a in below(w, [top]) if w.life[a] == top})
     members = [a for a in below(w, [top]) if w.life[a] == "open" == w.life[top]]
     letters = [m for m in w.mail if m.to in members]
     w.mail, w.dead = tuple([m for m in w.mail if m.to not in members]), w.dead + len(letters)
@@ -128,7 +130,8 @@ def bury(w, top):
         unanswered = [m for m in letters if m.to == a and asks(m)]
         if unanswered and w.phase[a] in IDLE: w.phase[a], w.turn[a] = "queued", w.turn[a] + 1
         drop(w, a)
-        if w.phase[a] not in IDLE: end(w, a, "interrupted", unanswered, must_tell=True)
+        how = "errored" if died and a == top and w.phase[a] in ("running", "starting") else "interrupted"
+        if w.phase[a] not in IDLE: end(w, a, how, unanswered, must_tell=True)
     return tuple(members)
 def resume(w, sender, target):
     def may_open(a): is_open(w, w.parent[a]), path_free(w, w.path[a]), countable(w), live_room(w)
@@ -149,8 +152,9 @@ def wait(w, a, turn, timeout, targets):
     w.waits[a], w.due["wait", a] = (stamp(w), targets), (w.now + timeout, stamp(w))
     return ("waiting",)
 def shutdown(w, grace):
-    takes_work(w)
-    w.state, w.due["grace", ROOT], w.unflushed = "draining", (w.now + grace, stamp(w)), {a for a in w.place if w.place[a] == "in"}
+    takes_work(w), no(not 0 <= grace < inf, "InvalidTimeout", grace, inf)
+    w.lists = ((), (), ())
+    w.state, w.due["grace", ROOT], w.to_flush = "draining", (w.now + grace, stamp(w)), {a for a in w.place if w.place[a] == "in"}
     return ("shutting down",)
 
 # Mail and turns
@@ -191,7 +195,7 @@ def tell(w, a, how, answers, must_tell):  # L3
     if w.caps.notice and (must_tell or w.caps.notify_interrupted or how != "interrupted"):
         for to in dict.fromkeys([m.sender for m in answers if m.sender not in (HOST, a)]):
             needs_room = to and not w.caps.live and w.phase[to] in IDLE
-            post(w, a, to, w.caps.notice == "trigger" and not (needs_room and long_queue(w)), how)
+            post(w, a, to, w.caps.notice == "trigger" and not (needs_room and (long_queue(w) or w.state != "open")), how)
 
 # Threads
 def use(w, a):
@@ -210,6 +214,8 @@ def evict(w, a, serves):
     w.due.pop(("idle", a), None), flush(w, a)
 def drop(w, a, told=True):
     if w.place[a] != "out" and told: w.out.append(("unload", a, w.load[a]))
+    if w.state == "draining" and a in w.to_flush and w.life[a] == "open":
+        w.to_flush, w.lists = w.to_flush - {a}, (*w.lists[:2], w.lists[2] + (a,))
     w.flush.pop(a, None), w.serves.pop(a, None), [w.due.pop((what, a), None) for what in ("load", "flush", "idle")]
     if a == ROOT: w.load[a] += 1
     else: w.place[a] = "out"
@@ -228,7 +234,7 @@ def flushed(w, a, load, number, fine):
     if w.place[a] == "leaving" and fine: w.place[a] = "out"; w.out.append(("unload", a, load))
     elif w.place[a] == "leaving": w.place[a] = "in"; use(w, a)
     if not fine and served is not None: w.tried[served] = (*w.tried.get(served, ()), a)
-    if not fine and w.state == "draining": w.lists, w.unflushed = (*w.lists[:2], w.lists[2] + (a,)), w.unflushed - {a}
+    if not fine and w.state == "draining": w.lists, w.to_flush = (*w.lists[:2], w.lists[2] + (a,)), w.to_flush - {a}
 def ended(w, a, turn, how):
     if w.turn.get(a) != turn or w.phase[a] not in ACTIVE[how == "interrupted":]: return STALE
     end(w, a, how)
@@ -237,8 +243,8 @@ def died(w, a, load):
     if w.state == "draining" and a in w.flush: flushed(w, a, load, w.flush[a], False)
     lost = w.phase[a] in ACTIVE or w.phase[a] == "starting" and w.place[a] == "loading"
     drop(w, a, told=False)
-    if lost: end(w, a, "interrupted" if w.phase[a] == "stopping" else "errored")
-    if w.caps.live and a: bury(w, a)
+    if w.caps.live and a: bury(w, a, died=lost)
+    elif lost: end(w, a, "interrupted" if w.phase[a] == "stopping" else "errored")
 def tick(w, now):
     w.now = max(w.now, now)
     while w.state in ("open", "draining") and (due := min([(*at, key) for key, at in w.due.items() if at[0] <= w.now], default=None)):
@@ -255,7 +261,7 @@ def write_failed(w):
 def restart(w):  # what no record says is forgotten: threads, slots, queue, waits; what was running is interrupted
     crashed = [a for a in w.path if w.phase[a] in ACTIVE]
     w.state, w.place, w.load, w.flushes = "open", {**dict.fromkeys(w.path, "out"), ROOT: "in"}, dict.fromkeys(w.path, 0), 0
-    w.waits, w.due, w.flush, w.serves, w.tried, w.lists, w.unflushed = {}, {}, {}, {}, {}, ((), (), ()), ()
+    w.waits, w.due, w.flush, w.serves, w.tried, w.lists, w.to_flush = {}, {}, {}, {}, {}, None, ()
     for a in w.path:
         if w.phase[a] in ("queued", "starting"): w.phase[a], w.turn[a] = "new", w.turn[a] - 1
     ends = [end(w, a, "interrupted", crash=True) for a in crashed]
@@ -303,10 +309,10 @@ def advance(w):
         else: continue
         return True
 def drain_on(w):
-    w.unflushed = {a for a in w.unflushed if w.place[a] == "in"}
-    for a in [a for a in w.unflushed if w.phase[a] not in ACTIVE and a not in w.flush]: w.unflushed -= {a}; flush(w, a)
-    if not w.unflushed and not w.flush:
-        w.state = "closed"
+    w.to_flush = {a for a in w.to_flush if w.place[a] == "in"}
+    for a in [a for a in w.to_flush if w.phase[a] not in ACTIVE and a not in w.flush]: w.to_flush -= {a}; flush(w, a)
+    if not w.to_flush and not w.flush:
+        w.state, w.due = "closed", {}
         for a in w.path: drop(w, a)
         w.out.append(("shut down", *w.lists))
 

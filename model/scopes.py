@@ -15,7 +15,7 @@ from attrs import field, frozen
 
 from model.lockstep import AnyEvent, Restart
 from statemachine import events as ev
-from statemachine.config import Overflow, SessionConfig
+from statemachine.config import Notice, Overflow, SessionConfig, SlotPolicy
 from statemachine.events import HOST, ROOT
 from statemachine.machines import Identity, Residency, SessionState, Turn
 from statemachine.session import Session
@@ -167,7 +167,144 @@ def stale_events(generation: int, turn: int, a: int, last_flush: int) -> Iterato
         yield ev.Failed(a, turn - 1, "e")
 
 
+
+# The scopes there are
+
+
 def _config(slots: int, resident: int, unread: int = 2, **rest: object) -> SessionConfig:
     bounds = {"load_timeout": 2, "flush_timeout": 2, "stop_grace": 1, "max_wait": 1}
     fields = {"max_concurrent": slots + 1, "max_resident": resident, "max_unread": unread, "overflow": Overflow.QUEUE}
     return SessionConfig(**{**bounds, **fields, **rest})  # type: ignore[arg-type]
+
+
+PAIR = (("/root", "a"), ("/root/a", "b"))
+TRIO = (("/root", "a"), ("/root", "b"), ("/root", "c"))
+THREADS = frozenset({"load", "flush", "death", "deadlines", "fail"})
+FULL = frozenset({*THREADS, "restart"})
+
+SCOPES: tuple[Scope, ...] = (
+    Scope(
+        name="pair",
+        tree=PAIR,
+        config=_config(1, 1),
+        faults=FULL,
+        meaning="an agent and its child on one slot and one residency slot, with every fault",
+    ),
+    Scope(
+        name="trio",
+        tree=TRIO,
+        config=_config(2, 2),
+        symmetric=True,
+        closes=False,
+        agents_act=False,
+        meaning="three agents on two slots and two residency slots, without faults",
+    ),
+    Scope(
+        name="reject",
+        tree=PAIR,
+        config=_config(1, 1, overflow=Overflow.REJECT, max_depth=1, max_agents=1),
+        faults=frozenset({"load", "restart", "store"}),
+        ids=3,
+        meaning="no ready queue, bounds on depth and number, paths taken again, and a failing store",
+    ),
+    Scope(
+        name="root",
+        tree=(("/root", "a"),),
+        config=_config(1, 1, notice=Notice.TRIGGER, notify_interrupted=True),
+        faults=FULL,
+        root_runs=True,
+        mails=2,
+        meaning="a root that works, is woken by notices, waits for its child, and dies",
+    ),
+    Scope(
+        name="wake",
+        tree=PAIR,
+        config=_config(1, 1, notice=Notice.TRIGGER, max_queued=1),
+        faults=frozenset({"flush", "restart"}),
+        host_sends=("follow_up",),
+        meaning="notices that wake, and a ready queue of one",
+    ),
+    Scope(
+        name="live",
+        tree=PAIR,
+        config=_config(2, 2, slot_policy=SlotPolicy.LIVE_THREADS, overflow=Overflow.REJECT),
+        faults=FULL,
+        waits=False,
+        meaning="LIVE_THREADS: slots of open agents",
+    ),
+    Scope(
+        name="idle",
+        tree=TRIO[:2],
+        config=_config(1, 2, idle_ttl=1),
+        faults=frozenset({"flush", "deadlines"}),
+        closes=False,
+        waits=False,
+        agents_act=False,
+        host_sends=("follow_up",),
+        meaning="idle residents are unloaded in time",
+    ),
+    Scope(
+        name="end",
+        tree=PAIR,
+        config=_config(1, 1),
+        faults=frozenset({"flush", "deadlines", "shutdown"}),
+        agents_act=False,
+        waits=False,
+        host_sends=("follow_up",),
+        meaning="shutdown",
+    ),
+)
+"""What `check` explores, all of them closed."""
+
+RUNGS: tuple[Scope, ...] = (
+    Scope(
+        name="trio-close",
+        tree=TRIO,
+        config=_config(2, 2),
+        symmetric=True,
+        meaning="trio, and agents are closed and resumed",
+    ),
+    Scope(
+        name="trio-one",
+        tree=TRIO,
+        config=_config(1, 1),
+        symmetric=True,
+        closes=False,
+        faults=frozenset({"flush"}),
+        meaning="three agents on one slot; flushes fail",
+    ),
+    Scope(
+        name="pair-mails",
+        tree=PAIR,
+        config=_config(1, 1, unread=3),
+        mails=2,
+        faults=FULL,
+        meaning="pair, with two mails each",
+    ),
+    Scope(
+        name="trio-threads",
+        tree=TRIO,
+        config=_config(2, 2),
+        symmetric=True,
+        closes=False,
+        faults=frozenset({"load", "flush", "death", "fail"}),
+        meaning="trio, and threads fail",
+    ),
+    Scope(
+        name="trio-everything",
+        tree=TRIO,
+        config=_config(2, 2),
+        faults=FULL,
+        nightly=True,
+        meaning="three agents, two slots, two residency slots, close, and every fault: the top rung",
+    ),
+)
+"""What goes further, one rung at a time."""
+
+
+def find(name: str) -> Scope:
+    """The scope of this name. Raises `BadScope`."""
+    for scope in (*SCOPES, *RUNGS):
+        if scope.name == name:
+            return scope
+    raise BadScope(f"there is no scope '{name}'; there are {', '.join(s.name for s in (*SCOPES, *RUNGS))}")

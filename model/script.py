@@ -30,14 +30,15 @@ class BadScript(ValueError):
 
 def parse(line: str, s: Session) -> AnyEvent:
     """The event that the line means, in the present state of the session. Raises `BadScript`."""
-    verb, *words = line.split("--")[0].split()
+    verb, *words = line.split("--")[0].split() or [""]
     make = VERBS.get(verb)
     if make is None:
         raise BadScript(f"'{verb}' is no event; there are {', '.join(VERBS)}")
     try:
         return make(s, *words)
-    except (TypeError, ValueError) as error:
-        raise BadScript(f"'{line.strip()}': {error}") from None
+    except (TypeError, ValueError, LookupError) as error:
+        why = str(error).split("() ")[-1].replace("positional argument", "word")
+        raise BadScript(f"'{line.strip()}': {why}") from None
 
 
 def agent(s: Session, word: str) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from typing import Any
 
-from attrs import Attribute, field, frozen
+from attrs import Attribute, Factory, field, frozen
 
 from statemachine.refusals import InvalidConfig
 
@@ -39,20 +40,29 @@ class Notice(Enum):
     """No notice at all."""
 
 
-def _at_least(least: float) -> Any:
+def _seconds(optional: bool = False) -> Any:
     def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= least):
-            raise InvalidConfig(f"{attribute.name} must be a number, at least {least}, not {value!r}")
+        if optional and value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise InvalidConfig(f"{attribute.name} must be seconds, finite and at least 0, not {value!r}")
 
     return check
 
 
-def _whole(least: int) -> Any:
+def _whole(least: int, optional: bool = False) -> Any:
     def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        if optional and value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InvalidConfig(f"{attribute.name} must be a whole number, at least {least}, not {value!r}")
 
     return check
+
+
+def _true_or_false(_: Any, attribute: Attribute[Any], value: Any) -> None:
+    if not isinstance(value, bool):
+        raise InvalidConfig(f"{attribute.name} must be True or False, not {value!r}")
 
 
 def _member(kind: type[Enum]) -> Any:
@@ -72,35 +82,34 @@ class SessionConfig:
 
     max_concurrent: int = field(default=4, validator=_whole(1))
     """Turns at the same time including the root's: sub-agents share `execution_cap = max_concurrent - 1`."""
-    max_resident: int = field(default=-1)
+    max_resident: int = field(
+        default=Factory(lambda config: config.execution_cap, takes_self=True), validator=_whole(0)
+    )
     """Residency slots for sub-agents; at least `execution_cap` (theorem 1), which is the default."""
     slot_policy: SlotPolicy = field(default=SlotPolicy.ACTIVE_TURNS, validator=_member(SlotPolicy))
     overflow: Overflow = field(default=Overflow.REJECT, validator=_member(Overflow))
     max_queued: int = field(default=1000, validator=_whole(1))
     """Turns in the ready queue."""
-    max_depth: int | None = field(default=None, validator=_whole(0))
+    max_depth: int | None = field(default=None, validator=_whole(0, optional=True))
     """Depth of the deepest agent; the root has depth 0. None: no bound."""
-    max_agents: int | None = field(default=None, validator=_whole(0))
+    max_agents: int | None = field(default=None, validator=_whole(0, optional=True))
     """Open sub-agents. None: no bound."""
-    max_unread: int = field(default=1000, validator=_whole(1))
-    """Unread mail per agent, notices still to come included (decision D7)."""
+    max_unread: int = field(default=1000, validator=_whole(2))
+    """Unread mail per agent, notices still to come included (D7). The last place is for trigger mail (D16)."""
     max_message_bytes: int = field(default=1 << 20, validator=_whole(1))
     """UTF-8 bytes of one message."""
     notice: Notice = field(default=Notice.QUEUE, validator=_member(Notice))
-    notify_interrupted: bool = field(default=False)
+    notify_interrupted: bool = field(default=False, validator=_true_or_false)
     """Does an interrupted turn send notices? (B40)"""
-    flush_timeout: float = field(default=10.0, validator=_at_least(0))
-    load_timeout: float = field(default=30.0, validator=_at_least(0))
-    stop_grace: float = field(default=5.0, validator=_at_least(0))
-    max_wait: float = field(default=3600.0, validator=_at_least(0))
+    flush_timeout: float = field(default=10.0, validator=_seconds())
+    load_timeout: float = field(default=30.0, validator=_seconds())
+    stop_grace: float = field(default=5.0, validator=_seconds())
+    max_wait: float = field(default=3600.0, validator=_seconds())
     """The longest timeout that `wait` takes."""
-    idle_ttl: float | None = field(default=None, validator=_at_least(0))
+    idle_ttl: float | None = field(default=None, validator=_seconds(optional=True))
     """Unload a resident that has been idle this long, without waiting for pressure. None: only pressure unloads."""
 
     def __attrs_post_init__(self) -> None:
-        if self.max_resident == -1:
-            object.__setattr__(self, "max_resident", self.execution_cap)
-        _whole(0)(self, _named("max_resident"), self.max_resident)
         if self.max_resident < self.execution_cap:
             raise InvalidConfig(
                 f"max_resident={self.max_resident} is less than the execution cap {self.execution_cap} "
@@ -122,8 +131,4 @@ class SessionConfig:
     @property
     def execution_cap(self) -> int:
         """Slots that sub-agents share. The root's turn is not counted (S13)."""
-        return max(0, self.max_concurrent - 1)
-
-
-def _named(name: str) -> Any:
-    return next(a for a in SessionConfig.__attrs_attrs__ if a.name == name)  # type: ignore[attr-defined]
+        return max(0, self.max_concurrent - 1) if isinstance(self.max_concurrent, int) else 0

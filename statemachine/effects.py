@@ -82,7 +82,8 @@ class Wake:
 
 @fact
 class Answer:
-    """The host's trigger mails with these numbers are answered: `outcome` is what came of them (L3)."""
+    """The requests with these mail numbers are answered: `outcome` is what came of them (L3). Whoever holds a handle on
+    one of them, such as the host, gets it from here."""
 
     mails: tuple[int, ...]
     outcome: Outcome
@@ -90,7 +91,9 @@ class Answer:
 
 @fact
 class ShutDown:
-    """The session is closed. Agents whose rollout was flushed, whose turn was interrupted, whose flush failed."""
+    """The session is closed. `done` are the agents whose running turn ended by itself within the grace, `interrupted`
+    those whose turn was interrupted, `unflushed` those whose rollout could not be flushed, whatever became of the turn.
+    """
 
     done: tuple[int, ...]
     interrupted: tuple[int, ...]

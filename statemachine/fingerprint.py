@@ -3,7 +3,7 @@
 Numbers that only ever count up (mail, turns, generations, flushes, tickets) are left out: what matters of them is the
 order of what they number, and that is in the value. So is time: deadlines count from now. Message texts are left out
 because the core never looks inside; and how a turn ended, because no rule asks more than whether there was one; and which requests of the host a turn has taken, because only
-its answer names them.
+its answer names them. Likewise whom a shutdown will name.
 Enums are plain numbers (`+` makes them so), which `marshal` takes. With that, a session of bounded size has finitely many fingerprints, and its reachable states can all be visited.
 """
 
@@ -69,7 +69,7 @@ def fingerprint(s: Session, order: Sequence[int] | None = None) -> tuple[Any, ..
         tuple([(name(a), name(b)) for a, b in residents.serves.items()]),
         tuple([(name(a), tuple([name(t) for t in w.targets])) for a, w in s.waits.items()]) if s.waits else (),
         tuple([(left, +key[0], name(key[1])) for left, _, key in deadlines]),
-        None if s.draining is None else _draining(s, name),
+        None if s.draining is None else tuple([name(a) for a in s.draining.to_flush]),
         tuple([name(a) for a in asked_again(s)]),
     )
 
@@ -86,10 +86,3 @@ def _same(agent: int) -> int:
 
 def _mail(mail: MailAccepted, name: Any) -> tuple[Any, ...]:
     return (name(mail.sender), +mail.kind, mail.notice is None)
-
-
-def _draining(s: Session, name: Any) -> tuple[Any, ...]:
-    d = s.draining
-    assert d is not None
-    groups = (tuple(d.to_flush), d.done, d.interrupted, d.unflushed)
-    return tuple(tuple([name(a) for a in group]) for group in groups)

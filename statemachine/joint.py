@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from statemachine import rules, turns
 from statemachine.deadlines import Bound
 from statemachine.effects import Flush, Load, ShutDown, WaitEnd
+from statemachine.events import ROOT
 from statemachine.machines import SESSION, Residency, SessionState, Turn
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def close_session(s: Session) -> None:
     draining = s.draining
     assert draining is not None
     s.state = DRAINED[s.state]
+    s.deadlines.clear(Bound.GRACE, ROOT)
     for agent in s.agents:
         turns.drop_thread(s, agent)
     s.effects.append(ShutDown(draining.done, draining.interrupted, draining.unflushed))

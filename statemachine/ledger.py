@@ -73,6 +73,16 @@ class Ledger:
         self.settle_promises(requests(unread))
         return unread
 
+    def forget_earlier_close(self, target: int) -> None:
+        """The target is closed again: what stayed closed when it was resumed was not open now, and stays closed when
+        it is resumed once more."""
+        line = [target]
+        for member in line:
+            agent = self.agents[member]
+            line.extend(agent.children or ())
+            if agent.closed_by == target:
+                agent.closed_by = member
+
     def resume(self, agent: Agent) -> None:
         """The agent is open again."""
         agent.identity = RESUME[agent.identity]

@@ -46,7 +46,7 @@ from statemachine.events import (
     Wait,
 )
 from statemachine.ledger import requests
-from statemachine.machines import SESSION, Identity, Residency, SessionState, Turn
+from statemachine.machines import SESSION, Identity, Moves, Residency, SessionState, Turn
 from statemachine.records import AgentResumed, AgentsClosed, AgentSpawned, MailAccepted, MailDrained, MailKind
 from statemachine.refusals import (
     AgentClosed,
@@ -126,9 +126,9 @@ def message_valid(s: Session, message: str) -> Refusal | None:
     return None if size is None else InvalidMessage(size, s.config.max_message_bytes)
 
 
-def mailbox_open(s: Session, agent: Agent) -> Refusal | None:
-    """One more mail finds room."""
-    if rules.mailbox_has_room(len(agent.mailbox), agent.promised, s.config.max_unread):
+def mailbox_open(s: Session, agent: Agent, kind: MailKind) -> Refusal | None:
+    """One more mail of this kind finds room."""
+    if rules.mailbox_has_room(len(agent.mailbox), agent.promised, s.config.max_unread, kind):
         return None
     return MailboxFull(agent.id, len(agent.mailbox), agent.promised, s.config.max_unread)
 
@@ -137,7 +137,7 @@ def notice_has_room(s: Session, sender: int, target: int) -> Refusal | None:
     """The notice that a request promises its sender will find room (decision D7)."""
     if sender in (HOST, target) or not s.ledger.promises:
         return None
-    return mailbox_open(s, s.agents[sender])
+    return mailbox_open(s, s.agents[sender], QUEUE)
 
 
 def turn_has_room(s: Session) -> Refusal | None:
@@ -226,7 +226,7 @@ def mail_allowed(s: Session, event: Send | FollowUp) -> Refusal | None:
         or sender_open(s, event.sender)
         or agent_open(s, event.target)
         or message_valid(s, event.message)
-        or mailbox_open(s, s.agents[event.target])
+        or mailbox_open(s, s.agents[event.target], TRIGGER if event.__class__ is FollowUp else QUEUE)
     )
 
 
@@ -301,7 +301,7 @@ def close(s: Session, event: Close) -> Reply:
         return Refused(refusal)
     if s.agents[event.target].identity is not OPEN:
         return ClosedAgents(())
-    return ClosedAgents(close_subtree(s, event.target, "closed"))
+    return ClosedAgents(close_subtree(s, event.target, turns.ABORT, "closed"))
 
 
 def is_self_or_ancestor(s: Session, target: int, agent: int) -> bool:
@@ -311,27 +311,33 @@ def is_self_or_ancestor(s: Session, target: int, agent: int) -> bool:
     return agent == target
 
 
-def close_subtree(s: Session, target: int, why: str) -> tuple[int, ...]:
+def close_subtree(s: Session, target: int, trigger: Moves[Turn], why: str) -> tuple[int, ...]:
     """Turns aborted, slots and residency slots given back, unread mail dead-lettered, requesters told. The whole set
-    is closed before anybody is told, so that nobody in it is woken."""
+    is closed before anybody is told, so that nobody in it is woken. The target's own turn ends by `trigger`."""
     members = [agent for agent in s.subtree(target) if agent.identity is OPEN]
     ids = tuple([agent.id for agent in members])
     s.records.append(AgentsClosed(target, ids))
+    s.ledger.forget_earlier_close(target)
     dead_letters = [s.ledger.close(agent, target) for agent in members]
     for agent, letters in zip(members, dead_letters, strict=True):
-        close_agent(s, agent, requests(letters), why)
+        if agent.id == target:
+            close_agent(s, agent, requests(letters), trigger, why)
+        else:
+            close_agent(s, agent, requests(letters), turns.ABORT, "closed")
     return ids
 
 
-def close_agent(s: Session, agent: Agent, unanswered: tuple[MailAccepted, ...], why: str) -> None:
+def close_agent(
+    s: Session, agent: Agent, unanswered: tuple[MailAccepted, ...], trigger: Moves[Turn], why: str
+) -> None:
     """What a closed agent held is given back; `unanswered` are the requests among its dead letters."""
-    if agent.status is RUNNING:
+    if agent.status is RUNNING and trigger is turns.ABORT:
         agent.status = turns.STOP[agent.status]
     elif unanswered and agent.status.is_idle:  # only during a shutdown, when nothing is requested (D14)
         turns.request(s, agent)
     turns.drop_thread(s, agent)
     if not agent.status.is_idle:
-        turns.end(s, agent, turns.ABORT, why, unanswered, tell_always=True)
+        turns.end(s, agent, trigger, why, unanswered, tell_always=True)
     if s.live_threads and agent.id in s.slots.holders:
         s.slots.release(agent.id)
 

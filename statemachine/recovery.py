@@ -13,7 +13,7 @@ from typing import Any
 
 from statemachine import turns
 from statemachine.agents import Agent
-from statemachine.config import Notice, SessionConfig
+from statemachine.config import Notice, SessionConfig, SlotPolicy
 from statemachine.effects import Noted, Step
 from statemachine.events import ROOT
 from statemachine.fingerprint import asked_again
@@ -32,6 +32,7 @@ from statemachine.records import (
     TurnEnded,
     TurnStarted,
 )
+from statemachine.refusals import InvalidConfig
 from statemachine.session import Session
 
 
@@ -43,6 +44,7 @@ def recover(config: SessionConfig, records: Iterable[Record], now: float = 0.0) 
 
 def restart(config: SessionConfig, ledger: Ledger, now: float) -> tuple[Session, Step]:
     """The session that starts from these facts."""
+    refuse_too_small(config, ledger)
     s = Session(config, now)
     s.ledger = ledger
     s.agents = ledger.agents
@@ -58,6 +60,24 @@ def restart(config: SessionConfig, ledger: Ledger, now: float) -> tuple[Session,
             turns.tell(s, outcome, answered, tell_always=True)
     settle(s)
     return s, Step(tuple(s.records), Noted(), tuple(s.effects))
+
+
+def refuse_too_small(config: SessionConfig, ledger: Ledger) -> None:
+    """All limits are strict, so a log that exceeds them is not opened: raises `InvalidConfig` naming which to raise."""
+    open_agents = [a for a in ledger.agents[1:] if a.identity is Identity.OPEN]
+    needs: list[tuple[str, int, float | None]] = [
+        ("max_agents", len(open_agents), config.max_agents),
+        ("max_depth", max([a.depth for a in open_agents], default=0), config.max_depth),
+        ("max_unread", max(len(a.mailbox) + a.promised for a in (ledger.agents[0], *open_agents)), config.max_unread),
+    ]
+    if config.slot_policy is SlotPolicy.LIVE_THREADS:
+        needs.append(("max_concurrent", len(open_agents) + 1, config.max_concurrent))
+    else:
+        asking = sum(a.triggers > 0 for a in open_agents) - config.execution_cap
+        needs.append(("max_queued", asking, config.max_queued))
+    for name, need, limit in needs:
+        if limit is not None and need > limit:
+            raise InvalidConfig(f"the log needs {name} of at least {need}, the configuration has {limit}; raise it")
 
 
 def end_by_crash(s: Session, agent: Agent) -> tuple[Outcome, tuple[MailAccepted, ...]]:
@@ -85,6 +105,7 @@ def apply(ledger: Ledger, record: Record) -> None:
 
 
 def _closed(ledger: Ledger, record: AgentsClosed) -> None:
+    ledger.forget_earlier_close(record.target)
     for agent in record.agents:
         ledger.close(ledger.agents[agent], record.target)
 

@@ -129,7 +129,8 @@ class QueueFull(Refusal):
 
 @define(auto_exc=True)
 class MailboxFull(Refusal):
-    """`agent` has `unread` unread mails and is owed `promised` notices; together they may not exceed `max_unread`."""
+    """`agent` has `unread` unread mails and is owed `promised` notices; together they may not exceed `max_unread`, and
+    the last place is for trigger mail."""
 
     agent: int
     unread: int
@@ -137,7 +138,7 @@ class MailboxFull(Refusal):
     max_unread: int
     text: ClassVar[str] = (
         "the mailbox of agent {self.agent} is full: {self.unread} unread and {self.promised} notices to come, of "
-        "{self.max_unread}; let it read its mail first"
+        "{self.max_unread}, the last of which is for trigger mail; get it to a turn, which reads its mail"
     )
 
 
@@ -146,7 +147,10 @@ class RootRefused(Refusal):
     """Not for the root, or only for the host."""
 
     operation: str
-    text: ClassVar[str] = "{self.operation} of the root is not allowed here; only the host starts or interrupts it"
+    text: ClassVar[str] = (
+        "{self.operation} of the root is refused: only the host starts or interrupts it, and it is closed by shutting "
+        "the session down"
+    )
 
 
 @define(auto_exc=True)
@@ -155,7 +159,10 @@ class SelfRefused(Refusal):
 
     operation: str
     agent: int
-    text: ClassVar[str] = "{self.operation} of agent {self.agent} by itself or by one below it is not allowed"
+    text: ClassVar[str] = (
+        "{self.operation} of agent {self.agent} by itself or by one below it is refused; end the turn instead, or leave "
+        "it to the parent or the host"
+    )
 
 
 @define(auto_exc=True)
@@ -164,7 +171,9 @@ class NotRunning(Refusal):
 
     agent: int
     turn: int
-    text: ClassVar[str] = "turn {self.turn} of agent {self.agent} is not running; its results are no longer taken"
+    text: ClassVar[str] = (
+        "turn {self.turn} of agent {self.agent} is not running any more; stop its work, and follow up for another turn"
+    )
 
 
 @define(auto_exc=True)
@@ -189,7 +198,9 @@ class InvalidTimeout(Refusal):
 class SessionDraining(Refusal):
     """A shutdown has begun: no new work."""
 
-    text: ClassVar[str] = "the session is shutting down and takes no new work"
+    text: ClassVar[str] = (
+        "the session is shutting down and takes no new work; open it again from its log, and ask then"
+    )
 
 
 @define(auto_exc=True)

@@ -123,14 +123,15 @@ def died(s: Session, event: Died) -> Reply:
         flush_is_lost(s, agent)
     was_loading = agent.residency is LOADING
     turns.drop_thread(s, agent, tell_thread=False)
-    if agent.status is Turn.STOPPING:
-        turns.end(s, agent, turns.ABORT, "its thread died")
-    elif agent.status is Turn.RUNNING:
-        turns.end(s, agent, turns.FAIL, f"its thread died: {event.error}")
+    trigger, why = turns.ABORT, "its thread died"
+    if agent.status is Turn.RUNNING:
+        trigger, why = turns.FAIL, f"its thread died: {event.error}"
     elif agent.status is Turn.STARTING and was_loading:
-        turns.end(s, agent, turns.CANNOT_START, f"load failed: its thread died: {event.error}")
+        trigger, why = turns.CANNOT_START, f"load failed: its thread died: {event.error}"
     if s.live_threads and agent.id != ROOT:
-        close_subtree(s, agent.id, "closed: its thread died")
+        close_subtree(s, agent.id, trigger, why)
+    elif agent.status >= Turn.RUNNING or trigger is turns.CANNOT_START:
+        turns.end(s, agent, trigger, why)
     return NOTED
 
 

@@ -40,9 +40,10 @@ def queue_has_room(queued: int, free: int, max_queued: int) -> bool:
     return queued - free < max_queued
 
 
-def mailbox_has_room(unread: int, promised: int, max_unread: int) -> bool:
-    """May one more mail be accepted, so that every promised notice still finds room? (decision D7)"""
-    return unread + promised < max_unread
+def mailbox_has_room(unread: int, promised: int, max_unread: int, kind: MailKind) -> bool:
+    """May one more mail be accepted, so that every promised notice still finds room? (decision D7) The last place is
+    for trigger mail, so that an idle agent whose mailbox is full of queue-only mail still gets to a turn (D16)."""
+    return unread + promised < (max_unread if kind is TRIGGER else max_unread - 1)
 
 
 def wants_turn(identity: Identity, status: Turn, unread_triggers: int) -> bool:
@@ -101,10 +102,13 @@ def notice_is_due(status: Turn, notify_interrupted: bool) -> bool:
     return notify_interrupted or status is not TURN_INTERRUPTED
 
 
-def may_wake(agent: int, status: Turn, live_threads: bool, queued: int, free: int, max_queued: int) -> bool:
-    """May a notice be trigger mail? Not if the turn it asks for would find no room in the ready queue (D8)."""
+def may_wake(
+    agent: int, status: Turn, live_threads: bool, takes_work: bool, queued: int, free: int, max_queued: int
+) -> bool:
+    """May a notice be trigger mail? Not if the turn that it asks for would find no room in the ready queue (D8), now
+    or, if the session takes no new work, when it is opened again."""
     needs_room = agent != ROOT and not live_threads and status <= TURN_INTERRUPTED
-    return not needs_room or queue_has_room(queued, free, max_queued)
+    return not needs_room or (takes_work and queue_has_room(queued, free, max_queued))
 
 
 def is_request(sender: int, target: int, kind: MailKind, is_notice: bool) -> bool:

@@ -57,6 +57,12 @@ class Draining:
         else:
             self.done += (agent,)
 
+    def lose(self, agent: int) -> None:
+        """The agent's thread is gone, and if its rollout was still to be flushed, it was not."""
+        if agent in self.to_flush:
+            del self.to_flush[agent]
+            self.unflushed += (agent,)
+
     def copy(self) -> Draining:
         """An independent copy."""
         return Draining(self.to_flush.copy(), self.done, self.interrupted, self.unflushed)

@@ -195,7 +195,7 @@ def _is_open(s: Session, agent: int) -> bool:
 
 def _full_mailbox(s: Session, r: rf.MailboxFull) -> bool:
     a = s.agents[r.agent]
-    return (len(a.mailbox), a.promised) == (r.unread, r.promised) and r.unread + r.promised >= s.config.max_unread
+    return (len(a.mailbox), a.promised) == (r.unread, r.promised) and r.unread + r.promised >= s.config.max_unread - 1
 
 
 TRUE: dict[type[rf.Refusal], Callable[[Session, Any], bool]] = {

@@ -155,7 +155,13 @@ def notify(s: Session, requester: Agent, outcome: Outcome) -> None:
         s.ledger.bury_notice()
         return
     wakes = s.config.notice is Notice.TRIGGER and rules.may_wake(
-        requester.id, requester.status, s.live_threads, len(s.slots.ready), s.slots.free, s.config.max_queued
+        requester.id,
+        requester.status,
+        s.live_threads,
+        s.state is OPEN_SESSION,
+        len(s.slots.ready),
+        s.slots.free,
+        s.config.max_queued,
     )
     kind = MailKind.TRIGGER if wakes else MailKind.QUEUE
     accept(s, MailAccepted(number, outcome.agent, requester.id, kind, "", outcome))
@@ -214,6 +220,8 @@ def drop_thread(s: Session, agent: Agent, tell_thread: bool = True) -> None:
         return
     if tell_thread:
         s.effects.append(Unload(agent.id, agent.generation))
+    if s.draining is not None and agent.identity is OPEN:
+        s.draining.lose(agent.id)
     for bound in (Bound.LOAD, Bound.FLUSH, Bound.IDLE):
         s.deadlines.clear(bound, agent.id)
     if agent.id == ROOT:

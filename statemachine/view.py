@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def lines(s: Session) -> list[str]:
     """The whole state: agents by id, then the session."""
-    width = max(len(agent.path) for agent in s.agents)
+    width = max(len("session"), *[len(agent.path) for agent in s.agents])
     shown = [f"{agent.path:{width}}  {', '.join(agent_facts(s, agent))}" for agent in s.agents]
     return [*shown, f"{'session':{width}}  {', '.join(session_facts(s))}"]
 
