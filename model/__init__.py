@@ -1,3 +1,9 @@
 """What judges the product: the reference model, exploration, fuzzing, and the command that runs them."""
 
-import statemachine.guard as _guard  # noqa: F401  (says so if another distribution is in our place)
+try:
+    import statemachine.guard as _guard  # noqa: F401  (says so if another distribution is in our place)
+except ModuleNotFoundError as _missing:
+    raise ImportError(
+        "the import name 'statemachine' is taken by another distribution (python-statemachine?), not agent-statemachine; "
+        "use one of them per environment"
+    ) from _missing

@@ -52,6 +52,8 @@ class Scope:
     interrupts: bool = True
     symmetric: bool = False
     """Are the sub-agents interchangeable? Then states that differ only in who is who are visited once."""
+    weight: int = 0
+    """Roughly how many thousand events there are: the heaviest is begun first."""
     nightly: bool = False
     meaning: str = ""
 

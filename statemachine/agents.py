@@ -13,7 +13,7 @@ from statemachine.machines import Identity, Residency, Turn
 from statemachine.records import MailAccepted, Outcome
 
 
-@define(eq=False)
+@define(eq=False, weakref_slot=False)
 class Agent:
     """The state of one agent. Mutable, and changed by the session alone."""
 

@@ -18,4 +18,4 @@ T = TypeVar("T")
 @dataclass_transform(frozen_default=True)
 def fact(cls: type[T]) -> type[T]:
     """Turns an annotated class into a fact."""
-    return define(cls, eq=True, unsafe_hash=True, order=False)
+    return define(cls, eq=True, unsafe_hash=True, order=False, weakref_slot=False)

@@ -6,11 +6,11 @@ through the same methods (`recovery.py`). So both arrive at the same facts.
 
 from __future__ import annotations
 
+from statemachine import rules
 from statemachine.agents import Agent
 from statemachine.events import HOST, ROOT
 from statemachine.machines import IDENTITY, MAIL, Identity, MailState, Residency, Turn
 from statemachine.records import AgentSpawned, MailAccepted, MailKind, Outcome
-from statemachine.rules import is_request
 
 SPAWN, CLOSE, RESUME = (IDENTITY.moves(trigger) for trigger in ("spawn", "close", "resume"))
 READ, BURY, DEMOTE = (MAIL.moves(trigger) for trigger in ("read", "bury", "demote"))
@@ -21,7 +21,7 @@ TRIGGER, QUEUE, ACCEPTED = MailKind.TRIGGER, MailKind.QUEUE, MailState.ACCEPTED
 class Ledger:
     """The facts. `promises` says whether requesters get notices, and so need room for them (decision D7)."""
 
-    __slots__ = ("agents", "by_path", "mail_states", "open_agents", "promises")
+    __slots__ = ("agents", "by_path", "mail_states", "next_mail", "open_agents", "promises")
 
     def __init__(self, promises: bool) -> None:
         root = Agent(ROOT, -1, "/root", None, residency=Residency.RESIDENT)
@@ -29,6 +29,8 @@ class Ledger:
         self.by_path: dict[str, int] = {root.path: ROOT}
         self.open_agents = 0
         self.mail_states = [0] * len(MailState)
+        self.next_mail = 0
+        """The number of the next mail: how many were accepted so far, which is the sum of `mail_states`."""
         self.promises = promises
 
     def copy(self) -> Ledger:
@@ -38,13 +40,9 @@ class Ledger:
         other.by_path = self.by_path.copy()
         other.open_agents = self.open_agents
         other.mail_states = self.mail_states[:]
+        other.next_mail = self.next_mail
         other.promises = self.promises
         return other
-
-    @property
-    def next_mail(self) -> int:
-        """The number of the next mail: how many were accepted so far."""
-        return sum(self.mail_states)
 
     # Identity
 
@@ -101,6 +99,7 @@ class Ledger:
         target = self.agents[mail.target]
         target.mailbox += (mail,)
         self.mail_states[ACCEPTED] += 1
+        self.next_mail += 1
         if mail.kind is TRIGGER:
             target.triggers += 1
             self._promise(mail, 1)
@@ -108,6 +107,7 @@ class Ledger:
     def bury_notice(self) -> None:
         """A notice found its requester closed."""
         self.mail_states[BURY[ACCEPTED]] += 1
+        self.next_mail += 1
 
     def read_mail(self, agent: Agent) -> tuple[MailAccepted, ...]:
         """The running turn reads all unread mail, which is returned; the requests among it are now its own."""
@@ -157,7 +157,7 @@ class Ledger:
 
 def requests(mails: tuple[MailAccepted, ...]) -> tuple[MailAccepted, ...]:
     """Those mails whose sender is told when the turn that takes them ends."""
-    return tuple(m for m in mails if is_request(m.sender, m.target, m.kind, m.notice is not None))
+    return tuple([m for m in mails if rules.is_request(m.sender, m.target, m.kind, m.notice is not None)])
 
 
 def demoted(mail: MailAccepted) -> MailAccepted:

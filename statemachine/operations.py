@@ -79,6 +79,7 @@ if TYPE_CHECKING:
 SHUTDOWN = SESSION.moves("shutdown")
 OPEN, OPEN_SESSION, DRAINING = Identity.OPEN, SessionState.OPEN, SessionState.DRAINING
 RUNNING, TRIGGER, QUEUE = Turn.RUNNING, MailKind.TRIGGER, MailKind.QUEUE
+REJECT = Overflow.REJECT
 
 
 # Checks
@@ -143,7 +144,7 @@ def notice_has_room(s: Session, sender: int, target: int) -> Refusal | None:
 def turn_has_room(s: Session) -> Refusal | None:
     """An idle sub-agent's turn finds a slot, or room in the ready queue."""
     slots, config = s.slots, s.config
-    if config.overflow is Overflow.REJECT:
+    if config.overflow is REJECT:
         free = rules.slot_is_free(slots.held, slots.cap)
         return None if free else ExecutionFull(slots.cap, slots.counted_holders())
     room = rules.queue_has_room(len(slots.ready), slots.free, config.max_queued)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from statemachine.session import Session
 
 LIVING = (SessionState.OPEN, SessionState.DRAINING)
+RUNNING = Turn.RUNNING
 LOADING, UNLOADING, UNLOADED = Residency.LOADING, Residency.UNLOADING, Residency.UNLOADED
 NOTED = Noted()
 
@@ -181,7 +182,7 @@ def aborted(s: Session, event: Aborted) -> Reply:
 def turn(s: Session, agent: int, number: int) -> Agent | None:
     """The agent, if this turn of it is running or stopping; None: the report is stale."""
     found = s.agent(agent) if s.state in LIVING else None
-    if found is None or found.status < Turn.RUNNING or not rules.is_current(number, found.turn):
+    if found is None or found.status < RUNNING or not rules.is_current(number, found.turn):
         return None
     return found
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Container
 
+from statemachine import rules
 from statemachine.agents import Agent
 from statemachine.machines import RESIDENCY
-from statemachine.rules import residency_slot_is_free, victim
 
 LOAD, LOADED, LOAD_FAILED = (RESIDENCY.moves(trigger) for trigger in ("load", "loaded", "load_failed"))
 EVICT, KEEP, GONE, DIED = (RESIDENCY.moves(trigger) for trigger in ("evict", "keep", "gone", "died"))
@@ -59,7 +59,7 @@ class Residents:
     @property
     def has_room(self) -> bool:
         """Is a residency slot free?"""
-        return residency_slot_is_free(self.occupied, self.max_resident)
+        return rules.residency_slot_is_free(self.occupied, self.max_resident)
 
     # Moves
 
@@ -154,7 +154,7 @@ class Residents:
 
     def victim(self, agents: list[Agent], tried: Collection[int]) -> int | None:
         """N2: whom to evict, if anybody."""
-        return victim(((agent, agents[agent].triggers > 0) for agent in self.idle), tried)
+        return rules.victim(((agent, agents[agent].triggers > 0) for agent in self.idle), tried)
 
     def in_transit_without_slot(self, holders: Container[int]) -> bool:
         """Is anybody on the way in or out who holds no slot? What it leaves will be a free slot or a new victim."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from statemachine import rules
 from statemachine.machines import SLOT, SlotState
-from statemachine.rules import is_counted, slot_is_free
 
 RESERVE, ACTIVATE = SLOT.moves("reserve"), SLOT.moves("activate")
 PASS_ON, RELEASE = SLOT.moves("pass_on"), SLOT.moves("release")
@@ -50,8 +50,8 @@ class Slots:
     def reserve(self, agent: int, turn: int) -> None:
         """The turn is starting: it has a slot."""
         assert agent not in self.holders, "one slot per agent"
-        if is_counted(agent):
-            assert slot_is_free(self.held, self.cap), "no free slot to reserve"
+        if rules.is_counted(agent):
+            assert rules.slot_is_free(self.held, self.cap), "no free slot to reserve"
             self.held += 1
         self.holders[agent] = (turn, RESERVE[FREE])
 
@@ -70,9 +70,9 @@ class Slots:
     def release(self, agent: int) -> None:
         """The slot is free again."""
         RELEASE[self.holders.pop(agent)[1]]
-        if is_counted(agent):
+        if rules.is_counted(agent):
             self.held -= 1
 
     def counted_holders(self) -> tuple[int, ...]:
         """The sub-agents that hold a slot: the exact blockers of a request that finds none (S12)."""
-        return tuple(sorted([agent for agent in self.holders if is_counted(agent)]))
+        return tuple(sorted([agent for agent in self.holders if rules.is_counted(agent)]))

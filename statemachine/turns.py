@@ -25,8 +25,8 @@ FINISH, FAIL, ABORT = (TURN.moves(trigger) for trigger in ("finish", "fail", "ab
 STOP, CANNOT_START = TURN.moves("stop"), TURN.moves("cannot_start")
 
 OPEN_SESSION, OPEN = SessionState.OPEN, Identity.OPEN
-QUEUED, STARTING, RUNNING = Turn.QUEUED, Turn.STARTING, Turn.RUNNING
-RESIDENT = Residency.RESIDENT
+QUEUED, STARTING, RUNNING, STOPPING = Turn.QUEUED, Turn.STARTING, Turn.RUNNING, Turn.STOPPING
+RESIDENT, NO_NOTICE = Residency.RESIDENT, Notice.NONE
 
 
 # From request to start
@@ -101,9 +101,10 @@ def end(
         if before is STARTING:
             s.residents.wait_over(agent.id)
         else:
-            s.waits.pop(agent.id, None)
-            s.deadlines.clear(Bound.WAIT, agent.id)
-            s.deadlines.clear(Bound.STOP, agent.id)
+            if s.waits.pop(agent.id, None) is not None:
+                s.deadlines.clear(Bound.WAIT, agent.id)
+            if before is STOPPING:
+                s.deadlines.clear(Bound.STOP, agent.id)
         give_back(s, agent, before >= RUNNING)
     if s.residents.occupied:
         mark_use(s, agent)
@@ -138,12 +139,12 @@ def mark_use(s: Session, agent: Agent) -> None:
 def tell(s: Session, outcome: Outcome, answered: tuple[MailAccepted, ...], tell_always: bool) -> None:
     """L3: everyone who asked for this turn gets its outcome, once: callers their answer, agents a notice."""
     s.effects.append(Answer(tuple([mail.mail for mail in answered]), outcome))
-    if s.config.notice is Notice.NONE:
+    if s.config.notice is NO_NOTICE:
         return
     if not tell_always and not rules.notice_is_due(outcome.status, s.config.notify_interrupted):
         return
-    for requester in dict.fromkeys([mail.sender for mail in answered]):
-        if requester not in (HOST, outcome.agent):
+    for requester in dict.fromkeys([mail.sender for mail in answered if mail.sender != HOST]):
+        if requester != outcome.agent:
             notify(s, s.agents[requester], outcome)
 
 

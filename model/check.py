@@ -1,0 +1,307 @@
+"""The main job: every judge over everything that fits into a minute, and one verdict per property and engine.
+
+Three engines. *Tables*: the look-ups that the core runs agree with `transitions` on every pair of every machine.
+*Exploration*: every reachable state of every default scope, core and reference in lockstep. *Fuzz*: long lives of many
+agents, likewise in lockstep. Exploration and fuzz run side by side in a pool of processes. What must sometimes be seen
+and was not is a failure too.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing.synchronize import Event as Flag
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from model import fuzz, lockstep
+from model.coverage import REPORTS, SITUATIONS, required
+from model.explorer import Exploration, Progress, explore
+from model.fuzz import FAILURES, FuzzResult, save
+from model.lockstep import AnyEvent, core_step
+from model.scopes import SCOPES, Scope
+from model.script import line_of
+from statemachine import diagrams
+from statemachine.machines import MACHINES, IllegalMove
+from statemachine.properties import PROPERTIES, STATE_PROPERTIES
+
+FUZZ_EXAMPLES, FUZZ_STEPS = 60, 200
+"""The size of one fuzz part; there are as many parts as processes."""
+
+
+@frozen
+class Row:
+    """One line of the verdict. `evidence` counts states or steps (`unit`) that stand behind it."""
+
+    subject: str
+    engine: str
+    verdict: str
+    evidence: int
+    unit: str
+
+
+@frozen
+class Failure:
+    """Something that does not hold: what, why, the shortest scenario known, and where its trace is."""
+
+    engine: str
+    kind: str
+    detail: str
+    program: tuple[str, ...] = ()
+    trace: str = ""
+
+
+@frozen
+class Report:
+    """What a check came to."""
+
+    rows: tuple[Row, ...]
+    failures: tuple[Failure, ...]
+    explorations: tuple[Exploration, ...]
+    fuzz_steps: int
+    coverage: Counter[str]
+    seconds: float
+
+    @property
+    def held(self) -> bool:
+        """Did everything hold, and was everything seen that must be?"""
+        return not self.failures
+
+
+@frozen
+class Part:
+    """How far one part of the work is: a scope or a fuzz campaign. `depth` is of the exploration, 0 for fuzz."""
+
+    name: str
+    states: int
+    depth: int
+    per_second: float
+    done: bool = False
+
+
+OnProgress = Callable[[Part], None]
+
+
+class Interrupted(Exception):
+    """The check was asked to stop."""
+
+
+# In the processes of the pool
+
+_news: Any = None
+_stop: Flag | None = None
+
+
+def _begin_worker(news: Any, stop: Flag) -> None:
+    global _news, _stop  # noqa: PLW0603  (each process of the pool is told once)
+    _news, _stop = news, stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who asks us to stop
+
+
+def _tell(part: Part) -> None:
+    if _news is not None:
+        _news.put(part)
+    if _stop is not None and _stop.is_set():
+        raise Interrupted
+
+
+def _explore_part(scope: Scope) -> Exploration:
+    last = 0.0
+
+    def tell(progress: Progress) -> None:
+        nonlocal last
+        if progress.seconds - last > 0.2:
+            last = progress.seconds
+            _tell(Part(scope.name, progress.states, progress.depth, progress.offered / progress.seconds))
+
+    found = explore(scope, on_progress=tell)
+    _tell(Part(scope.name, found.states, found.depth, found.offered / found.seconds, done=True))
+    return found
+
+
+def _fuzz_part(name: str, seed: int, folder: Path) -> FuzzResult:
+    began = time.perf_counter()
+
+    def tell(_: int, steps: int) -> None:
+        seconds = time.perf_counter() - began
+        _tell(Part(name, steps, 0, steps / seconds if seconds else 0.0))
+
+    result = fuzz.run(FUZZ_EXAMPLES, FUZZ_STEPS, seed, tell, folder)
+    seconds = time.perf_counter() - began
+    _tell(Part(name, result.steps, 0, result.steps / seconds, done=True))
+    return result
+
+
+# The check
+
+
+def check(
+    jobs: int = 2, seed: int = 1, on_progress: OnProgress | None = None, folder: Path = FAILURES, scopes: tuple[Scope, ...] = SCOPES
+) -> Report:
+    """Runs all engines with `jobs` processes. Ctrl-C ends them cleanly and is raised again."""
+    began = time.perf_counter()
+    pairs, broken_tables = judge_tables()
+    explorations, campaigns = run_parts(jobs, seed, on_progress or (lambda _: None), folder, scopes)
+    coverage: Counter[str] = Counter()
+    for exploration in explorations:
+        coverage += exploration.coverage
+    for campaign in campaigns:
+        coverage += campaign.coverage
+    failures = [
+        *broken_tables,
+        *[exploration_failure(x, folder) for x in explorations if x.fault is not None],
+        *[fuzz_failure(c.failure) for c in campaigns if c.failure is not None],
+        *[Failure("exploration", "not closed", f"scope {x.scope.name}") for x in explorations if not x.closed and not x.fault],
+    ]
+    if not failures:
+        failures += [Failure("sometimes", "unseen", name) for name in required() if not coverage[name]]
+    steps = sum(campaign.steps for campaign in campaigns)
+    rows = make_rows(pairs, explorations, steps, coverage, failures)
+    seconds = time.perf_counter() - began
+    return Report(tuple(rows), tuple(failures), tuple(explorations), steps, coverage, seconds)
+
+
+def run_parts(
+    jobs: int, seed: int, on_progress: OnProgress, folder: Path, scopes: tuple[Scope, ...]
+) -> tuple[list[Exploration], list[FuzzResult]]:
+    """Explores the scopes and fuzzes, side by side."""
+    context = multiprocessing.get_context("spawn")  # a fork would copy the progress display's thread
+    news, stop = context.Queue(), context.Event()
+    with ProcessPoolExecutor(jobs, context, _begin_worker, (news, stop)) as pool:
+        try:
+            fuzzing = [pool.submit(_fuzz_part, f"fuzz {seed + n}", seed + n, folder) for n in range(jobs)]
+            exploring = [pool.submit(_explore_part, scope) for scope in sorted(scopes, key=lambda s: -s.weight)]
+            waiting: set[Future[Any]] = {*fuzzing, *exploring}
+            while waiting:
+                waiting = set(wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED).not_done)
+                pass_on(news, on_progress)
+            by_name = {found.scope.name: found for found in (future.result() for future in exploring)}
+            return [by_name[scope.name] for scope in scopes], [future.result() for future in fuzzing]
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        finally:
+            pass_on(news, on_progress)
+
+
+def pass_on(news: Any, on_progress: OnProgress) -> None:
+    """What the processes have told since."""
+    while True:
+        try:
+            on_progress(news.get_nowait())
+        except queue.Empty:
+            return
+
+
+def judge_tables() -> tuple[int, list[Failure]]:
+    """The compiled look-ups and the `transitions` machines, on every (state, trigger) pair."""
+    pairs, failures = 0, []
+    for machine in MACHINES:
+        model = diagrams.load(machine)
+        library = model.machine
+        for state in machine.states:
+            for trigger in machine.triggers:
+                pairs += 1
+                library.set_state(diagrams.name_of(state), model)
+                try:
+                    ours = diagrams.name_of(machine.moves(trigger)[state])
+                except IllegalMove:
+                    ours = diagrams.name_of(state)
+                may = trigger in library.get_triggers(diagrams.name_of(state))
+                if may:
+                    model.trigger(trigger)
+                if model.state != ours or may != (state in machine.moves(trigger)):
+                    failures.append(Failure("tables", machine.name, f"{trigger} from {state.name}: {ours}, {model.state}"))
+    return pairs, failures
+
+
+# Verdicts
+
+
+def make_rows(
+    pairs: int, explorations: list[Exploration], steps: int, coverage: Counter[str], failures: list[Failure]
+) -> list[Row]:
+    """One line per property and engine, then the judges that are not about one property."""
+    broken = {(failure.engine, failure.kind) for failure in failures}
+
+    def row(subject: str, engine: str, evidence: int, unit: str) -> Row:
+        return Row(subject, engine, "BROKEN" if (engine, subject) in broken else "held", evidence, unit)
+
+    judged: Counter[str] = Counter()
+    for exploration in explorations:
+        judged += exploration.judged
+    by_state = {known.id for known in STATE_PROPERTIES} | {"L7"}
+    rows = []
+    for known in PROPERTIES:
+        rows.append(row(known.id, "exploration", judged[known.id], "states" if known.id in by_state else "steps"))
+        if known.id != "L7":
+            rows.append(row(known.id, "fuzz", steps, "states" if known.id in by_state else "steps"))
+    offered = sum(exploration.offered for exploration in explorations)
+    for engine, count in (("exploration", offered), ("fuzz", steps)):
+        rows += [row(kind, engine, count, "steps") for kind in ("lockstep", "recovery", "crash")]
+    tables = any(failure.engine == "tables" for failure in failures)
+    rows.append(Row("tables", "tables", "BROKEN" if tables else "held", pairs, "pairs"))
+    seen = sum(1 for name in required() if coverage[name])
+    rows.append(Row("sometimes", "all", "held" if seen == len(required()) else "BROKEN", seen, f"of {len(required())}"))
+    return rows
+
+
+def exploration_failure(found: Exploration, folder: Path) -> Failure:
+    """The fault with its shortest scenario, saved as a trace."""
+    assert found.fault is not None
+    path = save(found.scope.config, found.path, found.fault.kind, folder)
+    detail = f"in scope {found.scope.name}: {found.fault.detail}"
+    return Failure("exploration", found.fault.kind, detail, program(found), str(path))
+
+
+def program(found: Exploration) -> tuple[str, ...]:
+    """The way to the fault as a short program."""
+    return tuple(fuzz.program_of(found.scope.config, found.path))
+
+
+def fuzz_failure(failure: fuzz.Failure) -> Failure:
+    """The same for a fuzz campaign."""
+    detail = f"{failure.message} (seed {failure.seed})"
+    return Failure("fuzz", failure.kind, detail, failure.program, str(failure.trace))
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The report for programs."""
+    return {
+        "held": report.held,
+        "seconds": round(report.seconds, 1),
+        "rows": [
+            {"subject": r.subject, "engine": r.engine, "verdict": r.verdict, "evidence": r.evidence, "unit": r.unit}
+            for r in report.rows
+        ],
+        "scopes": [scope_json(x) for x in report.explorations],
+        "fuzz_steps": report.fuzz_steps,
+        "coverage": dict(sorted(report.coverage.items())),
+        "failures": [
+            {"engine": f.engine, "kind": f.kind, "detail": f.detail, "program": f.program, "trace": f.trace}
+            for f in report.failures
+        ],
+    }
+
+
+def scope_json(x: Exploration) -> dict[str, Any]:
+    """One scope for programs."""
+    return {
+        "scope": x.scope.name,
+        "states": x.states,
+        "events": x.offered,
+        "transitions": x.transitions,
+        "depth": x.depth,
+        "seconds": round(x.seconds, 2),
+        "closed": x.closed,
+    }
+
+
