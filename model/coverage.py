@@ -43,7 +43,7 @@ class Sometimes:
 
 # Moves are counted where the core looks them up
 
-MOVES: Counter[str] = Counter()
+MOVES: Counter[tuple[str, str, IntEnum]] = Counter()
 
 
 class CountingMoves(Moves[S]):
@@ -52,7 +52,7 @@ class CountingMoves(Moves[S]):
     __slots__ = ()
 
     def __getitem__(self, state: S) -> S:
-        MOVES[move_id(self.machine, self.trigger, state)] += 1
+        MOVES[self.machine, self.trigger, state] += 1
         return super().__getitem__(state)
 
 
@@ -62,7 +62,7 @@ def move_id(machine: str, trigger: str, source: IntEnum) -> str:
 
 
 @contextmanager
-def counting() -> Iterator[Counter[str]]:
+def counting() -> Iterator[Counter[tuple[str, str, IntEnum]]]:
     """Counts every move that the core makes in this process, from zero."""
     MOVES.clear()
     for moves in COMPILED.values():
@@ -72,6 +72,11 @@ def counting() -> Iterator[Counter[str]]:
     finally:
         for moves in COMPILED.values():
             moves.__class__ = Moves
+
+
+def moves_seen(moves: Counter[tuple[str, str, IntEnum]]) -> Counter[str]:
+    """What `counting` counted, by the ids of `required`."""
+    return Counter({move_id(*move): count for move, count in moves.items()})
 
 
 # What is seen in a step

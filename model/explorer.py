@@ -26,7 +26,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from model import lockstep, reference
-from model.coverage import Coverage, counting
+from model.coverage import Coverage, counting, moves_seen
 from model.lockstep import AnyEvent, Deviation, Restart, compare_states, compare_step, core_step
 from model.scopes import Scope, events
 from statemachine import events as ev
@@ -43,12 +43,15 @@ from statemachine.view import is_quiescent
 L7 = next(known for known in PROPERTIES if known.id == "L7")
 
 STEP_JUDGES = tuple((known, known.step) for known in STEP_PROPERTIES if known.step is not None)
-IDLE_JUDGES = tuple((known, judge) for known, judge in STEP_JUDGES if known.id in ("S9", "S12"))
+REFUSAL_JUDGES = tuple((known, judge) for known, judge in STEP_JUDGES if known.id == "S12")
+STALE_JUDGES = tuple((known, judge) for known, judge in STEP_JUDGES if known.id == "S9")
 """Those about events that change nothing; that they do not is seen once, after all of them."""
 STATE_JUDGES = tuple((known, known.state) for known in STATE_PROPERTIES if known.state is not None)
 
 Digest = bytes
 Both = tuple[Session, Any]
+Kept = Both | bytes
+"""A state in line: as it is, or pickled."""
 
 
 @frozen
@@ -65,8 +68,8 @@ class Fault:
 class Found:
     """What expanding some states came to."""
 
-    successors: list[tuple[int, int, Digest, bytes | None]] = field(factory=list)
-    """(index of the state, index of the event, digest, pickled state unless it was sent before)."""
+    successors: list[tuple[int, int, Digest, Kept | None]] = field(factory=list)
+    """(index of the state, number of the event, digest, the state unless it was sent before)."""
     offered: int = 0
     """Events played, refused and stale ones included."""
     changes: int = 0
@@ -96,29 +99,44 @@ class Exploration:
     """The events that lead to the fault, its own included."""
 
 
+def pack(session: Session, world: Any, travels: bool) -> Kept:
+    """The state, fit to go to another process if it has to."""
+    return pickle.dumps((session, world)) if travels else (session, world)
+
+
+def unpack(kept: Kept) -> Both:
+    """The state again."""
+    state: Both = pickle.loads(kept) if isinstance(kept, bytes) else kept  # our own processes wrote it
+    return state
+
+
 # Expanding one state
 
 
 class Expander:
-    """Plays every event of the scope on states. Holds what one process remembers."""
+    """Plays every event of the scope on states. Holds what one process remembers.
 
-    def __init__(self, scope: Scope) -> None:
+    States that go to other processes are pickled; those that stay are handed on as they are.
+    """
+
+    def __init__(self, scope: Scope, travels: bool) -> None:
         self.scope = scope
+        self.travels = travels
         self.sent: set[Digest] = set()
         self.coverage = Coverage()
 
-    def expand(self, states: list[bytes]) -> Found:
+    def expand(self, states: list[Kept]) -> Found:
         """All successors of these states, up to the first fault."""
         found = Found()
         self.coverage.counts.clear()
         with counting() as moves:
-            for index, pickled in enumerate(states):
-                session, world = pickle.loads(pickled)  # noqa: S301  (our own process wrote it)
+            for index, kept in enumerate(states):
+                session, world = unpack(kept)
                 fault = self.expand_one(index, session, world, found)
                 if fault is not None:
                     found.fault = (index, fault)
                     break
-            found.coverage = self.coverage.counts + moves
+            found.coverage = self.coverage.counts + moves_seen(moves)
         return found
 
     def expand_one(self, index: int, session: Session, world: Any, found: Found) -> Fault | None:
@@ -151,7 +169,8 @@ class Expander:
                     home = digest
                 fresh = digest not in self.sent
                 self.sent.add(digest)
-                found.successors.append((index, number, digest, pickle.dumps((after, after_world)) if fresh else None))
+                state = pack(after, after_world, self.travels) if fresh else None
+                found.successors.append((index, number, digest, state))
             event = None
             if fingerprint(idle) != before:
                 return self.who_changed(session, world, before)
@@ -171,9 +190,10 @@ class Expander:
         self.coverage.observe(before, event, step, after)
         if event.__class__ is Restart:
             return
-        refused = step.reply.__class__ in (Refused, Stale)
-        moment = Moment(after, before, event, step, refused)  # type: ignore[arg-type]
-        for known, judge in IDLE_JUDGES if refused else STEP_JUDGES:
+        kind = step.reply.__class__
+        judges = REFUSAL_JUDGES if kind is Refused else STALE_JUDGES if kind is Stale else STEP_JUDGES
+        moment = Moment(after, before, event, step, judges is not STEP_JUDGES)  # type: ignore[arg-type]
+        for known, judge in judges:
             detail = judge(moment)
             if detail is not None:
                 raise PropertyViolation(known, detail)
@@ -308,10 +328,10 @@ _expander: Expander | None = None
 
 def _start_worker(scope: Scope) -> None:
     global _expander  # noqa: PLW0603  (one expander per process of the pool)
-    _expander = Expander(scope)
+    _expander = Expander(scope, travels=True)
 
 
-def _expand(states: list[bytes]) -> Found:
+def _expand(states: list[Kept]) -> Found:
     assert _expander is not None
     return _expander.expand(states)
 
@@ -339,7 +359,7 @@ def explore(
 ) -> Exploration:
     """Visits every reachable state of the scope with `jobs` processes, up to the first fault or `max_states`."""
     if jobs == 1:
-        expander = Expander(scope)
+        expander = Expander(scope, travels=False)
         return _explore(scope, lambda chunks: map(expander.expand, chunks), max_states, on_progress)
     with ProcessPoolExecutor(jobs, initializer=_start_worker, initargs=(scope,)) as pool:
         try:
@@ -350,7 +370,7 @@ def explore(
 
 def _explore(
     scope: Scope,
-    expand: Callable[[list[list[bytes]]], Iterator[Found]],
+    expand: Callable[[list[list[Kept]]], Iterator[Found]],
     max_states: int | None,
     on_progress: Callable[[Progress], None] | None,
 ) -> Exploration:
@@ -359,13 +379,13 @@ def _explore(
     known: dict[Digest, int] = {digest_of(first[0], scope): 0}
     origins: list[tuple[int, int]] = [(-1, -1)]  # state -> (state before, number of the event)
     homeward: dict[int, Digest | None] = {}
-    layer: list[tuple[int, bytes]] = [(0, pickle.dumps(first))]
+    layer: list[tuple[int, Kept]] = [(0, first)]
     coverage: Counter[str] = Counter()
     offered = transitions = depth = 0
     fault: Fault | None = None
     at = 0
     while layer and fault is None and (max_states is None or len(known) < max_states):
-        following: list[tuple[int, bytes]] = []
+        following: list[tuple[int, Kept]] = []
         chunks = [layer[i : i + CHUNK] for i in range(0, len(layer), CHUNK)]
         for chunk, found in zip(chunks, expand([[state for _, state in chunk] for chunk in chunks]), strict=True):
             offered, transitions = offered + found.offered, transitions + found.changes

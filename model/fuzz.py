@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from model import chance
-from model.coverage import Coverage, counting
+from model.coverage import Coverage, counting, moves_seen
 from model.lockstep import AnyEvent
 from model.replay import Trial, program_of
 from model.shrink import Scenario, shrink
@@ -201,7 +201,7 @@ def run(
         except Exception:
             if campaign.failed is None:
                 raise  # a defect of the fuzzer, not of what it judges
-        coverage = campaign.coverage.counts + moves
+        coverage = campaign.coverage.counts + moves_seen(moves)
     failure = None
     if campaign.failed is not None:
         failure = report(campaign.failed, (seed, examples, steps), folder)

@@ -1,10 +1,10 @@
 """Traces, played again and judged at every step.
 
-`Trial` is a session under judgement: each event goes to the core and to the reference, reply, effects and state are
-compared (`model/lockstep.py`), every property is checked (`statemachine/properties.py`), and the fold of all records so
-far must give the durable facts of the session (section 5). `replay` plays a trace (`statemachine/trace.py`) on one and
-yields a frame a step, up to the first step that breaks something; `show` prints the frames. `program_of` writes any
-scenario as a program in the language of `model/script.py`.
+`Trial` is a session under judgement: every property is checked (`statemachine/properties.py`), each event also goes to
+the reference, and reply, effects and state are compared (`model/lockstep.py`); and all records so far must fold to the
+durable facts of the session (section 5). `replay` plays a trace (`statemachine/trace.py`) on one and yields a frame a
+step, up to the first step that breaks something; `show` prints the frames. `program_of` writes any scenario as a
+program in the language of `model/script.py`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -62,19 +63,19 @@ class Trial:
         self.played = 0
 
     def play(self, event: AnyEvent) -> Step:
-        """One event. Raises `Deviation`, `PropertyViolation`, `RecoveryDiffers`, or whatever the core raises."""
+        """One event. Raises `PropertyViolation`, `Deviation`, `RecoveryDiffers`, or whatever the core raises."""
         self.before = self.session.fork()
         self.step = None
         self.session, step = lockstep.core_step(self.session, event)
         self.step = step
         self.played += 1
+        if not isinstance(event, Restart):
+            properties.check_step(self.before, event, step, self.session)
+        properties.check(self.session)
         if event.__class__ in lockstep.TRANSLATE:  # the reference is not asked for status and listing
             self.world, reply, effects = REFERENCE_STEP(self.world, lockstep.TRANSLATE[event.__class__](event))
             lockstep.compare_step(step, reply, effects)
         lockstep.compare_states(self.session, self.world)
-        if not isinstance(event, Restart):
-            properties.check_step(self.before, event, step, self.session)
-        properties.check(self.session)
         for record in step.records:
             apply(self.folded, record)
         if self.played % self.fold_every == 0:
@@ -85,7 +86,8 @@ class Trial:
         """Raises `RecoveryDiffers` if the log does not fold to the facts of the session."""
         folded, live = durable_facts(self.folded), durable_facts(self.session.ledger)
         if folded != live:
-            raise RecoveryDiffers(f"the log folds to {folded!r}, the session has {live!r}")
+            rows = [pair for pair in zip_longest((*folded[0], folded[1]), (*live[0], live[1])) if pair[0] != pair[1]]
+            raise RecoveryDiffers(f"the log folds to {rows[0][0]!r}, where the session has {rows[0][1]!r}")
 
 
 def verdict_of(error: Exception) -> Verdict:

@@ -26,12 +26,18 @@ RESIDENT, UNLOADED, UNLOADING = Residency.RESIDENT, Residency.UNLOADED, Residenc
 
 def settle(s: Session) -> None:
     """The fixed point. It ends, because every pass takes a turn nearer to its start, or ends it."""
+    if s.state is OPEN_SESSION:
+        serve(s)
     if s.waits:
         end_waits(s)
-    if s.state is not OPEN_SESSION:
-        if s.state is SessionState.DRAINING:
-            drain(s)
-        return
+        if s.slots.ready and s.state is OPEN_SESSION:
+            wake_stalled(s)
+    if s.state is SessionState.DRAINING:
+        drain(s)
+
+
+def serve(s: Session) -> None:
+    """J2 to J6: slots to the ready queue, threads to the turns that have a slot."""
     slots, residents = s.slots, s.residents
     while True:
         while slots.entitled:
@@ -40,8 +46,6 @@ def settle(s: Session) -> None:
             turns.admit(s, s.agents[slots.ready.popitem(last=False)[0]])
         if not residents.starting or not advance(s):
             break
-    if s.waits and slots.ready:
-        wake_stalled(s)
 
 
 def advance(s: Session) -> bool:
