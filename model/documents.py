@@ -11,6 +11,7 @@ from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
+from model.properties_document import properties_document
 from statemachine.diagrams import mermaid, name_of
 from statemachine.machines import MACHINES, Machine
 
@@ -51,6 +52,7 @@ def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 DOCUMENTS: dict[str, Callable[[], str]] = {
     "machines.md": machines_document,
+    "properties.md": properties_document,
 }
 """File name under specs/ -> what it says now."""
 

@@ -171,9 +171,8 @@ def render(trace: Trace) -> str:
     for scripted in trace.events:
         try:
             event = script.parse(scripted.words, player.session)
-        except (ValueError, IndexError) as error:
-            why = f"'{scripted.words}': no agent has this id" if isinstance(error, IndexError) else error
-            raise BadTrace(trace.path, scripted.number, why) from None
+        except script.BadScript as error:
+            raise BadTrace(trace.path, scripted.number, error) from None
         try:
             log = player.play(event)
         except Exception as error:

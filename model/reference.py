@@ -68,7 +68,7 @@ def evictable(w): return sorted([a for a in w.path if a and w.place[a] == "in" a
 def crowded(w): return len(w.place) - 1 - list(w.place.values()).count("out") >= w.caps.resident
 def long_queue(w): return len(queue(w)) - (w.caps.slots - len(held(w))) >= w.caps.max_queued
 def over(w, a): return w.life[a] != "open" or w.phase[a] in OVER
-def below(w, line): return line + below(w, kids) if (kids := [a for a in w.path if w.parent[a] in line]) else line
+def below(w, line): return line + below(w, kids) if (kids := [a for b in line for a in w.path if w.parent[a] == b]) else line
 
 # Checks: each refuses, or does nothing
 def no(condition, *refusal):

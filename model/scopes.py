@@ -87,7 +87,7 @@ def host_events(scope: Scope, s: Session) -> Iterator[AnyEvent]:
         for parent, name in scope.tree:
             found = s.find(parent)
             if found is not None:
-                yield ev.Spawn(found, name, "m")
+                yield ev.Spawn(found, name, "m", None, HOST)
     if scope.root_runs and len(s.agents[ROOT].mailbox) < scope.mails:
         yield ev.Start(ROOT, "m")
     if scope.root_runs and scope.interrupts:
@@ -117,6 +117,8 @@ def agent_events(scope: Scope, s: Session, a: int) -> Iterator[AnyEvent]:
         for child in children:
             yield ev.Wait(a, me.turn, 1, (child,))
     if scope.agents_act and me.status is Turn.RUNNING:
+        if len(s.agents) <= scope.ids:
+            yield from (ev.Spawn(a, name, "m") for parent, name in scope.tree if parent == me.path)
         for child in children:
             if len(s.agents[child].mailbox) < scope.mails:
                 yield ev.FollowUp(a, child, "m")
@@ -173,7 +175,7 @@ def stale_events(generation: int, turn: int, a: int, last_flush: int) -> Iterato
 # The scopes there are
 
 
-def _config(slots: int, resident: int, unread: int = 2, **rest: object) -> SessionConfig:
+def _config(slots: int, resident: int, unread: int = 3, **rest: object) -> SessionConfig:
     bounds = {"load_timeout": 2, "flush_timeout": 2, "stop_grace": 1, "max_wait": 1}
     fields = {"max_concurrent": slots + 1, "max_resident": resident, "max_unread": unread, "overflow": Overflow.QUEUE}
     return SessionConfig(**{**bounds, **fields, **rest})  # type: ignore[arg-type]
@@ -189,16 +191,20 @@ SCOPES: tuple[Scope, ...] = (
         name="pair",
         tree=PAIR,
         config=_config(1, 1),
+        mails=2,
         faults=FULL,
+        weight=234,
         meaning="an agent and its child on one slot and one residency slot, with every fault",
     ),
     Scope(
         name="trio",
         tree=TRIO,
         config=_config(2, 2),
+        mails=2,
         symmetric=True,
         closes=False,
         agents_act=False,
+        weight=127,
         meaning="three agents on two slots and two residency slots, without faults",
     ),
     Scope(
@@ -216,14 +222,17 @@ SCOPES: tuple[Scope, ...] = (
         faults=FULL,
         root_runs=True,
         mails=2,
+        weight=90,
         meaning="a root that works, is woken by notices, waits for its child, and dies",
     ),
     Scope(
         name="wake",
         tree=PAIR,
         config=_config(1, 1, notice=Notice.TRIGGER, max_queued=1),
+        mails=2,
         faults=frozenset({"flush", "restart"}),
         host_sends=("follow_up",),
+        weight=137,
         meaning="notices that wake, and a ready queue of one",
     ),
     Scope(
@@ -232,12 +241,15 @@ SCOPES: tuple[Scope, ...] = (
         config=_config(2, 2, slot_policy=SlotPolicy.LIVE_THREADS, overflow=Overflow.REJECT),
         faults=FULL,
         waits=False,
+        weight=78,
         meaning="LIVE_THREADS: slots of open agents",
     ),
     Scope(
         name="idle",
         tree=TRIO[:2],
         config=_config(1, 2, idle_ttl=1),
+        mails=2,
+        weight=46,
         faults=frozenset({"flush", "deadlines"}),
         closes=False,
         waits=False,
@@ -263,34 +275,39 @@ RUNGS: tuple[Scope, ...] = (
         name="trio-close",
         tree=TRIO,
         config=_config(2, 2),
-        symmetric=True,
-        meaning="trio, and agents are closed and resumed",
-    ),
-    Scope(
-        name="trio-one",
-        tree=TRIO,
-        config=_config(1, 1),
-        symmetric=True,
-        closes=False,
-        faults=frozenset({"flush"}),
-        meaning="three agents on one slot; flushes fail",
-    ),
-    Scope(
-        name="pair-mails",
-        tree=PAIR,
-        config=_config(1, 1, unread=3),
         mails=2,
-        faults=FULL,
-        meaning="pair, with two mails each",
+        symmetric=True,
+        agents_act=False,
+        meaning="trio, and agents are closed and resumed",
     ),
     Scope(
         name="trio-threads",
         tree=TRIO,
         config=_config(2, 2),
+        mails=2,
         symmetric=True,
         closes=False,
+        agents_act=False,
         faults=frozenset({"load", "flush", "death", "fail"}),
         meaning="trio, and threads fail",
+    ),
+    Scope(
+        name="trio-bounds",
+        tree=TRIO,
+        config=_config(2, 2),
+        symmetric=True,
+        closes=False,
+        agents_act=False,
+        faults=THREADS,
+        meaning="trio with one mail each, and threads fail or do not answer in time",
+    ),
+    Scope(
+        name="pair-mails",
+        tree=PAIR,
+        config=_config(1, 1, unread=4),
+        mails=3,
+        faults=FULL,
+        meaning="pair, with three mails each",
     ),
     Scope(
         name="trio-everything",
@@ -298,7 +315,7 @@ RUNGS: tuple[Scope, ...] = (
         config=_config(2, 2),
         faults=FULL,
         nightly=True,
-        meaning="three agents, two slots, two residency slots, close, and every fault: the top rung",
+        meaning="three agents, two slots, two residency slots, one mail each, close, and every fault: the top rung",
     ),
 )
 """What goes further, one rung at a time."""

@@ -1,0 +1,154 @@
+"""The explorer: golden counts, the same with any number of processes, symmetry, shortest faults, bad scopes.
+
+The counts are golden: a change of a rule, of a scope or of what a state is changes them, and has to say why.
+"""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+from model import explorer, lockstep
+from model.explorer import Exploration, Fault, canonical, explore, never_home
+from model.scopes import RUNGS, SCOPES, BadScope, events, find
+from model.script import line_of
+from statemachine import rules
+from statemachine.effects import Refused, Stale
+from statemachine.events import Close, FollowUp
+from statemachine.fingerprint import fingerprint
+from statemachine.records import MailKind
+from statemachine.session import Session
+
+GOLDEN = {
+    "pair": (1_035, 29_335, 10_099, 16),
+    "reject": (774, 26_252, 3_792, 20),
+    "root": (1_186, 33_363, 17_106, 12),
+    "idle": (1_917, 46_307, 11_478, 16),
+}
+"""Scope -> states, events, transitions, depth. The larger default scopes are counted by the nightly test."""
+GOLDEN_LARGE = {
+    "trio": (3_276, 118_727, 24_931, 25),
+    "wake": (3_718, 112_542, 38_411, 17),
+    "live": (2_415, 74_474, 29_345, 20),
+    "end": (3_600, 104_808, 26_544, 16),
+}
+
+
+def counts(found: Exploration) -> tuple[int, int, int, int]:
+    return found.states, found.offered, found.transitions, found.depth
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_explore_default_scope_is_closed_with_its_golden_counts(name: str) -> None:
+    found = explore(find(name))
+    assert found.fault is None
+    assert found.closed
+    assert counts(found) == GOLDEN[name]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", GOLDEN_LARGE)
+def test_explore_larger_default_scope_is_closed_with_its_golden_counts(name: str) -> None:
+    found = explore(find(name), jobs=2)
+    assert (found.fault, found.closed, counts(found)) == (None, True, GOLDEN_LARGE[name])
+
+
+def test_golden_counts_cover_every_default_scope() -> None:
+    assert {*GOLDEN, *GOLDEN_LARGE} == {scope.name for scope in SCOPES}
+
+
+def test_explore_with_two_processes_finds_the_same_as_with_one() -> None:
+    one, two = explore(find("reject")), explore(find("reject"), jobs=2)
+    assert counts(one) == counts(two)
+    assert one.coverage == two.coverage
+
+
+def test_explore_up_to_a_number_of_states_is_not_closed() -> None:
+    found = explore(find("pair"), max_states=100)
+    assert not found.closed
+    assert found.states >= 100
+
+
+def test_canonical_identifies_exactly_the_states_that_differ_in_who_is_who() -> None:
+    """The states of a symmetric scope, counted without symmetry and then put together, are those found with it."""
+    scope = attrs.evolve(find("trio"), interrupts=False, waits=False, host_sends=("follow_up",))
+    plain = attrs.evolve(scope, symmetric=False)
+    seen, line = {fingerprint(Session(plain.config))}, [Session(plain.config)]
+    forms = {canonical(line[0])[:-1]}
+    while line:
+        state = line.pop()
+        for event in events(plain, state):
+            after = state.fork()
+            if after.handle(event).reply.__class__ in (Refused, Stale):  # type: ignore[arg-type]
+                continue
+            value = fingerprint(after)
+            if value not in seen:
+                seen.add(value)
+                line.append(after)
+                forms.add(canonical(after)[:-1])
+    assert len(forms) == explore(scope).states
+    assert len(forms) < len({value[:-1] for value in seen}) / 4
+
+
+def test_explore_broken_rule_gives_a_shortest_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Late trigger mail that is forgotten takes five events to show: spawn, load, follow up, finish."""
+    monkeypatch.setattr(rules, "goes_on", lambda _: False)
+    found = explore(find("pair"))
+    assert found.fault is not None
+    session, _ = lockstep.start(found.scope.config)
+    lines = []
+    for event in found.path:
+        lines.append(line_of(event, session))
+        session, _ = lockstep.core_step(session, event)
+    assert lines == ["spawn root a", "loaded a", "follow_up host a", "finished a"]
+
+
+def test_explore_state_that_only_a_property_judges_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explorer, "compare_states", lambda *_: None)
+    monkeypatch.setattr(rules, "is_counted", lambda _: True)
+    found = explore(find("root"))
+    assert found.fault is not None
+    assert found.fault.kind in {"S3", "S13", "lockstep", "crash"}
+
+
+def test_explore_refusal_that_changes_something_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = rules.mailbox_has_room
+
+    def leaks(unread: int, promised: int, max_unread: int, kind: MailKind) -> bool:
+        room = full(unread, promised, max_unread, kind)
+        if not room:
+            LEAK.agents[0].promised += 1
+        return room
+
+    class LEAK:
+        agents: list[object] = []
+
+    original = Session.handle
+
+    def handle(self: Session, event: object) -> object:
+        LEAK.agents = self.agents  # type: ignore[assignment]
+        return original(self, event)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Session, "handle", handle)
+    monkeypatch.setattr(rules, "mailbox_has_room", leaks)
+    found = explore(find("pair"))
+    assert found.fault is not None
+    assert found.fault.kind == "refusal"
+    assert isinstance(found.path[-1], FollowUp | Close) or "Mailbox" in found.fault.detail
+
+
+def test_never_home_finds_threads_that_answer_for_ever() -> None:
+    a, b, c = b"a", b"b", b"c"
+    assert never_home({0: b, 1: c, 2: None}, {a: 0, b: 1, c: 2}) == (0, None)
+    state, fault = never_home({0: b, 1: a, 2: None}, {a: 0, b: 1, c: 2})
+    assert (state, fault) == (0, Fault("L7", "threads answer for ever and nothing comes to rest", None))
+
+
+def test_find_unknown_scope_names_those_that_there_are() -> None:
+    with pytest.raises(BadScope, match="there is no scope 'nowhere'; there are pair, trio"):
+        find("nowhere")
+
+
+def test_scopes_have_different_names_and_a_meaning() -> None:
+    names = [scope.name for scope in (*SCOPES, *RUNGS)]
+    assert len(names) == len(set(names))
+    assert all(scope.meaning for scope in (*SCOPES, *RUNGS))
