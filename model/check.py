@@ -22,13 +22,12 @@ from typing import Any
 from attrs import frozen
 from transitions import MachineError
 
-from model import fuzz, lockstep
-from model.coverage import REPORTS, SITUATIONS, required
+from model import fuzz
+from model.coverage import required
 from model.explorer import Exploration, Progress, explore
 from model.fuzz import FAILURES, FuzzResult, save
-from model.lockstep import AnyEvent, core_step
+from model.replay import program_of
 from model.scopes import SCOPES, Scope
-from model.script import line_of
 from statemachine import diagrams
 from statemachine.machines import MACHINES, IllegalMove
 from statemachine.properties import PROPERTIES, STATE_PROPERTIES
@@ -101,7 +100,7 @@ _stop: Flag | None = None
 
 
 def _begin_worker(news: Any, stop: Flag) -> None:
-    global _news, _stop  # noqa: PLW0603  (each process of the pool is told once)
+    global _news, _stop
     _news, _stop = news, stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who asks us to stop
 
@@ -144,7 +143,11 @@ def _fuzz_part(name: str, seed: int, folder: Path) -> FuzzResult:
 
 
 def check(
-    jobs: int = 2, seed: int = 1, on_progress: OnProgress | None = None, folder: Path = FAILURES, scopes: tuple[Scope, ...] = SCOPES
+    jobs: int = 2,
+    seed: int = 1,
+    on_progress: OnProgress | None = None,
+    folder: Path = FAILURES,
+    scopes: tuple[Scope, ...] = SCOPES,
 ) -> Report:
     """Runs all engines with `jobs` processes. Ctrl-C ends them cleanly and is raised again."""
     began = time.perf_counter()
@@ -159,7 +162,11 @@ def check(
         *broken_tables,
         *[exploration_failure(x, folder) for x in explorations if x.fault is not None],
         *[fuzz_failure(c.failure) for c in campaigns if c.failure is not None],
-        *[Failure("exploration", "not closed", f"scope {x.scope.name}") for x in explorations if not x.closed and not x.fault],
+        *[
+            Failure("exploration", "not closed", f"scope {x.scope.name}")
+            for x in explorations
+            if not x.closed and not x.fault
+        ],
     ]
     if not failures:
         failures += [Failure("sometimes", "unseen", name) for name in required() if not coverage[name]]
@@ -267,7 +274,7 @@ def exploration_failure(found: Exploration, folder: Path) -> Failure:
 
 def program(found: Exploration) -> tuple[str, ...]:
     """The way to the fault as a short program."""
-    return tuple(fuzz.program_of(found.scope.config, found.path))
+    return tuple(program_of(found.scope.config, found.path))
 
 
 def fuzz_failure(failure: fuzz.Failure) -> Failure:
@@ -306,5 +313,3 @@ def scope_json(x: Exploration) -> dict[str, Any]:
         "seconds": round(x.seconds, 2),
         "closed": x.closed,
     }
-
-

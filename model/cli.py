@@ -88,7 +88,9 @@ def print_report(report: checking.Report, console: Console) -> None:
 
 def print_failure(failure: checking.Failure, console: Console) -> None:
     """What failed, and how to see it."""
-    console.print(f"\n{failure.engine}: {failure.kind}: {failure.detail}", style="bold red", markup=False, soft_wrap=True)
+    console.print(
+        f"\n{failure.engine}: {failure.kind}: {failure.detail}", style="bold red", markup=False, soft_wrap=True
+    )
     for line in failure.program:
         console.print(f"    {line}", markup=False, soft_wrap=True)
     if failure.trace:
@@ -98,7 +100,16 @@ def print_failure(failure: checking.Failure, console: Console) -> None:
 def scope_table(explorations: tuple[Exploration, ...]) -> Table:
     """What was explored."""
     table = Table(
-        "scope", "states", "events", "transitions", "depth", "seconds", "events/s", "", title="exploration", title_justify="left"
+        "scope",
+        "states",
+        "events",
+        "transitions",
+        "depth",
+        "seconds",
+        "events/s",
+        "",
+        title="exploration",
+        title_justify="left",
     )
     for column in table.columns[1:7]:
         column.justify = "right"
@@ -135,7 +146,9 @@ def explore_command(
 
             def show(p: Progress, status: Any = status, name: str = scope.name) -> None:
                 speed = p.offered / p.seconds
-                status.update(f"{name}: {p.states:,} states, depth {p.depth}, {p.waiting:,} in line, {speed:,.0f} events/s")
+                status.update(
+                    f"{name}: {p.states:,} states, depth {p.depth}, {p.waiting:,} in line, {speed:,.0f} events/s"
+                )
 
             done.append(explore(scope, jobs, max_states, show))
         if not as_json:

@@ -115,13 +115,13 @@ def second_candidate(before: Session, event: Any, _: Step, after: Session) -> bo
 
 def cannot_start(why: str) -> Seen:
     def seen(_: Session, __: Any, step: Step, ___: Session) -> bool:
-        return any(r.__class__ is TurnEnded and r.outcome.result.startswith(why) for r in step.records)  # type: ignore[union-attr]
+        return any(r.__class__ is TurnEnded and r.outcome.result.startswith(why) for r in step.records)
 
     return seen
 
 
 def goes_on(before: Session, event: Any, step: Step, _: Session) -> bool:
-    ended = any(r.__class__ is TurnEnded and r.outcome.agent == event.agent for r in step.records)  # type: ignore[union-attr]
+    ended = any(r.__class__ is TurnEnded and r.outcome.agent == event.agent for r in step.records)
     return ended and before.agents[event.agent].triggers > 0
 
 
@@ -134,7 +134,7 @@ def due(bound: Bound) -> Seen:
 
 def woken(end: WaitEnd) -> Seen:
     def seen(_: Session, __: Any, step: Step, ___: Session) -> bool:
-        return any(e.__class__ is Wake and e.end is end for e in step.effects)  # type: ignore[union-attr]
+        return any(e.__class__ is Wake and e.end is end for e in step.effects)
 
     return seen
 
@@ -146,10 +146,10 @@ def over_at_once(end: WaitEnd) -> Seen:
 def notice(unloaded: bool = False, demoted: bool = False) -> Seen:
     def seen(_: Session, __: Any, step: Step, after: Session) -> bool:
         for r in step.records:
-            if r.__class__ is MailAccepted and r.notice is not None:  # type: ignore[union-attr]
-                if unloaded and after.agents[r.target].residency is UNLOADED:  # type: ignore[union-attr]
+            if r.__class__ is MailAccepted and r.notice is not None:
+                if unloaded and after.agents[r.target].residency is UNLOADED:
                     return True
-                if demoted and after.config.notice.value == "trigger" and r.kind is MailKind.QUEUE:  # type: ignore[union-attr]
+                if demoted and after.config.notice.value == "trigger" and r.kind is MailKind.QUEUE:
                     return True
         return False
 
@@ -229,14 +229,14 @@ SITUATIONS: tuple[Sometimes, ...] = (
         "flush fails, second",
         "the next candidate is tried",
         (ev.FlushFailed, ev.Tick),
-        lambda b, e, s, a: any(second_candidate(b, ev.FlushFailed(x, 0, 0, ""), s, a) for x in b.residents.serves),
+        lambda b, _, s, a: any(second_candidate(b, ev.FlushFailed(x, 0, 0, ""), s, a) for x in b.residents.serves),
     ),
     Sometimes("load, fails", "a load fails and its turn cannot start", (ev.LoadFailed,), cannot_start("load failed")),
     Sometimes(
         "load, idle",
         "a load whose turn was interrupted ends as an idle resident",
         (ev.Loaded,),
-        lambda b, e, _, a: e.agent in a.residents.idle,
+        lambda _, e, __, a: e.agent in a.residents.idle,
     ),
     Sometimes(
         "stop, finish", "a turn finishes though it was asked to stop", (ev.Finished,), agent_was(None, Turn.STOPPING)
@@ -298,7 +298,7 @@ class Coverage:
         """One step. Moves are not seen here: they are counted by `counting()`."""
         reply = step.reply
         if reply.__class__ is Refused:
-            self.counts[f"refusal {type(reply.refusal).__name__}"] += 1  # type: ignore[union-attr]
+            self.counts[f"refusal {type(reply.refusal).__name__}"] += 1
         elif reply.__class__ is Stale:
             self.counts[f"stale {type(event).__name__}"] += 1
         else:

@@ -244,24 +244,22 @@ def digest_of(s: Session, scope: Scope) -> Digest:
 
 def canonical(s: Session) -> tuple[Any, ...]:
     """The least of the fingerprints under all renamings of the sub-agents."""
+    value = fingerprint(s)
     groups: dict[tuple[Any, ...], list[int]] = {}
-    for agent in s.agents[1:]:
-        groups.setdefault(signature(s, agent.id), []).append(agent.id)
+    for agent in range(1, len(s.agents)):
+        groups.setdefault(signature(value, agent), []).append(agent)
     if len(groups) == len(s.agents) - 1:
         return anonymous(s, (0, *(ids[0] for _, ids in sorted(groups.items()))))
     orders = product(*(permutations(ids) for _, ids in sorted(groups.items())))
     return min((anonymous(s, (0, *(a for group in order for a in group))) for order in orders), key=repr)
 
 
-def signature(s: Session, a: int) -> tuple[Any, ...]:
-    """What distinguishes an agent without naming others."""
-    agent, residents = s.agents[a], s.residents
-    lines: tuple[Any, ...] = (s.slots.ready, residents.idle, residents.starting, s.waits)
-    places = tuple([list(line).index(a) if a in line else -1 for line in lines])
-    return (
-        *(agent.status, agent.residency, agent.identity, *places, len(agent.mailbox), agent.triggers),
-        *(len(agent.asked), a in residents.serves, agent.closed_by == -1, agent.parent),
-    )
+def signature(value: tuple[Any, ...], agent: int) -> tuple[Any, ...]:
+    """What a fingerprint says of an agent without naming others: states that are equal have equal signatures."""
+    _, _, identity, _, status, residency, promised, mailbox, asked, slot, tried, flush = value[1][agent]
+    lines = [line.index(agent) if agent in line else -1 for line in (value[2], value[4], value[5])]
+    mail = tuple([(kind, plain) for _, kind, plain in mailbox])
+    return (identity, status, residency, promised, mail, len(asked), slot or 0, len(tried), flush, *lines)
 
 
 def anonymous(s: Session, order: tuple[int, ...]) -> tuple[Any, ...]:

@@ -69,8 +69,8 @@ settings.register_profile("ci", settings(max_examples=150, stateful_step_count=2
 settings.register_profile("nightly", settings(max_examples=5000, stateful_step_count=600, **UNTIMED))
 
 
-class Stopped(BaseException):
-    """The campaign is to end now. Not an `Exception`, so that Hypothesis does not take it for a failure."""
+class Stopped(Exception):
+    """Raised by whoever is told of progress: the campaign is to end now."""
 
 
 @define
@@ -79,8 +79,6 @@ class Campaign:
 
     steps_max: int
     """Events of one example, at most."""
-    on_example: Callable[[int, int], None] = lambda *_: None
-    """Told examples and steps so far, before each example; may raise `Stopped`."""
     examples: int = 0
     steps: int = 0
     coverage: Coverage = field(factory=Coverage)
@@ -92,7 +90,6 @@ class Fuzz(RuleBasedStateMachine):
 
     def __init__(self, campaign: Campaign) -> None:
         super().__init__()
-        campaign.on_example(campaign.examples, campaign.steps)
         self.campaign = campaign
         self.trial = Trial(SessionConfig())
         self.events: list[AnyEvent] = []
@@ -190,17 +187,20 @@ def run(
     folder: Path = FAILURES,
 ) -> FuzzResult:
     """Plays `examples` lives of at most `steps` events each, up to the first failure. `on_progress` is told examples
-    and steps so far, before each example."""
-    campaign = Campaign(steps, (lambda *_: None) if on_progress is None else on_progress)
+    and steps so far, every ten examples or so; it may raise `Stopped`."""
+    campaign = Campaign(steps)
     with counting() as moves:
-        try:
-            for number, begun in enumerate(range(0, examples, BATCH)):
+        for number, begun in enumerate(range(0, examples, BATCH)):
+            try:
+                if on_progress is not None:
+                    on_progress(campaign.examples, campaign.steps)
                 play_batch(campaign, min(BATCH, examples - begun), round_seed(seed, number))
-        except Stopped:
-            pass
-        except Exception:
-            if campaign.failed is None:
-                raise  # a defect of the fuzzer, not of what it judges
+            except Stopped:
+                break
+            except Exception:
+                if campaign.failed is None:
+                    raise  # a defect of the fuzzer, not of what it judges
+                break
         coverage = campaign.coverage.counts + moves_seen(moves)
     failure = None
     if campaign.failed is not None:
@@ -292,13 +292,15 @@ def soak(
     so_far, started = Soak(), 0
     running: set[Future[FuzzResult]] = set()
     with ProcessPoolExecutor(jobs, context, _begin_worker, (stop,)) as pool:
-        while running or (started == 0 and not so_far.interrupted):
+        while True:
             try:
                 while len(running) < jobs and _goes_on(so_far, started < jobs, until):
                     seconds = None if started < jobs else until - time.monotonic()
                     with _deaf_to_interrupts():
                         running.add(pool.submit(_round, examples, steps, round_seed(seed, started), folder, seconds))
                     started += 1
+                if not running:
+                    return so_far
                 for future in wait_for(running, return_when=FIRST_COMPLETED).done:
                     so_far = so_far.plus(future.result())
                     running.remove(future)
@@ -309,7 +311,6 @@ def soak(
                     raise
                 stop.set()
                 so_far = attrs.evolve(so_far, interrupted=True)
-    return so_far
 
 
 def _goes_on(so_far: Soak, is_first: bool, until: float) -> bool:

@@ -81,8 +81,8 @@ TRANSLATE: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     ev.Aborted: lambda e: ("ended", e.agent, e.turn, "interrupted"),
     ev.Died: lambda e: ("died", e.agent, e.generation),
     ev.Tick: lambda e: ("tick", e.now),
-    ev.WriteFailed: lambda e: ("write_failed",),
-    Restart: lambda e: ("restart",),
+    ev.WriteFailed: lambda _: ("write_failed",),
+    Restart: lambda _: ("restart",),
 }
 
 # Replies and effects
@@ -145,8 +145,10 @@ def of_session(s: Session) -> tuple[Any, ...]:
     return (
         STATE[s.state],
         [
-            (a.path, a.parent, OPEN is a.identity or a.closed_by, PHASE[a.status], PLACE[a.residency])
-            + (a.turn, a.generation, a.promised, a.id in s.slots.holders)
+            (
+                *(a.path, a.parent, OPEN is a.identity or a.closed_by, PHASE[a.status], PLACE[a.residency]),
+                *(a.turn, a.generation, a.promised, a.id in s.slots.holders),
+            )
             for a in agents
         ],
         sorted(
@@ -179,8 +181,10 @@ def of_world(w: Any) -> tuple[Any, ...]:
     return (
         w.state,
         [
-            (w.path[a], w.parent[a], w.life[a] == "open" or w.life[a], w.phase[a], w.place[a])
-            + (w.turn[a], w.load[a], reference.owed(w, a), a in slot)
+            (
+                *(w.path[a], w.parent[a], w.life[a] == "open" or w.life[a], w.phase[a], w.place[a]),
+                *(w.turn[a], w.load[a], reference.owed(w, a), a in slot),
+            )
             for a in agents
         ],
         [(m.number, m.sender, m.to, m.wants, m.about) for m in w.mail],

@@ -171,7 +171,6 @@ def stale_events(generation: int, turn: int, a: int, last_flush: int) -> Iterato
         yield ev.Failed(a, turn - 1, "e")
 
 
-
 # The scopes there are
 
 

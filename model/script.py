@@ -30,7 +30,7 @@ class BadScript(ValueError):
 
 def parse(line: str, s: Session) -> AnyEvent:
     """The event that the line means, in the present state of the session. Raises `BadScript`."""
-    verb, *words = line.split("--")[0].split() or [""]
+    verb, *words = line.split("--", maxsplit=1)[0].split() or [""]
     make = VERBS.get(verb)
     if make is None:
         raise BadScript(f"'{verb}' is no event; there are {', '.join(VERBS)}")

@@ -73,6 +73,11 @@ def _member(kind: type[Enum]) -> Any:
     return check
 
 
+def _default_resident(config: SessionConfig) -> int:
+    most: object = config.max_concurrent  # not yet validated
+    return max(0, most - 1) if isinstance(most, int) else 0
+
+
 @frozen(kw_only=True)
 class SessionConfig:
     """The caps and rules of one session. Every limit is strict: no interleaving exceeds it (B09).
@@ -82,9 +87,7 @@ class SessionConfig:
 
     max_concurrent: int = field(default=4, validator=_whole(1))
     """Turns at the same time including the root's: sub-agents share `execution_cap = max_concurrent - 1`."""
-    max_resident: int = field(
-        default=Factory(lambda config: config.execution_cap, takes_self=True), validator=_whole(0)
-    )
+    max_resident: int = field(default=Factory(_default_resident, takes_self=True), validator=_whole(0))
     """Residency slots for sub-agents; at least `execution_cap` (theorem 1), which is the default."""
     slot_policy: SlotPolicy = field(default=SlotPolicy.ACTIVE_TURNS, validator=_member(SlotPolicy))
     overflow: Overflow = field(default=Overflow.REJECT, validator=_member(Overflow))
@@ -131,4 +134,4 @@ class SessionConfig:
     @property
     def execution_cap(self) -> int:
         """Slots that sub-agents share. The root's turn is not counted (S13)."""
-        return max(0, self.max_concurrent - 1) if isinstance(self.max_concurrent, int) else 0
+        return max(0, self.max_concurrent - 1)

@@ -83,7 +83,8 @@ class Wake:
 @fact
 class Answer:
     """The requests with these mail numbers are answered: `outcome` is what came of them (L3). Whoever holds a handle on
-    one of them, such as the host, gets it from here."""
+    one of them, such as the host, gets it from here.
+    """
 
     mails: tuple[int, ...]
     outcome: Outcome

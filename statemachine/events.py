@@ -216,5 +216,5 @@ Operation = Spawn | Send | FollowUp | Start | Drain | Interrupt | Close | Resume
 Report = Loaded | LoadFailed | Flushed | FlushFailed | Finished | Failed | Aborted | Died
 Event = Operation | Report | Tick | WriteFailed
 
-EVENTS: tuple[type[Event], ...] = (*Operation.__args__, *Report.__args__, Tick, WriteFailed)  # type: ignore[attr-defined]
+EVENTS: tuple[type[Event], ...] = (*Operation.__args__, *Report.__args__, Tick, WriteFailed)
 """Every event class that a session handles."""

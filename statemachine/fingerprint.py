@@ -1,10 +1,12 @@
 """A session as a value: equal for two sessions exactly if they go on in the same way.
 
-Numbers that only ever count up (mail, turns, generations, flushes, tickets) are left out: what matters of them is the
-order of what they number, and that is in the value. So is time: deadlines count from now. Message texts are left out
-because the core never looks inside; and how a turn ended, because no rule asks more than whether there was one; and which requests of the host a turn has taken, because only
-its answer names them. Likewise whom a shutdown will name.
-Enums are plain numbers (`+` makes them so), which `marshal` takes. With that, a session of bounded size has finitely many fingerprints, and its reachable states can all be visited.
+What decides nothing is left out. Numbers that only ever count up (mail, turns, generations, flushes, tickets): what
+matters of them is the order of what they number, and that is in the value. Time: deadlines count from now. Message
+texts: the core never looks inside. How a turn ended: no rule asks more than whether there was one. Which requests of
+the host a turn has taken: only its answer names them. Likewise whom a shutdown will name.
+
+Enums are plain numbers (`+` makes them so), which `marshal` takes. A session of bounded size has finitely many
+fingerprints, so its reachable states can all be visited.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ def fingerprint(s: Session, order: Sequence[int] | None = None) -> tuple[Any, ..
         new.append(-1)  # the host, and "none": index -1
         name = new.__getitem__
     slots, residents = s.slots, s.residents
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for number in order:
         a = agents[number]
         rows.append(

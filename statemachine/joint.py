@@ -115,7 +115,7 @@ def wake_stalled(s: Session) -> None:
 
 
 def drain(s: Session) -> None:
-    """A shutdown: what rests in memory is flushed; when nothing runs and nothing is in flight, the session is closed."""
+    """A shutdown: what rests in memory is flushed; when nothing runs and nothing is in flight, the session closes."""
     draining = s.draining
     assert draining is not None
     for agent_id in tuple(draining.to_flush):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from statemachine import rules
 from statemachine.agents import Agent
 from statemachine.events import HOST, ROOT
-from statemachine.machines import IDENTITY, MAIL, Identity, MailState, Residency, Turn
+from statemachine.machines import IDENTITY, MAIL, Identity, MailState, Residency
 from statemachine.records import AgentSpawned, MailAccepted, MailKind, Outcome
 
 SPAWN, CLOSE, RESUME = (IDENTITY.moves(trigger) for trigger in ("spawn", "close", "resume"))
@@ -73,7 +73,8 @@ class Ledger:
 
     def forget_earlier_close(self, target: int) -> None:
         """The target is closed again: what stayed closed when it was resumed was not open now, and stays closed when
-        it is resumed once more."""
+        it is resumed once more.
+        """
         line = [target]
         for member in line:
             agent = self.agents[member]
@@ -147,7 +148,7 @@ class Ledger:
             self._promise(mail, -1)
 
     def _promise(self, mail: MailAccepted, count: int) -> None:
-        if mail.sender != HOST and mail.sender != mail.target and self.promises and mail.notice is None:
+        if mail.sender not in (HOST, mail.target) and self.promises and mail.notice is None:
             self.agents[mail.sender].promised += count
 
     def _move_mail(self, to: MailState, count: int) -> None:
@@ -157,11 +158,9 @@ class Ledger:
 
 def requests(mails: tuple[MailAccepted, ...]) -> tuple[MailAccepted, ...]:
     """Those mails whose sender is told when the turn that takes them ends."""
-    return tuple([m for m in mails if rules.is_request(m.sender, m.target, m.kind, m.notice is not None)])
+    return tuple([m for m in mails if rules.is_request(m.kind, m.notice is not None)])
 
 
 def demoted(mail: MailAccepted) -> MailAccepted:
     """The same mail as queue-only mail."""
     return MailAccepted(mail.mail, mail.sender, mail.target, QUEUE, mail.message, mail.notice)
-
-

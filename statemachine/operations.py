@@ -314,7 +314,8 @@ def is_self_or_ancestor(s: Session, target: int, agent: int) -> bool:
 
 def close_subtree(s: Session, target: int, trigger: Moves[Turn], why: str) -> tuple[int, ...]:
     """Turns aborted, slots and residency slots given back, unread mail dead-lettered, requesters told. The whole set
-    is closed before anybody is told, so that nobody in it is woken. The target's own turn ends by `trigger`."""
+    is closed before anybody is told, so that nobody in it is woken. The target's own turn ends by `trigger`.
+    """
     members = [agent for agent in s.subtree(target) if agent.identity is OPEN]
     ids = tuple([agent.id for agent in members])
     s.records.append(AgentsClosed(target, ids))
@@ -328,9 +329,7 @@ def close_subtree(s: Session, target: int, trigger: Moves[Turn], why: str) -> tu
     return ids
 
 
-def close_agent(
-    s: Session, agent: Agent, unanswered: tuple[MailAccepted, ...], trigger: Moves[Turn], why: str
-) -> None:
+def close_agent(s: Session, agent: Agent, unanswered: tuple[MailAccepted, ...], trigger: Moves[Turn], why: str) -> None:
     """What a closed agent held is given back; `unanswered` are the requests among its dead letters."""
     if agent.status is RUNNING and trigger is turns.ABORT:
         agent.status = turns.STOP[agent.status]
@@ -351,7 +350,8 @@ def resume(s: Session, event: Resume) -> Reply:
     refusal = refusal or resume_allowed(s, s.agents[event.target])
     if refusal is not None:
         return Refused(refusal)
-    opened, skipped = [], []
+    opened: list[int] = []
+    skipped: list[int] = []
     line = [event.target]
     for member in line:
         agent = s.agents[member]

@@ -258,7 +258,9 @@ sp = step_properties
 
 PROPERTIES: tuple[Property, ...] = (
     Property("S1", "at most execution_cap sub-agents hold a slot", "section 2, J2; B06 B08 B09", s1_cap),
-    Property("S2", "at most max_resident sub-agents are in memory or in transit", "section 2, J4; B18 B24", s2_residency),
+    Property(
+        "S2", "at most max_resident sub-agents are in memory or in transit", "section 2, J4; B18 B24", s2_residency
+    ),
     Property(
         "S3",
         "slots are held exactly by the turns that start, run or stop (LIVE_THREADS: by the open agents)",
@@ -361,7 +363,8 @@ def check(session: Session) -> None:
 
 def check_step(before: Session, event: Event, step: Step, after: Session) -> None:
     """Verifies every property that can be said of one step; `before` is a fork from before `event` was handled.
-    Raises `PropertyViolation` for the first that fails."""
+    Raises `PropertyViolation` for the first that fails.
+    """
     moment = Moment(after, before, event, step)
     for known in STEP_PROPERTIES:
         judge(known, known.step, moment)
@@ -372,5 +375,3 @@ def judge(known: Property, predicate: Judge | None, moment: Moment) -> None:
     detail = None if predicate is None else predicate(moment)
     if detail is not None:
         raise PropertyViolation(known, detail)
-
-

@@ -104,7 +104,9 @@ class AgentResumed:
     agent: int
 
 
-Record = AgentSpawned | MailAccepted | NoticeBuried | TurnStarted | MailDrained | TurnEnded | AgentsClosed | AgentResumed
+Record = (
+    AgentSpawned | MailAccepted | NoticeBuried | TurnStarted | MailDrained | TurnEnded | AgentsClosed | AgentResumed
+)
 
-RECORDS: tuple[type[Record], ...] = Record.__args__  # type: ignore[attr-defined]
+RECORDS: tuple[type[Record], ...] = Record.__args__
 """Every record class there is."""

@@ -38,7 +38,8 @@ from statemachine.session import Session
 
 def recover(config: SessionConfig, records: Iterable[Record], now: float = 0.0) -> tuple[Session, Step]:
     """The session that this log is of, and its first step: what the crash ended, and the turns that are asked for
-    again. The step's records belong at the end of the log; `now` is the time in seconds."""
+    again. The step's records belong at the end of the log; `now` is the time in seconds.
+    """
     return restart(config, fold(config, records), now)
 
 
@@ -82,7 +83,8 @@ def refuse_too_small(config: SessionConfig, ledger: Ledger) -> None:
 
 def end_by_crash(s: Session, agent: Agent) -> tuple[Outcome, tuple[MailAccepted, ...]]:
     """A turn that was running when the session was lost is interrupted. Its requesters are to be told, whatever the
-    configuration says of interrupts, because nobody asked for this one."""
+    configuration says of interrupts, because nobody asked for this one.
+    """
     outcome = Outcome(agent.id, agent.turn, Turn.INTERRUPTED, "interrupted by a crash")
     s.records.append(TurnEnded(outcome))
     return outcome, s.ledger.end_turn(agent, outcome, started=True)
@@ -121,22 +123,31 @@ def _ended(ledger: Ledger, record: TurnEnded) -> None:
     ledger.end_turn(agent, record.outcome, agent.status is Turn.RUNNING)
 
 
+def _drained(ledger: Ledger, record: MailDrained) -> None:
+    ledger.read_mail(ledger.agents[record.agent])
+
+
+def _resumed(ledger: Ledger, record: AgentResumed) -> None:
+    ledger.resume(ledger.agents[record.agent])
+
+
 APPLY: dict[type, Callable[[Ledger, Any], object]] = {
     AgentSpawned: Ledger.spawn,
     MailAccepted: Ledger.accept,
     NoticeBuried: lambda ledger, _: ledger.bury_notice(),
     TurnStarted: _started,
-    MailDrained: lambda ledger, record: ledger.read_mail(ledger.agents[record.agent]),
+    MailDrained: _drained,
     TurnEnded: _ended,
     AgentsClosed: _closed,
-    AgentResumed: lambda ledger, record: ledger.resume(ledger.agents[record.agent]),
+    AgentResumed: _resumed,
 }
 """Record class -> what it says."""
 
 
 def durable_facts(ledger: Ledger) -> tuple[Any, ...]:
     """The facts as a value: equal for the ledger of a live session and for the fold of all that it recorded. A turn
-    that was requested but has not started is no durable fact."""
+    that was requested but has not started is no durable fact.
+    """
     return (tuple([_durable(agent) for agent in ledger.agents]), tuple(ledger.mail_states))
 
 

@@ -130,7 +130,8 @@ class QueueFull(Refusal):
 @define(auto_exc=True)
 class MailboxFull(Refusal):
     """`agent` has `unread` unread mails and is owed `promised` notices; together they may not exceed `max_unread`, and
-    the last place is for trigger mail."""
+    the last place is for trigger mail.
+    """
 
     agent: int
     unread: int
@@ -138,7 +139,7 @@ class MailboxFull(Refusal):
     max_unread: int
     text: ClassVar[str] = (
         "the mailbox of agent {self.agent} is full: {self.unread} unread and {self.promised} notices to come, of "
-        "{self.max_unread}, the last of which is for trigger mail; get it to a turn, which reads its mail"
+        "{self.max_unread}, the last of which is for trigger mail; get it to a turn, which reads it"
     )
 
 
@@ -160,8 +161,8 @@ class SelfRefused(Refusal):
     operation: str
     agent: int
     text: ClassVar[str] = (
-        "{self.operation} of agent {self.agent} by itself or by one below it is refused; end the turn instead, or leave "
-        "it to the parent or the host"
+        "{self.operation} of agent {self.agent} by itself or by one below it is refused; end the turn instead, or "
+        "leave it to the parent or the host"
     )
 
 
@@ -198,9 +199,7 @@ class InvalidTimeout(Refusal):
 class SessionDraining(Refusal):
     """A shutdown has begun: no new work."""
 
-    text: ClassVar[str] = (
-        "the session is shutting down and takes no new work; open it again from its log, and ask then"
-    )
+    text: ClassVar[str] = "the session is shutting down and takes no new work; open it again from its log, and ask then"
 
 
 @define(auto_exc=True)

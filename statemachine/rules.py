@@ -42,7 +42,8 @@ def queue_has_room(queued: int, free: int, max_queued: int) -> bool:
 
 def mailbox_has_room(unread: int, promised: int, max_unread: int, kind: MailKind) -> bool:
     """May one more mail be accepted, so that every promised notice still finds room? (decision D7) The last place is
-    for trigger mail, so that an idle agent whose mailbox is full of queue-only mail still gets to a turn (D16)."""
+    for trigger mail, so that an idle agent whose mailbox is full of queue-only mail still gets to a turn (D16).
+    """
     return unread + promised < (max_unread if kind is TRIGGER else max_unread - 1)
 
 
@@ -63,7 +64,8 @@ def is_evictable(agent: int, never_evict: bool, residency: Residency, holds_slot
 
 def victim(candidates: Iterable[tuple[int, bool]], tried: Collection[int]) -> int | None:
     """N2: whom to evict. `candidates` are the evictable agents, least recently used first, each with whether it has
-    unread trigger mail; `tried` those whose flush failed for this turn (N3). None: no untried one is left."""
+    unread trigger mail; `tried` those whose flush failed for this turn (N3). None: no untried one is left.
+    """
     second_choice: int | None = None
     for agent, has_trigger in candidates:
         if agent in tried:
@@ -106,12 +108,13 @@ def may_wake(
     agent: int, status: Turn, live_threads: bool, takes_work: bool, queued: int, free: int, max_queued: int
 ) -> bool:
     """May a notice be trigger mail? Not if the turn that it asks for would find no room in the ready queue (D8), now
-    or, if the session takes no new work, when it is opened again."""
+    or, if the session takes no new work, when it is opened again.
+    """
     needs_room = agent != ROOT and not live_threads and status <= TURN_INTERRUPTED
     return not needs_room or (takes_work and queue_has_room(queued, free, max_queued))
 
 
-def is_request(sender: int, target: int, kind: MailKind, is_notice: bool) -> bool:
+def is_request(kind: MailKind, is_notice: bool) -> bool:
     """Is this mail a request, so that its sender is told when the turn that takes it ends? A notice is not (D6)."""
     return kind is TRIGGER and not is_notice
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define
 
-import statemachine.guard  # noqa: F401  (see there)
+from statemachine import guard as _guard  # noqa: F401  # pyright: ignore[reportUnusedImport]  (see there)
 from statemachine.config import Notice, SessionConfig, SlotPolicy
 from statemachine.deadlines import Deadlines
 from statemachine.effects import Effect, Refused, Reply, Stale, Step
@@ -93,7 +93,7 @@ class Session:
         """An open session with its root. `now` is the time in seconds, on the clock of later `Tick` events."""
         self._set_up(config or SessionConfig(), now)
         self.ledger = Ledger(self.config.notice is not Notice.NONE)
-        self.agents = self.ledger.agents
+        self.agents: list[Agent] = self.ledger.agents
 
     def _set_up(self, config: SessionConfig, now: float) -> None:
         self.config = config

@@ -3,6 +3,9 @@
 Each answers None, or what is wrong. `properties.py` gives them their names.
 """
 
+# A list indexed by a fact of type Any is of no type that pyright knows.
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -82,7 +85,7 @@ def s5_mail(m: Moment) -> str | None:
     emptied = {r.agent for kind in (TurnStarted, MailDrained) for r in records(m, kind)}
     for closed in records(m, AgentsClosed):
         emptied.update(closed.agents)
-    new = [r for r in records(m, MailAccepted)]
+    new = records(m, MailAccepted)
     for before, after in both(m):
         if before.mailbox is after.mailbox:
             continue
@@ -101,7 +104,7 @@ def s6_durable(m: Moment) -> str | None:
     for before, after in both(m):
         if before.residency is not Residency.UNLOADING or after.residency is not Residency.UNLOADED:
             continue
-        reported = m.event.__class__ in (Flushed, Died) and m.event.agent == before.id  # type: ignore[union-attr]
+        reported = isinstance(m.event, Flushed | Died) and m.event.agent == before.id
         if not reported and before.id not in closed and m.after.state is not SessionState.CLOSED:
             return f"agent {before.id} is unloaded, and nobody said that its rollout is durable"
     return None
@@ -120,7 +123,8 @@ def s8_status(m: Moment) -> str | None:
 
 
 def s9_stale(m: Moment) -> str | None:
-    assert m.before is not None and m.step is not None
+    assert m.before is not None
+    assert m.step is not None
     current = is_current(m.before, m.event)
     is_stale = m.step.reply.__class__ is Stale
     if not current and not is_stale:
@@ -139,7 +143,9 @@ def is_current(s: Session, event: Event | None) -> bool:
         return False
     if isinstance(event, Finished | Failed | Aborted):
         stopping = agent.status is Turn.STOPPING
-        return event.turn == agent.turn and (stopping or (agent.status is Turn.RUNNING and not isinstance(event, Aborted)))
+        return event.turn == agent.turn and (
+            stopping or (agent.status is Turn.RUNNING and not isinstance(event, Aborted))
+        )
     if event.generation != agent.generation:
         return False
     if isinstance(event, Flushed | FlushFailed):
@@ -150,7 +156,8 @@ def is_current(s: Session, event: Event | None) -> bool:
 
 
 def s10_scope(m: Moment) -> str | None:
-    assert m.before is not None and m.step is not None
+    assert m.before is not None
+    assert m.step is not None
     if m.step.reply.__class__ is Refused:
         return None
     closed = [agent for r in records(m, AgentsClosed) for agent in r.agents]
@@ -221,7 +228,8 @@ TRUE: dict[type[rf.Refusal], Callable[[Session, Any], bool]] = {
 
 
 def s12_refusals(m: Moment) -> str | None:
-    assert m.before is not None and m.step is not None
+    assert m.before is not None
+    assert m.step is not None
     if not isinstance(m.step.reply, Refused):
         return None
     refusal = m.step.reply.refusal
@@ -304,8 +312,9 @@ def l3_told(m: Moment) -> str | None:
         if missing:
             return f"turn {r.outcome.turn} of agent {before.id} ended, and mail {missing} has no answer"
         told = told_of(m, r.outcome)
-        due = {x.sender for x in requests} - {HOST, before.id} if notice_due(m, r.outcome) else set()
-        if sorted(told) != sorted(due | (set(told) if len(told) == len(set(told)) else set())):
+        due = {x.sender for x in requests if x.sender not in (HOST, before.id)}
+        missed = due - set(told) if notice_due(m, r.outcome) else set[int]()
+        if missed or len(told) != len(set(told)):
             return f"turn {r.outcome.turn} of agent {before.id} ended; due to be told {sorted(due)}, told {told}"
     return None
 

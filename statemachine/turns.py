@@ -34,7 +34,8 @@ RESIDENT, NO_NOTICE = Residency.RESIDENT, Notice.NONE
 
 def consider(s: Session, agent: Agent) -> None:
     """J1: if the agent is idle and has unread trigger mail, a turn of it is requested. Not during a shutdown: the mail
-    is still unread, and still a trigger, when the session is opened again (decision D14)."""
+    is still unread, and still a trigger, when the session is opened again (decision D14).
+    """
     if s.state is OPEN_SESSION and rules.wants_turn(agent.identity, agent.status, agent.triggers):
         request(s, agent)
 
@@ -196,7 +197,7 @@ def wake(s: Session, agent: int, why: WaitEnd) -> None:
 
 def wait_end(s: Session, agent: int, targets: tuple[int, ...]) -> WaitEnd | None:
     """L4: why the agent's wait on mail and on these targets returns now, or None."""
-    done = any([rules.is_done(s.agents[target].identity, s.agents[target].status) for target in targets])
+    done = any(rules.is_done(s.agents[target].identity, s.agents[target].status) for target in targets)
     return rules.wait_end(len(s.agents[agent].mailbox), done)
 
 

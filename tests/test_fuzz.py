@@ -8,16 +8,17 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from model import fuzz, replay, script
+from model import chance, fuzz, replay, script
 from model.coverage import SITUATIONS, required
 from model.fuzz import Failure, FuzzResult, Soak
-from statemachine import joint, residency, rules, trace, turns
+from statemachine import rules, trace, turns
 from statemachine.effects import StartTurn
 from statemachine.machines import Turn
 from statemachine.session import Session
@@ -52,9 +53,10 @@ def test_run_with_the_same_seed_does_the_same() -> None:
     first = fuzz.run(25, 60, 7, on_progress=lambda *so_far: told.append(so_far))
     assert fuzz.run(25, 60, 7) == first
     assert fuzz.run(25, 60, 8) != first
+    assert len(told) == 3
     assert told[0] == (0, 0)
-    assert [examples for examples, _ in told] == [*range(first.examples)]
-    assert [steps for _, steps in told] == sorted(steps for _, steps in told)
+    assert 10 <= told[1][0] < told[2][0] < first.examples
+    assert 0 < told[1][1] < told[2][1] < first.steps
 
 
 def test_run_plays_no_longer_lives_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,10 +69,10 @@ def test_run_plays_no_longer_lives_than_asked(monkeypatch: pytest.MonkeyPatch) -
 
 def test_run_that_is_stopped_says_what_was_done() -> None:
     def stop(examples: int, _: int) -> None:
-        if examples == 3:
+        if examples > 0:
             raise fuzz.Stopped
 
-    assert fuzz.run(50, 30, 1, on_progress=stop).examples == 3
+    assert 10 <= fuzz.run(50, 30, 1, on_progress=stop).examples < 20
 
 
 # What is broken
@@ -90,11 +92,6 @@ def lost_mail(s: Session, agent: Any) -> None:
     s.effects[-1] = StartTurn(agent.id, agent.turn, agent.generation, ())
 
 
-def lost_waiter(s: Session, agent: int) -> None:
-    """An interrupted load forgets for whom the others make room."""
-    del s.starting[agent]
-
-
 START = turns.start
 
 BREAKS: dict[str, tuple[Any, str, Any]] = {
@@ -102,10 +99,10 @@ BREAKS: dict[str, tuple[Any, str, Any]] = {
     "queue": (rules, "queue_has_room", lambda *_: True),
     "stale": (rules, "is_current", lambda *_: True),
     "stall": (rules, "is_stalled", no_stall),
-    "victim": (residency, "victim", newest_victim),
+    "victim": (rules, "victim", newest_victim),
     "wait": (rules, "is_done", lambda _, status: status is Turn.COMPLETED),
     "mail": (turns, "start", lost_mail),
-    "keep": (joint, "keep", lambda *_: None),
+    "evict": (rules, "is_evictable", lambda *_: False),
 }
 
 
@@ -172,7 +169,7 @@ def test_defect_of_the_fuzzer_is_no_failure_of_the_core(monkeypatch: pytest.Monk
     def broken(*_: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(fuzz.chance, "event_of", broken)
+    monkeypatch.setattr(chance, "event_of", broken)
     with pytest.raises(ZeroDivisionError):
         fuzz.run(20, 30, 1)
 
@@ -216,7 +213,7 @@ def test_soak_gives_up_after_so_many_failures(monkeypatch: pytest.MonkeyPatch, t
             pass
 
         def submit(self, _: Callable[..., Any], __: int, ___: int, seed: int, *____: Any) -> Any:
-            future: Any = fuzz.Future()
+            future: Future[FuzzResult] = Future()
             future.set_result(failing(seed))
             return future
 
