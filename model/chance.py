@@ -41,7 +41,7 @@ POLICIES = (
 CONCURRENT = (4, 2, 3, 2, 3, 2, 6, 1, 10)
 SPARE_RESIDENCY = (0, 0, 0, 1, 3)
 LIMITS: dict[str, tuple[Any, ...]] = {
-    "max_queued": (1000, 1, 2, 4),
+    "max_queued": (1000, 1, 1, 2, 4),
     "max_depth": (None, None, 2, 4, 1),
     "max_agents": (None, None, 8, 5, 3),
     "max_unread": (1000, 1000, 1000, 1000, 6, 4, 3, 2),
@@ -284,7 +284,7 @@ def tick(s: Session, who: int, _: int, __: int) -> AnyEvent:
 
 def oddity(s: Session, who: int, other: int, variant: int) -> AnyEvent:
     """What no well-behaved caller asks."""
-    a = pick(s.agents, who)
+    a = pick(running(s) or s.agents, who)
     nobody = len(s.agents) + other % 2
     odd: list[ev.Event] = [
         ev.Status(a.id),

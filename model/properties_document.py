@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from model import explorer, golden
 from model.coverage import REPORTS, SITUATIONS
@@ -35,8 +36,8 @@ that name the property among their rules.
 
 | engine | what it judges | how |
 | --- | --- | --- |
-| exploration | every reachable state of the scopes, and every step from each | `statemachine check`, `statemachine explore` |
-| fuzz | long random lives of large sessions, after every event | `statemachine check`, `statemachine fuzz` |
+| exploration | all reachable states of the scopes, and all steps from them | `statemachine check`, `explore` |
+| fuzz | long random lives of large sessions, after every event | `statemachine check`, `fuzz` |
 | scenario tests | every step of the programs in `tests/test_peer_*.py` and `tests/test_refusals.py` | `make test` |
 | golden traces | every step of the traces in `specs/traces` | `make test` |
 
@@ -77,7 +78,7 @@ def judged_on(known: Property) -> str:
 
 def judged_by(known: Property) -> str:
     """The functions that judge it, with their modules."""
-    judges = [judge for judge in (known.state, known.step) if judge is not None]
+    judges: list[Callable[..., Any]] = [judge for judge in (known.state, known.step) if judge is not None]
     functions = judges or [explorer.never_home, explorer.drive_home]
     return ", ".join(f"`{function.__module__.split('.')[-1]}.{function.__name__}`" for function in functions)
 

@@ -10,6 +10,8 @@ times as long and ends with more.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
+from string import ascii_lowercase
 from typing import Any
 
 import attrs
@@ -23,6 +25,8 @@ from statemachine.session import Session
 
 ATTEMPTS_MAX = 3000
 """Scenarios played while shrinking one."""
+PAIRS_MAX = 24
+"""Events of a scenario for which leaving out any two is still cheap."""
 
 Move = str | AnyEvent
 """An event to come: a line that says it, or the event itself."""
@@ -86,8 +90,11 @@ class Shrinker:
     def shrink(self) -> tuple[Scenario, Verdict]:
         """Down, until nothing helps any more."""
         self.take(self.config, lines_of(self.config, self.events))
-        while self.attempts < ATTEMPTS_MAX and (self.leave_out() | self.simplify() | self.configure()):
+        while self.attempts < ATTEMPTS_MAX and (
+            self.leave_out() | self.simplify() | self.configure() or self.leave_out_two()
+        ):
             pass
+        self.take(self.config, renamed(self.moves))
         return (self.config, self.events), self.verdict
 
     def take(self, config: SessionConfig, moves: Sequence[Move]) -> bool:
@@ -111,12 +118,20 @@ class Shrinker:
             length //= 2
         return len(self.moves) < before
 
+    def leave_out_two(self) -> bool:
+        """Without these two events? They may need each other, or one may have been there only for the other."""
+        pairs = combinations(range(len(self.moves)), 2) if len(self.moves) <= PAIRS_MAX else ()
+        return any(
+            self.take(self.config, [move for index, move in enumerate(self.moves) if index not in pair])
+            for pair in pairs
+        )
+
     def simplify(self) -> bool:
         """With a plainer event in this place?"""
         simpler = False
         for index in range(len(self.moves)):
-            for line in plainer(self.moves[index] if index < len(self.moves) else ""):
-                if self.take(self.config, [*self.moves[:index], line, *self.moves[index + 1 :]]):
+            for moves in plainer(self.moves, index):
+                if self.take(self.config, moves):
                     simpler = True
                     break
         return simpler
@@ -135,18 +150,56 @@ class Shrinker:
         return simpler
 
 
-def plainer(move: Move) -> Iterator[str]:
-    """What could stand there instead: the host instead of an agent, nobody in particular, no targets."""
+def plainer(moves: list[Move], index: int) -> Iterator[list[Move]]:
+    """The moves with something plainer at this place: the host instead of an agent, no sender, fewer targets, a child
+    of the root instead of another's."""
+    move = moves[index] if index < len(moves) else None
     if not isinstance(move, str):
         return
-    verb, *words = move.split() or [""]
+    verb, *words = move.split()
+    lines: list[str] = []
     if verb in ("send", "follow_up", "interrupt", "close", "resume") and words[0] != "host":
-        yield f"{verb} host {words[1]}"
-    if verb == "start":
-        yield f"follow_up host {words[0]}"
-    if verb == "spawn" and words[2:] not in ([], ["by", "host"]):
-        yield f"spawn {words[0]} {words[1]} by host"
-    if verb == "spawn" and words[2:]:
-        yield f"spawn {words[0]} {words[1]}"
-    if verb == "wait" and words[2:]:
-        yield f"wait {words[0]} {words[1]}"
+        lines = [f"{verb} host {words[1]}"]
+    elif verb == "start":
+        lines = [f"follow_up host {words[0]}"]
+    elif verb == "wait":
+        lines = [" ".join([verb, *words[:place], *words[place + 1 :]]) for place in range(2, len(words))]
+    elif verb == "spawn":
+        lines = [f"spawn {words[0]} {words[1]} by host", f"spawn {words[0]} {words[1]}"][words[2:] == ["by", "host"] :]
+        lines = lines if words[2:] else []
+    for line in lines:
+        yield [*moves[:index], line, *moves[index + 1 :]]
+    if verb == "spawn" and words[0] != "root":
+        yield moved_up(moves, index, words)
+
+
+def moved_up(moves: list[Move], index: int, words: list[str]) -> list[Move]:
+    """The moves with the agent that this line spawns as a child of the root, under a name that nobody has."""
+    parent, name, *rest = words
+    fresh = next((letter for letter in ascii_lowercase if letter not in names_in(moves)), name)
+    old = f"{parent}/{name}"
+
+    def moved(word: str) -> str:
+        return fresh + word.removeprefix(old) if word == old or word.startswith(f"{old}/") else word
+
+    others = [" ".join(map(moved, move.split(" "))) if isinstance(move, str) else move for move in moves]
+    return [*others[:index], " ".join(["spawn", "root", fresh, *rest]), *others[index + 1 :]]
+
+
+def renamed(moves: list[Move]) -> list[Move]:
+    """The moves with the names a, b, c ... in the order in which they first occur."""
+    new = dict(zip(names_in(moves), ascii_lowercase, strict=False))
+
+    def rename(word: str) -> str:
+        return "/".join(new.get(name, name) for name in word.split("/"))
+
+    return [
+        " ".join([move.split(" ")[0], *map(rename, move.split(" ")[1:])]) if isinstance(move, str) else move
+        for move in moves
+    ]
+
+
+def names_in(moves: list[Move]) -> list[str]:
+    """The names of all agents, in the order in which they are spawned."""
+    spawns = [move.split() for move in moves if isinstance(move, str) and move.startswith("spawn ")]
+    return list(dict.fromkeys(words[2] for words in spawns))

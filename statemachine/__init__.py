@@ -4,7 +4,7 @@ The core is `Session`: `session.handle(event)` gives a `Step` of records, reply 
 reading at `machines.py`, then `session.py`. What judges it is the package `model`.
 """
 
-from statemachine import guard as _guard  # noqa: F401  (first: refuses to work next to python-statemachine)
+from statemachine import guard as _guard  # noqa: F401  # pyright: ignore[reportUnusedImport]  (first: refuses to work next to python-statemachine)
 from statemachine.config import Notice, Overflow, SessionConfig, SlotPolicy
 from statemachine.effects import Step
 from statemachine.events import HOST, ROOT, Event

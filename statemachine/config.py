@@ -74,7 +74,7 @@ def _member(kind: type[Enum]) -> Any:
 
 
 def _default_resident(config: SessionConfig) -> int:
-    most: object = config.max_concurrent  # not yet validated
+    most: Any = config.max_concurrent  # not yet validated
     return max(0, most - 1) if isinstance(most, int) else 0
 
 

@@ -113,7 +113,7 @@ def test_broken_core_is_found_shrunk_and_replayed_with_the_same_verdict(
     monkeypatch.setattr(*BREAKS[name])
     failure = fuzz.run(150, 200, SEED, folder=tmp_path).failure
     assert failure is not None
-    assert len(failure.program) <= 12, failure.program
+    assert len(failure.program) <= 13, failure.program
     assert failure.trace.parent == tmp_path
     assert failure.trace.name.startswith(f"{failure.kind}-")
     last = list(replay.replay(failure.trace))[-1]

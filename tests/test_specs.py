@@ -14,19 +14,15 @@ import pytest
 from model import coverage, explorer, golden, properties_document, script
 from model.lockstep import AnyEvent, core_step
 from model.properties_document import properties_document as document
-from model.replay import Trial
 from model.scopes import SCOPES, Scope
-from statemachine import joint, properties, rules, turns
+from statemachine import joint, rules, turns
 from statemachine.config import Notice, SessionConfig
-from statemachine.effects import Refused, Stale
-from statemachine.events import HOST, ROOT, Event, Finished, FollowUp, Loaded, Spawn, Tick
-from statemachine.machines import MACHINES, Residency, Turn
-from statemachine.moment import Moment
-from statemachine.properties import PROPERTIES, STATE_PROPERTIES, STEP_PROPERTIES, Property, PropertyViolation
+from statemachine.events import HOST, ROOT, Event, Finished, FollowUp, Loaded, Spawn
+from statemachine.machines import MACHINES, Turn
+from statemachine.properties import PROPERTIES
 from statemachine.records import MailKind
 from statemachine.residency import Residents
 from statemachine.session import Session
-from tests.scenario import Scenario, everything, running
 from tests.test_explorer import GOLDEN, GOLDEN_LARGE
 
 REPOSITORY = Path(__file__).parent.parent
@@ -146,9 +142,8 @@ def pinned_by_mail(monkeypatch: pytest.MonkeyPatch, waits: bool) -> None:
 
 def small_world(**rest: Any) -> Scope:
     """Two agents, one slot, one residency slot; threads do what they are asked."""
-    tree = (("/root", "a"), ("/root", "b"))
-    off = {"closes": False, "waits": False, "agents_act": False}
-    return Scope(name="wedge", tree=tree, config=SessionConfig(max_concurrent=2), **off, **rest)
+    tree, config = (("/root", "a"), ("/root", "b")), SessionConfig(max_concurrent=2)
+    return Scope(name="wedge", tree=tree, config=config, closes=False, waits=False, agents_act=False, **rest)
 
 
 BY_MAIL = small_world(host_sends=("send",), interrupts=False)
@@ -184,10 +179,13 @@ def test_wedge_of_the_obvious_rule_is_found_again(
     assert config == "config max_concurrent=2"
     assert as_script(scope.config, found.path) == lines
     if outcome is not None:
+        (expected,) = blocks(outcome)
+        *before, last = [line.removeprefix("> ") for line in lines]
         session = Session(scope.config)
-        for line in lines:
-            session, step = core_step(session, script.parse(line.removeprefix("> "), session))
-        compare_step(*blocks(outcome), list(golden.step_lines(session, step)), golden.view(session))
+        for line in before:
+            session, _ = core_step(session, script.parse(line, session))
+        session, step = core_step(session, script.parse(last, session))
+        compare_step(expected, list(golden.step_lines(session, step)), golden.view(session))
 
 
 def test_wedge_without_the_obvious_rule_is_not_found() -> None:
@@ -222,124 +220,6 @@ def test_notices_that_are_no_requests_wake_an_agent_once() -> None:
 def test_notices_that_are_requests_keep_two_agents_at_work_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     turns_taken = work_of_two(monkeypatch)
     assert [next(turns_taken) for _ in range(100)] == ["/root/b", "/root/a"] * 50
-
-
-# Claims of specs/correctness.md that no other test holds
-
-
-def imports_of(path: Path) -> set[str]:
-    """The modules that a module imports, those included that are imported in functions or for type checkers."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found |= {node.module or "", *[f"{node.module}.{alias.name}" for alias in node.names]}
-    return found
-
-
-def core() -> dict[str, set[str]]:
-    """Module -> imports, of everything in the package that `statemachine.session` and recovery need."""
-    files: dict[str, Path] = {f"statemachine.{path.stem}": path for path in (REPOSITORY / "statemachine").glob("*.py")}
-    found: dict[str, set[str]] = {}
-    line = ["statemachine.session", "statemachine.recovery"]
-    for module in line:
-        if module not in found:
-            found[module] = imports_of(files[module])
-            line.extend(name for name in found[module] if name in files)
-    return found
-
-
-def test_core_imports_nothing_that_does_io_or_tells_the_time_or_draws_random_numbers() -> None:
-    modules = core()
-    del modules["statemachine.guard"]  # looks for another distribution, once, on import
-    harmless = {"__future__", "attrs", "collections", "enum", "heapq", "math", "re", "statemachine", "typing"}
-    foreign = {
-        module: {name for name in imports if name.partition(".")[0] not in harmless}
-        for module, imports in modules.items()
-    }
-    assert {module: names for module, names in foreign.items() if names} == {}
-    assert len(modules) > 15
-    for module in modules:
-        builtins = {
-            node.id
-            for node in ast.walk(ast.parse((REPOSITORY / f"{module.replace('.', '/')}.py").read_text("utf-8")))
-            if isinstance(node, ast.Name)
-        }
-        assert not builtins & {"open", "print", "input", "exec", "eval", "__import__", "id", "hash"}, module
-
-
-def test_core_imports_nothing_of_the_model_and_the_reference_nothing_of_the_core() -> None:
-    for path in (REPOSITORY / "statemachine").glob("*.py"):
-        assert {name.partition(".")[0] for name in imports_of(path)}.isdisjoint({"model", "tests", "bench"}), path.name
-    ours = {"statemachine", "model", "tests", "bench"}
-    assert {name.partition(".")[0] for name in imports_of(REPOSITORY / "model" / "reference.py")}.isdisjoint(ours)
-
-
-@pytest.mark.parametrize("name", ["close_subtree", "recovery", "shutdown", "victims", "wait_stalled"])
-def test_fork_of_a_session_goes_its_own_way(name: str) -> None:
-    trace = golden.read(golden.TRACES / f"{name}.txt")
-    session = Session(trace.config)
-    for scripted in trace.events:
-        fork, before = session.fork(), everything(session)
-        assert everything(fork) == before
-        fork, step = core_step(fork, script.parse(scripted.words, fork))
-        assert everything(session) == before, scripted.words
-        session, expected = core_step(session, script.parse(scripted.words, session))
-        assert (step, everything(fork)) == (expected, everything(session)), scripted.words
-
-
-def test_session_whose_core_raises_has_failed_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def raises(*_: Any) -> None:
-        raise ZeroDivisionError("a slip")
-
-    session = running().session
-    monkeypatch.setattr(turns, "give_back", raises)
-    with pytest.raises(ZeroDivisionError):
-        session.handle(Finished(1, 1, "result"))
-    monkeypatch.undo()
-    reply = session.handle(Finished(1, 1, "result")).reply
-    assert isinstance(reply, Stale)
-    reply = session.handle(FollowUp(HOST, 1, "work")).reply
-    assert isinstance(reply, Refused)
-    assert str(reply.refusal).startswith("the store failed (defect in the core: ZeroDivisionError('a slip'))")
-
-
-def test_tick_that_is_earlier_than_another_changes_nothing() -> None:
-    s = Scenario(idle_ttl=10).rush("spawn root a by host", "loaded a", "tick 5", "finished a")
-    s.looked_at = True
-    for now in (4.0, 0.0, -1.0, float("-inf")):
-        s.feed(Tick(now))
-        s.same()
-    s.feed(Tick(15.0))
-    assert s.session.agents[1].residency is Residency.UNLOADING
-
-
-def fails(_: Moment) -> str:
-    return "it does not hold"
-
-
-@pytest.mark.parametrize("kind", ["state", "step"])
-def test_property_that_fails_is_noticed_by_every_engine(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    failing = Property("X", "it holds", "nowhere", **{kind: fails})
-    monkeypatch.setattr(properties, f"{kind.upper()}_PROPERTIES", (failing,))
-    monkeypatch.setattr(explorer, f"{kind.upper()}_JUDGES", ((failing, fails),))
-    config, event = SessionConfig(), Spawn(ROOT, "a", "work")
-    with pytest.raises(PropertyViolation, match="X"):
-        Trial(config).play(event)
-    with pytest.raises(PropertyViolation, match="X"):
-        golden.Player(config).play(event)
-    with pytest.raises(PropertyViolation, match="X"):
-        Scenario().feed(event)
-    fault = explorer.explore(BY_MAIL).fault
-    assert fault is not None
-    assert (fault.kind, fault.detail) == ("X", "it does not hold")
-
-
-def test_explorer_judges_every_property_that_the_other_engines_judge_and_l7() -> None:
-    judged = {known.id for known, _ in (*explorer.STATE_JUDGES, *explorer.STEP_JUDGES)}
-    assert judged == {known.id for known in (*STATE_PROPERTIES, *STEP_PROPERTIES)}
-    assert judged | {"L7"} == {known.id for known in PROPERTIES}
 
 
 # specs/correctness.md

@@ -1,0 +1,102 @@
+"""The main job: every property gets a verdict with evidence, and what is broken or unseen is a failure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import attrs
+import pytest
+
+from model import check as checking
+from model import fuzz
+from model.check import Failure, as_json, judge_tables, make_rows
+from model.coverage import Coverage, required
+from model.explorer import explore
+from model.scopes import find
+from statemachine import diagrams, rules
+from statemachine.machines import MACHINES
+from statemachine.properties import PROPERTIES
+
+SMALL = attrs.evolve(find("reject"), name="small", ids=1, agents_act=False, waits=False)
+
+
+def in_this_process(jobs: int, seed: int, *_: object) -> tuple[list[checking.Exploration], list[fuzz.FuzzResult]]:
+    """Parts as `run_parts` returns them, small and without a pool, so that a patched rule is seen."""
+    return [explore(SMALL)], [fuzz.run(2, 60, seed + n, None, Path("unused")) for n in range(jobs)]
+
+
+def test_judge_tables_covers_every_pair_and_finds_a_changed_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs, failures = judge_tables()
+    assert pairs == sum(len(m.states) * len(m.triggers) for m in MACHINES)
+    assert failures == []
+    honest = diagrams.declaration
+
+    def changed(machine: checking.Any) -> dict[str, checking.Any]:
+        told = honest(machine)
+        if machine.name == "Residency":
+            told["transitions"][0]["dest"] = "resident"
+        return told
+
+    monkeypatch.setattr(diagrams, "declaration", changed)
+    (failure,) = judge_tables()[1]
+    assert failure == Failure("tables", "Residency", "load from unloaded: the core has loading, the table resident")
+
+
+def test_check_of_a_sound_core_gives_every_property_a_verdict_per_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "run_parts", in_this_process)
+    report = checking.check(jobs=1)
+    judged = {(row.subject, row.engine) for row in report.rows if row.evidence > 0 and row.verdict == "held"}
+    for known in PROPERTIES:
+        assert (known.id, "exploration") in judged
+        assert known.id == "L7" or (known.id, "fuzz") in judged
+    kinds = {failure.engine for failure in report.failures}
+    assert kinds <= {"sometimes"}, "only what these small parts cannot reach may be missing"
+    assert as_json(report)["fuzz_steps"] == report.fuzz_steps > 0
+
+
+def test_check_of_a_broken_core_names_what_broke_with_its_program(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(checking, "run_parts", lambda *_: ([explore(SMALL)], []))
+    monkeypatch.setattr(rules, "is_current", lambda *_: True)
+    report = checking.check(folder=tmp_path)
+    assert not report.held
+    failure = report.failures[0]
+    assert failure.engine == "exploration"
+    assert failure.program
+    assert Path(failure.trace).is_file()
+    assert any(row.verdict == "BROKEN" for row in report.rows if row.engine == "exploration")
+
+
+def test_check_that_has_not_seen_everything_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "run_parts", lambda *_: ([explore(SMALL)], []))
+    report = checking.check()
+    unseen = {failure.detail for failure in report.failures if failure.engine == "sometimes"}
+    assert "J7 stalled" in unseen
+    assert not report.held
+
+
+def test_make_rows_counts_states_for_states_and_steps_for_steps() -> None:
+    found = explore(SMALL)
+    rows = make_rows(1, [found], 7, Counter(required()), [])
+    by = {(row.subject, row.engine): row for row in rows}
+    assert by["S1", "exploration"].evidence == found.states
+    assert by["S12", "exploration"].evidence == found.offered
+    assert by["S15", "exploration"].evidence == found.transitions
+    assert by["lockstep", "fuzz"].evidence == 7
+    assert by["sometimes", "all"].verdict == "held"
+
+
+def test_coverage_unseen_names_what_has_no_count() -> None:
+    coverage = Coverage()
+    coverage.counts.update(required())
+    assert coverage.unseen() == []
+    del coverage.counts["J7 stalled"]
+    assert coverage.unseen() == ["J7 stalled"]
+
+
+@pytest.mark.nightly
+def test_check_whole_holds() -> None:
+    report = checking.check()
+    assert report.failures == ()

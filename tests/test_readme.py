@@ -1,0 +1,80 @@
+"""What the README shows is true: the example runs and prints what stands there, pictures and tables are as generated."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from model import properties_document
+from model.cli import command
+from statemachine.diagrams import mermaid
+from statemachine.machines import RESIDENCY, TURN
+
+REPOSITORY = Path(__file__).parent.parent
+README = (REPOSITORY / "README.md").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The text of every fenced block of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def test_example_in_the_readme_prints_what_the_readme_says(tmp_path: Path) -> None:
+    (example,), (expected,) = blocks("python"), blocks("text")
+    assert len(example.splitlines()) <= 20
+    script = tmp_path / "example.py"
+    script.write_text(example, "utf-8")
+    warnings_are_errors = [sys.executable, "-W", "error", str(script)]
+    ran = subprocess.run(warnings_are_errors, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.strip() == expected.strip(), f"the README should say:\n{ran.stdout}"
+
+
+def test_pictures_in_the_readme_are_those_of_specs_machines() -> None:
+    assert blocks("mermaid") == [mermaid(TURN), mermaid(RESIDENCY)]
+    machines = (REPOSITORY / "specs" / "machines.md").read_text("utf-8")
+    for picture in blocks("mermaid"):
+        assert f"```mermaid\n{picture}```\n" in machines
+
+
+def test_table_of_properties_in_the_readme_is_the_one_that_is_generated() -> None:
+    assert properties_document.with_table(README) == README, "run `python -m model.properties_document`"
+
+
+def test_table_of_properties_is_written_between_its_markers_and_nowhere_else() -> None:
+    begin, end = properties_document.BEGIN, properties_document.END
+    assert (
+        properties_document.with_table(f"a\n{begin}\nold\n{end}\nb\n")
+        == f"a\n{properties_document.readme_table()}\nb\n"
+    )
+    for text in ("", begin, f"{end}{begin}", f"{begin}{end}{begin}{end}"):
+        with pytest.raises(ValueError, match="the README must have the lines"):
+            properties_document.with_table(text)
+
+
+def test_commands_in_the_readme_are_all_that_there_are() -> None:
+    table = re.findall(r"^\| `statemachine (\w+)` \|", README, re.MULTILINE)
+    assert sorted(table) == sorted(command.commands)
+    for name in table:
+        assert CliRunner().invoke(command, [name, "--help"]).exit_code == 0
+
+
+def test_targets_of_make_in_the_readme_are_in_the_makefile() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"\bmake (\w+)", "\n".join([*blocks("sh"), *re.findall(r"`[^`\n]+`", README)])))
+    assert targets >= {"check", "test"}
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_figures_in_the_readme_stand_between_their_markers() -> None:
+    begin, _, rest = README.partition("<!-- figures -->")
+    figures, end, _ = rest.partition("<!-- /figures -->")
+    assert begin
+    assert end
+    assert "| what | figure |" in figures
