@@ -25,13 +25,16 @@ from model import golden, lockstep, reference, script
 from model.lockstep import AnyEvent, Deviation, Restart
 from statemachine import properties, trace
 from statemachine.config import SessionConfig
-from statemachine.effects import Step
+from statemachine.effects import Refused, Stale, Step
+from statemachine.moment import Moment
 from statemachine.properties import PropertyViolation
 from statemachine.recovery import apply, durable_facts, fold
 from statemachine.session import Session
 from statemachine.trace import Trace
 
 REFERENCE_STEP: Any = reference.step
+NOTHING_CHANGED = tuple([known for known in properties.STEP_PROPERTIES if known.id in ("S9", "S12")])
+"""The properties that say it of stale reports, and of refusals."""
 
 
 @frozen
@@ -69,9 +72,7 @@ class Trial:
         self.session, step = lockstep.core_step(self.session, event)
         self.step = step
         self.played += 1
-        if not isinstance(event, Restart):
-            properties.check_step(self.before, event, step, self.session)
-        properties.check(self.session)
+        self.check(event, step)
         if event.__class__ in lockstep.TRANSLATE:  # the reference is not asked for status and listing
             self.world, reply, effects = REFERENCE_STEP(self.world, lockstep.TRANSLATE[event.__class__](event))
             lockstep.compare_step(step, reply, effects)
@@ -81,6 +82,17 @@ class Trial:
         if self.played % self.fold_every == 0:
             self.compare_recovery()
         return step
+
+    def check(self, event: AnyEvent, step: Step) -> None:
+        """The properties. What was refused or stale must have left everything as it was; then no more is to be said."""
+        if step.reply.__class__ in (Refused, Stale):
+            moment = Moment(self.session, self.before, event, step)  # type: ignore[arg-type]  # a restart is never refused
+            for known in NOTHING_CHANGED:
+                properties.judge(known, known.step, moment)
+            return
+        if not isinstance(event, Restart):
+            properties.check_step(self.before, event, step, self.session)
+        properties.check(self.session)
 
     def compare_recovery(self) -> None:
         """Raises `RecoveryDiffers` if the log does not fold to the facts of the session."""

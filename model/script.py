@@ -19,6 +19,7 @@ from typing import Any
 
 from model.lockstep import AnyEvent, Restart
 from statemachine import events as ev
+from statemachine.agents import Agent
 from statemachine.events import HOST, ROOT
 from statemachine.session import Session
 from statemachine.view import name
@@ -55,6 +56,14 @@ def agent(s: Session, word: str) -> int:
     return ids[-1] if found is None else found
 
 
+def known(s: Session, word: str) -> Agent:
+    """The agent behind a name, which must be one that there is: a report without a number is about its present one."""
+    a = agent(s, word)
+    if not 0 <= a < len(s.agents):
+        raise BadScript(f"'{word}' has no thread and no turn")
+    return s.agents[a]
+
+
 def _spawn(s: Session, parent: str, child: str, by: str = "by", sender: str = "") -> ev.Event:
     if by != "by":
         raise BadScript("spawn PARENT NAME [by SENDER]")
@@ -64,32 +73,30 @@ def _spawn(s: Session, parent: str, child: str, by: str = "by", sender: str = ""
 
 def _thread(kind: Callable[..., ev.Event], *rest: str) -> Callable[..., ev.Event]:
     def make(s: Session, who: str, generation: str = "") -> ev.Event:
-        a = agent(s, who)
-        return kind(a, int(generation) if generation else s.agents[a].generation, *rest)
+        number = int(generation) if generation else known(s, who).generation
+        return kind(agent(s, who), number, *rest)
 
     return make
 
 
 def _flush(kind: Callable[..., ev.Event], *rest: str) -> Callable[..., ev.Event]:
     def make(s: Session, who: str, flush: str = "") -> ev.Event:
-        a = agent(s, who)
-        current = s.residents.flushes.get(a, 0)
-        return kind(a, s.agents[a].generation, int(flush) if flush else current, *rest)
+        a = known(s, who)
+        return kind(a.id, a.generation, int(flush) if flush else s.residents.flushes.get(a.id, 0), *rest)
 
     return make
 
 
 def _turn(kind: Callable[..., ev.Event], *rest: str) -> Callable[..., ev.Event]:
     def make(s: Session, who: str, turn: str = "") -> ev.Event:
-        a = agent(s, who)
-        return kind(a, int(turn) if turn else s.agents[a].turn, *rest)
+        return kind(agent(s, who), int(turn) if turn else known(s, who).turn, *rest)
 
     return make
 
 
 def _wait(s: Session, who: str, timeout: str, *targets: str) -> ev.Event:
-    a = agent(s, who)
-    return ev.Wait(a, s.agents[a].turn, float(timeout), tuple(agent(s, target) for target in targets))
+    a = known(s, who)
+    return ev.Wait(a.id, a.turn, float(timeout), tuple(agent(s, target) for target in targets))
 
 
 VERBS: dict[str, Callable[..., AnyEvent]] = {

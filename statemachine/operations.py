@@ -372,6 +372,7 @@ def resume_allowed(s: Session, agent: Agent) -> Refusal | None:
     return (
         agent_open(s, agent.parent)
         or path_free(s, agent.path)
+        or depth_allowed(s, agent.depth)
         or number_has_room(s)
         or (live_thread_has_room(s) if s.live_threads else None)
     )

@@ -69,13 +69,14 @@ def refuse_too_small(config: SessionConfig, ledger: Ledger) -> None:
     needs: list[tuple[str, int, float | None]] = [
         ("max_agents", len(open_agents), config.max_agents),
         ("max_depth", max([a.depth for a in open_agents], default=0), config.max_depth),
-        ("max_unread", max(len(a.mailbox) + a.promised for a in (ledger.agents[0], *open_agents)), config.max_unread),
+        ("max_unread", max(len(a.mailbox) + a.promised for a in ledger.agents), config.max_unread),
     ]
     if config.slot_policy is SlotPolicy.LIVE_THREADS:
         needs.append(("max_concurrent", len(open_agents) + 1, config.max_concurrent))
     else:
-        asking = sum(a.triggers > 0 for a in open_agents) - config.execution_cap
-        needs.append(("max_queued", asking, config.max_queued))
+        asking = sum(a.triggers > 0 for a in open_agents)
+        needs.append(("max_queued", asking - config.execution_cap, config.max_queued))
+        needs.append(("max_concurrent", 2 if asking else 1, config.max_concurrent))
     for name, need, limit in needs:
         if limit is not None and need > limit:
             raise InvalidConfig(f"the log needs {name} of at least {need}, the configuration has {limit}; raise it")

@@ -139,7 +139,8 @@ class MailboxFull(Refusal):
     max_unread: int
     text: ClassVar[str] = (
         "the mailbox of agent {self.agent} is full: {self.unread} unread and {self.promised} notices to come, of "
-        "{self.max_unread}, the last of which is for trigger mail; get it to a turn, which reads it"
+        "{self.max_unread}, the last of which is for trigger mail; get it to a turn, which "
+        "reads its mail"
     )
 
 

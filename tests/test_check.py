@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -12,7 +13,7 @@ from model import check as checking
 from model import fuzz
 from model.check import Failure, as_json, judge_tables, make_rows
 from model.coverage import Coverage, required
-from model.explorer import explore
+from model.explorer import Exploration, explore
 from model.scopes import find
 from statemachine import diagrams, rules
 from statemachine.machines import MACHINES
@@ -21,7 +22,7 @@ from statemachine.properties import PROPERTIES
 SMALL = attrs.evolve(find("reject"), name="small", ids=1, agents_act=False, waits=False)
 
 
-def in_this_process(jobs: int, seed: int, *_: object) -> tuple[list[checking.Exploration], list[fuzz.FuzzResult]]:
+def in_this_process(jobs: int, seed: int, *_: object) -> tuple[list[Exploration], list[fuzz.FuzzResult]]:
     """Parts as `run_parts` returns them, small and without a pool, so that a patched rule is seen."""
     return [explore(SMALL)], [fuzz.run(2, 60, seed + n, None, Path("unused")) for n in range(jobs)]
 
@@ -32,7 +33,7 @@ def test_judge_tables_covers_every_pair_and_finds_a_changed_table(monkeypatch: p
     assert failures == []
     honest = diagrams.declaration
 
-    def changed(machine: checking.Any) -> dict[str, checking.Any]:
+    def changed(machine: Any) -> dict[str, Any]:
         told = honest(machine)
         if machine.name == "Residency":
             told["transitions"][0]["dest"] = "resident"

@@ -19,7 +19,7 @@ from statemachine import properties, recovery, rules, trace
 from statemachine import session as core
 from statemachine.config import Notice, Overflow, SessionConfig
 from statemachine.effects import Noted, Step, Unload
-from statemachine.events import HOST, FollowUp, Loaded, Restart, Spawn, Tick, Wait
+from statemachine.events import HOST, FollowUp, Loaded, Restart, Send, Spawn, Tick, Wait
 from statemachine.ledger import Ledger
 from statemachine.properties import Property
 from statemachine.records import Record, TurnEnded
@@ -171,6 +171,27 @@ def test_property_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     assert frames[-1].broken == Verdict("S0", "nobody runs twice: a second turn")
     assert frames[-1].line == "finished a"
     assert shown(path)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "reply", "broken"),
+    [(Send(HOST, 9, "note"), "Refused UnknownAgent, agent #9", "S12"), (Loaded(1, 9), "Stale", "S9")],
+)
+def test_refused_or_stale_event_that_changes_something_is_named(
+    event: AnyEvent, reply: str, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Trace(SessionConfig(), (*events_of(SessionConfig(), "spawn root a"), event))
+    handler = core.HANDLERS[type(event)]
+
+    def meddling(s: Session, event: Any) -> Any:
+        s.agents[1].triggers += 1
+        return handler(s, event)
+
+    monkeypatch.setitem(core.HANDLERS, type(event), meddling)
+    frame = list(replay.frames(told))[-1]
+    assert frame.step == (f"reply   {reply}",)
+    assert frame.broken is not None
+    assert frame.broken.kind == broken
 
 
 def test_core_that_raises_is_a_crash_and_its_state_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
