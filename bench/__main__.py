@@ -14,7 +14,7 @@ PARTS: dict[str, Callable[[Size], list[Row]]] = {
     "cost with many agents": scale.cost_rows,
     "memory": scale.memory_rows,
     "copies": copies.rows,
-    "exploration": lambda _: exploration.rows(),
+    "exploration": exploration.rows,
 }
 
 

@@ -5,8 +5,9 @@ and limits at once, hundreds of events, restarts and shutdowns in the middle of 
 state machine draw bytes, and `model/chance.py` makes events of them that suit the present state. What fails is shrunk
 by `model/shrink.py`, and comes as a program and as a trace file for `statemachine replay`.
 
-`run` plays examples from a seed. The same seed gives the same examples, as long as the number of examples and of steps
-is the same, and the code. `soak` plays rounds of `run` in several processes until its time is over.
+`run` plays examples from a seed. The same seed gives the same examples as long as their number, their length and the
+code are the same (Hypothesis looks for interesting numbers in the modules that are loaded, so this is about one
+program, not about two with the same seed). `soak` plays rounds of `run` in several processes until its time is over.
 """
 
 from __future__ import annotations

@@ -42,9 +42,9 @@ that name the property among their rules.
 | golden traces | every step of the traces in `specs/traces` | `make test` |
 
 Each property that is judged on states or steps is judged by all four engines, and each step is also compared with the
-reference model there. In explorations, what was refused or stale is judged by S9 and S12 alone: together they say that
-it changed nothing. How many states and steps stand behind each property is a matter of a run: `statemachine check`
-prints it.
+reference model there. In explorations and fuzz, what was refused or stale is judged by S9 and S12 alone: they say that
+nothing changed, so no more is to be said. How many states and steps stand behind each property is a matter of a run:
+`statemachine check` prints it.
 """
 
 SOMETIMES = """\

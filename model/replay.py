@@ -84,13 +84,12 @@ class Trial:
         return step
 
     def check(self, event: AnyEvent, step: Step) -> None:
-        """The properties. What was refused or stale must have left everything as it was; then no more is to be said."""
+        """The properties. Of a step that was refused or stale, all there is to say is that it changed nothing."""
         if step.reply.__class__ in (Refused, Stale):
-            moment = Moment(self.session, self.before, event, step)  # type: ignore[arg-type]  # a restart is never refused
+            moment = Moment(self.session, self.before, event, step)  # type: ignore[arg-type]  # no restart is refused
             for known in NOTHING_CHANGED:
                 properties.judge(known, known.step, moment)
-            return
-        if not isinstance(event, Restart):
+        elif not isinstance(event, Restart):
             properties.check_step(self.before, event, step, self.session)
         properties.check(self.session)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -29,8 +30,9 @@ def test_example_in_the_readme_prints_what_the_readme_says(tmp_path: Path) -> No
     assert len(example.splitlines()) <= 20
     script = tmp_path / "example.py"
     script.write_text(example, "utf-8")
-    warnings_are_errors = [sys.executable, "-W", "error", str(script)]
-    ran = subprocess.run(warnings_are_errors, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60)
+    command_line = [sys.executable, "-W", "error", str(script)]
+    here = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    ran = subprocess.run(command_line, capture_output=True, text=True, check=False, env=here, timeout=60)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.strip() == expected.strip(), f"the README should say:\n{ran.stdout}"
 

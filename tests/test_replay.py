@@ -184,7 +184,7 @@ def test_refused_or_stale_event_that_changes_something_is_named(
     handler = core.HANDLERS[type(event)]
 
     def meddling(s: Session, event: Any) -> Any:
-        s.agents[1].triggers += 1
+        s.agents[1].promised += 1
         return handler(s, event)
 
     monkeypatch.setitem(core.HANDLERS, type(event), meddling)
