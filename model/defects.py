@@ -1,8 +1,8 @@
 """Rules of the core, broken by hand one at a time: what `model/breaks.py` puts in to see who notices.
 
 A break stands in for one function of the core. It is called with the original first, and its docstring says what is
-wrong with it. Here are those about slots, turns, mail, notices and waits; `thread_defects.py` has those about threads, close
-and resume, the log and how a session ends.
+wrong with it. Here are those about slots, turns, mail, notices and waits; `thread_defects.py` has those about threads, about
+close and resume, and about the log and the end of a session.
 """
 
 from __future__ import annotations
@@ -38,31 +38,32 @@ class Break:
     """What the core does now."""
     rules: str
     """The rules that forbid it, the decisions, and the known bugs that did the same."""
-    scope: str
-    """Where to look first."""
-    place: Place
+    place: str
+    """Where to look first: a scope, or `fuzz` if no scope shows it."""
+    where: Place
+    """What it stands in for."""
     instead: Callable[..., Any]
     """Called like the original, with the original before the arguments."""
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The core has the defect."""
-        original = look_up(self.place)
-        with put(self.place, lambda *arguments, **named: self.instead(original, *arguments, **named)):
+        original = look_up(self.where)
+        with put(self.where, lambda *arguments, **named: self.instead(original, *arguments, **named)):
             yield
 
 
-def look_up(place: Place) -> Any:
+def look_up(where: Place) -> Any:
     """What is there now."""
-    owner, name = place
+    owner, name = where
     return owner[name] if isinstance(owner, dict) else getattr(owner, name)
 
 
 @contextmanager
-def put(place: Place, value: Any) -> Iterator[None]:
+def put(where: Place, value: Any) -> Iterator[None]:
     """It is there for a while."""
-    owner, name = place
-    original = look_up(place)
+    owner, name = where
+    original = look_up(where)
     put_there: Callable[[Any], None] = (
         (lambda it: owner.__setitem__(name, it)) if isinstance(owner, dict) else (lambda it: setattr(owner, name, it))
     )
@@ -77,12 +78,12 @@ BREAKS: list[Break] = []
 """Every break, by the part of the core that it is in."""
 
 
-def breaks(rule_ids: str, scope: str, place: Place) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def breaks(rule_ids: str, place: str, where: Place) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Puts a function into the catalogue."""
 
     def add(instead: Callable[..., Any]) -> Callable[..., Any]:
         sentence = " ".join((instead.__doc__ or "").split()).rstrip(".")
-        BREAKS.append(Break(instead.__name__.replace("_", "-"), sentence, rule_ids, scope, place, instead))
+        BREAKS.append(Break(instead.__name__.replace("_", "-"), sentence, rule_ids, place, where, instead))
         return instead
 
     return add
@@ -119,7 +120,7 @@ def one_slot_too_many(_: Any, held: int, cap: int) -> bool:
     return held <= cap
 
 
-@breaks("section 4, start; B08", "reject", (HANDLERS, ev.Start))
+@breaks("section 4, start; B08", "fuzz", (HANDLERS, ev.Start))
 def second_entrance(_: Any, s: Session, event: ev.Start) -> Reply:
     """`start` asks for a turn without asking whether there is a slot for it."""
     asked = ev.FollowUp(ev.HOST, event.target, event.message)
@@ -139,7 +140,7 @@ def last_in_first_out(core: Any, s: Session, agent: Any) -> None:
         s.slots.ready.move_to_end(agent.id, last=False)
 
 
-@breaks("max_queued", "wake", (rules, "queue_has_room"))
+@breaks("max_queued", "fuzz", (rules, "queue_has_room"))
 def endless_queue(*_: Any) -> bool:
     """The ready queue takes any number of turns."""
     return True
@@ -149,7 +150,7 @@ def endless_queue(*_: Any) -> bool:
 def finished_agents_block(core: Any, s: Session) -> Refusal | None:
     """An agent in memory counts as if it had a slot, so finished agents keep new ones out."""
     full = not s.residents.has_room
-    return ExecutionFull(s.slots.cap, s.slots.counted_holders()) if full else core(s)  # type: ignore[no-any-return]
+    return ExecutionFull(s.slots.cap, s.slots.counted_holders()) if full else core(s)
 
 
 @breaks("section 4, spawn", "reject", (HANDLERS, ev.Spawn))
@@ -247,12 +248,12 @@ def notices_to_loaded_agents(core: Any, s: Session, requester: Any, outcome: Any
 
 
 @breaks("D6", "root", (rules, "is_request"))
-def notice_is_a_request(_: Any, _sender: int, _target: int, kind: Any, _is_notice: bool) -> bool:
+def notice_is_a_request(_: Any, kind: Any, _is_notice: bool) -> bool:
     """The turn that a notice asked for sends a notice back."""
     return kind is rules.TRIGGER
 
 
-@breaks("D8", "wake", (rules, "may_wake"))
+@breaks("D8", "fuzz", (rules, "may_wake"))
 def notices_overfill_the_queue(*_: Any) -> bool:
     """A notice asks for a turn even if the ready queue has no room for it."""
     return True

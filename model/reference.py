@@ -246,8 +246,8 @@ def died(w, a, load):
     if w.caps.live and a: bury(w, a, died=lost)
     elif lost: end(w, a, "interrupted" if w.phase[a] == "stopping" else "errored")
 def tick(w, now):
-    w.now = max(w.now, now)
-    while w.state in ("open", "draining") and (due := min([(*at, key) for key, at in w.due.items() if at[0] <= w.now], default=None)):
+    w.now, last = max(w.now, now) if -inf < now < inf else w.now, w.stamps
+    while w.state in ("open", "draining") and (due := min([(*at, key) for key, at in w.due.items() if at[0] <= w.now and at[1] <= last], default=None)):
         what, a = due[2]
         del w.due[what, a]
         if what == "load": w.out.append(("unload", a, w.load[a])); loaded(w, a, w.load[a], False)

@@ -128,7 +128,7 @@ def status_lost(core: Any, self: Residents, agent: Any) -> None:
     agent.status, agent.outcome = Turn.NEW, None
 
 
-@breaks("N5 S7 B21", "pair", (HANDLERS, ev.Flushed))
+@breaks("N5 S7 B21", "idle", (HANDLERS, ev.Flushed))
 def unloaded_not_found(core: Any, s: Session, event: ev.Flushed) -> Reply:
     """An unloaded agent is not found by its path any more."""
     reply: Reply = core(s, event)
@@ -138,7 +138,7 @@ def unloaded_not_found(core: Any, s: Session, event: ev.Flushed) -> Reply:
     return reply
 
 
-@breaks("S11 B22", "pair", (joint, "load"))
+@breaks("S11 B22", "fuzz", (joint, "load"))
 def settings_of_the_parent(_: Any, s: Session, agent: Any) -> None:
     """An agent is loaded with the settings of its parent."""
     s.residents.load(agent)
@@ -169,7 +169,7 @@ def any_flush(_: Any, s: Session, agent: int, generation: int, _flush: int) -> A
     return reports.thread(s, agent, generation) if agent in s.residents.flushes else None
 
 
-@breaks("S9 D9", "pair", (operations, "turn_running"))
+@breaks("S9", "fuzz", (operations, "turn_running"))
 def any_caller(_: Any, s: Session, agent: int, turn: int) -> Any:
     """A turn that is over may still drain and wait in the name of the next."""
     running = s.agents[agent].status is Turn.RUNNING
@@ -184,7 +184,7 @@ def unbounded(bound: Bound, rule_ids: str, sentence: str) -> None:
             core(self, what, agent, at)
 
     instead.__name__, instead.__doc__ = f"unbounded_{bound.name.lower()}", sentence
-    breaks(rule_ids, "pair" if bound is not Bound.IDLE else "idle", (Deadlines, "set"))(instead)
+    breaks(rule_ids, "idle" if bound is Bound.IDLE else "pair", (Deadlines, "set"))(instead)
 
 
 unbounded(Bound.LOAD, "L5 B57", "Nothing bounds a load")
@@ -239,7 +239,7 @@ def death_leaves_it_open(_: Any, s: Session, target: int, trigger: Any, why: str
         turns.end(s, s.agents[target], trigger, why)
 
 
-@breaks("D12 S10", "reject", (operations, "resume_allowed"))
+@breaks("D12 S10", "fuzz", (operations, "resume_allowed"))
 def resume_over_the_number(_: Any, s: Session, agent: Any) -> Any:
     """Resume does not ask whether one more open agent is allowed."""
     room = operations.live_thread_has_room(s) if s.live_threads else None
@@ -261,7 +261,7 @@ def unloaded_path_is_free(core: Any, s: Session, path: str) -> Any:
 # What threads and callers are asked and told
 
 
-def missing(kind: type, rule_ids: str, sentence: str) -> None:
+def missing(kind: type, name: str, rule_ids: str, sentence: str) -> None:
     """A break that leaves out one kind of record or effect."""
 
     def instead(core: Any, s: Session, event: ev.Event) -> Step:
@@ -269,18 +269,18 @@ def missing(kind: type, rule_ids: str, sentence: str) -> None:
         records = tuple([record for record in step.records if record.__class__ is not kind])
         return Step(records, step.reply, tuple([effect for effect in step.effects if effect.__class__ is not kind]))
 
-    instead.__name__, instead.__doc__ = f"no_{kind.__name__.lower()}", sentence
+    instead.__name__, instead.__doc__ = name, sentence
     breaks(rule_ids, "pair", (Session, "handle"))(instead)
 
 
-missing(Load, "section 5", "No thread is asked to load")
-missing(Flush, "N3 section 5", "No thread is asked to flush")
-missing(Unload, "section 5; B02", "No thread is told to go")
-missing(Cancel, "section 4, interrupt", "No thread is told to stop its turn")
-missing(Wake, "section 4, wait", "A wait that is over is not told to return")
-missing(Answer, "L3 B32", "No caller gets the outcome of the turn it asked for")
-missing(TurnEnded, "section 5; B25", "The end of a turn is not recorded")
-missing(MailDrained, "section 5; B61", "That a running turn read its mail is not recorded")
+missing(Load, "no_load", "section 5", "No thread is asked to load")
+missing(Flush, "no_flush", "N3 section 5", "No thread is asked to flush")
+missing(Unload, "no_unload", "section 5; B02", "No thread is told to go")
+missing(Cancel, "no_cancel", "section 4, interrupt", "No thread is told to stop its turn")
+missing(Wake, "no_wake", "section 4, wait", "A wait that is over is not told to return")
+missing(Answer, "no_answer", "L3 B32", "No caller gets the outcome of the turn it asked for")
+missing(TurnEnded, "end_unrecorded", "section 5; B25", "The end of a turn is not recorded")
+missing(MailDrained, "reading_unrecorded", "section 5; B61", "That a running turn read its mail is not recorded")
 
 
 # Restart, shutdown, and a store that fails

@@ -56,9 +56,12 @@ class Deadlines:
         """What it bounds is over, if it ever began."""
         self.pending.pop((bound, agent), None)
 
-    def pop_due(self, now: float) -> Key | None:
-        """Takes the first deadline that is not later than `now`."""
-        while self.heap and self.heap[0][0] <= now:
+    def pop_due(self, now: float, last: int) -> Key | None:
+        """Takes the first deadline that is not later than `now`, of those up to ticket `last`.
+
+        Later tickets sort behind: what is set while others are served is due after them at the earliest.
+        """
+        while self.heap and self.heap[0][0] <= now and self.heap[0][1] <= last:
             _, ticket, key = heapq.heappop(self.heap)
             if self.pending.get(key, (0.0, 0))[1] == ticket:
                 del self.pending[key]

@@ -192,7 +192,7 @@ class Died:
 
 @fact
 class Tick:
-    """It is `now` at least. A smaller number than an earlier one changes nothing."""
+    """It is `now` at least. A smaller number than an earlier one, or one that is not finite, changes nothing."""
 
     now: float
 

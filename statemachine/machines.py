@@ -174,7 +174,7 @@ IDENTITY = Machine(
     Identity.UNKNOWN,
     (
         Row("spawn", (Identity.UNKNOWN,), Identity.OPEN, "accepted `spawn`"),
-        Row("close", (Identity.OPEN,), Identity.CLOSED, "accepted `close` of the agent or of an ancestor"),
+        Row("close", (Identity.OPEN,), Identity.CLOSED, "accepted `close`, or a death in `LIVE_THREADS`, of the agent or of an ancestor"),
         Row("resume", (Identity.CLOSED,), Identity.OPEN, "accepted `resume`"),
     ),
     "Is the agent part of the tree?",
@@ -187,7 +187,7 @@ RESIDENCY = Machine(
         Row("load", (Residency.UNLOADED,), Residency.LOADING, "J4: a residency slot is free"),
         Row("loaded", (Residency.LOADING,), Residency.RESIDENT, "the thread reports, generation matches"),
         Row("load_failed", (Residency.LOADING,), Residency.UNLOADED, "error or `load_timeout`"),
-        Row("evict", (Residency.RESIDENT,), Residency.UNLOADING, "N1, N2: J5, `idle_ttl` or shutdown"),
+        Row("evict", (Residency.RESIDENT,), Residency.UNLOADING, "N1, N2: J5 or `idle_ttl`"),
         Row(
             "keep",
             (Residency.UNLOADING,),

@@ -3,7 +3,6 @@
 `fold` turns records into the durable facts, with the methods that the live session uses. `recover` makes a session of
 them: agents are open and unloaded; a turn that was running is interrupted by the crash, and its requesters are told;
 a turn that was only queued or starting was never begun, so its trigger mail asks for it again, oldest mail first.
-`snapshot` is the way back: the shortest log that folds to the same facts.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ class MailboxFull(Refusal):
     text: ClassVar[str] = (
         "the mailbox of agent {self.agent} is full: {self.unread} unread and {self.promised} notices to come, of "
         "{self.max_unread}, the last of which is for trigger mail; get it to a turn, which "
-        "reads its mail"
+        "reads its mail, or close and resume it"
     )
 
 

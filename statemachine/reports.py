@@ -7,6 +7,7 @@ it may still be at work (decision D4).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -191,10 +192,13 @@ def turn(s: Session, agent: int, number: int) -> Agent | None:
 
 
 def tick(s: Session, event: Tick) -> Reply:
-    """Time has passed: what is due ends, first due first."""
-    s.now = max(s.now, event.now)
+    """Time has passed: what is due ends, first due first. What begins now ends with a later tick, even if its bound is
+    0, so that a tick ends too."""
+    if math.isfinite(event.now):
+        s.now = max(s.now, event.now)
     if s.state in LIVING:
-        while (due := s.deadlines.pop_due(s.now)) is not None:
+        last = s.deadlines.tickets
+        while (due := s.deadlines.pop_due(s.now, last)) is not None:
             bound, agent = due
             OVERDUE[bound](s, s.agents[agent])
     return NOTED

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from model import chance
@@ -54,7 +54,10 @@ PLAYS = (chance.ANYTHING, chance.TROUBLE, chance.PLENTY)
 configs = st.binary(min_size=chance.CONFIG_BYTES, max_size=chance.CONFIG_BYTES)
 lives = st.binary(min_size=chance.BYTES * EVENTS, max_size=chance.BYTES * EVENTS)
 
-SLOW = list(HealthCheck)
+QUICK = settings(
+    derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
+)
+"""Nothing is shrunk, which would take minutes: `statemachine fuzz` does that."""
 FORGOTTEN = ("residency", "generation")
 """What an agent has that is about its thread."""
 NO_FACTS = (*FORGOTTEN, "children")
@@ -127,7 +130,7 @@ def any_run(examples: int, judge: Callable[[Run], object]) -> None:
     """Random lives, each to be judged at its end; together they have lost all that is worth losing."""
     lost: Counter[str] = Counter()
 
-    @settings(max_examples=examples, derandomize=True, deadline=None, database=None, suppress_health_check=SLOW)
+    @settings(QUICK, max_examples=examples)
     @given(configs, lives)
     def one(config: bytes, life: bytes) -> None:
         run = Run(chance.config_of(config))

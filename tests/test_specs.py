@@ -117,7 +117,7 @@ def test_step_in_a_trace_is_compared_as_a_whole_and_the_state_by_lines(expected:
 
 
 def pinned_by_mail(monkeypatch: pytest.MonkeyPatch, waits: bool) -> None:
-    """The obvious rule: an agent with unread mail is no victim. With no victim, a turn waits, or it gives up.
+    """The seed rule, taken literally: who has unread mail is no victim. Without one, a turn waits, or it gives up.
 
     The reference model has N1, and would be the first to notice. What the properties say is more interesting.
     """
@@ -168,7 +168,7 @@ def as_script(config: SessionConfig, events: tuple[AnyEvent, ...]) -> list[str]:
         (BY_INTERRUPT, False, "wedge by an interrupt", None, {"L1", "L7"}),
     ],
 )
-def test_wedge_of_the_obvious_rule_is_found_again(
+def test_wedge_of_the_literal_seed_rule_is_found_again(
     scope: Scope, waits: bool, trace: str, outcome: str | None, broken: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pinned_by_mail(monkeypatch, waits)
@@ -188,7 +188,7 @@ def test_wedge_of_the_obvious_rule_is_found_again(
         compare_step(expected, list(golden.step_lines(session, step)), golden.view(session))
 
 
-def test_wedge_without_the_obvious_rule_is_not_found() -> None:
+def test_wedge_without_the_literal_seed_rule_is_not_found() -> None:
     for scope in (BY_MAIL, BY_INTERRUPT):
         found = explorer.explore(scope)
         assert (found.fault, found.closed) == (None, True)
