@@ -1,8 +1,8 @@
 """Rules of the core, broken by hand one at a time: what `model/breaks.py` puts in to see who notices.
 
 A break stands in for one function of the core. It is called with the original first, and its docstring says what is
-wrong with it. Here are those about slots, turns, mail, notices and waits; `thread_defects.py` has those about threads, about
-close and resume, and about the log and the end of a session.
+wrong with it. Here are those about slots, turns, mail, notices and waits; `thread_defects.py` has those about threads, close,
+resume, the log, and the end of a session.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from statemachine.residency import NOBODY
 from statemachine.session import HANDLERS, Session
 from statemachine.slots import Slots
 
-Place = tuple[Any, Any]
+Where = tuple[Any, Any]
 """Where a function of the core is looked up: (module or class, its name) or (table, key)."""
 
 
@@ -40,7 +40,7 @@ class Break:
     """The rules that forbid it, the decisions, and the known bugs that did the same."""
     place: str
     """Where to look first: a scope, or `fuzz` if no scope shows it."""
-    where: Place
+    where: Where
     """What it stands in for."""
     instead: Callable[..., Any]
     """Called like the original, with the original before the arguments."""
@@ -53,32 +53,36 @@ class Break:
             yield
 
 
-def look_up(where: Place) -> Any:
+def look_up(where: Where) -> Any:
     """What is there now."""
     owner, name = where
     return owner[name] if isinstance(owner, dict) else getattr(owner, name)
 
 
 @contextmanager
-def put(where: Place, value: Any) -> Iterator[None]:
+def put(where: Where, value: Any) -> Iterator[None]:
     """It is there for a while."""
-    owner, name = where
     original = look_up(where)
-    put_there: Callable[[Any], None] = (
-        (lambda it: owner.__setitem__(name, it)) if isinstance(owner, dict) else (lambda it: setattr(owner, name, it))
-    )
-    put_there(value)
+    _set(where, value)
     try:
         yield
     finally:
-        put_there(original)
+        _set(where, original)
+
+
+def _set(where: Where, value: Any) -> None:
+    owner, name = where
+    if isinstance(owner, dict):
+        owner[name] = value
+    else:
+        setattr(owner, name, value)
 
 
 BREAKS: list[Break] = []
 """Every break, by the part of the core that it is in."""
 
 
-def breaks(rule_ids: str, place: str, where: Place) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def breaks(rule_ids: str, place: str, where: Where) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Puts a function into the catalogue."""
 
     def add(instead: Callable[..., Any]) -> Callable[..., Any]:

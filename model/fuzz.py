@@ -298,7 +298,9 @@ def soak(
                 while len(running) < jobs and _goes_on(so_far, started < jobs, until):
                     seconds = None if started < jobs else until - time.monotonic()
                     with _deaf_to_interrupts():
-                        running.add(pool.submit(_round, examples, steps, round_seed(seed, started), folder, seconds))
+                        running.add(
+                            pool.submit(play_round, examples, steps, round_seed(seed, started), folder, seconds)
+                        )
                     started += 1
                 if not running:
                     return so_far
@@ -337,7 +339,8 @@ def _begin_worker(stop: Flag) -> None:
     _stop = stop
 
 
-def _round(examples: int, steps: int, seed: int, folder: Path, seconds: float | None) -> FuzzResult:
+def play_round(examples: int, steps: int, seed: int, folder: Path, seconds: float | None) -> FuzzResult:
+    """One round in one process: `run`, up to the end of its time, or until the campaign is stopped."""
     began = time.monotonic()
 
     def stop_in_time(*_: int) -> None:

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from model.defects import BREAKS as BREAKS
-from model.defects import breaks
+from model.defects import BREAKS, breaks
 from statemachine import events as ev
 from statemachine import joint, operations, recovery, reports, rules, turns
 from statemachine.deadlines import Bound, Deadlines
@@ -17,6 +16,8 @@ from statemachine.records import MailDrained, TurnEnded
 from statemachine.refusals import NotRunning
 from statemachine.residency import Residents
 from statemachine.session import HANDLERS, Session
+
+__all__ = ["BREAKS"]  # all of them, once this module has added its own
 
 # Residency
 

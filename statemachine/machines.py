@@ -174,7 +174,12 @@ IDENTITY = Machine(
     Identity.UNKNOWN,
     (
         Row("spawn", (Identity.UNKNOWN,), Identity.OPEN, "accepted `spawn`"),
-        Row("close", (Identity.OPEN,), Identity.CLOSED, "accepted `close`, or a death in `LIVE_THREADS`, of the agent or of an ancestor"),
+        Row(
+            "close",
+            (Identity.OPEN,),
+            Identity.CLOSED,
+            "accepted `close` of the agent or of an ancestor (`LIVE_THREADS`: or its death)",
+        ),
         Row("resume", (Identity.CLOSED,), Identity.OPEN, "accepted `resume`"),
     ),
     "Is the agent part of the tree?",

@@ -193,7 +193,8 @@ def turn(s: Session, agent: int, number: int) -> Agent | None:
 
 def tick(s: Session, event: Tick) -> Reply:
     """Time has passed: what is due ends, first due first. What begins now ends with a later tick, even if its bound is
-    0, so that a tick ends too."""
+    0, so that a tick ends too.
+    """
     if math.isfinite(event.now):
         s.now = max(s.now, event.now)
     if s.state in LIVING:

@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import Future
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from hypothesis import settings
@@ -194,44 +194,55 @@ def test_first_round_has_the_seed_of_the_campaign_and_the_others_their_own() -> 
     assert len({fuzz.round_seed(seed, number) for seed in range(20) for number in range(20)}) == 400
 
 
-def failing(seed: int) -> FuzzResult:
-    failure = Failure(seed, 1, 1, "S1", "", (), Path(f"{seed}"))
-    return FuzzResult(1, 1, Counter(), failure)
+class Pool:
+    """Stands in for the pool of processes: every round is over at once, and has failed."""
+
+    stop: Any = None
+
+    def __init__(self, _: int, __: object, ___: object, arguments: tuple[Any]) -> None:
+        (Pool.stop,) = arguments
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, _: object, examples: int, steps: int, seed: int, *__: object) -> Future[FuzzResult]:
+        future: Future[FuzzResult] = Future()
+        failure = Failure(seed, examples, steps, "S1", "", (), Path("x"))
+        future.set_result(FuzzResult(examples, steps, Counter(), failure))
+        return future
 
 
-def test_soak_gives_up_after_so_many_failures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    class Pool:
-        """Plays at once, in this process."""
-
-        def __init__(self, *_: Any) -> None:
-            pass
-
-        def __enter__(self) -> Pool:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-        def submit(self, _: Callable[..., Any], __: int, ___: int, seed: int, *____: Any) -> Any:
-            future: Future[FuzzResult] = Future()
-            future.set_result(failing(seed))
-            return future
-
+def test_soak_gives_up_after_so_many_failures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fuzz, "ProcessPoolExecutor", Pool)
-    done = fuzz.soak(1e6, 1, 7, None, tmp_path)
+    done = fuzz.soak(1e6, 1, 7)
     assert done.rounds == fuzz.FAILURES_MAX
     assert [failure.seed for failure in done.failures] == [fuzz.round_seed(7, n) for n in range(fuzz.FAILURES_MAX)]
+    assert not done.interrupted
+    assert not Pool.stop.is_set()
 
 
-def test_soak_that_is_interrupted_ends_its_rounds_and_says_what_was_done(tmp_path: Path) -> None:
+def test_soak_that_is_interrupted_stops_its_rounds_and_says_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(so_far: Soak) -> None:
-        if so_far.rounds == 1:
+        if so_far.rounds == 2:
             raise KeyboardInterrupt
 
-    done = fuzz.soak(1e6, 2, 7, interrupt, tmp_path, examples=20, steps=40)
-    assert done.interrupted
-    assert done.rounds == 2
-    assert 0 < done.examples < 100
+    monkeypatch.setattr(fuzz, "ProcessPoolExecutor", Pool)
+    done = fuzz.soak(1e6, 3, 7, interrupt)
+    assert (done.rounds, len(done.failures), done.interrupted) == (3, 3, True), "three were under way"
+    assert Pool.stop.is_set()
+
+
+def test_round_that_is_stopped_or_out_of_time_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fuzz.play_round(30, 20, 7, Path("unused"), seconds=1e6).examples >= 30
+    assert fuzz.play_round(30, 20, 7, Path("unused"), seconds=0).examples == 0
+    stop = get_context("spawn").Event()
+    monkeypatch.setattr(fuzz, "_stop", stop)
+    assert fuzz.play_round(30, 20, 7, Path("unused"), seconds=None).examples >= 30
+    stop.set()
+    assert fuzz.play_round(30, 20, 7, Path("unused"), seconds=None).examples == 0
 
 
 SOAK = """

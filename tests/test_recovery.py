@@ -366,6 +366,14 @@ TOO_SMALL: list[tuple[str, int, dict[str, Any], list[str]]] = [
     ("max_depth", 2, {}, ["spawn root a", "spawn root/a b", "spawn root/a/b c by host", "close host a/b/c"]),
     ("max_unread", 3, {}, ["spawn root a by host", "spawn root/a b", "spawn root/a c"]),  # one there, two to come
     ("max_unread", 3, {}, ["send host root", "send host root", "send host root"]),
+    (  # a is closed, but may be resumed before c, d and e tell it
+        *("max_unread", 3, {"max_concurrent": 5}),
+        [
+            *["spawn root a by host", "spawn root c by host", "spawn root d by host", "spawn root e by host"],
+            *["follow_up a c", "follow_up a d", "follow_up a e", "close host a"],
+        ],
+    ),
+    ("max_concurrent", 2, {}, ["spawn root a"]),  # whose turn is still to come
     ("max_concurrent", 3, {"slot_policy": LIVE}, ["spawn root a", "spawn root b", "spawn root c", "close host c"]),
     (
         # a has late trigger mail and will have the slot; b, c and d wait; e asks no more; the root needs no slot
@@ -405,29 +413,11 @@ def test_queue_of_live_threads_is_held_to_nothing_because_each_has_its_slot() ->
         session  open, slots 3/3, residency 3/3, ready -, idle -""")
 
 
-FAMILY = ["spawn root a by host", "spawn root/a b by host", "spawn root/a/b c by host", "spawn root d by host"]
-CLOSED_MEANWHILE: dict[str, list[str]] = {
-    # the field of which 2 is too little for a/b/c: it is at depth 3, or owed three notices
-    "max_depth": [*FAMILY, "close host a/b/c"],
-    "max_unread": [*FAMILY, "follow_up a/b/c a", "follow_up a/b/c a/b", "follow_up a/b/c d", "close host a/b/c"],
-}
-
-
-@pytest.mark.xfail(strict=True, reason="what is closed is not looked at when the log is opened, nor by resume")
-@pytest.mark.parametrize("limit", CLOSED_MEANWHILE)
-def test_closed_agent_that_exceeds_a_limit_of_the_new_configuration_is_not_open_after_resume(limit: str) -> None:
-    s = Scenario(max_concurrent=5).rush(*CLOSED_MEANWHILE[limit])
-    try:
-        again, _ = recover(with_limit(s, limit, 2), s.log)
-    except InvalidConfig:
-        return
-    again.handle(Resume(HOST, 3))
-    agent = again.agents[3]
-    assert agent.identity is not Identity.OPEN or (agent.depth <= 2 and len(agent.mailbox) + agent.promised <= 2)
-
-
-@pytest.mark.xfail(strict=True, reason="it is opened, and the turn waits for a slot that there never will be")
-def test_log_with_a_turn_still_to_come_is_not_opened_without_a_slot_for_sub_agents() -> None:
-    s = Scenario().rush("spawn root a")
-    with pytest.raises(InvalidConfig, match="max_concurrent"):
-        recover(SessionConfig(max_concurrent=1), s.log)
+def test_closed_agent_that_exceeds_a_limit_of_the_new_configuration_is_not_open_after_resume() -> None:
+    s = Scenario().rush("spawn root a by host", "spawn root/a b by host", "close host a/b")
+    again, _ = recover(SessionConfig(max_depth=1), s.log)
+    before = of_session(again)
+    step = again.handle(Resume(HOST, 2))
+    assert isinstance(step.reply, fx.Refused)
+    assert step.reply.refusal.facts == ("DepthExceeded", 2, 1)
+    assert (step.records, step.effects, of_session(again)) == ((), (), before)

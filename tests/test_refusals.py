@@ -330,7 +330,7 @@ MESSAGES: list[tuple[str, tuple[Any, ...], str, str]] = [
         "MailboxFull",
         (5, 6, 7, 8),
         "agent 5 is full: 6 unread and 7 notices to come, of 8",
-        "get it to a turn, which reads its mail",
+        "get it to a turn, which reads its mail, or close and resume it",
     ),
     ("RootRefused", ("interrupt",), "interrupt of the root", "only the host starts or interrupts it"),
     ("RootRefused", ("close",), "close of the root", "it is closed by shutting the session down"),

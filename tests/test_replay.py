@@ -18,8 +18,8 @@ from model.replay import Frame, Verdict
 from statemachine import properties, recovery, rules, trace
 from statemachine import session as core
 from statemachine.config import Notice, Overflow, SessionConfig
-from statemachine.effects import Noted, Step, Unload
-from statemachine.events import HOST, FollowUp, Loaded, Restart, Send, Spawn, Tick, Wait
+from statemachine.effects import Noted, Step, Unload, WaitEnd
+from statemachine.events import HOST, Finished, FollowUp, Loaded, Restart, Send, Spawn, Tick, Wait
 from statemachine.ledger import Ledger
 from statemachine.properties import Property
 from statemachine.records import Record, TurnEnded
@@ -262,6 +262,22 @@ def test_effect_that_the_reference_does_not_ask_for_breaks_lockstep(monkeypatch:
     assert trial.step == Step((), Noted(), (Unload(1, 9),))
 
 
+def test_state_that_is_not_the_one_of_the_reference_breaks_lockstep(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = ("loaded a", "finished a", "spawn root b", "loaded b", "finished b")
+    told = Trace(SessionConfig(), events_of(SessionConfig(), "spawn root a", *ends))
+    finished = core.HANDLERS[Finished]
+
+    def forget_use(s: Session, event: Finished) -> Any:
+        reply = finished(s, event)
+        s.residents.idle.move_to_end(1)
+        return reply
+
+    monkeypatch.setitem(core.HANDLERS, Finished, forget_use)
+    frame = list(replay.frames(told))[-1]
+    assert frame.line == "finished b"
+    assert frame.broken == Verdict("lockstep", "state: the core says [[2, 1]], the reference [[1, 2]]")
+
+
 # Programs
 
 
@@ -309,7 +325,7 @@ def test_scenario_that_breaks_nothing_cannot_be_shrunk() -> None:
 
 def test_failing_scenario_is_shrunk_to_what_matters(monkeypatch: pytest.MonkeyPatch) -> None:
     config = SessionConfig(max_concurrent=2, max_resident=5, overflow=Overflow.QUEUE, max_depth=4, stop_grace=1.0)
-    noise = ("spawn root c by host", "loaded c", "tick 1", "start root", "send c root", "finished c")
+    noise = ("spawn root c by host", "loaded c", "tick 1", "start root", *["send c root"] * 30, "finished c")
     middle = ("spawn root a by c", "loaded a", "wait a 3 root", "spawn root b by a", "follow_up c a", "tick 0.5")
     events = events_of(config, *noise, *middle, "drain root", "finished a", "close host c", "loaded b", "restart")
     monkeypatch.setattr(rules, "goes_on", lambda _: False)
@@ -325,6 +341,20 @@ def test_failing_scenario_is_shrunk_to_what_matters(monkeypatch: pytest.MonkeyPa
         "finished a",
     ]
     assert verdict.kind == "lockstep"
+
+
+def test_scenario_that_breaks_something_else_is_not_taken_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: Any) -> Any:
+        raise KeyError("lost")
+
+    events = events_of(SessionConfig(), "spawn root a", "loaded a", "wait a 3", "finished a")
+    monkeypatch.setitem(core.HANDLERS, Finished, crash)
+    found = shrink.judge(SessionConfig(), events)
+    assert found is not None
+    shrinker = shrink.Shrinker(SessionConfig(), *found)
+    monkeypatch.setattr(rules, "wait_end", lambda *_: WaitEnd.MAIL)
+    assert not shrinker.take(SessionConfig(), events[:3]), "the reference does not end the wait"
+    assert (shrinker.events, shrinker.verdict.kind) == (events, "crash")
 
 
 def test_crash_is_shrunk_to_the_event_that_crashes(monkeypatch: pytest.MonkeyPatch) -> None:
