@@ -4,6 +4,6 @@ try:
     import statemachine.guard as _guard  # noqa: F401  (says so if another distribution is in our place)
 except ModuleNotFoundError as _missing:
     raise ImportError(
-        "the import name 'statemachine' is taken by another distribution (python-statemachine?), not agent-statemachine; "
+        "the import name 'statemachine' is taken by another distribution (python-statemachine?), not by this one; "
         "use one of them per environment"
     ) from _missing

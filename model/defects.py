@@ -1,8 +1,8 @@
 """Rules of the core, broken by hand one at a time: what `model/breaks.py` puts in to see who notices.
 
 A break stands in for one function of the core. It is called with the original first, and its docstring says what is
-wrong with it. Here are those about slots, turns, mail, notices and waits; `thread_defects.py` has those about threads, close,
-resume, the log, and the end of a session.
+wrong with it. Here are those about slots, turns, mail, notices and waits; `thread_defects.py` has those about threads,
+close and resume, the log, and the end of a session.
 """
 
 from __future__ import annotations
