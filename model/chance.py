@@ -8,6 +8,7 @@ is doing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -48,7 +49,7 @@ LIMITS: dict[str, tuple[Any, ...]] = {
     "max_message_bytes": (1 << 20, 8),
     "notice": (Notice.QUEUE, Notice.TRIGGER, Notice.TRIGGER, Notice.NONE),
     "notify_interrupted": (False, True),
-    "flush_timeout": (10.0, 3.0, 2.0, 1.0),
+    "flush_timeout": (10.0, 3.0, 2.0, 0.0),
     "load_timeout": (30.0, 4.0, 2.0, 0.0),
     "stop_grace": (5.0, 3.0, 1.0, 0.0),
     "max_wait": (3600.0, 3.0),
@@ -303,6 +304,7 @@ def oddity(s: Session, who: int, other: int, variant: int) -> AnyEvent:
         ev.Resume(a.id, pick([nobody, *range(len(s.agents))], other)),
         ev.Died(ROOT, s.agents[ROOT].generation, "lost"),
         ev.Finished(nobody, 1, "result"),
+        ev.Tick(pick([math.inf, math.nan, -1.0], other)),
     ]
     return pick(odd, variant)
 

@@ -190,9 +190,8 @@ SCOPES: tuple[Scope, ...] = (
         name="pair",
         tree=PAIR,
         config=_config(1, 1),
-        mails=2,
         faults=FULL,
-        weight=234,
+        weight=23,
         meaning="an agent and its child on one slot and one residency slot, with every fault",
     ),
     Scope(
@@ -228,10 +227,9 @@ SCOPES: tuple[Scope, ...] = (
         name="wake",
         tree=PAIR,
         config=_config(1, 1, notice=Notice.TRIGGER, max_queued=1),
-        mails=2,
         faults=frozenset({"flush", "restart"}),
         host_sends=("follow_up",),
-        weight=137,
+        weight=19,
         meaning="notices that wake, and a ready queue of one",
     ),
     Scope(
@@ -303,10 +301,10 @@ RUNGS: tuple[Scope, ...] = (
     Scope(
         name="pair-mails",
         tree=PAIR,
-        config=_config(1, 1, unread=4),
-        mails=3,
+        config=_config(1, 1),
+        mails=2,
         faults=FULL,
-        meaning="pair, with three mails each",
+        meaning="pair, with two mails each",
     ),
     Scope(
         name="trio-everything",

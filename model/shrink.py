@@ -23,8 +23,8 @@ from statemachine.config import SessionConfig
 from statemachine.refusals import InvalidConfig
 from statemachine.session import Session
 
-ATTEMPTS_MAX = 3000
-"""Scenarios played while shrinking one."""
+EVENTS_MAX = 60_000
+"""Events played while shrinking one scenario: about half a minute."""
 PAIRS_MAX = 24
 """Events of a scenario for which leaving out any two is still cheap."""
 
@@ -85,22 +85,20 @@ class Shrinker:
     def __init__(self, config: SessionConfig, events: tuple[AnyEvent, ...], verdict: Verdict) -> None:
         self.config, self.events, self.verdict = config, events, verdict
         self.moves: list[Move] = list(events)
-        self.attempts = 0
+        self.events_left = EVENTS_MAX
 
     def shrink(self) -> tuple[Scenario, Verdict]:
         """Down, until nothing helps any more."""
         self.take(self.config, lines_of(self.config, self.events))
-        while self.attempts < ATTEMPTS_MAX and (
-            self.leave_out() | self.simplify() | self.configure() or self.leave_out_two()
-        ):
+        while self.events_left > 0 and (self.leave_out() | self.simplify() | self.configure() or self.leave_out_two()):
             pass
         self.take(self.config, renamed(self.moves))
         return (self.config, self.events), self.verdict
 
     def take(self, config: SessionConfig, moves: Sequence[Move]) -> bool:
         """Takes this scenario instead, if it breaks the same."""
-        self.attempts += 1
-        found = judge(config, moves) if self.attempts <= ATTEMPTS_MAX else None
+        found = judge(config, moves) if self.events_left > 0 else None
+        self.events_left -= len(moves)
         if found is None or found[1].kind != self.verdict.kind:
             return False
         self.config, (self.events, self.verdict) = config, found

@@ -20,6 +20,17 @@ def test_view_as_text_aligns_what_is_said_of_each_agent_and_ends_each_line() -> 
     )
 
 
+def test_view_as_text_of_paths_shorter_than_the_word_session_is_aligned_by_that_word() -> None:
+    assert text(running(max_concurrent=2).session) == (
+        "/root    new\n"
+        "/root/a  running 1, resident, slot active, asked by host\n"
+        "session  open, slots 1/1, residency 1/1, ready -, idle -\n"
+    )
+    assert text(Scenario(max_concurrent=2).session) == (
+        "/root    new\nsession  open, slots 0/1, residency 0/1, ready -, idle -\n"
+    )
+
+
 def test_view_of_a_wait_names_its_targets() -> None:
     s = running()
     s.play("spawn root/a b").see("""
