@@ -17,7 +17,7 @@ from attrs import frozen
 from model.lockstep import Restart
 from statemachine import events as ev
 from statemachine.deadlines import Bound
-from statemachine.effects import Refused, ShutDown, Stale, Step, WaitEnd, WaitOver, Wake
+from statemachine.effects import Flush, Refused, ShutDown, Stale, StartTurn, Step, WaitEnd, WaitOver, Wake
 from statemachine.machines import COMPILED, MACHINES, Identity, Moves, Residency, Turn
 from statemachine.records import MailAccepted, MailKind, NoticeBuried, TurnEnded, TurnStarted
 from statemachine.refusals import REFUSALS
@@ -33,12 +33,15 @@ REPORTS = (ev.Loaded, ev.LoadFailed, ev.Flushed, ev.FlushFailed, ev.Finished, ev
 
 @frozen
 class Sometimes:
-    """Something that must be seen. `on` are the event classes after which it can be."""
+    """Something that must be seen. `on` are the event classes after which it can be; `by` is a class of records or
+    effects that every step has in which it is seen, None if there is no such class.
+    """
 
     id: str
     sentence: str
     on: tuple[type, ...]
     seen: Seen
+    by: type | None = None
 
 
 # Moves are counted where the core looks them up
@@ -188,12 +191,12 @@ ENDS = (ev.Finished, ev.Failed, ev.Aborted)
 
 SITUATIONS: tuple[Sometimes, ...] = (
     Sometimes(
-        "J5 evict", "a starting turn makes somebody leave", ANY, lambda b, _, __, a: bool(evicted_for_turn(b, a))
+        "J5 evict", "a starting turn makes somebody leave", ANY, lambda b, _, __, a: bool(evicted_for_turn(b, a)), Flush
     ),
-    Sometimes("J5 queued victim", "the victim has unread trigger mail, for want of another", ANY, queued_victim),
-    Sometimes("J5 cannot start", "every candidate's flush failed", ANY, cannot_start("no residency slot")),
-    Sometimes("J6 keep", "an agent gets a slot on its way out, and stays", ANY, kept),
-    Sometimes("J7 stalled", "everybody waits while somebody queues", ANY, woken(WaitEnd.STALLED)),
+    Sometimes("J5 queued victim", "the victim has unread trigger mail, for want of another", ANY, queued_victim, Flush),
+    Sometimes("J5 cannot start", "every candidate's flush failed", ANY, cannot_start("no residency slot"), TurnEnded),
+    Sometimes("J6 keep", "an agent gets a slot on its way out, and stays", ANY, kept, StartTurn),
+    Sometimes("J7 stalled", "everybody waits while somebody queues", ANY, woken(WaitEnd.STALLED), Wake),
     Sometimes("D11 passed on", "an eviction serves another turn than the one it began for", ANY, passed_on),
     Sometimes("next", "late trigger mail starts the next turn in the same slot", ENDS, goes_on),
     Sometimes(
@@ -250,7 +253,7 @@ SITUATIONS: tuple[Sometimes, ...] = (
     Sometimes("stop, late", "stop_grace", (ev.Tick,), due(Bound.STOP)),
     Sometimes("idle, late", "idle_ttl", (ev.Tick,), due(Bound.IDLE)),
     Sometimes("grace, late", "the grace of a shutdown", (ev.Tick,), due(Bound.GRACE)),
-    *[Sometimes(f"wait, {end.name.lower()}", f"a wait ends with {end.name}", ANY, woken(end)) for end in WaitEnd],
+    *[Sometimes(f"wait, {end.name.lower()}", f"a wait ends with {end.name}", ANY, woken(end), Wake) for end in WaitEnd],
     *[
         Sometimes(
             f"wait, {end.name.lower()} at once",
@@ -261,10 +264,18 @@ SITUATIONS: tuple[Sometimes, ...] = (
         for end in (WaitEnd.MAIL, WaitEnd.TARGET, WaitEnd.TIMEOUT)
     ],
     Sometimes("drain", "a turn reads mail that came later", (ev.Drain,), lambda _, __, s, ___: bool(s.records)),
-    Sometimes("notice, unloaded", "a notice for a requester that is not loaded", ANY, notice(unloaded=True)),
-    Sometimes("notice, closed", "a notice for a requester that is closed", ANY, record_seen(NoticeBuried)),
     Sometimes(
-        "notice, demoted", "a notice that may not wake, for want of room in the queue", ANY, notice(demoted=True)
+        "notice, unloaded", "a notice for a requester that is not loaded", ANY, notice(unloaded=True), MailAccepted
+    ),
+    Sometimes(
+        "notice, closed", "a notice for a requester that is closed", ANY, record_seen(NoticeBuried), NoticeBuried
+    ),
+    Sometimes(
+        "notice, demoted",
+        "a notice that may not wake, for want of room in the queue",
+        ANY,
+        notice(demoted=True),
+        MailAccepted,
     ),
     Sometimes("restart, run", "a crash under a running turn", (Restart,), some_agent_was(*STARTED)),
     Sometimes("restart, queue", "a crash while a turn is queued or starting", (Restart,), some_agent_was(*NOT_STARTED)),
@@ -274,6 +285,7 @@ SITUATIONS: tuple[Sometimes, ...] = (
         "a shutdown comes to its end",
         ANY,
         lambda _, __, s, ___: any(e.__class__ is ShutDown for e in s.effects),
+        ShutDown,
     ),
 )
 
@@ -302,8 +314,9 @@ class Coverage:
         elif reply.__class__ is Stale:
             self.counts[f"stale {type(event).__name__}"] += 1
         else:
+            kinds = {item.__class__ for item in (*step.records, *step.effects)}
             for situation in BY_EVENT[event.__class__]:
-                if situation.seen(before, event, step, after):
+                if (situation.by is None or situation.by in kinds) and situation.seen(before, event, step, after):
                     self.counts[situation.id] += 1
 
     def unseen(self) -> list[str]:

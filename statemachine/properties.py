@@ -10,6 +10,7 @@ what can still be reached, so only the explorer can judge it (`model/explorer.py
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 from attrs import field, frozen
@@ -107,8 +108,8 @@ def s5_mail(m: Moment) -> str | None:
             return f"agent {a.id} has mail {numbers}, out of order"
         if a.triggers != sum(mail.kind is MailKind.TRIGGER for mail in a.mailbox):
             return f"agent {a.id} counts {a.triggers} triggers"
-        if len(a.mailbox) > m.config.max_unread:
-            return f"agent {a.id} has {len(a.mailbox)} unread, the most is {m.config.max_unread}"
+        if len(a.mailbox) + a.promised > m.config.max_unread:
+            return f"agent {a.id}: {len(a.mailbox)} unread, {a.promised} promised, the most is {m.config.max_unread}"
     unread = sum(len(a.mailbox) for a in m.agents)
     counted = m.after.ledger.mail_states[MailState.ACCEPTED]
     return None if counted == unread else f"{counted} counted as unread, {unread} are"
@@ -207,8 +208,16 @@ def l5_bounded(m: Moment) -> str | None:
     set_now = {key for key in pending if key[0] not in (Bound.IDLE, Bound.GRACE)}
     if set_now != expected:
         return f"bounded {sorted(set_now)}, in flight {sorted(expected)}"
-    late = [key for key, (at, _) in pending.items() if at < m.after.now]
-    return f"{late} are overdue" if late else None
+    now, config = m.after.now, m.config
+    longest = {
+        Bound.LOAD: config.load_timeout,
+        Bound.FLUSH: config.flush_timeout,
+        Bound.STOP: config.stop_grace,
+        Bound.WAIT: config.max_wait,
+        Bound.IDLE: config.idle_ttl or 0.0,
+    }
+    wrong = [key for key, (at, _) in pending.items() if not now <= at <= now + longest.get(key[0], math.inf)]
+    return f"{wrong} are overdue, or due later than their bounds allow" if wrong else None
 
 
 def l6_evictable(m: Moment) -> str | None:

@@ -105,13 +105,14 @@ def notice_is_due(status: Turn, notify_interrupted: bool) -> bool:
 
 
 def may_wake(
-    agent: int, status: Turn, live_threads: bool, takes_work: bool, queued: int, free: int, max_queued: int
+    agent: int, status: Turn, live_threads: bool, takes_work: bool, cap: int, queued: int, free: int, max_queued: int
 ) -> bool:
     """May a notice be trigger mail? Not if the turn that it asks for would find no room in the ready queue (D8), now
-    or, if the session takes no new work, when it is opened again.
+    or, if the session takes no new work, when it is opened again; nor if sub-agents share no slot at all, as in a log
+    that is opened again with `max_concurrent=1`.
     """
     needs_room = agent != ROOT and not live_threads and status <= TURN_INTERRUPTED
-    return not needs_room or (takes_work and queue_has_room(queued, free, max_queued))
+    return not needs_room or (takes_work and cap > 0 and queue_has_room(queued, free, max_queued))
 
 
 def is_request(kind: MailKind, is_notice: bool) -> bool:

@@ -13,10 +13,11 @@ from typing import Any
 
 from statemachine import refusals as rf
 from statemachine.agents import Agent
-from statemachine.config import Notice
-from statemachine.effects import Answer, Cancel, Load, Refused, Stale, StartTurn
+from statemachine.config import Notice, SessionConfig
+from statemachine.effects import Answer, Cancel, Load, Refused, Reply, Stale, StartTurn
 from statemachine.events import (
     HOST,
+    ROOT,
     Aborted,
     Close,
     Died,
@@ -51,29 +52,17 @@ STARTED = (Turn.RUNNING, Turn.STOPPING)
 NOT_STARTED = (Turn.QUEUED, Turn.STARTING)
 
 
-def both(m: Moment) -> list[tuple[Agent, Agent]]:
+def both(m: Moment) -> zip[tuple[Agent, Agent]]:
     """Every agent that was there before, before and after."""
     assert m.before is not None
-    return list(zip(m.before.agents, m.after.agents, strict=False))
-
-
-def records(m: Moment, kind: type) -> list[Any]:
-    """The step's records of one kind."""
-    assert m.step is not None
-    return [r for r in m.step.records if r.__class__ is kind]
-
-
-def effects(m: Moment, kind: type) -> list[Any]:
-    """The step's effects of one kind."""
-    assert m.step is not None
-    return [e for e in m.step.effects if e.__class__ is kind]
+    return zip(m.before.agents, m.after.agents, strict=False)
 
 
 def s4_single(m: Moment) -> str | None:
-    starts = [e.agent for e in effects(m, StartTurn)]
+    starts = [e.agent for e in m.of_kind(StartTurn)]
     if len(starts) != len(set(starts)):
         return f"two turns of one agent start in one step: {starts}"
-    for e in effects(m, Load):
+    for e in m.of_kind(Load):
         assert m.before is not None
         before = m.before.agent(e.agent)
         if before is not None and e.generation <= before.generation:
@@ -82,10 +71,10 @@ def s4_single(m: Moment) -> str | None:
 
 
 def s5_mail(m: Moment) -> str | None:
-    emptied = {r.agent for kind in (TurnStarted, MailDrained) for r in records(m, kind)}
-    for closed in records(m, AgentsClosed):
+    emptied = {r.agent for kind in (TurnStarted, MailDrained) for r in m.of_kind(kind)}
+    for closed in m.of_kind(AgentsClosed):
         emptied.update(closed.agents)
-    new = records(m, MailAccepted)
+    new = m.of_kind(MailAccepted)
     for before, after in both(m):
         if before.mailbox is after.mailbox:
             continue
@@ -100,7 +89,7 @@ def s5_mail(m: Moment) -> str | None:
 
 
 def s6_durable(m: Moment) -> str | None:
-    closed = {agent for r in records(m, AgentsClosed) for agent in r.agents}
+    closed = {agent for r in m.of_kind(AgentsClosed) for agent in r.agents}
     for before, after in both(m):
         if before.residency is not Residency.UNLOADING or after.residency is not Residency.UNLOADED:
             continue
@@ -111,12 +100,12 @@ def s6_durable(m: Moment) -> str | None:
 
 
 def s8_status(m: Moment) -> str | None:
-    ended = {r.outcome.agent for r in records(m, TurnEnded)}
+    ended = {r.outcome.agent for r in m.of_kind(TurnEnded)}
     for before, after in both(m):
         if before.outcome is not after.outcome and before.outcome != after.outcome and before.id not in ended:
             return f"agent {before.id} has another outcome, and no turn of it ended"
         if before.status.is_idle and before.status is not after.status and before.id not in ended:
-            asked = after.triggers > 0 or any(r.agent == before.id for r in records(m, TurnStarted))
+            asked = after.triggers > 0 or any(r.agent == before.id for r in m.of_kind(TurnStarted))
             if after.status.is_idle or not asked:
                 return f"agent {before.id} was {before.status.name}, is {after.status.name}, and nobody asked"
     return None
@@ -160,15 +149,12 @@ def s10_scope(m: Moment) -> str | None:
     assert m.step is not None
     if m.step.reply.__class__ is Refused:
         return None
-    closed = [agent for r in records(m, AgentsClosed) for agent in r.agents]
-    expected: list[int] = []
-    if isinstance(m.event, Close) and m.before.agents[m.event.target].identity is OPEN:
-        expected = [a.id for a in m.before.subtree(m.event.target) if a.identity is OPEN]
-    if closed != expected and not m.after.live_threads:
+    closed = [agent for r in m.of_kind(AgentsClosed) for agent in r.agents]
+    if closed != (expected := due_to_close(m.before, m.event, m.step.reply)):
         return f"{closed} were closed, {expected} should be"
     if isinstance(m.event, Interrupt):
-        touched = {r.outcome.agent for r in records(m, TurnEnded) if r.outcome.status is Turn.INTERRUPTED}
-        touched |= {e.agent for e in effects(m, Cancel)}
+        touched = {r.outcome.agent for r in m.of_kind(TurnEnded) if r.outcome.status is Turn.INTERRUPTED}
+        touched |= {e.agent for e in m.of_kind(Cancel)}
         if touched - {m.event.target}:
             return f"the interrupt of {m.event.target} touched {sorted(touched)}"
         before, after = m.before.agents[m.event.target], m.after.agents[m.event.target]
@@ -179,14 +165,26 @@ def s10_scope(m: Moment) -> str | None:
     return None
 
 
+def due_to_close(s: Session, event: Event | None, reply: Reply) -> list[int]:
+    """Who is to be closed by this event: the open subtree of a close, or, if slots are held by threads, of a death."""
+    top = None
+    if isinstance(event, Close):
+        top = event.target
+    elif isinstance(event, Died) and s.live_threads and event.agent != ROOT and reply.__class__ is not Stale:
+        top = event.agent
+    if top is None or s.agents[top].identity is not OPEN:
+        return []
+    return [a.id for a in s.subtree(top) if a.identity is OPEN]
+
+
 def s11_settings(m: Moment) -> str | None:
-    for r in records(m, AgentSpawned):
+    for r in m.of_kind(AgentSpawned):
         if isinstance(m.event, Spawn) and r.settings != m.event.settings:
             return f"agent {r.agent} was spawned with other settings"
     for before, after in both(m):
         if before.settings != after.settings:
             return f"the settings of agent {before.id} changed"
-    wrong = [e.agent for e in effects(m, Load) if e.settings != m.after.agents[e.agent].settings]
+    wrong = [e.agent for e in m.of_kind(Load) if e.settings != m.after.agents[e.agent].settings]
     return f"{wrong} are loaded with other settings than their own" if wrong else None
 
 
@@ -264,7 +262,7 @@ def moved(m: Moment, agent: int) -> bool:
     assert m.before is not None
     stayed = [a for a in m.before.residents.idle if a in m.after.residents.idle]
     left = [a for a in m.after.residents.idle if a in m.before.residents.idle]
-    return stayed != left or any(r.outcome.agent == agent for r in records(m, TurnEnded))
+    return stayed != left or any(r.outcome.agent == agent for r in m.of_kind(TurnEnded))
 
 
 def was_before(line: list[int], one: int, other: int) -> bool:
@@ -274,18 +272,28 @@ def was_before(line: list[int], one: int, other: int) -> bool:
 
 def l1_true_failure(m: Moment) -> str | None:
     assert m.before is not None
-    for r in records(m, TurnEnded):
+    for r in m.of_kind(TurnEnded):
         before = m.before.agent(r.outcome.agent)
-        if before is None or r.outcome.status is not Turn.ERRORED or before.status not in NOT_STARTED:
+        if r.outcome.status is not Turn.ERRORED or ran(before, r.outcome):
             continue
-        if before.residency is Residency.LOADING and m.event.__class__ in (LoadFailed, Died, Tick):
+        if before is not None and before.residency is Residency.LOADING and is_end_of_load(m.event, before.id):
             continue
-        tried = {*m.before.residents.tried.get(before.id, ()), *failed_now(m)}
+        tried = {*m.before.residents.tried.get(r.outcome.agent, ()), *failed_now(m)}
         known = [a for a in m.after.residents.idle if a in m.before.residents.idle or a in m.before.residents.serves]
         untried = [a for a in known if a not in tried]
         if not tried or untried:
-            return f"agent {before.id} cannot start, though {untried} were not tried"
+            return f"agent {r.outcome.agent} cannot start, though {untried} were not tried"
     return None
+
+
+def ran(before: Agent | None, outcome: Outcome) -> bool:
+    """Had the turn that ended so started before this step?"""
+    return before is not None and before.status in STARTED and outcome.turn == before.turn
+
+
+def is_end_of_load(event: Event | None, agent: int) -> bool:
+    """May the load of the agent have failed by this event?"""
+    return isinstance(event, Tick) or (isinstance(event, LoadFailed | Died) and event.agent == agent)
 
 
 def failed_now(m: Moment) -> set[int]:
@@ -297,36 +305,33 @@ def failed_now(m: Moment) -> set[int]:
 
 def l3_told(m: Moment) -> str | None:
     assert m.before is not None
-    answers = {number for e in effects(m, Answer) for number in e.mails}
-    for r in records(m, TurnEnded):
+    closed = {agent for r in m.of_kind(AgentsClosed) for agent in r.agents}
+    for r in m.of_kind(TurnEnded):
         before = m.before.agent(r.outcome.agent)
         if before is None:
             continue
-        if before.status in STARTED and r.outcome.turn == before.turn:
-            requests = before.asked
-        elif before.status in NOT_STARTED and r.outcome.turn == before.turn:
-            requests = tuple([x for x in before.mailbox if x.kind and x.notice is None])
-        else:
-            continue
-        missing = [x.mail for x in requests if x.mail not in answers]
-        if missing:
-            return f"turn {r.outcome.turn} of agent {before.id} ended, and mail {missing} has no answer"
-        told = told_of(m, r.outcome)
+        which = f"turn {r.outcome.turn} of agent {before.id} ended"
+        requests = before.asked if ran(before, r.outcome) else ()
+        if before.id in closed or not ran(before, r.outcome):
+            requests += tuple([x for x in before.mailbox if x.kind and x.notice is None])
+        answers = [number for e in m.of_kind(Answer) if e.outcome == r.outcome for number in e.mails]
+        if sorted(answers) != sorted([x.mail for x in requests]):
+            return f"{which}; it was asked for by mail {[x.mail for x in requests]}, answered are {answers}"
         due = {x.sender for x in requests if x.sender not in (HOST, before.id)}
-        missed = due - set(told) if notice_due(m, r.outcome) else set[int]()
-        if missed or len(told) != len(set(told)):
-            return f"turn {r.outcome.turn} of agent {before.id} ended; due to be told {sorted(due)}, told {told}"
+        told = told_of(m, r.outcome)
+        if sorted(told) != (sorted(due) if notice_due(m.config, r.outcome, before.id in closed) else []):
+            return f"{which}; due to be told {sorted(due)}, told {told}"
     return None
 
 
 def told_of(m: Moment, outcome: Outcome) -> list[int]:
     """Who got a notice of this outcome in this step."""
-    accepted = [r.target for r in records(m, MailAccepted) if r.notice == outcome]
-    return accepted + [r.target for r in records(m, NoticeBuried) if r.notice == outcome]
+    accepted = [r.target for r in m.of_kind(MailAccepted) if r.notice == outcome]
+    return accepted + [r.target for r in m.of_kind(NoticeBuried) if r.notice == outcome]
 
 
-def notice_due(m: Moment, outcome: Outcome) -> bool:
+def notice_due(config: SessionConfig, outcome: Outcome, closed: bool) -> bool:
     """Does the configuration want requesters told of this outcome? `close` always tells (B56)."""
-    if m.config.notice is Notice.NONE:
+    if config.notice is Notice.NONE:
         return False
-    return outcome.status is not Turn.INTERRUPTED or m.config.notify_interrupted or isinstance(m.event, Close)
+    return outcome.status is not Turn.INTERRUPTED or config.notify_interrupted or closed

@@ -161,6 +161,7 @@ def notify(s: Session, requester: Agent, outcome: Outcome) -> None:
         requester.status,
         s.live_threads,
         s.state is OPEN_SESSION,
+        s.slots.cap,
         len(s.slots.ready),
         s.slots.free,
         s.config.max_queued,

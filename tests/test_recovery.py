@@ -432,7 +432,6 @@ def test_log_of_any_run_is_refused_by_a_tighter_configuration_or_never_exceeds_i
     assert min(opened[True], opened[False]) > 10
 
 
-@pytest.mark.xfail(strict=True, reason="the notice asks for a turn, which waits for a slot that there never will be")
 def test_notice_that_a_crash_causes_asks_for_no_turn_where_sub_agents_have_no_slot() -> None:
     s = running().rush("spawn root/a b", "loaded a/b", "finished a")
     again, _ = recover(SessionConfig(max_concurrent=1, notice=Notice.TRIGGER), s.log)
