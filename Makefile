@@ -7,6 +7,8 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := .venv-peers
+PEERS_STAMP := $(PEERS)/.installed
 SOURCES := statemachine model tests bench
 
 # No tool asks a registry for a newer version of itself.
@@ -28,7 +30,7 @@ check: $(STAMP) ## check the rules: every reachable state of the small scopes, a
 test: $(STAMP) ## run the tests, without the nightly ones
 	@$(BIN)/python -m pytest -n $(JOBS)
 
-bench: $(STAMP) ## measure
+bench: $(STAMP) $(PEERS_STAMP) ## measure, and compare with peers in .venv-peers
 	@$(BIN)/python -m bench
 
 docs: $(STAMP) ## write the generated documents in specs/ anew
@@ -45,7 +47,7 @@ nightly: $(STAMP) ## the long tests, then the top rung of the ladder of scopes
 	@$(BIN)/statemachine explore --ladder --nightly
 
 clean: ## remove the environment, caches and build artefacts
-	@rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(PEERS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find $(SOURCES) -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # An environment that is there is brought up to date in place, which takes seconds; `make clean` first for a new one.
@@ -57,3 +59,8 @@ $(STAMP): pyproject.toml .ci/constraints.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq -c .ci/constraints.txt -e '.[check,diagrams,dev]'
 	@touch $@
+
+# What is compared with has an environment of its own. Without a registry there is none: that is said, and the rest is
+# measured all the same.
+$(PEERS_STAMP): bench/peers/requirements.txt | $(STAMP)
+	@$(BIN)/python -m bench.peers.environment || true

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from bench import copies, cycles, exploration, report, scale
 from bench.measure import FULL, QUICK, Row, Size
+from bench.peers import comparison
 
 PARTS: dict[str, Callable[[Size], list[Row]]] = {
     "turn cycles": cycles.rows,
@@ -15,6 +16,7 @@ PARTS: dict[str, Callable[[Size], list[Row]]] = {
     "memory": scale.memory_rows,
     "copies": copies.rows,
     "exploration": exploration.rows,
+    "durable turns, here and on peers": comparison.rows,
 }
 
 

@@ -169,6 +169,9 @@ def drain(s: Session, who: int, other: int, variant: int) -> AnyEvent:
 
 def wait(s: Session, who: int, other: int, variant: int) -> AnyEvent:
     """A running turn waits, for mail or for agents that are not done."""
+    if s.waits and variant % 16 == 15:
+        agent = s.agents[pick(list(s.waits), who)]
+        return ev.StopWaiting(agent.id, agent.turn)
     ready = [a for a in running(s) if a.id not in s.waits and not a.mailbox] or running(s)
     if not ready:
         return answer(s, who, other, variant)
@@ -292,6 +295,9 @@ def oddity(s: Session, who: int, other: int, variant: int) -> AnyEvent:
         ev.ListAgents(a.path),
         ev.Wait(a.id, a.turn, pick([-1.0, 4000.0], other), ()),
         ev.Wait(a.id, a.turn, 1.0, (nobody,)),
+        ev.Wait(a.id, a.turn - 1, 1.0, ()),
+        ev.Drain(a.id, a.turn - 1),
+        ev.StopWaiting(a.id, a.turn),
         ev.Spawn(a.id, pick(["root", "A", ""], other), "work"),
         ev.Spawn(nobody, "a", "work"),
         ev.Send(a.id, nobody, "note"),

@@ -263,6 +263,7 @@ SITUATIONS: tuple[Sometimes, ...] = (
         )
         for end in (WaitEnd.MAIL, WaitEnd.TARGET, WaitEnd.TIMEOUT)
     ],
+    Sometimes("wait, given up", "a turn gives up its wait", (ev.StopWaiting,), lambda b, e, *_: e.agent in b.waits),
     Sometimes("drain", "a turn reads mail that came later", (ev.Drain,), lambda _, __, s, ___: bool(s.records)),
     Sometimes(
         "notice, unloaded", "a notice for a requester that is not loaded", ANY, notice(unloaded=True), MailAccepted

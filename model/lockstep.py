@@ -16,8 +16,9 @@ from statemachine.config import Notice, Overflow, SessionConfig
 from statemachine.deadlines import Bound
 from statemachine.effects import Effect, Reply, Step, WaitEnd
 from statemachine.events import ROOT
-from statemachine.machines import Identity, Residency, SessionState, Turn
-from statemachine.records import MailKind
+from statemachine.ledger import Ledger
+from statemachine.machines import Identity, MailState, Residency, SessionState, Turn
+from statemachine.records import MailAccepted, MailKind
 from statemachine.recovery import forget, restart
 from statemachine.session import Session
 
@@ -71,6 +72,7 @@ TRANSLATE: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     ev.Close: lambda e: ("close", e.sender, e.target),
     ev.Resume: lambda e: ("resume", e.sender, e.target),
     ev.Wait: lambda e: ("wait", e.agent, e.turn, e.timeout, e.targets),
+    ev.StopWaiting: lambda e: ("stop_waiting", e.agent, e.turn),
     ev.Shutdown: lambda e: ("shutdown", e.grace),
     ev.Loaded: lambda e: ("loaded", e.agent, e.generation, True),
     ev.LoadFailed: lambda e: ("loaded", e.agent, e.generation, False),
@@ -205,6 +207,34 @@ def of_world(w: Any) -> tuple[Any, ...]:
 def start(config: SessionConfig) -> tuple[Session, Any]:
     """Both, at the beginning."""
     return Session(config), reference.World(caps(config))
+
+
+def start_from(config: SessionConfig, ledger: Ledger) -> tuple[Session, Any, Step]:
+    """Both, recovered from these facts, and the core's step. Raises `Deviation` if they come to different things."""
+    world, reply, effects = reference.step(world_of(config, ledger), ("restart",))
+    session, step = restart(config, ledger, 0.0)
+    compare_step(step, reply, effects)
+    compare_states(session, world)
+    return session, world, step
+
+
+def world_of(config: SessionConfig, ledger: Ledger) -> Any:
+    """A world in which these facts hold: what `of_world` would say of it, as far as they say it."""
+    w: Any = reference.World(caps(config))
+    for a in ledger.agents:
+        w.path[a.id], w.parent[a.id], w.phase[a.id], w.turn[a.id] = a.path, a.parent, PHASE[a.status], a.turn
+        w.life[a.id] = "open" if a.identity is OPEN else a.closed_by
+        w.place[a.id], w.load[a.id] = "in" if a.id == ROOT else "out", 0
+    w.mail = tuple(sorted([letter(m) for a in ledger.agents for m in a.mailbox]))
+    w.taken = tuple([letter(m) for a in ledger.agents for m in a.asked])
+    w.posted, w.dead = ledger.next_mail, ledger.mail_states[MailState.DEAD]
+    return w
+
+
+def letter(m: MailAccepted) -> reference.Letter:
+    """A mail of the core in the reference's terms."""
+    about = None if m.notice is None else PHASE[m.notice.status]
+    return reference.Letter(m.mail, m.sender, m.target, m.kind is TRIGGER, about)
 
 
 def core_step(s: Session, event: AnyEvent) -> tuple[Session, Step]:

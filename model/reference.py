@@ -151,6 +151,7 @@ def wait(w, a, turn, timeout, targets):
     if why: return "wait over", why
     w.waits[a], w.due["wait", a] = (stamp(w), targets), (w.now + timeout, stamp(w))
     return ("waiting",)
+def stop_waiting(w, a, turn): lives(w), runs(w, a, turn), w.waits.pop(a, None), w.due.pop(("wait", a), None)
 def shutdown(w, grace):
     takes_work(w), no(not 0 <= grace < inf, "InvalidTimeout", grace, inf)
     w.lists = ((), (), ())
@@ -195,7 +196,7 @@ def tell(w, a, how, answers, must_tell):  # L3
     if w.caps.notice and (must_tell or w.caps.notify_interrupted or how != "interrupted"):
         for to in dict.fromkeys([m.sender for m in answers if m.sender not in (HOST, a)]):
             needs_room = to and not w.caps.live and w.phase[to] in IDLE
-            post(w, a, to, w.caps.notice == "trigger" and not (needs_room and (long_queue(w) or w.state != "open")), how)
+            post(w, a, to, w.caps.notice == "trigger" and not (needs_room and (not w.caps.slots or long_queue(w) or w.state != "open")), how)
 
 # Threads
 def use(w, a):
@@ -318,5 +319,5 @@ def drain_on(w):
 
 
 REPORTS = ("loaded", "flushed", "ended", "died")
-EVENTS = {rule.__name__: rule for rule in (spawn, send, drain, interrupt, close, resume, wait, shutdown,
+EVENTS = {rule.__name__: rule for rule in (spawn, send, drain, interrupt, close, resume, wait, stop_waiting, shutdown,
                                            loaded, flushed, ended, died, tick, write_failed, restart)}

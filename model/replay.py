@@ -30,7 +30,8 @@ from statemachine.moment import Moment
 from statemachine.properties import PropertyViolation
 from statemachine.recovery import apply, durable_facts, fold
 from statemachine.session import Session
-from statemachine.trace import Trace
+from statemachine.snapshot import ledger_of
+from statemachine.trace import Facts, Trace
 
 REFERENCE_STEP: Any = reference.step
 NOTHING_CHANGED = tuple([known for known in properties.STEP_PROPERTIES if known.id in ("S9", "S12")])
@@ -53,15 +54,25 @@ class RecoveryDiffers(Exception):
 
 
 class Trial:
-    """A session under judgement. `fold_every` says after how many events recovery is compared again."""
+    """A session under judgement. `fold_every` says after how many events recovery is compared again; `facts` are those
+    that the session was recovered with, None if it is new.
+    """
 
-    def __init__(self, config: SessionConfig, fold_every: int = 1) -> None:
-        self.session, self.world = lockstep.start(config)
-        self.before = self.session
-        """A fork from before the last event."""
+    def __init__(self, config: SessionConfig, fold_every: int = 1, facts: Facts | None = None) -> None:
+        self.folded = fold(config, ())
         self.step: Step | None = None
         """What the core made of the last event, unless it raised."""
-        self.folded = fold(config, ())
+        if facts is None:
+            self.session, self.world = lockstep.start(config)
+        else:
+            ledger = ledger_of(config, facts.agents, facts.mail_states)
+            self.folded = ledger.copy()
+            self.session, self.world, step = lockstep.start_from(config, ledger)
+            for record in step.records:
+                apply(self.folded, record)
+            properties.check(self.session)
+        self.before = self.session
+        """A fork from before the last event."""
         self.fold_every = fold_every
         self.played = 0
 
@@ -141,7 +152,7 @@ def replay(path: Path) -> Iterator[Frame]:
 
 def frames(told: Trace) -> Iterator[Frame]:
     """The frames of a trace."""
-    trial = Trial(told.config)
+    trial = Trial(told.config, facts=told.facts)
     view = tuple(golden.view(trial.session))
     yield Frame(0, "", "", (), view, (False,) * len(view))
     for number, event in enumerate(told.events, 1):

@@ -116,6 +116,8 @@ def agent_events(scope: Scope, s: Session, a: int) -> Iterator[AnyEvent]:
         yield ev.Wait(a, me.turn, 1, ())
         for child in children:
             yield ev.Wait(a, me.turn, 1, (child,))
+        if a in s.waits:
+            yield ev.StopWaiting(a, me.turn)
     if scope.agents_act and me.status is Turn.RUNNING:
         if len(s.agents) <= scope.ids:
             yield from (ev.Spawn(a, name, "m") for parent, name in scope.tree if parent == me.path)

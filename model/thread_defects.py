@@ -66,7 +66,7 @@ def interrupted_agents_stay(_: Any, self: Residents, agents: Any, tried: Any) ->
     return rules.victim([(agent, agents[agent].triggers > 0) for agent in idle], tried)
 
 
-@breaks("N2 J5 L1", "wake", (rules, "victim"))
+@breaks("N2 J5 L1", "trio", (rules, "victim"))
 def no_second_choice(core: Any, candidates: Any, tried: Any) -> int | None:
     """Nobody is evicted who has unread trigger mail, even if there is no other."""
     return core([(agent, False) for agent, has_trigger in candidates if not has_trigger], tried)  # type: ignore[no-any-return]
@@ -104,10 +104,11 @@ def failed_flush_unloads(_: Any, s: Session, event: ev.FlushFailed) -> Reply:
     return reports.flushed(s, ev.Flushed(event.agent, event.generation, event.flush))
 
 
-@breaks("N3", "pair", (rules, "victim"))
-def same_victim_again(core: Any, candidates: Any, _: Any) -> int | None:
-    """An agent whose flush failed is tried again for the same turn, for ever."""
-    return core(candidates, ())  # type: ignore[no-any-return]
+@breaks("N3", "pair", (reports, "flush_is_lost"))
+def same_victim_again(core: Any, s: Session, agent: Any) -> None:
+    """Which flushes failed for a waiting turn is forgotten, so the same victim is tried again, for ever."""
+    core(s, agent)
+    s.residents.tried.clear()
 
 
 @breaks("D11", "pair", (Residents, "stop_waiting"))

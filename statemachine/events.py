@@ -99,6 +99,14 @@ class Wait:
 
 
 @fact
+class StopWaiting:
+    """The running turn gives up its wait, if it has one: whoever waited was cancelled (decision D18)."""
+
+    agent: int
+    turn: int
+
+
+@fact
 class Status:
     """Asks for the logical facts of one agent, open or closed."""
 
@@ -212,7 +220,21 @@ class Restart:
     """
 
 
-Operation = Spawn | Send | FollowUp | Start | Drain | Interrupt | Close | Resume | Wait | Status | ListAgents | Shutdown
+Operation = (
+    Spawn
+    | Send
+    | FollowUp
+    | Start
+    | Drain
+    | Interrupt
+    | Close
+    | Resume
+    | Wait
+    | StopWaiting
+    | Status
+    | ListAgents
+    | Shutdown
+)
 Report = Loaded | LoadFailed | Flushed | FlushFailed | Finished | Failed | Aborted | Died
 Event = Operation | Report | Tick | WriteFailed
 

@@ -20,6 +20,7 @@ from statemachine.effects import (
     Drained,
     Interrupted,
     Listing,
+    Noted,
     Refused,
     Reply,
     Resumed,
@@ -43,6 +44,7 @@ from statemachine.events import (
     Spawn,
     Start,
     Status,
+    StopWaiting,
     Wait,
 )
 from statemachine.ledger import requests
@@ -402,6 +404,16 @@ def wait(s: Session, event: Wait) -> Reply:
     return Waiting()
 
 
+def stop_waiting(s: Session, event: StopWaiting) -> Reply:
+    """The wait is over without a wake: the turn neither stalls others nor is woken for what it waited for."""
+    refusal = session_lives(s) or agent_known(s, event.agent) or turn_running(s, event.agent, event.turn)
+    if refusal is not None:
+        return Refused(refusal)
+    if s.waits.pop(event.agent, None) is not None:
+        s.deadlines.clear(Bound.WAIT, event.agent)
+    return Noted()
+
+
 # Asking
 
 
@@ -463,6 +475,7 @@ OPERATIONS: dict[type, Callable[[Session, Any], Reply]] = {
     Close: close,
     Resume: resume,
     Wait: wait,
+    StopWaiting: stop_waiting,
     Status: status,
     ListAgents: list_agents,
     Shutdown: shutdown,

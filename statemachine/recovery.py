@@ -33,6 +33,7 @@ from statemachine.records import (
 )
 from statemachine.refusals import InvalidConfig
 from statemachine.session import Session
+from statemachine.snapshot import durable_turn, facts_of
 
 
 def recover(config: SessionConfig, records: Iterable[Record], now: float = 0.0) -> tuple[Session, Step]:
@@ -152,23 +153,14 @@ def durable_facts(ledger: Ledger) -> tuple[Any, ...]:
 
 
 def _durable(a: Agent) -> tuple[Any, ...]:
-    status, turn = a.status, a.turn
-    if status in (Turn.QUEUED, Turn.STARTING):
-        status, turn = (Turn.NEW if a.outcome is None else a.outcome.status), turn - 1
-    elif status is Turn.STOPPING:
-        status = Turn.RUNNING
-    return (
-        *(a.id, a.parent, a.path, a.settings, a.identity, a.closed_by, status, turn),
-        *(a.outcome, a.asked, a.mailbox, a.triggers, a.promised),
-    )
+    return (facts_of(a), a.path, a.triggers, a.promised)
 
 
 def forget(ledger: Ledger) -> Ledger:
     """A copy as the fold of its records would be: what a crash forgets is forgotten."""
     copy = ledger.copy()
     for agent in copy.agents:
-        facts = _durable(agent)
-        agent.status, agent.turn = facts[6], facts[7]
+        agent.status, agent.turn = durable_turn(agent)
         agent.generation = 0
         if agent.id != ROOT:
             agent.residency = Residency.UNLOADED

@@ -27,12 +27,16 @@ from attrs import frozen
 
 from statemachine.config import SessionConfig
 from statemachine.events import EVENTS, Event, Restart
+from statemachine.ledger import Ledger
 from statemachine.refusals import InvalidConfig
+from statemachine.snapshot import AgentFacts, facts_of, ledger_of
 
 FORMAT = "agent-statemachine-trace"
 VERSION = 1
 HEADER_BYTES_MAX = 1 << 16
-"""No header is longer: what has a longer first line is no trace, and is not read on."""
+"""What has a longer first line is read on only if it begins as a trace does."""
+
+BEGINNING = f'{{"format":"{FORMAT}",'.encode()
 
 T = TypeVar("T")
 
@@ -55,11 +59,22 @@ class TraceError(ValueError):
 
 
 @frozen
+class Facts:
+    """All agents of a session, and how many mails are in which state: what its log said when it was opened."""
+
+    agents: tuple[AgentFacts, ...]
+    mail_states: tuple[int, ...]
+
+
+@frozen
 class Trace:
-    """A configuration, and everything that happened to a session with it."""
+    """A configuration, and everything that happened to a session with it. The session began with these facts, as it
+    was recovered from its log, or (None) it was new.
+    """
 
     config: SessionConfig
     events: tuple[Event | Restart, ...]
+    facts: Facts | None = None
 
 
 # Files
@@ -74,10 +89,14 @@ def write(path: Path, config: SessionConfig, events: Iterable[Event | Restart]) 
 def read(path: Path) -> Trace:
     """Reads a whole trace. Raises `TraceError`, with the number of the line, for anything that is none."""
     config: SessionConfig | None = None
+    facts: Facts | None = None
     events: list[Event | Restart] = []
     try:
         with path.open("rb") as file:
-            config = config_of(file.readline(HEADER_BYTES_MAX))
+            line = file.readline(HEADER_BYTES_MAX)
+            if line.startswith(BEGINNING):
+                line += file.readline() if not line.endswith(b"\n") else b""
+            config, facts = header_of(line)
             for line in file:
                 events.append(event_of(line))  # noqa: PERF401  (how many there are says which line failed)
     except TraceError as error:
@@ -85,15 +104,19 @@ def read(path: Path) -> Trace:
     except OSError as error:
         problem = f"cannot be read: {error.strerror or error}; give the path of a trace file"
         raise TraceError(problem, None, str(path)) from None
-    return Trace(config, tuple(events))
+    return Trace(config, tuple(events), facts)
 
 
 # Lines
 
 
-def header_line(config: SessionConfig) -> bytes:
-    """The first line of a trace."""
-    return _line({"format": FORMAT, "version": VERSION, "config": _to_json(SessionConfig, config)})
+def header_line(config: SessionConfig, ledger: Ledger | None = None) -> bytes:
+    """The first line of a trace; `ledger` has the facts with which the session began, None if it was new."""
+    header = {"format": FORMAT, "version": VERSION, "config": _to_json(SessionConfig, config)}
+    if ledger is not None:
+        facts = Facts(tuple([facts_of(agent) for agent in ledger.agents]), tuple(ledger.mail_states))
+        header["facts"] = _to_json(Facts, facts)
+    return _line(header)
 
 
 def event_line(event: Event | Restart) -> bytes:
@@ -106,6 +129,11 @@ def event_line(event: Event | Restart) -> bytes:
 
 def config_of(line: bytes) -> SessionConfig:
     """The configuration in the first line of a trace."""
+    return header_of(line)[0]
+
+
+def header_of(line: bytes) -> tuple[SessionConfig, Facts | None]:
+    """The configuration in the first line of a trace, and the facts with which the session began."""
     if not line:
         raise TraceError("the file is empty; a trace begins with a header")
     try:
@@ -121,11 +149,19 @@ def config_of(line: bytes) -> SessionConfig:
         raise TraceError(
             f"this trace has version {version}, newer than {VERSION}; read it with a newer agent-statemachine"
         )
-    _only(header, ("format", "version", "config"), "the header")
+    _only(header, ("format", "version", "config", *(["facts"] if "facts" in header else [])), "the header")
     try:
-        return _from_json(SessionConfig, header["config"], "config")
+        config = _from_json(SessionConfig, header["config"], "config")
     except InvalidConfig as error:
         raise TraceError(f"no session can have this config: {error}") from None
+    if "facts" not in header:
+        return config, None
+    facts = _from_json(Facts, header["facts"], "facts")
+    try:
+        ledger_of(config, facts.agents, facts.mail_states)
+    except ValueError as error:
+        raise TraceError(f"no session can have these facts: {error}") from None
+    return config, facts
 
 
 def event_of(line: bytes) -> Event | Restart:
@@ -218,6 +254,8 @@ def codec_of(annotation: Any) -> Codec:
         return _or_none(codec_of(other))
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return _member_of(annotation)
+    if isinstance(annotation, type) and attrs.has(annotation):
+        return _record_of(annotation)
     raise TypeError(f"a trace cannot hold {annotation}; teach statemachine.trace how to write it")
 
 
@@ -267,13 +305,25 @@ def _tuple_of(item: Codec) -> Codec:
     return Codec(each(item.encode, tuple, "a tuple"), lambda value, where: tuple(read_all(value, where)))
 
 
+def _record_of(kind: type) -> Codec:
+    def write_record(value: Any, where: str) -> Any:
+        if type(value) is not kind:
+            raise TraceError(f"{where} must be a {kind.__name__}, not {value!r}")
+        return _to_json(kind, value)
+
+    FIELDS[kind] = _fields(kind)
+    return Codec(write_record, lambda value, where: _from_json(kind, value, where))
+
+
 def _member_of(kind: type[Enum]) -> Codec:
-    members = {member.value: member for member in kind}
+    """By value, or by name if values are numbers."""
+    words = {member: member.value if isinstance(member.value, str) else member.name.lower() for member in kind}
+    members = {word: member for member, word in words.items()}
 
     def write_member(value: Any, where: str) -> Any:
         if not isinstance(value, kind):
             raise TraceError(f"{where} must be a {kind.__name__}, not {value!r}")
-        return value.value
+        return words[value]
 
     def read_member(value: Any, where: str) -> Any:
         if not isinstance(value, str) or value not in members:
@@ -296,5 +346,6 @@ def _fields(kind: type) -> dict[str, Codec]:
     return {attribute.name: codec_of(hints[attribute.name]) for attribute in attrs.fields(kind)}
 
 
-FIELDS: dict[type, dict[str, Codec]] = {kind: _fields(kind) for kind in (SessionConfig, *KINDS.values())}
+FIELDS: dict[type, dict[str, Codec]] = {}
 """Class -> its fields in their order, each with its codec."""
+FIELDS.update({kind: _fields(kind) for kind in (SessionConfig, Facts, *KINDS.values())})

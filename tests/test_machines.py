@@ -203,8 +203,13 @@ NOT_BY_LOOK_UP = {
     ("ledger", "end_turn", "agent.status = outcome.status"),
     # Recovery restores what a record or the ledger says; between the two nothing moved.
     ("recovery", "_started", "agent.status, agent.turn = (Turn.RUNNING, record.turn)"),
-    ("recovery", "forget", "agent.status, agent.turn = (facts[6], facts[7])"),
+    ("recovery", "forget", "agent.status, agent.turn = durable_turn(agent)"),
     ("recovery", "forget", "agent.residency = Residency.UNLOADED"),
+    (
+        "snapshot",
+        "ledger_of",
+        "agents[ROOT].status, agents[ROOT].turn, agents[ROOT].outcome = (f.status, f.turn, f.outcome)",
+    ),
     # A new session, and a copy of one.
     ("session", "_set_up", "self.state = SessionState.OPEN"),
     ("session", "fork", "other.state = self.state"),
@@ -300,11 +305,12 @@ def calls(of: str) -> set[tuple[str, str, str]]:
     }
 
 
-def test_core_makes_agents_in_the_ledger_alone_and_copies_them() -> None:
+def test_core_makes_agents_in_the_ledger_alone_and_copies_them_or_reads_their_facts() -> None:
     assert {(name, function) for name, function, _ in calls("Agent")} == {
         ("ledger", "__init__"),  # the root, resident from the start (S13)
         ("ledger", "spawn"),
         ("agents", "copy"),
+        ("snapshot", "_add_agent"),  # from its facts, when a store is opened
     }
     (spawned,) = (call for name, function, call in calls("Agent") if function == "spawn")
     assert spawned.endswith(", identity)")

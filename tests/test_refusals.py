@@ -201,6 +201,8 @@ SITUATIONS: dict[str, tuple[dict[str, Any], str, list[Ask]]] = {
             (ev.Wait(1, 1, 5.0, (ROOT, 8)), "UnknownAgent", 8),
             (ev.Wait(1, 1, 5.0, (ROOT,)), "AlreadyWaiting", 1, 1),
             (ev.Wait(1, 1, 0.0), "AlreadyWaiting", 1, 1),
+            (ev.StopWaiting(9, 9), "UnknownAgent", 9),
+            (ev.StopWaiting(1, 9), "NotRunning", 1, 9),
         ],
     ),
     "status": ({}, "", [(ev.Status(9), "UnknownAgent", 9), (ev.Status(HOST), "UnknownAgent", HOST)]),
@@ -268,6 +270,7 @@ WRONG_OTHERWISE_TOO: list[tuple[ev.Event, str, str]] = [
     (ev.Interrupt(9, 9), "UnknownAgent", "SessionClosed"),
     (ev.Close(9, 9), "UnknownAgent", "SessionClosed"),
     (ev.Wait(9, 9, -1.0), "UnknownAgent", "SessionClosed"),
+    (ev.StopWaiting(9, 9), "UnknownAgent", "SessionClosed"),
     (ev.Status(9), "UnknownAgent", "UnknownAgent"),
 ]
 

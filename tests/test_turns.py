@@ -250,6 +250,27 @@ def test_wait_of_a_turn_that_ends_by_itself_is_over_without_a_wake() -> None:
     assert s.session.deadlines.next() is None
 
 
+def test_wait_that_is_given_up_wakes_nobody_and_may_begin_again() -> None:
+    s = running().rush("wait a 50", "stop_waiting a")
+    s.asks().see("""
+        /root    new
+        /root/a  running 1, resident, slot active, asked by host
+        session  open, slots 1/3, residency 1/3, ready -, idle -""")
+    assert s.session.deadlines.next() is None
+    s.play("stop_waiting a").same()  # there is none to give up
+    s.rush("send host a", "drain a", "wait a 50").says(fx.Waiting())
+
+
+def test_turn_that_gave_up_its_wait_is_no_reason_for_a_stall() -> None:
+    s = running(max_concurrent=2, overflow=QUEUE).rush("wait a 50", "stop_waiting a", "spawn root b by host")
+    s.asks().see("""
+        /root    new
+        /root/a  running 1, resident, slot active, asked by host
+        /root/b  queued 1, unread host!
+        session  open, slots 1/1, residency 1/1, ready b, idle -""")
+    s.play("wait a 50").asks(fx.Wake(1, 1, WaitEnd.STALLED))
+
+
 def test_wait_ends_in_the_same_step_as_its_target_for_which_no_room_could_be_made() -> None:
     s = idle(max_concurrent=2).rush("start root", "spawn root b by host", "wait root 50 b")
     s.see("""

@@ -1,0 +1,100 @@
+"""(g) durable turns a second: ours, and the same work on three peers, in turns; the best rate of each counts."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from attrs import frozen
+
+from bench.measure import QUICK, Row, Size, at_least
+from bench.peers import environment
+from bench.peers.workload import AGENTS, SLOTS
+
+OURS = "bench.runtime"
+
+
+@frozen
+class Peer:
+    """A peer, the script that runs it, and how many times as fast we are to be."""
+
+    name: str
+    script: str
+    factor: float
+
+
+PEERS = (
+    Peer("LangGraph", "langgraph_turns", 20),
+    Peer("DBOS", "dbos_turns", 20),
+    Peer("autogen-core", "autogen_turns", 1),
+)
+
+
+def rows(size: Size) -> list[Row]:
+    """The rates, then the ratios. What could not be measured has no row, and the reason is printed."""
+    rounds, turns, seconds = (1, 512, 0.5) if size is QUICK else (3, 20_000, 3.0)
+    left = {} if unavailable() else {peer.name: peer for peer in PEERS}
+    rates: list[float] = []
+    figures: dict[str, dict[str, Any]] = {}
+    for _ in range(rounds):
+        with TemporaryDirectory(prefix="ours-") as directory:
+            taken = ours(Path(directory), turns)
+        if taken is not None:
+            rates.append(turns / taken)
+        for peer in list(left.values()):
+            figure = measured(peer, seconds)
+            if figure is None:
+                del left[peer.name]
+            elif peer.name not in figures or rate(figures[peer.name]) < rate(figure):
+                figures[peer.name] = figure
+    return rows_of(max(rates, default=None), figures)
+
+
+def ours(directory: Path, turns: int) -> float | None:
+    """The seconds that the turns take on our runtime, on one file in the directory; None: there is no runtime."""
+    if find_spec(OURS) is None:
+        return None
+    return float(import_module(OURS).durable_turns(directory, agents=AGENTS, slots=SLOTS, turns=turns))
+
+
+def unavailable() -> bool:
+    """Are there no peers? Says why."""
+    try:
+        environment.build()
+    except environment.PeersUnavailable as reason:
+        print(f"the peers are left out, because {environment.HOME.name} cannot be built: {reason}", file=sys.stderr)
+        return True
+    return False
+
+
+def measured(peer: Peer, seconds: float) -> dict[str, Any] | None:
+    """The figure of the peer; None if it failed, and says why."""
+    try:
+        figure = environment.run(peer.script, "--seconds", str(seconds))
+    except environment.PeersUnavailable as reason:
+        print(f"{peer.name} is left out: {reason}", file=sys.stderr)
+        return None
+    print(f"  {peer.name} {figure['version']}: {rate(figure):,.0f} turns/s; {figure['how']}", file=sys.stderr)
+    return figure
+
+
+def rate(figure: dict[str, Any]) -> float:
+    return float(figure["turns_per_second"])
+
+
+def rows_of(our_rate: float | None, figures: dict[str, dict[str, Any]]) -> list[Row]:
+    """The rows of what has been measured. A figure goes with the version it is of."""
+    made = [] if our_rate is None else [Row("(g) durable turns", our_rate, "/s", at_least(5_000))]
+    for name, figure in figures.items():
+        kind = "durable turns" if figure["durable"] else "turns in memory"
+        made.append(Row(f"(g) {kind}, {name} {figure['version']}", rate(figure), "/s"))
+    if our_rate is not None:
+        for peer in PEERS:
+            if peer.name in figures:
+                ratio = our_rate / rate(figures[peer.name])
+                made.append(Row(f"(g) relative to {peer.name}", ratio, "x", at_least(peer.factor)))
+    return made

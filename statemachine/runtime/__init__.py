@@ -1,0 +1,25 @@
+"""Sessions that run: `AgentControl` carries out what the core asks for, on asyncio or trio."""
+
+from statemachine.runtime.control import AgentControl
+from statemachine.runtime.errors import EventsLost, KeyReused, NotJson, ThreadLost, UnknownPath, UnknownRole
+from statemachine.runtime.handles import AgentRef, Handle
+from statemachine.runtime.statistics import Statistics
+from statemachine.runtime.threads import AgentInfo, Thread
+from statemachine.runtime.turn import Mail, Turn
+
+__all__ = [
+    "AgentControl",
+    "AgentInfo",
+    "AgentRef",
+    "EventsLost",
+    "Handle",
+    "KeyReused",
+    "Mail",
+    "NotJson",
+    "Statistics",
+    "Thread",
+    "ThreadLost",
+    "Turn",
+    "UnknownPath",
+    "UnknownRole",
+]

@@ -1,0 +1,348 @@
+"""AgentControl: a session that runs (semantics.md section 4, operations).
+
+Every verb is one event to the core. It returns when what it tells is durable, or raises the refusal; a refused verb has
+changed nothing. A caller that is cancelled while it waits for the answer has asked all the same: give a `key` to ask
+again without doing it twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar, cast
+from weakref import WeakValueDictionary
+
+import anyio
+from attrs import astuple
+
+from statemachine import effects as fx
+from statemachine import events as ev
+from statemachine.config import SessionConfig
+from statemachine.events import HOST, Event
+from statemachine.machines import SessionState
+from statemachine.recovery import restart
+from statemachine.refusals import SessionClosed, StoreFailed
+from statemachine.runtime.engine import Engine
+from statemachine.runtime.errors import KeyReused, UnknownPath
+from statemachine.runtime.handles import AgentRef, Handle, Target, outcome_in
+from statemachine.runtime.live import LiveThreads
+from statemachine.runtime.statistics import Statistics, statistics_of
+from statemachine.runtime.stream import Streams
+from statemachine.runtime.threads import DEFAULT_ROLE, Roles, Work, json_text, wrap
+from statemachine.runtime.tracing import TraceFile
+from statemachine.session import Session
+from statemachine.stores.protocol import LogRecord, Receipt, Store
+from statemachine.stores.sqlite import SQLiteStore
+from statemachine.trace import event_line
+
+R = TypeVar("R")
+
+
+class AgentControl:
+    """One open session. Make it with `AgentControl.open`, use it as an async context manager.
+
+    Leaving the block shuts the session down without grace: running turns are interrupted, rollouts are flushed. Leaving
+    it by an exception stops at once, as a crash would; the log has everything that was acknowledged.
+    """
+
+    session: Session
+    engine: Engine
+
+    def __init__(
+        self, store: Store, work: Work | Mapping[str, Work], config: SessionConfig, trace: Path | None
+    ) -> None:
+        self._store = store
+        self._roles = Roles(work)
+        self._config = config
+        self._trace = trace
+        self._stack = AsyncExitStack()
+        self._handles: WeakValueDictionary[int, Handle] = WeakValueDictionary()
+        self._keys: dict[str, anyio.Event] = {}
+        self._ended = anyio.Event()
+        self._shut_down: fx.ShutDown | None = None
+        self._entered = False
+
+    @classmethod
+    def open(
+        cls,
+        store: str | os.PathLike[str] | Store,
+        work: Work | Mapping[str, Work],
+        config: SessionConfig | None = None,
+        *,
+        trace: str | os.PathLike[str] | None = None,
+    ) -> AgentControl:
+        """The session in this SQLite file (made if it is not there) or this store, with this work for its agents.
+
+        `trace` is a file into which every event is written, for `statemachine replay` and `statemachine verify`.
+        Entering the block raises `StoreError` if the store cannot be opened, `InvalidConfig` if the log exceeds the
+        configuration.
+        """
+        if isinstance(store, str | os.PathLike):
+            store = SQLiteStore(Path(store))
+        return cls(store, work, config or SessionConfig(), None if trace is None else Path(trace))
+
+    # The block
+
+    async def __aenter__(self) -> AgentControl:
+        if self._entered:
+            raise RuntimeError("a session is entered once; call AgentControl.open again")
+        self._entered = True
+        async with AsyncExitStack() as stack:
+            recovered = await self._store.open(self._config)
+            stack.push_async_callback(self._store.close)
+            trace = None
+            if self._trace is not None:
+                trace = TraceFile(self._trace, self._config, recovered.ledger)
+                stack.callback(trace.close)
+            self.session, step = restart(self._config, recovered.ledger, 0.0)
+            self._streams = Streams()
+            self.engine = Engine(self.session, self._store, self._carry_out, self._streams.publish, trace)
+            tasks = await stack.enter_async_context(anyio.create_task_group())
+            self._tasks = tasks
+            self._live = LiveThreads(self, self._roles, tasks)
+            self.engine.put(step)
+            tasks.start_soon(self._commit)
+            tasks.start_soon(self.engine.keep_time)
+            await self.engine.settled()
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        try:
+            if kind is None and self.session.state is SessionState.OPEN:
+                await self.shutdown(0)
+        finally:
+            self._end()
+            self._tasks.cancel_scope.cancel()
+            await self._stack.__aexit__(kind, error, traceback)
+        return None
+
+    async def _commit(self) -> None:
+        await self.engine.commit_for_ever()
+        if self.engine.error is not None:
+            self._live.drop_all()
+            self._end()
+
+    def _end(self) -> None:
+        self._ended.set()
+        self._streams.end()
+        for handle in list(self._handles.values()):
+            handle.end()
+
+    # Verbs
+
+    async def spawn(
+        self,
+        parent: Target,
+        name: str,
+        message: str,
+        settings: Any = None,
+        *,
+        role: str = DEFAULT_ROLE,
+        key: str | None = None,
+    ) -> Handle:
+        """A new agent `name` under `parent`, with `message` as its first mail.
+
+        `settings` is any JSON value, given back at every load. Raises what `spawn` is refused with (semantics.md
+        section 4), `UnknownRole` and `NotJson`.
+        """
+        return await self.spawn_for(HOST, parent, name, message, settings, role, key)
+
+    async def spawn_for(
+        self, sender: int, parent: Target, name: str, message: str, settings: Any, role: str, key: str | None
+    ) -> Handle:
+        """`spawn` in the name of the host or of an agent, which is told how the turn ended."""
+        check_text(message)
+        self._roles.of(role)
+        event = ev.Spawn(self.id_of(parent), name, message, wrap(role, settings), sender)
+        return await self._request(key, event, None)
+
+    async def send(self, target: Target, message: str, *, sender: int = HOST, key: str | None = None) -> int:
+        """Queue-only mail: the target's next turn reads it, and nobody is woken. Returns the mail's number."""
+        check_text(message)
+        agent = self.id_of(target)
+        return (await self._request(key, ev.Send(sender, agent, message), agent)).ref.mail
+
+    async def follow_up(self, target: Target, message: str, *, key: str | None = None) -> Handle:
+        """Trigger mail: asks for a turn of the target, or for its next one. The handle has the outcome."""
+        return await self.follow_up_for(HOST, target, message, key)
+
+    async def follow_up_for(self, sender: int, target: Target, message: str, key: str | None) -> Handle:
+        """`follow_up` in the name of the host or of an agent."""
+        check_text(message)
+        agent = self.id_of(target)
+        return await self._request(key, ev.FollowUp(sender, agent, message), agent)
+
+    async def start(self, target: Target, message: str, *, key: str | None = None) -> Handle:
+        """The direct way to a turn of the root, or of any agent; the same admission as every other turn."""
+        check_text(message)
+        agent = self.id_of(target)
+        return await self._request(key, ev.Start(agent, message), agent)
+
+    async def interrupt(self, target: Target, *, sender: int = HOST) -> fx.Interrupted:
+        """Stops the turn that the target has or waits for, and only that one: its children go on. The reply has the
+        status before; an idle one means that there was no turn. Returns before a running turn has stopped.
+        """
+        return await self.ask(ev.Interrupt(sender, self.id_of(target)), fx.Interrupted)
+
+    async def close(self, target: Target, *, sender: int = HOST) -> tuple[int, ...]:
+        """Closes the target and all below it, at once; never waits for a thread. Returns the ids of those that were
+        open. Closing a closed agent succeeds.
+        """
+        return (await self.ask(ev.Close(sender, self.id_of(target)), fx.ClosedAgents)).agents
+
+    async def resume(self, target: Target, *, sender: int = HOST) -> tuple[int, ...]:
+        """Opens a closed agent again, not loaded. Returns the ids of those that are open again, the target first."""
+        return (await self.ask(ev.Resume(sender, self.id_of(target)), fx.Resumed)).agents
+
+    async def status(self, target: Target) -> fx.AgentStatus:
+        """The logical facts of an agent, the same for loaded and unloaded ones, and whether it is resident."""
+        return await self.ask(ev.Status(self.id_of(target)), fx.AgentStatus)
+
+    async def list(self, prefix: str = "/root") -> tuple[fx.AgentStatus, ...]:
+        """Every open agent at or below `prefix`, root first, then by path."""
+        return (await self.ask(ev.ListAgents(prefix), fx.Listing)).agents
+
+    async def history(self, target: Target) -> tuple[LogRecord, ...]:
+        """The rollout of an agent: its mail, turns and entries, oldest first."""
+        agent = self.id_of(target)
+        await self.engine.settled()
+        return await self._store.rollout(agent)
+
+    async def handle(self, ref: AgentRef) -> Handle:
+        """A handle on a request that was made before, in this process or an earlier one."""
+        found = self._handles.get(ref.mail)
+        if found is None:
+            found = self._handles[ref.mail] = Handle(ref, self)
+            outcome = outcome_in(await self._store.rollout(ref.id), ref.mail)
+            if outcome is not None:
+                found.answer(outcome)
+        return found
+
+    async def shutdown(self, grace: float) -> fx.ShutDown:
+        """No new work; running turns may finish within `grace` seconds, then are interrupted; rollouts are flushed.
+        Returns who was done, who was interrupted and who could not be flushed. The session is closed then.
+        """
+        await self.ask(ev.Shutdown(grace), fx.ShuttingDown)
+        await self._ended.wait()
+        if self._shut_down is None:
+            raise self.ended_by()
+        return self._shut_down
+
+    @asynccontextmanager
+    async def events(self, unread_max: int = 10_000) -> AsyncIterator[AsyncIterator[Any]]:
+        """What happens from here on, as records and effects in their order, once it is durable:
+        `async with control.events() as events: async for event in events: ...`. Ends with the session. Raises
+        `EventsLost` at a reader that is more than `unread_max` behind.
+        """
+        with self._streams.subscribe(unread_max) as stream:
+            yield stream
+
+    def statistics(self) -> Statistics:
+        """Slots, residency, ready queue, and how often what happened since the session was opened."""
+        return statistics_of(self.session, self.engine, self._live)
+
+    # For the verbs, here and at `Turn`
+
+    def id_of(self, target: Target) -> int:
+        """The id. A path means the open agent there, or else the last that was closed there. Raises `UnknownPath`."""
+        if isinstance(target, int):
+            return target
+        if isinstance(target, AgentRef | Handle):
+            return target.id
+        found = self.session.find(target)
+        if found is None:
+            found = next((a.id for a in reversed(self.session.agents) if a.path == target), None)
+        if found is None:
+            raise UnknownPath(target)
+        return found
+
+    async def ask(self, event: Event, kind: type[R]) -> R:
+        """One event, and its reply once that is durable. Raises the refusal if it is refused."""
+        return await self.answered(self.engine.apply(event), kind)
+
+    async def answered(self, reply: fx.Reply, kind: type[R]) -> R:
+        """The reply, once it is durable."""
+        await self.engine.settled()
+        if isinstance(reply, fx.Refused):
+            raise reply.refusal
+        assert isinstance(reply, kind)
+        return reply
+
+    async def _request(self, key: str | None, event: Event, target: int | None) -> Handle:
+        """Carries out a request, to an agent that is there or (None) to be spawned. If its key was used before, the
+        first answer is given again.
+        """
+        if key is None:
+            return await self._carried_out(event, target, None)
+        while key in self._keys:
+            await self._keys[key].wait()
+        self._keys[key] = anyio.Event()
+        try:
+            request = event_line(event).decode().strip()
+            first = await self._store.receipt(key)
+            if first is not None and first.request != request:
+                raise KeyReused(key, first.request)
+            if first is not None:
+                return await self.handle(AgentRef(*json.loads(first.answer)))
+            with anyio.CancelScope(shield=True):  # until it is known whether the key is used
+                handle = await self._carried_out(event, target, (key, request))
+            return handle  # noqa: RET504  (after the scope, which for all a type checker knows swallows exceptions)
+        finally:
+            self._keys.pop(key).set()
+
+    async def _carried_out(self, event: Event, target: int | None, key: tuple[str, str] | None) -> Handle:
+        def ref_of(reply: Any) -> AgentRef:
+            agent = reply.agent if target is None else target
+            return AgentRef(agent, self.session.agents[agent].path, reply.mail)
+
+        def receipt_of(reply: Any) -> Receipt:
+            assert key is not None
+            return Receipt(*key, json_text(astuple(ref_of(reply))))
+
+        reply = self.engine.apply(event, None if key is None else receipt_of)
+        if reply.__class__ is fx.Refused:
+            await self.answered(reply, fx.Accepted)
+        handle = Handle(ref_of(reply), self)
+        self._handles[handle.ref.mail] = handle  # before anything is awaited, so that no answer is missed
+        await self.engine.settled()
+        return handle
+
+    # Effects
+
+    def _carry_out(self, effect: fx.Effect) -> None:
+        kind = effect.__class__
+        if kind is fx.Answer:
+            for mail in effect.mails:  # type: ignore[union-attr]  # pyright: ignore
+                if (handle := self._handles.pop(mail, None)) is not None:
+                    handle.answer(effect.outcome)  # type: ignore[union-attr]  # pyright: ignore
+        elif kind is fx.ShutDown:
+            self._shut_down = cast("fx.ShutDown", effect)
+            self._end()
+        else:
+            self._live.carry_out(effect)
+
+    @property
+    def has_ended(self) -> bool:
+        """Has the session been shut down, or failed?"""
+        return self._ended.is_set()
+
+    def ended_by(self) -> Exception:
+        """Why the session has ended."""
+        if self.engine.error is None:
+            return SessionClosed()
+        refusal = StoreFailed(str(self.engine.error))
+        refusal.__cause__ = self.engine.error
+        return refusal
+
+
+def check_text(message: object) -> None:
+    """Raises `TypeError` for a message that is no text."""
+    if not isinstance(message, str):
+        raise TypeError(f"a message is a text, not {message!r}")

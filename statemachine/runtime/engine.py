@@ -1,0 +1,221 @@
+"""The engine: one session, its store and its clock (semantics.md section 5, effects and order).
+
+Every event goes through `apply`, which hands it to the core at once and puts the step in line. The committer takes
+everything that is in line, makes it durable in one transaction, then lets the replies go, then has the effects carried
+out: all that arrives while one commit runs goes into the next one (group commit). Nothing is awaited between an event
+and its place in the line, so a caller that is cancelled leaves nothing half done.
+
+If a write fails the session fails (section 5): whoever waits gets `StoreFailed`, no effect is carried out any more, and
+the log says what is true.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+
+import anyio
+from attrs import define, field
+
+from statemachine.effects import Effect, Refused, Reply, Stale, Step
+from statemachine.events import Event, Tick, WriteFailed
+from statemachine.machines import SessionState
+from statemachine.refusals import StoreFailed
+from statemachine.runtime.tracing import TraceFile
+from statemachine.session import Session
+from statemachine.snapshot import facts_of, touched
+from statemachine.stores.errors import StoreError
+from statemachine.stores.protocol import Entry, Receipt, Snapshot, Store, Write
+
+TICK_SECONDS = 0.001
+"""The core is told the time no more often than this, so a bound may end this much early."""
+SNAPSHOT_RECORDS = 5_000
+"""A snapshot is taken after so many records: this is what opening has to fold at most, beside what was in line."""
+
+
+@define(eq=False)
+class Batch:
+    """What one commit makes durable, or nothing of it."""
+
+    items: list[Write | Snapshot] = field(factory=list["Write | Snapshot"])
+    effects: list[Effect] = field(factory=list["Effect"])
+    steps: list[Step] = field(factory=list[Step])
+    durable: anyio.Event = field(factory=anyio.Event)
+    """Set when the commit has succeeded or failed; `Engine.error` says which."""
+
+
+@define(eq=False)
+class Counts:
+    """How often what happened since the session was opened."""
+
+    commits: int = 0
+    records: int = 0
+    refusals: Counter[str] = field(factory=Counter[str])
+    """Refusals by cause."""
+
+
+class Engine:
+    """Runs one session. `carry_out` is called with every effect, after its step is durable, and must not block."""
+
+    def __init__(
+        self,
+        session: Session,
+        store: Store,
+        carry_out: Callable[[Effect], None],
+        publish: Callable[[Step], None],
+        trace: TraceFile | None = None,
+    ) -> None:
+        self.session = session
+        self.store = store
+        self.carry_out = carry_out
+        self.publish = publish
+        self.trace = trace
+        self.counts = Counts()
+        self.error: BaseException | None = None
+        """Why the store failed."""
+        self._batch = Batch()
+        self._committing: Batch | None = None
+        self._work = anyio.Event()
+        self._dirty: dict[int, None] = {}
+        self._since_snapshot = 0
+        self._stopping = False
+        self._origin = anyio.current_time()
+        self._alarm = math.inf
+        """When the core is told the time next."""
+        self._alarm_moved = anyio.Event()
+
+    # Events
+
+    def now(self) -> float:
+        """Seconds since the session was opened; the only clock that the core is told of."""
+        return anyio.current_time() - self._origin
+
+    def apply(self, event: Event, receipt: Callable[[Reply], Receipt] | None = None) -> Reply:
+        """One event to the core, now. Its step is in line; `settled` waits until it is durable.
+
+        `receipt` makes the idempotency receipt of the reply, if the event is accepted.
+        """
+        session = self.session
+        now = self.now()
+        if now >= session.now + TICK_SECONDS and session.state < SessionState.CLOSED:
+            self._take(Tick(now), None)
+        return self._take(event, receipt)
+
+    def _take(self, event: Event, receipt: Callable[[Reply], Receipt] | None) -> Reply:
+        step = self.session.handle(event)
+        if self.trace is not None:
+            self.trace.add(event)
+        reply = step.reply
+        kind = reply.__class__
+        if kind is Refused:
+            self.counts.refusals[type(reply.refusal).__name__] += 1  # type: ignore[union-attr]  # pyright: ignore
+        elif kind is not Stale and (step.records or step.effects or receipt):
+            self.put(step, None if receipt is None else receipt(reply))
+        deadline = self.session.deadlines.next()
+        if deadline is not None and deadline < self._alarm:
+            self._alarm_moved.set()
+        return reply
+
+    def put(self, step: Step, receipt: Receipt | None = None) -> None:
+        """The step is in line for the next commit."""
+        batch = self._batch
+        if step.records or receipt is not None:
+            self._record(batch, Write(step.records, receipt))
+        batch.steps.append(step)
+        batch.effects.extend(step.effects)
+        self._work.set()
+
+    def record(self, entry: Entry) -> None:
+        """An entry for a rollout is in line for the next commit."""
+        self._record(self._batch, Write((entry,)))
+        self._work.set()
+
+    def _record(self, batch: Batch, write: Write) -> None:
+        batch.items.append(write)
+        for record in write.records:
+            for agent in touched(record, self.session.ledger):
+                self._dirty[agent] = None
+        self._since_snapshot += len(write.records)
+        self.counts.records += len(write.records)
+        if self._since_snapshot >= SNAPSHOT_RECORDS:
+            self.snapshot()
+
+    def snapshot(self) -> None:
+        """The facts as they are now are in line, so that the records before them need not be folded again."""
+        agents, ledger = self.session.agents, self.session.ledger
+        facts = tuple([facts_of(agents[agent]) for agent in sorted(self._dirty)])
+        self._batch.items.append(Snapshot(facts, tuple(ledger.mail_states)))
+        self._dirty.clear()
+        self._since_snapshot = 0
+
+    async def settled(self) -> None:
+        """Waits until everything that was applied so far is durable. Raises `StoreFailed` if it never will be."""
+        batch = self._batch if self._batch.steps or self._batch.items else self._committing
+        if batch is not None and self.error is None:
+            await batch.durable.wait()
+        if self.error is not None:
+            raise StoreFailed(str(self.error)) from self.error
+
+    async def ask(self, event: Event, receipt: Callable[[Reply], Receipt] | None = None) -> Reply:
+        """One event, and its reply once that is durable. Raises the refusal if it is refused."""
+        reply = self.apply(event, receipt)
+        await self.settled()
+        if isinstance(reply, Refused):
+            raise reply.refusal
+        return reply
+
+    # Tasks
+
+    async def commit_for_ever(self) -> None:
+        """Makes durable what is in line, batch by batch, until `stop` or a failure."""
+        while not (self._stopping and not self._batch.steps and not self._batch.items):
+            await self._work.wait()
+            self._work = anyio.Event()
+            batch, self._batch = self._batch, Batch()
+            if not batch.steps and not batch.items:
+                continue
+            self._committing = batch
+            if batch.items:
+                try:
+                    await self.store.append(batch.items)
+                except StoreError as error:
+                    self.fail(error)
+                    batch.durable.set()
+                    self._batch.durable.set()
+                    return
+                self.counts.commits += 1
+            if self.trace is not None:
+                self.trace.flush()
+            self._committing = None
+            batch.durable.set()
+            for step in batch.steps:
+                self.publish(step)
+            for effect in batch.effects:
+                self.carry_out(effect)
+
+    def fail(self, error: BaseException) -> None:
+        """The store failed, and so does the session."""
+        self.error = error
+        self.session.handle(WriteFailed(str(error)))
+        if self.trace is not None:
+            self.trace.add(WriteFailed(str(error)))
+            self.trace.flush()
+
+    def stop(self) -> None:
+        """The committer ends when nothing is in line."""
+        self._stopping = True
+        self._work.set()
+
+    async def keep_time(self) -> None:
+        """Tells the core the time whenever something is due (L5)."""
+        while True:
+            self._alarm_moved = anyio.Event()
+            deadline = self.session.deadlines.next()
+            self._alarm = math.inf if deadline is None else deadline
+            with anyio.CancelScope(deadline=self._origin + self._alarm):
+                await self._alarm_moved.wait()
+                continue
+            if self.session.state >= SessionState.CLOSED:
+                return
+            self._take(Tick(max(self.now(), self._alarm)), None)

@@ -1,0 +1,68 @@
+"""What the runtime itself refuses, beside the refusals of the core (`statemachine.refusals`).
+
+Each names its cause in its attributes, and its message says what to do.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from attrs import define
+
+from statemachine.refusals import Refusal
+
+
+@define(auto_exc=True)
+class UnknownPath(Refusal):
+    """No agent ever had this path."""
+
+    path: str
+    text: ClassVar[str] = "no agent was ever at {self.path!r}; `list` shows the open ones"
+
+
+@define(auto_exc=True)
+class UnknownRole(Refusal):
+    """The mapping of roles to work has no such role."""
+
+    role: str
+    roles: tuple[str, ...]
+    text: ClassVar[str] = (
+        "there is no work for role {self.role!r}; open the session with one, or use one of {self.roles}"
+    )
+
+
+@define(auto_exc=True)
+class KeyReused(Refusal):
+    """An idempotency key came again with another request."""
+
+    key: str
+    first: str
+    """What was asked with it first."""
+    text: ClassVar[str] = (
+        "key {self.key!r} was used for another request, {self.first}; take a new key for a new request"
+    )
+
+
+@define(auto_exc=True)
+class NotJson(Refusal):
+    """Settings or an entry are no JSON value, so no store could hold them."""
+
+    value: Any
+    problem: str
+    text: ClassVar[str] = "{self.value!r} is no JSON value ({self.problem}); convert it first"
+
+
+@define(auto_exc=True)
+class EventsLost(Refusal):
+    """A reader of `events()` was slower than the session, which does not wait for readers."""
+
+    unread_max: int
+    text: ClassVar[str] = (
+        "more than {self.unread_max} events were unread, so some are lost; read faster, or ask for the log instead"
+    )
+
+
+class ThreadLost(Exception):
+    """Raise it from a thread's `run` or `flush` if the thread is of no use any more: a turn that it had fails, and the
+    agent's next turn loads a new thread from the rollout.
+    """

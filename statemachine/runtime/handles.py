@@ -1,0 +1,95 @@
+"""References to agents, and to what was asked of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+from attrs import define, field, frozen
+
+from statemachine.records import MailAccepted, MailDrained, Outcome, TurnEnded, TurnStarted
+
+if TYPE_CHECKING:
+    from statemachine.runtime.control import AgentControl
+    from statemachine.stores.protocol import LogRecord
+
+
+@frozen
+class AgentRef:
+    """An agent, and the number of the trigger mail that asked it for a turn."""
+
+    id: int
+    path: str
+    mail: int
+
+
+Target = str | int | AgentRef
+"""How an agent is named: by path, by id, or by a reference. A path means the open agent there."""
+
+
+@define(eq=False)
+class Handle:
+    """The host's hold on one request: on its agent, and on the outcome of the turn that takes it as input."""
+
+    ref: AgentRef
+    _control: AgentControl = field(repr=False)
+    _answer: Outcome | None = field(default=None, init=False)
+    _changed: anyio.Event | None = field(default=None, init=False, repr=False)
+
+    @property
+    def id(self) -> int:
+        """The agent's id."""
+        return self.ref.id
+
+    @property
+    def path(self) -> str:
+        """The agent's path."""
+        return self.ref.path
+
+    def answer(self, outcome: Outcome) -> None:
+        """The core says what came of the request. For the runtime."""
+        self._answer = outcome
+        self.end()
+
+    def end(self) -> None:
+        """Nothing more will come. For the runtime."""
+        if self._changed is not None:
+            self._changed.set()
+
+    async def outcome(self) -> Outcome:
+        """How the turn ended that took the request as input, as soon as it has; it waits without a bound of its own.
+        INTERRUPTED with "closed": the agent was closed before. Raises `StoreFailed` if the session failed meanwhile,
+        `SessionClosed` if it was shut down and the request waits in the log for the next opening.
+
+        Do not await it in a turn, which keeps its slot meanwhile: there, `Turn.wait` is what the core knows of.
+        """
+        if self._answer is None and not self._control.has_ended:
+            if self._changed is None:
+                self._changed = anyio.Event()
+            await self._changed.wait()
+        if self._answer is None:
+            raise self._control.ended_by()
+        return self._answer
+
+
+def outcome_in(rollout: tuple[LogRecord, ...], mail: int) -> Outcome | None:
+    """What came of a request, from the rollout of the agent that it was sent to; None: nothing yet.
+
+    It is answered by the first turn to end after it was accepted which had read it, or which ended before it started.
+    """
+    accepted = taken = False
+    for record in rollout:
+        if isinstance(record, MailAccepted) and record.mail == mail:
+            accepted = True
+        elif not accepted:
+            continue
+        elif isinstance(record, TurnStarted | MailDrained):
+            taken = True
+        elif isinstance(record, TurnEnded) and (taken or not_started(rollout, record.outcome)):
+            return record.outcome
+    return None
+
+
+def not_started(rollout: tuple[LogRecord, ...], outcome: Outcome) -> bool:
+    """Did this turn end before it started?"""
+    return not any(isinstance(r, TurnStarted) and r.turn == outcome.turn for r in rollout)

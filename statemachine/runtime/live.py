@@ -1,0 +1,283 @@
+"""Live threads: builds, runs, flushes and drops the threads that the core's effects are about (N3, S4, S9).
+
+Everything runs in tasks of the session's task group. A thread is known by (agent, generation): what an older one still
+does is not stopped by force, because nothing can, but nobody listens to it any more (S9, decision D4).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.abc import TaskGroup
+from attrs import define, field
+
+from statemachine import effects as fx
+from statemachine import events as ev
+from statemachine.events import ROOT
+from statemachine.machines import Identity, SessionState
+from statemachine.runtime.errors import ThreadLost
+from statemachine.runtime.threads import FunctionThread, Roles, Thread, json_text
+from statemachine.runtime.turn import Turn
+from statemachine.stores.protocol import Entry
+
+if TYPE_CHECKING:
+    from statemachine.runtime.control import AgentControl
+
+log = logging.getLogger("statemachine")
+
+
+@define(eq=False)
+class Live:
+    """One thread, from load to unload."""
+
+    agent: int
+    generation: int
+    thread: Thread
+    loaded: bool
+    turn: Turn | None = None
+    """The turn that runs on it, from its start effect on."""
+    turn_scope: anyio.CancelScope | None = None
+    side_scope: anyio.CancelScope | None = None
+    """Of the load or flush that runs now."""
+    leaving: bool = False
+    """It is flushed in order to be unloaded."""
+    in_use: anyio.Lock = field(factory=anyio.Lock)
+    """Held by the load, turn or flush that runs now: no two at a time on one thread."""
+
+    @property
+    def is_function(self) -> bool:
+        """Is there nothing in memory?"""
+        return self.thread.__class__ is FunctionThread
+
+
+class LiveThreads:
+    """All threads of a session."""
+
+    def __init__(self, control: AgentControl, roles: Roles, tasks: TaskGroup) -> None:
+        self._control = control
+        self._roles = roles
+        self._tasks = tasks
+        self._live: dict[int, Live] = {}
+        self._closing = 0
+        self._all_closed = anyio.Event()
+        self.loads = self.reloads = self.evictions = 0
+
+    # Effects
+
+    def carry_out(self, effect: fx.Effect) -> None:
+        """Begins to do what the effect asks for; never waits."""
+        CARRY_OUT[effect.__class__](self, effect)
+
+    def load(self, effect: fx.Load) -> None:
+        """Builds a thread. A plain function is there at once."""
+        self.loads += 1
+        self.reloads += effect.generation > 1
+        try:
+            live = self._build(effect.agent, effect.generation)
+        except Exception as error:  # of the user's constructor
+            self._control.engine.apply(ev.LoadFailed(effect.agent, effect.generation, words(error)))
+            return
+        if live.is_function:
+            self._control.engine.apply(ev.Loaded(effect.agent, effect.generation))
+        else:
+            live.side_scope = anyio.CancelScope()
+            self._tasks.start_soon(self._load, live, live.side_scope)
+
+    def start(self, effect: fx.StartTurn) -> None:
+        """Runs a turn on its thread. The root has no load effect: its thread is built when a turn names it."""
+        live = self._live.get(effect.agent)
+        if live is None or live.generation != effect.generation:
+            assert effect.agent == ROOT, "only the root starts without a load"
+            try:
+                live = self._build(ROOT, effect.generation)
+            except Exception as error:  # of the user's constructor
+                self._control.engine.apply(ev.Failed(ROOT, effect.turn, words(error)))
+                return
+            live.loaded = live.is_function
+        live.leaving = False
+        if live.side_scope is not None:
+            live.side_scope.cancel()  # a flush that is not wanted any more (J6)
+        live.turn = Turn(self._control, live.thread.agent, effect)
+        live.turn_scope = anyio.CancelScope()
+        self._tasks.start_soon(self._run, live, live.turn, live.turn_scope)
+
+    def cancel(self, effect: fx.Cancel) -> None:
+        """Asks the turn's work to stop."""
+        live = self._live.get(effect.agent)
+        if live is not None and live.turn is not None and live.turn.number == effect.turn:
+            assert live.turn_scope is not None
+            live.turn_scope.cancel()
+
+    def flush(self, effect: fx.Flush) -> None:
+        """Flushes a thread. With a plain function there is nothing to flush: entries are durable as they are made."""
+        live = self._live.get(effect.agent)
+        if live is not None and not live.is_function:
+            live.leaving = True
+            if live.side_scope is not None:
+                live.side_scope.cancel()  # one that took too long
+            live.side_scope = anyio.CancelScope()
+            self._tasks.start_soon(self._flush, live, live.side_scope, effect)
+            return
+        if live is not None:
+            live.leaving = True
+        self._control.engine.apply(ev.Flushed(effect.agent, effect.generation, effect.flush))
+
+    def unload(self, effect: fx.Unload) -> None:
+        """Drops a thread, whatever it does."""
+        live = self._live.get(effect.agent)
+        if live is not None and live.generation == effect.generation:
+            session = self._control.session
+            is_open = session.state is SessionState.OPEN and session.agents[live.agent].identity is Identity.OPEN
+            self.evictions += live.leaving and is_open
+            self._drop(live)
+
+    def wake(self, effect: fx.Wake) -> None:
+        """A turn's wait is over."""
+        live = self._live.get(effect.agent)
+        if live is not None and live.turn is not None and live.turn.number == effect.turn:
+            live.turn.wake(effect.end)
+
+    # Dropping
+
+    def drop_all(self) -> None:
+        """The session has ended: nothing that threads do counts any more."""
+        for live in list(self._live.values()):
+            self._drop(live)
+
+    async def all_closed(self) -> None:
+        """Returns when every dropped thread has given back what it held, or had its time to."""
+        while self._closing:
+            self._all_closed = anyio.Event()
+            await self._all_closed.wait()
+
+    def _drop(self, live: Live) -> None:
+        del self._live[live.agent]
+        if live.turn is not None:
+            live.turn.over = True
+        for scope in (live.turn_scope, live.side_scope):
+            if scope is not None:
+                scope.cancel()
+        if not live.is_function:
+            self._closing += 1
+            self._tasks.start_soon(self._close, live)
+
+    async def _close(self, live: Live) -> None:
+        path = live.thread.agent.path
+        try:
+            with anyio.move_on_after(self._control.session.config.stop_grace, shield=True) as scope:
+                async with live.in_use:
+                    await live.thread.close()
+            if scope.cancelled_caught:
+                log.warning("the thread of agent %s does not stop; it was abandoned", path)
+        except Exception:
+            log.exception("the thread of agent %s could not be closed", path)
+        finally:
+            self._closing -= 1
+            self._all_closed.set()
+
+    # Tasks
+
+    def _build(self, agent: int, generation: int) -> Live:
+        known = self._control.session.agents[agent]
+        thread = self._roles.build(agent, known.path, known.settings)
+        live = self._live[agent] = Live(agent, generation, thread, isinstance(thread, FunctionThread))
+        return live
+
+    async def _load(self, live: Live, scope: anyio.CancelScope) -> None:
+        async def work() -> ev.Report:
+            await self._load_thread(live)
+            return ev.Loaded(live.agent, live.generation)
+
+        def failed(error: str) -> ev.Report:
+            return ev.LoadFailed(live.agent, live.generation, error)
+
+        report = await self._do(live, scope, work, failed, "cancelled")
+        if not live.loaded and self._live.get(live.agent) is live:
+            self._drop(live)
+        self._control.engine.apply(report)
+
+    async def _load_thread(self, live: Live) -> None:
+        await live.thread.load(await self._control.history(live.agent))
+        live.loaded = True
+
+    async def _run(self, live: Live, turn: Turn, scope: anyio.CancelScope) -> None:
+        async def work() -> ev.Report:
+            if not live.loaded:  # the root
+                await self._load_thread(live)
+            result: object = await live.thread.run(turn)
+            if result is not None and not isinstance(result, str):
+                return failed(f"TypeError: a turn returns a text or None, not {type(result).__name__}")
+            return ev.Finished(live.agent, turn.number, result or "")
+
+        def failed(error: str) -> ev.Report:
+            return ev.Failed(live.agent, turn.number, error)
+
+        try:
+            report = await self._do(live, scope, work, failed, None) or ev.Aborted(live.agent, turn.number)
+        finally:
+            turn.over = True
+            if live.turn is turn:
+                live.turn = live.turn_scope = None
+        self._control.engine.apply(report)
+
+    async def _flush(self, live: Live, scope: anyio.CancelScope, effect: fx.Flush) -> None:
+        async def work() -> ev.Report:
+            data = await live.thread.flush()
+            if data is not None and not scope.cancel_called:
+                json_text(data)
+                turn = self._control.session.agents[live.agent].turn
+                self._control.engine.record(Entry(live.agent, turn, data))
+            return ev.Flushed(live.agent, live.generation, effect.flush)
+
+        def failed(error: str) -> ev.Report:
+            return ev.FlushFailed(live.agent, live.generation, effect.flush, error)
+
+        self._control.engine.apply(await self._do(live, scope, work, failed, "cancelled"))
+
+    async def _do(
+        self,
+        live: Live,
+        scope: anyio.CancelScope,
+        work: Callable[[], Awaitable[ev.Report]],
+        failed: Callable[[str], ev.Report],
+        cancelled: str | None,
+    ) -> Any:
+        """Does the work, alone on its thread. Returns the report of what came of it; if it was cancelled, the failure
+        with that reason, or None.
+        """
+        report = None if cancelled is None else failed(cancelled)
+        try:
+            with scope:
+                async with live.in_use:
+                    report = await work()
+        except ThreadLost as error:
+            return ev.Died(live.agent, live.generation, words(error))
+        except Exception as error:
+            return failed(words(error))
+        except anyio.get_cancelled_exc_class() as error:
+            if anyio.current_effective_deadline() == -math.inf:
+                raise  # the whole session is cancelled
+            return failed(words(error))  # of something that the work awaited: nobody asked the work itself to stop
+        finally:
+            if live.side_scope is scope:
+                live.side_scope = None
+        return report
+
+
+CARRY_OUT: dict[type, Callable[[LiveThreads, Any], None]] = {
+    fx.Load: LiveThreads.load,
+    fx.StartTurn: LiveThreads.start,
+    fx.Cancel: LiveThreads.cancel,
+    fx.Flush: LiveThreads.flush,
+    fx.Unload: LiveThreads.unload,
+    fx.Wake: LiveThreads.wake,
+}
+
+
+def words(error: BaseException) -> str:
+    """An exception as a line."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

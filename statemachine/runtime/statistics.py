@@ -1,0 +1,62 @@
+"""`statistics()`: how a session is doing, as one frozen record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from statemachine.runtime.engine import Engine
+    from statemachine.runtime.live import LiveThreads
+    from statemachine.session import Session
+
+
+@frozen
+class Statistics:
+    """Now: agents, slots, residency slots, queue. Since opening: how often what happened."""
+
+    open_agents: int
+    """Sub-agents that are open."""
+    slots_held: int
+    execution_cap: int
+    resident: int
+    """Residency slots in use, those of agents on their way in or out included."""
+    max_resident: int
+    queued: int
+    """Turns in the ready queue."""
+    waiting: int
+    """Turns that wait."""
+    loads: int
+    reloads: int
+    """Loads of agents that had been loaded before."""
+    evictions: int
+    """Threads that were unloaded to make room, or because they were idle."""
+    stale_reports: int
+    refusals: Mapping[str, int]
+    """Cause -> how often."""
+    commits: int
+    """Transactions."""
+    records: int
+    """Records in them."""
+
+
+def statistics_of(session: Session, engine: Engine, live: LiveThreads) -> Statistics:
+    """The record, as of now."""
+    return Statistics(
+        session.ledger.open_agents,
+        session.slots.held,
+        session.config.execution_cap,
+        session.residents.occupied,
+        session.config.max_resident,
+        len(session.slots.ready),
+        len(session.waits),
+        live.loads,
+        live.reloads,
+        live.evictions,
+        session.stale_reports,
+        dict(engine.counts.refusals),
+        engine.counts.commits,
+        engine.counts.records,
+    )

@@ -1,0 +1,79 @@
+"""`events()`: what happens, for whoever wants to watch. The session waits for no reader."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+
+from statemachine.effects import Step
+from statemachine.runtime.errors import EventsLost
+
+
+class Stream(AsyncIterator[Any]):
+    """What one reader has not read yet."""
+
+    def __init__(self, unread_max: int) -> None:
+        self._unread_max = unread_max
+        self._unread: deque[Any] = deque()
+        self._lost = self._over = False
+        self._changed = anyio.Event()
+
+    def add(self, step: Step) -> None:
+        """One more step."""
+        self._unread.extend(step.records)
+        self._unread.extend(step.effects)
+        if len(self._unread) > self._unread_max:
+            self._unread.clear()
+            self._lost = True
+        self._changed.set()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self._over = True
+        self._changed.set()
+
+    async def __anext__(self) -> Any:
+        while not self._unread and not self._lost:
+            if self._over:
+                raise StopAsyncIteration
+            self._changed = anyio.Event()
+            await self._changed.wait()
+        if self._lost:
+            self._lost = False
+            raise EventsLost(self._unread_max)
+        return self._unread.popleft()
+
+
+class Streams:
+    """All readers."""
+
+    def __init__(self) -> None:
+        self._streams: list[Stream] = []
+        self._over = False
+
+    def publish(self, step: Step) -> None:
+        """One more step, for everybody."""
+        for stream in self._streams:
+            stream.add(step)
+
+    def end(self) -> None:
+        """The session has ended."""
+        self._over = True
+        for stream in self._streams:
+            stream.end()
+
+    @contextmanager
+    def subscribe(self, unread_max: int) -> Iterator[Stream]:
+        """A stream of what happens while the block lasts."""
+        stream = Stream(unread_max)
+        if self._over:
+            stream.end()
+        self._streams.append(stream)
+        try:
+            yield stream
+        finally:
+            self._streams.remove(stream)

@@ -1,0 +1,130 @@
+"""The work of agents: what users write (semantics.md section 4, threads report).
+
+A plain async function does a turn and holds nothing between turns. A `Thread` holds something in memory: it is built
+when its agent is loaded, sees the rollout then, and is dropped when its agent is unloaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from statemachine.runtime.errors import NotJson, UnknownRole
+
+if TYPE_CHECKING:
+    from statemachine.runtime.turn import Turn
+    from statemachine.stores.protocol import LogRecord
+
+DEFAULT_ROLE = "default"
+
+
+@frozen
+class AgentInfo:
+    """Who a thread works for. `settings` is what the agent was spawned with, the same at every load (S11)."""
+
+    id: int
+    path: str
+    role: str
+    settings: Any
+
+
+class Thread:
+    """An agent in memory. Subclass it, and give the class (or anything else that makes one of an `AgentInfo`) as work.
+
+    No two of these methods run at the same time on one thread. Each may be cancelled at any await: `load` after
+    `load_timeout`, `run` by an interrupt, `flush` because a turn begins or after `flush_timeout`. What ignores
+    cancellation for longer than its bound is abandoned: the agent goes on without it, and whatever the abandoned code
+    still does through the API is refused.
+    """
+
+    def __init__(self, agent: AgentInfo) -> None:
+        self.agent = agent
+
+    async def load(self, history: tuple[LogRecord, ...]) -> None:
+        """Builds what is in memory from the rollout: the agent's mail, turns and entries, oldest first. If it raises,
+        the turn that waits for it ends with an error (*cannot_start*).
+        """
+
+    async def run(self, turn: Turn) -> str | None:
+        """One turn. What it returns is the result; what it raises is the error. Raise `ThreadLost` to be rebuilt."""
+        raise NotImplementedError(f"{type(self).__name__} has no method `run`")
+
+    async def flush(self) -> Any:
+        """Called before the thread is unloaded: returns what it still has to tell its successor, any JSON value, which
+        becomes an entry of the rollout; None for nothing. If it raises, the agent stays in memory (N3).
+        """
+        return None
+
+    async def close(self) -> None:
+        """Gives back what the thread holds. Called once, whatever became of it; its errors are only logged."""
+
+
+class FunctionThread(Thread):
+    """A plain async function as work: nothing to load, nothing to flush."""
+
+    def __init__(self, agent: AgentInfo, function: Callable[[Turn], Awaitable[str | None]]) -> None:
+        super().__init__(agent)
+        self.run = function  # type: ignore[method-assign,assignment]
+
+
+Function = Callable[["Turn"], Awaitable[str | None]]
+Work = Function | type[Thread]
+"""What a role does: an async function of a turn, or a class of threads."""
+
+
+class Roles:
+    """Role -> work. A single work is that of every role."""
+
+    def __init__(self, work: Work | Mapping[str, Work]) -> None:
+        self.only: Work | None = None if isinstance(work, Mapping) else work
+        self.work: dict[str, Work] = dict(work) if isinstance(work, Mapping) else {}
+        for one in (work,) if self.only is not None else self.work.values():
+            if not callable(one):
+                raise TypeError(f"the work of an agent is an async function or a Thread class, not {one!r}")
+
+    def of(self, role: str) -> Work:
+        """The work of a role. Raises `UnknownRole`."""
+        if self.only is not None:
+            return self.only
+        if role not in self.work:
+            raise UnknownRole(role, tuple(sorted(self.work)))
+        return self.work[role]
+
+    def build(self, agent: int, path: str, settings: str | None) -> Thread:
+        """A new thread for the agent."""
+        role, value = unwrap(settings)
+        work = self.of(role)
+        info = AgentInfo(agent, path, role, value)
+        if isinstance(work, type):
+            thread: Thread = work(info)
+            return thread
+        return FunctionThread(info, work)
+
+
+# Settings as the core keeps them: a text that says role and settings
+
+
+def wrap(role: str, settings: Any) -> str | None:
+    """The text. Raises `NotJson`."""
+    if role == DEFAULT_ROLE and settings is None:
+        return None
+    return json_text({"role": role, "settings": settings})
+
+
+def unwrap(text: str | None) -> tuple[str, Any]:
+    """Role and settings again."""
+    if text is None:
+        return DEFAULT_ROLE, None
+    found = json.loads(text)
+    return found["role"], found["settings"]
+
+
+def json_text(value: Any) -> str:
+    """The value as JSON, the same text for equal values. Raises `NotJson`."""
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise NotJson(value, str(error)) from None

@@ -1,0 +1,42 @@
+"""The trace of a running session: every event as it was given to the core, for `statemachine replay` and `verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+from statemachine.config import SessionConfig
+from statemachine.events import Event
+from statemachine.ledger import Ledger
+from statemachine.trace import TraceError, event_line, header_line
+
+
+class TraceFile:
+    """A file that grows with the session. Lines go to it when the steps of their events are durable."""
+
+    def __init__(self, path: Path, config: SessionConfig, ledger: Ledger) -> None:
+        """Raises `TraceError` if there is such a file already, or none can be made."""
+        try:
+            self._file: BinaryIO = path.open("xb")
+        except FileExistsError:
+            raise TraceError("there is such a file already; give another path", None, str(path)) from None
+        except OSError as error:
+            raise TraceError(f"cannot be made: {error.strerror or error}; give another path", None, str(path)) from None
+        is_new = len(ledger.agents) == 1 and ledger.next_mail == 0
+        self._lines = [header_line(config, None if is_new else ledger)]
+        self.flush()
+
+    def add(self, event: Event) -> None:
+        """One more event."""
+        self._lines.append(event_line(event))
+
+    def flush(self) -> None:
+        """Writes what was added."""
+        self._file.write(b"".join(self._lines))
+        self._file.flush()
+        self._lines.clear()
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        self.flush()
+        self._file.close()

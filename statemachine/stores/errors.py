@@ -1,0 +1,95 @@
+"""What can go wrong with a store. The message says what to do next; nothing that was durable is lost by any of it.
+
+Different causes are different classes (S12). `path` is the file of the session ("memory" if there is none), `problem`
+what was found; `advice` is the same for all errors of a class.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class StoreError(Exception):
+    """The store cannot do what was asked. This class itself: the disk or the system failed, `problem` says how."""
+
+    advice: ClassVar[str] = "mend that and open the session again; everything acknowledged before is there"
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = path, problem
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}; {self.advice}"
+
+
+class SessionInUse(StoreError):
+    """Somebody else owns the session: it is open already, or it was taken over. `owner` is their process id, or None
+    if it is not known.
+    """
+
+    advice = "one process owns a session: close it there, or open it with takeover=True, which fences the other one"
+
+    def __init__(self, path: str, problem: str, owner: int | None = None) -> None:
+        super().__init__(path, problem)
+        self.args = (path, problem, owner)
+        self.owner = owner
+
+
+class StoreBusy(StoreError):
+    """Another process keeps the file locked."""
+
+    advice = "end whatever else writes to this file (a paused owner, a database tool) and try again"
+
+
+class StoreFull(StoreError):
+    """No space is left for what was to be written."""
+
+    advice = "make room and open the session again; everything acknowledged before is there"
+
+
+class StoreReadOnly(StoreError):
+    """The file or its directory cannot be written to."""
+
+    advice = "give this process the right to write the file and its directory; reading it needs no such right"
+
+
+class StoreMissing(StoreError):
+    """There is no such file to read, or no directory to put a new one into."""
+
+    advice = "give another path, or create the directory"
+
+
+class StoreCorrupt(StoreError):
+    """The file is a session, but damaged."""
+
+    advice = "put it back from a copy; `SQLiteStore.check` names all that is damaged"
+
+
+class ForeignFile(StoreError):
+    """The file is something else than a session. It was not touched."""
+
+    advice = "give another path"
+
+
+class NewerSchema(StoreError):
+    """A newer version of this library wrote the file. It was not touched."""
+
+    advice = "open it with that version"
+
+
+class OlderSchema(StoreError):
+    """An older version wrote the file, and it was to be read without changing it."""
+
+    advice = "open it once as a store, which brings it up to date"
+
+
+class StoreClosed(StoreError):
+    """The store is not open."""
+
+    advice = "open it first"
+
+
+class Unstorable(StoreError):
+    """No log can hold this value. Nothing was written, and the store goes on."""
+
+    advice = "record a JSON value"

@@ -1,0 +1,123 @@
+"""A store that forgets everything with the process: for tests, and for sessions that nobody will ask for again.
+
+It behaves as the one on disk does, down to the texts that records become, so that what works here works there. What
+would be the file is a `MemoryLog`. A store that is left open and another one on the same log with `takeover=True` are
+a process that crashed, or hangs, and the next.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
+from attrs import define, field
+
+from statemachine.config import SessionConfig
+from statemachine.stores.encoding import EncodingError, Stored, decode, decode_facts, encode, encode_facts
+from statemachine.stores.errors import SessionInUse, StoreClosed, Unstorable
+from statemachine.stores.folding import NO_MAIL, fold
+from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot, Write
+
+PATH = "memory"
+
+Row = tuple[str, int | None, Stored]
+"""Kind, agent and fields of a record (`encoding.encode`)."""
+
+
+@define(eq=False)
+class MemoryLog:
+    """What is durable as long as the process lives."""
+
+    epoch: int = 0
+    is_owned: bool = False
+    config: SessionConfig | None = None
+    rollouts: defaultdict[int, list[Row]] = field(factory=lambda: defaultdict[int, list[Row]](list))
+    """Agent -> what belongs to its rollout, oldest first."""
+    facts: dict[int, Stored] = field(factory=dict[int, Stored])
+    mail_states: tuple[int, ...] = NO_MAIL
+    tail: list[Row] = field(factory=list[Row])
+    """What came after the last snapshot."""
+    receipts: dict[str, Receipt] = field(factory=dict[str, Receipt])
+
+    def take(self, item: list[Row] | Snapshot, facts: Sequence[tuple[int, Stored]], receipt: Receipt | None) -> None:
+        """One item of an append."""
+        if isinstance(item, Snapshot):
+            self.facts.update(facts)
+            self.mail_states = item.mail_states
+            self.tail.clear()
+            return
+        self.tail.extend(item)
+        for row in item:
+            if row[1] is not None:
+                self.rollouts[row[1]].append(row)
+        if receipt is not None:
+            self.receipts[receipt.key] = receipt
+
+
+class MemoryStore:
+    """A `Store` in memory. Without a log, on a new one."""
+
+    def __init__(self, log: MemoryLog | None = None, *, takeover: bool = False) -> None:
+        self.log = MemoryLog() if log is None else log
+        self.takeover = takeover
+        self._epoch: int | None = None
+        """The epoch in which this store owns the log; None: it is not open."""
+
+    async def open(self, config: SessionConfig) -> Recovered:
+        """See `Store.open`."""
+        await checkpoint()
+        log = self.log
+        if log.is_owned and not self.takeover:
+            raise SessionInUse(PATH, "another store has this session open")
+        facts = [decode_facts(log.facts[agent]) for agent in sorted(log.facts)]
+        folded = fold(config, facts, log.mail_states, [decode(kind, data) for kind, _, data in log.tail])
+        before, log.config = log.config, config
+        log.is_owned, log.epoch = True, log.epoch + 1
+        self._epoch = log.epoch
+        snapshot = folded.snapshot
+        log.take(snapshot, [(f.agent, encode_facts(f)) for f in snapshot.agents], None)
+        return Recovered(log.epoch, before, folded.ledger, folded.tail)
+
+    async def append(self, items: Sequence[Write | Snapshot]) -> None:
+        """See `Store.append`."""
+        await cancel_shielded_checkpoint()
+        log = self._owned()
+        try:
+            rows = [[encode(record) for record in item.records] if isinstance(item, Write) else item for item in items]
+            facts = [
+                [(f.agent, encode_facts(f)) for f in item.agents] if isinstance(item, Snapshot) else []
+                for item in items
+            ]
+        except EncodingError as error:
+            raise Unstorable(PATH, str(error)) from None
+        for item, row, fact in zip(items, rows, facts, strict=True):
+            log.take(row, fact, item.receipt if isinstance(item, Write) else None)
+
+    async def rollout(self, agent: int) -> tuple[LogRecord, ...]:
+        """See `Store.rollout`."""
+        await checkpoint()
+        return tuple([decode(kind, data) for kind, _, data in self._open().rollouts.get(agent, ())])
+
+    async def receipt(self, key: str) -> Receipt | None:
+        """See `Store.receipt`."""
+        await checkpoint()
+        return self._open().receipts.get(key)
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        await cancel_shielded_checkpoint()
+        if self._epoch == self.log.epoch:
+            self.log.is_owned = False
+        self._epoch = None
+
+    def _open(self) -> MemoryLog:
+        if self._epoch is None:
+            raise StoreClosed(PATH, "the store is not open")
+        return self.log
+
+    def _owned(self) -> MemoryLog:
+        log = self._open()
+        if self._epoch != log.epoch:
+            raise SessionInUse(PATH, f"the session was taken over (epoch {log.epoch}, this store has {self._epoch})")
+        return log

@@ -1,0 +1,183 @@
+"""Reading a session's file without owning it: while a session runs in another process, and long after.
+
+Nothing here changes a file, or makes one. SQLite needs its WAL and the index of it, two files beside the session's:
+
+- A session is open, or its process died: both are there, and are read as they are.
+- The session was closed: neither is there. The file is read as if nobody could change it (`immutable`), and again if
+  somebody did.
+- The WAL is there without its index, as after copying a session whose process died: a copy of both is read.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+from attrs import frozen
+
+from statemachine.config import SessionConfig
+from statemachine.records import Outcome, TurnEnded
+from statemachine.stores import schema, tables
+from statemachine.stores.encoding import EncodingError, encode, parse, text_of
+from statemachine.stores.errors import OlderSchema, StoreBusy, StoreCorrupt, StoreError, StoreMissing
+from statemachine.stores.protocol import LogRecord, Recovered
+from statemachine.stores.translation import typed
+
+ATTEMPTS_MAX = 10
+"""How often a file is read that changes meanwhile."""
+BUSY_S = 5.0
+QUICK_TABLES = ("meta", "agents")
+"""What opening reads, but for the end of the log: that is checked record by record."""
+
+T = TypeVar("T")
+
+
+def read_session(path: str | os.PathLike[str]) -> Recovered:
+    """What opening the session would find, without claiming it: the ledger as of the last commit, and the present
+    epoch. Raises `StoreError`.
+    """
+
+    def read(connection: sqlite3.Connection) -> Recovered:
+        meta = tables.read_meta(connection)
+        folded = tables.read_folded(connection, meta, meta.config or SessionConfig())
+        return Recovered(meta.epoch, meta.config, folded.ledger, folded.tail)
+
+    return reading(path, read)
+
+
+def read_rollout(path: str | os.PathLike[str], agent: int) -> tuple[LogRecord, ...]:
+    """The agent's mail, turns and entries as of the last commit, oldest first. Raises `StoreError`."""
+    return reading(path, lambda connection: tables.read_rollout(connection, agent))
+
+
+def owner(path: str) -> int | None:
+    """The process that opened the session last, if that can be read."""
+    try:
+        return reading(path, tables.read_meta).owner
+    except StoreError:
+        return None
+
+
+def reading(path: str | os.PathLike[str], read: Callable[[sqlite3.Connection], T]) -> T:
+    """What `read` makes of the file, in one transaction. Raises `StoreError`."""
+    real: str = os.path.realpath(path)
+    with typed(real):
+        for _ in range(ATTEMPTS_MAX):
+            if not schema.examine(real):
+                raise StoreMissing(real, "there is no session")
+            before = _state(real)
+            if before.index:
+                parameters = "mode=ro&readonly_shm=1"
+            elif before.wal:
+                return _read_copy(real, read)
+            else:
+                parameters = "mode=ro&immutable=1"
+            try:
+                found = _read(real, parameters, read)
+            except (sqlite3.Error, StoreError):
+                if _state(real) == before:
+                    raise
+                continue
+            if before.index or _state(real) == before:
+                return found
+        raise StoreBusy(real, f"the file was changed each of the {ATTEMPTS_MAX} times that it was read")
+
+
+@frozen
+class _State:
+    """What tells whether a file was changed, and how it can be read."""
+
+    identity: tuple[int, ...]
+    index: bool
+    wal: bool
+
+
+def _state(path: str) -> _State:
+    found = os.stat(path)
+    wal = f"{path}-wal"
+    has_wal = os.path.exists(wal)
+    return _State(
+        (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns),
+        index=has_wal and os.path.exists(f"{path}-shm"),
+        wal=has_wal and os.path.getsize(wal) > 0,
+    )
+
+
+def _read(path: str, parameters: str, read: Callable[[sqlite3.Connection], T]) -> T:
+    with closing(schema.connect(path, parameters, BUSY_S)) as connection:
+        newest = len(schema.MIGRATIONS)
+        connection.execute("BEGIN")
+        version = schema.version_of(connection, path, newest)
+        if version < newest:
+            raise OlderSchema(path, f"the file has schema version {version}, older than {newest}")
+        return read(connection)
+
+
+def _read_copy(path: str, read: Callable[[sqlite3.Connection], T]) -> T:
+    with TemporaryDirectory() as directory:
+        copy = os.path.join(directory, "session")
+        for suffix in ("", "-wal"):
+            shutil.copyfile(path + suffix, copy + suffix)
+        return _read(copy, "mode=rw", read)
+
+
+# Checks
+
+
+def quick_check(connection: sqlite3.Connection, path: str) -> None:
+    """Raises `StoreCorrupt` if the tables that opening reads as a whole are damaged."""
+    for table in QUICK_TABLES:
+        rows = connection.execute(f"PRAGMA quick_check({table})").fetchall()
+        problems = [str(found) for (found,) in rows if found != "ok"]
+        if problems:
+            raise StoreCorrupt(path, f"table {table} is damaged: {problems[0]}")
+
+
+def check_file(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """All that is wrong with a session's file, each in a sentence; nothing, if it is sound.
+
+    Every page is checked, every record is read, snapshot and tail are folded, and what rollouts say of the last turns
+    is compared with the facts. Raises `StoreError` for what is no session, or cannot be read at all.
+    """
+    return reading(path, lambda connection: tuple(_problems(connection)))
+
+
+def _problems(connection: sqlite3.Connection) -> Iterator[str]:
+    try:
+        rows = connection.execute("PRAGMA integrity_check").fetchall()
+        damaged = [str(found) for (found,) in rows if found != "ok"]
+        yield from damaged
+        if damaged:
+            return  # what is read from damaged pages says nothing
+        meta = tables.read_meta(connection)
+        folded = tables.read_folded(connection, meta, meta.config or SessionConfig())
+    except (sqlite3.DatabaseError, EncodingError) as error:
+        yield str(error)
+        return
+    last: dict[int, Outcome] = {}
+    for position, agent, kind, data in connection.execute("SELECT position, agent, kind, data FROM log"):
+        try:
+            record = tables.decode_at(position, kind, data)
+        except EncodingError as error:
+            yield str(error)
+            continue
+        if encode(record)[1] != agent:
+            yield f"log position {position}: {record!r:.200} is in the rollout of agent {agent}"
+        if isinstance(record, TurnEnded):
+            last[record.outcome.agent] = record.outcome
+    for found in folded.ledger.agents:
+        if found.outcome != last.get(found.id):
+            told = last.get(found.id)
+            yield f"agent {found.id}: its last turn ended with {found.outcome!r:.200}, its rollout says {told!r:.200}"
+    for key, request, answer in connection.execute("SELECT key, request, answer FROM keys"):
+        try:
+            text_of(key)
+            text_of(request)
+            parse(answer)
+        except EncodingError as error:
+            yield f"receipt {key!r:.100}: {error}"

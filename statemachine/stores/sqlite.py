@@ -1,0 +1,218 @@
+"""The store of one machine: a session in one SQLite file.
+
+The file is in WAL mode, so it can be read while a session runs, also by other processes (`reading.py`). `append` is
+one transaction, which is on the disk when it returns. All writing is done by one thread at a time, on one connection;
+rollouts and receipts are read on another one.
+
+An append that has begun comes to its end, whatever becomes of its caller: a cancelled caller waits for it, and a task
+of asyncio that is cancelled past anyio's shields leaves it to the thread, whose failure every later append reports.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any, TypeVar
+
+from anyio import CancelScope, CapacityLimiter, to_thread
+
+from statemachine import trace
+from statemachine.config import SessionConfig
+from statemachine.stores import reading, schema, tables
+from statemachine.stores.encoding import EncodingError
+from statemachine.stores.errors import SessionInUse, StoreClosed, StoreError, Unstorable
+from statemachine.stores.ownership import Ownership
+from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot, Write
+from statemachine.stores.tables import Encoded, Tables
+from statemachine.stores.translation import typed
+
+BUSY_S = 5.0
+"""Seconds that a transaction waits for another process to end its own."""
+CACHE_KIB = 16 * 1024
+
+T = TypeVar("T")
+
+
+class Synchronous(Enum):
+    """When a commit counts as durable."""
+
+    FULL = "FULL"
+    """When the disk has it."""
+    NORMAL = "NORMAL"
+    """When the system has it: it survives the process, but not a loss of power. Several times as fast."""
+
+
+class SQLiteStore:
+    """A `Store` in the file at `path`, which is made if there is none.
+
+    `takeover` opens a session that somebody else has open, and fences them. One object may be opened again after it
+    was closed.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        takeover: bool = False,
+        synchronous: Synchronous = Synchronous.FULL,
+    ) -> None:
+        self.path: str = os.path.realpath(path)
+        """Without links, so that all names of a file have one lock."""
+        self.takeover = takeover
+        self.synchronous = synchronous
+        self.epoch = 0
+        """The epoch in which this store owns, or owned, the session."""
+        self._ownership: Ownership | None = None
+        self._tables: Tables | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._failure: StoreError | None = None
+        # The limiters keep callers in line without blocking a thread; the locks hold even for a thread whose caller
+        # has gone.
+        self._writers: CapacityLimiter | None = None
+        self._readers: CapacityLimiter | None = None
+        self._writing, self._reading = threading.RLock(), threading.RLock()
+
+    async def open(self, config: SessionConfig) -> Recovered:
+        """See `Store.open`. Raises `ForeignFile`, `NewerSchema`, `StoreCorrupt`, `StoreReadOnly`, `StoreFull` and
+        `StoreMissing` for what the file is; its tables that are read now are checked for damage.
+        """
+        self._writers, self._readers = CapacityLimiter(1), CapacityLimiter(1)
+        return await self._write(self._open, config)
+
+    async def append(self, items: Sequence[Write | Snapshot]) -> None:
+        """See `Store.append`."""
+        await self._write(self._append, items)
+
+    async def rollout(self, agent: int) -> tuple[LogRecord, ...]:
+        """See `Store.rollout`."""
+        return await self._read(tables.read_rollout, agent)
+
+    async def receipt(self, key: str) -> Receipt | None:
+        """See `Store.receipt`."""
+        return await self._read(tables.read_receipt, key)
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        await self._write(self._close)
+
+    async def check(self) -> tuple[str, ...]:
+        """All that is wrong with the file, each in a sentence; nothing, if it is sound. Takes as long as the file is
+        large. The store need not be open, and the session may be somebody else's. Raises as `read_session` does.
+        """
+        return await to_thread.run_sync(reading.check_file, self.path)
+
+    # In threads
+
+    async def _write(self, work: Callable[..., T], *args: Any) -> T:
+        with CancelScope(shield=True):
+            return await to_thread.run_sync(self._locked, self._writing, work, *args, limiter=self._writers)
+        raise AssertionError("a shield swallows no exception")
+
+    async def _read(self, read: Callable[[sqlite3.Connection, Any], T], wanted: Any) -> T:
+        return await to_thread.run_sync(
+            self._locked, self._reading, self._read_with, read, wanted, limiter=self._readers
+        )
+
+    def _locked(self, lock: threading.RLock, work: Callable[..., T], *args: Any) -> T:
+        with lock, typed(self.path):
+            return work(*args)
+
+    # Opening and closing
+
+    def _open(self, config: SessionConfig) -> Recovered:
+        if self._ownership is not None:
+            raise SessionInUse(self.path, "this store is open already", os.getpid())
+        exists = schema.examine(self.path)
+        ownership = Ownership(self.path)
+        if not ownership.take():
+            if not self.takeover:
+                owner = reading.owner(self.path) if exists else None
+                raise SessionInUse(self.path, f"the session is open in process {owner or '(unknown)'}", owner)
+            ownership.take_over()
+        self._ownership, self._failure = ownership, None
+        try:
+            return self._claim(config)
+        except BaseException:
+            self._close()
+            raise
+
+    def _claim(self, config: SessionConfig) -> Recovered:
+        connection = schema.connect(self.path, "mode=rwc", BUSY_S)
+        self._tables = Tables(connection, 0, 0)
+        connection.execute(f"PRAGMA synchronous = {self.synchronous.value}")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        schema.migrate(connection, self.path, schema.MIGRATIONS)
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise StoreError(self.path, "this file system has no shared memory, which SQLite needs for its WAL")
+        reading.quick_check(connection, self.path)
+        connection.execute("BEGIN IMMEDIATE")  # what is found is what is claimed
+        meta = tables.read_meta(connection)
+        folded = tables.read_folded(connection, meta, config)
+        self._tables = Tables(connection, tables.last_position(connection, meta.covered), meta.covered)
+        self.epoch = meta.epoch + 1
+        self._tables.set_meta("epoch", self.epoch)
+        self._tables.set_meta("owner", os.getpid())
+        self._tables.set_meta("config", trace.header_line(config).decode())
+        if folded.tail:
+            self._tables.write(tables.encode_items([folded.snapshot]))
+        connection.execute("COMMIT")
+        return Recovered(self.epoch, meta.config, folded.ledger, folded.tail)
+
+    def _close(self) -> None:
+        with self._reading:
+            reader, self._reader = self._reader, None
+            if reader is not None:
+                reader.close()
+        try:
+            if self._tables is not None:
+                self._tables.connection.close()  # rolls back what was not committed
+        finally:
+            self._tables = None
+            if self._ownership is not None:
+                self._ownership.release()
+                self._ownership = None
+
+    # Writing and reading
+
+    def _append(self, items: Sequence[Write | Snapshot]) -> None:
+        if self._tables is None:
+            raise StoreClosed(self.path, "the store is not open")
+        if self._failure is not None:
+            raise self._failure
+        try:
+            parts = tables.encode_items(items)
+        except EncodingError as error:
+            raise Unstorable(self.path, str(error)) from error
+        try:
+            with typed(self.path):
+                self._commit(self._tables, parts)
+        except BaseException as error:
+            self._failure = error if isinstance(error, StoreError) else StoreError(self.path, repr(error))
+            raise
+
+    def _commit(self, writer: Tables, parts: Sequence[Encoded]) -> None:
+        connection = writer.connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            epoch = writer.epoch
+            if epoch != self.epoch:
+                raise SessionInUse(
+                    self.path, f"the session was taken over (epoch {epoch}, this store has {self.epoch})"
+                )
+            writer.write(parts)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _read_with(self, read: Callable[[sqlite3.Connection, Any], T], wanted: Any) -> T:
+        if self._reader is None:
+            if self._tables is None:
+                raise StoreClosed(self.path, "the store is not open")
+            self._reader = schema.connect(self.path, "mode=ro", BUSY_S)
+        return read(self._reader, wanted)

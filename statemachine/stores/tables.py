@@ -1,0 +1,196 @@
+"""Rows of the tables: what recovery reads of them, and what an append does to them.
+
+Nothing here begins or ends a transaction.
+"""
+
+from __future__ import annotations
+
+import gc
+import sqlite3
+from collections.abc import Generator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
+
+from attrs import define, frozen
+
+from statemachine import trace
+from statemachine.config import SessionConfig
+from statemachine.stores.encoding import (
+    EncodingError,
+    Stored,
+    decode,
+    decode_facts,
+    encode,
+    encode_facts,
+    parse,
+    stored,
+    text_of,
+)
+from statemachine.stores.folding import Folded, fold
+from statemachine.stores.protocol import LogRecord, Receipt, Snapshot, Write
+
+Row = tuple[str, int | None, Stored]
+"""Kind, agent and fields of a record."""
+
+
+# Reading
+
+
+@frozen
+class Meta:
+    """What is known of the session as a whole."""
+
+    epoch: int
+    owner: int | None
+    """Process id of whoever opened it last."""
+    config: SessionConfig | None
+    covered: int
+    """The position up to which the log is in the facts of `agents`."""
+    mail_states: tuple[int, ...]
+
+
+def read_meta(connection: sqlite3.Connection) -> Meta:
+    """Raises `EncodingError` for what is no such value."""
+    values = dict(connection.execute("SELECT name, value FROM meta").fetchall())
+    return Meta(
+        _whole(values, "epoch"),
+        _whole(values, "owner") if "owner" in values else None,
+        _config(text_of(values["config"])) if "config" in values else None,
+        _whole(values, "covered"),
+        tuple([_whole({"mail_states": count}, "mail_states") for count in parse(text_of(values.get("mail_states")))]),
+    )
+
+
+def _whole(values: dict[str, Any], name: str) -> int:
+    value = values.get(name)
+    if type(value) is not int:
+        raise EncodingError(f"{name} is {value!r:.100}, which is no whole number")
+    return value
+
+
+def _config(line: str) -> SessionConfig:
+    try:
+        return trace.config_of(line.encode())
+    except trace.TraceError as error:
+        raise EncodingError(f"config: {error}") from error
+
+
+def read_folded(connection: sqlite3.Connection, meta: Meta, config: SessionConfig) -> Folded:
+    """The facts, and the log after them folded in. Raises `EncodingError` for what no session can have come to."""
+    tail = "SELECT position, kind, data FROM log WHERE position > ? ORDER BY position"
+    # A cursor that is left in the middle keeps its transaction open for as long as somebody looks at the error.
+    with no_collections(), closing(connection.cursor()) as cursor:
+        cursor.execute("SELECT facts FROM agents ORDER BY agent")
+        facts = [decode_facts(data) for (data,) in cursor]
+        cursor.execute(tail, (meta.covered,))
+        return fold(config, facts, meta.mail_states, (decode_at(*row) for row in cursor))
+
+
+@contextmanager
+def no_collections() -> Generator[None]:
+    """Within, no garbage is looked for. What recovery builds is none, and with many agents most of its time would go
+    into finding that out.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def decode_at(position: int, kind: str, data: Stored) -> LogRecord:
+    """The record, or an `EncodingError` that says where in the log it stands."""
+    try:
+        return decode(kind, data)
+    except EncodingError as error:
+        raise EncodingError(f"log position {position}: {error}") from error
+
+
+def last_position(connection: sqlite3.Connection, covered: int) -> int:
+    """The last position that was ever given: the rows of a snapshot's records may be gone."""
+    (position,) = connection.execute("SELECT max(position) FROM log").fetchone()
+    return max(covered, position or 0)
+
+
+def read_rollout(connection: sqlite3.Connection, agent: int) -> tuple[LogRecord, ...]:
+    """What belongs to the agent's rollout, oldest first."""
+    rows = connection.execute("SELECT position, kind, data FROM log WHERE agent = ? ORDER BY position", (agent,))
+    return tuple([decode_at(*row) for row in rows.fetchall()])
+
+
+def read_receipt(connection: sqlite3.Connection, key: str) -> Receipt | None:
+    """The receipt for the key."""
+    row = connection.execute("SELECT request, answer FROM keys WHERE key = ?", (stored(key),)).fetchone()
+    return None if row is None else Receipt(key, text_of(row[0]), text_of(row[1]))
+
+
+# Writing
+
+
+@define
+class Encoded:
+    """Some consecutive writes, or a snapshot, as rows."""
+
+    rows: list[Row]
+    receipts: list[tuple[Stored, Stored, Stored]]
+    facts: list[tuple[int, Stored]]
+    mail_states: tuple[int, ...] | None = None
+    """None: no snapshot."""
+
+
+def encode_items(items: Sequence[Write | Snapshot]) -> list[Encoded]:
+    """The rows of an append, in its order. Raises `EncodingError` for what cannot be written."""
+    parts = [Encoded([], [], [])]
+    for item in items:
+        if isinstance(item, Snapshot):
+            facts = [(f.agent, encode_facts(f)) for f in item.agents]
+            parts += [Encoded([], [], facts, item.mail_states), Encoded([], [], [])]
+            continue
+        for record in item.records:
+            parts[-1].rows.append(encode(record))
+        if (receipt := item.receipt) is not None:
+            parts[-1].receipts.append((stored(receipt.key), stored(receipt.request), stored(receipt.answer)))
+    return parts
+
+
+@define
+class Tables:
+    """The writer's view of the tables: where the log ends, and what of it is covered."""
+
+    connection: sqlite3.Connection
+    position: int
+    covered: int
+
+    def write(self, parts: Sequence[Encoded]) -> None:
+        """All parts, in their order."""
+        for part in parts:
+            if part.mail_states is not None:
+                self._cover(part.facts, part.mail_states)
+            if part.rows:
+                first = self.position + 1
+                rows = [(at, agent, kind, data) for at, (kind, agent, data) in enumerate(part.rows, first)]
+                self.connection.executemany("INSERT INTO log (position, agent, kind, data) VALUES (?, ?, ?, ?)", rows)
+                self.position += len(rows)
+            if part.receipts:
+                self.connection.executemany("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", part.receipts)
+
+    def _cover(self, facts: list[tuple[int, Stored]], mail_states: tuple[int, ...]) -> None:
+        """The facts are those at the end of the log; what only said facts is not needed any more."""
+        self.connection.executemany("INSERT OR REPLACE INTO agents (agent, facts) VALUES (?, ?)", facts)
+        self.set_meta("mail_states", f"[{','.join([f'{count:d}' for count in mail_states])}]")
+        self.set_meta("covered", self.position)
+        between = "position > ? AND position <= ?"
+        self.connection.execute(f"DELETE FROM log WHERE {between} AND agent IS NULL", (self.covered, self.position))
+        self.covered = self.position
+
+    def set_meta(self, name: str, value: int | str) -> None:
+        """Changes what is known of the session as a whole."""
+        self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    @property
+    def epoch(self) -> int | None:
+        """The epoch that the file has now."""
+        row = self.connection.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()
+        return None if row is None else row[0]

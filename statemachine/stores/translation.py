@@ -1,0 +1,65 @@
+"""What SQLite and the system say when they cannot go on, as the errors of `errors.py`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from statemachine.stores.encoding import EncodingError
+from statemachine.stores.errors import (
+    StoreBusy,
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreMissing,
+    StoreReadOnly,
+)
+
+BY_CODE: dict[int, type[StoreError]] = {
+    sqlite3.SQLITE_BUSY: StoreBusy,
+    sqlite3.SQLITE_LOCKED: StoreBusy,
+    sqlite3.SQLITE_FULL: StoreFull,
+    sqlite3.SQLITE_READONLY: StoreReadOnly,
+    sqlite3.SQLITE_PERM: StoreReadOnly,
+    sqlite3.SQLITE_CORRUPT: StoreCorrupt,
+    sqlite3.SQLITE_NOTADB: StoreCorrupt,
+}
+"""Primary result code -> error. The others are matters of the disk or the system."""
+
+BY_ERRNO: dict[int, type[StoreError]] = {
+    errno.EACCES: StoreReadOnly,
+    errno.EPERM: StoreReadOnly,
+    errno.EROFS: StoreReadOnly,
+    errno.ENOSPC: StoreFull,
+    errno.EDQUOT: StoreFull,
+    errno.ENOENT: StoreMissing,
+    errno.ENOTDIR: StoreMissing,
+}
+
+
+@contextmanager
+def typed(path: str) -> Generator[None]:
+    """Within, what goes wrong with the file at `path` is a `StoreError`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise of_sqlite(path, error) from error
+    except EncodingError as error:
+        raise StoreCorrupt(path, str(error)) from error
+    except OSError as error:
+        raise BY_ERRNO.get(error.errno or 0, StoreError)(path, error.strerror or str(error)) from error
+
+
+def of_sqlite(path: str, error: sqlite3.Error) -> StoreError:
+    """The error for an error of SQLite."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    problem = f"{error} ({getattr(error, 'sqlite_errorname', type(error).__name__)})"
+    primary = code & 0xFF
+    if primary == sqlite3.SQLITE_CANTOPEN and not os.access(os.path.dirname(path) or ".", os.W_OK):
+        return StoreReadOnly(path, problem)  # there is no place for the files that SQLite needs beside this one
+    if primary == sqlite3.SQLITE_ERROR and isinstance(error, sqlite3.OperationalError):
+        return StoreCorrupt(path, problem)  # all statements here are right, so it is a table or column that is missing
+    return BY_CODE.get(primary, StoreError)(path, problem)
