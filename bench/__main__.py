@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from bench import copies, cycles, exploration, report, scale
+from bench import copies, cycles, exploration, report, runtime, scale, store
 from bench.measure import FULL, QUICK, Row, Size
 from bench.peers import comparison
 
@@ -16,6 +16,8 @@ PARTS: dict[str, Callable[[Size], list[Row]]] = {
     "memory": scale.memory_rows,
     "copies": copies.rows,
     "exploration": exploration.rows,
+    "the store": store.rows,
+    "the runtime": runtime.rows,
     "durable turns, here and on peers": comparison.rows,
 }
 

@@ -23,10 +23,6 @@ class AgentRef:
     mail: int
 
 
-Target = str | int | AgentRef
-"""How an agent is named: by path, by id, or by a reference. A path means the open agent there."""
-
-
 @define(eq=False)
 class Handle:
     """The host's hold on one request: on its agent, and on the outcome of the turn that takes it as input."""
@@ -70,6 +66,10 @@ class Handle:
         if self._answer is None:
             raise self._control.ended_by()
         return self._answer
+
+
+Target = str | int | AgentRef | Handle
+"""How an agent is named: by path, by id, or by a reference. A path means the open agent there."""
 
 
 def outcome_in(rollout: tuple[LogRecord, ...], mail: int) -> Outcome | None:

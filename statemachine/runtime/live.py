@@ -45,7 +45,7 @@ class Live:
     """Of the load or flush that runs now."""
     leaving: bool = False
     """It is flushed in order to be unloaded."""
-    in_use: anyio.Lock = field(factory=anyio.Lock)
+    in_use: anyio.Lock = field(factory=lambda: anyio.Lock(fast_acquire=True))
     """Held by the load, turn or flush that runs now: no two at a time on one thread."""
 
     @property

@@ -1,0 +1,136 @@
+"""(h) the runtime on SQLite: durable turns, evict and reload, opening a session with many agents."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import anyio
+
+from bench.measure import QUICK, Row, Size, at_most
+from statemachine import Overflow, SessionConfig
+from statemachine.machines import Turn as TurnState
+from statemachine.runtime import AgentControl, AgentInfo, Handle, Thread, Turn
+from statemachine.stores import Entry, LogRecord
+
+ENTRY_BYTES = 4096
+
+
+async def echo(turn: Turn) -> str:
+    """The least work that a turn can do."""
+    return f"done: {turn.mail[0].text}"
+
+
+def durable_turns(directory: Path, *, agents: int, slots: int, turns: int) -> float:
+    """Seconds that `turns` turns take, `slots` at a time, with all mail, starts and ends acknowledged as durable. Every
+    agent has a client that follows up, waits for the outcome, and follows up again; whoever finds no slot queues.
+    """
+    return anyio.run(partial(_durable_turns, directory / "session.db", agents, slots, turns))
+
+
+async def _durable_turns(path: Path, agents: int, slots: int, turns: int) -> float:
+    config = SessionConfig(max_concurrent=slots + 1, max_resident=agents, overflow=Overflow.QUEUE)
+    async with AgentControl.open(path, echo, config) as control:
+        handles = [await control.spawn("/root", f"a{number}", "begin") for number in range(agents)]
+        for handle in handles:
+            await handle.outcome()
+        began = time.perf_counter()
+        async with anyio.create_task_group() as clients:
+            for number, handle in enumerate(handles):
+                clients.start_soon(_client, control, handle, turns // agents + (number < turns % agents))
+        took = time.perf_counter() - began
+        statuses = await control.list()
+        done = sum(status.turn for status in statuses)
+        assert done == agents + turns, f"{done} turns, not {agents + turns}"
+        return took
+
+
+async def _client(control: AgentControl, handle: Handle, turns: int) -> None:
+    for _ in range(turns):
+        outcome = await (await control.follow_up(handle, "work")).outcome()
+        assert outcome.status is TurnState.COMPLETED, outcome
+
+
+class Rememberer(Thread):
+    """Holds its rollout's entries in memory."""
+
+    def __init__(self, agent: AgentInfo) -> None:
+        super().__init__(agent)
+        self.memory = ""
+
+    async def load(self, history: tuple[LogRecord, ...]) -> None:
+        self.memory = "".join([record.data for record in history if isinstance(record, Entry)])
+
+    async def run(self, turn: Turn) -> str:
+        if not self.memory:
+            self.memory = "x" * ENTRY_BYTES
+            await turn.record(self.memory)
+        assert len(self.memory) == ENTRY_BYTES
+        return ""
+
+
+def reload_seconds(directory: Path, rounds: int) -> float:
+    """Seconds from asking an agent that is not loaded for a turn to the turn's end, less the same for one that is
+    loaded: another agent is evicted for it, and it is built from its rollout of 4 KiB.
+    """
+    return anyio.run(partial(_reload_seconds, directory / "reload.db", rounds))
+
+
+async def _reload_seconds(path: Path, rounds: int) -> float:
+    async with AgentControl.open(path, Rememberer, SessionConfig(max_concurrent=2, max_resident=1)) as control:
+        one = await control.spawn("/root", "one", "begin")
+        await one.outcome()
+        other = await control.spawn("/root", "other", "begin")
+        await other.outcome()
+        resident = await _shortest(control, [other], rounds)
+        before = control.statistics().reloads
+        reloaded = await _shortest(control, [one, other], rounds)
+        assert control.statistics().reloads >= before + rounds
+        return reloaded - resident
+
+
+async def _shortest(control: AgentControl, handles: list[Handle], rounds: int) -> float:
+    """The median, of turns that go round over the agents."""
+    times: list[float] = []
+    for number in range(rounds):
+        began = time.perf_counter()
+        await (await control.follow_up(handles[number % len(handles)], "work")).outcome()
+        times.append(time.perf_counter() - began)
+    return sorted(times)[rounds // 2]
+
+
+def opening_seconds(directory: Path, agents: int) -> float:
+    """Seconds to open a session with so many open agents, each of which had a turn, until it takes work."""
+    return anyio.run(partial(_opening_seconds, directory / "many.db", agents))
+
+
+async def _opening_seconds(path: Path, agents: int) -> float:
+    config = SessionConfig(max_concurrent=9, max_resident=16, overflow=Overflow.QUEUE, max_queued=agents)
+    async with AgentControl.open(path, echo, config) as control:
+        for number in range(0, agents, 500):
+            async with anyio.create_task_group() as clients:
+                for name in range(number, min(number + 500, agents)):
+                    clients.start_soon(_spawn, control, f"a{name}")
+    began = time.perf_counter()
+    async with AgentControl.open(path, echo, config) as control:
+        took = time.perf_counter() - began
+        assert control.statistics().open_agents == agents
+    return took
+
+
+async def _spawn(control: AgentControl, name: str) -> None:
+    await (await control.spawn("/root", name, "begin")).outcome()
+
+
+def rows(size: Size) -> list[Row]:
+    """The rows; the rate of durable turns is measured together with the peers (g)."""
+    rounds, agents = (20, 200) if size is QUICK else (400, 100_000)
+    with TemporaryDirectory(prefix="bench-") as name:
+        directory = Path(name)
+        reload_us = 1e6 * reload_seconds(directory, rounds)
+        return [
+            Row("(h) evict and reload, 4 KiB of rollout", reload_us, "us", at_most(1_000)),
+            Row(f"(h) open a session of {agents:,} agents", opening_seconds(directory, agents), "s", at_most(2)),
+        ]
