@@ -41,8 +41,10 @@ def read_session(path: str | os.PathLike[str]) -> Recovered:
     """What opening the session would find, without claiming it: the ledger as of the last commit, and the present
     epoch. Raises `StoreError`.
     """
+    real: str = os.path.realpath(path)
 
     def read(connection: sqlite3.Connection) -> Recovered:
+        quick_check(connection, real)
         meta = tables.read_meta(connection)
         folded = tables.read_folded(connection, meta, meta.config or SessionConfig())
         return Recovered(meta.epoch, meta.config, folded.ledger, folded.tail)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import gc
 import sqlite3
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import chain
 from typing import Any
 
 from attrs import define, frozen
@@ -83,7 +84,15 @@ def read_folded(connection: sqlite3.Connection, meta: Meta, config: SessionConfi
         cursor.execute("SELECT facts FROM agents ORDER BY agent")
         facts = [decode_facts(data) for (data,) in cursor]
         cursor.execute(tail, (meta.covered,))
-        return fold(config, facts, meta.mail_states, (decode_at(*row) for row in cursor))
+        return fold(config, facts, meta.mail_states, _tail(cursor, meta.covered))
+
+
+def _tail(rows: Iterable[tuple[int, str, Stored]], covered: int) -> Iterator[LogRecord]:
+    """The records behind the snapshot, of which none may be missing."""
+    for expected, (position, kind, data) in enumerate(rows, covered + 1):
+        if position != expected:
+            raise EncodingError(f"log position {expected} is missing")
+        yield decode_at(position, kind, data)
 
 
 @contextmanager
@@ -155,6 +164,13 @@ def encode_items(items: Sequence[Write | Snapshot]) -> list[Encoded]:
     return parts
 
 
+INSERTS = tuple(
+    (size, f"INSERT INTO log (position, agent, kind, data) VALUES {', '.join(['(?, ?, ?, ?)'] * size)}")
+    for size in (64, 32, 16, 8, 4, 2, 1)
+)
+"""How many rows, and the statement for them."""
+
+
 @define
 class Tables:
     """The writer's view of the tables: where the log ends, and what of it is covered."""
@@ -171,10 +187,20 @@ class Tables:
             if part.rows:
                 first = self.position + 1
                 rows = [(at, agent, kind, data) for at, (kind, agent, data) in enumerate(part.rows, first)]
-                self.connection.executemany("INSERT INTO log (position, agent, kind, data) VALUES (?, ?, ?, ?)", rows)
+                self._insert(rows)
                 self.position += len(rows)
             if part.receipts:
                 self.connection.executemany("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", part.receipts)
+
+    def _insert(self, rows: list[tuple[int, int | None, str, Stored]]) -> None:
+        """Into the log, many rows by one statement: every statement hands the interpreter to other threads and has to
+        get it back, which costs more than the rows do.
+        """
+        done = 0
+        for size, statement in INSERTS:
+            while len(rows) - done >= size:
+                self.connection.execute(statement, [*chain.from_iterable(rows[done : done + size])])
+                done += size
 
     def _cover(self, facts: list[tuple[int, Stored]], mail_states: tuple[int, ...]) -> None:
         """The facts are those at the end of the log; what only said facts is not needed any more."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -26,8 +25,9 @@ BY_CODE: dict[int, type[StoreError]] = {
     sqlite3.SQLITE_PERM: StoreReadOnly,
     sqlite3.SQLITE_CORRUPT: StoreCorrupt,
     sqlite3.SQLITE_NOTADB: StoreCorrupt,
+    sqlite3.SQLITE_IOERR_SHORT_READ: StoreCorrupt,
 }
-"""Primary result code -> error. The others are matters of the disk or the system."""
+"""Result code, extended or primary -> error. The others are matters of the disk or the system."""
 
 BY_ERRNO: dict[int, type[StoreError]] = {
     errno.EACCES: StoreReadOnly,
@@ -47,7 +47,7 @@ def typed(path: str) -> Generator[None]:
         yield
     except sqlite3.Error as error:
         raise of_sqlite(path, error) from error
-    except EncodingError as error:
+    except (EncodingError, UnicodeDecodeError) as error:  # the latter from damaged names of tables
         raise StoreCorrupt(path, str(error)) from error
     except OSError as error:
         raise BY_ERRNO.get(error.errno or 0, StoreError)(path, error.strerror or str(error)) from error
@@ -58,8 +58,6 @@ def of_sqlite(path: str, error: sqlite3.Error) -> StoreError:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     problem = f"{error} ({getattr(error, 'sqlite_errorname', type(error).__name__)})"
     primary = code & 0xFF
-    if primary == sqlite3.SQLITE_CANTOPEN and not os.access(os.path.dirname(path) or ".", os.W_OK):
-        return StoreReadOnly(path, problem)  # there is no place for the files that SQLite needs beside this one
     if primary == sqlite3.SQLITE_ERROR and isinstance(error, sqlite3.OperationalError):
         return StoreCorrupt(path, problem)  # all statements here are right, so it is a table or column that is missing
-    return BY_CODE.get(primary, StoreError)(path, problem)
+    return BY_CODE.get(code, BY_CODE.get(primary, StoreError))(path, problem)

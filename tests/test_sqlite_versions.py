@@ -1,0 +1,151 @@
+"""The file of a session as older and newer versions of the library write it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from statemachine.records import TurnStarted
+from statemachine.recovery import durable_facts
+from statemachine.stores import SQLiteStore, Write, read_session, schema
+from statemachine.stores.errors import (
+    ForeignFile,
+    OlderSchema,
+    StoreCorrupt,
+    StoreError,
+)
+from tests.session_files import CONFIG
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "session.db"
+
+
+async def opened(path: Path) -> SQLiteStore:
+    store = SQLiteStore(path)
+    await store.open(CONFIG)
+    return store
+
+
+FIRST_VERSION = (
+    "PRAGMA application_id = 1097289057",
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE log (position INTEGER PRIMARY KEY, agent INTEGER, kind TEXT NOT NULL, data NOT NULL)",
+    "CREATE INDEX log_by_agent ON log (agent) WHERE agent IS NOT NULL",
+    "CREATE TABLE agents (agent INTEGER PRIMARY KEY, facts NOT NULL)",
+    "CREATE TABLE keys (key NOT NULL PRIMARY KEY, request NOT NULL, answer NOT NULL) WITHOUT ROWID",
+    """INSERT INTO meta VALUES ('epoch', 3), ('owner', 77), ('covered', 3), ('mail_states', '[0,1,0]'),
+        ('config', '{"format":"agent-statemachine-trace","version":1,"config":{"max_concurrent":4,"max_resident":3,
+        "slot_policy":"active_turns","overflow":"reject","max_queued":1000,"max_depth":null,"max_agents":null,
+        "max_unread":1000,"max_message_bytes":1048576,"notice":"queue","notify_interrupted":false,"flush_timeout":10.0,
+        "load_timeout":30.0,"stop_grace":5.0,"max_wait":3600.0,"idle_ttl":null}}')""",
+    """INSERT INTO log VALUES
+        (2, 1, 'MailAccepted', '{"mail":0,"sender":0,"target":1,"kind":"trigger","message":"work","notice":null}'),
+        (3, 1, 'TurnStarted', '{"agent":1,"turn":1}'),
+        (4, 1, 'Entry', '{"agent":1,"turn":1,"data":{"said":"hello"}}'),
+        (5, 1, 'TurnEnded', '{"outcome":{"agent":1,"turn":1,"status":"completed","result":"done"}}'),
+        (6, NULL, 'AgentSpawned', '{"agent":2,"parent":1,"name":"b","settings":"of b"}')""",
+    """INSERT INTO agents VALUES (1, '[1,0,"a",null,"open",-1,"running",1,null,
+        [{"mail":0,"sender":0,"target":1,"kind":"trigger","message":"work","notice":null}],[]]')""",
+    """INSERT INTO keys VALUES ('key', 'spawn', '{"agent":1}')""",
+    "PRAGMA user_version = 1",
+)
+"""A file as the first version wrote it. It is never changed: what becomes of the code must go on reading it, by way of
+a migration if need be.
+"""
+
+
+def write_first_version(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in FIRST_VERSION:
+            connection.execute(statement)
+
+
+async def test_file_of_the_first_version_is_found_whole(path: Path) -> None:
+    write_first_version(path)
+    store = SQLiteStore(path)
+    found = await store.open(CONFIG)
+    assert (found.epoch, found.config, found.tail) == (4, CONFIG, 3)
+    a, b = found.ledger.agents[1:]
+    assert (a.path, a.status.name, a.asked, b.path, b.settings) == ("/root/a", "COMPLETED", (), "/root/a/b", "of b")
+    assert len(await store.rollout(1)) == 4
+    receipt = await store.receipt("key")
+    assert receipt is not None
+    assert receipt.answer == '{"agent":1}'
+    assert await store.check() == ()
+    await store.close()
+
+
+def say_which(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE log ADD COLUMN which INTEGER NOT NULL DEFAULT 2")
+    connection.execute("INSERT INTO meta VALUES ('migrated', 'yes')")
+
+
+def fail_half_way(connection: sqlite3.Connection) -> None:
+    connection.execute("DROP TABLE log")
+    raise MemoryError
+
+
+def version_of(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return schema.number(connection, "user_version")
+
+
+async def test_older_file_is_brought_up_to_date_by_opening_and_read_only_then(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_first_version(path)
+    before = durable_facts(read_session(path).ledger)
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, say_which))
+    with pytest.raises(OlderSchema, match="open it once"):
+        read_session(path)
+    for epoch in (4, 5):
+        store = await opened(path)
+        await store.append([Write((TurnStarted(1, epoch),))])
+        assert (store.epoch, version_of(path)) == (epoch, 2)
+        assert len(await store.rollout(1)) == epoch + 1
+        await store.close()
+    assert durable_facts(read_session(path).ledger) != before
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT DISTINCT which FROM log").fetchall() == [(2,)]
+    monkeypatch.undo()
+    with pytest.raises(StoreError, match="newer"):
+        read_session(path)
+
+
+async def test_migration_that_fails_leaves_the_file_at_the_version_before(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_first_version(path)
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, say_which, fail_half_way))
+    with pytest.raises(MemoryError):
+        await SQLiteStore(path).open(CONFIG)
+    assert version_of(path) == 2
+    monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:2])
+    store = await opened(path)
+    assert (store.epoch, len(await store.rollout(1))) == (4, 4)
+    await store.close()
+
+
+async def test_file_whose_creation_was_lost_is_new(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "MIGRATIONS", (fail_half_way,))
+    with pytest.raises(StoreCorrupt):  # there is no table to drop
+        await SQLiteStore(path).open(CONFIG)
+    monkeypatch.undo()
+    store = await opened(path)
+    assert store.epoch == 1
+    await store.close()
+
+
+async def test_database_with_another_mark_is_foreign_even_with_our_tables(path: Path) -> None:
+    write_first_version(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA application_id = 7")
+    with pytest.raises(ForeignFile):
+        await SQLiteStore(path).open(CONFIG)
