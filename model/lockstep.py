@@ -190,17 +190,17 @@ def of_world(w: Any) -> tuple[Any, ...]:
             for a in agents
         ],
         [(m.number, m.sender, m.to, m.wants, m.about) for m in w.mail],
-        sorted([m.number for m in w.taken]),
+        sorted([m.number for m in sum(w.taken.values(), ())]),
         [*reference.queue(w)],
         reference.evictable(w),
         reference.first(w, "starting"),
         [(a, w.waits[a][1]) for a in sorted(w.waits, key=w.waits.get)],
-        {a: -1 if b is None else b for a, b in w.serves.items()},
-        w.tried,
-        w.flush,
-        [(at, what, a) for (what, a), (at, _) in sorted(w.due.items(), key=lambda item: item[1])],
+        {a: turn[0] if reference.needs_load(w, *turn) else -1 for a, turn in w.serves.items()},
+        {turn[0]: tried for turn, tried in w.tried.items() if reference.needs_load(w, *turn)},
+        {a: number for a, number in w.flush.items() if number is not None},
+        [(at, what, a) for at, _, what, a in reference.bounds(w)],
         [len(w.mail), w.posted - w.dead - len(w.mail), w.dead],
-        w.lists,
+        tuple(w.lists.values()) or None,
     )
 
 
@@ -222,11 +222,10 @@ def world_of(config: SessionConfig, ledger: Ledger) -> Any:
     """A world in which these facts hold: what `of_world` would say of it, as far as they say it."""
     w: Any = reference.World(caps(config))
     for a in ledger.agents:
-        w.path[a.id], w.parent[a.id], w.phase[a.id], w.turn[a.id] = a.path, a.parent, PHASE[a.status], a.turn
-        w.life[a.id] = "open" if a.identity is OPEN else a.closed_by
-        w.place[a.id], w.load[a.id] = "in" if a.id == ROOT else "out", 0
+        life, place = "open" if a.identity is OPEN else a.closed_by, "in" if a.id == ROOT else "out"
+        reference.let(w, a.id, path=a.path, parent=a.parent, life=life, phase=PHASE[a.status], place=place)
+        reference.let(w, a.id, turn=a.turn, load=0, taken=tuple([letter(m) for m in a.asked]))
     w.mail = tuple(sorted([letter(m) for a in ledger.agents for m in a.mailbox]))
-    w.taken = tuple([letter(m) for a in ledger.agents for m in a.asked])
     w.posted, w.dead = ledger.next_mail, ledger.mail_states[MailState.DEAD]
     return w
 

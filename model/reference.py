@@ -2,12 +2,13 @@
 
 One world, a few relations over agent ids, and questions asked of them. No slot table: a slot is held because of the
 phase that a turn is in. No mailboxes: one post office of unread letters. No queues: the first has the oldest stamp.
-Nobody counts who is in memory or what is owed: it is counted when asked for. Rules fire until none does.
+Nobody counts who is in memory or what is owed: it is counted when asked for. A bound, and an eviction for a turn, lapse
+with what they are for: nobody takes them back. Rules fire until none does. J1 to J7, N1 to N3, S and L: semantics.md.
 
-`step(world, event)` gives (world afterwards, reply, effects) and leaves the world before as it was. An event is a
-tuple: its name, then its values, agents by id. A reply is ("refused", name, facts ...), STALE or (name, values ...). The
-order of effects means nothing. Not modelled: settings, texts, results, listing, and the log (a restart forgets instead).
-Laid out by hand: a rule is a line, as far as that goes. J1 to J7, N1 to N3, S and L name what semantics.md says.
+`step(world, event)` gives (world afterwards, reply, effects) and leaves the world before as it was: a relation is never
+changed but replaced. An event is (name of its rule, values ...), agents by id. A reply is ("refused", name, facts ...),
+STALE or (name, values ...). The order of effects means nothing. Not modelled: settings, texts, results, listing, and
+the log (a restart forgets instead). Laid out by hand: a rule is a line, as far as that goes.
 """
 
 # fmt: off
@@ -15,309 +16,235 @@ import re
 from collections import namedtuple
 from math import inf
 
-HOST, ROOT, NOTED, STALE = -1, 0, ("noted",), ("stale",)
-OVER = ("completed", "errored", "interrupted")
-IDLE = ("new", *OVER)
-ACTIVE = ("running", "stopping")
-HOLDING = ("starting", *ACTIVE)
+HOST, ROOT, NOTED, STALE, NAME = -1, 0, ("noted",), ("stale",), "(?!root$)[a-z0-9_]{1,64}"
+OVER, ACTIVE, NO_TURN = ("completed", "errored", "interrupted"), ("running", "stopping"), (ROOT, 0)  # root is never loaded
+IDLE, HOLDING = ("new", *OVER), ("open", "starting", *ACTIVE)  # lives or phases that hold a slot
+LIVING, WHY = ("open", "draining"), {"failed": "StoreFailed", "closed": "SessionClosed", "draining": "SessionDraining"}
 Caps = namedtuple("Caps", """slots resident live queueing max_queued max_depth max_agents max_unread max_bytes notice
     notify_interrupted flush_timeout load_timeout stop_grace max_wait idle_ttl""")
-RELATIONS = "life path parent phase place turn load since used waits due flush serves tried".split()
-Letter = namedtuple("Letter", "number sender to wants about")  # wants a turn; about: how a turn ended, if it is a notice
-
+Letter = namedtuple("Letter", "number sender to wants about")  # wants a turn; about: how one ended, if it is a notice
 
 class World:
-    """life: "open", or whose close ended it. phase: of its turn. place: of its thread. since, used: stamps of asking for
-    a turn or getting a slot, and of last use. waits: agent -> (stamp, targets). due: (what, agent) -> (when, stamp).
-    flush: agent -> its flush in flight. serves: leaving -> starting agent. tried: starting agent -> tried in vain."""
-
+    """life: "open", or whose close ended it. phase: of its turn. place: of its thread. turn, load: numbers. since, used:
+    stamps of asking for a turn or getting a slot, until it starts, and of last use. taken: what its turn has read and
+    must answer. waits: agent -> (stamp, targets). due: (what, agent) -> (when, stamp). flush: agent -> its flush in
+    flight, None: the shutdown will ask for it. serves: leaving -> (agent, turn). tried: (agent, turn) -> in vain."""
     def __init__(w, caps):
-        w.caps, w.mail, w.taken, w.posted, w.dead, w.out, w.state = caps, (), (), 0, 0, [], "open"
-        w.now, w.stamps, w.flushes, w.to_flush, w.lists = 0, 0, 0, (), None
-        w.life, w.path, w.parent, w.phase, w.place = {0: "open"}, {0: "/root"}, {0: HOST}, {0: "new"}, {0: "in"}
-        w.turn, w.load, w.since, w.used, w.waits, w.due, w.flush, w.serves, w.tried = {0: 0}, {0: 0}, *({} for _ in range(7))
-
-
-class Refused(Exception):
-    """Nothing has changed."""
-
+        w.caps, w.state, w.mail, w.turn, w.load = caps, "open", (), {0: 0}, {0: 0}
+        w.path, w.parent, w.life, w.phase, w.place = {0: "/root"}, {0: HOST}, {0: "open"}, {0: "new"}, {0: "in"}
+        w.now = w.stamps = w.flushes = w.posted = w.dead = 0
+        w.since = w.used = w.taken = w.waits = w.due = w.flush = w.serves = w.tried = w.lists = {}
+class Unchanged(Exception): """A refusal, or a report that comes too late."""
 
 def step(before, event):
-    w = World.__new__(World)
-    relations = w.__dict__ = before.__dict__.copy()
-    for relation in RELATIONS: relations[relation] = relations[relation].copy()
-    w.out = []
-    if before.state in ("closed", "failed") and event[0] in REPORTS: return before, STALE, []
-    try: reply = EVENTS[event[0]](w, *event[1:]) or NOTED
-    except Refused as refusal: return before, ("refused", *refusal.args), []
-    if reply is STALE: return before, STALE, []
+    w = World.__new__(World); w.__dict__ = {**before.__dict__, "out": []}
+    try: reply = globals()[event[0]](w, *event[1:]) or NOTED
+    except Unchanged as unchanged: return before, unchanged.args, []
     settle(w)
     return w, reply, w.out
 
-# Questions
+# Relations, and questions asked of them
+def let(w, key, **facts):
+    for name, fact in facts.items(): w.__dict__[name] = {**w.__dict__[name], key: fact}
+def lose(w, key, *names):
+    for name in names: w.__dict__[name] = {k: fact for k, fact in w.__dict__[name].items() if k != key}
 def stamp(w): w.stamps += 1; return w.stamps
+def do(w, *effect): w.out.append(effect)
+def bound(w, what, a, seconds): seconds is None or let(w, (what, a), due=(w.now + seconds, stamp(w)))
 def unread(w, a): return [m for m in w.mail if m.to == a]
 def wanted(w, a): return any([m.wants for m in w.mail if m.to == a])
 def asks(m): return m.wants and not m.about
-def owed(w, a): return sum([m.sender == a != m.to and asks(m) for m in w.mail + w.taken]) if w.caps.notice else 0
-def held(w): return tuple([a for a in w.path if a and (w.life[a] == "open" if w.caps.live else w.phase[a] in HOLDING)])
-def first(w, phase):
-    return sorted([a for a, p in w.phase.items() if p == phase], key=w.since.get) if phase in w.phase.values() else []
+def owed(w, a): return sum([m.sender == a != m.to and asks(m) for m in sum(w.taken.values(), w.mail) if w.caps.notice])
+def held(w): return tuple([a for a, now in (w.life if w.caps.live else w.phase).items() if a and now in HOLDING])
+def first(w, phase): return [a for a in sorted(w.since, key=w.since.get) if w.phase[a] == phase]
 def queue(w): return () if w.caps.live else tuple([a for a in first(w, "queued") if a])
+def would_queue(w, a): return a != ROOT and not w.caps.live and w.phase.get(a, "new") in IDLE  # if it got trigger mail
+def long_queue(w): return not w.caps.slots or len(queue(w)) - (w.caps.slots - len(held(w))) >= w.caps.max_queued
 def evictable(w): return sorted([a for a in w.path if a and w.place[a] == "in" and a not in held(w)], key=w.used.get)  # N1
 def crowded(w): return len(w.place) - 1 - list(w.place.values()).count("out") >= w.caps.resident
-def long_queue(w): return len(queue(w)) - (w.caps.slots - len(held(w))) >= w.caps.max_queued
+def needs_load(w, a, turn): return w.turn[a] == turn and w.phase[a] == "starting" and w.place[a] == "out"
 def over(w, a): return w.life[a] != "open" or w.phase[a] in OVER
-def below(w, line): return line + below(w, kids) if (kids := [a for b in line for a in w.path if w.parent[a] == b]) else line
+def wait_over(w, a, targets): return "mail" if unread(w, a) else "target" if [t for t in targets if over(w, t)] else None
+def below(w, line): kids = [a for b in line for a in w.path if w.parent[a] == b]; return line + (kids and below(w, kids))
+def bounds(w): return sorted([(*at, what, a) for (what, a), at in w.due.items() if BOUNDS[what][0](w, a)])
 
-# Checks: each refuses, or does nothing
-def no(condition, *refusal):
-    if condition: raise Refused(*refusal)
-def lives(w): no(w.state == "failed", "StoreFailed"); no(w.state == "closed", "SessionClosed")
-def takes_work(w): lives(w); no(w.state == "draining", "SessionDraining")
-def known(w, a): no(a not in w.life, "UnknownAgent", a)
-def is_open(w, a): known(w, a); no(w.life[a] != "open", "AgentClosed", a)
+# Checks: either it is so, or no
+def no(*refusal): raise Unchanged("refused", *refusal)
+def current(w, so):  # S9
+    if not so or w.state not in LIVING: raise Unchanged(*STALE)
+def lives(w): w.state in LIVING or no(WHY[w.state])
+def takes_work(w): w.state == "open" or no(WHY[w.state])
+def known(w, a): a in w.life or no("UnknownAgent", a)
+def is_open(w, a): known(w, a), w.life[a] == "open" or no("AgentClosed", a)
 def may_act(w, a): a == HOST or is_open(w, a)
-def sound(w, text): n = len(text.encode()); no(not 0 < n <= w.caps.max_bytes, "InvalidMessage", n, w.caps.max_bytes)
+def not_root(a, sender, what): a != ROOT or sender == HOST or no("RootRefused", what)
+def not_self(sender, line, what): sender not in line or no("SelfRefused", what, line[0])
+def runs(w, a, turn): known(w, a), (w.phase[a] == "running" and w.turn[a] == turn) or no("NotRunning", a, turn)
+def sound(w, text): n = len(text.encode()); 0 < n <= w.caps.max_bytes or no("InvalidMessage", n, w.caps.max_bytes)
 def has_room(w, a, wants=False):  # the last place is for trigger mail
-    n, k = len(unread(w, a)), owed(w, a)
-    no(n + k >= w.caps.max_unread - (not wants), "MailboxFull", a, n, k, w.caps.max_unread)
+    n, k = len(unread(w, a)), owed(w, a); n + k < w.caps.max_unread - (not wants) or no("MailboxFull", a, n, k, w.caps.max_unread)
 def can_be_told(w, a, to): a in (HOST, to) or not w.caps.notice or has_room(w, a)
-def path_free(w, path): [no(w.path[a] == path and w.life[a] == "open", "PathTaken", path, a) for a in w.path]
-def countable(w): no(list(w.life.values()).count("open") > w.caps.max_agents, "TooManyAgents", w.caps.max_agents)
-def live_room(w): no(w.caps.live and len(held(w)) >= w.caps.slots, "LiveThreadsFull", w.caps.slots, held(w))
-def runs(w, a, turn): known(w, a); no(w.phase[a] != "running" or w.turn[a] != turn, "NotRunning", a, turn)
-def turn_room(w, a):
-    if w.caps.live or a == ROOT or w.phase.get(a, "new") not in IDLE: return
-    if w.caps.queueing: no(long_queue(w), "QueueFull", w.caps.max_queued, queue(w))
-    else: no(len(held(w)) >= w.caps.slots, "ExecutionFull", w.caps.slots, held(w))
+def path_free(w, path): [w.path[a] != path or w.life[a] != "open" or no("PathTaken", path, a) for a in w.path]
+def countable(w): list(w.life.values()).count("open") <= w.caps.max_agents or no("TooManyAgents", w.caps.max_agents)
+def slot_free(w, name): len(held(w)) < w.caps.slots or no(name, w.caps.slots, held(w))
+def live_room(w): not w.caps.live or slot_free(w, "LiveThreadsFull")
+def queue_room(w): not long_queue(w) or no("QueueFull", w.caps.max_queued, queue(w))
+def turn_room(w, a): not would_queue(w, a) or (queue_room(w) if w.caps.queueing else slot_free(w, "ExecutionFull"))
 
 # Operations
 def spawn(w, parent, name, text, sender):
-    takes_work(w), is_open(w, parent), may_act(w, sender)
-    no(not re.fullmatch("[a-z0-9_]{1,64}", name) or name == "root", "InvalidName", name)
-    path, a = f"{w.path[parent]}/{name}", len(w.path)
-    sound(w, text), path_free(w, path)
-    no(path.count("/") - 1 > w.caps.max_depth, "DepthExceeded", path.count("/") - 1, w.caps.max_depth)
+    takes_work(w), is_open(w, parent), may_act(w, sender), re.fullmatch(NAME, name) or no("InvalidName", name)
+    a, path, depth = len(w.path), f"{w.path[parent]}/{name}", w.path[parent].count("/")
+    sound(w, text), path_free(w, path), depth <= w.caps.max_depth or no("DepthExceeded", depth, w.caps.max_depth)
     countable(w), can_be_told(w, sender, a), live_room(w), turn_room(w, a)
-    w.path[a], w.parent[a], w.life[a], w.phase[a], w.place[a], w.turn[a], w.load[a] = path, parent, "open", "new", "out", 0, 0
+    let(w, a, path=path, parent=parent, life="open", phase="new", place="out", turn=0, load=0)
     return "spawned", a, post(w, sender, a, True)
 def send(w, sender, to, text, wants):
     takes_work(w), may_act(w, sender), is_open(w, to), sound(w, text), has_room(w, to, wants)
-    if wants: can_be_told(w, sender, to), no(to == ROOT and sender != HOST, "RootRefused", "follow_up"), turn_room(w, to)
+    if wants: can_be_told(w, sender, to), not_root(to, sender, "follow_up"), turn_room(w, to)
     return "accepted", post(w, sender, to, wants)
-def drain(w, a, turn):
-    lives(w), runs(w, a, turn)
-    return "drained", read(w, a)
+def drain(w, a, turn): lives(w), runs(w, a, turn); return "drained", read(w, a)
 def interrupt(w, sender, a):
-    lives(w), may_act(w, sender), is_open(w, a)
-    no(a == ROOT and sender != HOST, "RootRefused", "interrupt"), no(a == sender, "SelfRefused", "interrupt", a)
+    lives(w), may_act(w, sender), is_open(w, a), not_root(a, sender, "interrupt"), not_self(sender, [a], "interrupt")
     previous = w.phase[a]
     if previous == "running": stop(w, a)
     elif previous in ("queued", "starting"): end(w, a, "interrupted")
     return "interrupted", previous
 def close(w, sender, a):
-    lives(w), may_act(w, sender), known(w, a), no(a == ROOT, "RootRefused", "close")
-    no(sender != HOST and sender in below(w, [a]), "SelfRefused", "close", a)
-    return "closed", bury(w, a)
-def bury(w, top, died=False):
-    if w.life[top] == "open": w.life.update({a: a for a in below(w, [top]) if w.life[a] == top})
-    members = [a for a in below(w, [top]) if w.life[a] == "open" == w.life[top]]
-    letters = [m for m in w.mail if m.to in members]
-    w.mail, w.dead = tuple([m for m in w.mail if m.to not in members]), w.dead + len(letters)
-    w.life.update(dict.fromkeys(members, top))
+    lives(w), may_act(w, sender), known(w, a), not_root(a, None, "close"), not_self(sender, below(w, [a]), "close")
+    return "closed", bury(w, a, "interrupted")
+def bury(w, top, how):
+    line = below(w, [top]) if w.life[top] == "open" else []  # who was closed before is not opened with top again
+    members = [a for a in line if w.life[a] == "open"]
+    w.life = {**w.life, **{a: a for a in line if w.life[a] == top}, **dict.fromkeys(members, top)}
     for a in members:
-        unanswered = [m for m in letters if m.to == a and asks(m)]
-        if unanswered and w.phase[a] in IDLE: w.phase[a], w.turn[a] = "queued", w.turn[a] + 1
-        drop(w, a)
-        how = "errored" if died and a == top and w.phase[a] in ("running", "starting") else "interrupted"
-        if w.phase[a] not in IDLE: end(w, a, how, unanswered, must_tell=True)
+        w.dead += len(read(w, a)); drop(w, a)
+        if w.taken.get(a) and w.phase[a] in IDLE: begin(w, a, "queued")  # and ends, so that who asked is told
+        if w.phase[a] not in IDLE: end(w, a, how if a == top else "interrupted")
     return tuple(members)
 def resume(w, sender, target):
     def may_open(a): is_open(w, w.parent[a]), path_free(w, w.path[a]), countable(w), live_room(w)
-    takes_work(w), may_act(w, sender), known(w, target), no(w.life[target] == "open", "AgentOpen", target), may_open(target)
-    opened, skipped, line = [], [], [target]
+    takes_work(w), may_act(w, sender), known(w, target), w.life[target] != "open" or no("AgentOpen", target), may_open(target)
+    line = [target]
     for a in line:
-        try: may_open(a)
-        except Refused: skipped.append(a); continue
-        w.life[a] = "open"
-        opened.append(a)
+        try: may_open(a), let(w, a, life="open")
+        except Unchanged: continue
         line += [child for child in w.path if w.caps.live and w.parent[child] == a and w.life[child] == target]
-    return "resumed", tuple(opened), tuple(skipped)
+    return "resumed", tuple([a for a in line if w.life[a] == "open"]), tuple([a for a in line if w.life[a] != "open"])
 def wait(w, a, turn, timeout, targets):
-    lives(w), runs(w, a, turn), no(not 0 <= timeout <= w.caps.max_wait, "InvalidTimeout", timeout, w.caps.max_wait)
-    [known(w, target) for target in targets], no(a in w.waits, "AlreadyWaiting", a, turn)
-    why = wait_over(w, a, targets) or (None if timeout else "timeout")
-    if why: return "wait over", why
-    w.waits[a], w.due["wait", a] = (stamp(w), targets), (w.now + timeout, stamp(w))
-    return ("waiting",)
-def stop_waiting(w, a, turn): lives(w), runs(w, a, turn), w.waits.pop(a, None), w.due.pop(("wait", a), None)
+    lives(w), runs(w, a, turn), 0 <= timeout <= w.caps.max_wait or no("InvalidTimeout", timeout, w.caps.max_wait)
+    [known(w, target) for target in targets], a not in w.waits or no("AlreadyWaiting", a, turn)
+    if why := wait_over(w, a, targets) or (None if timeout else "timeout"): return "wait over", why
+    let(w, a, waits=(stamp(w), targets)), bound(w, "wait", a, timeout); return ("waiting",)
+def stop_waiting(w, a, turn): lives(w), runs(w, a, turn), lose(w, a, "waits")
 def shutdown(w, grace):
-    takes_work(w), no(not 0 <= grace < inf, "InvalidTimeout", grace, inf)
-    w.lists = ((), (), ())
-    w.state, w.due["grace", ROOT], w.to_flush = "draining", (w.now + grace, stamp(w)), {a for a in w.place if w.place[a] == "in"}
-    return ("shutting down",)
+    takes_work(w), 0 <= grace < inf or no("InvalidTimeout", grace, inf), bound(w, "grace", ROOT, grace)
+    w.state, w.lists = "draining", {"done": (), "interrupted": (), "unflushed": ()}
+    w.flush = {**w.flush, **{a: None for a in w.place if w.place[a] == "in"}}; return ("shutting down",)
 
 # Mail and turns
 def post(w, sender, to, wants, about=None):
-    if w.life[to] == "open": w.mail += (Letter(w.posted, sender, to, wants, about),)
+    if w.life[to] == "open": w.mail = (*w.mail, Letter(w.posted, sender, to, wants, about))
     else: w.dead += 1
-    w.posted += 1
-    ask(w)
-    return w.posted - 1
+    w.posted += 1; ask(w); return w.posted - 1
 def read(w, a):
     mail = unread(w, a)
-    w.taken += tuple([m for m in mail if asks(m)])
-    w.mail = tuple([m for m in w.mail if m.to != a])
+    w.mail = tuple([m for m in w.mail if m.to != a]); let(w, a, taken=(*w.taken.get(a, ()), *filter(asks, mail)))
     return tuple([m.number for m in mail])
+def begin(w, a, phase): let(w, a, phase=phase, turn=w.turn[a] + 1, since=stamp(w))
 def stop(w, a):
-    if a in w.waits: wake(w, a, "interrupted")
-    w.phase[a], w.due["stop", a] = "stopping", (w.now + w.caps.stop_grace, stamp(w))
-    w.out.append(("cancel", a, w.turn[a]))
-def wake(w, a, why):
-    w.waits.pop(a), w.due.pop(("wait", a), None)
-    w.out.append(("wake", a, w.turn[a], why))
-def end(w, a, how, buried=(), must_tell=False, crash=False):
+    wake(w, a, "interrupted"), let(w, a, phase="stopping"), bound(w, "stop", a, w.caps.stop_grace)
+    do(w, "cancel", a, w.turn[a])
+def wake(w, a, why): a in w.waits and (lose(w, a, "waits"), do(w, "wake", a, w.turn[a], why))
+def end(w, a, how):
     ran = w.phase[a] in ACTIVE
-    answers = [m for m in (w.taken if ran else w.mail) if m.to == a and asks(m)] + list(buried)
-    w.taken = tuple([m for m in w.taken if m.to != a])
+    answers = w.taken.get(a, ()) + (() if ran else tuple(filter(asks, unread(w, a))))
     if not ran: w.mail = tuple([m._replace(wants=False) if m.to == a else m for m in w.mail])
-    w.phase[a] = how
-    w.waits.pop(a, None), w.due.pop(("wait", a), None), w.due.pop(("stop", a), None), has_what_it_needs(w, a)
-    if ran and not crash and wanted(w, a) and w.state == "open" == w.life[a]:  # next
-        w.phase[a], w.turn[a], w.since[a] = "starting", w.turn[a] + 1, stamp(w)
-    use(w, a)
-    if ran and w.state == "draining":
-        w.lists = (*((w.lists[0], w.lists[1] + (a,)) if how == "interrupted" else (w.lists[0] + (a,), w.lists[1])), w.lists[2])
-    if not crash: ask(w); tell(w, a, how, answers, must_tell)
-    return a, how, answers
+    lose(w, a, "since", "taken", "waits"), use(w, a, phase=how)
+    if ran: listed(w, a, "interrupted" if how == "interrupted" else "done")
+    if ran and w.state == "open" == w.life[a] and wanted(w, a): begin(w, a, "starting")  # next
+    tell(w, a, how, answers, must_tell=w.life[a] != "open")
 def tell(w, a, how, answers, must_tell):  # L3
-    if answers: w.out.append(("answer", tuple([m.number for m in answers]), a, how))
-    if w.caps.notice and (must_tell or w.caps.notify_interrupted or how != "interrupted"):
-        for to in dict.fromkeys([m.sender for m in answers if m.sender not in (HOST, a)]):
-            needs_room = to and not w.caps.live and w.phase[to] in IDLE
-            post(w, a, to, w.caps.notice == "trigger" and not (needs_room and (not w.caps.slots or long_queue(w) or w.state != "open")), how)
+    if answers: do(w, "answer", tuple([m.number for m in answers]), a, how)
+    if not w.caps.notice or (how == "interrupted" and not (must_tell or w.caps.notify_interrupted)): return
+    for to in dict.fromkeys([m.sender for m in answers if m.sender not in (HOST, a)]):
+        post(w, a, to, w.caps.notice == "trigger" and not (would_queue(w, to) and (long_queue(w) or w.state != "open")), how)
 
-# Threads
-def use(w, a):
-    w.used[a] = stamp(w)
-    if w.caps.idle_ttl is not None and a and w.place[a] == "in" and w.phase[a] in IDLE:
-        w.due["idle", a] = (w.now + w.caps.idle_ttl, stamp(w))
-def has_what_it_needs(w, a):
-    w.tried.pop(a, None)
-    w.serves.update({leaving: None for leaving, starting in w.serves.items() if starting == a})
+# Threads, their reports, and time
+def listed(w, a, fate): w.state == "draining" and let(w, fate, lists=(*w.lists[fate], a))
+def use(w, a, **facts): let(w, a, used=stamp(w), **facts), bound(w, "idle", a, w.caps.idle_ttl)
 def flush(w, a):  # N3
     w.flushes += 1
-    w.flush[a], w.due["flush", a] = w.flushes, (w.now + w.caps.flush_timeout, stamp(w))
-    w.out.append(("flush", a, w.load[a], w.flushes))
-def evict(w, a, serves):
-    w.place[a], w.serves[a] = "leaving", serves
-    w.due.pop(("idle", a), None), flush(w, a)
+    let(w, a, flush=w.flushes), bound(w, "flush", a, w.caps.flush_timeout), do(w, "flush", a, w.load[a], w.flushes)
+def evict(w, a, turn=NO_TURN): let(w, a, place="leaving", serves=turn), flush(w, a)
 def drop(w, a, told=True):
-    if w.place[a] != "out" and told: w.out.append(("unload", a, w.load[a]))
-    if w.state == "draining" and a in w.to_flush and w.life[a] == "open":
-        w.to_flush, w.lists = w.to_flush - {a}, (*w.lists[:2], w.lists[2] + (a,))
-    w.flush.pop(a, None), w.serves.pop(a, None), [w.due.pop((what, a), None) for what in ("load", "flush", "idle")]
-    if a == ROOT: w.load[a] += 1
-    else: w.place[a] = "out"
-
-# Reports and time
+    if w.place[a] != "out" and told: do(w, "unload", a, w.load[a])
+    if a in w.flush and w.life[a] == "open": listed(w, a, "unflushed")
+    lose(w, a, "flush", "serves"), let(w, a, place="out") if a else let(w, a, load=w.load[a] + 1)
+def gone(w, a, told, fatal=False):  # fatal: its agent is closed with it
+    how = {"running": "errored", "stopping": "interrupted", "starting": w.place[a] == "loading" and "errored"}.get(w.phase[a])
+    drop(w, a, told)
+    if fatal: bury(w, a, how or "interrupted")
+    elif how: end(w, a, how)
 def loaded(w, a, load, fine):
-    if w.place.get(a) != "loading" or w.load[a] != load: return STALE
-    w.place[a] = "in" if fine else "out"
-    w.due.pop(("load", a), None)
-    if fine: use(w, a)
-    elif w.phase[a] == "starting": end(w, a, "errored")
+    current(w, w.place.get(a) == "loading" and w.load[a] == load), use(w, a, place="in") if fine else gone(w, a, told=False)
 def flushed(w, a, load, number, fine):
-    if w.flush.get(a) != number or w.load[a] != load: return STALE
-    w.flush.pop(a), w.due.pop(("flush", a), None)
-    served = w.serves.pop(a, None)
-    if w.place[a] == "leaving" and fine: w.place[a] = "out"; w.out.append(("unload", a, load))
-    elif w.place[a] == "leaving": w.place[a] = "in"; use(w, a)
-    if not fine and served is not None: w.tried[served] = (*w.tried.get(served, ()), a)
-    if not fine and w.state == "draining": w.lists, w.to_flush = (*w.lists[:2], w.lists[2] + (a,)), w.to_flush - {a}
-def ended(w, a, turn, how):
-    if w.turn.get(a) != turn or w.phase[a] not in ACTIVE[how == "interrupted":]: return STALE
-    end(w, a, how)
+    current(w, w.flush.get(a) == number and w.load[a] == load)
+    turn, leaving = w.serves.get(a, NO_TURN), w.place[a] == "leaving"
+    lose(w, a, "flush", "serves")
+    if leaving: drop(w, a) if fine else use(w, a, place="in")
+    if not fine: listed(w, a, "unflushed"), needs_load(w, *turn) and let(w, turn, tried=(*w.tried.get(turn, ()), a))
+def ended(w, a, turn, how): current(w, w.turn.get(a) == turn and w.phase[a] in ACTIVE[how == "interrupted":]), end(w, a, how)
 def died(w, a, load):
-    if w.load.get(a) != load or w.place[a] == "out": return STALE
+    current(w, w.load.get(a) == load and w.place[a] != "out")
     if w.state == "draining" and a in w.flush: flushed(w, a, load, w.flush[a], False)
-    lost = w.phase[a] in ACTIVE or w.phase[a] == "starting" and w.place[a] == "loading"
-    drop(w, a, told=False)
-    if w.caps.live and a: bury(w, a, died=lost)
-    elif lost: end(w, a, "interrupted" if w.phase[a] == "stopping" else "errored")
+    gone(w, a, told=False, fatal=w.caps.live and a)
+BOUNDS = {  # what is bounded, how long that goes on, and what happens when time is up
+    "load": (lambda w, a: w.place[a] == "loading", lambda w, a: gone(w, a, told=True)),
+    "stop": (lambda w, a: w.phase[a] == "stopping", lambda w, a: gone(w, a, told=True)),
+    "flush": (lambda w, a: w.flush.get(a), lambda w, a: flushed(w, a, w.load[a], w.flush[a], False)),
+    "wait": (lambda w, a: a in w.waits, lambda w, a: wake(w, a, "timeout")),
+    "grace": (lambda w, _: w.lists and w.state != "closed", lambda w, _: [stop(w, a) for a in w.path if w.phase[a] == "running"]),
+    "idle": (lambda w, a: a and w.place[a] == "in" and w.phase[a] in IDLE, lambda w, a: w.state != "open" or evict(w, a))}
 def tick(w, now):
     w.now, last = max(w.now, now) if -inf < now < inf else w.now, w.stamps
-    while w.state in ("open", "draining") and (due := min([(*at, key) for key, at in w.due.items() if at[0] <= w.now and at[1] <= last], default=None)):
-        what, a = due[2]
-        del w.due[what, a]
-        if what == "load": w.out.append(("unload", a, w.load[a])); loaded(w, a, w.load[a], False)
-        elif what == "flush": flushed(w, a, w.load[a], w.flush[a], False)
-        elif what == "stop": drop(w, a); end(w, a, "interrupted")
-        elif what == "wait": wake(w, a, "timeout")
-        elif what == "grace": [stop(w, b) for b in w.path if w.phase[b] == "running"]
-        elif w.state == "open": evict(w, a, None)
-def write_failed(w):
-    if w.state != "closed": w.state = "failed"
+    while w.state in LIVING and (due := [at for at in bounds(w) if at[0] <= w.now and at[1] <= last]):
+        what, a = due[0][2:]
+        lose(w, (what, a), "due"), BOUNDS[what][1](w, a)
+def write_failed(w): w.state = "closed" if w.state == "closed" else "failed"
 def restart(w):  # what no record says is forgotten: threads, slots, queue, waits; what was running is interrupted
-    crashed = [a for a in w.path if w.phase[a] in ACTIVE]
+    crashed = {a: w.taken.get(a, ()) for a in w.path if w.phase[a] in ACTIVE}
+    for a in [a for a in w.path if w.phase[a] in ("queued", "starting")]: let(w, a, phase="new", turn=w.turn[a] - 1)
+    for a in crashed: let(w, a, phase="interrupted")
     w.state, w.place, w.load, w.flushes = "open", {**dict.fromkeys(w.path, "out"), ROOT: "in"}, dict.fromkeys(w.path, 0), 0
-    w.waits, w.due, w.flush, w.serves, w.tried, w.lists, w.to_flush = {}, {}, {}, {}, {}, None, ()
-    for a in w.path:
-        if w.phase[a] in ("queued", "starting"): w.phase[a], w.turn[a] = "new", w.turn[a] - 1
-    ends = [end(w, a, "interrupted", crash=True) for a in crashed]
+    w.since = w.taken = w.waits = w.flush = w.serves = w.tried = w.lists = {}
     ask(w)
-    for how_it_ended in ends: tell(w, *how_it_ended, must_tell=True)
+    for a, answers in crashed.items(): tell(w, a, "interrupted", answers, must_tell=True)
 
 # Joint rules
 def settle(w):
     while w.state == "open" and (ask(w) or admit(w) or advance(w)): pass
-    for a in sorted(w.waits, key=w.waits.get):
-        if why := wait_over(w, a, w.waits[a][1]): wake(w, a, why)
-    stalled = [a for a in sorted(w.waits, key=w.waits.get) if a]
-    if stalled and w.state == "open" and queue(w) and len(stalled) == len(held(w)): wake(w, stalled[-1], "stalled")  # J7
-    if w.state == "draining": drain_on(w)
-def wait_over(w, a, targets):  # L4
-    return "mail" if unread(w, a) else "target" if any([over(w, target) for target in targets]) else None
-def ask(w):  # J1
-    for m in w.mail if w.state == "open" else ():
-        if m.wants and w.phase[m.to] in IDLE:
-            w.phase[m.to], w.turn[m.to], w.since[m.to] = "queued", w.turn[m.to] + 1, stamp(w)
-            w.due.pop(("idle", m.to), None)
+    [wake(w, a, why) for a, (_, targets) in w.waits.items() if (why := wait_over(w, a, targets))]  # L4
+    if w.state == "open" and w.waits and queue(w) and held(w) and {*held(w)} <= {*w.waits}:  # J7
+        wake(w, max(held(w), key=w.waits.get), "stalled")
+    [flush(w, a) for a in w.flush if w.state == "draining" and w.flush[a] is None and w.phase[a] not in ACTIVE]
+    if w.state == "draining" and not w.flush:
+        w.state = "closed"; [drop(w, a) for a in w.path]; do(w, "shut down", *w.lists.values())
+def ask(w): [begin(w, m.to, "queued") for m in w.mail if m.wants and w.state == "open" and w.phase[m.to] in IDLE]  # J1
 def admit(w):  # J2
-    for a in first(w, "queued"):
-        if a == ROOT or w.caps.live or len(held(w)) < w.caps.slots:
-            w.phase[a], w.since[a] = "starting", stamp(w)
-            return True
+    able = [a for a in first(w, "queued") if a == ROOT or w.caps.live or len(held(w)) < w.caps.slots]
+    if able: let(w, able[0], phase="starting", since=stamp(w)); return True
 def advance(w):
     for a in first(w, "starting"):
-        if w.place[a] == "in":  # J3
-            w.phase[a] = "running"
-            w.out.append(("start", a, w.turn[a], w.load[a], read(w, a))), has_what_it_needs(w, a)
+        me = (a, w.turn[a])
+        if w.place[a] == "in": let(w, a, phase="running"), lose(w, a, "since"), do(w, "start", *me, w.load[a], read(w, a))  # J3
         elif w.place[a] == "out" and not crowded(w):  # J4
-            w.place[a], w.load[a], w.due["load", a] = "loading", w.load[a] + 1, (w.now + w.caps.load_timeout, stamp(w))
-            w.out.append(("load", a, w.load[a])), has_what_it_needs(w, a)
-        elif w.place[a] == "leaving":  # J6
-            w.place[a] = "in"
-            del w.flush[a], w.serves[a], w.due["flush", a]
-        elif w.place[a] == "out" and a not in w.serves.values():  # J5
-            spare = [x for x, serves in w.serves.items() if serves is None]
-            victims = sorted([v for v in evictable(w) if v not in w.tried.get(a, ())], key=lambda v: wanted(w, v))  # N2
-            if spare: w.serves[spare[0]] = a
-            elif victims: evict(w, victims[0], a)
-            elif [b for b in w.path if w.place[b] in ("loading", "leaving") and b not in held(w)]: continue
-            else: end(w, a, "errored")
-        else: continue
+            let(w, a, place="loading", load=w.load[a] + 1), bound(w, "load", a, w.caps.load_timeout), do(w, "load", a, w.load[a])
+        elif w.place[a] == "leaving": let(w, a, place="in"), lose(w, a, "flush", "serves")  # J6
+        elif w.place[a] == "loading" or me in w.serves.values(): continue  # the rest is J5
+        elif spare := [x for x, turn in w.serves.items() if not needs_load(w, *turn)]: let(w, spare[0], serves=me)
+        elif victims := [v for v in evictable(w) if v not in w.tried.get(me, ())]:  # N2
+            evict(w, min(victims, key=lambda v: wanted(w, v)), me)
+        elif [b for b in w.path if w.place[b] in ("loading", "leaving") and b not in held(w)]: continue  # in transit
+        else: end(w, a, "errored")
         return True
-def drain_on(w):
-    w.to_flush = {a for a in w.to_flush if w.place[a] == "in"}
-    for a in [a for a in w.to_flush if w.phase[a] not in ACTIVE and a not in w.flush]: w.to_flush -= {a}; flush(w, a)
-    if not w.to_flush and not w.flush:
-        w.state, w.due = "closed", {}
-        for a in w.path: drop(w, a)
-        w.out.append(("shut down", *w.lists))
-
-
-REPORTS = ("loaded", "flushed", "ended", "died")
-EVENTS = {rule.__name__: rule for rule in (spawn, send, drain, interrupt, close, resume, wait, stop_waiting, shutdown,
-                                           loaded, flushed, ended, died, tick, write_failed, restart)}
