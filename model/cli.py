@@ -6,6 +6,7 @@ Exit codes: 0 everything held, 1 something failed, 2 it could not run: one clear
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,17 @@ except ImportError as missing:  # a plain install has the product, not what chec
     raise SystemExit(2) from None
 
 from model import check as checking
-from model import documents, fuzz, replay
+from model import crashes, demo, documents, fuzz, inspect_session, replay, simulation_campaign
+from model import verify as verification
 from model.explorer import Exploration, Progress, explore
 from model.fuzz import FAILURES
+from model.inspect_session import NoSuchAgent
 from model.scopes import RUNGS, SCOPES, BadScope, Scope, find
+from model.simulation_schedule import NotRepeatable
 from statemachine import diagrams
 from statemachine.machines import MACHINES
 from statemachine.properties import PROPERTIES
+from statemachine.stores import StoreError, read_rollout
 from statemachine.trace import TraceError
 
 JOBS = click.option("--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes.")
@@ -192,11 +197,134 @@ def fuzz_command(minutes: float, jobs: int, seed: int, as_json: bool) -> None:
     sys.exit(1 if soak.failures else 0)
 
 
+@command.command("simulate")
+@click.option("--seeds", type=click.IntRange(1), default=1000, show_default=True, help="How many.")
+@click.option("--first", type=click.IntRange(0), default=1, show_default=True, help="The first of them.")
+@JOBS
+@JSON
+def simulate_command(seeds: int, first: int, jobs: int, as_json: bool) -> None:
+    """Whole lives of a session that runs, with crashes, in virtual time. Ctrl-C ends it early."""
+    errors, console = Console(stderr=True), Console()
+    with errors.status("simulating") as status:
+
+        def show(c: simulation_campaign.Campaign) -> None:
+            status.update(f"{c.seeds:,} of {seeds:,} seeds, {c.events:,} events, {len(c.failures)} failures")
+
+        campaign = simulation_campaign.campaign(seeds, first, jobs, show)
+    if as_json:
+        found = [{"seed": f.seed, "blames": f.blames, "traces": [str(t) for t in f.traces]} for f in campaign.failures]
+        result = {"seeds": campaign.seeds, "first": first, "events": campaign.events, "failures": found}
+        click.echo(json.dumps({**result, "notes": dict(sorted(campaign.notes.items()))}, indent=2))
+    else:
+        for failure in campaign.failures:
+            console.print(str(failure), style="bold red", markup=False, soft_wrap=True)
+        end = ", stopped early" if campaign.interrupted else ""
+        console.print(
+            f"{campaign.seeds:,} seeds from {first}, {campaign.events:,} events, {len(campaign.failures)} failures{end}"
+        )
+    sys.exit(1 if campaign.failures else 0)
+
+
 @command.command("replay")
 @click.argument("file", type=click.Path(path_type=Path))
 def replay_command(file: Path) -> None:
     """Show a trace step by step: event, effects, every agent, what changed, and what broke."""
     sys.exit(replay.show(file, Console()))
+
+
+@command.command("demo")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0),
+    default=demo.NOMINAL_SECONDS,
+    show_default=True,
+    help="About how long it takes; 0: as fast as it goes.",
+)
+@click.option("--plain", is_flag=True, help="Lines instead of a live view, as without a terminal.")
+@click.option("--keep", metavar="DIR", type=click.Path(path_type=Path), help="Keep session and trace in this folder.")
+def demo_command(seconds: float, plain: bool, keep: Path | None) -> None:
+    """Watch eight agents with two slots and room for three in memory, with simulated work. Ends by itself."""
+    sys.exit(demo.run(seconds, plain, keep, Console()))
+
+
+@command.command("verify")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--every",
+    metavar="EVENTS",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Of a trace, judge properties and whole states after so many events only; replies and effects after each. "
+    "Much faster with many agents; what is wrong for less than that may be missed.",
+)
+def verify_command(file: Path, every: int) -> None:
+    """Verify what a session left behind, and name the first thing that deviates.
+
+    A trace (`AgentControl.open(..., trace=FILE)`) has every event: all of it is played again, against the reference
+    model and with every property judged after each event.
+
+    A session's database has no events, only what became of them. Its file is checked page by page, and its log record
+    by record: that a session could have written each of them where it stands, and that what is recovered from them has
+    every property. Records of spawns, closes and resumes that a snapshot has made superfluous are not kept, so of those
+    times the rollouts alone are judged. What was asked for and refused is not in a database: for that, verify a trace.
+    """
+    errors = Console(stderr=True)
+    with errors.status("verifying") as status:
+
+        def show(done: int, size: int) -> None:
+            status.update(f"verifying: {done / max(1, size):.0%} of {size:,} bytes")
+
+        result = verification.verify(file, every, show)
+    for line in result.lines:
+        click.echo(line)
+    sys.exit(0 if result.held else 1)
+
+
+@command.command("inspect")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--agent", "wanted", metavar="PATH", help="The life of one agent: its rollout. Its path, or its id.")
+@JSON
+def inspect_command(file: Path, wanted: str | None, as_json: bool) -> None:
+    """Look into a session's database, also while it runs: agents, status, unread mail, last outcomes, size of the log.
+
+    Nothing is changed. What is shown is what is durable; slots and residency are not.
+    """
+    found, console = inspect_session.inspect(file), Console()
+    if wanted is None:
+        if as_json:
+            click.echo(json.dumps(inspect_session.as_json(found), indent=2))
+        else:
+            inspect_session.print_inspection(found, console)
+        return
+    agent = inspect_session.find(found, wanted)
+    rollout = read_rollout(file, agent.id)
+    if as_json:
+        said = {**inspect_session.agent_json(agent), "rollout": inspect_session.rollout_json(rollout)}
+        click.echo(json.dumps(said, indent=2))
+    else:
+        inspect_session.print_rollout(found, agent, rollout, console)
+
+
+@command.command("crash")
+@click.option("--kills", type=click.IntRange(1), default=50, show_default=True, help="How often.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the first life; each life has the next one.")
+@click.option(
+    "--keep", metavar="DIR", type=click.Path(path_type=Path), default=FAILURES, help="Where failures are kept."
+)
+@JSON
+def crash_command(kills: int, seed: int, keep: Path, as_json: bool) -> None:
+    """Kill a session under load, again and again, and compare its file with what was acknowledged."""
+    if not hasattr(os, "fork"):
+        raise click.UsageError("this needs an operating system with fork and SIGKILL, such as Linux")
+    errors = Console(stderr=True)
+    with errors.status("killing") as status:
+        report = crashes.crash(kills, seed, keep, lambda report: status.update(crashes.progress(report)))
+    if as_json:
+        click.echo(json.dumps(crashes.as_json(report), indent=2))
+    else:
+        crashes.print_report(report, Console())
+    sys.exit(1 if report.failures else 0)
 
 
 @command.command()
@@ -248,7 +376,7 @@ def main() -> None:
         fail("interrupted", 130)
     except click.ClickException as error:
         fail(error.format_message(), 2)
-    except (BadScope, TraceError, diagrams.DrawingUnavailable) as error:
+    except (BadScope, NotRepeatable, NoSuchAgent, StoreError, TraceError, diagrams.DrawingUnavailable) as error:
         fail(str(error), 2)
     except OSError as error:
         fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 2)

@@ -80,7 +80,7 @@ def may_act(w, a): a == HOST or is_open(w, a)
 def not_root(a, sender, what): a != ROOT or sender == HOST or no("RootRefused", what)
 def not_self(sender, line, what): sender not in line or no("SelfRefused", what, line[0])
 def runs(w, a, turn): known(w, a), (w.phase[a] == "running" and w.turn[a] == turn) or no("NotRunning", a, turn)
-def sound(w, text): n = len(text.encode()); 0 < n <= w.caps.max_bytes or no("InvalidMessage", n, w.caps.max_bytes)
+def sound(w, text): n = len(text.encode("utf-8", "surrogatepass")); 0 < n <= w.caps.max_bytes or no("InvalidMessage", n, w.caps.max_bytes)
 def has_room(w, a, wants=False):  # the last place is for trigger mail
     n, k = len(unread(w, a)), owed(w, a); n + k < w.caps.max_unread - (not wants) or no("MailboxFull", a, n, k, w.caps.max_unread)
 def can_be_told(w, a, to): a in (HOST, to) or not w.caps.notice or has_room(w, a)

@@ -2,7 +2,13 @@
 
 The core is `Session`: `session.handle(event)` gives a `Step` of records, reply and effects, and does no I/O. Start
 reading at `machines.py`, then `session.py`. What judges it is the package `model`.
+
+`AgentControl` runs a session: see `statemachine.runtime`, which is imported when one of its names is first asked for
+here, so that whoever uses the core alone needs `attrs` and nothing else.
 """
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
 
 from statemachine import guard as _guard  # noqa: F401  # pyright: ignore[reportUnusedImport]  (first: refuses to work next to python-statemachine)
 from statemachine.config import Notice, Overflow, SessionConfig, SlotPolicy
@@ -14,9 +20,13 @@ from statemachine.recovery import recover
 from statemachine.refusals import InvalidConfig, Refusal
 from statemachine.session import Session
 
+if TYPE_CHECKING:
+    from statemachine.runtime import AgentControl, Thread, Turn
+
 __all__ = [
     "HOST",
     "ROOT",
+    "AgentControl",
     "Event",
     "InvalidConfig",
     "Notice",
@@ -28,6 +38,18 @@ __all__ = [
     "SessionConfig",
     "SlotPolicy",
     "Step",
+    "Thread",
+    "Turn",
     "check",
     "recover",
 ]
+
+_OF_THE_RUNTIME = frozenset(("AgentControl", "Thread", "Turn"))
+
+
+def __getattr__(name: str) -> object:
+    """The names of the runtime, on first use."""
+    if name not in _OF_THE_RUNTIME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(_import_module("statemachine.runtime"), name)
+    return found

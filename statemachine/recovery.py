@@ -33,7 +33,7 @@ from statemachine.records import (
 )
 from statemachine.refusals import InvalidConfig
 from statemachine.session import Session
-from statemachine.snapshot import durable_turn, facts_of
+from statemachine.snapshot import durable_turn
 
 
 def recover(config: SessionConfig, records: Iterable[Record], now: float = 0.0) -> tuple[Session, Step]:
@@ -153,7 +153,10 @@ def durable_facts(ledger: Ledger) -> tuple[Any, ...]:
 
 
 def _durable(a: Agent) -> tuple[Any, ...]:
-    return (facts_of(a), a.path, a.triggers, a.promised)
+    return (
+        *(a.id, a.parent, a.path, a.settings, a.identity, a.closed_by, *durable_turn(a)),
+        *(a.outcome, a.asked, a.mailbox, a.triggers, a.promised),
+    )
 
 
 def forget(ledger: Ledger) -> Ledger:

@@ -311,8 +311,11 @@ def _record_of(kind: type) -> Codec:
             raise TraceError(f"{where} must be a {kind.__name__}, not {value!r}")
         return _to_json(kind, value)
 
+    def read_record(value: Any, where: str) -> Any:
+        return _from_json(cast("type[Any]", kind), value, where)
+
     FIELDS[kind] = _fields(kind)
-    return Codec(write_record, lambda value, where: _from_json(kind, value, where))
+    return Codec(write_record, read_record)
 
 
 def _member_of(kind: type[Enum]) -> Codec:

@@ -25,16 +25,71 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
-def test_example_in_the_readme_prints_what_the_readme_says(tmp_path: Path) -> None:
-    (example,), (expected,) = blocks("python"), blocks("text")
-    assert len(example.splitlines()) <= 20
-    script = tmp_path / "example.py"
-    script.write_text(example, "utf-8")
-    command_line = [sys.executable, "-W", "error", str(script)]
+LENGTHS = {"run agents": 30, "the core": 20}
+"""Program of the README, in its order -> lines that it has at most."""
+
+
+def printed_by(script: Path) -> str:
+    """What a program prints, run in its folder as a user would, with warnings as errors."""
+    command_line = [sys.executable, "-W", "error", script.name]
     here = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    ran = subprocess.run(command_line, capture_output=True, text=True, check=False, env=here, timeout=60)
+    ran = subprocess.run(
+        command_line, capture_output=True, text=True, check=False, env=here, timeout=60, cwd=script.parent
+    )
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert ran.stdout.strip() == expected.strip(), f"the README should say:\n{ran.stdout}"
+    return ran.stdout
+
+
+@pytest.mark.parametrize("name", LENGTHS)
+def test_program_in_the_readme_prints_what_the_readme_says_and_the_same_when_run_again(
+    name: str, tmp_path: Path
+) -> None:
+    programs = dict(zip(LENGTHS, zip(blocks("python"), blocks("text"), strict=True), strict=True))
+    program, expected = programs[name]
+    assert len(program.splitlines()) <= LENGTHS[name]
+    script = tmp_path / "program.py"
+    script.write_text(program, "utf-8")
+    for _ in range(2):
+        printed = printed_by(script)
+        assert printed.strip() == expected.strip(), f"the README should say:\n{printed}"
+
+
+def test_programs_in_the_readme_pass_strict_type_checking(tmp_path: Path) -> None:
+    for number, program in enumerate(blocks("python")):
+        (tmp_path / f"program{number}.py").write_text(program, "utf-8")
+    options = ["--strict", "--no-incremental", "--config-file", os.devnull]
+    here = {**os.environ, "MYPYPATH": str(REPOSITORY)}
+    files = [str(path) for path in sorted(tmp_path.glob("*.py"))]
+    ran = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, *files], capture_output=True, text=True, check=False, env=here
+    )
+    assert ran.returncode == 0, ran.stdout
+
+
+def test_package_imported_for_its_core_loads_nothing_of_the_runtime_until_it_is_asked_for() -> None:
+    program = """
+import sys, statemachine
+heavy = {"anyio", "asyncio", "sqlite3", "statemachine.runtime", "statemachine.stores"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+from statemachine import AgentControl, Thread, Turn
+import statemachine.runtime
+assert (AgentControl, Thread, Turn) == tuple(
+    getattr(statemachine.runtime, name) for name in ("AgentControl", "Thread", "Turn")
+)
+assert statemachine.__dict__["AgentControl"] is AgentControl
+assert set(statemachine.__all__) <= {name for name in statemachine.__all__ if hasattr(statemachine, name)}
+try:
+    statemachine.AgentControll
+except AttributeError as error:
+    assert str(error) == "module 'statemachine' has no attribute 'AgentControll'", error
+else:
+    raise AssertionError
+"""
+    here = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False, env=here
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 def test_pictures_in_the_readme_are_those_of_specs_machines() -> None:

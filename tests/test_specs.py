@@ -30,6 +30,8 @@ SPECS = REPOSITORY / "specs"
 WRITTEN = ("README.md", "specs/README.md", "specs/correctness.md", "specs/decisions.md", "CONTRIBUTING.md")
 STEP_LINES = ("reply", "record", "effect")
 
+FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
+
 
 def text_of(name: str) -> str:
     return (REPOSITORY / name).read_text("utf-8")
@@ -309,10 +311,10 @@ def names_in(path: Path) -> frozenset[str]:
     """Every function, class, method (`Class.method`) and global name that a module defines."""
     found = set()
     for node in ast.parse(path.read_text("utf-8")).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        if isinstance(node, FUNCTION | ast.ClassDef):
             found.add(node.name)
         if isinstance(node, ast.ClassDef):
-            found |= {f"{node.name}.{part.name}" for part in node.body if isinstance(part, ast.FunctionDef)}
+            found |= {f"{node.name}.{part.name}" for part in node.body if isinstance(part, FUNCTION)}
         targets = (
             [node.target] if isinstance(node, ast.AnnAssign) else node.targets if isinstance(node, ast.Assign) else []
         )

@@ -1,7 +1,15 @@
 """Sessions that run: `AgentControl` carries out what the core asks for, on asyncio or trio."""
 
 from statemachine.runtime.control import AgentControl
-from statemachine.runtime.errors import EventsLost, KeyReused, NotJson, ThreadLost, UnknownPath, UnknownRole
+from statemachine.runtime.errors import (
+    EventsLost,
+    KeyReused,
+    NotJson,
+    ThreadLost,
+    UnknownPath,
+    UnknownRequest,
+    UnknownRole,
+)
 from statemachine.runtime.handles import AgentRef, Handle
 from statemachine.runtime.statistics import Statistics
 from statemachine.runtime.threads import AgentInfo, Thread
@@ -21,5 +29,6 @@ __all__ = [
     "ThreadLost",
     "Turn",
     "UnknownPath",
+    "UnknownRequest",
     "UnknownRole",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -24,10 +24,12 @@ from statemachine import events as ev
 from statemachine.config import SessionConfig
 from statemachine.events import HOST, Event
 from statemachine.machines import SessionState
+from statemachine.records import MailAccepted
 from statemachine.recovery import restart
-from statemachine.refusals import SessionClosed, StoreFailed
+from statemachine.refusals import SessionClosed, StoreFailed, UnknownAgent
+from statemachine.runtime.checks import check_reference, check_seconds, check_sender, check_text
 from statemachine.runtime.engine import Engine
-from statemachine.runtime.errors import KeyReused, UnknownPath
+from statemachine.runtime.errors import KeyReused, UnknownPath, UnknownRequest, words
 from statemachine.runtime.handles import AgentRef, Handle, Target, outcome_in
 from statemachine.runtime.live import LiveThreads
 from statemachine.runtime.statistics import Statistics, statistics_of
@@ -46,7 +48,10 @@ class AgentControl:
     """One open session. Make it with `AgentControl.open`, use it as an async context manager.
 
     Leaving the block shuts the session down without grace: running turns are interrupted, rollouts are flushed. Leaving
-    it by an exception stops at once, as a crash would; the log has everything that was acknowledged.
+    it by an exception stops at once, as a crash would; the log has everything that was acknowledged. Either way it is
+    left when the code of every thread has come to its end. Code that does not answer within its bound is dropped, and
+    its agent goes on without it; but code that swallows its cancellation for ever keeps the block from being left, and
+    code that blocks the event loop keeps everybody from everything. Nothing in a process can stop either.
     """
 
     session: Session
@@ -64,6 +69,7 @@ class AgentControl:
         self._keys: dict[str, anyio.Event] = {}
         self._ended = anyio.Event()
         self._shut_down: fx.ShutDown | None = None
+        self._stopped_by: BaseException | None = None
         self._entered = False
 
     @classmethod
@@ -84,6 +90,11 @@ class AgentControl:
         if isinstance(store, str | os.PathLike):
             store = SQLiteStore(Path(store))
         return cls(store, work, config or SessionConfig(), None if trace is None else Path(trace))
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("session", "engine"):
+            raise RuntimeError("the session is not open yet: enter it with `async with` first")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     # The block
 
@@ -107,21 +118,57 @@ class AgentControl:
             self.engine.put(step)
             tasks.start_soon(self._commit)
             tasks.start_soon(self.engine.keep_time)
-            await self.engine.settled()
             self._stack = stack.pop_all()
+        try:
+            await self.engine.settled()
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         try:
-            if kind is None and self.session.state is SessionState.OPEN:
-                await self.shutdown(0)
-        finally:
-            self._end()
-            self._tasks.cancel_scope.cancel()
-            await self._stack.__aexit__(kind, error, traceback)
+            if kind is None:
+                await self._finish()
+        except BaseException as raised:
+            await self._leave(raised)
+            raise
+        await self._leave(error)
         return None
+
+    async def _leave(self, error: BaseException | None) -> None:
+        """Ends all tasks and gives the store back; the block is left by this error. If there is one error alone, of the
+        block or of a task, it leaves the block as it is, in no group of exceptions.
+        """
+        self._end()
+        self.engine.abandon()
+        self._live.drop_all()  # what closes threads is shielded, for stop_grace
+        self._tasks.cancel_scope.cancel()
+        passed_on = None if isinstance(error, Exception) else error  # of the tasks' business is only a cancellation
+        try:
+            await self._stack.__aexit__(type(passed_on) if passed_on else None, passed_on, None)
+        except BaseExceptionGroup as group:
+            only, *others = group.exceptions
+            if others:
+                raise
+            self._stopped_by = self._stopped_by or only
+        if self._stopped_by is not None and self._stopped_by is not error:
+            raise self._stopped_by
+
+    def stop_by(self, error: BaseException) -> None:
+        """The block is left by this error of a thread, such as KeyboardInterrupt. For the runtime."""
+        self._stopped_by = error
+        self._tasks.cancel_scope.cancel()
+
+    async def _finish(self) -> None:
+        """The session is shut down. Raises `StoreFailed` if it failed, so that nobody takes it for done."""
+        if self.session.state is SessionState.OPEN:
+            await self.shutdown(0)
+        await self._ended.wait()
+        if self.engine.error is not None:
+            raise self.ended_by()
 
     async def _commit(self) -> None:
         await self.engine.commit_for_ever()
@@ -159,13 +206,15 @@ class AgentControl:
     ) -> Handle:
         """`spawn` in the name of the host or of an agent, which is told how the turn ended."""
         check_text(message)
-        self._roles.of(role)
+        check_text(name, "a name")
+        check_text(role, "a role")
         event = ev.Spawn(self.id_of(parent), name, message, wrap(role, settings), sender)
-        return await self._request(key, event, None)
+        return await self._request(key, event, None, role)
 
     async def send(self, target: Target, message: str, *, sender: int = HOST, key: str | None = None) -> int:
         """Queue-only mail: the target's next turn reads it, and nobody is woken. Returns the mail's number."""
         check_text(message)
+        check_sender(sender)
         agent = self.id_of(target)
         return (await self._request(key, ev.Send(sender, agent, message), agent)).ref.mail
 
@@ -189,16 +238,19 @@ class AgentControl:
         """Stops the turn that the target has or waits for, and only that one: its children go on. The reply has the
         status before; an idle one means that there was no turn. Returns before a running turn has stopped.
         """
+        check_sender(sender)
         return await self.ask(ev.Interrupt(sender, self.id_of(target)), fx.Interrupted)
 
     async def close(self, target: Target, *, sender: int = HOST) -> tuple[int, ...]:
         """Closes the target and all below it, at once; never waits for a thread. Returns the ids of those that were
         open. Closing a closed agent succeeds.
         """
+        check_sender(sender)
         return (await self.ask(ev.Close(sender, self.id_of(target)), fx.ClosedAgents)).agents
 
     async def resume(self, target: Target, *, sender: int = HOST) -> tuple[int, ...]:
         """Opens a closed agent again, not loaded. Returns the ids of those that are open again, the target first."""
+        check_sender(sender)
         return (await self.ask(ev.Resume(sender, self.id_of(target)), fx.Resumed)).agents
 
     async def status(self, target: Target) -> fx.AgentStatus:
@@ -207,20 +259,30 @@ class AgentControl:
 
     async def list(self, prefix: str = "/root") -> tuple[fx.AgentStatus, ...]:
         """Every open agent at or below `prefix`, root first, then by path."""
+        check_text(prefix, "a prefix")
         return (await self.ask(ev.ListAgents(prefix), fx.Listing)).agents
 
     async def history(self, target: Target) -> tuple[LogRecord, ...]:
         """The rollout of an agent: its mail, turns and entries, oldest first."""
         agent = self.id_of(target)
+        if not 0 <= agent < len(self.session.agents):
+            raise UnknownAgent(agent)
         await self.engine.settled()
         return await self._store.rollout(agent)
 
     async def handle(self, ref: AgentRef) -> Handle:
-        """A handle on a request that was made before, in this process or an earlier one."""
+        """A handle on a request that was made before, in this process or an earlier one. Raises `UnknownRequest` if it
+        never was.
+        """
+        check_reference(ref)
         found = self._handles.get(ref.mail)
         if found is None:
             found = self._handles[ref.mail] = Handle(ref, self)
-            outcome = outcome_in(await self._store.rollout(ref.id), ref.mail)
+        if not found.is_answered:  # also if it was there: who made it may have been cancelled before it was known
+            rollout = await self._store.rollout(ref.id)
+            if not any(isinstance(record, MailAccepted) and record.mail == ref.mail for record in rollout):
+                raise UnknownRequest(ref.path, ref.mail)
+            outcome = outcome_in(rollout, ref.mail, self.session.live_threads)
             if outcome is not None:
                 found.answer(outcome)
         return found
@@ -229,6 +291,7 @@ class AgentControl:
         """No new work; running turns may finish within `grace` seconds, then are interrupted; rollouts are flushed.
         Returns who was done, who was interrupted and who could not be flushed. The session is closed then.
         """
+        check_seconds(grace)
         await self.ask(ev.Shutdown(grace), fx.ShuttingDown)
         await self._ended.wait()
         if self._shut_down is None:
@@ -236,7 +299,7 @@ class AgentControl:
         return self._shut_down
 
     @asynccontextmanager
-    async def events(self, unread_max: int = 10_000) -> AsyncIterator[AsyncIterator[Any]]:
+    async def events(self, unread_max: int = 10_000) -> AsyncGenerator[AsyncIterator[Any]]:
         """What happens from here on, as records and effects in their order, once it is durable:
         `async with control.events() as events: async for event in events: ...`. Ends with the session. Raises
         `EventsLost` at a reader that is more than `unread_max` behind.
@@ -252,10 +315,12 @@ class AgentControl:
 
     def id_of(self, target: Target) -> int:
         """The id. A path means the open agent there, or else the last that was closed there. Raises `UnknownPath`."""
-        if isinstance(target, int):
-            return target
         if isinstance(target, AgentRef | Handle):
             return target.id
+        if isinstance(target, int) and not isinstance(target, bool):
+            return target
+        if not isinstance(target, str):
+            raise TypeError(f"a target is a path, an id or a reference, not {target!r}")
         found = self.session.find(target)
         if found is None:
             found = next((a.id for a in reversed(self.session.agents) if a.path == target), None)
@@ -275,12 +340,15 @@ class AgentControl:
         assert isinstance(reply, kind)
         return reply
 
-    async def _request(self, key: str | None, event: Event, target: int | None) -> Handle:
-        """Carries out a request, to an agent that is there or (None) to be spawned. If its key was used before, the
-        first answer is given again.
+    async def _request(self, key: str | None, event: Event, target: int | None, role: str | None = None) -> Handle:
+        """Carries out a request, to an agent that is there or (None) to be spawned with this role. If its key was used
+        before, the first answer is given again.
         """
         if key is None:
+            if role is not None:
+                self._roles.of(role)
             return await self._carried_out(event, target, None)
+        check_text(key, "a key")
         while key in self._keys:
             await self._keys[key].wait()
         self._keys[key] = anyio.Event()
@@ -291,9 +359,11 @@ class AgentControl:
                 raise KeyReused(key, first.request)
             if first is not None:
                 return await self.handle(AgentRef(*json.loads(first.answer)))
+            if role is not None:
+                self._roles.of(role)
             with anyio.CancelScope(shield=True):  # until it is known whether the key is used
-                handle = await self._carried_out(event, target, (key, request))
-            return handle  # noqa: RET504  (after the scope, which for all a type checker knows swallows exceptions)
+                return await self._carried_out(event, target, (key, request))
+            raise AssertionError("a shield swallows no exception")
         finally:
             self._keys.pop(key).set()
 
@@ -319,9 +389,10 @@ class AgentControl:
     def _carry_out(self, effect: fx.Effect) -> None:
         kind = effect.__class__
         if kind is fx.Answer:
-            for mail in effect.mails:  # type: ignore[union-attr]  # pyright: ignore
+            answer = cast("fx.Answer", effect)
+            for mail in answer.mails:
                 if (handle := self._handles.pop(mail, None)) is not None:
-                    handle.answer(effect.outcome)  # type: ignore[union-attr]  # pyright: ignore
+                    handle.answer(answer.outcome)
         elif kind is fx.ShutDown:
             self._shut_down = cast("fx.ShutDown", effect)
             self._end()
@@ -337,12 +408,6 @@ class AgentControl:
         """Why the session has ended."""
         if self.engine.error is None:
             return SessionClosed()
-        refusal = StoreFailed(str(self.engine.error))
+        refusal = StoreFailed(words(self.engine.error))
         refusal.__cause__ = self.engine.error
         return refusal
-
-
-def check_text(message: object) -> None:
-    """Raises `TypeError` for a message that is no text."""
-    if not isinstance(message, str):
-        raise TypeError(f"a message is a text, not {message!r}")

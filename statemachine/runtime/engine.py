@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import anyio
 from attrs import define, field
@@ -21,11 +21,11 @@ from attrs import define, field
 from statemachine.effects import Effect, Refused, Reply, Stale, Step
 from statemachine.events import Event, Tick, WriteFailed
 from statemachine.machines import SessionState
-from statemachine.refusals import StoreFailed
+from statemachine.refusals import SessionClosed, StoreFailed
+from statemachine.runtime.errors import words
 from statemachine.runtime.tracing import TraceFile
 from statemachine.session import Session
 from statemachine.snapshot import facts_of, touched
-from statemachine.stores.errors import StoreError
 from statemachine.stores.protocol import Entry, Receipt, Snapshot, Store, Write
 
 TICK_SECONDS = 0.001
@@ -41,8 +41,9 @@ class Batch:
     items: list[Write | Snapshot] = field(factory=list["Write | Snapshot"])
     effects: list[Effect] = field(factory=list["Effect"])
     steps: list[Step] = field(factory=list[Step])
-    durable: anyio.Event = field(factory=anyio.Event)
-    """Set when the commit has succeeded or failed; `Engine.error` says which."""
+    settled: anyio.Event = field(factory=anyio.Event)
+    """Set when the commit has succeeded, or never will."""
+    is_durable: bool = False
 
 
 @define(eq=False)
@@ -73,13 +74,14 @@ class Engine:
         self.trace = trace
         self.counts = Counts()
         self.error: BaseException | None = None
-        """Why the store failed."""
+        """Why the store, or the core, failed."""
+        self._is_over = False
+        """Nothing is committed any more."""
         self._batch = Batch()
         self._committing: Batch | None = None
         self._work = anyio.Event()
         self._dirty: dict[int, None] = {}
         self._since_snapshot = 0
-        self._stopping = False
         self._origin = anyio.current_time()
         self._alarm = math.inf
         """When the core is told the time next."""
@@ -97,13 +99,23 @@ class Engine:
         `receipt` makes the idempotency receipt of the reply, if the event is accepted.
         """
         session = self.session
+        if self._is_over and session.state < SessionState.CLOSED:
+            return Refused(SessionClosed())  # it was left as a crash would leave it
         now = self.now()
         if now >= session.now + TICK_SECONDS and session.state < SessionState.CLOSED:
             self._take(Tick(now), None)
         return self._take(event, receipt)
 
+    def apply_at_once(self, event: Event) -> Reply:
+        """As `apply`, but the core is not told the time before, so nothing happens first."""
+        return self._take(event, None)
+
     def _take(self, event: Event, receipt: Callable[[Reply], Receipt] | None) -> Reply:
-        step = self.session.handle(event)
+        try:
+            step = self.session.handle(event)
+        except BaseException as error:  # a defect of the core: nothing of this step is true
+            self.fail(error)
+            raise
         if self.trace is not None:
             self.trace.add(event)
         reply = step.reply
@@ -150,12 +162,20 @@ class Engine:
         self._since_snapshot = 0
 
     async def settled(self) -> None:
-        """Waits until everything that was applied so far is durable. Raises `StoreFailed` if it never will be."""
+        """Waits until everything that was applied so far is durable. Raises `StoreFailed` if it never will be, or
+        `SessionClosed` if the session was left before.
+        """
         batch = self._batch if self._batch.steps or self._batch.items else self._committing
-        if batch is not None and self.error is None:
-            await batch.durable.wait()
+        if batch is not None:
+            await batch.settled.wait()
+            if batch.is_durable:
+                return
+        else:
+            await anyio.lowlevel.checkpoint()  # who asks again and again lets others have their turn
         if self.error is not None:
-            raise StoreFailed(str(self.error)) from self.error
+            raise StoreFailed(words(self.error)) from self.error
+        if batch is not None:
+            raise SessionClosed
 
     async def ask(self, event: Event, receipt: Callable[[Reply], Receipt] | None = None) -> Reply:
         """One event, and its reply once that is durable. Raises the refusal if it is refused."""
@@ -168,43 +188,61 @@ class Engine:
     # Tasks
 
     async def commit_for_ever(self) -> None:
-        """Makes durable what is in line, batch by batch, until `stop` or a failure."""
-        while not (self._stopping and not self._batch.steps and not self._batch.items):
+        """Makes durable what is in line, batch by batch, until it fails. A commit that has begun comes to its end, so
+        that whoever waits for it knows.
+        """
+        while True:
             await self._work.wait()
+            if self.error is not None:
+                return
             self._work = anyio.Event()
             batch, self._batch = self._batch, Batch()
             if not batch.steps and not batch.items:
                 continue
             self._committing = batch
+            traced = [] if self.trace is None else self.trace.take()
             if batch.items:
                 try:
-                    await self.store.append(batch.items)
-                except StoreError as error:
-                    self.fail(error)
-                    batch.durable.set()
-                    self._batch.durable.set()
-                    return
+                    with anyio.CancelScope(shield=True):
+                        await self.store.append(batch.items)
+                except BaseException as error:
+                    self.fail(error, traced)
+                    if isinstance(error, Exception):
+                        return
+                    raise
                 self.counts.commits += 1
-            if self.trace is not None:
-                self.trace.flush()
             self._committing = None
-            batch.durable.set()
+            batch.is_durable = True
+            batch.settled.set()
+            if self.trace is not None:
+                self.trace.write(traced)
             for step in batch.steps:
                 self.publish(step)
+            if self._is_over:
+                return  # it was left meanwhile, and there are no threads any more
             for effect in batch.effects:
                 self.carry_out(effect)
 
-    def fail(self, error: BaseException) -> None:
-        """The store failed, and so does the session."""
+    def fail(self, error: BaseException, traced: Sequence[bytes] = ()) -> None:
+        """The store failed, or the core, and so does the session. `traced` are the lines of what was being written."""
         self.error = error
-        self.session.handle(WriteFailed(str(error)))
+        event = WriteFailed(words(error))
+        self.session.handle(event)
         if self.trace is not None:
-            self.trace.add(WriteFailed(str(error)))
-            self.trace.flush()
+            self.trace.add(event)
+            self.trace.write([*traced, *self.trace.take()])  # all that the session has seen, up to its failure
+        self.abandon()
 
-    def stop(self) -> None:
-        """The committer ends when nothing is in line."""
-        self._stopping = True
+    def abandon(self) -> None:
+        """Nothing more is made durable than what is being written now, and whoever waits for it or still asks is told
+        so.
+        """
+        self._is_over = True
+        if self.trace is not None and self._committing is None and not self._batch.steps and not self._batch.items:
+            self.trace.write(self.trace.take())  # what was refused or stale since the last commit
+        self._batch.settled.set()
+        if self.error is not None and self._committing is not None:
+            self._committing.settled.set()
         self._work.set()
 
     async def keep_time(self) -> None:

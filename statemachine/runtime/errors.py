@@ -21,6 +21,15 @@ class UnknownPath(Refusal):
 
 
 @define(auto_exc=True)
+class UnknownRequest(Refusal):
+    """The agent never got a mail with this number."""
+
+    path: str
+    mail: int
+    text: ClassVar[str] = "agent {self.path} never got mail {self.mail}; give a reference as `Handle.ref` has it"
+
+
+@define(auto_exc=True)
 class UnknownRole(Refusal):
     """The mapping of roles to work has no such role."""
 
@@ -60,6 +69,16 @@ class EventsLost(Refusal):
     text: ClassVar[str] = (
         "more than {self.unread_max} events were unread, so some are lost; read faster, or ask for the log instead"
     )
+
+
+def words(error: BaseException) -> str:
+    """An exception as a line, even one that has no words for itself."""
+    name = type(error).__name__
+    try:
+        said = str(error)
+    except Exception:
+        return name
+    return f"{name}: {said}" if said else name
 
 
 class ThreadLost(Exception):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import anyio
 from attrs import define, field, frozen
 
+from statemachine.events import ROOT
+from statemachine.machines import Turn as Status
 from statemachine.records import MailAccepted, MailDrained, Outcome, TurnEnded, TurnStarted
 
 if TYPE_CHECKING:
@@ -42,6 +44,11 @@ class Handle:
         """The agent's path."""
         return self.ref.path
 
+    @property
+    def is_answered(self) -> bool:
+        """Is the outcome known? Then `outcome` gives it at once."""
+        return self._answer is not None
+
     def answer(self, outcome: Outcome) -> None:
         """The core says what came of the request. For the runtime."""
         self._answer = outcome
@@ -72,10 +79,11 @@ Target = str | int | AgentRef | Handle
 """How an agent is named: by path, by id, or by a reference. A path means the open agent there."""
 
 
-def outcome_in(rollout: tuple[LogRecord, ...], mail: int) -> Outcome | None:
+def outcome_in(rollout: tuple[LogRecord, ...], mail: int, live_threads: bool) -> Outcome | None:
     """What came of a request, from the rollout of the agent that it was sent to; None: nothing yet.
 
-    It is answered by the first turn to end after it was accepted which had read it, or which ended before it started.
+    It is answered by the first turn to end after it was accepted which had read it, or which ended before it started,
+    or with which its agent was closed.
     """
     accepted = taken = False
     for record in rollout:
@@ -85,9 +93,21 @@ def outcome_in(rollout: tuple[LogRecord, ...], mail: int) -> Outcome | None:
             continue
         elif isinstance(record, TurnStarted | MailDrained):
             taken = True
-        elif isinstance(record, TurnEnded) and (taken or not_started(rollout, record.outcome)):
+        elif isinstance(record, TurnEnded) and (
+            taken or closed_with(record.outcome, live_threads) or not_started(rollout, record.outcome)
+        ):
             return record.outcome
     return None
+
+
+def closed_with(outcome: Outcome, live_threads: bool) -> bool:
+    """Was the agent closed when this turn ended? Its result says so: what user code says is no reason of an interrupt,
+    and in an error the name of its class comes first.
+    """
+    if outcome.status is Status.INTERRUPTED and outcome.result == "closed":
+        return True
+    may_close = live_threads and outcome.agent != ROOT
+    return may_close and outcome.result.startswith("its thread died") and outcome.status is not Status.COMPLETED
 
 
 def not_started(rollout: tuple[LogRecord, ...], outcome: Outcome) -> bool:

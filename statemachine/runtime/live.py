@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from anyio.abc import TaskGroup
@@ -19,8 +19,9 @@ from statemachine import effects as fx
 from statemachine import events as ev
 from statemachine.events import ROOT
 from statemachine.machines import Identity, SessionState
-from statemachine.runtime.errors import ThreadLost
-from statemachine.runtime.threads import FunctionThread, Roles, Thread, json_text
+from statemachine.runtime.checks import check_result
+from statemachine.runtime.errors import ThreadLost, words
+from statemachine.runtime.threads import AgentInfo, FunctionThread, Roles, Thread, info_of, json_value
 from statemachine.runtime.turn import Turn
 from statemachine.stores.protocol import Entry
 
@@ -36,6 +37,7 @@ class Live:
 
     agent: int
     generation: int
+    info: AgentInfo
     thread: Thread
     loaded: bool
     turn: Turn | None = None
@@ -62,8 +64,6 @@ class LiveThreads:
         self._roles = roles
         self._tasks = tasks
         self._live: dict[int, Live] = {}
-        self._closing = 0
-        self._all_closed = anyio.Event()
         self.loads = self.reloads = self.evictions = 0
 
     # Effects
@@ -78,7 +78,10 @@ class LiveThreads:
         self.reloads += effect.generation > 1
         try:
             live = self._build(effect.agent, effect.generation)
-        except Exception as error:  # of the user's constructor
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._control.stop_by(error)
+            return
+        except (Exception, anyio.get_cancelled_exc_class()) as error:  # of the user's constructor
             self._control.engine.apply(ev.LoadFailed(effect.agent, effect.generation, words(error)))
             return
         if live.is_function:
@@ -94,14 +97,17 @@ class LiveThreads:
             assert effect.agent == ROOT, "only the root starts without a load"
             try:
                 live = self._build(ROOT, effect.generation)
-            except Exception as error:  # of the user's constructor
+            except (KeyboardInterrupt, SystemExit) as error:
+                self._control.stop_by(error)
+                return
+            except (Exception, anyio.get_cancelled_exc_class()) as error:  # of the user's constructor
                 self._control.engine.apply(ev.Failed(ROOT, effect.turn, words(error)))
                 return
             live.loaded = live.is_function
         live.leaving = False
         if live.side_scope is not None:
             live.side_scope.cancel()  # a flush that is not wanted any more (J6)
-        live.turn = Turn(self._control, live.thread.agent, effect)
+        live.turn = Turn(self._control, live.info, effect)
         live.turn_scope = anyio.CancelScope()
         self._tasks.start_soon(self._run, live, live.turn, live.turn_scope)
 
@@ -148,43 +154,45 @@ class LiveThreads:
         for live in list(self._live.values()):
             self._drop(live)
 
-    async def all_closed(self) -> None:
-        """Returns when every dropped thread has given back what it held, or had its time to."""
-        while self._closing:
-            self._all_closed = anyio.Event()
-            await self._all_closed.wait()
+    def _lose(self, live: Live) -> None:
+        """The thread is of no use any more, and the core will not ask to drop it."""
+        if self._live.get(live.agent) is live:
+            self._drop(live)
 
     def _drop(self, live: Live) -> None:
         del self._live[live.agent]
         if live.turn is not None:
-            live.turn.over = True
+            live.turn.end()
         for scope in (live.turn_scope, live.side_scope):
             if scope is not None:
                 scope.cancel()
         if not live.is_function:
-            self._closing += 1
             self._tasks.start_soon(self._close, live)
 
     async def _close(self, live: Live) -> None:
-        path = live.thread.agent.path
+        path = live.info.path
         try:
             with anyio.move_on_after(self._control.session.config.stop_grace, shield=True) as scope:
                 async with live.in_use:
                     await live.thread.close()
             if scope.cancelled_caught:
                 log.warning("the thread of agent %s does not stop; it was abandoned", path)
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._control.stop_by(error)
         except Exception:
             log.exception("the thread of agent %s could not be closed", path)
-        finally:
-            self._closing -= 1
-            self._all_closed.set()
+        except anyio.get_cancelled_exc_class():
+            if anyio.current_effective_deadline() == -math.inf:
+                raise
+            log.exception("the thread of agent %s could not be closed", path)  # it awaited what somebody else cancelled
 
     # Tasks
 
     def _build(self, agent: int, generation: int) -> Live:
         known = self._control.session.agents[agent]
-        thread = self._roles.build(agent, known.path, known.settings)
-        live = self._live[agent] = Live(agent, generation, thread, isinstance(thread, FunctionThread))
+        info = info_of(agent, known.path, known.settings)
+        thread = self._roles.build(info)
+        live = self._live[agent] = Live(agent, generation, info, thread, isinstance(thread, FunctionThread))
         return live
 
     async def _load(self, live: Live, scope: anyio.CancelScope) -> None:
@@ -196,21 +204,25 @@ class LiveThreads:
             return ev.LoadFailed(live.agent, live.generation, error)
 
         report = await self._do(live, scope, work, failed, "cancelled")
-        if not live.loaded and self._live.get(live.agent) is live:
-            self._drop(live)
+        if not live.loaded:
+            self._lose(live)
         self._control.engine.apply(report)
 
     async def _load_thread(self, live: Live) -> None:
-        await live.thread.load(await self._control.history(live.agent))
+        # What led to this load is durable, so nothing of this agent is still in line.
+        await live.thread.load(await self._control.engine.store.rollout(live.agent))
         live.loaded = True
 
     async def _run(self, live: Live, turn: Turn, scope: anyio.CancelScope) -> None:
         async def work() -> ev.Report:
             if not live.loaded:  # the root
-                await self._load_thread(live)
-            result: object = await live.thread.run(turn)
-            if result is not None and not isinstance(result, str):
-                return failed(f"TypeError: a turn returns a text or None, not {type(result).__name__}")
+                load_timeout = self._control.session.config.load_timeout
+                with anyio.move_on_after(load_timeout):
+                    await self._load_thread(live)
+                if not live.loaded:
+                    return failed(f"load failed: no answer for {load_timeout} s")
+            result = await live.thread.run(turn)
+            check_result(result)
             return ev.Finished(live.agent, turn.number, result or "")
 
         def failed(error: str) -> ev.Report:
@@ -219,18 +231,19 @@ class LiveThreads:
         try:
             report = await self._do(live, scope, work, failed, None) or ev.Aborted(live.agent, turn.number)
         finally:
-            turn.over = True
+            turn.end()
             if live.turn is turn:
                 live.turn = live.turn_scope = None
+        if not live.loaded:
+            self._lose(live)
         self._control.engine.apply(report)
 
     async def _flush(self, live: Live, scope: anyio.CancelScope, effect: fx.Flush) -> None:
         async def work() -> ev.Report:
             data = await live.thread.flush()
             if data is not None and not scope.cancel_called:
-                json_text(data)
                 turn = self._control.session.agents[live.agent].turn
-                self._control.engine.record(Entry(live.agent, turn, data))
+                self._control.engine.record(Entry(live.agent, turn, json_value(data)))
             return ev.Flushed(live.agent, live.generation, effect.flush)
 
         def failed(error: str) -> ev.Report:
@@ -254,10 +267,14 @@ class LiveThreads:
             with scope:
                 async with live.in_use:
                     report = await work()
-        except ThreadLost as error:
-            return ev.Died(live.agent, live.generation, words(error))
         except Exception as error:
-            return failed(words(error))
+            if not is_lost(error):
+                return failed(words(error))
+            self._lose(live)
+            return ev.Died(live.agent, live.generation, words(error))
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._control.stop_by(error)  # from a task, asyncio would leave its loop at once, and the block never
+            await anyio.sleep_forever()
         except anyio.get_cancelled_exc_class() as error:
             if anyio.current_effective_deadline() == -math.inf:
                 raise  # the whole session is cancelled
@@ -278,6 +295,8 @@ CARRY_OUT: dict[type, Callable[[LiveThreads, Any], None]] = {
 }
 
 
-def words(error: BaseException) -> str:
-    """An exception as a line."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+def is_lost(error: Exception) -> bool:
+    """Does the error say that its thread is lost, be it in a group of errors?"""
+    if not isinstance(error, ExceptionGroup):
+        return isinstance(error, ThreadLost)
+    return cast("ExceptionGroup[Exception]", error).subgroup(ThreadLost) is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -67,7 +67,7 @@ class Streams:
             stream.end()
 
     @contextmanager
-    def subscribe(self, unread_max: int) -> Iterator[Stream]:
+    def subscribe(self, unread_max: int) -> Generator[Stream]:
         """A stream of what happens while the block lasts."""
         stream = Stream(unread_max)
         if self._over:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from statemachine.runtime.errors import NotJson, UnknownRole
+from statemachine.stores.encoding import NESTING_MAX, EncodingError, to_json
 
 if TYPE_CHECKING:
     from statemachine.runtime.turn import Turn
@@ -32,12 +33,17 @@ class AgentInfo:
 
 
 class Thread:
-    """An agent in memory. Subclass it, and give the class (or anything else that makes one of an `AgentInfo`) as work.
+    """An agent in memory. Subclass it, and give the class as work.
 
     No two of these methods run at the same time on one thread. Each may be cancelled at any await: `load` after
     `load_timeout`, `run` by an interrupt, `flush` because a turn begins or after `flush_timeout`. What ignores
     cancellation for longer than its bound is abandoned: the agent goes on without it, and whatever the abandoned code
     still does through the API is refused.
+
+    No process can do more than ask. Code that blocks the event loop (a long computation, `time.sleep`, a call that
+    waits for a disk or a socket) stops all agents and every clock, so no bound ends it: put it into a thread with
+    `anyio.to_thread.run_sync`. Code that swallows its cancellation for ever keeps the block of the session from being
+    left, because a task group waits for its tasks.
     """
 
     def __init__(self, agent: AgentInfo) -> None:
@@ -59,7 +65,9 @@ class Thread:
         return None
 
     async def close(self) -> None:
-        """Gives back what the thread holds. Called once, whatever became of it; its errors are only logged."""
+        """Gives back what the thread holds. Called once, whatever became of it, unless code of it that ignores its
+        cancellation is still at work after `stop_grace`. Its errors are only logged.
+        """
 
 
 class FunctionThread(Thread):
@@ -79,9 +87,13 @@ class Roles:
     """Role -> work. A single work is that of every role."""
 
     def __init__(self, work: Work | Mapping[str, Work]) -> None:
-        self.only: Work | None = None if isinstance(work, Mapping) else work
-        self.work: dict[str, Work] = dict(work) if isinstance(work, Mapping) else {}
-        for one in (work,) if self.only is not None else self.work.values():
+        self.only: Work | None = None
+        self.work: dict[str, Work] = {}
+        if isinstance(work, Mapping):
+            self.work.update(work)  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            self.only = work
+        for one in self.work.values() if self.only is None else (self.only,):
             if not callable(one):
                 raise TypeError(f"the work of an agent is an async function or a Thread class, not {one!r}")
 
@@ -93,18 +105,23 @@ class Roles:
             raise UnknownRole(role, tuple(sorted(self.work)))
         return self.work[role]
 
-    def build(self, agent: int, path: str, settings: str | None) -> Thread:
-        """A new thread for the agent."""
-        role, value = unwrap(settings)
-        work = self.of(role)
-        info = AgentInfo(agent, path, role, value)
-        if isinstance(work, type):
-            thread: Thread = work(info)
-            return thread
-        return FunctionThread(info, work)
+    def build(self, info: AgentInfo) -> Thread:
+        """A new thread for the agent. Raises `UnknownRole`, and whatever the constructor raises."""
+        work = self.of(info.role)
+        if not isinstance(work, type):
+            return FunctionThread(info, work)
+        thread: object = work(info)
+        if not isinstance(thread, Thread):
+            raise TypeError(f"a class of threads makes a Thread, not {type(thread).__name__}")
+        return thread
 
 
 # Settings as the core keeps them: a text that says role and settings
+
+
+def info_of(agent: int, path: str, settings: str | None) -> AgentInfo:
+    """Who a thread works for, from what the core keeps."""
+    return AgentInfo(agent, path, *unwrap(settings))
 
 
 def wrap(role: str, settings: Any) -> str | None:
@@ -125,6 +142,17 @@ def unwrap(text: str | None) -> tuple[str, Any]:
 def json_text(value: Any) -> str:
     """The value as JSON, the same text for equal values. Raises `NotJson`."""
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
+        raise NotJson(value, str(error)) from None
+    if text.count("[") + text.count("{") > NESTING_MAX:
+        json_value(value)
+    return text
+
+
+def json_value(value: Any) -> Any:
+    """A copy of the value as JSON has it, which nobody else can change. Raises `NotJson` for what no store takes."""
+    try:
+        return json.loads(to_json(value))
+    except (EncodingError, RecursionError) as error:
         raise NotJson(value, str(error)) from None

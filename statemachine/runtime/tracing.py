@@ -23,20 +23,23 @@ class TraceFile:
         except OSError as error:
             raise TraceError(f"cannot be made: {error.strerror or error}; give another path", None, str(path)) from None
         is_new = len(ledger.agents) == 1 and ledger.next_mail == 0
-        self._lines = [header_line(config, None if is_new else ledger)]
-        self.flush()
+        self._lines: list[bytes] = []
+        self.write([header_line(config, None if is_new else ledger)])
 
     def add(self, event: Event) -> None:
         """One more event."""
         self._lines.append(event_line(event))
 
-    def flush(self) -> None:
-        """Writes what was added."""
-        self._file.write(b"".join(self._lines))
+    def take(self) -> list[bytes]:
+        """The lines of all events since the last time, to be written once their steps are durable."""
+        lines, self._lines = self._lines, []
+        return lines
+
+    def write(self, lines: list[bytes]) -> None:
+        """Puts lines into the file, for whoever reads it meanwhile."""
+        self._file.write(b"".join(lines))
         self._file.flush()
-        self._lines.clear()
 
     def close(self) -> None:
-        """Nothing more will come."""
-        self.flush()
+        """Nothing more will come. Events whose steps never became durable are in no trace."""
         self._file.close()

@@ -6,6 +6,7 @@ code that was abandoned or kept a reference changes nothing.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -13,9 +14,11 @@ from attrs import define, field, frozen
 
 from statemachine.effects import AgentStatus, Drained, StartTurn, WaitEnd, Waiting, WaitOver
 from statemachine.events import HOST, Drain, StopWaiting, Wait
+from statemachine.machines import Turn as Status
 from statemachine.records import MailAccepted, MailKind, Outcome
 from statemachine.refusals import NotRunning
-from statemachine.runtime.threads import DEFAULT_ROLE, json_text
+from statemachine.runtime.checks import check_seconds
+from statemachine.runtime.threads import DEFAULT_ROLE, json_value
 from statemachine.stores.protocol import Entry
 
 if TYPE_CHECKING:
@@ -58,7 +61,8 @@ class Turn:
         """What was unread when the turn started, oldest first."""
         self.over = False
         """Has the turn ended, whatever its code still does?"""
-        self._waiter: Waiter | None = None
+        self._waiters: deque[Waiter] = deque()
+        """Whoever waits; more than one only if the wakes of the others are on their way."""
 
     @property
     def path(self) -> str:
@@ -86,9 +90,22 @@ class Turn:
         )
 
     def _lasts(self) -> None:
-        """Raises `NotRunning` once the turn has ended."""
-        if self.over:
-            raise NotRunning(self.agent.id, self.number)
+        """Raises `NotRunning` once the turn has ended, even if nobody has told its code yet."""
+        known = self._control.session.agents[self.agent.id]
+        if self.over or known.turn != self.number or known.status < Status.RUNNING:
+            raise self._ended()
+
+    def _ended(self) -> Exception:
+        if self._control.engine.error is not None:
+            return self._control.ended_by()
+        return NotRunning(self.agent.id, self.number)
+
+    def end(self) -> None:
+        """The turn has ended, and so has what waits in it. For the runtime."""
+        self.over = True
+        for waiter in self._waiters:
+            waiter.over.set()
+        self._waiters.clear()
 
     # Mail
 
@@ -106,37 +123,47 @@ class Turn:
         Raises `AlreadyWaiting` for a second wait at the same time, `InvalidTimeout` beyond `max_wait`.
         """
         self._lasts()
+        check_seconds(timeout)
         control = self._control
         ids = tuple([control.id_of(target) for target in targets])
         reply = control.engine.apply(Wait(self.agent.id, self.number, timeout, ids))
         if not isinstance(reply, Waiting):
             return (await control.answered(reply, WaitOver)).end
-        waiter = self._waiter = Waiter()
+        waiter = Waiter()
+        self._waiters.append(waiter)
         try:
             await waiter.over.wait()
         except BaseException:
-            if waiter.end is None and not self.over:
-                control.engine.apply(StopWaiting(self.agent.id, self.number))
+            self._give_up(waiter)
             raise
-        finally:
-            self._waiter = None
-        assert waiter.end is not None
+        if waiter.end is None:
+            raise self._ended()
         return waiter.end
+
+    def _give_up(self, waiter: Waiter) -> None:
+        """Whoever waited was cancelled. If the core has ended that wait, the wake is on its way and has to find it in
+        line, because the next one in line may be another wait of this turn.
+        """
+        waiting = self._control.session.waits.get(self.agent.id)
+        is_last = bool(self._waiters) and self._waiters[-1] is waiter
+        if is_last and waiting is not None and waiting.turn == self.number:
+            self._waiters.pop()
+            self._control.engine.apply_at_once(StopWaiting(self.agent.id, self.number))
 
     def wake(self, end: WaitEnd) -> None:
         """The core says that the wait is over. For the runtime."""
-        if self._waiter is not None:
-            self._waiter.end = end
-            self._waiter.over.set()
+        if self._waiters:
+            waiter = self._waiters.popleft()
+            waiter.end = end
+            waiter.over.set()
 
     # The rollout
 
     async def record(self, entry: Any) -> None:
         """Writes an entry into the agent's rollout, any JSON value; returns when it is durable. Raises `NotJson`."""
         self._lasts()
-        json_text(entry)
         engine = self._control.engine
-        engine.record(Entry(self.agent.id, self.number, entry))
+        engine.record(Entry(self.agent.id, self.number, json_value(entry)))
         await engine.settled()
 
     async def history(self) -> tuple[LogRecord, ...]:

@@ -1,6 +1,19 @@
 """Where sessions are kept: `MemoryStore` for tests, `SQLiteStore` on one machine. `protocol.py` says what they do."""
 
-from statemachine.stores.errors import StoreError
+from statemachine.stores.errors import (
+    ForeignFile,
+    NewerSchema,
+    OlderSchema,
+    SessionInUse,
+    StoreBusy,
+    StoreClosed,
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreMissing,
+    StoreReadOnly,
+    Unstorable,
+)
 from statemachine.stores.memory import MemoryLog, MemoryStore
 from statemachine.stores.protocol import Entry, LogRecord, Receipt, Recovered, Snapshot, Store, Write
 from statemachine.stores.reading import read_rollout, read_session
@@ -8,16 +21,27 @@ from statemachine.stores.sqlite import SQLiteStore, Synchronous
 
 __all__ = [
     "Entry",
+    "ForeignFile",
     "LogRecord",
     "MemoryLog",
     "MemoryStore",
+    "NewerSchema",
+    "OlderSchema",
     "Receipt",
     "Recovered",
     "SQLiteStore",
+    "SessionInUse",
     "Snapshot",
     "Store",
+    "StoreBusy",
+    "StoreClosed",
+    "StoreCorrupt",
     "StoreError",
+    "StoreFull",
+    "StoreMissing",
+    "StoreReadOnly",
     "Synchronous",
+    "Unstorable",
     "Write",
     "read_rollout",
     "read_session",

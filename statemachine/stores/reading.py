@@ -14,7 +14,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
@@ -31,6 +31,10 @@ from statemachine.stores.translation import typed
 ATTEMPTS_MAX = 10
 """How often a file is read that changes meanwhile."""
 BUSY_S = 5.0
+WAL_HEADER_BYTES = 32
+"""A WAL of this size has nothing in it yet. If its process died then, its index does not match it, and SQLite would
+wait ten seconds for somebody to put that right.
+"""
 QUICK_TABLES = ("meta", "agents")
 """What opening reads, but for the end of the log: that is checked record by record."""
 
@@ -73,15 +77,18 @@ def reading(path: str | os.PathLike[str], read: Callable[[sqlite3.Connection], T
             if not schema.examine(real):
                 raise StoreMissing(real, "there is no session")
             before = _state(real)
-            if before.index:
-                parameters = "mode=ro&readonly_shm=1"
-            elif before.wal:
-                return _read_copy(real, read)
-            else:
-                parameters = "mode=ro&immutable=1"
+            parameters = "mode=ro&readonly_shm=1" if before.index else "mode=ro&immutable=1"
             try:
+                if before.wal and not before.index:
+                    return _read_copy(real, read)
                 found = _read(real, parameters, read)
-            except (sqlite3.Error, StoreError):
+            except FileNotFoundError:
+                continue  # the session was closed meanwhile, and its WAL is gone
+            except (sqlite3.Error, StoreError) as error:
+                if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_RECOVERY:
+                    with suppress(FileNotFoundError):
+                        return _read_copy(real, read)  # whoever has it open has not made the index yet
+                    continue
                 if _state(real) == before:
                     raise
                 continue
@@ -101,12 +108,14 @@ class _State:
 
 def _state(path: str) -> _State:
     found = os.stat(path)
-    wal = f"{path}-wal"
-    has_wal = os.path.exists(wal)
+    try:
+        wal_bytes = os.path.getsize(f"{path}-wal")
+    except FileNotFoundError:
+        wal_bytes = WAL_HEADER_BYTES
     return _State(
         (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns),
-        index=has_wal and os.path.exists(f"{path}-shm"),
-        wal=has_wal and os.path.getsize(wal) > 0,
+        index=wal_bytes != WAL_HEADER_BYTES and os.path.exists(f"{path}-shm"),
+        wal=wal_bytes > WAL_HEADER_BYTES,
     )
 
 

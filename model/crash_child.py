@@ -1,0 +1,386 @@
+"""A session under load that says what it was told: the process that `model/crash_server.py` kills.
+
+Hosts and agents ask for everything that there is to ask. Each line of the journal is one unbuffered write. An `ask` is
+written before the verb is called, its `ack` (or `no`, if it was refused) as soon as the verb has returned, so whoever
+reads the journal knows what was acknowledged, and what may have been done without anybody being told:
+
+    {"ask": "0.3", "do": "send", "by": -1, "to": 2, "text": "0.3", "key": null}
+    {"ack": "0.3", "mail": 17}
+    {"took": [2, 5], "mail": [17]}                       a turn runs, and has read this
+    {"outcome": 12, "is": [2, 5, "completed", "r2.5"]}   what came of request 12
+    {"commit": 120}                                      an append has returned; the log's last position
+    {"broken": "..."}                                    something that must not be
+
+Every text, name and key is used once in the life of a file, so that it can be counted in the log.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from random import Random
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
+from attrs import define
+
+from statemachine.config import Notice, Overflow, SessionConfig, SlotPolicy
+from statemachine.events import HOST
+from statemachine.machines import Identity
+from statemachine.records import Outcome
+from statemachine.refusals import Refusal, StoreFailed
+from statemachine.runtime import AgentControl, AgentInfo, AgentRef, Handle, Thread, Turn, engine
+from statemachine.runtime.threads import Work
+from statemachine.stores import Entry, SQLiteStore, StoreError
+from statemachine.stores.protocol import LogRecord, Snapshot, Write
+from statemachine.stores.sqlite import Synchronous
+
+Request = dict[str, Any]
+AGENTS_MAX = 24
+HOSTS = 4
+NAP_S = 0.002
+
+
+@define(kw_only=True)
+class Order:
+    """What one process is to do. `number` is unique in the life of the file."""
+
+    path: str
+    seed: int
+    number: int
+    takeover: bool = False
+    contends: bool = False
+    """Opens the session again and again, for a few requests each time."""
+    checkpoints: bool = True
+    """False: the WAL has everything since the opening."""
+    trace: str | None = None
+    repeat: Sequence[Request] = ()
+    """Requests with keys that were made before."""
+    requests: Sequence[tuple[int, str, int]] = ()
+    """Requests whose outcome nobody has been told: agent, path, mail."""
+
+
+def config_of(seed: int) -> SessionConfig:
+    """The configuration of the life with this seed: small caps, so that everything is soon full."""
+    rng = Random(f"config {seed}")
+    live = rng.random() < 0.15
+    cap = AGENTS_MAX if live else rng.randint(1, 4)
+    return SessionConfig(
+        max_concurrent=cap + 1,
+        max_resident=cap + rng.choice((0, 0, 1, 3)),
+        slot_policy=SlotPolicy.LIVE_THREADS if live else SlotPolicy.ACTIVE_TURNS,
+        overflow=Overflow.REJECT if live else rng.choice((Overflow.REJECT, Overflow.QUEUE, Overflow.QUEUE)),
+        max_queued=rng.choice((3, 30)),
+        max_depth=4,
+        max_agents=AGENTS_MAX,
+        max_unread=rng.choice((4, 30)),
+        notice=rng.choice(tuple(Notice)),
+        notify_interrupted=rng.random() < 0.5,
+        stop_grace=0.01,
+        flush_timeout=0.02,
+        max_wait=10.0,
+        idle_ttl=0.005 if not live and rng.random() < 0.25 else None,
+    )
+
+
+class Journal:
+    """The lines, as they come."""
+
+    def __init__(self, write: Callable[[bytes], object], number: int) -> None:
+        self._write = write
+        self._number = number
+        self._counter = itertools.count()
+
+    def line(self, **words: Any) -> None:
+        """One more, at once and as a whole: what is in it has happened."""
+        self._write(json.dumps(words).encode() + b"\n")
+
+    def fresh(self) -> str:
+        """A name that the file has never seen."""
+        return f"{self._number}.{next(self._counter)}"
+
+
+class JournalingStore(SQLiteStore):
+    """Says where the log ends, after each append."""
+
+    def __init__(self, order: Order, journal: Journal) -> None:
+        chance = Random(f"store {order.seed} {order.number}").random()
+        synchronous = Synchronous.FULL if chance < 0.5 else Synchronous.NORMAL  # no matter to SIGKILL, but to timing
+        super().__init__(order.path, takeover=order.takeover, synchronous=synchronous)
+        self._journal = journal
+        self._checkpoints = order.checkpoints
+
+    async def open(self, config: SessionConfig) -> Any:
+        found = await super().open(config)
+        assert self._tables is not None
+        if not self._checkpoints:
+            self._tables.connection.execute("PRAGMA wal_autocheckpoint = 0")
+        self._journal.line(open=found.epoch, process=os.getpid(), position=self._tables.position)
+        return found
+
+    async def append(self, items: Sequence[Write | Snapshot]) -> None:
+        await super().append(items)
+        assert self._tables is not None
+        self._journal.line(commit=self._tables.position)
+
+
+# Asking
+
+
+async def perform(control: AgentControl, request: Request, turn: Turn | None = None) -> tuple[Request, Handle | None]:
+    """Does what the request says, through the turn if there is one. Returns what was acknowledged."""
+    to = request.get("to")
+    found = None if to is None else control.session.agents[to]
+    before = {} if found is None else {"previous": found.status.name, "turn": found.turn}  # nothing comes in between
+    result = await (of_host(control, request) if turn is None else of_turn(turn, request))
+    if isinstance(result, Handle):
+        return {"agent": result.id, "path": result.path, "mail": result.ref.mail}, result
+    if request["do"] == "interrupt":
+        return before, None
+    if isinstance(result, tuple):
+        return {"agents": list(result)}, None
+    return {} if result is None else {"mail": result}, None
+
+
+def of_host(control: AgentControl, request: Request) -> Awaitable[Any]:
+    """The verb, in the name of whoever asks."""
+    words: list[Any] = [request.get(name) for name in ("do", "by", "to", "text", "key")]
+    do, by, to, text, key = words
+    match do:
+        case "spawn":
+            settings, role = request["settings"], request["role"]
+            return control.spawn_for(by, request["parent"], request["name"], text, settings, role, key)
+        case "send":
+            return control.send(to, text, sender=by, key=key)
+        case "follow_up":
+            return control.follow_up_for(by, to, text, key)
+        case "start":
+            return control.start(to, text, key=key)
+        case "interrupt":
+            return control.interrupt(to, sender=by)
+        case "close":
+            return control.close(to, sender=by)
+    return control.resume(to, sender=by)
+
+
+def of_turn(turn: Turn, request: Request) -> Awaitable[Any]:
+    """The verb, as the turn's own code calls it."""
+    words: list[Any] = [request.get(name) for name in ("do", "to", "text", "key")]
+    do, to, text, key = words
+    match do:
+        case "spawn":
+            return turn.spawn(request["name"], text, request["settings"], role=request["role"], key=key)
+        case "send":
+            return turn.send(to, text, key=key)
+        case "follow_up":
+            return turn.follow_up(to, text, key=key)
+        case "interrupt":
+            return turn.interrupt(to)
+        case "close":
+            return turn.close(to)
+        case "resume":
+            return turn.resume(to)
+    return turn.record(request["data"])
+
+
+class Life:
+    """One opening of the session, until it is killed."""
+
+    def __init__(self, order: Order, journal: Journal, tasks: TaskGroup) -> None:
+        self.order = order
+        self.journal = journal
+        self.tasks = tasks
+        self.control: AgentControl
+
+    async def ask(self, request: Request, turn: Turn | None = None) -> None:
+        """Asks, and says what was told."""
+        number = self.journal.fresh()
+        self.journal.line(ask=number, **request)
+        try:
+            facts, handle = await perform(self.control, request, turn)
+        except Refusal as refusal:
+            if isinstance(refusal, StoreFailed):
+                raise  # it may have been done or not
+            self.journal.line(no=number, why=type(refusal).__name__)
+            return
+        self.journal.line(ack=number, **facts)
+        if handle is not None:
+            self.tasks.start_soon(self.watch, handle)
+
+    async def watch(self, handle: Handle) -> None:
+        """Says what came of a request."""
+        try:
+            outcome = await handle.outcome()
+        except Refusal:
+            return  # the session ended before
+        self.journal.line(outcome=handle.ref.mail, **{"is": list(words_of(outcome))})
+
+    # What to ask
+
+    def request(self, rng: Random, by: int) -> Request:
+        """Something to ask. Agents ask for less that stops others."""
+        weights = WEIGHTS_OF_HOST if by == HOST else WEIGHTS_OF_AGENT
+        (do,) = rng.choices(tuple(weights), tuple(weights.values()))
+        fresh = self.journal.fresh()
+        if do == "record":
+            return {"do": do, "by": by, "turn": self.control.session.agents[by].turn, "data": {"said": fresh}}
+        if do in ("interrupt", "close", "resume"):
+            return {"do": do, "by": by, "to": self.someone(rng, is_open=do != "resume")}
+        request: Request = {"do": do, "by": by, "text": fresh, "key": f"key {fresh}" if rng.random() < 0.4 else None}
+        if do != "spawn":
+            return {**request, "to": self.someone(rng)}
+        name = fresh.replace(".", "_")
+        parent = self.someone(rng) if by == HOST else by
+        return {**request, "parent": parent, "name": name, "settings": {"of": name}, "role": rng.choice(ROLES)}
+
+    def someone(self, rng: Random, is_open: bool = True) -> int:
+        """An agent, most often an open one."""
+        agents = self.control.session.agents
+        found = [a.id for a in agents if (a.identity is Identity.OPEN) == is_open]
+        return rng.choice(found if found and rng.random() < 0.95 else [a.id for a in agents])
+
+    # Who asks
+
+    async def host(self, number: int) -> None:
+        """One client of the embedding program."""
+        rng = Random(f"host {self.order.seed} {self.order.number} {number}")
+        while True:
+            await checkpoint()  # a refusal waits for nothing
+            request = self.request(rng, HOST)
+            await self.ask(request)
+            if request["do"] == "follow_up" and rng.random() < 0.1:  # before anybody can have answered
+                await self.ask({"do": rng.choice(("close", "interrupt")), "by": HOST, "to": request["to"]})
+            if rng.random() < 0.2:
+                await anyio.sleep(rng.random() * NAP_S)
+
+    async def again(self) -> None:
+        """Asks again what was asked before, and for what has come of it."""
+        for request in self.order.repeat:
+            await self.ask(request)
+        for agent, path, mail in self.order.requests:
+            self.tasks.start_soon(self.watch, await self.control.handle(AgentRef(agent, path, mail)))
+
+    async def work(self, turn: Turn) -> str:
+        """One turn."""
+        agent = turn.agent.id
+        self.journal.line(took=[agent, turn.number], mail=[mail.number for mail in turn.mail])
+        rng = Random(f"turn {self.order.seed} {self.order.number} {agent} {turn.number}")
+        for _ in range(rng.randrange(4)):
+            await self.act(turn, rng)
+        if rng.random() < 0.1:
+            raise ValueError(f"e{agent}.{turn.number}")
+        return f"r{agent}.{turn.number}"
+
+    async def act(self, turn: Turn, rng: Random) -> None:
+        """Something that a turn does."""
+        chance = rng.random()
+        try:
+            if chance < 0.15:
+                mail = await turn.drain()
+                self.journal.line(took=[turn.agent.id, turn.number], mail=[m.number for m in mail])
+            elif chance < 0.25:
+                await turn.wait(rng.random() * NAP_S, (self.someone(rng),))
+            elif chance < 0.35:
+                with anyio.CancelScope(shield=rng.random() < 0.2):
+                    await anyio.sleep(rng.random() * NAP_S)
+            else:
+                await self.ask(self.request(rng, turn.agent.id), turn)
+        except Refusal as refusal:
+            if isinstance(refusal, StoreFailed):
+                raise
+
+
+WEIGHTS_OF_HOST = {"spawn": 8, "send": 4, "follow_up": 9, "start": 2, "interrupt": 2, "close": 2, "resume": 2}
+WEIGHTS_OF_AGENT = {"spawn": 4, "send": 3, "follow_up": 4, "record": 8, "interrupt": 0.5, "close": 0.5, "resume": 0.5}
+ROLES = ("default", "keeper")
+
+
+def words_of(outcome: Outcome) -> tuple[int, int, str, str]:
+    """An outcome as the journal has it."""
+    return outcome.agent, outcome.turn, outcome.status.name, outcome.result
+
+
+def keeper_of(life: Life) -> type[Thread]:
+    """Threads that count what they have recorded, and find the count again in the rollout."""
+
+    class Keeper(Thread):
+        def __init__(self, agent: AgentInfo) -> None:
+            super().__init__(agent)
+            self.kept = 0
+            if agent.settings != {"of": agent.path.rpartition("/")[2]}:
+                life.journal.line(broken=f"S11: {agent.path} was loaded with the settings {agent.settings}")
+
+        async def load(self, history: tuple[LogRecord, ...]) -> None:
+            if Random(f"load {life.order.seed} {self.agent.id} {len(history)}").random() < 0.05:
+                raise OSError("not now")
+            self.kept = sum("kept" in record.data for record in history if isinstance(record, Entry))
+
+        async def run(self, turn: Turn) -> str:
+            self.kept += 1
+            request = {"do": "record", "by": self.agent.id, "turn": turn.number, "data": {"kept": self.kept}}
+            await life.ask(request, turn)
+            return await life.work(turn)
+
+        async def flush(self) -> Any:
+            if Random(f"flush {life.order.seed} {self.agent.id} {self.kept}").random() < 0.1:
+                raise OSError("not now")
+            return {"flushed": self.kept}
+
+    return Keeper
+
+
+# One process
+
+
+async def live(order: Order, journal: Journal) -> None:
+    """Opens the session and works on it until the process is killed."""
+    rng = Random(f"openings {order.seed} {order.number}")
+    while True:
+        store = JournalingStore(order, journal)
+        async with anyio.create_task_group() as tasks:
+            life = Life(order, journal, tasks)
+            roles: Mapping[str, Work] = {"default": life.work, "keeper": keeper_of(life)}
+            life.control = AgentControl.open(store, roles, config_of(order.seed), trace=order.trace)
+            try:
+                async with life.control, anyio.create_task_group() as hosts:
+                    hosts.start_soon(life.again)
+                    for number in range(HOSTS):
+                        hosts.start_soon(life.host, number)
+                    if order.contends:
+                        await anyio.sleep(rng.random() * 20 * NAP_S)
+                        hosts.cancel_scope.cancel()
+            except* (StoreError, StoreFailed) as group:
+                if not order.contends:
+                    raise
+                journal.line(lost=[type(error).__name__ for error in leaves(group)])
+            tasks.cancel_scope.cancel()
+        if not order.contends:
+            return
+        await anyio.sleep(rng.random() * NAP_S)
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """What is in a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for one in error.exceptions for leaf in leaves(one)]
+    return [error]
+
+
+def main(order: Order, file: int) -> None:
+    """The process. Returns only if something went wrong, and then the journal says what."""
+    logging.disable()
+    rng = Random(f"process {order.seed} {order.number}")
+    engine.SNAPSHOT_RECORDS = rng.choice((7, 60, 5_000))
+    journal = Journal(partial(os.write, file), order.number)
+    try:
+        anyio.run(live, order, journal, backend=rng.choice(("asyncio", "trio")))
+        journal.line(broken="the process came to an end")
+    except BaseException:
+        journal.line(broken=traceback.format_exc())

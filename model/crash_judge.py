@@ -1,0 +1,452 @@
+"""What was acknowledged, and whether the log has it: once, and nothing that nobody asked for.
+
+`Story` is all that the processes of one file said (`model/crash_child.py`), in its order. `Log` is what the file has.
+`judge` compares them and yields a sentence for everything that is wrong, in a form that says which promise is broken:
+lost, twice, invented, or other than it was told.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+from attrs import define, evolve, field, frozen
+
+from model.crash_child import Request, words_of
+from statemachine.events import ROOT
+from statemachine.ledger import Ledger
+from statemachine.machines import Identity
+from statemachine.records import MailAccepted, MailDrained, MailKind, TurnEnded, TurnStarted
+from statemachine.stores import Entry, reading, tables
+from statemachine.stores.protocol import LogRecord, Receipt
+from statemachine.stores.reading import read_session
+
+REQUESTS = ("spawn", "follow_up", "start")
+"""What has an outcome."""
+
+
+@define(eq=False)
+class Asked:
+    """One request, and what became of it as far as anybody was told."""
+
+    number: str
+    request: Request
+    at: int
+    """When it was made: a place in the story."""
+    over: float = math.inf
+    """When it was answered, or the process died."""
+    reply: dict[str, Any] | None = None
+    refused: str | None = None
+
+    @property
+    def do(self) -> str:
+        return str(self.request["do"])
+
+
+@define(eq=False)
+class Story:
+    """All that was said."""
+
+    asked: dict[str, Asked] = field(factory=dict[str, Asked])
+    took: list[tuple[int, int, list[int]]] = field(factory=list[tuple[int, int, list[int]]])
+    """Agent, turn, and the mail that it has read."""
+    outcomes: dict[int, list[tuple[int, int, str, str]]] = field(
+        factory=lambda: defaultdict[int, list[tuple[int, int, str, str]]](list)
+    )
+    """Mail number -> what came of it, as often as it was told."""
+    broken: list[str] = field(factory=list[str])
+    """What processes found wrong themselves."""
+    owners: dict[int, set[int]] = field(factory=lambda: defaultdict[int, set[int]](set))
+    """Epoch -> processes."""
+    spans: dict[int, tuple[int, int]] = field(factory=dict[int, tuple[int, int]])
+    """Epoch -> where the log ended when it began, and where the last append of it ended."""
+    lost: Counter[str] = field(factory=Counter[str])
+    """By which errors processes lost the session to others."""
+    commits: int = 0
+    keys: set[str] = field(factory=set[str])
+    repeated: int = 0
+    """Acknowledgements for a key that had one before."""
+    position: int = 0
+    """The end of the log, as the last commit had it that was acknowledged."""
+    length: int = 0
+    """Lines so far."""
+
+    def add(self, lines: Iterable[dict[str, Any]]) -> None:
+        """What a process said until it died."""
+        mine: list[Asked] = []
+        epoch = 0
+        for line in lines:
+            self.length += 1
+            epoch = line.get("open", epoch)
+            if "open" in line or "commit" in line:
+                begin, end = self.spans.get(epoch, (line.get("position", 0), 0))
+                self.spans[epoch] = (begin, max(end, line.get("commit", begin)))
+            words = dict(line)
+            if "ask" in words:
+                number = words.pop("ask")
+                mine.append(Asked(number, words, self.length))
+                self.asked[number] = mine[-1]
+            elif "ack" in words:
+                self._acknowledge(words.pop("ack"), words)
+            elif "no" in words:
+                self._over(words["no"]).refused = words["why"]
+            else:
+                self._note(words)
+        for asked in mine:
+            asked.over = min(asked.over, self.length)
+
+    def _over(self, number: str) -> Asked:
+        found = self.asked[number]
+        found.over = self.length
+        return found
+
+    def _acknowledge(self, number: str, reply: dict[str, Any]) -> None:
+        asked = self._over(number)
+        asked.reply = reply
+        key = asked.request.get("key")
+        if key:
+            self.repeated += key in self.keys
+            self.keys.add(key)
+
+    def _note(self, words: dict[str, Any]) -> None:
+        if "took" in words:
+            agent, turn = words["took"]
+            self.took.append((agent, turn, words["mail"]))
+        elif "outcome" in words:
+            agent, turn, status, result = words["is"]
+            self.outcomes[words["outcome"]].append((agent, turn, status, result))
+        elif "broken" in words:
+            self.broken.append(words["broken"])
+        elif "open" in words:
+            self.owners[words["open"]].add(words["process"])
+            self.position = max(self.position, words["position"])
+        elif "commit" in words:
+            self.commits += 1
+            self.position = max(self.position, words["commit"])
+        elif "lost" in words:
+            self.lost.update(words["lost"])
+
+    # Questions
+
+    def acknowledged(self) -> list[Asked]:
+        return [asked for asked in self.asked.values() if asked.reply is not None]
+
+    def with_keys(self) -> list[Asked]:
+        """Requests with keys that may have been carried out: the first with each key."""
+        return [a for a in self.asked.values() if a.request.get("key") and not a.refused]
+
+    def requests(self, rng: Random, answered_max: int) -> list[tuple[int, str, int]]:
+        """Acknowledged requests for a turn, as agent, path and mail: all of which nobody has been told what came, and
+        some of the others.
+        """
+        found = {
+            a.reply["mail"]: (a.reply["agent"], a.reply["path"], a.reply["mail"])
+            for a in self.acknowledged()
+            if a.do in REQUESTS and a.reply is not None
+        }
+        answered = [mail for mail in found if mail in self.outcomes]
+        chosen = rng.sample(answered, min(len(answered), answered_max))
+        return [found[mail] for mail in found if mail not in self.outcomes or mail in chosen]
+
+
+# The log
+
+
+@define(eq=False)
+class Log:
+    """What the file has."""
+
+    rows: list[tuple[int, int, str, Any]]
+    """Of rollouts, oldest first: position, agent, kind, data."""
+    end: int
+    """The last position that was ever given."""
+    receipts: dict[str, Receipt]
+    ledger: Ledger
+    mails: dict[int, MailAccepted] = field(factory=dict[int, MailAccepted])
+    entries: Counter[tuple[int, int, str]] = field(factory=Counter[tuple[int, int, str]])
+    read: dict[int, tuple[int, int]] = field(factory=dict[int, tuple[int, int]])
+    """Mail -> the turn that was the first to read after it came. Dead letters seem to be read by the next turn."""
+    started: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
+    ended: dict[tuple[int, int], tuple[int, int, str, str]] = field(
+        factory=dict[tuple[int, int], tuple[int, int, str, str]]
+    )
+    kept: Counter[int] = field(factory=Counter[int])
+    """Agent -> entries of its threads that count them."""
+    wrong: list[str] = field(factory=list[str])
+    """What no log can have."""
+
+    def fold(self) -> Log:
+        """Reads the rows."""
+        unread: dict[int, list[int]] = defaultdict(list)
+        for position, agent, kind, data in self.rows:
+            problem = self._take(tables.decode_at(position, kind, data), unread[agent])
+            if problem is not None:
+                self.wrong.append(f"log position {position}: {problem}")
+        return self
+
+    def _take(self, record: LogRecord, unread: list[int]) -> str | None:
+        if isinstance(record, MailAccepted):
+            if self.mails and record.mail <= next(reversed(self.mails)):
+                return f"mail {record.mail} comes after mail {next(reversed(self.mails))}"
+            self.mails[record.mail] = record
+            unread.append(record.mail)
+        elif isinstance(record, Entry):
+            self.entries[record.agent, record.turn, json.dumps(record.data)] += 1
+            self.kept[record.agent] += "kept" in record.data
+            kept = self.kept[record.agent]
+            if record.data.get("kept", record.data.get("flushed", kept)) != kept:
+                return f"{record}, but {kept} entries of that thread are there"
+        elif isinstance(record, TurnStarted | MailDrained):
+            turn = (record.agent, record.turn)
+            if isinstance(record, TurnStarted) == (turn in self.started):
+                return f"{record}, which was {'' if turn in self.started else 'not '}started"
+            self.started.add(turn)
+            self.read.update(dict.fromkeys(unread, turn))
+            unread.clear()
+        elif isinstance(record, TurnEnded):
+            turn = (record.outcome.agent, record.outcome.turn)
+            if turn in self.ended:
+                return f"{record}, which had ended"
+            self.ended[turn] = words_of(record.outcome)
+        return None
+
+
+def read_log(path: str | os.PathLike[str]) -> Log:
+    """What the file has, read without owning it. Raises `StoreError`."""
+
+    def read(connection: sqlite3.Connection) -> Log:
+        rows = connection.execute(
+            "SELECT position, agent, kind, data FROM log WHERE agent IS NOT NULL ORDER BY position"
+        ).fetchall()
+        keys = connection.execute("SELECT key, request, answer FROM keys").fetchall()
+        end = tables.last_position(connection, tables.read_meta(connection).covered)
+        return Log(rows, end, {key: Receipt(key, request, answer) for key, request, answer in keys}, Ledger(True))
+
+    log = reading.reading(path, read)
+    log.ledger = read_session(path).ledger
+    return log.fold()
+
+
+# The verdict
+
+
+class Fault(Enum):
+    """Which promise is broken."""
+
+    LOST = "lost"
+    """It was acknowledged, and is not there."""
+    TWICE = "twice"
+    """It is there more than once."""
+    INVENTED = "invented"
+    """It was refused, or nobody asked for it."""
+    OTHER = "other than told"
+    BROKEN = "broken"
+    """A property does not hold, or the file is damaged."""
+
+
+@frozen
+class Blame:
+    """One thing that is wrong."""
+
+    fault: Fault
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.fault.value}: {self.text}"
+
+
+def judge(story: Story, log: Log, in_turn: bool = True) -> Iterator[Blame]:
+    """All that is wrong. `in_turn`: no two processes had the session at the same time."""
+    for text in (*story.broken, *log.wrong):
+        yield Blame(Fault.BROKEN, text)
+    for epoch, processes in story.owners.items():
+        if len(processes) > 1:
+            yield Blame(Fault.BROKEN, f"epoch {epoch} was that of the processes {sorted(processes)}")
+    for (_, (_, end)), (epoch, (begin, _)) in pairwise(sorted(story.spans.items())):
+        if end > begin:
+            yield Blame(Fault.BROKEN, f"an append ended at {end}, and epoch {epoch} had begun at {begin}")
+    if log.end < story.position:
+        yield Blame(Fault.LOST, f"the log ends at {log.end}, an append was acknowledged up to {story.position}")
+    yield from judge_mail(story, log)
+    yield from judge_entries(story, log)
+    yield from judge_keys(story, log)
+    yield from judge_agents(story, log)
+    yield from judge_reading(story, log)
+    yield from judge_outcomes(story, log)
+    if in_turn:
+        yield from judge_identity(story, log)
+
+
+def expected(asked: Iterable[Asked]) -> tuple[int, int]:
+    """How often there may be what was asked so, at least and at most. With a key it may have been asked repeatedly."""
+    replies = [a.reply for a in asked]
+    if any(reply is not None for reply in replies):
+        return 1, 1
+    return 0, 0 if all(a.refused for a in asked) else 1
+
+
+def count(what: str, asked: list[Asked], found: int) -> Iterator[Blame]:
+    """Is it there as often as it has to be?"""
+    least, most = expected(asked)
+    if found < least:
+        yield Blame(Fault.LOST, f"{what} ({asked[-1].request})")
+    elif found > max(most, 1):
+        yield Blame(Fault.TWICE, f"{what} is there {found} times ({asked[-1].request})")
+    elif found > most:
+        yield Blame(Fault.INVENTED, f"{what} was refused with {asked[-1].refused} ({asked[-1].request})")
+
+
+def judge_mail(story: Story, log: Log) -> Iterator[Blame]:
+    """Each mail is there once, as it was acknowledged, and no other."""
+    by_text: dict[str, list[Asked]] = defaultdict(list)
+    for asked in story.asked.values():
+        if "text" in asked.request:
+            by_text[asked.request["text"]].append(asked)
+    texts = Counter(mail.message for mail in log.mails.values() if mail.notice is None)
+    for text, asks in by_text.items():
+        yield from count(f"mail {text!r}", asks, texts.pop(text, 0))
+    for text in texts:
+        yield Blame(Fault.INVENTED, f"mail {text!r}")
+    for asked in story.acknowledged():
+        if asked.reply is None or "mail" not in asked.reply:
+            continue
+        mail = log.mails.get(asked.reply["mail"])
+        request = asked.request
+        told = (
+            request["by"],
+            request["to"] if "to" in request else asked.reply["agent"],
+            MailKind.QUEUE if asked.do == "send" else MailKind.TRIGGER,
+            request["text"],
+        )
+        if mail is None or (mail.sender, mail.target, mail.kind, mail.message) != told:
+            yield Blame(Fault.OTHER, f"mail {asked.reply['mail']} is {mail}, told was {told}")
+
+
+def judge_entries(story: Story, log: Log) -> Iterator[Blame]:
+    """Each entry is there once, and no other but those of flushes."""
+    found = log.entries.copy()
+    for asked in story.asked.values():
+        if asked.do == "record":
+            entry = (asked.request["by"], asked.request["turn"], json.dumps(asked.request["data"]))
+            yield from count(f"entry {entry}", [asked], found.pop(entry, 0))
+    for entry in found:
+        if "flushed" not in entry[2]:
+            yield Blame(Fault.INVENTED, f"entry {entry}")
+
+
+def judge_keys(story: Story, log: Log) -> Iterator[Blame]:
+    """Each key has the receipt that was given first, however often it was asked again."""
+    for asked in story.acknowledged():
+        key = asked.request.get("key")
+        if not key or asked.reply is None:
+            continue
+        receipt = log.receipts.get(key)
+        if receipt is None:
+            yield Blame(Fault.LOST, f"the receipt of {key!r}")
+        elif json.loads(receipt.answer)[2] != asked.reply["mail"]:
+            yield Blame(Fault.OTHER, f"{key!r} was answered by {asked.reply}, its receipt is {receipt.answer}")
+
+
+def judge_agents(story: Story, log: Log) -> Iterator[Blame]:
+    """Each agent is there once, where it was told to be, with its settings."""
+    names = Counter(agent.path.rpartition("/")[2] for agent in log.ledger.agents[1:])
+    by_name: dict[str, list[Asked]] = defaultdict(list)
+    for asked in story.asked.values():
+        if asked.do == "spawn":
+            by_name[asked.request["name"]].append(asked)
+    for name, asks in by_name.items():
+        yield from count(f"agent {name!r}", asks, names.pop(name, 0))
+        told = next((a.reply for a in asks if a.reply is not None), None)
+        if told is None or told["agent"] >= len(log.ledger.agents):
+            continue
+        agent = log.ledger.agents[told["agent"]]
+        settings = json.loads(agent.settings or "null")
+        if (agent.path, settings) != (told["path"], {key: asks[0].request[key] for key in ("role", "settings")}):
+            yield Blame(Fault.OTHER, f"{agent.path} with {settings} was told as {told}, asked as {asks[0].request}")
+    for name in names:
+        yield Blame(Fault.INVENTED, f"agent {name!r}")
+
+
+def judge_reading(story: Story, log: Log) -> Iterator[Blame]:
+    """Every mail that a turn got was read by that turn, and by no other."""
+    seen: set[int] = set()
+    for agent, turn, mails in story.took:
+        if (agent, turn) not in log.started:
+            yield Blame(Fault.LOST, f"turn {turn} of agent {agent} ran")
+        for mail in mails:
+            if log.read.get(mail) != (agent, turn):
+                yield Blame(Fault.OTHER, f"mail {mail} was read by {(agent, turn)}, not by {log.read.get(mail)}")
+            if mail in seen:
+                yield Blame(Fault.TWICE, f"mail {mail} was read, last by {(agent, turn)}")
+            seen.add(mail)
+
+
+def judge_outcomes(story: Story, log: Log) -> Iterator[Blame]:
+    """What was told of a turn is what its rollout says, whenever it was told."""
+    for mail, told in story.outcomes.items():
+        outcome = told[0]
+        agent, turn, _, result = outcome
+        if any(other != outcome for other in told):
+            yield Blame(Fault.OTHER, f"request {mail} was answered by {told}")
+        if log.ended.get((agent, turn)) != outcome:
+            yield Blame(Fault.LOST, f"outcome {outcome}; the log has {log.ended.get((agent, turn))}")
+        if log.read.get(mail) != (agent, turn) and (agent, turn) in log.started and result != "closed":
+            yield Blame(Fault.OTHER, f"request {mail} was answered by {outcome}, which {log.read.get(mail)} took")
+    for asked in story.acknowledged():
+        if asked.do == "interrupt" and asked.reply is not None and asked.reply["previous"] in ("QUEUED", "STARTING"):
+            stopped = (asked.request["to"], asked.reply["turn"])
+            end = log.ended.get(stopped)
+            if stopped in log.started or end is None or end[2] != "INTERRUPTED":
+                yield Blame(Fault.LOST, f"turn {stopped} was interrupted before it started, but ended with {end}")
+
+
+# Who is open
+
+
+def judge_identity(story: Story, log: Log) -> Iterator[Blame]:
+    """Closed is who was closed, open who was opened last: where it is known which came last, because all else that
+    could have changed it was over before.
+    """
+    agents = log.ledger.agents
+    moves: dict[int, list[Asked]] = defaultdict(list)
+    for asked in moves_of(story):
+        target = asked.request["to"] if asked.do != "spawn" else (asked.reply or {}).get("agent", len(agents))
+        if target < len(agents):
+            moves[target].append(asked)
+    for agent in agents[1:]:
+        of_agent: list[Asked] = []
+        above = agent.id
+        while above != ROOT:
+            of_agent += moves[above]
+            above = agents[above].parent
+        last = max(of_agent, key=lambda asked: asked.at, default=None)
+        if last is None or last.reply is None or any(a is not last and a.over >= last.at for a in of_agent):
+            continue
+        if agent.id not in last.reply.get("agents", (last.reply.get("agent"),)):
+            continue
+        is_open = last.do != "close"
+        if (agent.identity is Identity.OPEN) != is_open:
+            yield Blame(Fault.LOST, f"{agent.path} is {agent.identity.name} after {last.request}")
+
+
+def moves_of(story: Story) -> Iterator[Asked]:
+    """Spawns, closes and resumes that may have been carried out. A spawn asked for again with its key is one."""
+    spawned: dict[str, Asked] = {}
+    for asked in story.asked.values():
+        if asked.refused or asked.do not in ("spawn", "close", "resume"):
+            continue
+        if asked.do != "spawn":
+            yield asked
+            continue
+        first = spawned.setdefault(asked.request["name"], asked)
+        if first.reply is None:
+            spawned[asked.request["name"]] = evolve(asked, at=first.at)
+    yield from spawned.values()

@@ -1,0 +1,64 @@
+"""Reads a session's file all the time while another process writes it, owns it, or dies over it.
+
+Whatever it reads is a moment of the log: its beginning is what was read before, and every property holds of it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import traceback
+from functools import partial
+
+from model.crash_child import Journal, Order, config_of
+from statemachine import properties
+from statemachine.recovery import restart
+from statemachine.stores import reading
+from statemachine.stores.errors import StoreMissing
+from statemachine.stores.reading import read_rollout, read_session
+
+Row = tuple[int, int, str, str]
+
+
+def main(order: Order, file: int) -> None:
+    """The process. It reads until it is killed, and says when something is wrong."""
+    journal = Journal(partial(os.write, file), order.number)
+    try:
+        read_for_ever(order, journal)
+    except BaseException:
+        journal.line(broken=traceback.format_exc())
+
+
+def read_for_ever(order: Order, journal: Journal) -> None:
+    known: list[Row] = []
+    rollouts: dict[int, int] = {}
+    epoch = 0
+    while True:
+        try:
+            found = read_session(order.path)
+        except StoreMissing:
+            if epoch == 0:
+                continue  # it is not there yet
+            raise
+        if found.epoch < epoch:
+            journal.line(broken=f"epoch {found.epoch} was read after {epoch}")
+        epoch = found.epoch
+        session, _ = restart(config_of(order.seed), found.ledger, 0.0)
+        properties.check(session)
+        for agent in session.agents:
+            count = len(read_rollout(order.path, agent.id))
+            if count < rollouts.get(agent.id, 0):
+                journal.line(broken=f"the rollout of agent {agent.id} was longer before")
+            rollouts[agent.id] = count
+        rows = reading.reading(order.path, rows_of)
+        if rows[: len(known)] != known:
+            journal.line(broken="what was read before is not the beginning of what is there now")
+        known = rows
+        journal.line(read=len(rows))
+
+
+def rows_of(connection: sqlite3.Connection) -> list[Row]:
+    """All rows of rollouts. The others go when a snapshot covers them."""
+    return connection.execute(
+        "SELECT position, agent, kind, data FROM log WHERE agent IS NOT NULL ORDER BY position"
+    ).fetchall()

@@ -1,0 +1,339 @@
+"""Crashes: a session under load is killed with SIGKILL, again and again, and its file is compared with what was told.
+
+A *life* is one file with one configuration. A *round* starts a process on it (`model/crash_child.py`), kills it
+somewhere, and judges the file as it was left (`model/crash_judge.py`): without owning it first, then, in most rounds,
+by opening it with work that ends at once. Then all keys are asked again, whatever was asked for has to be answered, and
+the session comes to rest. In the other rounds the next process finds the file as the last one left it.
+
+A seed says what is asked and when the kill is due, counted in acknowledgements and microseconds after one. At which
+instruction it falls is up to the system, so a seed repeats the kind of a failure, not its moment. SIGKILL loses nothing
+that was written, only what was not: whether commits reach the disk (`synchronous`) is no matter here.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import anyio
+from attrs import define, evolve, field, frozen
+from rich.console import Console
+
+from model.crash_child import Journal, Life, Order, config_of
+from model.crash_judge import Blame, Fault, Log, Story, judge, read_log
+from model.crash_server import Moment, Server, server
+from model.replay import Trial, verdict_of
+from statemachine import properties, trace
+from statemachine.ledger import Ledger
+from statemachine.machines import Identity
+from statemachine.records import MailKind
+from statemachine.recovery import restart
+from statemachine.runtime import AgentControl, Turn
+from statemachine.session import Session
+from statemachine.stores.errors import StoreError, StoreMissing
+from statemachine.stores.reading import check_file
+
+ROUNDS = 8
+"""Of a life."""
+ACKNOWLEDGED_MAX = 120
+"""When a process is killed at the latest."""
+REST_S = 20.0
+"""Far longer than any bound of the configurations: what is not at rest by then never will be."""
+REPEATED_MAX = 40
+"""Keys, and requests that were answered, that are asked again."""
+BLAMES_SHOWN = 10
+
+
+@define(eq=False)
+class FileLife:
+    """One file, and all that was told about it."""
+
+    seed: int
+    folder: Path
+    story: Story = field(factory=Story)
+    notes: Counter[str] = field(factory=Counter[str])
+    known: list[tuple[int, int, str, Any]] = field(factory=list[tuple[int, int, str, Any]])
+    """The rows of the log as they were found last: nothing ever changes them."""
+    waiting: set[int] = field(factory=set[int])
+    """Unread trigger mail as it was found last."""
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "session.db"
+
+    # A round
+
+    def round(self, server: Server, number: int) -> list[Blame]:
+        """One kill, and all that is wrong after it."""
+        rng = Random(f"round {self.seed} {number}")
+        told = self.folder / f"{number}.ndjson"
+        order = self.order(rng, number, told)
+        (heard,) = server.run([("writer", order)], [moment_of(rng)])
+        self.told(heard.lines)
+        if not heard.killed:
+            return [Blame(Fault.BROKEN, text) for text in (*self.story.broken, "the process ended by itself")]
+        blames = self.look()
+        if told.exists() and rng.random() < 0.3:
+            blames += self.replay(told)
+        if not blames and rng.random() < 0.7:
+            blames = self.rest(rng, number)
+        return blames
+
+    def order(self, rng: Random, number: int, told: Path) -> Order:
+        """What the process is to do."""
+        keys = self.story.with_keys()
+        return Order(
+            path=str(self.path),
+            seed=self.seed,
+            number=number,
+            trace=str(told),
+            repeat=[asked.request for asked in rng.sample(keys, min(len(keys), 5))],
+            requests=self.story.requests(rng, 5),
+        )
+
+    def told(self, lines: list[dict[str, Any]]) -> None:
+        """What a process has said."""
+        self.story.add(lines)
+        with (self.folder / "said.ndjson").open("a", encoding="utf-8") as file:
+            file.writelines(f"{json.dumps(line)}\n" for line in lines)
+
+    # Judging
+
+    def look(self) -> list[Blame]:
+        """Judges the file as it is, without owning it."""
+        try:
+            damage = check_file(self.path)
+            log = read_log(self.path)
+        except StoreMissing:
+            damage, log = (), Log([], 0, {}, Ledger(True))
+        except StoreError as error:
+            return [Blame(Fault.BROKEN, f"it cannot be read: {error!r}")]
+        blames = [Blame(Fault.BROKEN, text) for text in damage]
+        blames += judge(self.story, log)
+        if log.rows[: len(self.known)] != self.known:
+            blames.append(Blame(Fault.LOST, "what was found before is not the beginning of what is found now"))
+        self.known = log.rows
+        self.waiting = {
+            mail.mail
+            for agent in log.ledger.agents
+            for mail in agent.mailbox
+            if mail.kind is MailKind.TRIGGER and agent.identity is Identity.OPEN
+        }
+        blames += self.judge_session(lambda: restart(config_of(self.seed), log.ledger, 0.0)[0])
+        return blames
+
+    def judge_session(self, find: Callable[[], Session]) -> Iterator[Blame]:
+        """Does every property hold of it?"""
+        try:
+            properties.check(find())
+        except Exception as error:
+            yield Blame(Fault.BROKEN, str(verdict_of(error)))
+
+    def replay(self, told: Path) -> list[Blame]:
+        """Plays a trace again, beside the reference, with all properties at each step."""
+        found = trace.read(told)
+        try:
+            trial = Trial(found.config, 1_000, found.facts)
+            for event in found.events:
+                trial.play(event)
+                self.notes["events replayed"] += 1
+        except Exception as error:
+            return [Blame(Fault.BROKEN, f"{told.name}: {verdict_of(error)}")]
+        return []
+
+    # Rest
+
+    def rest(self, rng: Random, number: int) -> list[Blame]:
+        """Opens the file here, asks for all that is due, and lets it come to rest."""
+        said: list[dict[str, Any]] = []
+        journal = Journal(lambda line: said.append(json.loads(line)), 1_000 + number)
+        told = self.folder / f"{number}-rest.ndjson"
+        blames: list[Blame] = []
+        try:
+            anyio.run(self.come_to_rest, rng, journal, told, blames, backend=rng.choice(("asyncio", "trio")))
+        except Exception as error:
+            blames.append(Blame(Fault.BROKEN, f"it does not come to rest: {leaf(error)!r}"))
+        took = {mail for line in said if "took" in line for mail in line["mail"]}
+        lost = self.waiting - took
+        if lost:
+            blames.append(Blame(Fault.LOST, f"the trigger mails {sorted(lost)} were unread, and no turn came of them"))
+        self.notes["unread trigger mails that ran"] += len(self.waiting & took)
+        self.notes["times at rest"] += 1
+        self.told(said)
+        blames += self.look()
+        if not blames and rng.random() < 0.5:
+            blames += self.replay(told)
+        return blames
+
+    async def come_to_rest(self, rng: Random, journal: Journal, told: Path, blames: list[Blame]) -> None:
+        """Everything in the log, answered."""
+
+        async def calm(turn: Turn) -> str:
+            journal.line(took=[turn.agent.id, turn.number], mail=[mail.number for mail in turn.mail])
+            return "calm"
+
+        keys = self.story.with_keys()
+        repeat = [a.request for a in keys if a.reply is None]
+        repeat += [a.request for a in rng.sample(keys, min(len(keys), REPEATED_MAX))]
+        requests = self.story.requests(rng, REPEATED_MAX)
+        order = Order(path=str(self.path), seed=self.seed, number=0, repeat=repeat, requests=requests)
+        # With bounds that are not reached when the machine is slow: a turn that cannot start is no answer here.
+        config = evolve(config_of(self.seed), flush_timeout=REST_S, stop_grace=REST_S)
+        control = AgentControl.open(self.path, {"default": calm, "keeper": calm}, config, trace=told)
+        with anyio.fail_after(REST_S):
+            async with control, control.events(10**9) as events, anyio.create_task_group() as tasks:
+                life = Life(order, journal, tasks)
+                life.control = control
+                await life.again()
+                while not is_at_rest(control.session):
+                    await anext(events)
+                blames += self.judge_session(lambda: control.session)
+
+
+def is_at_rest(session: Session) -> bool:
+    """Has every turn ended, and does nobody ask for another?"""
+    return all(
+        agent.status.is_idle and not (agent.triggers and agent.identity is Identity.OPEN) for agent in session.agents
+    )
+
+
+def moment_of(rng: Random) -> Moment:
+    """When to kill: now and then while the session is being opened."""
+    if rng.random() < 0.15:
+        return 0, rng.random() * 0.04, 0.0, 0, signal.SIGKILL
+    return rng.randrange(ACKNOWLEDGED_MAX), rng.random() * 0.003, REST_S, 0, signal.SIGKILL
+
+
+def leaf(error: BaseException) -> BaseException:
+    """The first error in a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+# Many lives
+
+
+@frozen
+class Failure:
+    """A round after which something was wrong."""
+
+    seed: int
+    number: int
+    blames: tuple[Blame, ...]
+    kept: Path
+    """The folder with the file as it was left, the traces, and `said.ndjson` with all that was told."""
+
+    @property
+    def command(self) -> str:
+        """What does the same again, but for the moment of the kill."""
+        return f"statemachine crash --kills {self.number + 1} --seed {self.seed}"
+
+
+@define(eq=False)
+class Report:
+    """What it came to."""
+
+    kills: int = 0
+    rounds_s: list[float] = field(factory=list[float])
+    acknowledged: int = 0
+    """Verbs that had returned, and were looked for in the log."""
+    notes: Counter[str] = field(factory=Counter[str])
+    failures: list[Failure] = field(factory=list[Failure])
+
+    def faults(self, *faults: Fault) -> int:
+        """So many things were wrong in one of these ways."""
+        return sum(blame.fault in faults for failure in self.failures for blame in failure.blames)
+
+
+def crash(kills: int, seed: int, keep: Path, show: Callable[[Report], None]) -> Report:
+    """So many kills, in lives with the seeds from `seed` on. What failed is kept in a folder of its own in `keep`."""
+    report = Report()
+    with server() as killer:
+        while report.kills < kills:
+            with tempfile.TemporaryDirectory(prefix="crash-") as folder:
+                life = FileLife(seed, Path(folder))
+                live(life, killer, min(ROUNDS, kills - report.kills), report, keep, show)
+            seed += 1
+    return report
+
+
+def live(
+    life: FileLife, killer: Server, rounds: int, report: Report, keep: Path, show: Callable[[Report], None]
+) -> None:
+    """One life, until its end or to the first round after which something is wrong."""
+    for number in range(rounds):
+        began = time.monotonic()
+        blames = life.round(killer, number)
+        report.rounds_s.append(time.monotonic() - began)
+        report.kills += 1
+        if blames:
+            kept = keep / f"crash-{life.seed}-{number}"
+            shutil.copytree(life.folder, kept, dirs_exist_ok=True)
+            report.failures.append(Failure(life.seed, number, tuple(blames), kept))
+        show(report)
+        if blames:
+            break
+    story = life.story
+    report.acknowledged += len(story.acknowledged())
+    report.notes["commits"] += story.commits
+    report.notes["turns begun"] += len(story.took)
+    report.notes["outcomes told"] += sum(len(told) for told in story.outcomes.values())
+    report.notes["keys asked again"] += story.repeated
+    report.notes += life.notes
+
+
+# Printing
+
+
+def progress(report: Report) -> str:
+    """How far it is, as a line."""
+    per_round = sum(report.rounds_s) / max(1, len(report.rounds_s))
+    said = f"{report.kills} kills, {report.acknowledged:,} acknowledged operations, {len(report.failures)} failures"
+    return f"{said}, {per_round:.2f} s each"
+
+
+def print_report(report: Report, console: Console) -> None:
+    """The verdict: what was looked for, and everything that was wrong with the command that does it again."""
+    for failure in report.failures:
+        console.print(f"\nround {failure.number} of seed {failure.seed}", style="bold red", markup=False)
+        for blame in failure.blames[:BLAMES_SHOWN]:
+            console.print(f"    {blame}", markup=False, soft_wrap=True)
+        if len(failure.blames) > BLAMES_SHOWN:
+            console.print(f"    and {len(failure.blames) - BLAMES_SHOWN} more")
+        console.print(f"    again: {failure.command}", markup=False, soft_wrap=True)
+        console.print(f"    as it was left: {failure.kept}", markup=False, soft_wrap=True)
+    counts = ", ".join(f"{count:,} {what}" for what, count in sorted(report.notes.items()))
+    console.print(f"{report.kills} kills in {sum(report.rounds_s):.1f} s: {counts}", soft_wrap=True)
+    lost, twice = report.faults(Fault.LOST), report.faults(Fault.TWICE)
+    others = report.faults(Fault.INVENTED, Fault.OTHER, Fault.BROKEN)
+    verdict = f"{lost} lost, {twice} there twice, {others} other violations"
+    console.print(f"{report.acknowledged:,} acknowledged operations: {verdict}", soft_wrap=True)
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The same, for programs."""
+    return {
+        "kills": report.kills,
+        "acknowledged": report.acknowledged,
+        "notes": dict(sorted(report.notes.items())),
+        "faults": {fault.value: report.faults(fault) for fault in Fault},
+        "failures": [
+            {
+                "seed": failure.seed,
+                "round": failure.number,
+                "blames": [str(blame) for blame in failure.blames],
+                "again": failure.command,
+                "kept": str(failure.kept),
+            }
+            for failure in report.failures
+        ],
+    }

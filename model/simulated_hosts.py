@@ -1,0 +1,209 @@
+"""The embedding program in a simulation: a few clients that ask for anything, and are cancelled in the middle of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from model.simulated_work import check_history, late, note_closed
+from model.simulated_world import Request, Told, World, ask, learn, refusable
+from statemachine.events import HOST
+from statemachine.refusals import Refusal
+from statemachine.runtime import AgentControl, Handle, KeyReused
+from statemachine.stores.errors import StoreError
+
+OPERATIONS_MAX = 6
+HOST_KEYED_PERCENT = 50
+
+
+async def host(world: World, control: AgentControl, number: int, may_shut_down: bool) -> None:
+    """One client, for a while."""
+    for _ in range(1 + int(world.rng.random() * OPERATIONS_MAX)):
+        await world.pause()
+        operation = world.choose(OPERATIONS)
+        if may_shut_down and world.chance(2):
+            operation = shuts_down
+        world.at_work[number] = operation.__name__
+        if world.chance(20):
+            await cancelled_at_random(world, lambda one=operation: one(world, control))  # type: ignore[misc]
+        else:
+            await operation(world, control)
+    world.at_work.pop(number, None)
+
+
+async def cancelled_at_random(world: World, call: Callable[[], Awaitable[None]]) -> None:
+    """The caller is cancelled: after some rounds of the scheduler, or some time, or too late."""
+    rounds, seconds = int(world.rng.random() * 12), world.choose((0.0005, 0.005, 0.02, 0.1))
+    by_time = world.rng.random() < 0.4
+    async with anyio.create_task_group() as tasks:
+        scope = anyio.CancelScope()
+
+        async def cancel() -> None:
+            if by_time:
+                await anyio.sleep(seconds)
+            for _ in range(rounds):
+                await checkpoint()
+            scope.cancel()
+
+        tasks.start_soon(cancel)
+        with scope:
+            await call()
+        if scope.cancelled_caught:
+            world.note("caller cancelled")
+        tasks.cancel_scope.cancel()
+
+
+async def spawns(world: World, control: AgentControl) -> None:
+    parent = world.target(control) if world.rng.random() < 0.5 else "/root"
+    await send_request(world, control, world.request("spawn", HOST, parent, keyed(world)))
+
+
+async def sends(world: World, control: AgentControl) -> None:
+    await send_request(world, control, world.request("send", HOST, world.target(control), keyed(world)))
+
+
+async def follows_up(world: World, control: AgentControl) -> None:
+    await send_request(world, control, world.request("follow_up", HOST, world.target(control), keyed(world)))
+
+
+async def starts(world: World, control: AgentControl) -> None:
+    target = "/root" if world.rng.random() < 0.6 else world.target(control)
+    await send_request(world, control, world.request("start", HOST, target, keyed(world)))
+
+
+def keyed(world: World) -> bool:
+    return world.rng.random() * 100 < HOST_KEYED_PERCENT
+
+
+async def repeats(world: World, control: AgentControl) -> None:
+    """Asks again what had no answer, or what had one, with the same key."""
+    if world.lost and world.rng.random() < 0.7:
+        request = world.lost.pop(int(world.rng.random() * len(world.lost)))
+    else:
+        told = [r for r in world.requests if r.key is not None and r.told is Told.YES and r.sender == HOST]
+        if not told:
+            return
+        request = world.choose(told)
+    if request.sender != HOST and control.session.agents[request.sender].identity.name != "OPEN":
+        return
+    await send_request(world, control, request)
+
+
+async def send_request(world: World, control: AgentControl, r: Request) -> None:
+    """Asks, and may wait for the outcome."""
+    call: Callable[[], Awaitable[Handle | int]]
+    if r.verb == "spawn":
+        sender = r.sender
+
+        def call() -> Awaitable[Handle | int]:
+            return control.spawn_for(sender, r.target, r.name, r.text, r.settings, r.role, r.key)
+    elif r.verb == "send":
+
+        def call() -> Awaitable[Handle | int]:
+            return control.send(r.target, r.text, sender=r.sender, key=r.key)
+    elif r.verb == "follow_up":
+
+        def call() -> Awaitable[Handle | int]:
+            return control.follow_up_for(r.sender, r.target, r.text, r.key)
+    else:
+
+        def call() -> Awaitable[Handle | int]:
+            return control.start(r.target, r.text, key=r.key)
+
+    handle = await ask(world, r, call)
+    if handle is not None and world.rng.random() < 0.5:
+        await learn(world, handle, world.choose((0.1, 1.0, 5.0)))
+
+
+async def misuses_a_key(world: World, control: AgentControl) -> None:
+    """Another request with a key that was used."""
+    told = [r for r in world.requests if r.key is not None and r.told is Told.YES]
+    if not told:
+        return
+    text = f"m{world.number()}"
+    try:
+        mail = await control.send("/root", text, key=world.choose(told).key)
+    except KeyReused:
+        world.note("key reused for another request")
+    except (Refusal, StoreError) as error:
+        world.note(f"refused {type(error).__name__}")
+    else:
+        world.blame(f"a key that was used for another request was taken again, for mail {mail}")
+
+
+async def asks_for_an_outcome(world: World, control: AgentControl) -> None:
+    """A handle on a request that was made before, in this opening or an earlier one."""
+    told = [r for r in world.requests if r.ref is not None and r.told is Told.YES and r.is_trigger]
+    if not told:
+        return
+    ref = world.choose(told).ref
+    assert ref is not None
+    handle = await refusable(world, lambda: control.handle(ref))
+    if handle is not None:
+        world.note("handle by reference")
+        await learn(world, handle, world.choose((0.1, 1.0)))
+
+
+async def interrupts(world: World, control: AgentControl) -> None:
+    answer = await refusable(world, lambda: control.interrupt(world.target(control)))
+    if answer is not None and not answer.previous.is_idle:
+        world.note(f"interrupted while {answer.previous.name}")
+
+
+async def regrets(world: World, control: AgentControl) -> None:
+    """Asks for a turn and interrupts it, before anybody can know whether it has begun."""
+    request = world.request("start", HOST, world.target(control), keyed(world))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(send_request, world, control, request)
+        for _ in range(int(world.rng.random() * 4)):
+            await checkpoint()
+        await refusable(world, lambda: control.interrupt(request.target))
+
+
+async def closes(world: World, control: AgentControl) -> None:
+    note_closed(world, await refusable(world, lambda: control.close(world.target(control))))
+
+
+async def resumes(world: World, control: AgentControl) -> None:
+    closed = [a.id for a in control.session.agents if a.identity.name == "CLOSED"]
+    target = world.choose(closed) if closed and world.rng.random() < 0.8 else world.target(control)
+    if await refusable(world, lambda: control.resume(target)):
+        world.note("resumed")
+
+
+async def looks(world: World, control: AgentControl) -> None:
+    found = await refusable(world, control.list)
+    if found:
+        for status in found:
+            if status.agent and status.agent not in world.disk.spawned and not world.crashed:
+                world.blame(f"the list shows {status.path}, which is not in the log")
+    await refusable(world, lambda: control.status(world.target(control)))
+    control.statistics()
+
+
+async def reads(world: World, control: AgentControl) -> None:
+    agent = control.session.agents[int(world.rng.random() * len(control.session.agents))].id
+    history = await refusable(world, lambda: control.history(agent))
+    if history is not None:
+        check_history(world, agent, history)
+
+
+async def calls_an_old_turn(world: World, _: AgentControl) -> None:
+    over = [turn for turn in world.old_turns if turn.over]
+    if over:
+        await late(world, world.choose(over))
+
+
+async def shuts_down(world: World, control: AgentControl) -> None:
+    answer = await refusable(world, lambda: control.shutdown(world.choose((0.0, 0.2, 2.0))))
+    if answer is not None:
+        world.note("shut down by a host")
+
+
+OPERATIONS: tuple[Callable[[World, AgentControl], Awaitable[None]], ...] = (
+    *(spawns, spawns, spawns, spawns, follows_up, follows_up, follows_up, sends, starts, starts),
+    *(repeats, repeats, repeats, misuses_a_key, asks_for_an_outcome, interrupts, regrets, closes, resumes),
+    *(looks, reads, calls_an_old_turn),
+)

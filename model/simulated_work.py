@@ -1,0 +1,438 @@
+"""What agents do in a simulation: everything that the documentation of threads and turns allows, and what it forbids.
+
+Work is drawn as it goes. It raises, hangs, ignores its cancellation, loses its thread, returns what is no result, keeps
+its turn after the end, and in between asks the session for everything that a turn can ask. When all is calm it answers
+at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import anyio
+
+from model.simulated_world import Told, World, ask, dawdle, learn, refusable
+from statemachine.events import ROOT
+from statemachine.records import TurnStarted
+from statemachine.refusals import AlreadyWaiting, NotRunning, Refusal, SessionClosed, StoreFailed
+from statemachine.runtime import AgentInfo, NotJson, Thread, ThreadLost, Turn
+from statemachine.runtime.threads import Work
+from statemachine.stores.protocol import LogRecord
+
+if TYPE_CHECKING:
+    from statemachine.runtime.turn import Mail
+
+
+class Broken(Exception):
+    """What simulated work raises."""
+
+
+# A turn
+
+
+async def work(world: World, turn: Turn) -> Any:
+    """One turn: a few actions, then an end. Notes what it came to, so that outcomes can be compared with it."""
+    key = (turn.agent.id, turn.number)
+    world.note("turn")
+    if key in world.ran:
+        world.blame(f"turn {key} was run twice")
+    world.ran.add(key)
+    if key not in world.disk.started:
+        world.blame(f"turn {key} runs, and the log does not say so")
+    see(world, key, turn.mail)
+    check_agent(world, turn.agent)
+    try:
+        for _ in range(world.choose((0, 1, 1, 2, 3))):
+            if world.calm.is_set():
+                break
+            await world.choose(ACTIONS)(world, turn)
+        result = await finish(world, turn)
+    except anyio.get_cancelled_exc_class():
+        world.note("turn cancelled")
+        if world.chance(10):
+            await ignore(world, turn)
+        if world.chance(5):
+            world.came_to[key] = ("errored", "Broken: in the face of cancellation")
+            raise Broken("in the face of cancellation") from None
+        raise
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        world.came_to[key] = ("errored", f"its thread died: {text}" if isinstance(error, ThreadLost) else text)
+        raise
+    finally:
+        if world.chance(10):
+            world.old_turns.append(turn)
+    if result is None or isinstance(result, str):
+        world.came_to[key] = ("completed", result or "")
+    else:
+        world.came_to[key] = ("errored", f"TypeError: a turn returns a text or None, not {type(result).__name__}")
+    return result
+
+
+async def finish(world: World, turn: Turn) -> Any:
+    """How a turn ends by itself."""
+    if world.chance(8):
+        world.note("turn raised")
+        raise Broken(f"turn {turn.number}")
+    if world.chance(4):
+        world.note("thread lost in a turn")
+        raise ThreadLost("in a turn") if world.chance(50) else ThreadLost
+    if world.chance(3):
+        world.note("turn returned no text")
+        return 42
+    if world.chance(6):
+        world.note("turn hung")
+        await world.calm.wait()
+    return None if world.rng.random() < 0.2 else f"r{turn.agent.id}.{turn.number}"
+
+
+async def ignore(world: World, turn: Turn | None) -> None:
+    """Goes on in spite of being cancelled, sometimes for longer than anybody waits."""
+    world.note("work ignored its cancellation")
+    if turn is not None:
+        world.deaf.add((turn.agent.id, turn.number))
+    with anyio.CancelScope(shield=True):
+        await anyio.sleep(world.choose((0.01, 0.3, 1.0, 6.0)))
+        if turn is not None and turn.over and world.chance(70):
+            await late(world, turn)
+
+
+async def late(world: World, turn: Turn) -> None:
+    """Code that was abandoned, or kept its turn, calls it: it is refused, and nothing changes."""
+    world.note("call after the turn's end")
+    number = world.number()
+    calls: tuple[Callable[[], Awaitable[Any]], ...] = (
+        lambda: turn.record({"n": number}),
+        turn.drain,
+        lambda: turn.wait(1.0),
+        lambda: turn.send(0, f"m{number}"),
+        lambda: turn.follow_up(0, f"m{number}"),
+        lambda: turn.spawn("late", f"m{number}"),
+        lambda: turn.close(1),
+        turn.history,
+        turn.list,
+    )
+    try:
+        await world.choose(calls)()
+    except NotRunning:
+        return
+    except (StoreFailed, SessionClosed):
+        if turn._control.has_ended:
+            return
+    world.blame(f"turn {turn.number} of agent {turn.agent.id} had ended, and its late call was answered")
+
+
+def see(world: World, key: tuple[int, int], mails: tuple[Mail, ...]) -> None:
+    """The turn reads these mails: it has to be the only one that ever does."""
+    for mail in mails:
+        if mail.number in world.read:
+            world.blame(f"turn {key} reads mail {mail.number}, which turn {world.read[mail.number]} had read")
+        world.read[mail.number] = key
+        durable = world.disk.mails.get(mail.number)
+        if (
+            durable is None
+            or durable.target != key[0]
+            or (durable.message, durable.notice) != (mail.text, mail.outcome)
+        ):
+            world.blame(f"turn {key} reads {mail}, the log has {durable}")
+
+
+def check_agent(world: World, agent: AgentInfo) -> None:
+    """S11: its own settings, whatever became of it in between."""
+    if agent.id == 0:
+        return
+    first = world.disk.first_mail.get(agent.id)
+    request = None if first is None else world.by_text.get(first.message)
+    if agent.id not in world.disk.spawned or request is None:
+        world.blame(f"agent {agent.id} works, and the log does not know it")
+    elif (request.role, request.settings) != (agent.role, agent.settings):
+        world.blame(f"agent {agent.id} was spawned as {request.role} {request.settings}, and is {agent}")
+
+
+# Actions
+
+
+async def sleeps(world: World, _: Turn) -> None:
+    await dawdle(world.rng)
+
+
+async def sleeps_long(world: World, _: Turn) -> None:
+    with anyio.move_on_after(world.choose((0.5, 2.0))):
+        await world.calm.wait()
+
+
+async def waits(world: World, turn: Turn) -> None:
+    targets = tuple([world.target(turn._control, turn.agent.id) for _ in range(world.choose((0, 0, 1, 2)))])
+    await wait_once(world, turn, targets)
+
+
+async def waits_in_vain(world: World, turn: Turn) -> None:
+    """The wait's caller is cancelled, and waits again."""
+    scope = anyio.CancelScope(deadline=anyio.current_time() + world.choose((0.0, 0.001, 0.05, 0.5)))
+    with scope:
+        await wait_once(world, turn, ())
+    if scope.cancelled_caught:
+        world.note("wait cancelled")
+        await wait_once(world, turn, ())
+
+
+async def wait_once(world: World, turn: Turn, targets: tuple[Any, ...]) -> None:
+    """A turn waits once at a time, so that cannot be why it is refused."""
+    try:
+        end = await turn.wait(world.choose((0.0, 0.2, 1.0, 4.0)), targets)
+    except AlreadyWaiting:
+        world.blame(f"turn {turn.number} of agent {turn.agent.id} waits once at a time, and was told otherwise")
+    except Refusal as refusal:
+        world.note(f"refused {type(refusal).__name__}")
+    else:
+        world.note(f"wait ended by {end.name}")
+
+
+async def drains(world: World, turn: Turn) -> None:
+    mails = await refusable(world, turn.drain)
+    if mails is not None:
+        see(world, (turn.agent.id, turn.number), mails)
+
+
+async def spawns(world: World, turn: Turn) -> None:
+    r = world.request("spawn", turn.agent.id, turn.agent.id, world.chance(30))
+    handle = await ask(world, r, lambda: turn.spawn(r.name, r.text, r.settings, role=r.role, key=r.key))
+    if handle is not None and world.chance(40):
+        await learn(world, handle, world.choose((0.1, 1.0)))
+
+
+async def sends(world: World, turn: Turn) -> None:
+    r = world.request("send", turn.agent.id, world.target(turn._control, turn.agent.id), world.chance(30))
+    await ask(world, r, lambda: turn.send(r.target, r.text, key=r.key))
+
+
+async def follows_up(world: World, turn: Turn) -> None:
+    r = world.request("follow_up", turn.agent.id, world.target(turn._control, turn.agent.id), world.chance(30))
+    await ask(world, r, lambda: turn.follow_up(r.target, r.text, key=r.key))
+
+
+async def interrupts(world: World, turn: Turn) -> None:
+    await refusable(world, lambda: turn.interrupt(world.target(turn._control, turn.agent.id)))
+
+
+async def closes(world: World, turn: Turn) -> None:
+    closed = await refusable(world, lambda: turn.close(world.target(turn._control, turn.agent.id)))
+    note_closed(world, closed)
+
+
+def note_closed(world: World, closed: tuple[int, ...] | None) -> None:
+    """A close was answered."""
+    if closed:
+        world.closed[closed] += 1
+        if world.disk.closed[closed] < world.closed[closed]:
+            world.blame(f"a close was told {closed}, and the log does not say so")
+
+
+async def resumes(world: World, turn: Turn) -> None:
+    await refusable(world, lambda: turn.resume(world.target(turn._control, turn.agent.id)))
+
+
+async def records(world: World, turn: Turn) -> None:
+    number = world.number()
+    agent, count = turn.agent.id, turn.number
+    world.entries[number] = (agent, count, Told.NOTHING)
+    try:
+        await turn.record({"n": number})
+    except StoreFailed:
+        return
+    except (NotRunning, SessionClosed):
+        if not world.crashed:
+            world.entries[number] = (agent, count, Told.NO)
+        return
+    world.note("entry recorded")
+    world.entries[number] = (agent, count, Told.YES)
+    if number not in world.disk.entries:
+        world.blame(f"entry {number} of agent {agent} was acknowledged, and is not in the log")
+
+
+async def records_nonsense(world: World, turn: Turn) -> None:
+    try:
+        await turn.record(object())
+    except NotJson:
+        world.note("entry that is no JSON refused")
+    except NotRunning:
+        pass
+
+
+async def reads_history(world: World, turn: Turn) -> None:
+    history = await refusable(world, turn.history)
+    if history is not None:
+        check_history(world, turn.agent.id, history)
+        if not any(isinstance(r, TurnStarted) and r.turn == turn.number for r in history):
+            world.blame(f"turn {turn.number} of agent {turn.agent.id} does not find itself in its history")
+
+
+def check_history(world: World, agent: int, history: tuple[LogRecord, ...]) -> None:
+    """What was read is how the rollout begins."""
+    now = rollout(world, agent)
+    if list(history) != now[: len(history)]:
+        world.blame(f"agent {agent} reads {history}, its rollout is {now}")
+
+
+def rollout(world: World, agent: int) -> list[LogRecord]:
+    """The agent's records, from the log."""
+    found: list[LogRecord] = []
+    for record in world.disk.records:
+        owner = ROLLOUT.get(record.__class__.__name__)
+        if owner is not None and owner(record) == agent:
+            found.append(record)
+    return found
+
+
+ROLLOUT: dict[str, Callable[[Any], int]] = {
+    "MailAccepted": lambda r: r.target,
+    "NoticeBuried": lambda r: r.target,
+    "TurnStarted": lambda r: r.agent,
+    "MailDrained": lambda r: r.agent,
+    "TurnEnded": lambda r: r.outcome.agent,
+    "Entry": lambda r: r.agent,
+}
+"""Which records belong to a rollout, and to whose."""
+
+
+async def ignores(world: World, turn: Turn) -> None:
+    await ignore(world, turn)
+
+
+async def looks(world: World, turn: Turn) -> None:
+    await refusable(world, turn.list)
+    await refusable(world, lambda: turn.status(turn.agent.id))
+
+
+async def leaves_code_behind(world: World, turn: Turn) -> None:
+    world.old_turns.append(turn)
+
+
+ACTIONS: tuple[Callable[[World, Turn], Awaitable[None]], ...] = (
+    *(sleeps, sleeps, sleeps_long, waits, waits, waits_in_vain, waits_in_vain, drains, drains, spawns, spawns, spawns),
+    *(sends, follows_up, follows_up, interrupts, closes, resumes, records, records, records_nonsense, reads_history),
+    *(ignores, looks, leaves_code_behind),
+)
+
+
+# Threads
+
+
+class SimulatedThread(Thread):
+    """A thread that checks how it is treated: one method at a time, load first, close once and last."""
+
+    world: ClassVar[World]
+
+    def __init__(self, agent: AgentInfo) -> None:
+        super().__init__(agent)
+        self.busy: str | None = None
+        self.is_loaded = False
+        self.closed = 0
+        self.abandoned = False
+        """It ignored its cancellation, so it may never have been closed."""
+        world = self.world
+        if world.chance(2):
+            world.note("constructor raised")
+            raise Broken("constructor")
+        check_agent(world, agent)
+        self.opening = world.opening
+        world.threads.append(self)
+
+    async def load(self, history: tuple[LogRecord, ...]) -> None:
+        self._begin("load")
+        world = self.world
+        try:
+            world.note("load of a thread")
+            check_history(world, self.agent.id, history)
+            for number, (agent, opening) in world.flushed.items():
+                if agent == self.agent.id and opening == world.opening and number not in world.disk.entries:
+                    world.blame(f"agent {agent} is loaded, and what its last thread flushed ({number}) is not durable")
+            await self._trouble("load")
+            self.is_loaded = True
+        finally:
+            self.busy = None
+
+    async def run(self, turn: Turn) -> str | None:
+        if not self.is_loaded:
+            self.world.blame(f"agent {self.agent.id} runs on a thread that was not loaded")
+        self._begin("run")
+        try:
+            result: str | None = await work(self.world, turn)
+            return result
+        finally:
+            self.abandoned |= (self.agent.id, turn.number) in self.world.deaf
+            self.busy = None
+
+    async def flush(self) -> Any:
+        self._begin("flush")
+        world = self.world
+        try:
+            world.note("flush of a thread")
+            await self._trouble("flush")
+            if world.chance(3):
+                world.note("flush gave no JSON")
+                return object()
+            if world.rng.random() < 0.4:
+                return None
+            number = world.number()
+            if anyio.current_effective_deadline() > anyio.current_time():
+                world.flushed[number] = (self.agent.id, world.opening)
+            return {"n": number}
+        finally:
+            self.busy = None
+
+    async def close(self) -> None:
+        self.closed += 1
+        if self.closed > 1:
+            self.world.blame(f"a thread of agent {self.agent.id} was closed twice")
+        self._begin("close")
+        self.closed = max(self.closed, 1)
+        if self.world.chance(5):
+            self.world.note("close raised")
+            raise Broken("close")
+
+    def _begin(self, what: str) -> None:
+        if self.busy is not None:
+            self.world.blame(f"a thread of agent {self.agent.id} is to {what} while it is busy with {self.busy}")
+        if self.closed and what != "close":
+            self.world.blame(f"a thread of agent {self.agent.id} is to {what} after it was closed")
+        if self.opening != self.world.opening:
+            self.world.blame(f"a thread of agent {self.agent.id} is to {what} in a later opening")
+        self.busy = what if what != "close" else None
+
+    async def _trouble(self, what: str) -> None:
+        """Answers late, badly or never."""
+        world = self.world
+        try:
+            if world.chance(40):
+                await dawdle(world.rng)
+            if world.chance(8):
+                world.note(f"{what} raised")
+                raise Broken(what)
+            if world.chance(4):
+                world.note(f"thread lost in {what}")
+                raise ThreadLost(what)
+            if world.chance(8):
+                world.note(f"{what} hung")
+                world.slow_loads.add(self.agent.id)
+                await world.calm.wait()
+        except anyio.get_cancelled_exc_class():
+            world.note(f"{what} cancelled")
+            if world.chance(15):
+                self.abandoned = True
+                if self.agent.id == ROOT:  # its turn loads it
+                    world.deaf.add((ROOT, max([turn for agent, turn in world.disk.started if agent == ROOT])))
+                await ignore(world, None)
+            raise
+
+
+def roles_of(world: World) -> dict[str, Work]:
+    """The work of all roles. The default one is that of the root."""
+
+    async def function(turn: Turn) -> str | None:
+        result: str | None = await work(world, turn)
+        return result
+
+    keeper: Work = type("Keeper", (SimulatedThread,), {"world": world})
+    return {"default": world.choose((function, keeper)), "work": function, "keep": keeper}

@@ -1,0 +1,256 @@
+"""What a simulation knows that the runtime under it does not: what was drawn, asked, told, seen and done.
+
+One `World` is one seed. Everything in it survives the crashes of the process that it plays. What breaks is noted with
+`blame`, and the run goes on: what breaks next is often the better story.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum
+from typing import Any, TypeVar
+
+import anyio
+from anyio.lowlevel import checkpoint
+from attrs import define, field
+
+from model.simulated_store import Disk
+from statemachine.config import SessionConfig
+from statemachine.records import Outcome
+from statemachine.refusals import AgentClosed, Refusal, SessionClosed, StoreFailed
+from statemachine.runtime import AgentControl, AgentRef, Handle, KeyReused
+from statemachine.runtime.handles import Target
+from statemachine.stores.errors import StoreError
+
+T = TypeVar("T")
+
+NAMES = ("a", "b", "c", "d")
+
+
+class Told(Enum):
+    """What whoever asked was told."""
+
+    NOTHING = 0
+    """The answer was lost: cancelled, crashed, or the store failed. It may have been done or not."""
+    YES = 1
+    NO = 2
+
+
+@define(eq=False)
+class Request:
+    """One mail that somebody wants accepted. Its text is its own, so it is found in the log."""
+
+    text: str
+    verb: str
+    sender: int
+    target: Target
+    name: str
+    role: str
+    settings: Any
+    key: str | None
+    told: Told = Told.NOTHING
+    ref: AgentRef | None = None
+    """What was answered."""
+    tries: int = 0
+    asked_now: int = 0
+    """How many ask just now."""
+
+    @property
+    def is_trigger(self) -> bool:
+        return self.verb != "send"
+
+
+@define(eq=False)
+class World:
+    """One seed: its chance, its disk, and its notes."""
+
+    seed: int
+    rng: random.Random
+    config: SessionConfig
+    disk: Disk
+    notes: Counter[str] = field(factory=Counter[str])
+    """What happened, how often."""
+    blames: list[str] = field(factory=list[str])
+    """What broke."""
+    calm: anyio.Event = field(factory=anyio.Event)
+    """Set: from now on threads answer, at once and well."""
+    crashed: bool = False
+    """Has the present opening been abandoned?"""
+    opening: int = 0
+    requests: list[Request] = field(factory=list[Request])
+    by_text: dict[str, Request] = field(factory=dict[str, Request])
+    lost: list[Request] = field(factory=list[Request])
+    """Those with a key whose answer was lost."""
+    closed: Counter[tuple[int, ...]] = field(factory=Counter[tuple[int, ...]])
+    """What closes were told."""
+    entries: dict[int, tuple[int, int, Told]] = field(factory=dict[int, tuple[int, int, Told]])
+    """Entry -> agent, turn, and whether whoever recorded it was told so."""
+    flushed: dict[int, tuple[int, int]] = field(factory=dict[int, tuple[int, int]])
+    """Entry that a flush gave back -> agent and opening."""
+    ran: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
+    """Turns that work has seen, by agent and turn."""
+    read: dict[int, tuple[int, int]] = field(factory=dict[int, tuple[int, int]])
+    """Mail -> the turn that has seen it."""
+    came_to: dict[tuple[int, int], tuple[str, str]] = field(factory=dict[tuple[int, int], tuple[str, str]])
+    """Turn -> what its work returned ("completed") or raised ("errored")."""
+    deaf: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
+    """Turns whose work ignored its cancellation."""
+    slow_loads: set[int] = field(factory=set[int])
+    """Agents of which a load did not answer in time."""
+    outcomes: list[tuple[AgentRef, Outcome]] = field(factory=list[tuple[AgentRef, Outcome]])
+    """What handles gave."""
+    handles: list[Handle] = field(factory=list[Handle])
+    """Those of the present opening."""
+    old_turns: list[Any] = field(factory=list[Any])
+    """Turns that have ended, kept by code that should have forgotten them."""
+    at_work: dict[int, str] = field(factory=dict[int, str])
+    """Host -> what it asks for just now."""
+    threads: list[Any] = field(factory=list[Any])
+    """Threads of the present opening."""
+    numbers: int = 0
+
+    def blame(self, text: str) -> None:
+        """Something broke."""
+        self.blames.append(f"opening {self.opening}: {text}")
+
+    def note(self, what: str, count: int = 1) -> None:
+        """Something happened."""
+        self.notes[what] += count
+
+    def chance(self, percent: float) -> bool:
+        """True so often; never when all is calm, which is for what goes wrong."""
+        return not self.calm.is_set() and self.rng.random() * 100 < percent
+
+    def choose(self, what: Sequence[T]) -> T:
+        """One of these."""
+        return what[int(self.rng.random() * len(what))]
+
+    def number(self) -> int:
+        """A new number."""
+        self.numbers += 1
+        return self.numbers
+
+    async def pause(self) -> None:
+        """A little time: a few rounds of the scheduler, or a little of the clock."""
+        await dawdle(self.rng)
+
+    def request(self, verb: str, sender: int, target: Target, keyed: bool) -> Request:
+        """A new request."""
+        number = self.number()
+        key = f"k{number}" if keyed else None
+        role, settings = self.choose((("work", None), ("work", {"n": number}), ("keep", None), ("keep", [number])))
+        made = Request(f"m{number}", verb, sender, target, self.choose(NAMES), role, settings, key)
+        self.requests.append(made)
+        self.by_text[made.text] = made
+        return made
+
+    def target(self, control: AgentControl, sender: int = -1) -> Target:
+        """Some agent: mostly one that is open, by id, path or reference."""
+        agents = control.session.agents
+        agent = agents[int(self.rng.random() * len(agents))]
+        if self.rng.random() < 0.5 and control.session.ledger.by_path:
+            agent = agents[self.choose(list(control.session.ledger.by_path.values()))]
+        if agent.id == sender and self.rng.random() < 0.8:
+            agent = agents[0] if sender else agents[-1]
+        draw = self.rng.random()
+        if draw < 0.6:
+            return agent.id
+        return agent.path if draw < 0.9 else AgentRef(agent.id, agent.path, 0)
+
+
+async def dawdle(rng: random.Random) -> None:
+    """A little time: a few rounds of the scheduler, or a little of the clock."""
+    draw = rng.random()
+    if draw < 0.6:
+        for _ in range(int(draw * 10)):
+            await checkpoint()
+    else:
+        await anyio.sleep((0.001, 0.01, 0.05, 0.2)[int(rng.random() * 4)])
+
+
+async def ask(world: World, request: Request, call: Callable[[], Awaitable[Handle | int]]) -> Handle | None:
+    """Asks, and keeps books of what was told. Gives the handle, if there is one. Refusals are not raised."""
+    request.tries += 1
+    request.asked_now += 1
+    heard = False
+    try:
+        result = await call()
+        heard = True
+    except StoreError:  # nothing was asked: the store was read for the key's receipt before
+        world.note("request met a store that cannot be read")
+        return None
+    except KeyReused:
+        world.note("key reused")
+        if not isinstance(request.target, str):  # a path may mean another agent by now, and then so does the request
+            world.blame(f"{request.verb} {request.text} was asked as before with its key, and told that it was not")
+        return None
+    except Refusal as refusal:
+        world.note(f"refused {type(refusal).__name__}")
+        if isinstance(refusal, StoreFailed) or (isinstance(refusal, SessionClosed) and world.crashed):
+            world.note("request had no answer because the session failed")
+            return None
+        heard = True
+        if request.told is Told.YES:
+            world.blame(f"{request.verb} {request.text} was answered before, and now refused: {refusal!r}")
+        request.told = Told.NO
+        return None
+    finally:
+        request.asked_now -= 1
+        if not heard and request.key is not None and request not in world.lost:
+            world.lost.append(request)
+    world.note(f"accepted {request.verb}")
+    accept(world, request, result)
+    return result if isinstance(result, Handle) else None
+
+
+def accept(world: World, request: Request, result: Handle | int) -> None:
+    """The request was answered: what was told has to be durable by now."""
+    if isinstance(result, Handle):
+        ref = result.ref
+        world.handles.append(result)
+    else:
+        mail = world.disk.mails.get(result)
+        ref = AgentRef(-1 if mail is None else mail.target, "", result)
+    if request.told is Told.YES and request.ref is not None:
+        world.note("repeated key gave the first answer")
+        if (ref.id, ref.mail) != (request.ref.id, request.ref.mail):
+            world.blame(f"{request.verb} {request.text} was answered with {request.ref}, and now with {ref}")
+    elif request.tries > 1:
+        world.note("repeated key after a lost answer")
+    if request.told is Told.NO:
+        world.blame(f"{request.verb} {request.text} was refused before, and now answered with {ref}")
+    request.told, request.ref = Told.YES, ref
+    mail = world.disk.mails.get(ref.mail)
+    if mail is None or mail.message != request.text or mail.target != ref.id:
+        world.blame(f"{request.verb} {request.text} was told mail {ref.mail}, but the log has {mail}")
+    if request.verb == "spawn" and ref.id not in world.disk.spawned:
+        world.blame(f"spawn {request.text} was told agent {ref.id}, who is not in the log")
+
+
+async def learn(world: World, handle: Handle, seconds: float) -> None:
+    """Waits a while for the outcome, and keeps it for the judge."""
+    with anyio.move_on_after(seconds):
+        try:
+            outcome = await handle.outcome()
+        except (StoreFailed, SessionClosed):
+            world.note("outcome ended with the session")
+            return
+        world.note("outcome by handle")
+        world.outcomes.append((handle.ref, outcome))
+        if (outcome.agent, outcome.turn) not in world.disk.ended:
+            world.blame(f"the handle of mail {handle.ref.mail} told {outcome}, which is not in the log")
+
+
+async def refusable(world: World, call: Callable[[], Awaitable[T]]) -> T | None:
+    """Calls a verb that may well be refused, or whose store may fail."""
+    try:
+        return await call()
+    except StoreError:
+        world.note("verb met a store that cannot be read")
+    except AgentClosed:
+        world.note("refused AgentClosed")
+    except Refusal as refusal:
+        world.note(f"refused {type(refusal).__name__}")
+    return None

@@ -1,0 +1,311 @@
+"""Deterministic simulation of the runtime: one seed is one whole life of a session, with its crashes.
+
+A seed draws a configuration, what agents do (`model/simulated_work.py`), what the embedding program asks
+(`model/simulated_hosts.py`), what the store does (`model/simulated_store.py`), the order in which tasks run
+(`model/simulation_schedule.py`), and how often and at which moment the process dies. All of it runs `AgentControl` as
+it is, in virtual time. Every opening writes its trace; the last one comes to rest. Then `model/simulation_judges.py`
+says what broke.
+
+The same seed gives the same run, to the byte, as long as the code is the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+
+import anyio
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
+from attrs import define, field, frozen
+
+from model import simulation_schedule
+from model.simulated_hosts import host
+from model.simulated_store import Disk, End, SimulatedStore
+from model.simulated_work import roles_of
+from model.simulated_world import World
+from model.simulation_judges import judge_log, judge_opening, judge_rest
+from statemachine.config import Notice, Overflow, SessionConfig, SlotPolicy
+from statemachine.machines import SessionState
+from statemachine.refusals import Refusal, StoreFailed
+from statemachine.runtime import AgentControl, EventsLost, engine
+from statemachine.session import Session
+from statemachine.stores.errors import StoreError
+
+CRASHES_MAX = 3
+PATIENCE_S = 30.0
+"""Longer than any bound of any configuration that is drawn: what has not come by then never comes."""
+
+
+class Crash(Exception):
+    """The process dies: thrown out of the session's block."""
+
+
+@frozen
+class Run:
+    """What one seed came to."""
+
+    seed: int
+    blames: tuple[str, ...]
+    """What broke; empty: all held."""
+    notes: Counter[str]
+    """What happened, how often."""
+    events: int
+    """Given to the core, in all openings."""
+    traces: tuple[bytes, ...]
+    """One an opening."""
+    digest: str
+    """Of traces and log: two runs of a seed have the same."""
+
+
+@define(eq=False)
+class Opening:
+    """One opening of the session, for the judge."""
+
+    end: End
+    trace: Path
+    store: SimulatedStore
+    session: Session | None = None
+    """None: it was never open."""
+    control: AgentControl | None = None
+    stream: list[object] = field(factory=list[object])
+    """What `events()` gave."""
+    lost: bool = False
+    """The stream's reader was too slow once."""
+
+
+def simulate(seed: int) -> Run:
+    """One seed. Raises `NotRepeatable`; whatever else happens is in the run."""
+    with tempfile.TemporaryDirectory(prefix="simulation-") as folder, _quiet():
+        return _simulate(seed, Path(folder))
+
+
+def _simulate(seed: int, folder: Path) -> Run:
+    rng = random.Random(seed)
+    world = World(seed, rng, config_of(rng), Disk())
+    snapshot_records, engine.SNAPSHOT_RECORDS = engine.SNAPSHOT_RECORDS, world.choose((4, 25, 5_000))
+    try:
+        stuck = simulation_schedule.run(lambda: live(world, folder), seed)
+        if stuck:
+            world.blame(f"the run never ended: {'; '.join(stuck)}")
+    except simulation_schedule.NotRepeatable:
+        raise
+    except trio_errors() as error:
+        world.blame(f"the run ended by {describe(error)}")
+    finally:
+        engine.SNAPSHOT_RECORDS = snapshot_records
+    traces = tuple([path.read_bytes() for path in sorted(folder.glob("*.ndjson"))])
+    digest = blake2b(b"\0".join([*traces, *[repr(record).encode() for record in world.disk.records]]), digest_size=16)
+    events = sum(trace.count(b"\n") - 1 for trace in traces)
+    return Run(seed, tuple(world.blames), world.notes, events, traces, digest.hexdigest())
+
+
+def trio_errors() -> tuple[type[BaseException], ...]:
+    """What may come out of a run: anything but the wish to stop."""
+    return (Exception, BaseExceptionGroup)
+
+
+def describe(error: BaseException) -> str:
+    """An exception as a line, whatever it is wrapped in."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    place = ""
+    traceback = error.__traceback__
+    while traceback is not None:
+        place = f" at {Path(traceback.tb_frame.f_code.co_filename).name}:{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    return f"{type(error).__name__}: {error}{place}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The runtime's log says what the simulation does on purpose."""
+    logger = logging.getLogger("statemachine")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def config_of(rng: random.Random) -> SessionConfig:
+    """Small caps, so that everything is soon full."""
+
+    def one_of(*values: object) -> object:
+        return values[int(rng.random() * len(values))]
+
+    live = rng.random() < 0.2
+    queueing = not live and rng.random() < 0.65
+    concurrent = int(rng.random() * 3) + (2 if queueing or live or rng.random() < 0.9 else 1)
+    return SessionConfig(
+        max_concurrent=concurrent,
+        max_resident=max(0, concurrent - 1) + int(rng.random() * 2),
+        slot_policy=SlotPolicy.LIVE_THREADS if live else SlotPolicy.ACTIVE_TURNS,
+        overflow=Overflow.QUEUE if queueing else Overflow.REJECT,
+        max_queued=one_of(1, 2, 1000),  # type: ignore[arg-type]
+        max_depth=one_of(None, None, 1, 2),  # type: ignore[arg-type]
+        max_agents=one_of(None, None, 2, 4),  # type: ignore[arg-type]
+        max_unread=one_of(2, 4, 1000),  # type: ignore[arg-type]
+        notice=one_of(Notice.QUEUE, Notice.TRIGGER, Notice.NONE),  # type: ignore[arg-type]
+        notify_interrupted=rng.random() < 0.5,
+        flush_timeout=one_of(0.5, 2.0),  # type: ignore[arg-type]
+        load_timeout=one_of(1.0, 2.0),  # type: ignore[arg-type]
+        stop_grace=one_of(0.5, 0.5, 2.0),  # type: ignore[arg-type]
+        max_wait=5.0,
+        idle_ttl=None if live else one_of(None, None, 0.1, 1.0),  # type: ignore[arg-type]
+    )
+
+
+# A life
+
+
+async def live(world: World, folder: Path) -> None:
+    """All openings of one session; the last one comes to rest."""
+    crashes = int(world.rng.random() * (CRASHES_MAX + 1))
+    for number in range(crashes + 1):
+        is_last = number == crashes
+        end = End.CALM if is_last else world.choose([end for end in End if end is not End.CALM])
+        await open_once(world, end, folder / f"{number}.ndjson", is_last)
+        if world.blames:
+            return
+    judge_log(world)
+
+
+async def open_once(world: World, end: End, trace: Path, is_last: bool) -> None:
+    """One opening, to its end."""
+    world.opening += 1
+    world.crashed = False
+    world.calm = anyio.Event()
+    world.old_turns, world.threads, world.handles = [], [], []
+    world.at_work.clear()
+    world.disk.begin()
+    everything = anyio.CancelScope()
+
+    def die() -> None:
+        world.crashed = True
+        world.note("died in an append")
+        everything.cancel()
+
+    store = SimulatedStore(world.disk, world.rng, end, int(world.rng.random() * 14), die, world.note)
+    opening = Opening(end, trace, store)
+    async with anyio.create_task_group() as hosts:
+        try:
+            with everything:
+                await hold_open(world, opening, hosts, everything, is_last)
+        except trio_errors() as error:
+            expected(world, opening, error)
+        world.calm.set()
+        await finish_hosts(world, hosts)
+    world.note(f"opening {end.value}")
+    judge_opening(world, opening)
+
+
+def expected(world: World, opening: Opening, error: BaseException) -> None:
+    """What may come out of the block: what was thrown out of it, and that the store failed while it was opened."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            expected(world, opening, one)
+        return
+    is_of_store = isinstance(error, StoreFailed) and opening.end in (End.FAILED, End.TAKEN)
+    is_of_opening = isinstance(error, StoreFailed | StoreError) and opening.session is None
+    if not (isinstance(error, Crash) or is_of_store or is_of_opening):
+        world.blame(f"the session's block was left by {describe(error)}")
+
+
+async def hold_open(
+    world: World, opening: Opening, hosts: TaskGroup, everything: anyio.CancelScope, is_last: bool
+) -> None:
+    """The block, and what is done in it. Hosts are outside of it, so they see it end."""
+    control = AgentControl.open(opening.store, roles_of(world), world.config, trace=opening.trace)
+    async with control:
+        opening.session, opening.control = control.session, control
+        hosts.start_soon(read_events, world, opening, control)
+        await use(world, opening, control, hosts, everything)
+        if is_last:
+            await come_to_rest(world, opening, control)
+
+
+async def use(
+    world: World, opening: Opening, control: AgentControl, hosts: TaskGroup, everything: anyio.CancelScope
+) -> None:
+    """Hosts work, until they are done or the opening comes to its end."""
+    over = anyio.Event()
+    count = 2 + int(world.rng.random() * 3)
+    left = [count]
+
+    async def one(number: int) -> None:
+        try:
+            await host(world, control, number, opening.end is End.SHUTDOWN)
+        except trio_errors() as error:
+            world.blame(f"a host that asked `{world.at_work.pop(number, None)}` was met by {describe(error)}")
+        left[0] -= 1
+        if not left[0]:
+            over.set()
+
+    for number in range(count):
+        hosts.start_soon(one, number)
+    patience = PATIENCE_S
+    if opening.end in (End.RAISED, End.CANCELLED):
+        patience = world.choose((0.0, 0.001, 0.01, 0.05, 0.2, 0.5))
+        for _ in range(int(world.rng.random() * 10)):
+            await checkpoint()
+    with anyio.move_on_after(patience):
+        await over.wait()
+    if opening.end is End.RAISED:
+        world.crashed = True
+        raise Crash
+    if opening.end is End.CANCELLED:
+        world.crashed = True
+        if world.rng.random() < 0.5:
+            hosts.cancel_scope.cancel()
+        everything.cancel()
+        await checkpoint()
+    if opening.end is End.SHUTDOWN and control.session.state is SessionState.OPEN:
+        answer = await control.shutdown(world.choose((0.0, 1.0)))
+        world.note("shutdown interrupted", len(answer.interrupted))
+        world.note("shutdown could not flush", len(answer.unflushed))
+
+
+async def read_events(world: World, opening: Opening, control: AgentControl) -> None:
+    """A reader of `events()`, for as long as there are any."""
+    unread_max = world.choose((3, 10_000, 10_000, 10_000))
+    world.at_work[-1] = "events"
+    async with control.events(unread_max) as events:
+        while True:
+            try:
+                async for event in events:
+                    opening.stream.append(event)
+                    if unread_max == 3 and world.rng.random() < 0.2:
+                        await world.pause()
+                del world.at_work[-1]
+                return
+            except EventsLost:
+                world.note("events lost by a slow reader")
+                opening.lost = True
+
+
+async def finish_hosts(world: World, hosts: TaskGroup) -> None:
+    """The session is gone: nobody may still wait for it."""
+    await anyio.sleep(PATIENCE_S)
+    for what in world.at_work.values():
+        world.blame(f"a host still waits in `{what}`, and the session is gone")
+    world.at_work.clear()
+    hosts.cancel_scope.cancel()
+
+
+async def come_to_rest(world: World, opening: Opening, control: AgentControl) -> None:
+    """Threads answer from now on, and nobody asks for anything more."""
+    world.calm.set()
+    opening.store.reads_fail = False
+    await anyio.sleep(PATIENCE_S)
+    if control.session.state is not SessionState.FAILED:
+        try:
+            await judge_rest(world, control)
+        except Refusal as refusal:
+            world.blame(f"at rest: {refusal!r}")

@@ -1,0 +1,296 @@
+"""What must hold of a simulated life, judged from outside: by its traces, its log, and what everybody was told.
+
+`judge_opening` is for every opening, however it ended: the trace replays against the reference model, and log, events
+and statistics are what the trace says. `judge_rest` is for the last one, when threads have answered and nobody asks.
+`judge_log` is for the whole life: what was acknowledged is in the log, once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+
+from model.replay import Trial, verdict_of
+from model.simulated_store import End
+from model.simulated_world import Request, Told, World
+from statemachine import properties, trace
+from statemachine.effects import Load, Refused, Stale, Step
+from statemachine.machines import Identity, SessionState, Turn
+from statemachine.properties import PropertyViolation
+from statemachine.records import AgentsClosed, MailAccepted, MailDrained, MailKind, Outcome, TurnEnded, TurnStarted
+from statemachine.recovery import durable_facts, restart
+from statemachine.runtime import AgentControl
+from statemachine.session import Session
+from statemachine.snapshot import ledger_of
+from statemachine.stores.protocol import LogRecord
+
+if TYPE_CHECKING:
+    from model.simulation import Opening
+
+FOLD_EVERY = 16
+GRACE_OVER = "it did not stop within"
+LOAD_OVER = "load failed: no answer"
+HANDLES_MAX = 6
+"""Requests that are asked for their outcome again, when all is at rest."""
+
+
+# One opening
+
+
+@define
+class Played:
+    """What a trace comes to when it is played again."""
+
+    session: Session
+    steps: list[Step] = field(factory=list[Step])
+    """Those that were accepted; the first is that of the recovery."""
+    refusals: Counter[str] = field(factory=Counter[str])
+    stale: int = 0
+
+
+def judge_opening(world: World, opening: Opening) -> None:
+    """The trace of an opening, and all that has to agree with it."""
+    if not opening.store.recovered_well:
+        world.blame("the session was opened with other facts than the log folds to")
+    if not opening.trace.exists():
+        return  # the store could not be opened
+    played = play(world, opening.trace)
+    if played is None:
+        return
+    judge_durable(world, played)
+    control = opening.control
+    if control is None:
+        return
+    if played.session.fingerprint()[1:] != control.session.fingerprint()[1:]:  # it may have failed since
+        world.blame("the session is in another state than its trace says")
+    judge_stream(world, opening, played)
+    judge_statistics(world, opening, control, played)
+    judge_leftovers(world, control)
+
+
+def play(world: World, path: Path) -> Played | None:
+    """Plays a trace again, beside the reference. None: it broke something."""
+    told = trace.read(path)
+    try:
+        trial = Trial(told.config, FOLD_EVERY, told.facts)
+    except Exception as error:
+        world.blame(f"{path.name} broke at its beginning: {verdict_of(error)}")
+        return None
+    facts = () if told.facts is None else told.facts.agents
+    states = (0, 0, 0) if told.facts is None else told.facts.mail_states
+    played = Played(trial.session, [restart(told.config, ledger_of(told.config, facts, states), 0.0)[1]])
+    try:
+        for event in told.events:
+            step = trial.play(event)
+            if isinstance(step.reply, Refused):
+                played.refusals[type(step.reply.refusal).__name__] += 1
+            elif isinstance(step.reply, Stale):
+                played.stale += 1
+            else:
+                played.steps.append(step)
+        trial.compare_recovery()
+    except Exception as error:
+        world.blame(f"{path.name} broke by event {trial.played} of {len(told.events)}: {verdict_of(error)}")
+        return None
+    played.session = trial.session
+    return played
+
+
+def judge_durable(world: World, played: Played) -> None:
+    """The log of this opening is what the first steps wrote, step by step, in their order."""
+    written = [step.records for step in played.steps if step.records]
+    durable = world.disk.writes
+    if durable != written[: len(durable)]:
+        at = next((n for n, (a, b) in enumerate(zip(durable, written, strict=False)) if a != b), len(written))
+        world.blame(f"write {at} of the log is {durable[at : at + 1]}, the trace has {written[at : at + 1]}")
+
+
+def judge_stream(world: World, opening: Opening, played: Played) -> None:
+    """`events()` gave the records and effects of the steps from some step on, as far as they were durable."""
+    if opening.lost or not opening.stream:
+        return
+    expected = list(chain.from_iterable([(*step.records, *step.effects) for step in played.steps]))
+    got = opening.stream
+    first = len(played.steps[0].records) + len(played.steps[0].effects)
+    if got != expected[first : first + len(got)] and not is_part(got, expected):
+        world.blame(f"events() gave {len(got)} things that are no stretch of the {len(expected)} of the trace")
+    elif opening.end is End.CALM and got[-1:] != expected[-1:]:
+        world.blame(f"events() ended with {got[-1]}, the trace with {expected[-1]}")
+
+
+def is_part(got: list[Any], expected: list[Any]) -> bool:
+    """Does the one stand in the other, in one piece? The reader may have begun a little later."""
+    starts = [at for at, one in enumerate(expected) if one == got[0]]
+    return any(expected[at : at + len(got)] == got for at in starts)
+
+
+def judge_statistics(world: World, opening: Opening, control: AgentControl, played: Played) -> None:
+    """What was counted happened so often."""
+    counted = control.statistics()
+    if told_by_the_living(counted.refusals) != told_by_the_living(played.refusals):
+        world.blame(f"refusals were counted as {counted.refusals}, the trace has {played.refusals}")
+    if counted.stale_reports != played.stale:
+        world.blame(f"{counted.stale_reports} stale reports were counted, the trace has {played.stale}")
+    if opening.end not in (End.KEPT, End.LOST, End.CANCELLED, End.RAISED) and counted.commits != world.disk.appends:
+        world.blame(f"{counted.commits} commits were counted, there were {world.disk.appends}")
+    asked = sum(isinstance(effect, Load) for step in played.steps for effect in step.effects)
+    if counted.loads > asked or (opening.end is End.CALM and counted.loads != asked):
+        world.blame(f"{counted.loads} loads were counted, the trace asked for {asked}")
+    for name in ("loads", "reloads", "evictions", "stale_reports", "commits", "records"):
+        world.note(name, getattr(counted, name))
+
+
+def told_by_the_living(refusals: Mapping[str, int]) -> dict[str, int]:
+    """Refusals without those of a session that has failed: the trace of an abandoned one ends before."""
+    return {name: count for name, count in refusals.items() if name != "StoreFailed"}
+
+
+def judge_leftovers(world: World, control: AgentControl) -> None:
+    """When the block has been left, nothing is left of it. A session that ended well has closed its threads."""
+    if control._keys:
+        world.blame(f"keys are still held: {sorted(control._keys)}")
+    if world.crashed or control.session.state is not SessionState.CLOSED:
+        return
+    for thread in world.threads:
+        if thread.closed != 1 and not thread.abandoned:
+            world.blame(f"a thread of agent {thread.agent.id} was closed {thread.closed} times")
+
+
+# At rest
+
+
+async def judge_rest(world: World, control: AgentControl) -> None:
+    """Threads have answered, nobody asks: nothing is in flight, and nobody waits for anything."""
+    session = control.session
+    try:
+        properties.check(session)
+    except PropertyViolation as error:
+        world.blame(f"at rest: {error}")
+    stuck = [a.id for a in session.agents if a.identity is Identity.OPEN and (a.triggers or not a.status.is_idle)]
+    if stuck:
+        world.blame(f"at rest: {[(a, session.agents[a].status.name) for a in stuck]} have something to do")
+    held = {} if session.live_threads else session.slots.holders
+    if held or session.slots.ready or session.waits or session.residents.loading or session.residents.flushes:
+        world.blame(f"at rest: slots {held}, queue {session.slots.ready}, waits {session.waits}")
+    if durable_facts(world.disk.folded) != durable_facts(session.ledger):
+        world.blame("at rest: the log folds to other facts than those of the session")
+    alive = {agent for agent, live in control._live._live.items() if agent}
+    resident = {a.id for a in session.agents[1:] if a.residency.name == "RESIDENT"}
+    if alive != resident:
+        world.blame(f"at rest: the threads of {sorted(alive)} are alive, resident are {sorted(resident)}")
+    if any(live.turn is not None for live in control._live._live.values()):
+        world.blame("at rest: a thread has a turn")
+    lost = [token for token, (_, opening) in world.flushed.items() if opening == world.opening]
+    for token in lost:
+        if token not in world.disk.entries:
+            world.blame(f"at rest: what was flushed ({token}) is not in the log")
+    await judge_answers(world, control)
+
+
+async def judge_answers(world: World, control: AgentControl) -> None:
+    """Every request that was accepted has its answer, and a handle gives it."""
+    answers = answers_of(world.disk.records)
+    asked = [r for r in world.requests if r.ref is not None and r.told is Told.YES and r.is_trigger]
+    for request in asked:
+        assert request.ref is not None
+        if request.ref.mail not in answers:
+            world.blame(f"at rest: {request.verb} {request.text} to {request.ref} has no answer")
+    for handle in world.handles:
+        if handle._answer != answers.get(handle.ref.mail):
+            world.blame(f"at rest: {handle.ref} was told {handle._answer}, the log has {answers.get(handle.ref.mail)}")
+    for _ in range(min(HANDLES_MAX, len(asked))):
+        ref = world.choose(asked).ref
+        assert ref is not None
+        handle = await control.handle(ref)
+        told = handle._answer
+        if told != answers.get(ref.mail):
+            world.blame(f"at rest: the handle of {ref} gives {told}, the log {answers.get(ref.mail)}")
+
+
+def answers_of(log: list[LogRecord]) -> dict[int, Outcome]:
+    """Mail -> what came of it, derived from the log alone."""
+    unread: dict[int, list[int]] = {}
+    taken: dict[int, list[int]] = {}
+    buried: dict[int, list[int]] = {}
+    running: set[int] = set()
+    answers: dict[int, Outcome] = {}
+    for r in log:
+        if isinstance(r, MailAccepted):
+            if r.kind is MailKind.TRIGGER and r.notice is None:
+                unread.setdefault(r.target, []).append(r.mail)
+        elif isinstance(r, TurnStarted | MailDrained):
+            running.add(r.agent)
+            taken.setdefault(r.agent, []).extend(unread.pop(r.agent, []))
+        elif isinstance(r, AgentsClosed):
+            for agent in r.agents:
+                buried.setdefault(agent, []).extend(unread.pop(agent, []))
+        elif isinstance(r, TurnEnded):
+            agent = r.outcome.agent
+            ended = taken.pop(agent, []) if agent in running else unread.pop(agent, [])
+            running.discard(agent)
+            for mail in (*ended, *buried.pop(agent, [])):
+                answers[mail] = r.outcome
+    return answers
+
+
+# The whole life
+
+
+def judge_log(world: World) -> None:
+    """What was acknowledged is in the log once; what was refused is not; what nobody knows is there once at most."""
+    disk = world.disk
+    for twice in disk.told_twice:
+        world.blame(twice)
+    for request in world.requests:
+        judge_request(world, request)
+    for text in disk.texts:
+        if text and text not in world.by_text:
+            world.blame(f"mail {text!r} is in the log, and was never asked for, or refused as late")
+    for number, (agent, turn, told) in world.entries.items():
+        found = disk.entries.get(number, [])
+        right = {Told.YES: (1,), Told.NO: (0,), Told.NOTHING: (0, 1)}[told]
+        if len(found) not in right or any((e.agent, e.turn) != (agent, turn) for e in found):
+            world.blame(f"entry {number} of turn {turn} of agent {agent} was told {told.name}; the log has {found}")
+    for agents, count in world.closed.items():
+        if disk.closed[agents] < count:
+            world.blame(f"{count} closes were told {agents}, the log has {disk.closed[agents]}")
+    judge_outcomes(world)
+
+
+def judge_request(world: World, request: Request) -> None:
+    """One request."""
+    count = world.disk.texts[request.text]
+    right = {Told.YES: (1,), Told.NO: (0,), Told.NOTHING: (0, 1)}[request.told]
+    if count not in right:
+        world.blame(f"{request.verb} {request.text} was told {request.told.name}, and is in the log {count} times")
+    if request.told is not Told.YES or request.ref is None:
+        return
+    mail = world.disk.mails.get(request.ref.mail)
+    asked_for = MailKind.TRIGGER if request.is_trigger else MailKind.QUEUE
+    if mail is None or (mail.message, mail.target, mail.kind) != (request.text, request.ref.id, asked_for):
+        world.blame(f"{request.verb} {request.text} was told {request.ref}; the log has {mail}")
+    elif mail.sender != request.sender:
+        world.blame(f"{request.verb} {request.text} of {request.sender} is in the log as of {mail.sender}")
+
+
+def judge_outcomes(world: World) -> None:
+    """Handles told what the log says, and the log says what the work did."""
+    answers = answers_of(world.disk.records)
+    for ref, outcome in world.outcomes:
+        if answers.get(ref.mail) != outcome:
+            world.blame(f"the handle of {ref} gave {outcome}, the log has {answers.get(ref.mail)}")
+    for turn, outcome in world.disk.ended.items():
+        came_to = world.came_to.get(turn)
+        word = {Turn.COMPLETED: "completed", Turn.ERRORED: "errored"}.get(outcome.status)
+        did_run = came_to is not None or outcome.status is Turn.COMPLETED
+        if word is not None and did_run and came_to != (word, outcome.result):
+            world.blame(f"{outcome} is in the log, its work came to {came_to}")
+        elif outcome.status is Turn.INTERRUPTED and GRACE_OVER in outcome.result and turn not in world.deaf:
+            world.blame(f"{outcome} is in the log, and its work would have stopped")
+        elif outcome.result.startswith(LOAD_OVER) and turn[0] not in world.slow_loads:
+            world.blame(f"{outcome} is in the log, and its thread would have been loaded")

@@ -1,0 +1,153 @@
+"""A trio run that happens again: seeded scheduling order, and a clock that jumps (for `model/simulation.py`).
+
+trio shuffles the tasks that are ready, with a private random generator, and says nothing of how to seed it. Its plugin
+for Hypothesis does: a private switch has every batch of tasks sorted before it is shuffled, so that the generator's
+seed decides the order. That private use is here and nowhere else; `ensure_repeatable` tries it, so that a version of
+trio that has it no more is an error and not a simulation that cannot be repeated.
+
+Garbage is not collected while a run lasts: when that happens depends on what the process did before, and a handle that
+nobody holds is in the session's weak dictionary just as long as that.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import outcome
+import trio
+import trio.testing
+from trio._core import _run as trio_run
+
+STUCK_ROUNDS = 20_000
+"""Rounds of the scheduler in which the clock stands still: nobody will ever wake anybody, or they never sleep."""
+NURSERY_WAITS = "_nested_child_finished"
+"""Where trio waits for the tasks of a nursery."""
+LIFE_MAX_S = 3_600.0
+"""Of virtual time: what is not over by then goes on for ever."""
+
+SWITCH, GENERATOR = "_ALLOW_DETERMINISTIC_SCHEDULING", "_r"
+TASKS, TURNS = 6, 4
+"""Of the trial: 720 orders, four times."""
+
+
+class NotRepeatable(RuntimeError):
+    """With this version of trio a seed would not replay."""
+
+
+class Stuck(Exception):
+    """Thrown into every task of a run that would never end, wherever it waits, shielded or not."""
+
+
+class Watch(trio.abc.Instrument):
+    """Ends a run that would never end: without it, such a seed would take the whole campaign with it."""
+
+    def __init__(self) -> None:
+        self.main: trio.lowlevel.Task | None = None
+        self.now = -1.0
+        self.rounds = 0
+        self.stuck: list[str] = []
+        """Where tasks were waiting when the run was ended."""
+
+    def before_io_wait(self, timeout: float) -> None:
+        """Called in every round."""
+        del timeout
+        now = trio.current_time()
+        self.rounds = self.rounds + 1 if now == self.now else 0
+        self.now = now
+        if (self.rounds >= STUCK_ROUNDS or now > LIFE_MAX_S) and self.main is not None:
+            self.rounds = 0
+            self._throw_into(self.main)
+
+    def _throw_into(self, task: trio.lowlevel.Task) -> None:
+        waits = task._abort_func is not None and task._next_send_fn is None
+        # A nursery that waits for its tasks ends with them; thrown into, it would be in disorder.
+        if waits and not any(frame.f_code.co_name == NURSERY_WAITS for frame, _ in task.iter_await_frames()):
+            task._abort_func = None
+            place = where(task)
+            self.stuck.append(place)
+            trio.lowlevel.reschedule(task, outcome.Error(Stuck(place)))
+        for nursery in task.child_nurseries:
+            for child in nursery.child_tasks:
+                self._throw_into(child)
+
+
+def where(task: trio.lowlevel.Task) -> str:
+    """The code of ours that a task waits in."""
+    lines = [f"{Path(f.f_code.co_filename).name}:{line}" for f, line in task.iter_await_frames()]
+    ours = [line for line in lines if not line.startswith(("_", "tasks"))]
+    return f"for ever, in {' < '.join(reversed(ours[-4:] or lines[-2:]))}"
+
+
+def run(main: Callable[[], Awaitable[None]], seed: int) -> list[str]:
+    """`trio.run` in virtual time, with the scheduling order of this seed. Returns where tasks waited for ever: an empty
+    list, or the run did not end by itself. Raises `NotRepeatable`, and what `main` raises.
+    """
+    ensure_repeatable()
+    watch = Watch()
+
+    async def watched() -> None:
+        watch.main = trio.lowlevel.current_task()
+        await main()
+
+    with _order_of(seed):
+        try:
+            trio.run(watched, clock=trio.testing.MockClock(autojump_threshold=0), instruments=[watch])
+        except (Exception, BaseExceptionGroup):
+            if not watch.stuck:
+                raise
+    return watch.stuck
+
+
+@contextmanager
+def _order_of(seed: int) -> Iterator[None]:
+    internals: Any = trio_run
+    if not hasattr(internals, SWITCH) or not hasattr(random_of_trio(), "setstate"):
+        raise NotRepeatable(f"trio {trio.__version__} has no seed for its scheduling order any more; use trio 0.35")
+    switch, generator = getattr(internals, SWITCH), random_of_trio()
+    state, collects = generator.getstate(), gc.isenabled()
+    gc.disable()
+    setattr(internals, SWITCH, True)
+    generator.seed(seed)
+    try:
+        yield
+    finally:
+        generator.setstate(state)
+        setattr(internals, SWITCH, switch)
+        if collects:
+            gc.enable()
+
+
+def random_of_trio() -> Any:
+    """The generator that decides the scheduling order."""
+    return getattr(trio_run, GENERATOR, None)
+
+
+@cache
+def ensure_repeatable() -> None:
+    """Raises `NotRepeatable` unless the seed decides the order in which tasks run."""
+    orders = [_order_of_tasks(seed) for seed in (1, 2, 3, 1, 2, 3)]
+    if orders[:3] != orders[3:] or len({tuple(order) for order in orders}) != 3:
+        raise NotRepeatable(f"the scheduling order of trio {trio.__version__} does not follow its seed; use trio 0.35")
+
+
+def _order_of_tasks(seed: int) -> list[int]:
+    ran: list[int] = []
+
+    async def work(number: int) -> None:
+        for _ in range(TURNS):
+            ran.append(number)
+            await trio.lowlevel.checkpoint()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for number in range(TASKS):
+                nursery.start_soon(work, number)
+
+    with _order_of(seed):
+        trio.run(main)
+    return ran
