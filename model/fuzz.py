@@ -323,12 +323,14 @@ def _goes_on(so_far: Soak, is_first: bool, until: float) -> bool:
 
 @contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """A process that starts now never hears Ctrl-C, which reaches all of them: the parent asks the others to stop."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """A process that starts now never hears Ctrl-C, which reaches all of them: the parent asks the others to stop. One
+    that comes meanwhile is heard afterwards: blocked signals wait, while ignored ones would be lost.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _stop: Flag | None = None

@@ -64,13 +64,17 @@ class Watch(trio.abc.Instrument):
             self._throw_into(self.main)
 
     def _throw_into(self, task: trio.lowlevel.Task) -> None:
-        waits = task._abort_func is not None and task._next_send_fn is None
         # A nursery that waits for its tasks ends with them; thrown into, it would be in disorder.
-        if waits and not any(frame.f_code.co_name == NURSERY_WAITS for frame, _ in task.iter_await_frames()):
-            task._abort_func = None
+        frames = [frame.f_code.co_name for frame, _ in task.iter_await_frames()]
+        if NURSERY_WAITS not in frames:
             place = where(task)
-            self.stuck.append(place)
-            trio.lowlevel.reschedule(task, outcome.Error(Stuck(place)))
+            if task._next_send_fn is None:
+                self.stuck.append(place)
+                task._abort_func = None
+                trio.lowlevel.reschedule(task, outcome.Error(Stuck(place)))
+            elif task._next_send is not None:  # it is about to go on
+                self.stuck.append(place)
+                task._next_send = outcome.Error(Stuck(place))
         for nursery in task.child_nurseries:
             for child in nursery.child_tasks:
                 self._throw_into(child)
