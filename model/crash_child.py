@@ -137,7 +137,7 @@ class JournalingStore(SQLiteStore):
 async def perform(control: AgentControl, request: Request, turn: Turn | None = None) -> tuple[Request, Handle | None]:
     """Does what the request says, through the turn if there is one. Returns what was acknowledged."""
     to = request.get("to")
-    found = None if to is None else control.session.agents[to]
+    found = None if to is None else control.session.agent(to)  # one whose spawn was lost is not there
     before = {} if found is None else {"previous": found.status.name, "turn": found.turn}  # nothing comes in between
     result = await (of_host(control, request) if turn is None else of_turn(turn, request))
     if isinstance(result, Handle):

@@ -104,9 +104,8 @@ class Story:
             asked.over = min(asked.over, self.length)
 
     def _over(self, number: str) -> Asked:
-        found = self.asked[number]
-        found.over = self.length
-        return found
+        self.asked[number].over = self.length
+        return self.asked[number]
 
     def _acknowledge(self, number: str, reply: dict[str, Any]) -> None:
         asked = self._over(number)
@@ -432,8 +431,7 @@ def judge_identity(story: Story, log: Log) -> Iterator[Blame]:
             continue
         if agent.id not in last.reply.get("agents", (last.reply.get("agent"),)):
             continue
-        is_open = last.do != "close"
-        if (agent.identity is Identity.OPEN) != is_open:
+        if (agent.identity is Identity.OPEN) != (last.do != "close"):
             yield Blame(Fault.LOST, f"{agent.path} is {agent.identity.name} after {last.request}")
 
 

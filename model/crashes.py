@@ -17,6 +17,7 @@ import shutil
 import signal
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -160,7 +161,7 @@ class FileLife:
         try:
             anyio.run(self.come_to_rest, rng, journal, told, blames, backend=rng.choice(("asyncio", "trio")))
         except Exception as error:
-            blames.append(Blame(Fault.BROKEN, f"it does not come to rest: {leaf(error)!r}"))
+            blames.append(Blame(Fault.BROKEN, f"it does not come to rest: {words(error)}"))
         took = {mail for line in said if "took" in line for mail in line["mail"]}
         lost = self.waiting - took
         if lost:
@@ -212,11 +213,12 @@ def moment_of(rng: Random) -> Moment:
     return rng.randrange(ACKNOWLEDGED_MAX), rng.random() * 0.003, REST_S, 0, signal.SIGKILL
 
 
-def leaf(error: BaseException) -> BaseException:
-    """The first error in a group."""
+def words(error: BaseException) -> str:
+    """The first error in a group, and where it was raised."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return error
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{error!r} at {Path(place.filename).name}:{place.lineno}"
 
 
 # Many lives

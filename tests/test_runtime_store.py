@@ -261,7 +261,9 @@ def test_interrupt_of_the_process_in_a_turn_stops_the_session_and_the_log_has_al
 
     with pytest.raises(error):
         run(backend, main)
-    assert not [thread for thread in threading.enumerate() if "AnyIO" in thread.name], "no thread keeps the process"
+    for thread in [thread for thread in threading.enumerate() if "AnyIO" in thread.name]:
+        thread.join(10)
+        assert not thread.is_alive(), "it would keep the process"
 
     async def again() -> None:
         async with AgentControl.open(path, echo) as control:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import anyio
 from attrs import define, field
@@ -41,6 +41,8 @@ class Batch:
     items: list[Write | Snapshot] = field(factory=list["Write | Snapshot"])
     effects: list[Effect] = field(factory=list["Effect"])
     steps: list[Step] = field(factory=list[Step])
+    traced: list[bytes] = field(factory=list[bytes])
+    """The lines of its events, if there is a trace."""
     settled: anyio.Event = field(factory=anyio.Event)
     """Set when the commit has succeeded, or never will."""
     is_durable: bool = False
@@ -200,13 +202,14 @@ class Engine:
             if not batch.steps and not batch.items:
                 continue
             self._committing = batch
-            traced = [] if self.trace is None else self.trace.take()
+            if self.trace is not None:
+                batch.traced = self.trace.take()
             if batch.items:
                 try:
                     with anyio.CancelScope(shield=True):
                         await self.store.append(batch.items)
                 except BaseException as error:
-                    self.fail(error, traced)
+                    self.fail(error)
                     if isinstance(error, Exception):
                         return
                     raise
@@ -215,7 +218,7 @@ class Engine:
             batch.is_durable = True
             batch.settled.set()
             if self.trace is not None:
-                self.trace.write(traced)
+                self.trace.write(batch.traced)
             for step in batch.steps:
                 self.publish(step)
             if self._is_over:
@@ -223,14 +226,13 @@ class Engine:
             for effect in batch.effects:
                 self.carry_out(effect)
 
-    def fail(self, error: BaseException, traced: Sequence[bytes] = ()) -> None:
-        """The store failed, or the core, and so does the session. `traced` are the lines of what was being written."""
+    def fail(self, error: BaseException) -> None:
+        """The store failed, or the core, and so does the session."""
         self.error = error
         event = WriteFailed(words(error))
         self.session.handle(event)
         if self.trace is not None:
             self.trace.add(event)
-            self.trace.write([*traced, *self.trace.take()])  # all that the session has seen, up to its failure
         self.abandon()
 
     def abandon(self) -> None:
@@ -238,8 +240,10 @@ class Engine:
         so.
         """
         self._is_over = True
-        if self.trace is not None and self._committing is None and not self._batch.steps and not self._batch.items:
-            self.trace.write(self.trace.take())  # what was refused or stale since the last commit
+        if self.trace is not None:  # all that the session has seen, durable or not
+            for lines in ([] if self._committing is None else self._committing.traced, self.trace.take()):
+                self.trace.write(lines)
+                lines.clear()
         self._batch.settled.set()
         if self.error is not None and self._committing is not None:
             self._committing.settled.set()

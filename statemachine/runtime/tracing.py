@@ -41,5 +41,5 @@ class TraceFile:
         self._file.flush()
 
     def close(self) -> None:
-        """Nothing more will come. Events whose steps never became durable are in no trace."""
+        """Nothing more will come."""
         self._file.close()
