@@ -297,7 +297,7 @@ def soak(
             try:
                 while len(running) < jobs and _goes_on(so_far, started < jobs, until):
                     seconds = None if started < jobs else until - time.monotonic()
-                    with _deaf_to_interrupts():
+                    with deaf_to_interrupts():
                         running.add(
                             pool.submit(play_round, examples, steps, round_seed(seed, started), folder, seconds)
                         )
@@ -322,7 +322,7 @@ def _goes_on(so_far: Soak, is_first: bool, until: float) -> bool:
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
+def deaf_to_interrupts() -> Iterator[None]:
     """A process that starts now never hears Ctrl-C, which reaches all of them: the parent asks the others to stop. One
     that comes meanwhile is heard afterwards: blocked signals wait, while ignored ones would be lost.
     """

@@ -20,7 +20,7 @@ from pathlib import Path
 import attrs
 from attrs import field, frozen
 
-from model.fuzz import FAILURES, _deaf_to_interrupts
+from model.fuzz import FAILURES, deaf_to_interrupts
 from model.simulation import Run, simulate
 
 CHUNK = 20
@@ -112,7 +112,7 @@ def campaign(
         while True:
             try:
                 if not so_far.interrupted and len(so_far.failures) < FAILURES_MAX:
-                    with _deaf_to_interrupts():
+                    with deaf_to_interrupts():
                         running.update(pool.submit(play, chunk, folder) for chunk in _next(chunks, jobs, running))
                 if not running:
                     return so_far

@@ -15,7 +15,7 @@ from statemachine.machines import SessionState
 from statemachine.machines import Turn as Status
 from statemachine.records import MailAccepted
 from statemachine.refusals import SessionClosed, StoreFailed
-from statemachine.runtime import AgentControl, Turn
+from statemachine.runtime import AgentControl, AgentRef, Turn
 from statemachine.stores import MemoryStore, Snapshot, SQLiteStore, Write
 from statemachine.stores.errors import SessionInUse, StoreError, StoreFull
 from tests.running import Open, Stage, completed, counts, echo, ending, judge, recorder, traced_sessions, virtual_time
@@ -272,3 +272,19 @@ def test_interrupt_of_the_process_in_a_turn_stops_the_session_and_the_log_has_al
             assert counts(control) == {"resident": 1}
 
     run(backend, again)
+
+
+@REAL
+def test_verbs_that_read_the_store_say_that_the_session_is_closed_after_the_block(backend: str) -> None:
+    async def main() -> None:
+        async with AgentControl.open(MemoryStore(), echo) as control:
+            handle = await control.spawn("/root", "a", "x", key="k")
+        for call in (
+            lambda: control.history("/root/a"),
+            lambda: control.follow_up("/root/a", "x", key="k2"),
+            lambda: control.handle(AgentRef(handle.id, handle.path, 99)),
+        ):
+            with pytest.raises(SessionClosed):
+                await call()
+
+    run(backend, main)

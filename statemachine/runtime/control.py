@@ -70,7 +70,7 @@ class AgentControl:
         self._ended = anyio.Event()
         self._shut_down: fx.ShutDown | None = None
         self._stopped_by: BaseException | None = None
-        self._entered = False
+        self._entered = self._is_left = False
 
     @classmethod
     def open(
@@ -142,6 +142,7 @@ class AgentControl:
         """Ends all tasks and gives the store back; the block is left by this error. If there is one error alone, of the
         block or of a task, it leaves the block as it is, in no group of exceptions.
         """
+        self._is_left = True
         self._end()
         self.engine.abandon()
         self._live.drop_all()  # what closes threads is shielded, for stop_grace
@@ -268,7 +269,16 @@ class AgentControl:
         if not 0 <= agent < len(self.session.agents):
             raise UnknownAgent(agent)
         await self.engine.settled()
+        return await self._rollout(agent)
+
+    async def _rollout(self, agent: int) -> tuple[LogRecord, ...]:
+        self._check_not_left()
         return await self._store.rollout(agent)
+
+    def _check_not_left(self) -> None:
+        """Raises `SessionClosed` or `StoreFailed` once the block has been left, and the store with it."""
+        if self._is_left:
+            raise self.ended_by()
 
     async def handle(self, ref: AgentRef) -> Handle:
         """A handle on a request that was made before, in this process or an earlier one. Raises `UnknownRequest` if it
@@ -279,7 +289,7 @@ class AgentControl:
         if found is None:
             found = self._handles[ref.mail] = Handle(ref, self)
         if not found.is_answered:  # also if it was there: who made it may have been cancelled before it was known
-            rollout = await self._store.rollout(ref.id)
+            rollout = await self._rollout(ref.id)
             if not any(isinstance(record, MailAccepted) and record.mail == ref.mail for record in rollout):
                 raise UnknownRequest(ref.path, ref.mail)
             outcome = outcome_in(rollout, ref.mail, self.session.live_threads)
@@ -354,6 +364,7 @@ class AgentControl:
         self._keys[key] = anyio.Event()
         try:
             request = event_line(event).decode().strip()
+            self._check_not_left()
             first = await self._store.receipt(key)
             if first is not None and first.request != request:
                 raise KeyReused(key, first.request)
