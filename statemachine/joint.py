@@ -49,9 +49,10 @@ def serve(s: Session) -> None:
 
 
 def advance(s: Session) -> bool:
-    """J3 to J6 once for every starting turn. Did anything fire?"""
-    fired = False
-    for agent_id in tuple(s.residents.starting):
+    """The first of J3 to J6 that fires, for the turn that has been starting longest. Did any? One at a time, because a
+    turn that cannot start frees its slot, and whoever queues for that comes before the next that needs room.
+    """
+    for agent_id in s.residents.starting:
         agent = s.agents[agent_id]
         if agent.residency is RESIDENT:
             turns.start(s, agent)
@@ -64,8 +65,8 @@ def advance(s: Session) -> bool:
             keep(s, agent)
         else:
             continue
-        fired = True
-    return fired
+        return True
+    return False
 
 
 def load(s: Session, agent: Agent) -> None:
