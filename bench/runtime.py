@@ -6,6 +6,7 @@ import time
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 import anyio
 
@@ -54,7 +55,10 @@ async def _client(control: AgentControl, handle: Handle, turns: int) -> None:
 
 
 class Rememberer(Thread):
-    """Holds its rollout's entries in memory."""
+    """Holds its rollout's entries in memory, and notes when it is flushed and when it is there again."""
+
+    flushed_at: ClassVar[list[float]] = []
+    loaded_at: ClassVar[list[float]] = []
 
     def __init__(self, agent: AgentInfo) -> None:
         super().__init__(agent)
@@ -62,6 +66,7 @@ class Rememberer(Thread):
 
     async def load(self, history: tuple[LogRecord, ...]) -> None:
         self.memory = "".join([record.data for record in history if isinstance(record, Entry)])
+        self.loaded_at.append(time.perf_counter())
 
     async def run(self, turn: Turn) -> str:
         if not self.memory:
@@ -70,35 +75,34 @@ class Rememberer(Thread):
         assert len(self.memory) == ENTRY_BYTES
         return ""
 
+    async def flush(self) -> None:
+        self.flushed_at.append(time.perf_counter())
 
-def reload_seconds(directory: Path, rounds: int) -> float:
-    """Seconds from asking an agent that is not loaded for a turn to the turn's end, less the same for one that is
-    loaded: another agent is evicted for it, and it is built from its rollout of 4 KiB.
+
+def reload_seconds(directory: Path, agents: int) -> float:
+    """Seconds from the flush of one agent, which makes room, to the end of the load of another, which is built from its
+    rollout of 4 KiB: the median over as many agents.
     """
-    return anyio.run(partial(_reload_seconds, directory / "reload.db", rounds))
+    return anyio.run(partial(_reload_seconds, directory / "reload.db", agents))
 
 
-async def _reload_seconds(path: Path, rounds: int) -> float:
+async def _reload_seconds(path: Path, agents: int) -> float:
     async with AgentControl.open(path, Rememberer, SessionConfig(max_concurrent=2, max_resident=1)) as control:
-        one = await control.spawn("/root", "one", "begin")
-        await one.outcome()
-        other = await control.spawn("/root", "other", "begin")
-        await other.outcome()
-        resident = await _shortest(control, [other], rounds)
+        handles = [await _spawned(control, f"a{number}") for number in range(agents)]
         before = control.statistics().reloads
-        reloaded = await _shortest(control, [one, other], rounds)
-        assert control.statistics().reloads >= before + rounds
-        return reloaded - resident
+        Rememberer.flushed_at.clear()
+        Rememberer.loaded_at.clear()
+        for handle in handles:
+            await (await control.follow_up(handle, "work")).outcome()
+        assert control.statistics().reloads == before + agents == before + len(Rememberer.loaded_at)
+        pairs = zip(Rememberer.flushed_at, Rememberer.loaded_at, strict=True)
+        return sorted([loaded - flushed for flushed, loaded in pairs])[agents // 2]
 
 
-async def _shortest(control: AgentControl, handles: list[Handle], rounds: int) -> float:
-    """The median, of turns that go round over the agents."""
-    times: list[float] = []
-    for number in range(rounds):
-        began = time.perf_counter()
-        await (await control.follow_up(handles[number % len(handles)], "work")).outcome()
-        times.append(time.perf_counter() - began)
-    return sorted(times)[rounds // 2]
+async def _spawned(control: AgentControl, name: str) -> Handle:
+    handle = await control.spawn("/root", name, "begin")
+    await handle.outcome()
+    return handle
 
 
 def opening_seconds(directory: Path, agents: int) -> float:
@@ -112,7 +116,7 @@ async def _opening_seconds(path: Path, agents: int) -> float:
         for number in range(0, agents, 500):
             async with anyio.create_task_group() as clients:
                 for name in range(number, min(number + 500, agents)):
-                    clients.start_soon(_spawn, control, f"a{name}")
+                    clients.start_soon(_spawned, control, f"a{name}")
     began = time.perf_counter()
     async with AgentControl.open(path, echo, config) as control:
         took = time.perf_counter() - began
@@ -120,16 +124,12 @@ async def _opening_seconds(path: Path, agents: int) -> float:
     return took
 
 
-async def _spawn(control: AgentControl, name: str) -> None:
-    await (await control.spawn("/root", name, "begin")).outcome()
-
-
 def rows(size: Size) -> list[Row]:
     """The rows; the rate of durable turns is measured together with the peers (g)."""
-    rounds, agents = (20, 200) if size is QUICK else (400, 100_000)
+    few, agents = (20, 200) if size is QUICK else (200, 100_000)
     with TemporaryDirectory(prefix="bench-") as name:
         directory = Path(name)
-        reload_us = 1e6 * reload_seconds(directory, rounds)
+        reload_us = 1e6 * reload_seconds(directory, few)
         return [
             Row("(h) evict and reload, 4 KiB of rollout", reload_us, "us", at_most(1_000)),
             Row(f"(h) open a session of {agents:,} agents", opening_seconds(directory, agents), "s", at_most(2)),

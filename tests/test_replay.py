@@ -377,8 +377,8 @@ def test_crash_is_shrunk_to_the_event_that_crashes(monkeypatch: pytest.MonkeyPat
 
 
 def test_slot_of_a_turn_that_cannot_start_goes_to_the_queue_before_the_next_turn_makes_room() -> None:
-    """Found by killing sessions whose flushes fail: several turns wait for room, and when the first of them cannot start,
-    whoever queues for its slot is admitted before it could be evicted for the next one (J2 before J5).
+    """Found by killing sessions whose flushes fail: several turns wait for room, and when the first of them cannot
+    start, whoever queues for its slot is admitted before it could be evicted for the next one (J2 before J5).
     """
     told = trace.read(Path(__file__).parent / "traces" / "slot_freed_while_others_need_room.ndjson")
     *_, last = replay.frames(told)
