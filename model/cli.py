@@ -21,13 +21,15 @@ except ImportError as missing:  # a plain install has the product, not what chec
     raise SystemExit(2) from None
 
 from model import check as checking
-from model import crashes, demo, documents, fuzz, inspect_session, replay, simulation_campaign
+from model import demo, documents, fuzz, inspect_session, replay
 from model import verify as verification
+from model.crashes import kills as crashes
 from model.explorer import Exploration, Progress, explore
 from model.fuzz import FAILURES
 from model.inspect_session import NoSuchAgent
 from model.scopes import RUNGS, SCOPES, BadScope, Scope, find
-from model.simulation_schedule import NotRepeatable
+from model.simulation import campaign as simulation_campaign
+from model.simulation.schedule import NotRepeatable
 from statemachine import diagrams
 from statemachine.machines import MACHINES
 from statemachine.properties import PROPERTIES

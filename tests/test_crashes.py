@@ -15,10 +15,11 @@ from random import Random
 
 import pytest
 
-from model import cli, crashes
-from model.crash_child import Order
-from model.crash_judge import Blame, Fault, Story, judge, read_log
-from model.crash_server import Moment, Server, server
+from model import cli
+from model.crashes import kills as crashes
+from model.crashes.child import Order
+from model.crashes.judge import Blame, Fault, Story, judge, read_log
+from model.crashes.server import Moment, Server, server
 from statemachine.stores.reading import check_file
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")

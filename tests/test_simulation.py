@@ -19,10 +19,11 @@ import anyio
 import attrs
 import pytest
 
-from model import cli, simulation_schedule
-from model.simulation import simulate
-from model.simulation_campaign import FAILURES_MAX, Campaign, campaign, play
-from model.simulation_schedule import NotRepeatable
+from model import cli
+from model.simulation import schedule as simulation_schedule
+from model.simulation.campaign import FAILURES_MAX, Campaign, campaign, play
+from model.simulation.life import simulate
+from model.simulation.schedule import NotRepeatable
 from statemachine import effects as fx
 from statemachine import events as ev
 from statemachine.effects import Answer, Step
@@ -74,7 +75,7 @@ def test_simulated_lives_with_different_seeds_differ() -> None:
 
 
 def test_simulated_life_is_the_same_in_processes_that_hash_differently() -> None:
-    code = "from model.simulation import simulate; print(*[simulate(seed).digest for seed in range(1, 9)])"
+    code = "from model.simulation.life import simulate; print(*[simulate(seed).digest for seed in range(1, 9)])"
     said = []
     for seed in ("0", "1"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}

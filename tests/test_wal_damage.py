@@ -22,9 +22,9 @@ from random import Random
 import anyio
 import pytest
 
-from model.crash_child import Order, config_of
-from model.crash_judge import Log, Story, read_log
-from model.crash_server import Server, server
+from model.crashes.child import Order, config_of
+from model.crashes.judge import Log, Story, read_log
+from model.crashes.server import Server, server
 from statemachine import check
 from statemachine.runtime import AgentControl, Turn
 from statemachine.stores import SQLiteStore, StoreError, Synchronous, read_session

@@ -10,7 +10,7 @@ import sqlite3
 import traceback
 from functools import partial
 
-from model.crash_child import Journal, Order, config_of
+from model.crashes.child import Journal, Order, config_of
 from statemachine import properties
 from statemachine.recovery import restart
 from statemachine.stores import reading

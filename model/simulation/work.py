@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
 
-from model.simulated_world import Told, World, ask, dawdle, learn, refusable
+from model.simulation.world import Told, World, ask, dawdle, learn, refusable
 from statemachine.events import ROOT
 from statemachine.records import TurnStarted
 from statemachine.refusals import AlreadyWaiting, NotRunning, Refusal, SessionClosed, StoreFailed

@@ -1,4 +1,4 @@
-"""A trio run that happens again: seeded scheduling order, and a clock that jumps (for `model/simulation.py`).
+"""A trio run that happens again: seeded scheduling order, and a clock that jumps (for `model/simulation/life.py`).
 
 trio shuffles the tasks that are ready, with a private random generator, and says nothing of how to seed it. Its plugin
 for Hypothesis does: a private switch has every batch of tasks sorted before it is shuffled, so that the generator's

@@ -26,8 +26,9 @@ import anyio
 from anyio.lowlevel import checkpoint
 from attrs import asdict, define, field
 
-from model import crash_child, crash_reader
-from model.crash_child import Order
+from model.crashes import child as crash_child
+from model.crashes import reader as crash_reader
+from model.crashes.child import Order
 
 Moment = tuple[int, float, float, int, int]
 PATIENCE_S = 30.0
@@ -177,7 +178,7 @@ def heard(said: str, killed: bool) -> Heard:
 def server() -> Iterator[Server]:
     """A server, as long as the block lasts."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    words = [sys.executable, "-c", "from model import crash_server; crash_server.serve()"]
+    words = [sys.executable, "-c", "from model.crashes import server; server.serve()"]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             yield Server(process)

@@ -1,7 +1,7 @@
 """Crashes: a session under load is killed with SIGKILL, again and again, and its file is compared with what was told.
 
-A *life* is one file with one configuration. A *round* starts a process on it (`model/crash_child.py`), kills it
-somewhere, and judges the file as it was left (`model/crash_judge.py`): without owning it first, then, in most rounds,
+A *life* is one file with one configuration. A *round* starts a process on it (`model/crashes/child.py`), kills it
+somewhere, and judges the file as it was left (`model/crashes/judge.py`): without owning it first, then, in most rounds,
 by opening it with work that ends at once. Then all keys are asked again, whatever was asked for has to be answered, and
 the session comes to rest. In the other rounds the next process finds the file as the last one left it.
 
@@ -28,9 +28,9 @@ import anyio
 from attrs import define, evolve, field, frozen
 from rich.console import Console
 
-from model.crash_child import Journal, Life, Order, config_of
-from model.crash_judge import Blame, Fault, Log, Story, judge, read_log
-from model.crash_server import Moment, Server, server
+from model.crashes.child import Journal, Life, Order, config_of
+from model.crashes.judge import Blame, Fault, Log, Story, judge, read_log
+from model.crashes.server import Moment, Server, server
 from model.replay import Trial, verdict_of
 from statemachine import properties, trace
 from statemachine.ledger import Ledger

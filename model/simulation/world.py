@@ -16,7 +16,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 from attrs import define, field
 
-from model.simulated_store import Disk
+from model.simulation.store import Disk
 from statemachine.config import SessionConfig
 from statemachine.records import Outcome
 from statemachine.refusals import AgentClosed, Refusal, SessionClosed, StoreFailed

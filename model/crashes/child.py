@@ -1,4 +1,4 @@
-"""A session under load that says what it was told: the process that `model/crash_server.py` kills.
+"""A session under load that says what it was told: the process that `model/crashes/server.py` kills.
 
 Hosts and agents ask for everything that there is to ask. Each line of the journal is one unbuffered write. An `ask` is
 written before the verb is called, its `ack` (or `no`, if it was refused) as soon as the verb has returned, so whoever

@@ -1,4 +1,4 @@
-"""Many seeds of `model/simulation.py`, in several processes.
+"""Many seeds of `model/simulation/life.py`, in several processes.
 
 A seed that fails is told with the command that plays it again, and its traces are saved for `statemachine replay`.
 """
@@ -21,7 +21,7 @@ import attrs
 from attrs import field, frozen
 
 from model.fuzz import FAILURES, deaf_to_interrupts
-from model.simulation import Run, simulate
+from model.simulation.life import Run, simulate
 
 CHUNK = 20
 """Seeds that a process plays in one go."""

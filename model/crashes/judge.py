@@ -1,6 +1,6 @@
 """What was acknowledged, and whether the log has it: once, and nothing that nobody asked for.
 
-`Story` is all that the processes of one file said (`model/crash_child.py`), in its order. `Log` is what the file has.
+`Story` is all that the processes of one file said (`model/crashes/child.py`), in its order. `Log` is what the file has.
 `judge` compares them and yields a sentence for everything that is wrong, in a form that says which promise is broken:
 lost, twice, invented, or other than it was told.
 """
@@ -20,7 +20,7 @@ from typing import Any
 
 from attrs import define, evolve, field, frozen
 
-from model.crash_child import Request, words_of
+from model.crashes.child import Request, words_of
 from statemachine.events import ROOT
 from statemachine.ledger import Ledger
 from statemachine.machines import Identity

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 import anyio
 from anyio.lowlevel import checkpoint
 
-from model.simulated_work import check_history, late, note_closed
-from model.simulated_world import Request, Told, World, ask, learn, refusable
+from model.simulation.work import check_history, late, note_closed
+from model.simulation.world import Request, Told, World, ask, learn, refusable
 from statemachine.events import HOST
 from statemachine.refusals import Refusal
 from statemachine.runtime import AgentControl, Handle, KeyReused

@@ -1,9 +1,9 @@
 """Deterministic simulation of the runtime: one seed is one whole life of a session, with its crashes.
 
-A seed draws a configuration, what agents do (`model/simulated_work.py`), what the embedding program asks
-(`model/simulated_hosts.py`), what the store does (`model/simulated_store.py`), the order in which tasks run
-(`model/simulation_schedule.py`), and how often and at which moment the process dies. All of it runs `AgentControl` as
-it is, in virtual time. Every opening writes its trace; the last one comes to rest. Then `model/simulation_judges.py`
+A seed draws a configuration, what agents do (`model/simulation/work.py`), what the embedding program asks
+(`model/simulation/hosts.py`), what the store does (`model/simulation/store.py`), the order in which tasks run
+(`model/simulation/schedule.py`), and how often and at which moment the process dies. All of it runs `AgentControl` as
+it is, in virtual time. Every opening writes its trace; the last one comes to rest. Then `model/simulation/judges.py`
 says what broke.
 
 The same seed gives the same run, to the byte, as long as the code is the same.
@@ -25,12 +25,12 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from attrs import define, field, frozen
 
-from model import simulation_schedule
-from model.simulated_hosts import host
-from model.simulated_store import Disk, End, SimulatedStore
-from model.simulated_work import roles_of
-from model.simulated_world import World
-from model.simulation_judges import judge_log, judge_opening, judge_rest
+from model.simulation import schedule as simulation_schedule
+from model.simulation.hosts import host
+from model.simulation.judges import judge_log, judge_opening, judge_rest
+from model.simulation.store import Disk, End, SimulatedStore
+from model.simulation.work import roles_of
+from model.simulation.world import World
 from statemachine.config import Notice, Overflow, SessionConfig, SlotPolicy
 from statemachine.machines import SessionState
 from statemachine.refusals import Refusal, StoreFailed

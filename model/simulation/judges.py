@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from model.replay import Trial, verdict_of
-from model.simulated_store import End
-from model.simulated_world import Request, Told, World
+from model.simulation.store import End
+from model.simulation.world import Request, Told, World
 from statemachine import properties, trace
 from statemachine.effects import Load, Refused, Stale, Step
 from statemachine.machines import Identity, SessionState, Turn
@@ -29,7 +29,7 @@ from statemachine.snapshot import ledger_of
 from statemachine.stores.protocol import LogRecord
 
 if TYPE_CHECKING:
-    from model.simulation import Opening
+    from model.simulation.life import Opening
 
 FOLD_EVERY = 16
 GRACE_OVER = "it did not stop within"

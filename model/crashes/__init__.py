@@ -1,0 +1,3 @@
+"""Processes under load that are killed and opened again. Begin at `kills.py`; `child.py` is what is killed, `judge.py`
+says what must hold afterwards.
+"""

@@ -1,0 +1,3 @@
+"""Whole lives of the runtime, one a seed: order, clock, disk, hosts, work and crashes all come from it. Begin at
+`life.py`; `judges.py` says what must hold, `campaign.py` plays many.
+"""
