@@ -287,7 +287,6 @@ def rollout(world: World, agent: int) -> list[LogRecord]:
 
 ROLLOUT: dict[str, Callable[[Any], int]] = {
     "MailAccepted": lambda r: r.target,
-    "NoticeBuried": lambda r: r.target,
     "TurnStarted": lambda r: r.agent,
     "MailDrained": lambda r: r.agent,
     "TurnEnded": lambda r: r.outcome.agent,
