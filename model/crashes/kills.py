@@ -139,7 +139,13 @@ class FileLife:
             yield Blame(Fault.BROKEN, str(verdict_of(error)))
 
     def replay(self, told: Path) -> list[Blame]:
-        """Plays a trace again, beside the reference, with all properties at each step."""
+        """Plays a trace again, beside the reference, with all properties at each step. The kill may have come before
+        its first line was whole, or its last.
+        """
+        text = told.read_bytes()
+        told.write_bytes(text[: text.rfind(b"\n") + 1])
+        if not told.stat().st_size:
+            return []
         found = trace.read(told)
         try:
             trial = Trial(found.config, 1_000, found.facts)
