@@ -290,7 +290,11 @@ SITUATIONS: tuple[Sometimes, ...] = (
     ),
 )
 
-BY_EVENT: dict[type, tuple[Sometimes, ...]] = {kind: tuple(s for s in SITUATIONS if kind in s.on) for kind in ANY}
+BY_EVENT: dict[type, dict[type | None, list[Sometimes]]] = {}
+"""Event class -> class of records or effects that must be there (None: none) -> what can be seen then."""
+for _situation in SITUATIONS:
+    for _kind in _situation.on:
+        BY_EVENT.setdefault(_kind, {}).setdefault(_situation.by, []).append(_situation)
 
 
 def required() -> tuple[str, ...]:
@@ -315,10 +319,11 @@ class Coverage:
         elif reply.__class__ is Stale:
             self.counts[f"stale {type(event).__name__}"] += 1
         else:
-            kinds = {item.__class__ for item in (*step.records, *step.effects)}
-            for situation in BY_EVENT[event.__class__]:
-                if (situation.by is None or situation.by in kinds) and situation.seen(before, event, step, after):
-                    self.counts[situation.id] += 1
+            possible = BY_EVENT[event.__class__]
+            for kind in {None, *[item.__class__ for item in (*step.records, *step.effects)]}:
+                for situation in possible.get(kind, ()):
+                    if situation.seen(before, event, step, after):
+                        self.counts[situation.id] += 1
 
     def unseen(self) -> list[str]:
         """What must be seen and was not."""

@@ -123,6 +123,8 @@ class Expander:
         self.scope = scope
         self.travels = travels
         self.sent: set[Digest] = set()
+        self.digests: dict[Digest, Digest] = {}
+        """Of the fingerprint -> of the state, where renaming makes two of it. Most states are met about ten times."""
         self.coverage = Coverage()
 
     def expand(self, states: list[Kept]) -> Found:
@@ -164,7 +166,7 @@ class Expander:
                 self.judge_step(session, event, step, after)
                 compare_recovery(session, event, step, after)
                 found.changes += 1
-                digest = digest_of(after, self.scope)
+                digest = self.digest(after)
                 if home is None and not resting and is_answer(event):
                     home = digest
                 fresh = digest not in self.sent
@@ -184,6 +186,16 @@ class Expander:
         except (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
             return Fault("crash", f"{type(error).__name__}: {error}", event)
         return None
+
+    def digest(self, s: Session) -> Digest:
+        """`digest_of`, remembered."""
+        if not self.scope.symmetric:
+            return digest_of(s, self.scope)
+        plain = hashed(fingerprint(s))
+        found = self.digests.get(plain)
+        if found is None:
+            found = self.digests[plain] = digest_of(s, self.scope)
+        return found
 
     def judge_step(self, before: Session, event: AnyEvent, step: Step, after: Session) -> None:
         """The step properties, and what was seen."""
@@ -239,6 +251,11 @@ def digest_of(s: Session, scope: Scope) -> Digest:
     value = canonical(s) if scope.symmetric else fingerprint(s)
     if "restart" not in scope.faults:
         value = value[:-1]
+    return hashed(value)
+
+
+def hashed(value: tuple[Any, ...]) -> Digest:
+    """A value of plain numbers, strings and tuples as 16 bytes."""
     return blake2b(marshal.dumps(value, 2), digest_size=16).digest()
 
 

@@ -179,13 +179,13 @@ def of_world(w: Any) -> tuple[Any, ...]:
     """Everything about the world, in the terms of both."""
     held = reference.held(w)
     slot = (*held, ROOT) if w.phase[ROOT] in reference.HOLDING else held
-    agents = w.path
+    agents, owed = w.path, reference.owed(w)
     return (
         w.state,
         [
             (
                 *(w.path[a], w.parent[a], w.life[a] == "open" or w.life[a], w.phase[a], w.place[a]),
-                *(w.turn[a], w.load[a], reference.owed(w, a), a in slot),
+                *(w.turn[a], w.load[a], owed.count(a), a in slot),
             )
             for a in agents
         ],

@@ -54,13 +54,13 @@ def bound(w, what, a, seconds): seconds is None or let(w, (what, a), due=(w.now 
 def unread(w, a): return [m for m in w.mail if m.to == a]
 def wanted(w, a): return any([m.wants for m in w.mail if m.to == a])
 def asks(m): return m.wants and not m.about
-def owed(w, a): return sum([m.sender == a != m.to and asks(m) for m in sum(w.taken.values(), w.mail) if w.caps.notice])
+def owed(w): return [m.sender for m in sum(w.taken.values(), w.mail) if asks(m) and m.sender != m.to] if w.caps.notice else []
 def held(w): return tuple([a for a, now in (w.life if w.caps.live else w.phase).items() if a and now in HOLDING])
 def first(w, phase): return [a for a in sorted(w.since, key=w.since.get) if w.phase[a] == phase]
 def queue(w): return () if w.caps.live else tuple([a for a in first(w, "queued") if a])
 def would_queue(w, a): return a != ROOT and not w.caps.live and w.phase.get(a, "new") in IDLE  # if it got trigger mail
 def long_queue(w): return not w.caps.slots or len(queue(w)) - (w.caps.slots - len(held(w))) >= w.caps.max_queued
-def evictable(w): return sorted([a for a in w.path if a and w.place[a] == "in" and a not in held(w)], key=w.used.get)  # N1
+def evictable(w): busy = held(w); return sorted([a for a in w.path if a and w.place[a] == "in" and a not in busy], key=w.used.get)
 def crowded(w): return len(w.place) - 1 - list(w.place.values()).count("out") >= w.caps.resident
 def needs_load(w, a, turn): return w.turn[a] == turn and w.phase[a] == "starting" and w.place[a] == "out"
 def over(w, a): return w.life[a] != "open" or w.phase[a] in OVER
@@ -82,7 +82,7 @@ def not_self(sender, line, what): sender not in line or no("SelfRefused", what, 
 def runs(w, a, turn): known(w, a), (w.phase[a] == "running" and w.turn[a] == turn) or no("NotRunning", a, turn)
 def sound(w, text): n = len(text.encode("utf-8", "surrogatepass")); 0 < n <= w.caps.max_bytes or no("InvalidMessage", n, w.caps.max_bytes)
 def has_room(w, a, wants=False):  # the last place is for trigger mail
-    n, k = len(unread(w, a)), owed(w, a); n + k < w.caps.max_unread - (not wants) or no("MailboxFull", a, n, k, w.caps.max_unread)
+    n, k = len(unread(w, a)), owed(w).count(a); n + k < w.caps.max_unread - (not wants) or no("MailboxFull", a, n, k, w.caps.max_unread)
 def can_be_told(w, a, to): a in (HOST, to) or not w.caps.notice or has_room(w, a)
 def path_free(w, path): [w.path[a] != path or w.life[a] != "open" or no("PathTaken", path, a) for a in w.path]
 def countable(w): list(w.life.values()).count("open") <= w.caps.max_agents or no("TooManyAgents", w.caps.max_agents)

@@ -71,13 +71,14 @@ def s4_single(m: Moment) -> str | None:
 
 
 def s5_mail(m: Moment) -> str | None:
+    changed = [(before, after) for before, after in both(m) if before.mailbox is not after.mailbox]
+    if not changed:
+        return None
     emptied = {r.agent for kind in (TurnStarted, MailDrained) for r in m.of_kind(kind)}
     for closed in m.of_kind(AgentsClosed):
         emptied.update(closed.agents)
     new = m.of_kind(MailAccepted)
-    for before, after in both(m):
-        if before.mailbox is after.mailbox:
-            continue
+    for before, after in changed:
         mine = [r.mail for r in new if r.target == before.id]
         numbers = [mail.mail for mail in after.mailbox]
         if before.id in emptied:
@@ -89,10 +90,9 @@ def s5_mail(m: Moment) -> str | None:
 
 
 def s6_durable(m: Moment) -> str | None:
-    closed = {agent for r in m.of_kind(AgentsClosed) for agent in r.agents}
-    for before, after in both(m):
-        if before.residency is not Residency.UNLOADING or after.residency is not Residency.UNLOADED:
-            continue
+    left = [b for b, a in both(m) if b.residency is Residency.UNLOADING and a.residency is Residency.UNLOADED]
+    closed = {agent for r in m.of_kind(AgentsClosed) for agent in r.agents} if left else ()
+    for before in left:
         reported = isinstance(m.event, Flushed | Died) and m.event.agent == before.id
         if not reported and before.id not in closed and m.after.state is not SessionState.CLOSED:
             return f"agent {before.id} is unloaded, and nobody said that its rollout is durable"
@@ -100,8 +100,10 @@ def s6_durable(m: Moment) -> str | None:
 
 
 def s8_status(m: Moment) -> str | None:
-    ended = {r.outcome.agent for r in m.of_kind(TurnEnded)}
+    ended = [r.outcome.agent for r in m.of_kind(TurnEnded)]
     for before, after in both(m):
+        if before.status is after.status and before.outcome is after.outcome:
+            continue
         if before.outcome is not after.outcome and before.outcome != after.outcome and before.id not in ended:
             return f"agent {before.id} has another outcome, and no turn of it ended"
         if before.status.is_idle and before.status is not after.status and before.id not in ended:
@@ -123,9 +125,12 @@ def s9_stale(m: Moment) -> str | None:
     return None
 
 
+REPORTS = frozenset({Loaded, LoadFailed, Died, Flushed, FlushFailed, Finished, Failed, Aborted})
+
+
 def is_current(s: Session, event: Event | None) -> bool:
     """Is a report about the thread, turn and flush that are current? What is no report is."""
-    if not isinstance(event, Loaded | LoadFailed | Died | Flushed | FlushFailed | Finished | Failed | Aborted):
+    if event.__class__ not in REPORTS:
         return True
     agent = s.agent(event.agent)
     if agent is None or s.state not in (SessionState.OPEN, SessionState.DRAINING):
@@ -182,7 +187,7 @@ def s11_settings(m: Moment) -> str | None:
         if isinstance(m.event, Spawn) and r.settings != m.event.settings:
             return f"agent {r.agent} was spawned with other settings"
     for before, after in both(m):
-        if before.settings != after.settings:
+        if before.settings is not after.settings and before.settings != after.settings:
             return f"the settings of agent {before.id} changed"
     wrong = [e.agent for e in m.of_kind(Load) if e.settings != m.after.agents[e.agent].settings]
     return f"{wrong} are loaded with other settings than their own" if wrong else None

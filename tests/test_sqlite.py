@@ -123,6 +123,10 @@ async def test_failure_in_the_middle_of_an_append_leaves_nothing_of_it(
     await store.close()
 
 
+RECEIPT = Receipt("key", "", "1")
+"""Makes an append more than rows of the log, which are written and committed by one statement."""
+
+
 class Gate:
     """Holds an append in its thread, between its first row and its commit, until it is opened."""
 
@@ -151,7 +155,7 @@ async def test_append_whose_caller_is_cancelled_on_the_way_comes_to_its_end_and_
 
         async def append(scope: CancelScope) -> None:
             with scope:
-                await store.append([Write(LIFE)])
+                await store.append([Write(LIFE, RECEIPT)])
                 said.append("durable")
 
         scope = CancelScope()
@@ -174,7 +178,7 @@ async def test_append_of_a_task_that_asyncio_cancels_ends_before_the_next_which_
     await store.open(CONFIG)
     gate = Gate(monkeypatch)
     gate.error = StoreFull(str(path), "no space") if fails else None
-    task = asyncio.create_task(store.append([Write(LIFE[:3])]))
+    task = asyncio.create_task(store.append([Write(LIFE[:3], RECEIPT)]))
     await to_thread.run_sync(gate.entered.wait)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

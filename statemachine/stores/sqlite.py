@@ -1,8 +1,8 @@
 """The store of one machine: a session in one SQLite file.
 
 The file is in WAL mode, so it can be read while a session runs, also by other processes (`reading.py`). `append` is
-one transaction, which is on the disk when it returns. All writing is done by one thread at a time, on one connection;
-rollouts and receipts are read on another one.
+one transaction, which is on the disk when it returns. All writing is done by one thread (`worker.py`), on one
+connection; rollouts and receipts are read on another one.
 
 An append that has begun comes to its end, whatever becomes of its caller: a cancelled caller waits for it, and a task
 of asyncio that is cancelled past anyio's shields leaves it to the thread, whose failure every later append reports.
@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
-from anyio import CancelScope, CapacityLimiter, to_thread
+from anyio import CapacityLimiter, to_thread
 
 from statemachine import trace
 from statemachine.config import SessionConfig
@@ -28,6 +28,7 @@ from statemachine.stores.ownership import Ownership
 from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot, Write
 from statemachine.stores.tables import Encoded, Tables
 from statemachine.stores.translation import typed
+from statemachine.stores.worker import Worker
 
 BUSY_S = 5.0
 """Seconds that a transaction waits for another process to end its own."""
@@ -69,18 +70,25 @@ class SQLiteStore:
         self._tables: Tables | None = None
         self._reader: sqlite3.Connection | None = None
         self._failure: StoreError | None = None
-        # The limiters keep callers in line without blocking a thread; the locks hold even for a thread whose caller
-        # has gone.
-        self._writers: CapacityLimiter | None = None
+        self._worker: Worker | None = None
+        """The thread that writes, while the store is open."""
         self._readers: CapacityLimiter | None = None
+        """Keeps readers in line without blocking a thread."""
+        # The locks hold even for a thread whose caller has gone, or of an earlier opening.
         self._writing, self._reading = threading.RLock(), threading.RLock()
 
     async def open(self, config: SessionConfig) -> Recovered:
         """See `Store.open`. Raises `ForeignFile`, `NewerSchema`, `StoreCorrupt`, `StoreReadOnly`, `StoreFull` and
         `StoreMissing` for what the file is; its tables that are read now are checked for damage.
         """
-        self._writers, self._readers = CapacityLimiter(1), CapacityLimiter(1)
-        return await self._write(self._open, config)
+        if self._worker is not None:
+            raise SessionInUse(self.path, "this store is open already", os.getpid())
+        self._worker, self._readers = Worker("statemachine-store"), CapacityLimiter(1)
+        try:
+            return await self._write(self._open, config)
+        except BaseException:
+            await self.close()
+            raise
 
     async def append(self, items: Sequence[Write | Snapshot]) -> None:
         """See `Store.append`."""
@@ -96,7 +104,12 @@ class SQLiteStore:
 
     async def close(self) -> None:
         """See `Store.close`."""
-        await self._write(self._close)
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            try:
+                await worker.do(self._locked, self._writing, self._close)
+            finally:
+                worker.stop()
 
     async def check(self) -> tuple[str, ...]:
         """All that is wrong with the file, each in a sentence; nothing, if it is sound. Takes as long as the file is
@@ -107,9 +120,9 @@ class SQLiteStore:
     # In threads
 
     async def _write(self, work: Callable[..., T], *args: Any) -> T:
-        with CancelScope(shield=True):
-            return await to_thread.run_sync(self._locked, self._writing, work, *args, limiter=self._writers)
-        raise AssertionError("a shield swallows no exception")
+        if self._worker is None:
+            raise StoreClosed(self.path, "the store is not open")
+        return await self._worker.do(self._locked, self._writing, work, *args)
 
     async def _read(self, read: Callable[[sqlite3.Connection, Any], T], wanted: Any) -> T:
         return await to_thread.run_sync(
@@ -123,8 +136,6 @@ class SQLiteStore:
     # Opening and closing
 
     def _open(self, config: SessionConfig) -> Recovered:
-        if self._ownership is not None:
-            raise SessionInUse(self.path, "this store is open already", os.getpid())
         exists = schema.examine(self.path)
         ownership = Ownership(self.path)
         if not ownership.take():
@@ -195,6 +206,8 @@ class SQLiteStore:
             raise
 
     def _commit(self, writer: Tables, parts: Sequence[Encoded]) -> None:
+        if writer.write_alone(parts, self.epoch):
+            return
         connection = writer.connection
         connection.execute("BEGIN IMMEDIATE")
         try:

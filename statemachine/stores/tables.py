@@ -1,6 +1,6 @@
 """Rows of the tables: what recovery reads of them, and what an append does to them.
 
-Nothing here begins or ends a transaction.
+Nothing here begins or ends a transaction, but for `Tables.write_alone`, which is one.
 """
 
 from __future__ import annotations
@@ -164,11 +164,21 @@ def encode_items(items: Sequence[Write | Snapshot]) -> list[Encoded]:
     return parts
 
 
-INSERTS = tuple(
-    (size, f"INSERT INTO log (position, agent, kind, data) VALUES {', '.join(['(?, ?, ?, ?)'] * size)}")
-    for size in (64, 32, 16, 8, 4, 2, 1)
-)
+ALONE_MAX = 64
+"""Rows in one statement at most: each number of them is a statement of its own, and SQLite keeps some of these."""
+
+
+def values(size: int) -> str:
+    """So many rows of the log, in a statement."""
+    return f"VALUES {', '.join(['(?, ?, ?, ?)'] * size)}"
+
+
+INTO_LOG = "INSERT INTO log (position, agent, kind, data)"
+INSERTS = tuple((size, f"{INTO_LOG} {values(size)}") for size in (ALONE_MAX, 32, 16, 8, 4, 2, 1))
 """How many rows, and the statement for them."""
+OWNED = "WHERE (SELECT value FROM meta WHERE name = 'epoch') = ?"
+INSERTS_IF_OWNED = ("", *[f"{INTO_LOG} SELECT * FROM ({values(size)}) {OWNED}" for size in range(1, ALONE_MAX + 1)])
+"""Number of rows -> the statement that inserts them if the epoch is still the one that is named last."""
 
 
 @define
@@ -179,23 +189,39 @@ class Tables:
     position: int
     covered: int
 
+    def write_alone(self, parts: Sequence[Encoded], epoch: int) -> bool:
+        """If there are only some rows, as nearly always, and the file still has this epoch: all of them, in a
+        transaction of their own, by one statement. Otherwise nothing is written.
+
+        Every statement hands the interpreter to other threads and has to get it back, which costs more than rows do.
+        """
+        only = parts[0]
+        if len(parts) > 1 or only.receipts or not 0 < len(only.rows) <= ALONE_MAX:
+            return False
+        rows = self._numbered(only.rows)
+        cursor = self.connection.execute(INSERTS_IF_OWNED[len(rows)], [*chain.from_iterable(rows), epoch])
+        if cursor.rowcount != len(rows):
+            return False
+        self.position += len(rows)
+        return True
+
     def write(self, parts: Sequence[Encoded]) -> None:
         """All parts, in their order."""
         for part in parts:
             if part.mail_states is not None:
                 self._cover(part.facts, part.mail_states)
             if part.rows:
-                first = self.position + 1
-                rows = [(at, agent, kind, data) for at, (kind, agent, data) in enumerate(part.rows, first)]
-                self._insert(rows)
-                self.position += len(rows)
+                self._insert(self._numbered(part.rows))
+                self.position += len(part.rows)
             if part.receipts:
                 self.connection.executemany("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", part.receipts)
 
+    def _numbered(self, rows: Sequence[Row]) -> list[tuple[int, int | None, str, Stored]]:
+        """The rows with the next positions."""
+        return [(at, agent, kind, data) for at, (kind, agent, data) in enumerate(rows, self.position + 1)]
+
     def _insert(self, rows: list[tuple[int, int | None, str, Stored]]) -> None:
-        """Into the log, many rows by one statement: every statement hands the interpreter to other threads and has to
-        get it back, which costs more than the rows do.
-        """
+        """Into the log, many rows by one statement."""
         done = 0
         for size, statement in INSERTS:
             while len(rows) - done >= size:

@@ -1,0 +1,69 @@
+"""The thread in which one store writes.
+
+`anyio.to_thread` does the same for anybody's threads and any number of them. A commit is what the whole session waits
+for, and with one thread of its own it takes half the processor time (`bench/README.md`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from anyio import CancelScope, Event
+from anyio.lowlevel import current_token
+from attrs import define, field
+
+T = TypeVar("T")
+
+
+@define(eq=False)
+class Job:
+    """A call, and what came of it."""
+
+    work: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    done: Event = field(factory=Event)
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Worker:
+    """One thread that makes calls for the event loop it was made in, one after another, in their order."""
+
+    def __init__(self, name: str) -> None:
+        native: Any = current_token().native_token
+        self._soon: Callable[..., Any] = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
+        """Has something called in the event loop: the loop of asyncio and the token of trio both can."""
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        # A daemon, so that a program that leaves its event loop with a store open comes to its end.
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    async def do(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Makes the call and returns what it does, after all that was asked before. A call comes to its end, whatever
+        becomes of its caller: a cancelled one waits for it, unless asyncio cancels it past anyio's shields.
+        """
+        job = Job(work, arguments)
+        self._jobs.put(job)
+        with CancelScope(shield=True):
+            await job.done.wait()
+        if job.error is not None:
+            raise job.error
+        return job.result  # type: ignore[no-any-return]
+
+    def stop(self) -> None:
+        """Ends the thread after all that was asked."""
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                job.result = job.work(*job.arguments)
+            except BaseException as error:
+                job.error = error
+            try:
+                self._soon(job.done.set)
+            except RuntimeError:
+                pass  # the event loop has gone, and with it whoever waited
+            del job  # or its result would live until the next one
