@@ -125,12 +125,12 @@ def s9_stale(m: Moment) -> str | None:
     return None
 
 
-REPORTS = frozenset({Loaded, LoadFailed, Died, Flushed, FlushFailed, Finished, Failed, Aborted})
+REPORTS = (Loaded, LoadFailed, Died, Flushed, FlushFailed, Finished, Failed, Aborted)
 
 
 def is_current(s: Session, event: Event | None) -> bool:
     """Is a report about the thread, turn and flush that are current? What is no report is."""
-    if event.__class__ not in REPORTS:
+    if not isinstance(event, REPORTS):
         return True
     agent = s.agent(event.agent)
     if agent is None or s.state not in (SessionState.OPEN, SessionState.DRAINING):

@@ -13,7 +13,7 @@ from statemachine import Notice, SlotPolicy
 from statemachine.events import HOST, Drain, Send
 from statemachine.machines import Turn as Status
 from statemachine.refusals import NotRunning
-from statemachine.runtime import Thread, ThreadLost, Turn
+from statemachine.runtime import Handle, Thread, ThreadLost, Turn
 from tests.running import Open, Stage, completed, counts, echo, ending, recorder, states, traced_sessions, virtual_time
 
 pytestmark = pytest.mark.anyio
@@ -338,6 +338,32 @@ async def test_thread_that_is_lost_in_its_flush_is_gone_and_closed(open_session:
         assert work.log[-2:] == ["flush /root/a", "close /root/a"]
         work.fail.clear()
         assert ending(await (await control.follow_up("/root/a", "y")).outcome()) == completed("y")
+
+
+async def test_thread_that_is_lost_in_its_flush_while_its_next_turn_is_in_line_ends_that_turn(
+    open_session: Open,
+) -> None:
+    work = recorder()
+    async with open_session(work, idle_ttl=10.0) as control:
+        await (await control.spawn("/root", "a", "x")).outcome()
+        leave = work.hang["flush"] = anyio.Event()
+        work.fail["flush"] = ThreadLost("gone")
+        await anyio.sleep(11)
+        handles: list[Handle] = []
+
+        async def follow_up() -> None:
+            handles.append(await control.follow_up("/root/a", "y"))
+
+        async with anyio.create_task_group() as tasks:
+            leave.set()
+            tasks.start_soon(follow_up)  # keeps the agent, whose thread is lost before the commit
+        work.fail.clear()
+        outcome = await handles[0].outcome()
+        if outcome.status.name == "ERRORED":
+            assert outcome.result == "its thread died: ThreadLost: gone"
+        else:
+            assert ending(outcome) == completed("y")
+        assert ending(await (await control.follow_up("/root/a", "z")).outcome()) == completed("z")
 
 
 async def test_live_thread_that_is_lost_closes_its_agent_with_its_subtree(open_session: Open) -> None:

@@ -6,14 +6,15 @@ a life can meet: a simulation in which nothing goes wrong proves nothing.
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import attrs
@@ -177,7 +178,7 @@ def cancel_skipped_before_the_turn_began(m: pytest.MonkeyPatch) -> None:
 
     def only_if_begun(self: LiveThreads, effect: Any) -> None:
         known = self._live.get(effect.agent)
-        if known is not None and known.in_use.locked():
+        if known is not None and known.is_working:
             cancel(self, effect)
 
     m.setitem(live.CARRY_OUT, fx.Cancel, only_if_begun)
@@ -203,24 +204,13 @@ def threads_not_closed(m: pytest.MonkeyPatch) -> None:
 
 
 def two_at_a_time_on_a_thread(m: pytest.MonkeyPatch) -> None:
-    build = LiveThreads._build
+    ask = LiveThreads._ask
 
-    class NoLock:
-        async def __aenter__(self) -> None:
-            await anyio.lowlevel.checkpoint()
+    def at_once(self: LiveThreads, known: live.Live, work: live.Work) -> None:
+        ask(self, known, anyio.lowlevel.checkpoint)
+        self._tasks.start_soon(cast("Callable[[], Coroutine[Any, Any, None]]", work))
 
-        async def __aexit__(self, *_: object) -> None:
-            pass
-
-        def locked(self) -> bool:
-            return False
-
-    def built(self: LiveThreads, agent: int, generation: int) -> Any:
-        made = build(self, agent, generation)
-        made.in_use = NoLock()  # type: ignore[assignment]
-        return made
-
-    m.setattr(LiveThreads, "_build", built)
+    m.setattr(LiveThreads, "_ask", at_once)
 
 
 def late_calls_answered(m: pytest.MonkeyPatch) -> None:
@@ -361,6 +351,7 @@ BREAKS: dict[Callable[[pytest.MonkeyPatch], None], str] = {
 HUNTED = 300
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of tasks in a life that never ends
 @pytest.mark.parametrize("break_it", BREAKS, ids=lambda broken: broken.__name__)
 def test_simulation_notices_a_runtime_that_is_broken(
     break_it: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
@@ -369,6 +360,7 @@ def test_simulation_notices_a_runtime_that_is_broken(
     found = next((run for seed in range(1, HUNTED + 1) if (run := simulate(seed)).blames), None)
     assert found is not None, "nobody noticed"
     assert re.search(BREAKS[break_it], "\n".join(found.blames)), found.blames
+    gc.collect()
 
 
 # Campaigns

@@ -1,14 +1,17 @@
 """Live threads: builds, runs, flushes and drops the threads that the core's effects are about (N3, S4, S9).
 
-Everything runs in tasks of the session's task group. A thread is known by (agent, generation): what an older one still
-does is not stopped by force, because nothing can, but nobody listens to it any more (S9, decision D4).
+A thread lives in one task of the session's task group, in which all calls of its code are made, so no two run at a
+time. A thread is known by (agent, generation): what an older one still does is not stopped by force, because nothing
+can, but nobody listens to it any more (S9, decision D4).
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -21,6 +24,7 @@ from statemachine.events import ROOT
 from statemachine.machines import Identity, SessionState
 from statemachine.runtime.checks import check_result
 from statemachine.runtime.errors import ThreadLost, words
+from statemachine.runtime.tasks import forget_cancellations, is_session_cancelled, own_context
 from statemachine.runtime.threads import AgentInfo, FunctionThread, Roles, Thread, info_of, json_value
 from statemachine.runtime.turn import Turn
 from statemachine.stores.protocol import Entry
@@ -29,6 +33,11 @@ if TYPE_CHECKING:
     from statemachine.runtime.control import AgentControl
 
 log = logging.getLogger("statemachine")
+
+ABANDONED = "the thread of agent %s does not stop; it was abandoned"
+NOT_CLOSED = "the thread of agent %s could not be closed"
+
+Work = Callable[[], Awaitable[None]]
 
 
 @define(eq=False)
@@ -47,8 +56,16 @@ class Live:
     """Of the load or flush that runs now."""
     leaving: bool = False
     """It is flushed in order to be unloaded."""
-    in_use: anyio.Lock = field(factory=lambda: anyio.Lock(fast_acquire=True))
-    """Held by the load, turn or flush that runs now: no two at a time on one thread."""
+    line: deque[Work] = field(factory=deque["Work"])
+    """What its task does next."""
+    asked: anyio.Event | None = None
+    """Set when there is something to do, or no more; None until there is a task."""
+    is_working: bool = False
+    """Does its code run?"""
+    free: anyio.Event = field(factory=anyio.Event)
+    """Set when all of its code has ended, but for `close`."""
+    end_by: float = math.inf
+    """When its code has to have ended and to be closed, once it is dropped: then it is abandoned."""
 
     @property
     def is_function(self) -> bool:
@@ -63,6 +80,7 @@ class LiveThreads:
         self._control = control
         self._roles = roles
         self._tasks = tasks
+        self._cancelled = anyio.get_cancelled_exc_class()
         self._live: dict[int, Live] = {}
         self.loads = self.reloads = self.evictions = 0
 
@@ -81,26 +99,28 @@ class LiveThreads:
         except (KeyboardInterrupt, SystemExit) as error:
             self._control.stop_by(error)
             return
-        except (Exception, anyio.get_cancelled_exc_class()) as error:  # of the user's constructor
+        except (Exception, self._cancelled) as error:  # of the user's constructor
             self._control.engine.apply(ev.LoadFailed(effect.agent, effect.generation, words(error)))
             return
         if live.is_function:
             self._control.engine.apply(ev.Loaded(effect.agent, effect.generation))
         else:
             live.side_scope = anyio.CancelScope()
-            self._tasks.start_soon(self._load, live, live.side_scope)
+            self._ask(live, partial(self._load, live, live.side_scope))
 
     def start(self, effect: fx.StartTurn) -> None:
         """Runs a turn on its thread. The root has no load effect: its thread is built when a turn names it."""
         live = self._live.get(effect.agent)
         if live is None or live.generation != effect.generation:
-            assert effect.agent == ROOT, "only the root starts without a load"
+            known = self._control.session.agents[effect.agent]
+            if effect.agent != ROOT or known.generation != effect.generation:
+                return  # its thread was lost while the start was in line, and the turn with it
             try:
                 live = self._build(ROOT, effect.generation)
             except (KeyboardInterrupt, SystemExit) as error:
                 self._control.stop_by(error)
                 return
-            except (Exception, anyio.get_cancelled_exc_class()) as error:  # of the user's constructor
+            except (Exception, self._cancelled) as error:  # of the user's constructor
                 self._control.engine.apply(ev.Failed(ROOT, effect.turn, words(error)))
                 return
             live.loaded = live.is_function
@@ -109,7 +129,7 @@ class LiveThreads:
             live.side_scope.cancel()  # a flush that is not wanted any more (J6)
         live.turn = Turn(self._control, live.info, effect)
         live.turn_scope = anyio.CancelScope()
-        self._tasks.start_soon(self._run, live, live.turn, live.turn_scope)
+        self._ask(live, partial(self._run, live, live.turn, live.turn_scope))
 
     def cancel(self, effect: fx.Cancel) -> None:
         """Asks the turn's work to stop."""
@@ -126,7 +146,7 @@ class LiveThreads:
             if live.side_scope is not None:
                 live.side_scope.cancel()  # one that took too long
             live.side_scope = anyio.CancelScope()
-            self._tasks.start_soon(self._flush, live, live.side_scope, effect)
+            self._ask(live, partial(self._flush, live, live.side_scope, effect))
             return
         if live is not None:
             live.leaving = True
@@ -166,27 +186,80 @@ class LiveThreads:
         for scope in (live.turn_scope, live.side_scope):
             if scope is not None:
                 scope.cancel()
-        if not live.is_function:
-            self._tasks.start_soon(self._close, live)
+        live.end_by = anyio.current_time() + self._control.session.config.stop_grace
+        if live.asked is not None:
+            live.asked.set()
+        if live.is_working and not live.is_function:
+            self._tasks.start_soon(self._warn, live)
+
+    async def _warn(self, live: Live) -> None:
+        """Says so if the code of a dropped thread does not end in time."""
+        with anyio.CancelScope(deadline=live.end_by, shield=True) as scope:
+            await live.free.wait()
+        if scope.cancelled_caught:
+            log.warning(ABANDONED, live.info.path)
+
+    # The task of a thread
+
+    def _ask(self, live: Live, work: Work) -> None:
+        """Has the thread's task do this, after what it was asked before."""
+        live.line.append(work)
+        if live.asked is None:
+            live.asked = anyio.Event()
+            self._tasks.start_soon(self._live_on, live)
+        else:
+            live.asked.set()
+
+    async def _live_on(self, live: Live) -> None:
+        """Does what is asked, one thing after another, until the thread is dropped; then closes it."""
+        try:
+            while live.end_by == math.inf:
+                if live.line:
+                    live.is_working = True
+                    await live.line.popleft()()
+                    live.is_working = False
+                    forget_cancellations()
+                else:
+                    live.asked = anyio.Event()
+                    await self._idle(live.asked)
+        except GeneratorExit:
+            raise  # the event loop has gone, and left this task behind
+        except BaseException:
+            await self._close(live)
+            raise
+        await self._close(live)
+
+    async def _idle(self, asked: anyio.Event) -> None:
+        try:
+            await asked.wait()
+        except self._cancelled:
+            if is_session_cancelled():
+                raise
+            forget_cancellations()
 
     async def _close(self, live: Live) -> None:
+        live.is_working = False
+        live.free.set()
+        if live.is_function:
+            return
         path = live.info.path
+        grace = self._control.session.config.stop_grace
         try:
-            with anyio.move_on_after(self._control.session.config.stop_grace, shield=True) as scope:
-                async with live.in_use:
-                    await live.thread.close()
+            with anyio.CancelScope(deadline=min(live.end_by, anyio.current_time() + grace), shield=True) as scope:
+                if anyio.current_time() < scope.deadline:
+                    await own_context(live.thread.close())
             if scope.cancelled_caught:
-                log.warning("the thread of agent %s does not stop; it was abandoned", path)
+                log.warning(ABANDONED, path)
         except (KeyboardInterrupt, SystemExit) as error:
             self._control.stop_by(error)
         except Exception:
-            log.exception("the thread of agent %s could not be closed", path)
-        except anyio.get_cancelled_exc_class():
-            if anyio.current_effective_deadline() == -math.inf:
+            log.exception(NOT_CLOSED, path)
+        except self._cancelled:
+            if is_session_cancelled():
                 raise
-            log.exception("the thread of agent %s could not be closed", path)  # it awaited what somebody else cancelled
+            log.exception(NOT_CLOSED, path)  # it awaited what somebody else cancelled
 
-    # Tasks
+    # What it does
 
     def _build(self, agent: int, generation: int) -> Live:
         known = self._control.session.agents[agent]
@@ -255,18 +328,18 @@ class LiveThreads:
         self,
         live: Live,
         scope: anyio.CancelScope,
-        work: Callable[[], Awaitable[ev.Report]],
+        work: Callable[[], Coroutine[Any, Any, ev.Report]],
         failed: Callable[[str], ev.Report],
         cancelled: str | None,
     ) -> Any:
-        """Does the work, alone on its thread. Returns the report of what came of it; if it was cancelled, the failure
-        with that reason, or None.
+        """Does the work. Returns the report of what came of it; if it was cancelled, the failure with that reason, or
+        None.
         """
         report = None if cancelled is None else failed(cancelled)
         try:
             with scope:
-                async with live.in_use:
-                    report = await work()
+                if not scope.cancel_called:
+                    report = await own_context(work())
         except Exception as error:
             if not is_lost(error):
                 return failed(words(error))
@@ -275,9 +348,9 @@ class LiveThreads:
         except (KeyboardInterrupt, SystemExit) as error:
             self._control.stop_by(error)  # from a task, asyncio would leave its loop at once, and the block never
             await anyio.sleep_forever()
-        except anyio.get_cancelled_exc_class() as error:
-            if anyio.current_effective_deadline() == -math.inf:
-                raise  # the whole session is cancelled
+        except self._cancelled as error:
+            if is_session_cancelled():
+                raise
             return failed(words(error))  # of something that the work awaited: nobody asked the work itself to stop
         finally:
             if live.side_scope is scope:

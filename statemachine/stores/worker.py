@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -62,8 +63,6 @@ class Worker:
                 job.result = job.work(*job.arguments)
             except BaseException as error:
                 job.error = error
-            try:
+            with suppress(RuntimeError):  # the event loop has gone, and with it whoever waited
                 self._soon(job.done.set)
-            except RuntimeError:
-                pass  # the event loop has gone, and with it whoever waited
             del job  # or its result would live until the next one
