@@ -10,7 +10,7 @@ import pytest
 
 from statemachine.records import TurnStarted
 from statemachine.recovery import durable_facts
-from statemachine.stores import SQLiteStore, Write, read_session, schema
+from statemachine.stores import SQLiteStore, Write, read_session, schema, tables
 from statemachine.stores.errors import (
     ForeignFile,
     OlderSchema,
@@ -101,14 +101,17 @@ async def test_older_file_is_brought_up_to_date_by_opening_and_read_only_then(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_first_version(path)
-    before = durable_facts(read_session(path).ledger)
+    other = SQLiteStore(path.with_name("other.db"))
+    write_first_version(Path(other.path))
+    before = durable_facts((await other.open(CONFIG)).ledger)
+    await other.close()
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, say_which))
     with pytest.raises(OlderSchema, match="open it once"):
         read_session(path)
     for epoch in (4, 5):
         store = await opened(path)
         await store.append([Write((TurnStarted(1, epoch),))])
-        assert (store.epoch, version_of(path)) == (epoch, 2)
+        assert (store.epoch, version_of(path)) == (epoch, len(schema.MIGRATIONS))
         assert len(await store.rollout(1)) == epoch + 1
         await store.close()
     assert durable_facts(read_session(path).ledger) != before
@@ -126,11 +129,22 @@ async def test_migration_that_fails_leaves_the_file_at_the_version_before(
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, say_which, fail_half_way))
     with pytest.raises(MemoryError):
         await SQLiteStore(path).open(CONFIG)
-    assert version_of(path) == 2
-    monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:2])
+    assert version_of(path) == len(schema.MIGRATIONS) - 1
+    monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:-1])
     store = await opened(path)
     assert (store.epoch, len(await store.rollout(1))) == (4, 4)
     await store.close()
+
+
+async def test_rollouts_of_a_first_version_are_found_before_and_after_its_snapshot(path: Path) -> None:
+    write_first_version(path)
+    with closing(sqlite3.connect(path)) as connection:
+        schema._rollouts(connection)
+        assert connection.execute("SELECT * FROM rollouts").fetchall() == [(1, 2), (1, 3)]  # covered is 3
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'")]
+        assert "log_by_agent" not in names
+        kinds = [kind for _, kind, _ in connection.execute(tables.ROLLOUT, {"agent": 1})]
+        assert kinds == ["MailAccepted", "TurnStarted", "Entry", "TurnEnded"]
 
 
 async def test_file_whose_creation_was_lost_is_new(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

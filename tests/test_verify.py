@@ -57,11 +57,12 @@ def session_in(folder: Path) -> tuple[Path, Path]:
     return path, traced
 
 
-def changed_by(path: Path, statement: str, *values: Any) -> None:
-    """One statement on a database."""
+def changed_by(path: Path, statements: str, *values: Any) -> None:
+    """Statements on a database, each of which changes one row."""
     connection = sqlite3.connect(path)
     with connection:
-        assert connection.execute(statement, values).rowcount == 1
+        for statement in statements.split(";"):
+            assert connection.execute(statement, values).rowcount == 1
     connection.close()
 
 
@@ -101,7 +102,12 @@ DAMAGES: dict[str, tuple[str, tuple[Any, ...], str]] = {
         "is missing",
     ),
     "a record that is no JSON": ("UPDATE log SET data = 'x' WHERE position = 2", (), "the file is damaged:"),
-    "a mail that is gone from a rollout": ("DELETE FROM log WHERE position = 2", (), "its first mail"),
+    "a mail that is gone from the log": ("DELETE FROM log WHERE position = 2", (), "position 2, which is not in the log"),
+    "a mail that is gone from a rollout": (
+        "DELETE FROM log WHERE position = 2; DELETE FROM rollouts WHERE position = 2",
+        (),
+        "its first mail",
+    ),
     "a receipt of no mail": (
         "UPDATE keys SET answer = ? WHERE key = 'again'",
         ('[1,"/root/a",7]',),

@@ -158,6 +158,16 @@ def check_file(path: str | os.PathLike[str]) -> tuple[str, ...]:
     return reading(path, lambda connection: tuple(_problems(connection)))
 
 
+def _misplaced(connection: sqlite3.Connection, covered: int) -> Iterator[str]:
+    """Where the rollouts and the log differ."""
+    in_log = "SELECT agent, position FROM log WHERE agent IS NOT NULL AND position <= ?"
+    in_rollouts = "SELECT agent, position FROM rollouts"
+    for agent, position in connection.execute(f"{in_log} EXCEPT {in_rollouts}", (covered,)):
+        yield f"log position {position} is missing in the rollout of agent {agent}"
+    for agent, position in connection.execute(f"{in_rollouts} EXCEPT {in_log}", (covered,)):
+        yield f"the rollout of agent {agent} has position {position}, which is not in the log for it"
+
+
 def _problems(connection: sqlite3.Connection) -> Iterator[str]:
     try:
         rows = connection.execute("PRAGMA integrity_check").fetchall()
@@ -170,6 +180,7 @@ def _problems(connection: sqlite3.Connection) -> Iterator[str]:
     except (sqlite3.DatabaseError, EncodingError) as error:
         yield str(error)
         return
+    yield from _misplaced(connection, meta.covered)
     last: dict[int, Outcome] = {}
     for position, agent, kind, data in connection.execute("SELECT position, agent, kind, data FROM log"):
         try:

@@ -1,9 +1,10 @@
 """The tables of a session's file, how they came to be, and whether a file is one of ours.
 
-    meta    name -> value: epoch, owner, config, covered, mail_states
-    log     position -> a record or entry; `agent` is whose rollout it belongs to, or NULL
-    agents  the facts of every agent, as of position `covered`
-    keys    receipts
+    meta      name -> value: epoch, owner, config, covered, mail_states
+    log       position -> a record or entry; `agent` is whose rollout it belongs to, or NULL
+    agents    the facts of every agent, as of position `covered`
+    rollouts  agent -> the positions of its rollout, up to `covered`; what follows is looked for in the log
+    keys      receipts
 
 The file says by its application id that it is a session, and by its user version how many of the `MIGRATIONS` it has
 been through. A file that is none of ours is not even opened as a database.
@@ -39,7 +40,20 @@ def _first(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-MIGRATIONS: tuple[Migration, ...] = (_first,)
+def _rollouts(connection: sqlite3.Connection) -> None:
+    """The index of the log by agent becomes a table that is brought up to date with every snapshot. An index costs each
+    commit a page for every agent in it, which is more than all that the commit says.
+    """
+    for statement in (
+        "DROP INDEX log_by_agent",
+        "CREATE TABLE rollouts (agent INTEGER, position INTEGER, PRIMARY KEY (agent, position)) WITHOUT ROWID",
+        "INSERT INTO rollouts SELECT agent, position FROM log WHERE agent IS NOT NULL"
+        " AND position <= (SELECT value FROM meta WHERE name = 'covered') ORDER BY agent, position",
+    ):
+        connection.execute(statement)
+
+
+MIGRATIONS: tuple[Migration, ...] = (_first, _rollouts)
 """Each leads from the version that is its index to the next. They are never changed, only added to."""
 
 

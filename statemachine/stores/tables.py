@@ -123,9 +123,18 @@ def last_position(connection: sqlite3.Connection, covered: int) -> int:
     return max(covered, position or 0)
 
 
+ROLLOUT = """
+    SELECT position, kind, data FROM log WHERE position IN (SELECT position FROM rollouts WHERE agent = :agent)
+    UNION ALL
+    SELECT position, kind, data FROM log
+    WHERE position > (SELECT value FROM meta WHERE name = 'covered') AND agent = :agent
+    ORDER BY position
+"""
+
+
 def read_rollout(connection: sqlite3.Connection, agent: int) -> tuple[LogRecord, ...]:
     """What belongs to the agent's rollout, oldest first."""
-    rows = connection.execute("SELECT position, kind, data FROM log WHERE agent = ? ORDER BY position", (agent,))
+    rows = connection.execute(ROLLOUT, {"agent": agent})
     return tuple([decode_at(*row) for row in rows.fetchall()])
 
 
@@ -233,8 +242,10 @@ class Tables:
         self.connection.executemany("INSERT OR REPLACE INTO agents (agent, facts) VALUES (?, ?)", facts)
         self.set_meta("mail_states", f"[{','.join([f'{count:d}' for count in mail_states])}]")
         self.set_meta("covered", self.position)
-        between = "position > ? AND position <= ?"
-        self.connection.execute(f"DELETE FROM log WHERE {between} AND agent IS NULL", (self.covered, self.position))
+        since = "FROM log WHERE position > ? AND position <= ?"
+        found = f"SELECT agent, position {since} AND agent IS NOT NULL ORDER BY agent, position"
+        self.connection.execute(f"INSERT INTO rollouts {found}", (self.covered, self.position))
+        self.connection.execute(f"DELETE {since} AND agent IS NULL", (self.covered, self.position))
         self.covered = self.position
 
     def set_meta(self, name: str, value: int | str) -> None:
