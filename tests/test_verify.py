@@ -102,7 +102,11 @@ DAMAGES: dict[str, tuple[str, tuple[Any, ...], str]] = {
         "is missing",
     ),
     "a record that is no JSON": ("UPDATE log SET data = 'x' WHERE position = 2", (), "the file is damaged:"),
-    "a mail that is gone from the log": ("DELETE FROM log WHERE position = 2", (), "position 2, which is not in the log"),
+    "a mail that is gone from the log": (
+        "DELETE FROM log WHERE position = 2",
+        (),
+        "position 2, which is not in the log",
+    ),
     "a mail that is gone from a rollout": (
         "DELETE FROM log WHERE position = 2; DELETE FROM rollouts WHERE position = 2",
         (),

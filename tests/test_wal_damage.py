@@ -52,7 +52,7 @@ class Killed:
         self.story = Story()
         self.run(killer, 0, 30)
         anyio.run(self.open_and_close)
-        self.run(killer, 1, 60)
+        self.run(killer, 1, 120)
         self.log = self.whole()
         self.ends = {self.log.end, *[line["commit"] for line in self.lines if "commit" in line]}
         (self.began,) = [line["position"] for line in self.lines if "open" in line]

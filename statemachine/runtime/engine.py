@@ -23,6 +23,7 @@ from statemachine.events import Event, Tick, WriteFailed
 from statemachine.machines import SessionState
 from statemachine.refusals import SessionClosed, StoreFailed
 from statemachine.runtime.errors import words
+from statemachine.runtime.tasks import clock
 from statemachine.runtime.tracing import TraceFile
 from statemachine.session import Session
 from statemachine.snapshot import facts_of, touched
@@ -86,7 +87,8 @@ class Engine:
         self._work = anyio.Event()
         self._dirty: dict[int, None] = {}
         self._since_snapshot = 0
-        self._origin = anyio.current_time()
+        self._clock = clock()
+        self._origin = self._clock()
         self._alarm = math.inf
         """When the core is told the time next."""
         self._alarm_moved = anyio.Event()
@@ -95,7 +97,7 @@ class Engine:
 
     def now(self) -> float:
         """Seconds since the session was opened; the only clock that the core is told of."""
-        return anyio.current_time() - self._origin
+        return self._clock() - self._origin
 
     def apply(self, event: Event, receipt: Callable[[Reply], Receipt] | None = None) -> Reply:
         """One event to the core, now. Its step is in line; `settled` waits until it is durable.

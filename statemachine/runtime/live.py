@@ -218,7 +218,7 @@ class LiveThreads:
                     live.is_working = True
                     await live.line.popleft()()
                     live.is_working = False
-                    forget_cancellations()
+                    forget_cancellations(self._cancelled)
                 else:
                     live.asked = anyio.Event()
                     await self._idle(live.asked)
@@ -235,7 +235,7 @@ class LiveThreads:
         except self._cancelled:
             if is_session_cancelled():
                 raise
-            forget_cancellations()
+            forget_cancellations(self._cancelled)
 
     async def _close(self, live: Live) -> None:
         live.is_working = False

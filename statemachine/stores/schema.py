@@ -58,17 +58,21 @@ MIGRATIONS: tuple[Migration, ...] = (_first, _rollouts)
 
 
 def migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[Migration]) -> None:
-    """Brings the file up to date, one transaction a version: after a failure it has the version before.
+    """Brings the file up to date, one transaction a version: after a failure it has the version before. A new file is
+    made in one transaction, so that nobody ever sees it as an older one.
 
     Raises `NewerSchema`, and `ForeignFile` for a database of somebody else's.
     """
     version = 0 if is_empty(connection) else version_of(connection, path, len(migrations))
-    for number in range(version, len(migrations)):
+    while version < len(migrations):
+        until = version + 1 if version else len(migrations)
         connection.execute("BEGIN IMMEDIATE")
         try:
-            migrations[number](connection)
-            connection.execute(f"PRAGMA user_version = {number + 1}")
+            for migration in migrations[version:until]:
+                migration(connection)
+            connection.execute(f"PRAGMA user_version = {until}")
             connection.execute("COMMIT")
+            version = until
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

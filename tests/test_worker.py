@@ -1,0 +1,154 @@
+"""The thread in which a store writes: calls in their order, to their end, and no thread left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import anyio
+import pytest
+
+from statemachine.stores import Entry, SQLiteStore, Write
+from statemachine.stores.errors import SessionInUse, StoreClosed, StoreError
+from statemachine.stores.tables import ALONE_MAX
+from statemachine.stores.worker import Worker
+from tests.session_files import CONFIG, sql
+
+pytestmark = pytest.mark.anyio
+NAME = "statemachine-store"
+
+
+def threads() -> int:
+    """How many stores write in this process. One that was told to end may take a moment."""
+    for thread in threading.enumerate():
+        if thread.name == NAME:
+            thread.join(0.5)
+    return sum(thread.name == NAME for thread in threading.enumerate())
+
+
+async def test_calls_are_made_one_after_another_in_one_thread_and_give_what_they_return_or_raise() -> None:
+    worker, log = Worker("worker"), []
+
+    def work(number: int) -> int:
+        log.append((number, threading.current_thread().name))
+        if number == 3:
+            raise ValueError("three")
+        return number
+
+    results: dict[int, int | str] = {}
+
+    async def ask(number: int) -> None:
+        try:
+            results[number] = await worker.do(work, number)
+        except ValueError as error:
+            results[number] = str(error)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(5):
+            tasks.start_soon(ask, number)
+    worker.stop()
+    assert sorted(results.items(), key=lambda item: item[0]) == [(0, 0), (1, 1), (2, 2), (3, "three"), (4, 4)]
+    assert sorted(log) == [(number, "worker") for number in range(5)]
+
+
+async def test_cancelled_caller_waits_for_its_call() -> None:
+    worker, gate, ended = Worker("worker"), threading.Event(), []
+
+    def work() -> None:
+        gate.wait()
+        ended.append("work")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(worker.do, work)
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+        gate.set()
+    assert ended == ["work"]
+    worker.stop()
+
+
+async def test_closed_store_has_no_thread_and_neither_has_one_that_could_not_be_opened(tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.db"
+    foreign.write_text("this is no session, and long enough to be looked at " * 4)
+    before = threads()
+    with pytest.raises(StoreError):
+        await SQLiteStore(foreign).open(CONFIG)
+    store = SQLiteStore(tmp_path / "session.db")
+    for _ in range(2):
+        await store.open(CONFIG)
+        with pytest.raises(SessionInUse, match="open already"):
+            await store.open(CONFIG)
+        assert len([thread for thread in threading.enumerate() if thread.name == NAME]) == before + 1
+        await store.append([Write((Entry(0, 0, "x"),))])
+        await store.close()
+        await store.close()
+        assert threads() == before
+    with pytest.raises(StoreClosed):
+        await store.append([Write((Entry(0, 0, "x"),))])
+
+
+OPEN = """
+import anyio, sys
+from statemachine import SessionConfig
+from statemachine.stores import Entry, SQLiteStore, Write
+
+async def main():
+    store = SQLiteStore(sys.argv[1])
+    await store.open(SessionConfig())
+    await store.append([Write((Entry(0, 0, "x"),))])
+
+anyio.run(main)
+print("left")
+"""
+BUSY = """
+import asyncio, time
+from statemachine.stores.worker import Worker
+
+async def main():
+    task = asyncio.create_task(Worker("worker").do(time.sleep, 0.3))
+    await asyncio.sleep(0.1)
+
+asyncio.run(main())
+time.sleep(0.5)
+print("left")
+"""
+
+
+@pytest.mark.parametrize("program", [OPEN, BUSY], ids=["open", "busy"])
+def test_program_that_leaves_its_event_loop_comes_to_its_end_without_a_word(tmp_path: Path, program: str) -> None:
+    path = tmp_path / "session.db"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "left\n", "")
+    if program is OPEN:
+        assert sql(path, "SELECT kind FROM log") == [("Entry",)]
+
+
+@pytest.mark.parametrize("rows", [1, 2, ALONE_MAX, ALONE_MAX + 1, 3 * ALONE_MAX])
+async def test_append_of_any_number_of_rows_is_all_there_in_its_order(tmp_path: Path, rows: int) -> None:
+    path = tmp_path / "session.db"
+    store = SQLiteStore(path)
+    await store.open(CONFIG)
+    for first in (0, rows):
+        await store.append([Write((Entry(0, 0, first + number),)) for number in range(rows)])
+    entries = await store.rollout(0)
+    await store.close()
+    assert [entry.data for entry in entries if isinstance(entry, Entry)] == list(range(2 * rows))
+    assert sql(path, "SELECT position FROM log ORDER BY position") == [(at,) for at in range(1, 2 * rows + 1)]
+
+
+@pytest.mark.parametrize("rows", [1, ALONE_MAX + 1])
+async def test_append_after_the_session_was_taken_over_writes_nothing(tmp_path: Path, rows: int) -> None:
+    path = tmp_path / "session.db"
+    store = SQLiteStore(path)
+    await store.open(CONFIG)
+    await store.append([Write((Entry(0, 0, "before"),))])
+    sql(path, "UPDATE meta SET value = 7 WHERE name = 'epoch'")
+    for _ in range(2):
+        with pytest.raises(SessionInUse, match="epoch 7"):
+            await store.append([Write((Entry(0, 0, "after"),)) for _ in range(rows)])
+    await store.close()
+    assert sql(path, "SELECT count(*) FROM log") == [(1,)]
