@@ -11,9 +11,10 @@ from typing import Any
 
 from bench.measure import QUICK, Row, Size, at_least, best_seconds
 from model import reference
-from model.explorer import digest_of, explore
+from model.explorer import explore
 from model.lockstep import TRANSLATE, core_step, start
 from model.scopes import Scope, events, find
+from model.symmetry import digest_of
 
 
 def rows(size: Size) -> list[Row]:

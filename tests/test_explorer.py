@@ -9,10 +9,11 @@ import attrs
 import pytest
 
 from model import explorer, lockstep
-from model.explorer import Exploration, Fault, canonical, explore, never_home
+from model.explorer import Exploration, Fault, explore, never_home
 from model.lockstep import core_step
 from model.scopes import RUNGS, SCOPES, BadScope, events, find
 from model.script import line_of
+from model.symmetry import canonical
 from statemachine import rules
 from statemachine.effects import Refused, Stale, Step
 from statemachine.events import Event
