@@ -312,6 +312,7 @@ RUNGS: tuple[Scope, ...] = (
         name="trio-everything",
         tree=TRIO,
         config=_config(2, 2),
+        symmetric=True,
         faults=FULL,
         nightly=True,
         meaning="three agents, two slots, two residency slots, one mail each, close, and every fault: the top rung",
