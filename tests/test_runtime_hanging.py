@@ -366,6 +366,32 @@ async def test_thread_that_is_lost_in_its_flush_while_its_next_turn_is_in_line_e
         assert ending(await (await control.follow_up("/root/a", "z")).outcome()) == completed("z")
 
 
+class Deaf(Thread):
+    """Its flush does not stop when it is asked to."""
+
+    async def run(self, turn: Turn) -> str:
+        return turn.mail[0].text
+
+    async def flush(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(50)
+
+
+async def test_turn_that_waits_for_a_flush_that_does_not_stop_is_interrupted_at_once(open_session: Open) -> None:
+    async with open_session(Deaf, idle_ttl=10.0, flush_timeout=100.0, stop_grace=1.0) as control:
+        await (await control.spawn("/root", "a", "x")).outcome()
+        await anyio.sleep(11)
+        handle = await control.follow_up("/root/a", "y")
+        await anyio.wait_all_tasks_blocked()
+        began = anyio.current_time()
+        await control.interrupt("/root/a")
+        outcome = await handle.outcome()
+        assert (outcome.status, outcome.result) == (Status.INTERRUPTED, "interrupted")
+        assert anyio.current_time() == began
+        assert ending(await (await control.follow_up("/root/a", "z")).outcome()) == completed("z")
+        assert anyio.current_time() - began > 30  # that one waits for the end of the flush
+
+
 async def test_live_thread_that_is_lost_closes_its_agent_with_its_subtree(open_session: Open) -> None:
     stage = Stage()
     async with open_session(stage, slot_policy=SlotPolicy.LIVE_THREADS, notice=Notice.NONE) as control:

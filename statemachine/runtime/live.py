@@ -52,6 +52,8 @@ class Live:
     turn: Turn | None = None
     """The turn that runs on it, from its start effect on."""
     turn_scope: anyio.CancelScope | None = None
+    run: Work | None = None
+    """The last turn's work: if it is in `line`, it has not begun."""
     side_scope: anyio.CancelScope | None = None
     """Of the load or flush that runs now."""
     leaving: bool = False
@@ -129,7 +131,8 @@ class LiveThreads:
             live.side_scope.cancel()  # a flush that is not wanted any more (J6)
         live.turn = Turn(self._control, live.info, effect)
         live.turn_scope = anyio.CancelScope()
-        self._ask(live, partial(self._run, live, live.turn, live.turn_scope))
+        live.run = partial(self._run, live, live.turn, live.turn_scope)
+        self._ask(live, live.run)
 
     def cancel(self, effect: fx.Cancel) -> None:
         """Asks the turn's work to stop."""
@@ -137,6 +140,11 @@ class LiveThreads:
         if live is not None and live.turn is not None and live.turn.number == effect.turn:
             assert live.turn_scope is not None
             live.turn_scope.cancel()
+            if live.run is not None and live.run in live.line:  # whatever the thread is busy with need not end first
+                live.line.remove(live.run)
+                live.turn.end()
+                live.turn = live.turn_scope = None
+                self._control.engine.apply(ev.Aborted(effect.agent, effect.turn))
 
     def flush(self, effect: fx.Flush) -> None:
         """Flushes a thread. With a plain function there is nothing to flush: entries are durable as they are made."""
