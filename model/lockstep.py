@@ -20,6 +20,7 @@ from statemachine.ledger import Ledger
 from statemachine.machines import Identity, MailState, Residency, SessionState, Turn
 from statemachine.records import MailAccepted, MailKind
 from statemachine.recovery import forget, restart
+from statemachine.residency import NOBODY
 from statemachine.session import Session
 
 NEVER = 10**9
@@ -142,8 +143,11 @@ def effects_of(effects: tuple[Effect, ...]) -> list[tuple[Any, ...]]:
 
 
 def of_session(s: Session) -> tuple[Any, ...]:
-    """Everything about the session, in the terms of both."""
+    """Everything about the session, in the terms of both. Once it is not open no turn is started any more, so whom an
+    eviction serves, and who was tried for it, means nothing.
+    """
     agents, residents = s.agents, s.residents
+    starts = s.state is SessionState.OPEN
     return (
         STATE[s.state],
         [
@@ -166,8 +170,8 @@ def of_session(s: Session) -> tuple[Any, ...]:
         [*residents.idle],
         [*residents.starting],
         [(a, w.targets) for a, w in s.waits.items()],
-        residents.serves,
-        residents.tried,
+        residents.serves if starts else dict.fromkeys(residents.serves, NOBODY),
+        residents.tried if starts else {},
         residents.flushes,
         sorted([(at, t, WHAT[b], a) for (b, a), (at, t) in s.deadlines.pending.items()]),
         s.ledger.mail_states,
@@ -179,7 +183,7 @@ def of_world(w: Any) -> tuple[Any, ...]:
     """Everything about the world, in the terms of both."""
     held = reference.held(w)
     slot = (*held, ROOT) if w.phase[ROOT] in reference.HOLDING else held
-    agents, owed = w.path, reference.owed(w)
+    agents, owed, starts = w.path, reference.owed(w), w.state == "open"
     return (
         w.state,
         [
@@ -195,8 +199,8 @@ def of_world(w: Any) -> tuple[Any, ...]:
         reference.evictable(w),
         reference.first(w, "starting"),
         [(a, w.waits[a][1]) for a in sorted(w.waits, key=w.waits.get)],
-        {a: turn[0] if reference.needs_load(w, *turn) else -1 for a, turn in w.serves.items()},
-        {turn[0]: tried for turn, tried in w.tried.items() if reference.needs_load(w, *turn)},
+        {a: turn[0] if starts and reference.needs_load(w, *turn) else NOBODY for a, turn in w.serves.items()},
+        {turn[0]: tried for turn, tried in w.tried.items() if starts and reference.needs_load(w, *turn)},
         {a: number for a, number in w.flush.items() if number is not None},
         [(at, what, a) for at, _, what, a in reference.bounds(w)],
         [len(w.mail), w.posted - w.dead - len(w.mail), w.dead],

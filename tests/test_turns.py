@@ -350,3 +350,21 @@ def test_session_that_is_closed_before_its_grace_is_over_has_no_deadline_left() 
         /root/a  completed 1
         session  closed, slots 0/3, residency 0/3, ready -, idle -, done a, interrupted -, unflushed -""")
     assert s.session.deadlines.next() is None
+
+
+def test_thread_that_dies_in_a_shutdown_after_an_eviction_was_begun_for_it_is_not_served_any_more() -> None:
+    """The explorer found that core and reference differed in whom the eviction serves, which means nothing then."""
+    s = Scenario(max_concurrent=3, max_resident=2, overflow=Overflow.QUEUE)
+    s.rush("spawn root a by host", "spawn root b by host", "spawn root c by host", "interrupt host a", "loaded a")
+    s.rush("close host b", "shutdown 1", "loaded c", "died c", "flush_failed a").see("""
+        /root    new
+        /root/a  interrupted 1, resident, unread host
+        /root/b  closed, interrupted 1
+        /root/c  starting 1, slot reserved, unread host!
+        session  draining, slots 1/2, residency 1/2, ready -, idle a, done -, interrupted -, unflushed a""")
+    s.play("write_failed").see("""
+        /root    new
+        /root/a  interrupted 1, resident, unread host
+        /root/b  closed, interrupted 1
+        /root/c  starting 1, slot reserved, unread host!
+        session  failed, slots 1/2, residency 1/2, ready -, idle a, done -, interrupted -, unflushed a""")

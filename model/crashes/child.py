@@ -32,6 +32,7 @@ from anyio.lowlevel import checkpoint
 from attrs import define
 
 from statemachine.config import Notice, Overflow, SessionConfig, SlotPolicy
+from statemachine.effects import Interrupted
 from statemachine.events import HOST
 from statemachine.machines import Identity
 from statemachine.records import Outcome
@@ -138,12 +139,15 @@ async def perform(control: AgentControl, request: Request, turn: Turn | None = N
     """Does what the request says, through the turn if there is one. Returns what was acknowledged."""
     to = request.get("to")
     found = None if to is None else control.session.agent(to)  # one whose spawn was lost is not there
-    before = {} if found is None else {"previous": found.status.name, "turn": found.turn}  # nothing comes in between
+    turn_before = None if found is None else found.turn
+    status_before = None if found is None else found.status
     result = await (of_host(control, request) if turn is None else of_turn(turn, request))
     if isinstance(result, Handle):
         return {"agent": result.id, "path": result.path, "mail": result.ref.mail}, result
-    if request["do"] == "interrupt":
-        return before, None
+    if isinstance(result, Interrupted):
+        # The core may have been told the time in between. What was so before and was interrupted is the same turn.
+        known = result.previous is status_before
+        return {"previous": result.previous.name, "turn": turn_before} if known else {}, None
     if isinstance(result, tuple):
         return {"agents": list(result)}, None
     return {} if result is None else {"mail": result}, None

@@ -400,8 +400,9 @@ def judge_outcomes(story: Story, log: Log) -> Iterator[Blame]:
         if log.read.get(mail) != (agent, turn) and (agent, turn) in log.started and result != "closed":
             yield Blame(Fault.OTHER, f"request {mail} was answered by {outcome}, which {log.read.get(mail)} took")
     for asked in story.acknowledged():
-        if asked.do == "interrupt" and asked.reply is not None and asked.reply["previous"] in ("QUEUED", "STARTING"):
-            stopped = (asked.request["to"], asked.reply["turn"])
+        reply = asked.reply or {}
+        if asked.do == "interrupt" and reply.get("previous") in ("QUEUED", "STARTING"):
+            stopped = (asked.request["to"], reply["turn"])
             end = log.ended.get(stopped)
             if stopped in log.started or end is None or end[2] != "INTERRUPTED":
                 yield Blame(Fault.LOST, f"turn {stopped} was interrupted before it started, but ended with {end}")
