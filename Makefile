@@ -42,9 +42,9 @@ lint: $(STAMP) ## format, style and types
 	@$(BIN)/mypy
 	@$(BIN)/pyright
 
-nightly: $(STAMP) ## the long tests, then the top rung of the ladder of scopes
+nightly: $(STAMP) ## the long tests, the top rung of the ladder of scopes among them, then the other rungs
 	@$(BIN)/python -m pytest -n $(JOBS) -m nightly || [ $$? -eq 5 ]  # 5: no test is marked so
-	@$(BIN)/statemachine explore --ladder --nightly
+	@$(BIN)/statemachine explore --ladder
 
 clean: ## remove the environment, caches and build artefacts
 	@rm -rf $(VENV) $(PEERS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

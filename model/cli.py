@@ -130,7 +130,7 @@ def scope_table(explorations: tuple[Exploration, ...]) -> Table:
 @command.command("explore")
 @click.argument("names", nargs=-1, metavar="[SCOPE]...")
 @click.option("--ladder", is_flag=True, help="Every scope, one after the other, without the nightly ones.")
-@click.option("--nightly", is_flag=True, help="With --ladder: the top rung too, which nobody has seen the end of.")
+@click.option("--nightly", is_flag=True, help="With --ladder: the top rung too, which takes many minutes.")
 @click.option("--max-states", type=click.IntRange(1), default=None, help="Stop at so many states.")
 @click.option("--list", "listing", is_flag=True, help="Say which scopes there are.")
 @JOBS

@@ -309,13 +309,21 @@ RUNGS: tuple[Scope, ...] = (
         meaning="pair, with two mails each",
     ),
     Scope(
-        name="trio-everything",
+        name="trio-faults",
         tree=TRIO,
         config=_config(2, 2),
         symmetric=True,
         faults=FULL,
+        meaning="three agents, two slots, two residency slots, one mail each, close, and every fault of threads",
+    ),
+    Scope(
+        name="trio-everything",
+        tree=TRIO,
+        config=_config(2, 2),
+        symmetric=True,
+        faults=frozenset(FAULTS),
         nightly=True,
-        meaning="three agents, two slots, two residency slots, one mail each, close, and every fault: the top rung",
+        meaning="the same, and it may be shut down, and its store may fail: the top rung",
     ),
 )
 """What goes further, one rung at a time."""

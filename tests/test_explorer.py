@@ -54,6 +54,12 @@ def test_explore_larger_default_scope_is_closed_with_its_golden_counts(name: str
     assert (found.fault, found.closed, counts(found)) == (None, True, GOLDEN_LARGE[name])
 
 
+@pytest.mark.nightly
+def test_explore_top_rung_is_closed_with_its_golden_counts() -> None:
+    found = explore(find("trio-everything"), jobs=2)
+    assert (found.fault, found.closed, counts(found)) == (None, True, (189_390, 9_649_697, 1_381_856, 23))
+
+
 def test_golden_counts_cover_every_default_scope() -> None:
     assert {*GOLDEN, *GOLDEN_LARGE} == {scope.name for scope in SCOPES}
 
@@ -71,7 +77,7 @@ def test_explore_up_to_a_number_of_states_is_not_closed() -> None:
 
 
 TRIO_IN_CALM = attrs.evolve(find("trio"), mails=1, waits=False, host_sends=("follow_up",))
-TOP = find("trio-everything")
+TOP = find("trio-faults")
 TOP_OF_TWO = attrs.evolve(
     TOP, tree=TOP.tree[:2], ids=2, config=attrs.evolve(TOP.config, max_concurrent=2, max_resident=1)
 )

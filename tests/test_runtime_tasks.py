@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import gc
+import time
+import weakref
+from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
 import anyio
 import pytest
 
+from statemachine.events import HOST, ROOT, Interrupt, Start
 from statemachine.machines import Turn as Status
-from statemachine.runtime import Thread, Turn
+from statemachine.runtime import Thread, ThreadLost, Turn
 from statemachine.runtime.tasks import own_context
 from statemachine.stores import LogRecord
 from tests.running import Open, completed, counts, ending, traced_sessions, virtual_time
@@ -105,7 +109,128 @@ async def test_code_with_a_context_of_its_own_returns_raises_and_is_cancelled_as
     assert (scope.cancelled_caught, ended) == (True, ["cancelled"])
 
 
+async def test_objects_of_a_turn_that_was_interrupted_or_failed_are_gone_with_it(open_session: Open) -> None:
+    class Big:
+        pass
+
+    alive: list[weakref.ref[Big]] = []
+
+    async def work(turn: Turn) -> None:
+        big = Big()
+        alive.append(weakref.ref(big))
+        if turn.number == 1:
+            await anyio.sleep_forever()
+        await anyio.lowlevel.checkpoint()
+        raise ValueError("no")
+
+    async with open_session(work) as control:
+        gc.disable()
+        try:
+            handle = await control.spawn("/root", "a", "x")
+            await anyio.wait_all_tasks_blocked()
+            await control.interrupt("/root/a")
+            await handle.outcome()
+            await (await control.follow_up("/root/a", "y")).outcome()
+            await anyio.wait_all_tasks_blocked()
+            assert [ref() for ref in alive] == [None, None]
+        finally:
+            gc.enable()
+
+
+class Closing(Thread):
+    """Its `close` is looked at."""
+
+    closed: ClassVar[list[str]] = []
+
+    async def run(self, turn: Turn) -> str:
+        if turn.mail[0].text == "leave":
+            raise GeneratorExit
+        return turn.mail[0].text
+
+    async def close(self) -> None:
+        time.sleep(0.05)
+        self.closed.append(self.agent.path)
+
+
+@pytest.mark.parametrize("stop_grace", [0.0, 0.1])
+async def test_threads_that_rest_are_all_closed_though_each_takes_its_time(
+    open_session: Open, stop_grace: float
+) -> None:
+    Closing.closed.clear()
+    async with open_session(Closing, stop_grace=stop_grace, max_resident=8, max_concurrent=9) as control:
+        for number in range(6):
+            await (await control.spawn("/root", f"a{number}", "x")).outcome()
+    assert sorted(Closing.closed) == [f"/root/a{number}" for number in range(6)]
+
+
+async def test_code_that_raises_generator_exit_fails_its_turn_and_its_thread_goes_on(open_session: Open) -> None:
+    Closing.closed.clear()
+    async with open_session(Closing) as control:
+        outcome = await (await control.spawn("/root", "a", "leave")).outcome()
+        assert outcome.status is Status.ERRORED
+        assert ending(await (await control.follow_up("/root/a", "y")).outcome()) == completed("y")
+    assert Closing.closed == ["/root/a"]
+
+
+async def test_close_may_return_anything_that_can_be_awaited(open_session: Open) -> None:
+    closed: list[str] = []
+
+    class Promise:
+        def __await__(self) -> Generator[Any, Any, None]:
+            closed.append("promise")
+            yield from anyio.lowlevel.checkpoint().__await__()
+
+    class Promising(Thread):
+        async def run(self, turn: Turn) -> None:
+            pass
+
+        def close(self) -> Any:
+            return Promise()
+
+    async with open_session(Promising) as control:
+        await (await control.spawn("/root", "a", "x")).outcome()
+    assert closed == ["promise"]
+
+
+async def test_root_whose_first_turn_is_interrupted_before_it_begins_is_loaded_for_the_next(
+    open_session: Open,
+) -> None:
+    Located.where.clear()
+    async with open_session(Located) as control:
+        control.engine.apply(Start(ROOT, "x"))
+        control.engine.apply(Interrupt(HOST, ROOT))  # in one commit
+        await anyio.wait_all_tasks_blocked()
+        assert [what for what, _ in Located.where] == ["close"]
+        await (await control.start("/root", "y")).outcome()
+        assert [what for what, _ in Located.where] == ["close", "load", "run"]
+
+
 kept: list[asyncio.Task[Any]] = []
+
+
+class Cancelling(Thread):
+    """Asks asyncio to cancel its task, and is lost."""
+
+    closed: ClassVar[list[str]] = []
+
+    async def run(self, turn: Turn) -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        raise ThreadLost("gone")
+
+    async def close(self) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.closed.append(self.agent.path)
+
+
+@ONLY_ASYNCIO
+async def test_thread_that_cancels_its_task_and_is_lost_is_closed(open_session: Open) -> None:
+    Cancelling.closed.clear()
+    async with open_session(Cancelling) as control:
+        assert (await (await control.spawn("/root", "a", "x")).outcome()).status is Status.ERRORED
+        await anyio.wait_all_tasks_blocked()
+        assert Cancelling.closed == ["/root/a"]
 
 
 async def cancels_its_task(turn: Turn) -> str:

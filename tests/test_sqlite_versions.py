@@ -71,7 +71,7 @@ async def test_file_of_the_first_version_is_found_whole(path: Path) -> None:
     write_first_version(path)
     store = SQLiteStore(path)
     found = await store.open(CONFIG)
-    assert (found.epoch, found.config, found.tail) == (4, CONFIG, 3)
+    assert (found.epoch, found.config, found.tail) == (5, CONFIG, 3)  # a migration raises it too
     a, b = found.ledger.agents[1:]
     assert (a.path, a.status.name, a.asked, b.path, b.settings) == ("/root/a", "COMPLETED", (), "/root/a/b", "of b")
     assert len(await store.rollout(1)) == 4
@@ -108,11 +108,11 @@ async def test_older_file_is_brought_up_to_date_by_opening_and_read_only_then(
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, say_which))
     with pytest.raises(OlderSchema, match="open it once"):
         read_session(path)
-    for epoch in (4, 5):
+    for number in (1, 2):
         store = await opened(path)
-        await store.append([Write((TurnStarted(1, epoch),))])
-        assert (store.epoch, version_of(path)) == (epoch, len(schema.MIGRATIONS))
-        assert len(await store.rollout(1)) == epoch + 1
+        await store.append([Write((TurnStarted(1, number + 3),))])
+        assert (store.epoch, version_of(path)) == (5 + number, len(schema.MIGRATIONS))
+        assert len(await store.rollout(1)) == 4 + number
         await store.close()
     assert durable_facts(read_session(path).ledger) != before
     with closing(sqlite3.connect(path)) as connection:
@@ -132,7 +132,7 @@ async def test_migration_that_fails_leaves_the_file_at_the_version_before(
     assert version_of(path) == len(schema.MIGRATIONS) - 1
     monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:-1])
     store = await opened(path)
-    assert (store.epoch, len(await store.rollout(1))) == (4, 4)
+    assert (store.epoch, len(await store.rollout(1))) == (6, 4)
     await store.close()
 
 
@@ -145,6 +145,14 @@ async def test_rollouts_of_a_first_version_are_found_before_and_after_its_snapsh
         assert "log_by_agent" not in names
         kinds = [kind for _, kind, _ in connection.execute(tables.ROLLOUT, {"agent": 1})]
         assert kinds == ["MailAccepted", "TurnStarted", "Entry", "TurnEnded"]
+
+
+async def test_migration_fences_whoever_has_the_file_open_as_the_older_one(path: Path) -> None:
+    write_first_version(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        schema.migrate(connection, str(path), schema.MIGRATIONS)
+        found = connection.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchall()
+    assert found == [(4,)]  # it was 3, and whoever has that writes nothing more
 
 
 async def test_file_whose_creation_was_lost_is_new(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

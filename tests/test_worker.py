@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
@@ -125,6 +126,54 @@ def test_program_that_leaves_its_event_loop_comes_to_its_end_without_a_word(tmp_
     assert (done.returncode, done.stdout, done.stderr) == (0, "left\n", "")
     if program is OPEN:
         assert sql(path, "SELECT kind FROM log") == [("Entry",)]
+
+
+async def opened(path: Path) -> SQLiteStore:
+    store = SQLiteStore(path)
+    await store.open(CONFIG)
+    return store
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_store_that_is_open_can_be_used_and_closed_in_another_event_loop(tmp_path: Path, backend: str) -> None:
+    store = anyio.run(opened, tmp_path / "session.db", backend=backend)
+
+    async def go_on() -> None:
+        with anyio.fail_after(30):
+            await store.append([Write((Entry(0, 0, "x"),))])
+            assert len(await store.rollout(0)) == 1
+            await store.close()
+
+    anyio.run(go_on, backend=backend)
+
+
+async def test_store_that_is_being_closed_is_not_opened_before_that_is_done(tmp_path: Path) -> None:
+    store = await opened(tmp_path / "session.db")
+    gate = threading.Event()
+    assert store._worker is not None
+    refused: list[str] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(store._worker.do, gate.wait)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(store.close)
+        tasks.start_soon(store.close)
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(SessionInUse, match="open already"):
+            await store.open(CONFIG)
+        refused.append("while it is closed")
+        gate.set()
+    assert refused
+    assert (await store.open(CONFIG)).epoch == 2
+    await store.append([Write((Entry(0, 0, "x"),))])
+    await store.close()
+
+
+async def test_store_that_nobody_closes_leaves_no_thread(tmp_path: Path) -> None:
+    before = threads()
+    for number in range(3):
+        await opened(tmp_path / f"{number}.db")
+    gc.collect()
+    assert threads() == before
 
 
 @pytest.mark.parametrize("rows", [1, 2, ALONE_MAX, ALONE_MAX + 1, 3 * ALONE_MAX])

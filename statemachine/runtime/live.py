@@ -67,7 +67,8 @@ class Live:
     free: anyio.Event = field(factory=anyio.Event)
     """Set when all of its code has ended, but for `close`."""
     end_by: float = math.inf
-    """When its code has to have ended and to be closed, once it is dropped: then it is abandoned."""
+    """When its code has to have ended, once it is dropped: then it is abandoned."""
+    is_abandoned: bool = False
 
     @property
     def is_function(self) -> bool:
@@ -144,6 +145,8 @@ class LiveThreads:
                 live.line.remove(live.run)
                 live.turn.end()
                 live.turn = live.turn_scope = None
+                if not live.loaded:  # the root
+                    self._lose(live)
                 self._control.engine.apply(ev.Aborted(effect.agent, effect.turn))
 
     def flush(self, effect: fx.Flush) -> None:
@@ -205,6 +208,7 @@ class LiveThreads:
         with anyio.CancelScope(deadline=live.end_by, shield=True) as scope:
             await live.free.wait()
         if scope.cancelled_caught:
+            live.is_abandoned = True
             log.warning(ABANDONED, live.info.path)
 
     # The task of a thread
@@ -226,10 +230,11 @@ class LiveThreads:
                     live.is_working = True
                     await live.line.popleft()()
                     live.is_working = False
-                    forget_cancellations(self._cancelled)
+                    if forget_cancellations(self._cancelled):
+                        await self._idle(anyio.lowlevel.checkpoint)
                 else:
                     live.asked = anyio.Event()
-                    await self._idle(live.asked)
+                    await self._idle(live.asked.wait)
         except GeneratorExit:
             raise  # the event loop has gone, and left this task behind
         except BaseException:
@@ -237,9 +242,10 @@ class LiveThreads:
             raise
         await self._close(live)
 
-    async def _idle(self, asked: anyio.Event) -> None:
+    async def _idle(self, pause: Callable[[], Awaitable[None]]) -> None:
+        """Between two calls of the thread's code, when only the whole session can be cancelled."""
         try:
-            await asked.wait()
+            await pause()
         except self._cancelled:
             if is_session_cancelled():
                 raise
@@ -248,14 +254,16 @@ class LiveThreads:
     async def _close(self, live: Live) -> None:
         live.is_working = False
         live.free.set()
-        if live.is_function:
+        if live.is_function or live.is_abandoned:
             return
         path = live.info.path
-        grace = self._control.session.config.stop_grace
+
+        async def work() -> None:
+            await live.thread.close()
+
         try:
-            with anyio.CancelScope(deadline=min(live.end_by, anyio.current_time() + grace), shield=True) as scope:
-                if anyio.current_time() < scope.deadline:
-                    await own_context(live.thread.close())
+            with anyio.move_on_after(self._control.session.config.stop_grace, shield=True) as scope:
+                await own_context(work())
             if scope.cancelled_caught:
                 log.warning(ABANDONED, path)
         except (KeyboardInterrupt, SystemExit) as error:

@@ -21,15 +21,22 @@ def own_context(code: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
     context = copy_context()
     step: Any = code.send
     value: Any = None
-    while True:
-        try:
-            asked_for = context.run(step, value)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        try:
-            step, value = code.send, (yield asked_for)
-        except BaseException as error:  # for the code, which may go on after it
-            step, value = code.throw, error
+    try:
+        while True:
+            try:
+                asked_for = context.run(step, value)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            except GeneratorExit as error:
+                if value is error:
+                    raise  # the event loop has gone
+                raise RuntimeError("the code raised GeneratorExit") from error
+            try:
+                step, value = code.send, (yield asked_for)
+            except BaseException as error:  # for the code, which may go on after it
+                step, value = code.throw, error
+    finally:
+        del step, value  # or an error would hold this frame, and the frame the error
 
 
 def is_session_cancelled() -> bool:
@@ -43,14 +50,17 @@ def clock() -> Callable[[], float]:
     return native.time if isinstance(native, asyncio.AbstractEventLoop) else anyio.current_time
 
 
-def forget_cancellations(cancelled: type[BaseException]) -> None:
+def forget_cancellations(cancelled: type[BaseException]) -> bool:
     """Between two calls of user code: if the code has asked asyncio to cancel the task it runs in, or somebody who kept
     that task, this was about the call that has ended. It shows in the counts of the task, and some releases of Python
     3.11 take a time-out of the next call for it.
 
-    `cancelled` is the class of this event loop's cancellations.
+    `cancelled` is the class of this event loop's cancellations. True: there was one, which the next await may still
+    raise.
     """
-    if cancelled is asyncio.CancelledError:
-        task = asyncio.current_task()
-        while task is not None and task.cancelling():
-            task.uncancel()
+    task = asyncio.current_task() if cancelled is asyncio.CancelledError else None
+    if task is None or not task.cancelling():
+        return False
+    while task.uncancel():
+        pass
+    return True

@@ -58,8 +58,9 @@ MIGRATIONS: tuple[Migration, ...] = (_first, _rollouts)
 
 
 def migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[Migration]) -> None:
-    """Brings the file up to date, one transaction a version: after a failure it has the version before. A new file is
-    made in one transaction, so that nobody ever sees it as an older one.
+    """Brings the file up to date, one transaction a version: after a failure it has the version before. It fences
+    whoever still has the file open as the older one. A new file is made in one transaction, so that nobody ever sees it
+    as an older one.
 
     Raises `NewerSchema`, and `ForeignFile` for a database of somebody else's.
     """
@@ -70,6 +71,7 @@ def migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[Migr
         try:
             for migration in migrations[version:until]:
                 migration(connection)
+            connection.execute("UPDATE meta SET value = value + ? WHERE name = 'epoch'", (1 if version else 0,))
             connection.execute(f"PRAGMA user_version = {until}")
             connection.execute("COMMIT")
             version = until

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, TypeVar
+from weakref import finalize
 
 from anyio import CapacityLimiter, to_thread
 
@@ -84,6 +85,7 @@ class SQLiteStore:
         if self._worker is not None:
             raise SessionInUse(self.path, "this store is open already", os.getpid())
         self._worker, self._readers = Worker("statemachine-store"), CapacityLimiter(1)
+        finalize(self, self._worker.stop)  # if nobody closes it
         try:
             return await self._write(self._open, config)
         except BaseException:
@@ -104,11 +106,12 @@ class SQLiteStore:
 
     async def close(self) -> None:
         """See `Store.close`."""
-        worker, self._worker = self._worker, None
+        worker = self._worker
         if worker is not None:
             try:
                 await worker.do(self._locked, self._writing, self._close)
             finally:
+                self._worker = None
                 worker.stop()
 
     async def check(self) -> tuple[str, ...]:
@@ -136,6 +139,8 @@ class SQLiteStore:
     # Opening and closing
 
     def _open(self, config: SessionConfig) -> Recovered:
+        if self._ownership is not None:
+            raise SessionInUse(self.path, "this store is open already", os.getpid())
         exists = schema.examine(self.path)
         ownership = Ownership(self.path)
         if not ownership.take():

@@ -19,24 +19,29 @@ from attrs import define, field
 T = TypeVar("T")
 
 
+def in_event_loop() -> Callable[..., Any]:
+    """What has something called in the event loop that runs here: asyncio's loop and trio's token both can."""
+    native: Any = current_token().native_token
+    soon: Callable[..., Any] = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
+    return soon
+
+
 @define(eq=False)
 class Job:
     """A call, and what came of it."""
 
     work: Callable[..., Any]
     arguments: tuple[Any, ...]
+    soon: Callable[..., Any] = field(factory=in_event_loop)
     done: Event = field(factory=Event)
     result: Any = None
     error: BaseException | None = None
 
 
 class Worker:
-    """One thread that makes calls for the event loop it was made in, one after another, in their order."""
+    """One thread that makes calls, one after another, in their order, for whatever event loop asks."""
 
     def __init__(self, name: str) -> None:
-        native: Any = current_token().native_token
-        self._soon: Callable[..., Any] = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
-        """Has something called in the event loop: the loop of asyncio and the token of trio both can."""
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         # A daemon, so that a program that leaves its event loop with a store open comes to its end.
         threading.Thread(target=self._work, name=name, daemon=True).start()
@@ -64,5 +69,5 @@ class Worker:
             except BaseException as error:
                 job.error = error
             with suppress(RuntimeError):  # the event loop has gone, and with it whoever waited
-                self._soon(job.done.set)
+                job.soon(job.done.set)
             del job  # or its result would live until the next one
