@@ -31,7 +31,7 @@ from statemachine.stores.protocol import Entry, Receipt, Snapshot, Store, Write
 
 TICK_SECONDS = 0.001
 """The core is told the time no more often than this, so a bound may end this much early."""
-SNAPSHOT_RECORDS = 2_500
+SNAPSHOT_RECORDS = 1_000
 """A snapshot is taken after so many records: this is what opening has to fold at most, beside what was in line, and
 what reading a rollout has to look through.
 """
