@@ -179,6 +179,18 @@ class Crowd:
                 for number in range(first + 1, first + 10):
                     tasks.start_soon(spawn, parent, number)
 
+    async def fill_slots(self) -> None:
+        """As many turns run at a time as there are slots."""
+        held = self.agents[:SLOTS]
+        handles = [await self.control.follow_up(agent, HOLD) for agent in held]
+        self.asked += SLOTS
+        while len(self.watch.running) < SLOTS:
+            await checkpoint()
+        for agent in held:
+            await self.control.interrupt(agent)
+        for handle in handles:
+            self.count(await handle.outcome())
+
     async def keep_busy(self, turns: int) -> None:
         """Until so many turns have ended, and every request has an outcome."""
         self.turns = turns
@@ -210,6 +222,7 @@ async def crowd_on(path: Path, agents: int, turns: int) -> tuple[Crowd, Watch, i
         tasks.start_soon(watch.follow, control, events)
         crowd = Crowd(control, watch)
         await crowd.spawn_all(agents)
+        await crowd.fill_slots()
         await crowd.keep_busy(turns // 2)
         before = await blocks(events)
         await crowd.keep_busy(turns)
