@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 import anyio
 import pytest
 
+from statemachine.config import SessionConfig
 from statemachine.events import HOST, ROOT, Interrupt, Start
 from statemachine.machines import Turn as Status
-from statemachine.runtime import Thread, ThreadLost, Turn
+from statemachine.runtime import AgentControl, Thread, ThreadLost, Turn
 from statemachine.runtime.tasks import own_context
-from statemachine.stores import LogRecord
+from statemachine.stores import LogRecord, MemoryStore
 from tests.running import Open, completed, counts, ending, traced_sessions, virtual_time
 
 pytestmark = pytest.mark.anyio
@@ -152,14 +153,19 @@ class Closing(Thread):
         self.closed.append(self.agent.path)
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("stop_grace", [0.0, 0.1])
-async def test_threads_that_rest_are_all_closed_though_each_takes_its_time(
-    open_session: Open, stop_grace: float
-) -> None:
+def test_threads_that_rest_are_all_closed_though_each_takes_its_time(backend: str, stop_grace: float) -> None:
+    """In real time, because closing blocks the event loop: altogether for longer than `stop_grace`."""
     Closing.closed.clear()
-    async with open_session(Closing, stop_grace=stop_grace, max_resident=8, max_concurrent=9) as control:
-        for number in range(6):
-            await (await control.spawn("/root", f"a{number}", "x")).outcome()
+    config = SessionConfig(stop_grace=stop_grace, max_resident=8, max_concurrent=9)
+
+    async def live() -> None:
+        async with AgentControl.open(MemoryStore(), Closing, config) as control:
+            for number in range(6):
+                await (await control.spawn("/root", f"a{number}", "x")).outcome()
+
+    anyio.run(live, backend=backend)
     assert sorted(Closing.closed) == [f"/root/a{number}" for number in range(6)]
 
 

@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -166,6 +167,23 @@ async def test_store_that_is_being_closed_is_not_opened_before_that_is_done(tmp_
     assert (await store.open(CONFIG)).epoch == 2
     await store.append([Write((Entry(0, 0, "x"),))])
     await store.close()
+
+
+async def test_store_that_two_close_and_one_opens_again_is_open(tmp_path: Path) -> None:
+    store = await opened(tmp_path / "session.db")
+
+    async def close_and_open() -> None:
+        await store.close()
+        await store.open(CONFIG)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(close_and_open)
+        tasks.start_soon(store.close)
+    with suppress(StoreClosed):  # if the other one came last
+        await store.append([Write((Entry(0, 0, "x"),))])
+        await store.close()
+    assert store._worker is None
+    assert store._tables is None
 
 
 async def test_store_that_nobody_closes_leaves_no_thread(tmp_path: Path) -> None:

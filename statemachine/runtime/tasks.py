@@ -26,7 +26,8 @@ def own_context(code: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
             try:
                 asked_for = context.run(step, value)
             except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
+                result: T = end.value
+                return result
             except GeneratorExit as error:
                 if value is error:
                     raise  # the event loop has gone

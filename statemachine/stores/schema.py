@@ -71,7 +71,8 @@ def migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[Migr
         try:
             for migration in migrations[version:until]:
                 migration(connection)
-            connection.execute("UPDATE meta SET value = value + ? WHERE name = 'epoch'", (1 if version else 0,))
+            if version:
+                connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'epoch'")
             connection.execute(f"PRAGMA user_version = {until}")
             connection.execute("COMMIT")
             version = until

@@ -16,7 +16,6 @@ import threading
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, TypeVar
-from weakref import finalize
 
 from anyio import CapacityLimiter, to_thread
 
@@ -85,7 +84,6 @@ class SQLiteStore:
         if self._worker is not None:
             raise SessionInUse(self.path, "this store is open already", os.getpid())
         self._worker, self._readers = Worker("statemachine-store"), CapacityLimiter(1)
-        finalize(self, self._worker.stop)  # if nobody closes it
         try:
             return await self._write(self._open, config)
         except BaseException:
@@ -111,8 +109,9 @@ class SQLiteStore:
             try:
                 await worker.do(self._locked, self._writing, self._close)
             finally:
-                self._worker = None
                 worker.stop()
+                if self._worker is worker:  # somebody else may have closed it too, and opened it again
+                    self._worker = None
 
     async def check(self) -> tuple[str, ...]:
         """All that is wrong with the file, each in a sentence; nothing, if it is sound. Takes as long as the file is

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
+from weakref import finalize
 
 from anyio import CancelScope, Event
 from anyio.lowlevel import current_token
@@ -43,8 +44,10 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self.stop = finalize(self, self._jobs.put, None)
+        """Ends the thread after all that was asked. Happens by itself when nobody has the worker any more."""
         # A daemon, so that a program that leaves its event loop with a store open comes to its end.
-        threading.Thread(target=self._work, name=name, daemon=True).start()
+        threading.Thread(target=work_off, args=(self._jobs,), name=name, daemon=True).start()
 
     async def do(self, work: Callable[..., T], *arguments: Any) -> T:
         """Makes the call and returns what it does, after all that was asked before. A call comes to its end, whatever
@@ -56,18 +59,17 @@ class Worker:
             await job.done.wait()
         if job.error is not None:
             raise job.error
-        return job.result  # type: ignore[no-any-return]
+        result: T = job.result
+        return result
 
-    def stop(self) -> None:
-        """Ends the thread after all that was asked."""
-        self._jobs.put(None)
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            try:
-                job.result = job.work(*job.arguments)
-            except BaseException as error:
-                job.error = error
-            with suppress(RuntimeError):  # the event loop has gone, and with it whoever waited
-                job.soon(job.done.set)
-            del job  # or its result would live until the next one
+def work_off(jobs: SimpleQueue[Job | None]) -> None:
+    """Makes the calls, in the thread. It does not know the worker, which can be collected."""
+    while (job := jobs.get()) is not None:
+        try:
+            job.result = job.work(*job.arguments)
+        except BaseException as error:
+            job.error = error
+        with suppress(RuntimeError):  # the event loop has gone, and with it whoever waited
+            job.soon(job.done.set)
+        del job  # or its result would live until the next one
