@@ -25,8 +25,14 @@ from statemachine.moment import Moment
 from statemachine.records import MailKind
 from statemachine.session import Session
 
-HOLDING = (Turn.STARTING, Turn.RUNNING, Turn.STOPPING)
-LIVING = (SessionState.OPEN, SessionState.DRAINING)
+QUEUED, STARTING, RUNNING, STOPPING = Turn.QUEUED, Turn.STARTING, Turn.RUNNING, Turn.STOPPING
+HOLDING, LIVING = (STARTING, RUNNING, STOPPING), (SessionState.OPEN, SessionState.DRAINING)
+UNLOADED, LOADING = Residency.UNLOADED, Residency.LOADING
+RESIDENT, UNLOADING = Residency.RESIDENT, Residency.UNLOADING
+OPEN, OPEN_SESSION, ACTIVE, TRIGGER = Identity.OPEN, SessionState.OPEN, SlotState.ACTIVE, MailKind.TRIGGER
+LOAD, FLUSH, STOP, WAIT = Bound.LOAD, Bound.FLUSH, Bound.STOP, Bound.WAIT
+IDLE, GRACE = Bound.IDLE, Bound.GRACE
+"""Members that are read for every agent; reading one from its class takes 0.1 us in Python 3.11."""
 
 Judge = Callable[[Moment], str | None]
 
@@ -56,14 +62,14 @@ class Property:
 
 
 def s1_cap(m: Moment) -> str | None:
-    holding = [a for a in subs(m) if a.status in HOLDING]
     if m.after.live_threads:
         return None if len(open_subs(m)) <= m.cap else f"{len(open_subs(m))} agents open, cap {m.cap}"
+    holding = [a for a in subs(m) if a.status in HOLDING]
     return None if len(holding) <= m.cap else f"{ids(holding)} hold slots, cap {m.cap}"
 
 
 def s2_residency(m: Moment) -> str | None:
-    present = [a for a in subs(m) if a.residency is not Residency.UNLOADED]
+    present = [a for a in subs(m) if a.residency is not UNLOADED]
     if len(present) > m.config.max_resident:
         return f"{ids(present)} are in memory, cap {m.config.max_resident}"
     counted = m.after.residents.occupied
@@ -73,7 +79,7 @@ def s2_residency(m: Moment) -> str | None:
 def s3_conserved(m: Moment) -> str | None:
     holders = m.after.slots.holders
     live = m.after.live_threads
-    expected = {a.id for a in subs(m) if (a.identity is Identity.OPEN if live else a.status in HOLDING)}
+    expected = {a.id for a in subs(m) if (a.identity is OPEN if live else a.status in HOLDING)}
     if m.agents[ROOT].status in HOLDING:
         expected.add(ROOT)
     if set(holders) != expected:
@@ -82,21 +88,21 @@ def s3_conserved(m: Moment) -> str | None:
         return f"{m.after.slots.held} counted, {len(expected - {ROOT})} held"
     for agent, (turn, state) in holders.items():
         status = m.agents[agent].status
-        active = status in (Turn.RUNNING, Turn.STOPPING)
-        if (state is SlotState.ACTIVE) != active or (status in HOLDING and turn != m.agents[agent].turn):
+        active = status is RUNNING or status is STOPPING
+        if (state is ACTIVE) != active or (status in HOLDING and turn != m.agents[agent].turn):
             return f"agent {agent} is {status.name}, its slot {state.name} for turn {turn}"
     return None
 
 
 def s4_single(m: Moment) -> str | None:
     residents = m.after.residents
-    loading = {a.id for a in m.agents if a.residency is Residency.LOADING}
+    loading = {a.id for a in m.agents if a.residency is LOADING}
     if set(residents.loading) != loading:
         return f"loads in flight {sorted(residents.loading)}, loading {sorted(loading)}"
-    starting = {a.id for a in m.agents if a.status is Turn.STARTING}
+    starting = {a.id for a in m.agents if a.status is STARTING}
     if set(residents.starting) != starting:
         return f"known as starting {sorted(residents.starting)}, starting {sorted(starting)}"
-    queued = {a.id for a in m.agents if a.status is Turn.QUEUED}
+    queued = {a.id for a in m.agents if a.status is QUEUED}
     lined = [*m.after.slots.ready, *m.after.slots.entitled]
     return None if set(lined) == queued and len(lined) == len(queued) else f"in line {lined}, queued {sorted(queued)}"
 
@@ -104,9 +110,9 @@ def s4_single(m: Moment) -> str | None:
 def s5_mail(m: Moment) -> str | None:
     for a in m.agents:
         numbers = [mail.mail for mail in a.mailbox]
-        if numbers != sorted(set(numbers)):
+        if len(numbers) > 1 and numbers != sorted(set(numbers)):
             return f"agent {a.id} has mail {numbers}, out of order"
-        if a.triggers != sum(mail.kind is MailKind.TRIGGER for mail in a.mailbox):
+        if a.triggers != len([mail for mail in a.mailbox if mail.kind is TRIGGER]):
             return f"agent {a.id} counts {a.triggers} triggers"
         if len(a.mailbox) + a.promised > m.config.max_unread:
             return f"agent {a.id}: {len(a.mailbox)} unread, {a.promised} promised, the most is {m.config.max_unread}"
@@ -117,7 +123,7 @@ def s5_mail(m: Moment) -> str | None:
 
 def s6_unloading(m: Moment) -> str | None:
     residents = m.after.residents
-    leaving = {a.id for a in m.agents if a.residency is Residency.UNLOADING}
+    leaving = {a.id for a in m.agents if a.residency is UNLOADING}
     if set(residents.serves) != leaving or not leaving <= set(residents.flushes):
         return f"unloading {sorted(leaving)}, known as such {sorted(residents.serves)}"
     wrong = [a for a in leaving if a == ROOT or m.after.live_threads or m.agents[a].status in HOLDING]
@@ -125,12 +131,12 @@ def s6_unloading(m: Moment) -> str | None:
 
 
 def s7_identity(m: Moment) -> str | None:
-    paths = {a.path: a.id for a in m.agents if a.identity is Identity.OPEN}
-    if m.after.ledger.by_path != paths or len(paths) != sum(a.identity is Identity.OPEN for a in m.agents):
+    paths = {a.path: a.id for a in m.agents if a.identity is OPEN}
+    if m.after.ledger.by_path != paths or len(paths) != sum(a.identity is OPEN for a in m.agents):
         return f"found by path {m.after.ledger.by_path}, open {paths}"
     for a in m.agents[1:]:
         parent = m.agents[a.parent]
-        if a.identity is Identity.OPEN and parent.identity is not Identity.OPEN:
+        if a.identity is OPEN and parent.identity is not OPEN:
             return f"agent {a.id} is open, its parent {parent.id} is not"
         if not a.path.startswith(f"{parent.path}/") or a.id not in (parent.children or ()):
             return f"agent {a.id} at {a.path} is no child of {parent.path}"
@@ -140,28 +146,28 @@ def s7_identity(m: Moment) -> str | None:
 def s10_bounds(m: Moment) -> str | None:
     for a in m.agents:
         if a.identity is Identity.CLOSED:
-            holds = a.residency is not Residency.UNLOADED or a.id in m.after.slots.holders or not a.status.is_idle
+            holds = a.residency is not UNLOADED or a.id in m.after.slots.holders or not a.status.is_idle
             if holds or a.mailbox or a.asked:
                 return f"closed agent {a.id} still holds something"
         elif m.config.max_depth is not None and a.depth > m.config.max_depth:
             return f"agent {a.id} has depth {a.depth}"
-    most = m.config.max_agents
-    if most is not None and len(open_subs(m)) > most:
-        return f"{len(open_subs(m))} agents open, the most is {most}"
+    most, are_open = m.config.max_agents, len(open_subs(m))
+    if most is not None and are_open > most:
+        return f"{are_open} agents open, the most is {most}"
     counted = m.after.ledger.open_agents
-    return None if counted == len(open_subs(m)) else f"{counted} counted as open, {len(open_subs(m))} are"
+    return None if counted == are_open else f"{counted} counted as open, {are_open} are"
 
 
 def s13_root(m: Moment) -> str | None:
     root, residents = m.agents[ROOT], m.after.residents
-    if root.residency is not Residency.RESIDENT or root.identity is not Identity.OPEN:
+    if root.residency is not RESIDENT or root.identity is not OPEN:
         return "the root is not resident and open"
     rooms: tuple[Iterable[int], ...] = (m.after.slots.ready, residents.idle, residents.loading, residents.serves)
     return "the root stands in a line for sub-agents" if any(ROOT in room for room in rooms) else None
 
 
 def s14_running(m: Moment) -> str | None:
-    wrong = [a for a in m.agents if a.status >= Turn.RUNNING and a.residency is not Residency.RESIDENT]
+    wrong = [a for a in m.agents if a.status >= RUNNING and a.residency is not RESIDENT]
     return f"{ids(wrong)} run without a thread" if wrong else None
 
 
@@ -169,7 +175,7 @@ def s14_running(m: Moment) -> str | None:
 
 
 def l2_stuck(m: Moment) -> str | None:
-    if m.after.state is not SessionState.OPEN:
+    if m.after.state is not OPEN_SESSION:
         return None
     stuck = [a for a in m.agents if rules.wants_turn(a.identity, a.status, a.triggers)]
     if stuck:
@@ -185,7 +191,7 @@ def l2_stuck(m: Moment) -> str | None:
 
 def l4_waits(m: Moment) -> str | None:
     for agent, wait in m.after.waits.items():
-        if m.agents[agent].status is not Turn.RUNNING or m.agents[agent].turn != wait.turn:
+        if m.agents[agent].status is not RUNNING or m.agents[agent].turn != wait.turn:
             return f"agent {agent} waits without a running turn"
         if m.agents[agent].mailbox:
             return f"agent {agent} waits with unread mail"
@@ -200,21 +206,21 @@ def l5_bounded(m: Moment) -> str | None:
         return None
     pending, residents = m.after.deadlines.pending, m.after.residents
     expected = {
-        *((Bound.LOAD, a) for a in residents.loading),
-        *((Bound.FLUSH, a) for a in residents.flushes),
-        *((Bound.STOP, a.id) for a in m.agents if a.status is Turn.STOPPING),
-        *((Bound.WAIT, a) for a in m.after.waits),
+        *((LOAD, a) for a in residents.loading),
+        *((FLUSH, a) for a in residents.flushes),
+        *((STOP, a.id) for a in m.agents if a.status is STOPPING),
+        *((WAIT, a) for a in m.after.waits),
     }
-    set_now = {key for key in pending if key[0] not in (Bound.IDLE, Bound.GRACE)}
+    set_now = {key for key in pending if key[0] not in (IDLE, GRACE)}
     if set_now != expected:
         return f"bounded {sorted(set_now)}, in flight {sorted(expected)}"
     now, config = m.after.now, m.config
     longest = {
-        Bound.LOAD: config.load_timeout,
-        Bound.FLUSH: config.flush_timeout,
-        Bound.STOP: config.stop_grace,
-        Bound.WAIT: config.max_wait,
-        Bound.IDLE: config.idle_ttl or 0.0,
+        LOAD: config.load_timeout,
+        FLUSH: config.flush_timeout,
+        STOP: config.stop_grace,
+        WAIT: config.max_wait,
+        IDLE: config.idle_ttl or 0.0,
     }
     wrong = [key for key, (at, _) in pending.items() if not now <= at <= now + longest.get(key[0], math.inf)]
     return f"{wrong} are overdue, or due later than their bounds allow" if wrong else None
@@ -222,9 +228,7 @@ def l5_bounded(m: Moment) -> str | None:
 
 def l6_evictable(m: Moment) -> str | None:
     resting = {
-        a.id
-        for a in subs(m)
-        if a.residency is Residency.RESIDENT and a.status not in HOLDING and not m.after.live_threads
+        a.id for a in subs(m) if a.residency is RESIDENT and a.status not in HOLDING and not m.after.live_threads
     }
     line = m.after.residents.idle
     return None if set(line) == resting else f"evictable {sorted(line)}, resident and without a slot {sorted(resting)}"
@@ -233,14 +237,14 @@ def l6_evictable(m: Moment) -> str | None:
 def l8_stall(m: Moment) -> str | None:
     waiting = [a for a in m.after.waits if a != ROOT]
     queue = list(m.after.slots.ready)
-    stalled = m.after.state is SessionState.OPEN and queue and waiting and len(waiting) == m.after.slots.held
+    stalled = m.after.state is OPEN_SESSION and queue and waiting and len(waiting) == m.after.slots.held
     return f"{waiting} all wait while {queue} queue" if stalled else None
 
 
 def l9_quiescent(m: Moment) -> str | None:
     s = m.after
-    in_flight = s.residents.loading or s.residents.flushes or any(a.status >= Turn.RUNNING for a in m.agents)
-    if in_flight or s.state is not SessionState.OPEN:
+    in_flight = s.residents.loading or s.residents.flushes or any(a.status >= RUNNING for a in m.agents)
+    if in_flight or s.state is not OPEN_SESSION:
         return None
     held = [] if s.live_threads else list(s.slots.holders)
     if held or s.slots.ready or s.residents.starting:
@@ -256,7 +260,7 @@ def subs(m: Moment) -> list[Agent]:
 
 
 def open_subs(m: Moment) -> list[Agent]:
-    return [a for a in m.agents[1:] if a.identity is Identity.OPEN]
+    return [a for a in m.agents[1:] if a.identity is OPEN]
 
 
 def ids(agents: Iterable[Agent]) -> list[int]:

@@ -47,20 +47,16 @@ from statemachine.records import (
 from statemachine.residency import NOBODY
 from statemachine.session import Session
 
-OPEN = Identity.OPEN
-STARTED = (Turn.RUNNING, Turn.STOPPING)
-NOT_STARTED = (Turn.QUEUED, Turn.STARTING)
-
-
-def both(m: Moment) -> zip[tuple[Agent, Agent]]:
-    """Every agent that was there before, before and after."""
-    assert m.before is not None
-    return zip(m.before.agents, m.after.agents, strict=False)
+OPEN, LIVING = Identity.OPEN, (SessionState.OPEN, SessionState.DRAINING)
+RUNNING, STOPPING, INTERRUPTED = Turn.RUNNING, Turn.STOPPING, Turn.INTERRUPTED
+STARTED, NOT_STARTED = (RUNNING, STOPPING), (Turn.QUEUED, Turn.STARTING)
+LOADING, UNLOADING, UNLOADED = Residency.LOADING, Residency.UNLOADING, Residency.UNLOADED
+"""Members that are read in every step; reading one from its class takes 0.1 us in Python 3.11."""
 
 
 def s4_single(m: Moment) -> str | None:
     starts = [e.agent for e in m.of_kind(StartTurn)]
-    if len(starts) != len(set(starts)):
+    if len(starts) > 1 and len(starts) != len(set(starts)):
         return f"two turns of one agent start in one step: {starts}"
     for e in m.of_kind(Load):
         assert m.before is not None
@@ -71,7 +67,7 @@ def s4_single(m: Moment) -> str | None:
 
 
 def s5_mail(m: Moment) -> str | None:
-    changed = [(before, after) for before, after in both(m) if before.mailbox is not after.mailbox]
+    changed = [(before, after) for before, after in m.changed() if before.mailbox is not after.mailbox]
     if not changed:
         return None
     emptied = {r.agent for kind in (TurnStarted, MailDrained) for r in m.of_kind(kind)}
@@ -90,7 +86,7 @@ def s5_mail(m: Moment) -> str | None:
 
 
 def s6_durable(m: Moment) -> str | None:
-    left = [b for b, a in both(m) if b.residency is Residency.UNLOADING and a.residency is Residency.UNLOADED]
+    left = [b for b, a in m.changed() if b.residency is UNLOADING and a.residency is UNLOADED]
     closed = {agent for r in m.of_kind(AgentsClosed) for agent in r.agents} if left else ()
     for before in left:
         reported = isinstance(m.event, Flushed | Died) and m.event.agent == before.id
@@ -100,10 +96,9 @@ def s6_durable(m: Moment) -> str | None:
 
 
 def s8_status(m: Moment) -> str | None:
-    ended = [r.outcome.agent for r in m.of_kind(TurnEnded)]
-    for before, after in both(m):
-        if before.status is after.status and before.outcome is after.outcome:
-            continue
+    changed = m.changed()
+    ended = [r.outcome.agent for r in m.of_kind(TurnEnded)] if changed else []
+    for before, after in changed:
         if before.outcome is not after.outcome and before.outcome != after.outcome and before.id not in ended:
             return f"agent {before.id} has another outcome, and no turn of it ended"
         if before.status.is_idle and before.status is not after.status and before.id not in ended:
@@ -125,28 +120,46 @@ def s9_stale(m: Moment) -> str | None:
     return None
 
 
-REPORTS = (Loaded, LoadFailed, Died, Flushed, FlushFailed, Finished, Failed, Aborted)
-
-
 def is_current(s: Session, event: Event | None) -> bool:
     """Is a report about the thread, turn and flush that are current? What is no report is."""
-    if not isinstance(event, REPORTS):
+    judge = CURRENT.get(event.__class__)
+    if judge is None:
         return True
-    agent = s.agent(event.agent)
-    if agent is None or s.state not in (SessionState.OPEN, SessionState.DRAINING):
-        return False
-    if isinstance(event, Finished | Failed | Aborted):
-        stopping = agent.status is Turn.STOPPING
-        return event.turn == agent.turn and (
-            stopping or (agent.status is Turn.RUNNING and not isinstance(event, Aborted))
-        )
-    if event.generation != agent.generation:
-        return False
-    if isinstance(event, Flushed | FlushFailed):
-        return s.residents.flushes.get(agent.id) == event.flush
-    if isinstance(event, Died):
-        return agent.residency is not Residency.UNLOADED
-    return agent.residency is Residency.LOADING
+    agent = s.agent(event.agent)  # type: ignore[union-attr]
+    return agent is not None and s.state in LIVING and judge(s, agent, event)
+
+
+def _is_loading(_: Session, a: Agent, event: Any) -> bool:
+    return bool(event.generation == a.generation and a.residency is LOADING)
+
+
+def _is_present(_: Session, a: Agent, event: Any) -> bool:
+    return bool(event.generation == a.generation and a.residency is not UNLOADED)
+
+
+def _is_flushed(s: Session, a: Agent, event: Any) -> bool:
+    return bool(event.generation == a.generation and s.residents.flushes.get(a.id) == event.flush)
+
+
+def _has_started(_: Session, a: Agent, event: Any) -> bool:
+    return bool(event.turn == a.turn and a.status in STARTED)
+
+
+def _is_stopping(_: Session, a: Agent, event: Any) -> bool:
+    return bool(event.turn == a.turn and a.status is STOPPING)
+
+
+CURRENT: dict[type, Callable[[Session, Agent, Any], bool]] = {
+    Loaded: _is_loading,
+    LoadFailed: _is_loading,
+    Died: _is_present,
+    Flushed: _is_flushed,
+    FlushFailed: _is_flushed,
+    Finished: _has_started,
+    Failed: _has_started,
+    Aborted: _is_stopping,
+}
+"""Report -> is it about what is current?"""
 
 
 def s10_scope(m: Moment) -> str | None:
@@ -158,14 +171,14 @@ def s10_scope(m: Moment) -> str | None:
     if closed != (expected := due_to_close(m.before, m.event, m.step.reply)):
         return f"{closed} were closed, {expected} should be"
     if isinstance(m.event, Interrupt):
-        touched = {r.outcome.agent for r in m.of_kind(TurnEnded) if r.outcome.status is Turn.INTERRUPTED}
+        touched = {r.outcome.agent for r in m.of_kind(TurnEnded) if r.outcome.status is INTERRUPTED}
         touched |= {e.agent for e in m.of_kind(Cancel)}
         if touched - {m.event.target}:
             return f"the interrupt of {m.event.target} touched {sorted(touched)}"
         before, after = m.before.agents[m.event.target], m.after.agents[m.event.target]
-        if before.status in NOT_STARTED and (after.status is not Turn.INTERRUPTED or after.triggers):
+        if before.status in NOT_STARTED and (after.status is not INTERRUPTED or after.triggers):
             return f"agent {before.id} had not started, and is {after.status.name} with {after.triggers} triggers"
-        if before.status is Turn.RUNNING and after.status is not Turn.STOPPING:
+        if before.status is RUNNING and after.status is not STOPPING:
             return f"agent {before.id} was running, and is {after.status.name}"
     return None
 
@@ -186,7 +199,7 @@ def s11_settings(m: Moment) -> str | None:
     for r in m.of_kind(AgentSpawned):
         if isinstance(m.event, Spawn) and r.settings != m.event.settings:
             return f"agent {r.agent} was spawned with other settings"
-    for before, after in both(m):
+    for before, after in m.changed():
         if before.settings is not after.settings and before.settings != after.settings:
             return f"the settings of agent {before.id} changed"
     wrong = [e.agent for e in m.of_kind(Load) if e.settings != m.after.agents[e.agent].settings]
@@ -310,8 +323,11 @@ def failed_now(m: Moment) -> set[int]:
 
 def l3_told(m: Moment) -> str | None:
     assert m.before is not None
+    ended = m.of_kind(TurnEnded)
+    if not ended:
+        return None
     closed = {agent for r in m.of_kind(AgentsClosed) for agent in r.agents}
-    for r in m.of_kind(TurnEnded):
+    for r in ended:
         before = m.before.agent(r.outcome.agent)
         if before is None:
             continue
@@ -339,4 +355,4 @@ def notice_due(config: SessionConfig, outcome: Outcome, closed: bool) -> bool:
     """Does the configuration want requesters told of this outcome? `close` always tells (B56)."""
     if config.notice is Notice.NONE:
         return False
-    return outcome.status is not Turn.INTERRUPTED or config.notify_interrupted or closed
+    return outcome.status is not INTERRUPTED or config.notify_interrupted or closed
