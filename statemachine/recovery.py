@@ -154,8 +154,18 @@ def durable_facts(ledger: Ledger) -> tuple[Any, ...]:
 
 def _durable(a: Agent) -> tuple[Any, ...]:
     return (
-        *(a.id, a.parent, a.path, a.settings, a.identity, a.closed_by, *durable_turn(a)),
-        *(a.outcome, a.asked, a.mailbox, a.triggers, a.promised),
+        a.id,
+        a.parent,
+        a.path,
+        a.settings,
+        a.identity,
+        a.closed_by,
+        *durable_turn(a),
+        a.outcome,
+        a.asked,
+        a.mailbox,
+        a.triggers,
+        a.promised,
     )
 
 
