@@ -10,6 +10,7 @@ Time is explored through deadlines: nothing happens between two of them, so the 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 from attrs import field, frozen
 
@@ -158,19 +159,18 @@ def thread_events(scope: Scope, s: Session, a: int) -> Iterator[AnyEvent]:
     yield from stale_events(me.generation, me.turn, a, s.residents.last_flush)
 
 
-def stale_events(generation: int, turn: int, a: int, last_flush: int) -> Iterator[AnyEvent]:
+@cache
+def stale_events(generation: int, turn: int, a: int, last_flush: int) -> tuple[AnyEvent, ...]:
     """Reports of the thread, turn and flush before, whatever they were."""
-    if generation:
-        yield ev.Loaded(a, generation - 1)
-        yield ev.LoadFailed(a, generation - 1, "e")
-        yield ev.Died(a, generation - 1, "e")
-        yield ev.Flushed(a, generation - 1, last_flush)
-    if last_flush:
-        yield ev.Flushed(a, generation, last_flush - 1)
-        yield ev.FlushFailed(a, generation, last_flush - 1, "e")
-    if turn:
-        yield ev.Finished(a, turn - 1, "r")
-        yield ev.Failed(a, turn - 1, "e")
+    of_thread = (
+        ev.Loaded(a, generation - 1),
+        ev.LoadFailed(a, generation - 1, "e"),
+        ev.Died(a, generation - 1, "e"),
+        ev.Flushed(a, generation - 1, last_flush),
+    )
+    of_flush = ev.Flushed(a, generation, last_flush - 1), ev.FlushFailed(a, generation, last_flush - 1, "e")
+    of_turn = ev.Finished(a, turn - 1, "r"), ev.Failed(a, turn - 1, "e")
+    return (*(of_thread if generation else ()), *(of_flush if last_flush else ()), *(of_turn if turn else ()))
 
 
 # The scopes there are
