@@ -6,9 +6,9 @@ Nobody counts who is in memory or what is owed: it is counted when asked for. A 
 with what they are for: nobody takes them back. Rules fire until none does. J1 to J7, N1 to N3, S and L: semantics.md.
 
 `step(world, event)` gives (world afterwards, reply, effects) and leaves the world before as it was: a relation is never
-changed but replaced. An event is (name of its rule, values ...), agents by id. A reply is ("refused", name, facts ...),
-STALE or (name, values ...). The order of effects means nothing. Not modelled: settings, texts, results, listing, and
-the log (a restart forgets instead). Laid out by hand: a rule is a line, as far as that goes.
+changed but replaced. If nothing changed, that is given. An event is (name of its rule, values ...), agents by id. A
+reply is ("refused", name, facts ...), STALE or (name, values ...). The order of effects means nothing. Not modelled:
+settings, texts, results, listing, the log (a restart forgets). Laid out by hand: a rule is a line, if it fits.
 """
 
 # fmt: off
@@ -40,8 +40,8 @@ def step(before, event):
     w = World.__new__(World); w.__dict__ = {**before.__dict__, "out": []}
     try: reply = globals()[event[0]](w, *event[1:]) or NOTED
     except Unchanged as unchanged: return before, unchanged.args, []
-    settle(w)
-    return w, reply, w.out
+    settle(w); effects = w.__dict__.pop("out")
+    return before if w.__dict__ == before.__dict__ else w, reply, effects
 
 # Relations, and questions asked of them
 def let(w, key, **facts):
@@ -54,13 +54,13 @@ def bound(w, what, a, seconds): seconds is None or let(w, (what, a), due=(w.now 
 def unread(w, a): return [m for m in w.mail if m.to == a]
 def wanted(w, a): return any([m.wants for m in w.mail if m.to == a])
 def asks(m): return m.wants and not m.about
-def owed(w): return [m.sender for m in sum(w.taken.values(), w.mail) if asks(m) and m.sender != m.to] if w.caps.notice else []
-def held(w): return tuple([a for a, now in (w.life if w.caps.live else w.phase).items() if a and now in HOLDING])
-def first(w, phase): return [a for a in sorted(w.since, key=w.since.get) if w.phase[a] == phase]
+def owed(w): return [m.sender for line in (w.mail, *w.taken.values()) for m in line if m.sender not in (HOST, m.to) and asks(m)] if w.caps.notice else []
+def held(w): return tuple([a for a, now in (w.life if w.caps.live else w.phase).items() if now in HOLDING and a])
+def first(w, phase): return [a for a in sorted(w.since, key=w.since.get) if w.phase[a] == phase] if w.since else []
 def queue(w): return () if w.caps.live else tuple([a for a in first(w, "queued") if a])
 def would_queue(w, a): return a != ROOT and not w.caps.live and w.phase.get(a, "new") in IDLE  # if it got trigger mail
 def long_queue(w): return not w.caps.slots or len(queue(w)) - (w.caps.slots - len(held(w))) >= w.caps.max_queued
-def evictable(w): busy = held(w); return sorted([a for a in w.path if a and w.place[a] == "in" and a not in busy], key=w.used.get)
+def evictable(w, busy): return sorted([a for a in w.path if a and w.place[a] == "in" and a not in busy], key=w.used.get)
 def crowded(w): return len(w.place) - 1 - list(w.place.values()).count("out") >= w.caps.resident
 def needs_load(w, a, turn): return w.turn[a] == turn and w.phase[a] == "starting" and w.place[a] == "out"
 def over(w, a): return w.life[a] != "open" or w.phase[a] in OVER
@@ -223,13 +223,13 @@ def restart(w):  # what no record says is forgotten: threads, slots, queue, wait
 
 # Joint rules
 def settle(w):
-    while w.state == "open" and (ask(w) or admit(w) or advance(w)): pass
-    [wake(w, a, why) for a, (_, targets) in w.waits.items() if (why := wait_over(w, a, targets))]  # L4
+    while w.state == "open" and (ask(w) or w.since and (admit(w) or advance(w))): pass
+    if w.waits: [wake(w, a, why) for a, (_, targets) in w.waits.items() if (why := wait_over(w, a, targets))]  # L4
     if w.state == "open" and w.waits and queue(w) and held(w) and {*held(w)} <= {*w.waits}:  # J7
         wake(w, max(held(w), key=w.waits.get), "stalled")
-    [flush(w, a) for a in w.flush if w.state == "draining" and w.flush[a] is None and w.phase[a] not in ACTIVE]
-    if w.state == "draining" and not w.flush:
-        w.state = "closed"; [drop(w, a) for a in w.path]; do(w, "shut down", *w.lists.values())
+    if w.state == "draining":
+        [flush(w, a) for a in w.flush if w.flush[a] is None and w.phase[a] not in ACTIVE]
+        if not w.flush: w.state = "closed"; [drop(w, a) for a in w.path]; do(w, "shut down", *w.lists.values())
 def ask(w): [begin(w, m.to, "queued") for m in w.mail if m.wants and w.state == "open" and w.phase[m.to] in IDLE]  # J1
 def admit(w):  # J2
     able = [a for a in first(w, "queued") if a == ROOT or w.caps.live or len(held(w)) < w.caps.slots]
@@ -243,7 +243,7 @@ def advance(w):
         elif w.place[a] == "leaving": let(w, a, place="in"), lose(w, a, "flush", "serves")  # J6
         elif w.place[a] == "loading" or me in w.serves.values(): continue  # the rest is J5
         elif spare := [x for x, turn in w.serves.items() if not needs_load(w, *turn)]: let(w, spare[0], serves=me)
-        elif victims := [v for v in evictable(w) if v not in w.tried.get(me, ())]:  # N2
+        elif victims := [v for v in evictable(w, held(w)) if v not in w.tried.get(me, ())]:  # N2
             evict(w, min(victims, key=lambda v: wanted(w, v)), me)
         elif [b for b in w.path if w.place[b] in ("loading", "leaving") and b not in held(w)]: continue  # in transit
         else: end(w, a, "errored")
