@@ -1,9 +1,11 @@
 """Every reachable state of a scope, core and reference in lockstep, breadth first.
 
 From each state, each event of the scope goes to both. Reply, effects and state are compared, the properties are
-judged, and a state that was not seen before is put in line. Breadth first, so the first fault found is one of the
-shortest. Two states are the same if their fingerprints are, up to the names of interchangeable agents where the scope
-says so; the reference's state follows from the core's, because they were just found to be equal.
+judged, and a state that was not seen before is put in line. All events of a state are played, then compared, then
+judged; if anything is wrong, they are played once more one by one, to see with which. Breadth first, so the first
+fault found is one of the shortest. Two states are the same if their fingerprints are, up to the names of
+interchangeable agents where the scope says so; the reference's state follows from the core's, because they were just
+found to be equal.
 
 Refusals and stale reports are played on one copy, whose fingerprint must still be that of the state in the end.
 
@@ -24,21 +26,18 @@ from attrs import define, field, frozen
 
 from model import lockstep, reference
 from model.coverage import Coverage, counting, moves_seen
-from model.lockstep import AnyEvent, Deviation, Restart, compare_states, compare_step, core_step
+from model.homeward import drive_home, is_answer
+from model.lockstep import AnyEvent, Deviation, Restart, compare_states, compare_step, core_step, of_world
 from model.scopes import Scope, events
-from model.symmetry import Digest, digest_of, hashed
-from statemachine import events as ev
-from statemachine.effects import Refused, Reply, Stale, Step
+from model.symmetry import Digest, canonical, digest_of, hashed, relevant
+from statemachine.effects import Refused, Stale, Step
 from statemachine.fingerprint import fingerprint
-from statemachine.machines import Identity, Turn
+from statemachine.ledger import Ledger
 from statemachine.moment import Moment
-from statemachine.properties import PROPERTIES, STATE_PROPERTIES, STEP_PROPERTIES, PropertyViolation
+from statemachine.properties import STATE_PROPERTIES, STEP_PROPERTIES, PropertyViolation
 from statemachine.recovery import apply, durable_facts, forget
-from statemachine.refusals import MailboxFull
 from statemachine.session import Session
 from statemachine.view import is_quiescent
-
-L7 = next(known for known in PROPERTIES if known.id == "L7")
 
 STEP_JUDGES = tuple((known, known.step) for known in STEP_PROPERTIES if known.step is not None)
 REFUSAL_JUDGES = tuple((known, judge) for known, judge in STEP_JUDGES if known.id == "S12")
@@ -65,8 +64,8 @@ class Fault:
 class Found:
     """What expanding some states came to."""
 
-    successors: list[tuple[int, int, Digest, Kept | None]] = field(factory=list)
-    """(index of the state, number of the event, digest, the state unless it was sent before)."""
+    successors: list[tuple[int, int, Digest, Kept]] = field(factory=list)
+    """(index of the state, number of the event, digest, the state), each state once in the life of a process."""
     offered: int = 0
     """Events played, refused and stale ones included."""
     changes: int = 0
@@ -109,6 +108,40 @@ def unpack(kept: Kept) -> Both:
 
 # Expanding one state
 
+FAULTS = (Deviation, AssertionError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError)
+"""What is raised if something is wrong; a `PropertyViolation` is an `AssertionError`."""
+
+Arrival = tuple[int, AnyEvent, Step, Session, Any]
+"""An accepted event: its number, the event, its step, and both afterwards."""
+
+
+@define
+class Origin:
+    """A state whose events are played, and what they are compared with."""
+
+    session: Session
+    world: Any
+    said: tuple[Any, ...]
+    """What `of_world` says of the world."""
+    value: tuple[Any, ...]
+    """The fingerprint."""
+    facts: Ledger
+    """What a crash would leave."""
+    idle: Session
+    """What refused and stale events are played on."""
+
+    @classmethod
+    def of(cls, session: Session, world: Any) -> Origin:
+        """This state as an origin."""
+        return cls(
+            session=session,
+            world=world,
+            said=of_world(world),
+            value=fingerprint(session),
+            facts=forget(session.ledger),
+            idle=session.fork(),
+        )
+
 
 class Expander:
     """Plays every event of the scope on states. Holds what one process remembers.
@@ -143,36 +176,21 @@ class Expander:
         event: AnyEvent | None = None
         try:
             judge_state(session)
-            before = fingerprint(session)
-            idle = session.fork()
-            home: Digest | None = None
-            resting = is_quiescent(session)
-            for number, event in enumerate(events(self.scope, session)):
-                after_world, reply, effects = reference.step(world, lockstep.TRANSLATE[event.__class__](event))
-                found.offered += 1
-                if reply[0] in ("refused", "stale"):
-                    idle, step = core_step(idle, event)
-                    compare_step(step, reply, effects)
-                    self.judge_step(session, event, step, idle)
-                    continue
-                after, step = core_step(session.fork(), event)
-                compare_step(step, reply, effects)
-                if step.reply.__class__ in (Refused, Stale):
-                    raise Deviation("reply", step.reply, reply)
-                compare_states(after, after_world)
-                self.judge_step(session, event, step, after)
-                compare_recovery(session, event, step, after)
-                found.changes += 1
-                digest = self.digest(after)
-                if home is None and not resting and is_answer(event):
-                    home = digest
-                fresh = digest not in self.sent
-                self.sent.add(digest)
-                state = pack(after, after_world, self.travels) if fresh else None
-                found.successors.append((index, number, digest, state))
-            event = None
-            if fingerprint(idle) != before:
-                return self.who_changed(session, world, before)
+            origin = Origin.of(session, world)
+            line = [*enumerate(events(self.scope, session))]
+            try:
+                arrivals = self.play(origin, line)
+            except FAULTS:
+                origin = Origin.of(session, world)
+                for number, event in line:  # with which event?
+                    found.offered += 1
+                    self.arrive(index, origin, self.play(origin, [(number, event)]), found)
+                event = None
+                raise
+            found.offered += len(line)
+            home = self.arrive(index, origin, arrivals, found)
+            if fingerprint(origin.idle) != origin.value:
+                return self.who_changed(session, world, origin.value)
             found.homeward.append((index, home))
             if home is None:
                 drive_home(session)
@@ -180,32 +198,70 @@ class Expander:
             return Fault(violation.property.id, violation.detail, event)
         except Deviation as deviation:
             return Fault("lockstep", str(deviation), event)
-        except (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+        except FAULTS as error:
             return Fault("crash", f"{type(error).__name__}: {error}", event)
         return None
 
-    def digest(self, s: Session) -> Digest:
-        """`digest_of`, remembered."""
+    def play(self, origin: Origin, line: list[tuple[int, AnyEvent]]) -> list[Arrival]:
+        """Plays these events, each on the same state, and gives where those lead that are accepted. Raises if anything
+        is wrong with one of them; with which, is not said.
+
+        All events are taken from stage to stage together. That is faster by an eighth than one event after the other,
+        because what the processor has just done is still in its caches.
+        """
+        session, world = origin.session, origin.world
+        answers = [reference.step(world, lockstep.TRANSLATE[event.__class__](event)) for _, event in line]
+        same: list[tuple[AnyEvent, Step]] = []
+        arrivals: list[Arrival] = []
+        for (number, event), (after_world, reply, effects) in zip(line, answers, strict=True):
+            if reply[0] in ("refused", "stale"):
+                origin.idle, step = core_step(origin.idle, event)
+                same.append((event, step))
+            else:
+                after, step = core_step(session.fork(), event)
+                arrivals.append((number, event, step, after, after_world))
+            compare_step(step, reply, effects)
+        for _, _, step, after, after_world in arrivals:
+            if step.reply.__class__ in (Refused, Stale):
+                raise Deviation("reply", step.reply, "accepted")
+            compare_states(after, after_world, origin.said if after_world is world else None)
+        for event, step in same:
+            judge_step(session, event, step, origin.idle)
+        for _, event, step, after, _ in arrivals:
+            judge_step(session, event, step, after)
+        for _, event, step, after, _ in arrivals:
+            compare_recovery(origin.facts, event, step, after)
+        for event, step in same:
+            self.coverage.observe(session, event, step, origin.idle)
+        for _, event, step, after, _ in arrivals:
+            self.coverage.observe(session, event, step, after)
+        return arrivals
+
+    def arrive(self, index: int, origin: Origin, arrivals: list[Arrival], found: Found) -> Digest | None:
+        """Notes the states that were arrived at. Gives the first that an answering thread leads to, for L7."""
+        home: Digest | None = None
+        resting = is_quiescent(origin.session)
+        found.changes += len(arrivals)
+        values = [fingerprint(after) for _, _, _, after, _ in arrivals]
+        digests = [self.digest(value) for value in values]
+        for (number, event, _, after, world), digest in zip(arrivals, digests, strict=True):
+            if home is None and not resting and is_answer(event):
+                home = digest
+            if digest not in self.sent:
+                self.sent.add(digest)
+                found.successors.append((index, number, digest, pack(after, world, self.travels)))
+        return home
+
+    def digest(self, value: tuple[Any, ...]) -> Digest:
+        """`digest_of` a fingerprint, remembered."""
+        value = relevant(value, self.scope)
+        plain = hashed(value)
         if not self.scope.symmetric:
-            return digest_of(s, self.scope)
-        plain = hashed(fingerprint(s))
+            return plain
         found = self.digests.get(plain)
         if found is None:
-            found = self.digests[plain] = digest_of(s, self.scope)
+            found = self.digests[plain] = hashed(canonical(value))
         return found
-
-    def judge_step(self, before: Session, event: AnyEvent, step: Step, after: Session) -> None:
-        """The step properties, and what was seen."""
-        self.coverage.observe(before, event, step, after)
-        if event.__class__ is Restart:
-            return
-        kind = step.reply.__class__
-        judges = REFUSAL_JUDGES if kind is Refused else STALE_JUDGES if kind is Stale else STEP_JUDGES
-        moment = Moment(after, before, event, step, judges is not STEP_JUDGES)  # type: ignore[arg-type]
-        for known, judge in judges:
-            detail = judge(moment)
-            if detail is not None:
-                raise PropertyViolation(known, detail)
 
     def who_changed(self, session: Session, world: Any, before: tuple[Any, ...]) -> Fault:
         """Some refused or stale event changed the session; this says which."""
@@ -226,67 +282,29 @@ def judge_state(session: Session) -> None:
             raise PropertyViolation(known, detail)
 
 
-def compare_recovery(before: Session, event: AnyEvent, step: Step, after: Session) -> None:
+def judge_step(before: Session, event: AnyEvent, step: Step, after: Session) -> None:
+    """The step properties."""
+    if event.__class__ is Restart:
+        return
+    kind = step.reply.__class__
+    judges = REFUSAL_JUDGES if kind is Refused else STALE_JUDGES if kind is Stale else STEP_JUDGES
+    moment = Moment(after, before, event, step, judges is not STEP_JUDGES)  # type: ignore[arg-type]
+    for known, judge in judges:
+        detail = judge(moment)
+        if detail is not None:
+            raise PropertyViolation(known, detail)
+
+
+def compare_recovery(facts: Ledger, event: AnyEvent, step: Step, after: Session) -> None:
     """One step of the induction that folding the log gives the live facts: facts before + records = facts after."""
     if not step.records and event.__class__ is not Restart:
         return
-    ledger = forget(before.ledger)
-    for agent in ledger.agents:
-        if before.agents[agent.id].status is Turn.STOPPING:
-            agent.status = Turn.RUNNING
+    ledger = facts.copy()
     for record in step.records:
         apply(ledger, record)
-    if durable_facts(ledger) != durable_facts(after.ledger):
-        raise Deviation("recovery", durable_facts(after.ledger), durable_facts(ledger))
-
-
-# L7
-
-
-def is_answer(event: AnyEvent) -> bool:
-    """Is this a thread that does what it was asked?"""
-    return event.__class__ in (ev.Loaded, ev.Flushed, ev.Finished, ev.Aborted)
-
-
-def drive_home(session: Session) -> None:
-    """L7 in a state at rest: every open agent gets to a turn, if threads answer."""
-    if session.state.name != "OPEN" or session.config.execution_cap == 0:
-        return
-    for agent in session.agents:
-        if agent.identity is not Identity.OPEN or agent.status is Turn.RUNNING:
-            continue
-        trial = session.fork()
-        event = ev.FollowUp(ev.HOST, agent.id, "drive")
-        reply = trial.handle(event).reply
-        if is_full(reply) and agent.id != ev.ROOT:  # of mail demoted from trigger: it is closed, and opened again
-            trial.handle(ev.Close(ev.HOST, agent.id))
-            trial.handle(ev.Resume(ev.HOST, agent.id))
-            reply = trial.handle(event).reply
-        for _ in range(4 * len(trial.agents)):
-            answer = next(answers_of(trial), None)
-            if answer is None or trial.agents[agent.id].status is Turn.RUNNING:
-                break
-            trial.handle(answer)
-        if trial.agents[agent.id].status is not Turn.RUNNING:
-            raise PropertyViolation(L7, f"agent {agent.id} gets no turn any more: {reply}")
-
-
-def is_full(reply: Reply) -> bool:
-    """Was the operation refused for want of room in a mailbox?"""
-    return isinstance(reply, Refused) and isinstance(reply.refusal, MailboxFull)
-
-
-def answers_of(s: Session) -> Iterator[ev.Event]:
-    """What the threads owe."""
-    for a in s.agents:
-        if a.id in s.residents.loading:
-            yield ev.Loaded(a.id, a.generation)
-        if a.id in s.residents.flushes:
-            yield ev.Flushed(a.id, a.generation, s.residents.flushes[a.id])
-        if a.status is Turn.RUNNING:
-            yield ev.Finished(a.id, a.turn, "r")
-        if a.status is Turn.STOPPING:
-            yield ev.Aborted(a.id, a.turn)
+    folded, live = durable_facts(ledger), durable_facts(after.ledger)
+    if folded != live:
+        raise Deviation("recovery", live, folded)
 
 
 # Exploring
@@ -359,7 +377,7 @@ def _explore(
             offered, transitions = offered + found.offered, transitions + found.changes
             coverage += found.coverage
             for index, number, digest, state in found.successors:
-                if digest not in known and state is not None:
+                if digest not in known:
                     known[digest] = len(origins)
                     following.append((len(origins), state))
                     origins.append((chunk[index][0], number))

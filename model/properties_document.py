@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from model import explorer, golden
+from model import explorer, golden, homeward
 from model.coverage import REPORTS, SITUATIONS
 from statemachine.machines import MACHINES
 from statemachine.properties import PROPERTIES, Property
@@ -79,7 +79,7 @@ def judged_on(known: Property) -> str:
 def judged_by(known: Property) -> str:
     """The functions that judge it, with their modules."""
     judges: list[Callable[..., Any]] = [judge for judge in (known.state, known.step) if judge is not None]
-    functions = judges or [explorer.never_home, explorer.drive_home]
+    functions = judges or [explorer.never_home, homeward.drive_home]
     return ", ".join(f"`{function.__module__.split('.')[-1]}.{function.__name__}`" for function in functions)
 
 

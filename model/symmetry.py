@@ -16,10 +16,13 @@ Digest = bytes
 
 def digest_of(s: Session, scope: Scope) -> Digest:
     """The state as 16 bytes; equal for states that differ only in who is who, if the scope is symmetric."""
-    value = canonical(s) if scope.symmetric else fingerprint(s)
-    if "restart" not in scope.faults:
-        value = value[:-1]
-    return hashed(value)
+    value = relevant(fingerprint(s), scope)
+    return hashed(canonical(value) if scope.symmetric else value)
+
+
+def relevant(value: tuple[Any, ...], scope: Scope) -> tuple[Any, ...]:
+    """A fingerprint, as far as it matters in the scope."""
+    return value if "restart" in scope.faults else value[:-1]
 
 
 def hashed(value: tuple[Any, ...]) -> Digest:
@@ -27,16 +30,16 @@ def hashed(value: tuple[Any, ...]) -> Digest:
     return blake2b(marshal.dumps(value, 2), digest_size=16).digest()
 
 
-def canonical(s: Session) -> tuple[Any, ...]:
-    """The least of the fingerprints under all renamings of the sub-agents."""
-    value = fingerprint(s)
+def canonical(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The least of a fingerprint's forms under all renamings of the sub-agents."""
+    agents = len(value[1])
     groups: dict[tuple[Any, ...], list[int]] = {}
-    for agent in range(1, len(s.agents)):
+    for agent in range(1, agents):
         groups.setdefault(signature(value, agent), []).append(agent)
-    if len(groups) == len(s.agents) - 1:
-        return anonymous(s, (0, *(ids[0] for _, ids in sorted(groups.items()))))
+    if len(groups) == agents - 1:
+        return anonymous(value, (0, *(ids[0] for _, ids in sorted(groups.items()))))
     orders = product(*(permutations(ids) for _, ids in sorted(groups.items())))
-    return min((anonymous(s, (0, *(a for group in order for a in group))) for order in orders), key=repr)
+    return min((anonymous(value, (0, *(a for group in order for a in group))) for order in orders), key=repr)
 
 
 def signature(value: tuple[Any, ...], agent: int) -> tuple[Any, ...]:
@@ -47,9 +50,33 @@ def signature(value: tuple[Any, ...], agent: int) -> tuple[Any, ...]:
     return (identity, status, residency, promised, mail, len(asked), slot or 0, len(tried), flush, *lines)
 
 
-def anonymous(s: Session, order: tuple[int, ...]) -> tuple[Any, ...]:
-    """The fingerprint under a renaming, without paths: what matters of them is which are the same."""
-    value = fingerprint(s, order)
-    paths = [row[0] for row in value[1]]
-    rows = tuple([(paths.index(row[0]), *row[1:]) for row in value[1]])
-    return (value[0], rows, *value[2:])
+def anonymous(value: tuple[Any, ...], order: tuple[int, ...]) -> tuple[Any, ...]:
+    """A fingerprint in which agent `order[i]` is number i. Of paths there is only what matters: which are the same."""
+    new = [0] * len(order)
+    for position, old in enumerate(order):
+        new[old] = position
+    new.append(-1)  # the host, and "none": index -1
+    state, rows, ready, entitled, idle, starting, serves, waits, deadlines, to_flush, *again = value
+    paths = [rows[old][0] for old in order]
+
+    def named(line: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple([new[a] for a in line])
+
+    def row(old: int) -> tuple[Any, ...]:
+        path, settings, identity, closed_by, status, place, promised, mailbox, asked, slot, tried, flush = rows[old]
+        return (
+            *(paths.index(path), settings, identity, new[closed_by], status, place, promised),
+            *(tuple([(new[sender], kind, plain) for sender, kind, plain in mailbox]), named(asked), slot),
+            *(tuple(sorted(named(tried))), flush),
+        )
+
+    return (
+        state,
+        tuple([row(old) for old in order]),
+        *[named(line) for line in (ready, entitled, idle, starting)],
+        tuple([(new[a], new[b]) for a, b in serves]),
+        tuple([(new[a], named(targets)) for a, targets in waits]),
+        tuple([(left, bound, new[a]) for left, bound, a in deadlines]),
+        None if to_flush is None else named(to_flush),
+        *[named(line) for line in again],
+    )

@@ -5,20 +5,25 @@ The counts are golden: a change of a rule, of a scope or of what a state is chan
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import attrs
 import pytest
 
-from model import explorer, lockstep
-from model.explorer import Exploration, Fault, explore, never_home
-from model.lockstep import core_step
+from model import explorer, lockstep, reference
+from model.explorer import Arrival, Expander, Exploration, Fault, Origin, explore, never_home
+from model.lockstep import AnyEvent, Deviation, core_step
 from model.scopes import RUNGS, SCOPES, BadScope, Scope, events, find
 from model.script import line_of
 from model.symmetry import digest_of
 from statemachine import rules
 from statemachine.effects import Refused, Stale, Step
 from statemachine.events import Event
+from statemachine.moment import Moment
 from statemachine.records import MailKind
 from statemachine.session import Session
+from tests.scenario import everything
 
 GOLDEN = {
     "reject": (540, 18_976, 2_700, 14),
@@ -147,6 +152,106 @@ def test_explore_refusal_that_changes_something_is_found(monkeypatch: pytest.Mon
     assert found.fault is not None
     assert found.fault.kind == "refusal"
     assert "MailboxFull" in found.fault.detail
+
+
+def expanded(scope: Scope) -> Iterator[tuple[Session, Any]]:
+    """Every state of the scope, once."""
+    line = [lockstep.start(scope.config)]
+    seen = {digest_of(line[0][0], scope)}
+    for session, world in line:
+        yield session, world
+        for event in events(scope, session):
+            after_world, reply, _ = reference.step(world, lockstep.TRANSLATE[event.__class__](event))
+            if reply[0] in ("refused", "stale"):
+                continue
+            after, _ = core_step(session.fork(), event)
+            digest = digest_of(after, scope)
+            if digest not in seen:
+                seen.add(digest)
+                line.append((after, after_world))
+
+
+def told(event: AnyEvent) -> tuple[Any, ...]:
+    """The event in the reference's terms."""
+    return lockstep.TRANSLATE[event.__class__](event)
+
+
+@pytest.mark.parametrize("name", ["reject", "end"])
+def test_step_of_a_fork_or_of_the_reference_changes_nothing_of_the_state_before(name: str) -> None:
+    scope = find(name)
+    for session, world in expanded(scope):
+        of_core, of_model = everything(session), repr(vars(world))
+        for event in events(scope, session):
+            core_step(session.fork(), event)
+            reference.step(world, told(event))
+            assert everything(session) == of_core, event
+            assert repr(vars(world)) == of_model, event
+
+
+@pytest.mark.parametrize("name", ["reject", "end"])
+def test_reference_gives_the_world_before_exactly_if_nothing_changed_and_keeps_the_order_of_ids(name: str) -> None:
+    scope = find(name)
+    for session, world in expanded(scope):
+        for event in events(scope, session):
+            after, _, _ = reference.step(world, told(event))
+            assert (after is world) == (repr(vars(after)) == repr(vars(world))), event
+            for relation in ("parent", "life", "phase", "place", "turn", "load"):
+                assert [*vars(after)[relation]] == [*after.path] == [*range(len(after.path))], "in the order of ids"
+
+
+@pytest.mark.parametrize("name", ["reject", "end"])
+def test_moment_leaves_no_agent_out_that_a_step_property_would_look_at(name: str) -> None:
+    scope = find(name)
+    for session, _ in expanded(scope):
+        for event in events(scope, session):
+            after, step = core_step(session.fork(), event)
+            moment = Moment(after, session, None, step)
+            changed = {before.id for before, _ in moment.changed()}
+            for before, now in zip(session.agents, after.agents, strict=False):
+                if before.id not in changed:
+                    assert (before.status, before.outcome, before.mailbox) == (now.status, now.outcome, now.mailbox)
+                    assert (before.residency, before.settings) == (now.residency, now.settings)
+
+
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on every event is taken through all stages before the next begins."""
+    play = Expander.play
+
+    def singly(self: Expander, origin: Origin, line: list[tuple[int, AnyEvent]]) -> list[Arrival]:
+        return [arrival for one in line for arrival in play(self, origin, [one])]
+
+    monkeypatch.setattr(Expander, "play", singly)
+
+
+@pytest.mark.parametrize("name", ["reject", "end"])
+def test_explore_one_event_at_a_time_finds_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = explore(find(name))
+    one_by_one(monkeypatch)
+    singly = explore(find(name))
+    assert (counts(together), together.coverage) == (counts(singly), singly.coverage)
+
+
+@pytest.mark.parametrize("rule", ["goes_on", "mailbox_has_room", "is_evictable", "is_current"])
+def test_explore_one_event_at_a_time_finds_the_same_fault(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, rule, lambda *_: False)
+    together = explore(find("pair"))
+    one_by_one(monkeypatch)
+    singly = explore(find("pair"))
+    assert together.fault is not None
+    assert (together.fault, together.path, counts(together)) == (singly.fault, singly.path, counts(singly))
+
+
+def test_explore_fault_that_only_all_events_together_show_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    play = Expander.play
+
+    def fails(self: Expander, origin: Origin, line: list[tuple[int, AnyEvent]]) -> list[Arrival]:
+        if len(line) > 1:
+            raise Deviation("state", "together", "one by one")
+        return play(self, origin, line)
+
+    monkeypatch.setattr(Expander, "play", fails)
+    detail = "state: the core says 'together', the reference 'one by one'"
+    assert explore(find("pair")).fault == Fault("lockstep", detail, None)
 
 
 def test_never_home_finds_threads_that_answer_for_ever() -> None:
