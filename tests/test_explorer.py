@@ -20,8 +20,9 @@ from model.symmetry import digest_of
 from statemachine import rules
 from statemachine.effects import Refused, Stale, Step
 from statemachine.events import Event
+from statemachine.machines import Residency, Turn
 from statemachine.moment import Moment
-from statemachine.records import MailKind
+from statemachine.records import MailAccepted, MailKind, Outcome
 from statemachine.session import Session
 from tests.scenario import everything
 
@@ -211,6 +212,24 @@ def test_moment_leaves_no_agent_out_that_a_step_property_would_look_at(name: str
                 if before.id not in changed:
                     assert (before.status, before.outcome, before.mailbox) == (now.status, now.outcome, now.mailbox)
                     assert (before.residency, before.settings) == (now.residency, now.settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("status", Turn.ERRORED),
+        ("outcome", Outcome(0, 1, Turn.ERRORED, "r")),
+        ("mailbox", (MailAccepted(0, 0, 0, MailKind.QUEUE, "m"),)),
+        ("residency", Residency.UNLOADED),
+        ("settings", "other"),
+    ],
+)
+def test_moment_shows_an_agent_of_which_one_fact_differs(name: str, value: object) -> None:
+    before = Session()
+    after = before.fork()
+    assert Moment(after, before).changed() == []
+    setattr(after.agents[0], name, value)
+    assert Moment(after, before).changed() == [(before.agents[0], after.agents[0])]
 
 
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
