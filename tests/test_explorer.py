@@ -19,7 +19,7 @@ from model.script import line_of
 from model.symmetry import digest_of
 from statemachine import rules
 from statemachine.effects import Refused, Stale, Step
-from statemachine.events import Event
+from statemachine.events import HOST, ROOT, Event, Loaded, Send, Spawn
 from statemachine.machines import Residency, Turn
 from statemachine.moment import Moment
 from statemachine.records import MailAccepted, MailKind, Outcome
@@ -109,6 +109,19 @@ def test_canonical_identifies_exactly_the_states_that_differ_in_who_is_who(scope
                 forms.add(digest_of(after, scope))
     assert len(forms) == explore(scope).states
     assert len(forms) < len(seen) / 3
+
+
+def test_canonical_identifies_states_that_differ_in_who_sent_a_mail() -> None:
+    def sent_by(agent: int) -> Session:
+        session = Session(TOP.config)
+        for name in ("a", "b"):
+            session.handle(Spawn(ROOT, name, "m", None, HOST))
+        for event in (Loaded(1, 1), Loaded(2, 1), Send(agent, ROOT, "m")):
+            assert not isinstance(session.handle(event).reply, Refused | Stale)
+        return session
+
+    assert sent_by(1).fingerprint() != sent_by(2).fingerprint()
+    assert digest_of(sent_by(1), TOP) == digest_of(sent_by(2), TOP)
 
 
 def test_explore_broken_rule_gives_a_shortest_trace(monkeypatch: pytest.MonkeyPatch) -> None:
