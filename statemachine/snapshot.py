@@ -10,6 +10,7 @@ any cut, the snapshots so far and the fold of the records after them are the fol
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Any
 
 from statemachine.agents import Agent
@@ -24,7 +25,6 @@ from statemachine.records import (
     AgentSpawned,
     MailAccepted,
     MailDrained,
-    NoticeBuried,
     Outcome,
     TurnEnded,
     TurnStarted,
@@ -138,12 +138,18 @@ def _add_mail(ledger: Ledger, f: AgentFacts) -> None:
 # What a record changes
 
 
-def touched(record: Any, ledger: Ledger) -> Iterable[int]:
-    """The agents whose facts the record changes, and perhaps some more. `ledger` is that before it or at any time
-    after it. What is no record of `statemachine.records`, such as an entry of a rollout, changes none.
+def touched(records: Iterable[Any], ledger: Ledger) -> set[int]:
+    """The agents whose facts the records change, and perhaps some more. `ledger` is that before each of them or at any
+    time after it. What is no record of `statemachine.records`, such as an entry of a rollout, changes none.
     """
-    find = TOUCHED.get(record.__class__)
-    return () if find is None else find(record, ledger)
+    found: set[int] = set()
+    for record in records:
+        kind = record.__class__
+        if (agent := TOUCHED.get(kind)) is not None:
+            found.add(agent(record))
+        elif kind is AgentsClosed:
+            found.update(_touched_by_close(record, ledger))
+    return found
 
 
 def _touched_by_close(record: AgentsClosed, ledger: Ledger) -> Iterable[int]:
@@ -160,18 +166,12 @@ def _touched_by_close(record: AgentsClosed, ledger: Ledger) -> Iterable[int]:
     return found
 
 
-def _nobody(*_: Any) -> Iterable[int]:
-    return ()
-
-
-TOUCHED: dict[type, Callable[[Any, Ledger], Iterable[int]]] = {
-    AgentSpawned: lambda record, _: (record.agent,),
-    MailAccepted: lambda record, _: (record.target,),
-    NoticeBuried: _nobody,
-    TurnStarted: lambda record, _: (record.agent,),
-    MailDrained: lambda record, _: (record.agent,),
-    TurnEnded: lambda record, _: (record.outcome.agent,),
-    AgentsClosed: _touched_by_close,
-    AgentResumed: lambda record, _: (record.agent,),
+TOUCHED: dict[type, Callable[[Any], int]] = {
+    AgentSpawned: attrgetter("agent"),
+    MailAccepted: attrgetter("target"),
+    TurnStarted: attrgetter("agent"),
+    MailDrained: attrgetter("agent"),
+    TurnEnded: attrgetter("outcome.agent"),
+    AgentResumed: attrgetter("agent"),
 }
-"""Record class -> whom it touches."""
+"""Record class -> the one agent that it touches. `AgentsClosed` touches several, `NoticeBuried` none."""

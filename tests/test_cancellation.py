@@ -357,7 +357,11 @@ def verbs(cls: type) -> set[str]:
         name
         for name, method in found
         if not name.startswith("_")
-        and (inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(inspect.unwrap(method)))
+        and (
+            inspect.iscoroutinefunction(method)
+            or inspect.isasyncgenfunction(inspect.unwrap(method))
+            or str(getattr(method, "__annotations__", {}).get("return")).startswith("Coroutine")
+        )
     }
 
 

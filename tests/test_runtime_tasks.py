@@ -297,3 +297,92 @@ async def test_task_that_a_turn_cancels_serves_the_next_turn_as_if_new(
             outcome = await (await control.follow_up("/root/a", "y")).outcome()
             assert ending(outcome) == completed("timed out, 0 cancellations")
         assert counts(control) == {"resident": 1}
+
+
+left_entered: list[anyio.CancelScope] = []
+
+
+def enters_a_scope_for_ever() -> None:
+    left_entered.append(anyio.CancelScope())
+    left_entered[-1].__enter__()
+
+
+def enters_a_time_out_for_ever() -> None:
+    left_entered.append(anyio.move_on_after(0.5))
+    left_entered[-1].__enter__()
+
+
+async def is_interrupted(control: AgentControl) -> Status:
+    slow = await control.follow_up("/root/a", "sleep")
+    await anyio.wait_all_tasks_blocked()
+    await control.interrupt("/root/a")
+    return (await slow.outcome()).status
+
+
+async def raises(control: AgentControl) -> Status:
+    return (await (await control.follow_up("/root/a", "raise")).outcome()).status
+
+
+async def is_evicted(control: AgentControl) -> Status:
+    for name in ("c", "d"):
+        await (await control.spawn("/root", name, "x")).outcome()
+    return Status.ERRORED
+
+
+MISDEEDS = pytest.mark.parametrize("misdeed", [enters_a_scope_for_ever, enters_a_time_out_for_ever])
+THEN = pytest.mark.parametrize("then", [is_interrupted, raises, is_evicted])
+
+
+def misbehaving(misdeed: Callable[[], None]) -> Callable[[Turn], Any]:
+    async def work(turn: Turn) -> str:
+        if turn.number == 1 and turn.path == "/root/a":
+            misdeed()
+        elif turn.mail[0].text == "raise":
+            raise ValueError("of the code")
+        elif turn.mail[0].text == "sleep":
+            await anyio.sleep(2)
+        return "done"
+
+    return work
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"], indirect=True)
+@MISDEEDS
+@THEN
+async def test_code_that_leaves_a_scope_entered_costs_its_own_thread_only(
+    open_session: Open, caplog: pytest.LogCaptureFixture, misdeed: Callable[[], None], then: Callable[..., Any]
+) -> None:
+    async with open_session(misbehaving(misdeed), max_concurrent=3, max_resident=2) as control:
+        await (await control.spawn("/root", "b", "x")).outcome()
+        assert ending(await (await control.spawn("/root", "a", "x")).outcome()) == completed("done")
+        assert await then(control) is not Status.COMPLETED
+        assert "left a scope entered" in caplog.text
+        for _ in range(2):
+            for path in ("/root/a", "/root/b"):
+                assert ending(await (await control.follow_up(path, "y")).outcome()) == completed("done")
+                await anyio.sleep(1)
+        assert await is_interrupted(control) is Status.INTERRUPTED
+
+
+@ONLY_ASYNCIO
+@MISDEEDS
+@THEN
+async def test_code_that_leaves_a_scope_entered_ends_the_session_on_asyncio_and_hangs_nothing(
+    open_session: Open, caplog: pytest.LogCaptureFixture, misdeed: Callable[[], None], then: Callable[..., Any]
+) -> None:
+    """There the task cannot be left in order any more. What was acknowledged is in the log."""
+    store = MemoryStore()
+
+    async def session() -> None:
+        async with open_session(misbehaving(misdeed), store=store, max_concurrent=3, max_resident=2) as control:
+            await (await control.spawn("/root", "b", "x")).outcome()
+            assert ending(await (await control.spawn("/root", "a", "x")).outcome()) == completed("done")
+            assert await then(control) is not Status.COMPLETED
+            await anyio.sleep_forever()
+
+    with pytest.raises(RuntimeError, match="cancel scope"):
+        await session()
+    assert "left a scope entered" in caplog.text
+    async with open_session(misbehaving(misdeed), store=store, max_concurrent=3, max_resident=2) as control:
+        for path in ("/root/a", "/root/b"):
+            assert ending(await (await control.follow_up(path, "y")).outcome()) == completed("done")

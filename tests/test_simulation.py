@@ -12,9 +12,9 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import attrs
@@ -29,8 +29,10 @@ from statemachine import effects as fx
 from statemachine import events as ev
 from statemachine.effects import Answer, Step
 from statemachine.runtime import AgentInfo, control, engine, live, stream
+from statemachine.runtime.calls import Call
 from statemachine.runtime.control import AgentControl
 from statemachine.runtime.engine import Engine
+from statemachine.runtime.errors import words
 from statemachine.runtime.live import LiveThreads
 from statemachine.runtime.threads import info_of
 from statemachine.runtime.turn import Turn
@@ -178,7 +180,7 @@ def cancel_skipped_before_the_turn_began(m: pytest.MonkeyPatch) -> None:
 
     def only_if_begun(self: LiveThreads, effect: Any) -> None:
         known = self._live.get(effect.agent)
-        if known is not None and known.is_working:
+        if known is not None and known.call is not None:
             cancel(self, effect)
 
     m.setitem(live.CARRY_OUT, fx.Cancel, only_if_begun)
@@ -204,11 +206,20 @@ def threads_not_closed(m: pytest.MonkeyPatch) -> None:
 
 
 def two_at_a_time_on_a_thread(m: pytest.MonkeyPatch) -> None:
-    ask = LiveThreads._ask
+    def at_once(self: LiveThreads, known: live.Live, call: Call) -> None:
+        async def alone() -> None:
+            try:
+                report = await call.make()
+            except Exception as error:
+                report = call.failed(words(error))
+                if live.is_lost(error):
+                    report = ev.Died(known.agent, known.generation, words(error))
+            self._over(known, call, report)
 
-    def at_once(self: LiveThreads, known: live.Live, work: live.Work) -> None:
-        ask(self, known, anyio.lowlevel.checkpoint)
-        self._tasks.start_soon(cast("Callable[[], Coroutine[Any, Any, None]]", work))
+        if known.asked is None:
+            known.asked = self._control.engine.signal()
+            self._tasks.start_soon(self._live_on, known)
+        self._tasks.start_soon(alone)
 
     m.setattr(LiveThreads, "_ask", at_once)
 
@@ -245,7 +256,7 @@ def entries_not_in_line(m: pytest.MonkeyPatch) -> None:
 
 
 def snapshots_miss_agents(m: pytest.MonkeyPatch) -> None:
-    m.setattr(engine, "touched", lambda record, ledger: ())
+    m.setattr(engine, "touched", lambda records, ledger: ())
 
 
 def effects_published_before_records(m: pytest.MonkeyPatch) -> None:

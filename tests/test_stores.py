@@ -137,7 +137,7 @@ async def test_random_run_with_snapshots_and_crashes_is_found_whole_at_every_ope
             plays = rnd.choice((chance.ANYTHING, chance.PLENTY))
             event = Restart() if rnd.random() < 0.02 else chance.event_of(s, plays, rnd.randbytes(chance.BYTES))
             s, step = core_step(s, event)
-            dirty.update(*[touched(record, s.ledger) for record in step.records])
+            dirty |= touched(step.records, s.ledger)
             appended += len(step.records)
             items.append(Write(step.records))
             if rnd.random() < 0.1:

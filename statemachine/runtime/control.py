@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,6 @@ from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
 
 import anyio
-from attrs import astuple
 
 from statemachine import effects as fx
 from statemachine import events as ev
@@ -65,7 +64,10 @@ class AgentControl:
         self._config = config
         self._trace = trace
         self._stack = AsyncExitStack()
-        self._handles: WeakValueDictionary[int, Handle] = WeakValueDictionary()
+        self._handles: dict[int, Handle] = {}
+        """Mail -> the handle of a request that was made here and is not answered yet."""
+        self._looked_up: WeakValueDictionary[int, Handle] = WeakValueDictionary()
+        """Mail -> a handle on a request that was made before, answered or not."""
         self._keys: dict[str, anyio.Event] = {}
         self._ended = anyio.Event()
         self._shut_down: fx.ShutDown | None = None
@@ -180,7 +182,7 @@ class AgentControl:
     def _end(self) -> None:
         self._ended.set()
         self._streams.end()
-        for handle in list(self._handles.values()):
+        for handle in [*self._handles.values(), *self._looked_up.values()]:
             handle.end()
 
     # Verbs
@@ -202,15 +204,15 @@ class AgentControl:
         """
         return await self.spawn_for(HOST, parent, name, message, settings, role, key)
 
-    async def spawn_for(
+    def spawn_for(
         self, sender: int, parent: Target, name: str, message: str, settings: Any, role: str, key: str | None
-    ) -> Handle:
+    ) -> Coroutine[Any, Any, Handle]:
         """`spawn` in the name of the host or of an agent, which is told how the turn ended."""
         check_text(message)
         check_text(name, "a name")
         check_text(role, "a role")
         event = ev.Spawn(self.id_of(parent), name, message, wrap(role, settings), sender)
-        return await self._request(key, event, None, role)
+        return self._request(key, event, None, role)
 
     async def send(self, target: Target, message: str, *, sender: int = HOST, key: str | None = None) -> int:
         """Queue-only mail: the target's next turn reads it, and nobody is woken. Returns the mail's number."""
@@ -223,11 +225,11 @@ class AgentControl:
         """Trigger mail: asks for a turn of the target, or for its next one. The handle has the outcome."""
         return await self.follow_up_for(HOST, target, message, key)
 
-    async def follow_up_for(self, sender: int, target: Target, message: str, key: str | None) -> Handle:
+    def follow_up_for(self, sender: int, target: Target, message: str, key: str | None) -> Coroutine[Any, Any, Handle]:
         """`follow_up` in the name of the host or of an agent."""
         check_text(message)
         agent = self.id_of(target)
-        return await self._request(key, ev.FollowUp(sender, agent, message), agent)
+        return self._request(key, ev.FollowUp(sender, agent, message), agent)
 
     async def start(self, target: Target, message: str, *, key: str | None = None) -> Handle:
         """The direct way to a turn of the root, or of any agent; the same admission as every other turn."""
@@ -285,9 +287,9 @@ class AgentControl:
         never was.
         """
         check_reference(ref)
-        found = self._handles.get(ref.mail)
+        found = self._handles.get(ref.mail) or self._looked_up.get(ref.mail)
         if found is None:
-            found = self._handles[ref.mail] = Handle(ref, self)
+            found = self._looked_up[ref.mail] = Handle(ref, self)
         if not found.is_answered:  # also if it was there: who made it may have been cancelled before it was known
             rollout = await self._rollout(ref.id)
             if not any(isinstance(record, MailAccepted) and record.mail == ref.mail for record in rollout):
@@ -325,7 +327,7 @@ class AgentControl:
 
     def id_of(self, target: Target) -> int:
         """The id. A path means the open agent there, or else the last that was closed there. Raises `UnknownPath`."""
-        if isinstance(target, AgentRef | Handle):
+        if isinstance(target, Handle) or isinstance(target, AgentRef):  # noqa: SIM101  (a union is made at every call)
             return target.id
         if isinstance(target, int) and not isinstance(target, bool):
             return target
@@ -350,14 +352,18 @@ class AgentControl:
         assert isinstance(reply, kind)
         return reply
 
-    async def _request(self, key: str | None, event: Event, target: int | None, role: str | None = None) -> Handle:
-        """Carries out a request, to an agent that is there or (None) to be spawned with this role. If its key was used
-        before, the first answer is given again.
-        """
-        if key is None:
-            if role is not None:
-                self._roles.of(role)
-            return await self._carried_out(event, target, None)
+    def _request(
+        self, key: str | None, event: Event, target: int | None, role: str | None = None
+    ) -> Coroutine[Any, Any, Handle]:
+        """Carries out a request, to an agent that is there or (None) to be spawned with this role."""
+        if key is not None:
+            return self._request_once(key, event, target, role)
+        if role is not None:
+            self._roles.of(role)
+        return self._carried_out(event, target, None)
+
+    async def _request_once(self, key: str, event: Event, target: int | None, role: str | None) -> Handle:
+        """If the key was used before, the first answer is given again."""
         check_text(key, "a key")
         while key in self._keys:
             await self._keys[key].wait()
@@ -379,21 +385,22 @@ class AgentControl:
             self._keys.pop(key).set()
 
     async def _carried_out(self, event: Event, target: int | None, key: tuple[str, str] | None) -> Handle:
-        def ref_of(reply: Any) -> AgentRef:
-            agent = reply.agent if target is None else target
-            return AgentRef(agent, self.session.agents[agent].path, reply.mail)
-
         def receipt_of(reply: Any) -> Receipt:
             assert key is not None
-            return Receipt(*key, json_text(astuple(ref_of(reply))))
+            ref = self._ref_of(reply, target)
+            return Receipt(*key, json_text([ref.id, ref.path, ref.mail]))
 
         reply = self.engine.apply(event, None if key is None else receipt_of)
         if reply.__class__ is fx.Refused:
             await self.answered(reply, fx.Accepted)
-        handle = Handle(ref_of(reply), self)
+        handle = Handle(self._ref_of(reply, target), self)
         self._handles[handle.ref.mail] = handle  # before anything is awaited, so that no answer is missed
         await self.engine.settled()
         return handle
+
+    def _ref_of(self, reply: Any, target: int | None) -> AgentRef:
+        agent = reply.agent if target is None else target
+        return AgentRef(agent, self.session.agents[agent].path, reply.mail)
 
     # Effects
 
@@ -403,6 +410,8 @@ class AgentControl:
             answer = cast("fx.Answer", effect)
             for mail in answer.mails:
                 if (handle := self._handles.pop(mail, None)) is not None:
+                    handle.answer(answer.outcome)
+                if self._looked_up and (handle := self._looked_up.pop(mail, None)) is not None:
                     handle.answer(answer.outcome)
         elif kind is fx.ShutDown:
             self._shut_down = cast("fx.ShutDown", effect)

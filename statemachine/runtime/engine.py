@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import anyio
 from attrs import define, field
@@ -23,11 +23,11 @@ from statemachine.events import Event, Tick, WriteFailed
 from statemachine.machines import SessionState
 from statemachine.refusals import SessionClosed, StoreFailed
 from statemachine.runtime.errors import words
-from statemachine.runtime.tasks import clock
+from statemachine.runtime.tasks import Signal, clock, signals
 from statemachine.runtime.tracing import TraceFile
 from statemachine.session import Session
 from statemachine.snapshot import facts_of, touched
-from statemachine.stores.protocol import Entry, Receipt, Snapshot, Store, Write
+from statemachine.stores.protocol import Entry, LogRecord, Receipt, Snapshot, Store, Write
 
 TICK_SECONDS = 0.001
 """The core is told the time no more often than this, so a bound may end this much early."""
@@ -41,13 +41,13 @@ what reading a rollout has to look through.
 class Batch:
     """What one commit makes durable, or nothing of it."""
 
+    settled: Signal
+    """Set when the commit has succeeded, or never will."""
     items: list[Write | Snapshot] = field(factory=list["Write | Snapshot"])
     effects: list[Effect] = field(factory=list["Effect"])
     steps: list[Step] = field(factory=list[Step])
     traced: list[bytes] = field(factory=list[bytes])
     """The lines of its events, if there is a trace."""
-    settled: anyio.Event = field(factory=anyio.Event)
-    """Set when the commit has succeeded, or never will."""
     is_durable: bool = False
 
 
@@ -69,7 +69,7 @@ class Engine:
         session: Session,
         store: Store,
         carry_out: Callable[[Effect], None],
-        publish: Callable[[Step], None],
+        publish: Callable[[Sequence[Step]], None],
         trace: TraceFile | None = None,
     ) -> None:
         self.session = session
@@ -82,16 +82,16 @@ class Engine:
         """Why the store, or the core, failed."""
         self._is_over = False
         """Nothing is committed any more."""
-        self._batch = Batch()
+        self.signal: Callable[[], Signal] = signals()
+        self._batch = Batch(self.signal())
         self._committing: Batch | None = None
-        self._work = anyio.Event()
-        self._dirty: dict[int, None] = {}
-        self._since_snapshot = 0
+        self._work: Signal = self.signal()
+        self._since_snapshot: list[LogRecord] = []
         self._clock = clock()
         self._origin = self._clock()
         self._alarm = math.inf
         """When the core is told the time next."""
-        self._alarm_moved = anyio.Event()
+        self._alarm_moved = self.signal()
 
     # Events
 
@@ -151,21 +151,18 @@ class Engine:
 
     def _record(self, batch: Batch, write: Write) -> None:
         batch.items.append(write)
-        for record in write.records:
-            for agent in touched(record, self.session.ledger):
-                self._dirty[agent] = None
-        self._since_snapshot += len(write.records)
+        self._since_snapshot += write.records
         self.counts.records += len(write.records)
-        if self._since_snapshot >= SNAPSHOT_RECORDS:
+        if len(self._since_snapshot) >= SNAPSHOT_RECORDS:
             self.snapshot()
 
     def snapshot(self) -> None:
         """The facts as they are now are in line, so that the records before them need not be folded again."""
         agents, ledger = self.session.agents, self.session.ledger
-        facts = tuple([facts_of(agents[agent]) for agent in sorted(self._dirty)])
+        changed = touched(self._since_snapshot, ledger)
+        facts = tuple([facts_of(agents[agent]) for agent in sorted(changed)])
         self._batch.items.append(Snapshot(facts, tuple(ledger.mail_states)))
-        self._dirty.clear()
-        self._since_snapshot = 0
+        self._since_snapshot.clear()
 
     async def settled(self) -> None:
         """Waits until everything that was applied so far is durable. Raises `StoreFailed` if it never will be, or
@@ -201,8 +198,8 @@ class Engine:
             await self._work.wait()
             if self.error is not None:
                 return
-            self._work = anyio.Event()
-            batch, self._batch = self._batch, Batch()
+            self._work = self.signal()
+            batch, self._batch = self._batch, Batch(self.signal())
             if not batch.steps and not batch.items:
                 continue
             self._committing = batch
@@ -223,8 +220,7 @@ class Engine:
             batch.settled.set()
             if self.trace is not None:
                 self.trace.write(batch.traced)
-            for step in batch.steps:
-                self.publish(step)
+            self.publish(batch.steps)
             if self._is_over:
                 return  # it was left meanwhile, and there are no threads any more
             for effect in batch.effects:
@@ -256,7 +252,7 @@ class Engine:
     async def keep_time(self) -> None:
         """Tells the core the time whenever something is due (L5)."""
         while True:
-            self._alarm_moved = anyio.Event()
+            self._alarm_moved = self.signal()
             deadline = self.session.deadlines.next()
             self._alarm = math.inf if deadline is None else deadline
             with anyio.CancelScope(deadline=self._origin + self._alarm):

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import anyio
-from attrs import define, field, frozen
+from attrs import define, field
 
 from statemachine.events import ROOT
+from statemachine.facts import fact
 from statemachine.machines import Turn as Status
 from statemachine.records import MailAccepted, MailDrained, Outcome, TurnEnded, TurnStarted
+from statemachine.runtime.tasks import Signal
 
 if TYPE_CHECKING:
     from statemachine.runtime.control import AgentControl
     from statemachine.stores.protocol import LogRecord
 
 
-@frozen
+@fact
 class AgentRef:
     """An agent, and the number of the trigger mail that asked it for a turn."""
 
@@ -32,7 +33,7 @@ class Handle:
     ref: AgentRef
     _control: AgentControl = field(repr=False)
     _answer: Outcome | None = field(default=None, init=False)
-    _changed: anyio.Event | None = field(default=None, init=False, repr=False)
+    _changed: Signal | None = field(default=None, init=False, repr=False)
 
     @property
     def id(self) -> int:
@@ -68,7 +69,7 @@ class Handle:
         """
         if self._answer is None and not self._control.has_ended:
             if self._changed is None:
-                self._changed = anyio.Event()
+                self._changed = self._control.engine.signal()
             await self._changed.wait()
         if self._answer is None:
             raise self._control.ended_by()

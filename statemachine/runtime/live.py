@@ -10,8 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -22,12 +21,18 @@ from statemachine import effects as fx
 from statemachine import events as ev
 from statemachine.events import ROOT
 from statemachine.machines import Identity, SessionState
-from statemachine.runtime.checks import check_result
+from statemachine.runtime.calls import Call, FlushCall, LoadCall, TurnCall
 from statemachine.runtime.errors import ThreadLost, words
-from statemachine.runtime.tasks import forget_cancellations, is_session_cancelled, own_context
-from statemachine.runtime.threads import AgentInfo, FunctionThread, Roles, Thread, info_of, json_value
+from statemachine.runtime.tasks import (
+    ScopeLeftEntered,
+    Signal,
+    TaskScope,
+    forget_cancellations,
+    is_session_cancelled,
+    own_context,
+)
+from statemachine.runtime.threads import AgentInfo, FunctionThread, Roles, Thread, info_of
 from statemachine.runtime.turn import Turn
-from statemachine.stores.protocol import Entry
 
 if TYPE_CHECKING:
     from statemachine.runtime.control import AgentControl
@@ -36,8 +41,7 @@ log = logging.getLogger("statemachine")
 
 ABANDONED = "the thread of agent %s does not stop; it was abandoned"
 NOT_CLOSED = "the thread of agent %s could not be closed"
-
-Work = Callable[[], Awaitable[None]]
+LEFT_ENTERED = "the code of agent %s left a scope entered in its task: its thread is dropped"
 
 
 @define(eq=False)
@@ -49,21 +53,20 @@ class Live:
     info: AgentInfo
     thread: Thread
     loaded: bool
-    turn: Turn | None = None
+    turn: TurnCall | None = None
     """The turn that runs on it, from its start effect on."""
-    turn_scope: anyio.CancelScope | None = None
-    run: Work | None = None
-    """The last turn's work: if it is in `line`, it has not begun."""
-    side_scope: anyio.CancelScope | None = None
-    """Of the load or flush that runs now."""
+    side: LoadCall | FlushCall | None = None
+    """The last load or flush, until it has ended."""
     leaving: bool = False
     """It is flushed in order to be unloaded."""
-    line: deque[Work] = field(factory=deque["Work"])
+    line: deque[Call] = field(factory=deque["Call"])
     """What its task does next."""
-    asked: anyio.Event | None = None
+    asked: Signal | None = None
     """Set when there is something to do, or no more; None until there is a task."""
-    is_working: bool = False
-    """Does its code run?"""
+    call: Call | None = None
+    """What its task does now, if its code runs."""
+    scope: TaskScope | None = None
+    """Of its task. Cancelled, it stops the call that is made now, and only that."""
     free: anyio.Event = field(factory=anyio.Event)
     """Set when all of its code has ended, but for `close`."""
     end_by: float = math.inf
@@ -74,6 +77,13 @@ class Live:
     def is_function(self) -> bool:
         """Is there nothing in memory?"""
         return self.thread.__class__ is FunctionThread
+
+    def cancel(self, call: Call) -> None:
+        """Asks the call to stop, if it has not ended."""
+        call.is_cancelled = True
+        if self.call is call:
+            assert self.scope is not None
+            self.scope.cancel()
 
 
 class LiveThreads:
@@ -108,8 +118,8 @@ class LiveThreads:
         if live.is_function:
             self._control.engine.apply(ev.Loaded(effect.agent, effect.generation))
         else:
-            live.side_scope = anyio.CancelScope()
-            self._ask(live, partial(self._load, live, live.side_scope))
+            live.side = LoadCall(live, self._control.engine)
+            self._ask(live, live.side)
 
     def start(self, effect: fx.StartTurn) -> None:
         """Runs a turn on its thread. The root has no load effect: its thread is built when a turn names it."""
@@ -128,36 +138,29 @@ class LiveThreads:
                 return
             live.loaded = live.is_function
         live.leaving = False
-        if live.side_scope is not None:
-            live.side_scope.cancel()  # a flush that is not wanted any more (J6)
-        live.turn = Turn(self._control, live.info, effect)
-        live.turn_scope = anyio.CancelScope()
-        live.run = partial(self._run, live, live.turn, live.turn_scope)
-        self._ask(live, live.run)
+        if live.side is not None:
+            live.cancel(live.side)  # a flush that is not wanted any more (J6)
+        live.turn = TurnCall(live, self._control.engine, Turn(self._control, live.info, effect))
+        self._ask(live, live.turn)
 
     def cancel(self, effect: fx.Cancel) -> None:
         """Asks the turn's work to stop."""
         live = self._live.get(effect.agent)
-        if live is not None and live.turn is not None and live.turn.number == effect.turn:
-            assert live.turn_scope is not None
-            live.turn_scope.cancel()
-            if live.run is not None and live.run in live.line:  # whatever the thread is busy with need not end first
-                live.line.remove(live.run)
-                live.turn.end()
-                live.turn = live.turn_scope = None
-                if not live.loaded:  # the root
-                    self._lose(live)
-                self._control.engine.apply(ev.Aborted(effect.agent, effect.turn))
+        if live is not None and live.turn is not None and live.turn.turn.number == effect.turn:
+            live.cancel(live.turn)
+            if live.turn in live.line:  # whatever the thread is busy with need not end first
+                live.line.remove(live.turn)
+                self._over(live, live.turn, live.turn.cancelled())
 
     def flush(self, effect: fx.Flush) -> None:
         """Flushes a thread. With a plain function there is nothing to flush: entries are durable as they are made."""
         live = self._live.get(effect.agent)
         if live is not None and not live.is_function:
             live.leaving = True
-            if live.side_scope is not None:
-                live.side_scope.cancel()  # one that took too long
-            live.side_scope = anyio.CancelScope()
-            self._ask(live, partial(self._flush, live, live.side_scope, effect))
+            if live.side is not None:
+                live.cancel(live.side)  # one that took too long
+            live.side = FlushCall(live, self._control.engine, effect.flush)
+            self._ask(live, live.side)
             return
         if live is not None:
             live.leaving = True
@@ -175,8 +178,8 @@ class LiveThreads:
     def wake(self, effect: fx.Wake) -> None:
         """A turn's wait is over."""
         live = self._live.get(effect.agent)
-        if live is not None and live.turn is not None and live.turn.number == effect.turn:
-            live.turn.wake(effect.end)
+        if live is not None and live.turn is not None and live.turn.turn.number == effect.turn:
+            live.turn.turn.wake(effect.end)
 
     # Dropping
 
@@ -193,14 +196,14 @@ class LiveThreads:
     def _drop(self, live: Live) -> None:
         del self._live[live.agent]
         if live.turn is not None:
-            live.turn.end()
-        for scope in (live.turn_scope, live.side_scope):
-            if scope is not None:
-                scope.cancel()
+            live.turn.turn.end()
+        for call in (live.turn, live.side):
+            if call is not None:
+                live.cancel(call)
         live.end_by = anyio.current_time() + self._control.session.config.stop_grace
         if live.asked is not None:
             live.asked.set()
-        if live.is_working and not live.is_function:
+        if live.call is not None and not live.is_function:
             self._tasks.start_soon(self._warn, live)
 
     async def _warn(self, live: Live) -> None:
@@ -213,11 +216,11 @@ class LiveThreads:
 
     # The task of a thread
 
-    def _ask(self, live: Live, work: Work) -> None:
-        """Has the thread's task do this, after what it was asked before."""
-        live.line.append(work)
+    def _ask(self, live: Live, call: Call) -> None:
+        """Has the thread's task make this call, after what it was asked before."""
+        live.line.append(call)
         if live.asked is None:
-            live.asked = anyio.Event()
+            live.asked = self._control.engine.signal()
             self._tasks.start_soon(self._live_on, live)
         else:
             live.asked.set()
@@ -226,21 +229,72 @@ class LiveThreads:
         """Does what is asked, one thing after another, until the thread is dropped; then closes it."""
         try:
             while live.end_by == math.inf:
-                if live.line:
-                    live.is_working = True
-                    await live.line.popleft()()
-                    live.is_working = False
-                    if forget_cancellations(self._cancelled):
-                        await self._idle(anyio.lowlevel.checkpoint)
-                else:
-                    live.asked = anyio.Event()
-                    await self._idle(live.asked.wait)
+                report = await self._stretch(live)
+                if report is not None:
+                    self._over(live, live.call, report)
+                if forget_cancellations(self._cancelled):
+                    await self._idle(anyio.lowlevel.checkpoint)
         except GeneratorExit:
             raise  # the event loop has gone, and left this task behind
         except BaseException:
             await self._close(live)
             raise
         await self._close(live)
+
+    async def _stretch(self, live: Live) -> Any:
+        """Makes the calls that are in line, and waits for more, until the thread is dropped, or a call has raised or
+        was cancelled while it was made: then it is `live.call`, and its report is returned.
+
+        All calls of a stretch have one scope, because to enter and leave one takes a tenth of a turn's time.
+        """
+        try:
+            with TaskScope() as live.scope:
+                while live.end_by == math.inf:
+                    if not live.line:
+                        live.asked = self._control.engine.signal()
+                        await self._idle(live.asked.wait)
+                        continue
+                    call = live.call = live.line.popleft()
+                    self._over(live, call, call.cancelled() if call.is_cancelled else await own_context(call.make()))
+                    if call.is_cancelled:
+                        return None
+                    if forget_cancellations(self._cancelled):
+                        await self._idle(anyio.lowlevel.checkpoint)
+            return None if live.call is None else live.call.cancelled()
+        except ScopeLeftEntered as error:  # it would act on whatever the task does from now on
+            log.warning(LEFT_ENTERED, live.info.path)
+            if live.call is None and live.end_by < math.inf:
+                return None
+            self._lose(live)
+            return ev.Died(live.agent, live.generation, words(error))
+        except Exception as error:
+            if live.call is None:
+                raise  # it is not of the thread's code
+            if not is_lost(error):
+                return live.call.failed(words(error))
+            self._lose(live)
+            return ev.Died(live.agent, live.generation, words(error))
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._control.stop_by(error)  # from a task, asyncio would leave its loop at once, and the block never
+            await anyio.sleep_forever()
+        except self._cancelled as error:
+            if live.call is None or is_session_cancelled():
+                raise
+            # of something that the code awaited: nobody asked the code itself to stop
+            return live.call.failed(words(error))
+
+    def _over(self, live: Live, call: Call | None, report: ev.Report) -> None:
+        """The call has ended, if there was one."""
+        live.call = None
+        if call is live.side:
+            live.side = None
+        elif isinstance(call, TurnCall):
+            call.turn.end()
+            if live.turn is call:
+                live.turn = None
+        if not live.loaded:  # a load that failed, or the first turn of the root
+            self._lose(live)
+        self._control.engine.apply(report)
 
     async def _idle(self, pause: Callable[[], Awaitable[None]]) -> None:
         """Between two calls of the thread's code, when only the whole session can be cancelled."""
@@ -252,7 +306,7 @@ class LiveThreads:
             forget_cancellations(self._cancelled)
 
     async def _close(self, live: Live) -> None:
-        live.is_working = False
+        live.call = None
         live.free.set()
         if live.is_function or live.is_abandoned:
             return
@@ -283,95 +337,6 @@ class LiveThreads:
         thread = self._roles.build(info)
         live = self._live[agent] = Live(agent, generation, info, thread, isinstance(thread, FunctionThread))
         return live
-
-    async def _load(self, live: Live, scope: anyio.CancelScope) -> None:
-        async def work() -> ev.Report:
-            await self._load_thread(live)
-            return ev.Loaded(live.agent, live.generation)
-
-        def failed(error: str) -> ev.Report:
-            return ev.LoadFailed(live.agent, live.generation, error)
-
-        report = await self._do(live, scope, work, failed, "cancelled")
-        if not live.loaded:
-            self._lose(live)
-        self._control.engine.apply(report)
-
-    async def _load_thread(self, live: Live) -> None:
-        # What led to this load is durable, so nothing of this agent is still in line.
-        await live.thread.load(await self._control.engine.store.rollout(live.agent))
-        live.loaded = True
-
-    async def _run(self, live: Live, turn: Turn, scope: anyio.CancelScope) -> None:
-        async def work() -> ev.Report:
-            if not live.loaded:  # the root
-                load_timeout = self._control.session.config.load_timeout
-                with anyio.move_on_after(load_timeout):
-                    await self._load_thread(live)
-                if not live.loaded:
-                    return failed(f"load failed: no answer for {load_timeout} s")
-            result = await live.thread.run(turn)
-            check_result(result)
-            return ev.Finished(live.agent, turn.number, result or "")
-
-        def failed(error: str) -> ev.Report:
-            return ev.Failed(live.agent, turn.number, error)
-
-        try:
-            report = await self._do(live, scope, work, failed, None) or ev.Aborted(live.agent, turn.number)
-        finally:
-            turn.end()
-            if live.turn is turn:
-                live.turn = live.turn_scope = None
-        if not live.loaded:
-            self._lose(live)
-        self._control.engine.apply(report)
-
-    async def _flush(self, live: Live, scope: anyio.CancelScope, effect: fx.Flush) -> None:
-        async def work() -> ev.Report:
-            data = await live.thread.flush()
-            if data is not None and not scope.cancel_called:
-                turn = self._control.session.agents[live.agent].turn
-                self._control.engine.record(Entry(live.agent, turn, json_value(data)))
-            return ev.Flushed(live.agent, live.generation, effect.flush)
-
-        def failed(error: str) -> ev.Report:
-            return ev.FlushFailed(live.agent, live.generation, effect.flush, error)
-
-        self._control.engine.apply(await self._do(live, scope, work, failed, "cancelled"))
-
-    async def _do(
-        self,
-        live: Live,
-        scope: anyio.CancelScope,
-        work: Callable[[], Coroutine[Any, Any, ev.Report]],
-        failed: Callable[[str], ev.Report],
-        cancelled: str | None,
-    ) -> Any:
-        """Does the work. Returns the report of what came of it; if it was cancelled, the failure with that reason, or
-        None.
-        """
-        report = None if cancelled is None else failed(cancelled)
-        try:
-            with scope:
-                if not scope.cancel_called:
-                    report = await own_context(work())
-        except Exception as error:
-            if not is_lost(error):
-                return failed(words(error))
-            self._lose(live)
-            return ev.Died(live.agent, live.generation, words(error))
-        except (KeyboardInterrupt, SystemExit) as error:
-            self._control.stop_by(error)  # from a task, asyncio would leave its loop at once, and the block never
-            await anyio.sleep_forever()
-        except self._cancelled as error:
-            if is_session_cancelled():
-                raise
-            return failed(words(error))  # of something that the work awaited: nobody asked the work itself to stop
-        finally:
-            if live.side_scope is scope:
-                live.side_scope = None
-        return report
 
 
 CARRY_OUT: dict[type, Callable[[LiveThreads, Any], None]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,10 +55,11 @@ class Streams:
         self._streams: list[Stream] = []
         self._over = False
 
-    def publish(self, step: Step) -> None:
-        """One more step, for everybody."""
+    def publish(self, steps: Sequence[Step]) -> None:
+        """Some more steps, for everybody."""
         for stream in self._streams:
-            stream.add(step)
+            for step in steps:
+                stream.add(step)
 
     def end(self) -> None:
         """The session has ended."""

@@ -1,4 +1,4 @@
-"""What the task of a thread has to know of event loops."""
+"""What the runtime has to know of event loops."""
 
 from __future__ import annotations
 
@@ -6,13 +6,54 @@ import asyncio
 import math
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
-from types import coroutine
-from typing import Any, TypeVar
+from types import TracebackType, coroutine
+from typing import Any, Protocol, TypeVar
 
 import anyio
 from anyio.lowlevel import current_token
 
 T = TypeVar("T")
+
+
+class Signal(Protocol):
+    """Something that happens once, and that tasks wait for."""
+
+    def set(self) -> None:
+        """It has happened."""
+
+    async def wait(self) -> Any:
+        """Waits until it has happened."""
+
+
+def signals() -> Callable[[], Signal]:
+    """What makes signals in the event loop that runs here. On asyncio these are its own events: a turn makes two of
+    them and is woken three times, and `anyio.Event`, a layer above them, takes three times as long to make.
+    """
+    return asyncio.Event if isinstance(current_token().native_token, asyncio.AbstractEventLoop) else anyio.Event
+
+
+class ScopeLeftEntered(Exception):
+    """User code has entered a cancel scope, a time-out or a task group in the task of its thread, and never left it."""
+
+
+class TaskScope:
+    """A cancel scope around user code. Raises `ScopeLeftEntered` if it is left while one within it is not."""
+
+    def __init__(self) -> None:
+        self._scope = anyio.CancelScope()
+        self.cancel = self._scope.cancel
+
+    def __enter__(self) -> TaskScope:
+        self._scope.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        try:
+            return self._scope.__exit__(kind, error, traceback)
+        except RuntimeError as found:  # errors of the code itself are passed on as they are, or in a group
+            raise ScopeLeftEntered("a cancel scope, time-out or task group was entered and never left") from found
 
 
 @coroutine

@@ -36,9 +36,11 @@ class Thread:
     """An agent in memory. Subclass it, and give the class as work.
 
     All of these methods are called in one task, one after another, from `load` to `close`, and each has context
-    variables of its own. Each may be cancelled at any await: `load` after `load_timeout`, `run` by an interrupt,
-    `flush` because a turn begins or after `flush_timeout`. What ignores cancellation for longer than its bound is
-    abandoned: the agent goes on without it, and whatever the abandoned code still does through the API is refused.
+    variables of its own. A time-out, cancel scope or task group has to be left by the call that entered it.
+
+    Each may be cancelled at any await: `load` after `load_timeout`, `run` by an interrupt, `flush` because a turn
+    begins or after `flush_timeout`. What ignores cancellation for longer than its bound is abandoned: the agent goes on
+    without it, and whatever the abandoned code still does through the API is refused.
 
     No process can do more than ask. Code that blocks the event loop (a long computation, `time.sleep`, a call that
     waits for a disk or a socket) stops all agents and every clock, so no bound ends it: put it into a thread with

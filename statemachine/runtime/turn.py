@@ -10,10 +10,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from attrs import define, field, frozen
+from attrs import define, field
 
 from statemachine.effects import AgentStatus, Drained, StartTurn, WaitEnd, Waiting, WaitOver
 from statemachine.events import HOST, Drain, StopWaiting, Wait
+from statemachine.facts import fact
 from statemachine.machines import Turn as Status
 from statemachine.records import MailAccepted, MailKind, Outcome
 from statemachine.refusals import NotRunning
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from statemachine.stores.protocol import LogRecord
 
 
-@frozen
+@fact
 class Mail:
     """One mail that a turn has read. `sender` is a path, or "host". A notice has an `outcome`: how the turn ended that
     this agent had asked for; its text is empty.

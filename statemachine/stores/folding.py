@@ -23,7 +23,7 @@ class Folded:
     """A ledger, and which of its agents have other facts than in the snapshot that it started from."""
 
     ledger: Ledger
-    touched: dict[int, None] = field(factory=dict[int, None])
+    touched: set[int] = field(factory=set[int])
     tail: int = 0
     """Records that were folded."""
 
@@ -31,7 +31,9 @@ class Folded:
     def snapshot(self) -> Snapshot:
         """What makes the records that were folded superfluous."""
         agents = self.ledger.agents
-        return Snapshot(tuple([facts_of(agents[agent]) for agent in self.touched]), tuple(self.ledger.mail_states))
+        return Snapshot(
+            tuple([facts_of(agents[agent]) for agent in sorted(self.touched)]), tuple(self.ledger.mail_states)
+        )
 
 
 def fold(
@@ -51,7 +53,7 @@ def fold(
             continue
         try:
             apply(ledger, record)
-            folded.touched.update(dict.fromkeys(touched(record, ledger)))
+            folded.touched |= touched((record,), ledger)
         except Exception as error:
             raise EncodingError(f"{record!r:.200} cannot follow what comes before it: {error!r}") from error
     return folded

@@ -1,0 +1,100 @@
+"""The calls that are made of a thread's code: load, run a turn, flush. Each ends with one report to the core."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+from attrs import define, field
+
+from statemachine import events as ev
+from statemachine.runtime.checks import check_result
+from statemachine.runtime.threads import json_value
+from statemachine.stores.protocol import Entry
+
+if TYPE_CHECKING:
+    from statemachine.runtime.engine import Engine
+    from statemachine.runtime.live import Live
+    from statemachine.runtime.turn import Turn
+
+
+@define(eq=False)
+class Call:
+    """One call, which may be in line or be made now."""
+
+    live: Live
+    engine: Engine
+    is_cancelled: bool = field(default=False, init=False)
+    """Has it been asked to stop?"""
+
+    async def make(self) -> ev.Report:
+        """Makes the call. Returns the report of what came of it; raises what the thread's code raises."""
+        raise NotImplementedError
+
+    def failed(self, error: str) -> ev.Report:
+        """The report if it raised."""
+        raise NotImplementedError
+
+    def cancelled(self) -> ev.Report:
+        """The report if it stopped as it was asked to."""
+        return self.failed("cancelled")
+
+    async def load_thread(self) -> None:
+        """What led to this load is durable, so nothing of this agent is still in line."""
+        await self.live.thread.load(await self.engine.store.rollout(self.live.agent))
+        self.live.loaded = True
+
+
+@define(eq=False)
+class LoadCall(Call):
+    """Builds what the thread has in memory."""
+
+    async def make(self) -> ev.Report:
+        await self.load_thread()
+        return ev.Loaded(self.live.agent, self.live.generation)
+
+    def failed(self, error: str) -> ev.Report:
+        return ev.LoadFailed(self.live.agent, self.live.generation, error)
+
+
+@define(eq=False)
+class TurnCall(Call):
+    """Runs a turn. The root has no load effect, so its first turn loads it."""
+
+    turn: Turn
+
+    async def make(self) -> ev.Report:
+        live, turn = self.live, self.turn
+        if not live.loaded:
+            load_timeout = self.engine.session.config.load_timeout
+            with anyio.move_on_after(load_timeout):
+                await self.load_thread()
+            if not live.loaded:
+                return self.failed(f"load failed: no answer for {load_timeout} s")
+        result = await live.thread.run(turn)
+        check_result(result)
+        return ev.Finished(live.agent, turn.number, result or "")
+
+    def failed(self, error: str) -> ev.Report:
+        return ev.Failed(self.live.agent, self.turn.number, error)
+
+    def cancelled(self) -> ev.Report:
+        return ev.Aborted(self.live.agent, self.turn.number)
+
+
+@define(eq=False)
+class FlushCall(Call):
+    """Flushes a rollout. What the thread still has to say becomes an entry, unless nobody waits for it any more."""
+
+    flush: int
+
+    async def make(self) -> ev.Report:
+        live = self.live
+        data = await live.thread.flush()
+        if data is not None and not self.is_cancelled:
+            turn = self.engine.session.agents[live.agent].turn
+            self.engine.record(Entry(live.agent, turn, json_value(data)))
+        return ev.Flushed(live.agent, live.generation, self.flush)
+
+    def failed(self, error: str) -> ev.Report:
+        return ev.FlushFailed(self.live.agent, self.live.generation, self.flush, error)
