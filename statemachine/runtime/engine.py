@@ -180,49 +180,42 @@ class Engine:
         if batch is not None:
             raise SessionClosed
 
-    async def ask(self, event: Event, receipt: Callable[[Reply], Receipt] | None = None) -> Reply:
-        """One event, and its reply once that is durable. Raises the refusal if it is refused."""
-        reply = self.apply(event, receipt)
-        await self.settled()
-        if isinstance(reply, Refused):
-            raise reply.refusal
-        return reply
-
     # Tasks
 
     async def commit_for_ever(self) -> None:
-        """Makes durable what is in line, batch by batch, until it fails. A commit that has begun comes to its end, so
-        that whoever waits for it knows.
+        """Makes durable what is in line, batch by batch, until the session has failed or is left. A commit that has
+        begun comes to its end, so that whoever waits for it knows.
         """
-        while True:
-            await self._work.wait()
-            if self.error is not None:
-                return
-            self._work = self.signal()
-            batch, self._batch = self._batch, Batch(self.signal())
-            if not batch.steps and not batch.items:
-                continue
-            self._committing = batch
-            if self.trace is not None:
-                batch.traced = self.trace.take()
-            if batch.items:
-                try:
-                    with anyio.CancelScope(shield=True):
-                        await self.store.append(batch.items)
-                except BaseException as error:
-                    self.fail(error)
-                    if isinstance(error, Exception):
-                        return
-                    raise
-                self.counts.commits += 1
-            self._committing = None
-            batch.is_durable = True
-            batch.settled.set()
-            if self.trace is not None:
-                self.trace.write(batch.traced)
-            self.publish(batch.steps)
-            if self._is_over:
-                return  # it was left meanwhile, and there are no threads any more
+        with anyio.CancelScope(shield=True):
+            while not self._is_over:
+                await self._work.wait()
+                if not self._is_over:
+                    await self._commit()
+
+    async def _commit(self) -> None:
+        self._work = self.signal()
+        batch, self._batch = self._batch, Batch(self.signal())
+        if not batch.steps and not batch.items:
+            return
+        self._committing = batch
+        if self.trace is not None:
+            batch.traced = self.trace.take()
+        if batch.items:
+            try:
+                await self.store.append(batch.items)
+            except BaseException as error:
+                self.fail(error)
+                if isinstance(error, Exception):
+                    return
+                raise
+            self.counts.commits += 1
+        self._committing = None
+        batch.is_durable = True
+        batch.settled.set()
+        if self.trace is not None:
+            self.trace.write(batch.traced)
+        self.publish(batch.steps)
+        if not self._is_over:  # or there are no threads any more
             for effect in batch.effects:
                 self.carry_out(effect)
 
