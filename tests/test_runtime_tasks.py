@@ -17,7 +17,7 @@ from statemachine.config import SessionConfig
 from statemachine.events import HOST, ROOT, Interrupt, Start
 from statemachine.machines import Turn as Status
 from statemachine.runtime import AgentControl, Thread, ThreadLost, Turn
-from statemachine.runtime.tasks import own_context
+from statemachine.runtime.tasks import own_context, signals
 from statemachine.stores import LogRecord, MemoryStore
 from tests.running import Open, completed, counts, ending, traced_sessions, virtual_time
 
@@ -297,6 +297,54 @@ async def test_task_that_a_turn_cancels_serves_the_next_turn_as_if_new(
             outcome = await (await control.follow_up("/root/a", "y")).outcome()
             assert ending(outcome) == completed("timed out, 0 cancellations")
         assert counts(control) == {"resident": 1}
+
+
+async def test_signal_wakes_all_who_wait_and_holds_nobody_who_was_cancelled() -> None:
+    signal = signals()()
+    woken: list[str] = []
+    waiting: list[Any] = []
+
+    async def wait(name: str) -> None:
+        await signal.wait()
+        woken.append(name)
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            for name in ("a", "b"):
+                tasks.start_soon(wait, name)
+            for _ in range(3):
+                with anyio.move_on_after(0.1) as scope:
+                    await signal.wait()
+                assert scope.cancelled_caught
+            waiting = list(getattr(signal, "_waiting", ()))
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                signal.set()  # it and a cancellation at once
+                await anyio.lowlevel.checkpoint()
+            assert scope.cancelled_caught
+    assert sorted(woken) == ["a", "b"]
+    assert len(waiting) in (0, 2), "only those who still wait"
+    with anyio.fail_after(1):
+        await signal.wait()
+
+
+async def test_waiter_that_is_cancelled_when_the_signal_comes_is_cancelled() -> None:
+    signal = signals()()
+    ended: list[str] = []
+
+    async def wait() -> None:
+        try:
+            await signal.wait()
+            await anyio.sleep_forever()
+        finally:
+            ended.append("ended")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+        signal.set()
+    assert ended == ["ended"]
 
 
 left_entered: list[anyio.CancelScope] = []
