@@ -1,8 +1,15 @@
-"""(g) durable turns a second: ours, and the same work on three peers, in turns; the best rate of each counts."""
+"""(g) durable turns a second: ours, and the same work on three peers, in turns; the best rate of each counts.
+
+Each is measured on one processor and on all of them. A session and every peer is one Python process, which uses little
+more than one anyway; and where processors are virtual, waking a second one may cost more than it brings.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,20 +45,40 @@ def rows(size: Size) -> list[Row]:
     """The rates, then the ratios. What could not be measured has no row, and the reason is printed."""
     rounds, turns, seconds = (1, 512, 0.5) if size is QUICK else (3, 20_000, 3.0)
     left = {} if unavailable() else {peer.name: peer for peer in PEERS}
-    rates: list[float] = []
+    rates: dict[str, float] = {}
     figures: dict[str, dict[str, Any]] = {}
     for _ in range(rounds):
-        with TemporaryDirectory(prefix="ours-") as directory:
-            taken = ours(Path(directory), turns)
-        if taken is not None:
-            rates.append(turns / taken)
-        for peer in list(left.values()):
-            figure = measured(peer, seconds)
-            if figure is None:
-                del left[peer.name]
-            elif peer.name not in figures or rate(figures[peer.name]) < rate(figure):
-                figures[peer.name] = figure
-    return rows_of(max(rates, default=None), figures)
+        for processors in PROCESSORS:
+            with held_on(processors):
+                with TemporaryDirectory(prefix="ours-") as directory:
+                    taken = ours(Path(directory), turns)
+                if taken is not None:
+                    rates[processors] = max(rates.get(processors, 0.0), turns / taken)
+                for peer in list(left.values()):
+                    figure = measured(peer, seconds, processors)
+                    if figure is None:
+                        del left[peer.name]
+                    elif peer.name not in figures or rate(figures[peer.name]) < rate(figure):
+                        figures[peer.name] = figure
+    return rows_of(rates, figures)
+
+
+ONE, ALL = "one processor", "all processors"
+PROCESSORS = (ONE, ALL) if hasattr(os, "sched_setaffinity") else (ALL,)
+
+
+@contextmanager
+def held_on(processors: str) -> Generator[None]:
+    """Within, what is started here, processes and threads, stays on so many processors."""
+    if processors == ALL:
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def ours(directory: Path, turns: int) -> float | None:
@@ -71,14 +98,15 @@ def unavailable() -> bool:
     return False
 
 
-def measured(peer: Peer, seconds: float) -> dict[str, Any] | None:
+def measured(peer: Peer, seconds: float, processors: str) -> dict[str, Any] | None:
     """The figure of the peer; None if it failed, and says why."""
     try:
         figure = environment.run(peer.script, "--seconds", str(seconds))
     except environment.PeersUnavailable as reason:
         print(f"{peer.name} is left out: {reason}", file=sys.stderr)
         return None
-    print(f"  {peer.name} {figure['version']}: {rate(figure):,.0f} turns/s; {figure['how']}", file=sys.stderr)
+    how = f"{figure['how']}, {processors}"
+    print(f"  {peer.name} {figure['version']}: {rate(figure):,.0f} turns/s; {how}", file=sys.stderr)
     return figure
 
 
@@ -86,13 +114,17 @@ def rate(figure: dict[str, Any]) -> float:
     return float(figure["turns_per_second"])
 
 
-def rows_of(our_rate: float | None, figures: dict[str, dict[str, Any]]) -> list[Row]:
+def rows_of(rates: dict[str, float], figures: dict[str, dict[str, Any]]) -> list[Row]:
     """The rows of what has been measured. A figure goes with the version it is of."""
-    made = [] if our_rate is None else [Row("(g) durable turns", our_rate, "/s", at_least(5_000))]
+    made: list[Row] = []
+    our_rate = max(rates.values(), default=0.0)
+    if rates:
+        made.append(Row("(g) durable turns", our_rate, "/s", at_least(5_000)))
+        made += [Row(f"(g) durable turns, on {processors}", rates[processors], "/s") for processors in rates]
     for name, figure in figures.items():
         kind = "durable turns" if figure["durable"] else "turns in memory"
         made.append(Row(f"(g) {kind}, {name} {figure['version']}", rate(figure), "/s"))
-    if our_rate is not None:
+    if rates:
         for peer in PEERS:
             if peer.name in figures:
                 ratio = our_rate / rate(figures[peer.name])
