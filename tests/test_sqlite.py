@@ -24,7 +24,7 @@ from statemachine.stores.errors import (
     StoreError,
     StoreFull,
 )
-from statemachine.stores.reading import read_session
+from statemachine.stores.reading import read_rollout, read_session
 from tests.session_files import CONFIG, FACTS, LIFE, beside, make, sql
 
 pytestmark = pytest.mark.anyio
@@ -79,6 +79,62 @@ async def test_snapshot_removes_what_is_in_no_rollout_up_to_it_and_positions_are
     await reopened.append([Write((TurnStarted(2, 1),))])
     assert sql(path, "SELECT max(position) FROM log") == [(7,)]
     await reopened.close()
+
+
+@pytest.mark.parametrize("moment", ["in line", "not committed", "committed", "twice"])
+async def test_rollout_that_is_read_while_a_snapshot_is_taken_has_all_records(
+    path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """More than are looked up at a time, some in the table of rollouts, some not, for two agents."""
+    store, cover = SQLiteStore(path), tables.Tables._cover
+    covered, go_on = threading.Event(), threading.Event()
+
+    def wait_then_cover(self: tables.Tables, *facts: Any) -> None:
+        if moment == "in line":
+            covered.set()
+            go_on.wait(5)
+        cover(self, *facts)
+        if moment == "not committed":
+            covered.set()
+            go_on.wait(5)
+
+    def entries(numbers: range) -> Write:
+        return Write(tuple([Entry(agent, 1, number) for number in numbers for agent in (ROOT, 1)]))
+
+    async def take_snapshot() -> None:
+        await store.append([Snapshot((), (0, 1, 0)), entries(range(100, 104))])
+
+    async def numbers() -> list[Any]:
+        rollout = await store.rollout(1)
+        return [record.data for record in rollout if isinstance(record, Entry)]
+
+    await store.open(CONFIG)
+    await store.append([entries(range(40)), Snapshot((), (0, 1, 0))])
+    await store.append([entries(range(40, 100))])
+    assert await numbers() == list(range(100))
+    monkeypatch.setattr(tables.Tables, "_cover", wait_then_cover)
+    async with create_task_group() as tasks:
+        tasks.start_soon(take_snapshot)
+        if moment in ("in line", "not committed"):
+            assert await to_thread.run_sync(covered.wait, 5)
+            assert await numbers() == list(range(100))
+            go_on.set()
+    if moment == "twice":
+        await take_snapshot()
+        assert store._tables is not None
+        assert len(store._tables.uncovered(1)) == 8, "what is covered is forgotten"
+    assert await numbers() == [*range(100), *([*range(100, 104)] * (2 if moment == "twice" else 1))]
+    await store.close()
+    assert len(read_rollout(path, 1)) == len(await reopened_rollout(path))
+
+
+async def reopened_rollout(path: Path) -> tuple[Any, ...]:
+    store = SQLiteStore(path)
+    await store.open(CONFIG)
+    try:
+        return await store.rollout(1)
+    finally:
+        await store.close()
 
 
 async def test_opening_reads_nothing_of_the_log_that_a_snapshot_covers(path: Path) -> None:

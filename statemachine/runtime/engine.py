@@ -31,9 +31,9 @@ from statemachine.stores.protocol import Entry, LogRecord, Receipt, Snapshot, St
 
 TICK_SECONDS = 0.001
 """The core is told the time no more often than this, so a bound may end this much early."""
-SNAPSHOT_RECORDS = 1_000
+SNAPSHOT_RECORDS = 4_000
 """A snapshot is taken after so many records: this is what opening has to fold at most, beside what was in line, and
-what reading a rollout has to look through.
+what another process has to look through to read a rollout.
 """
 
 

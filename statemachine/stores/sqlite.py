@@ -96,7 +96,8 @@ class SQLiteStore:
 
     async def rollout(self, agent: int) -> tuple[LogRecord, ...]:
         """See `Store.rollout`."""
-        return await self._read(tables.read_rollout, agent)
+        uncovered = [] if self._tables is None else self._tables.uncovered(agent)
+        return await self._read(tables.read_own_rollout, agent, uncovered)
 
     async def receipt(self, key: str) -> Receipt | None:
         """See `Store.receipt`."""
@@ -126,9 +127,9 @@ class SQLiteStore:
             raise StoreClosed(self.path, "the store is not open")
         return await self._worker.do(self._locked, self._writing, work, *args)
 
-    async def _read(self, read: Callable[[sqlite3.Connection, Any], T], wanted: Any) -> T:
+    async def _read(self, read: Callable[..., T], *wanted: Any) -> T:
         return await to_thread.run_sync(
-            self._locked, self._reading, self._read_with, read, wanted, limiter=self._readers
+            self._locked, self._reading, self._read_with, read, *wanted, limiter=self._readers
         )
 
     def _locked(self, lock: threading.RLock, work: Callable[..., T], *args: Any) -> T:
@@ -227,9 +228,9 @@ class SQLiteStore:
                 connection.execute("ROLLBACK")
             raise
 
-    def _read_with(self, read: Callable[[sqlite3.Connection, Any], T], wanted: Any) -> T:
+    def _read_with(self, read: Callable[..., T], *wanted: Any) -> T:
         if self._reader is None:
             if self._tables is None:
                 raise StoreClosed(self.path, "the store is not open")
             self._reader = schema.connect(self.path, "mode=ro", BUSY_S)
-        return read(self._reader, wanted)
+        return read(self._reader, *wanted)

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from itertools import chain
 from typing import Any
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from statemachine import trace
 from statemachine.config import SessionConfig
@@ -138,6 +138,27 @@ def read_rollout(connection: sqlite3.Connection, agent: int) -> tuple[LogRecord,
     return tuple([decode_at(*row) for row in rows.fetchall()])
 
 
+COVERED_ROLLOUT = """
+    SELECT position, kind, data FROM log WHERE position IN (SELECT position FROM rollouts WHERE agent = ?)
+"""
+AT_MAX = 32
+"""Records that are looked up by their positions at a time."""
+RECORDS_AT = f"SELECT position, kind, data FROM log WHERE position IN ({', '.join(['?'] * AT_MAX)})"
+
+
+def read_own_rollout(connection: sqlite3.Connection, agent: int, uncovered: Sequence[int]) -> tuple[LogRecord, ...]:
+    """As `read_rollout`, by whoever knows where the agent's records behind the snapshot are, so that the log behind it
+    need not be looked through. Some of them may have got into a snapshot, or into the log, in the meantime.
+    """
+    rows = {row[0]: row for row in connection.execute(COVERED_ROLLOUT, (agent,)).fetchall()}
+    missing = [position for position in uncovered if position not in rows]
+    for first in range(0, len(missing), AT_MAX):
+        some = missing[first : first + AT_MAX]
+        found = connection.execute(RECORDS_AT, [*some, *[None] * (AT_MAX - len(some))]).fetchall()
+        rows.update({row[0]: row for row in found})
+    return tuple([decode_at(*rows[position]) for position in sorted(rows)])
+
+
 def read_receipt(connection: sqlite3.Connection, key: str) -> Receipt | None:
     """The receipt for the key."""
     row = connection.execute("SELECT request, answer FROM keys WHERE key = ?", (stored(key),)).fetchone()
@@ -197,6 +218,15 @@ class Tables:
     connection: sqlite3.Connection
     position: int
     covered: int
+    _uncovered: dict[int, list[int]] = field(factory=dict[int, list[int]], init=False)
+    """Agent -> the positions of its records behind `covered`, which the table of rollouts does not have yet."""
+    _just_covered: dict[int, list[int]] = field(factory=dict[int, list[int]], init=False)
+    """The same before the last snapshot, which may not be committed yet."""
+
+    def uncovered(self, agent: int) -> list[int]:
+        """What `read_own_rollout` wants to know. May be called in any thread, before what is read is looked for."""
+        now = self._uncovered  # first, because it becomes `_just_covered` before there is another one
+        return [*self._just_covered.get(agent, ()), *now.get(agent, ())]
 
     def write_alone(self, parts: Sequence[Encoded], epoch: int) -> bool:
         """If there are only some rows, as nearly always, and the file still has this epoch: all of them, in a
@@ -211,7 +241,7 @@ class Tables:
         cursor = self.connection.execute(INSERTS_IF_OWNED[len(rows)], [*chain.from_iterable(rows), epoch])
         if cursor.rowcount != len(rows):
             return False
-        self.position += len(rows)
+        self._written(rows)
         return True
 
     def write(self, parts: Sequence[Encoded]) -> None:
@@ -220,14 +250,21 @@ class Tables:
             if part.mail_states is not None:
                 self._cover(part.facts, part.mail_states)
             if part.rows:
-                self._insert(self._numbered(part.rows))
-                self.position += len(part.rows)
+                rows = self._numbered(part.rows)
+                self._insert(rows)
+                self._written(rows)
             if part.receipts:
                 self.connection.executemany("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", part.receipts)
 
     def _numbered(self, rows: Sequence[Row]) -> list[tuple[int, int | None, str, Stored]]:
         """The rows with the next positions."""
         return [(at, agent, kind, data) for at, (kind, agent, data) in enumerate(rows, self.position + 1)]
+
+    def _written(self, rows: Sequence[tuple[int, int | None, str, Stored]]) -> None:
+        self.position += len(rows)
+        for position, agent, _, _ in rows:
+            if agent is not None:
+                self._uncovered.setdefault(agent, []).append(position)
 
     def _insert(self, rows: list[tuple[int, int | None, str, Stored]]) -> None:
         """Into the log, many rows by one statement."""
@@ -247,6 +284,8 @@ class Tables:
         self.connection.execute(f"INSERT INTO rollouts {found}", (self.covered, self.position))
         self.connection.execute(f"DELETE {since} AND agent IS NULL", (self.covered, self.position))
         self.covered = self.position
+        self._just_covered = self._uncovered
+        self._uncovered = {}
 
     def set_meta(self, name: str, value: int | str) -> None:
         """Changes what is known of the session as a whole."""
