@@ -86,7 +86,10 @@ class Engine:
         self._batch = Batch(self.signal())
         self._committing: Batch | None = None
         self._work: Signal = self.signal()
-        self._since_snapshot: list[LogRecord] = []
+        self._since_snapshot = 0
+        self._changed: set[int] = set()
+        """Agents whose facts are not those of the last snapshot, but for what `_recorded` has changed."""
+        self._recorded: list[LogRecord] = []
         self._clock = clock()
         self._origin = self._clock()
         self._alarm = math.inf
@@ -151,18 +154,24 @@ class Engine:
 
     def _record(self, batch: Batch, write: Write) -> None:
         batch.items.append(write)
-        self._since_snapshot += write.records
+        self._recorded += write.records
+        self._since_snapshot += len(write.records)
         self.counts.records += len(write.records)
-        if len(self._since_snapshot) >= SNAPSHOT_RECORDS:
+        if self._since_snapshot >= SNAPSHOT_RECORDS:
             self.snapshot()
 
     def snapshot(self) -> None:
         """The facts as they are now are in line, so that the records before them need not be folded again."""
         agents, ledger = self.session.agents, self.session.ledger
-        changed = touched(self._since_snapshot, ledger)
-        facts = tuple([facts_of(agents[agent]) for agent in sorted(changed)])
+        self._note_changes()
+        facts = tuple([facts_of(agents[agent]) for agent in sorted(self._changed)])
         self._batch.items.append(Snapshot(facts, tuple(ledger.mail_states)))
-        self._since_snapshot.clear()
+        self._changed.clear()
+        self._since_snapshot = 0
+
+    def _note_changes(self) -> None:
+        self._changed |= touched(self._recorded, self.session.ledger)
+        self._recorded.clear()
 
     async def settled(self) -> None:
         """Waits until everything that was applied so far is durable. Raises `StoreFailed` if it never will be, or
@@ -198,6 +207,7 @@ class Engine:
         if not batch.steps and not batch.items:
             return
         self._committing = batch
+        self._note_changes()
         if self.trace is not None:
             batch.traced = self.trace.take()
         if batch.items:
