@@ -70,6 +70,8 @@ class AgentControl:
         """Mail -> a handle on a request that was made before, answered or not."""
         self._keys: dict[str, anyio.Event] = {}
         self._ended = anyio.Event()
+        self.has_ended = False
+        """Has the session been shut down, or failed?"""
         self._shut_down: fx.ShutDown | None = None
         self._stopped_by: BaseException | None = None
         self._entered = self._is_left = False
@@ -180,6 +182,7 @@ class AgentControl:
             self._end()
 
     def _end(self) -> None:
+        self.has_ended = True
         self._ended.set()
         self._streams.end()
         for handle in [*self._handles.values(), *self._looked_up.values()]:
@@ -418,11 +421,6 @@ class AgentControl:
             self._end()
         else:
             self._live.carry_out(effect)
-
-    @property
-    def has_ended(self) -> bool:
-        """Has the session been shut down, or failed?"""
-        return self._ended.is_set()
 
     def ended_by(self) -> Exception:
         """Why the session has ended."""

@@ -71,7 +71,8 @@ def encode(record: LogRecord) -> tuple[str, int | None, Stored]:
         raise EncodingError(f"a {kind.__name__} is no record")
     try:
         owner = ROLLOUT.get(kind)
-        return kind.__name__, None if owner is None else owner(record), stored(write(record))
+        text = write(record)
+        return kind.__name__, None if owner is None else owner(record), text if text.isascii() else stored(text)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise EncodingError(f"this {kind.__name__} cannot be written: {error}") from None
 
