@@ -6,7 +6,7 @@ import gc
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -170,18 +170,25 @@ async def test_store_that_is_being_closed_is_not_opened_before_that_is_done(tmp_
 
 
 async def test_store_that_two_close_and_one_opens_again_is_open(tmp_path: Path) -> None:
+    """The second one's turn in the thread of the first opening comes when the store is open again."""
     store = await opened(tmp_path / "session.db")
+    first, begin, opened_again = store._worker, threading.Event(), threading.Event()
+    assert first is not None
 
     async def close_and_open() -> None:
         await store.close()
         await store.open(CONFIG)
+        opened_again.set()
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(close_and_open)
+        for work in (partial(first.do, begin.wait, 30), close_and_open, partial(first.do, opened_again.wait, 30)):
+            tasks.start_soon(work)
+            await anyio.wait_all_tasks_blocked()  # in this order
         tasks.start_soon(store.close)
-    with suppress(StoreClosed):  # if the other one came last
-        await store.append([Write((Entry(0, 0, "x"),))])
-        await store.close()
+        await anyio.wait_all_tasks_blocked()
+        begin.set()
+    await store.append([Write((Entry(0, 0, "x"),))])
+    await store.close()
     assert store._worker is None
     assert store._tables is None
 

@@ -108,10 +108,10 @@ class SQLiteStore:
         worker = self._worker
         if worker is not None:
             try:
-                await worker.do(self._locked, self._writing, self._close)
+                await worker.do(self._locked, self._writing, self._close_what_has, worker)
             finally:
                 worker.stop()
-                if self._worker is worker:  # somebody else may have closed it too, and opened it again
+                if self._worker is worker:
                     self._worker = None
 
     async def check(self) -> tuple[str, ...]:
@@ -177,6 +177,10 @@ class SQLiteStore:
             self._tables.write(tables.encode_items([folded.snapshot]))
         connection.execute("COMMIT")
         return Recovered(self.epoch, meta.config, folded.ledger, folded.tail)
+
+    def _close_what_has(self, worker: Worker) -> None:
+        if self._worker is worker:  # somebody else may have closed it too, and opened it again
+            self._close()
 
     def _close(self) -> None:
         with self._reading:
