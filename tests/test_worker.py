@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import subprocess
 import sys
@@ -191,6 +192,27 @@ async def test_store_that_two_close_and_one_opens_again_is_open(tmp_path: Path) 
     await store.close()
     assert store._worker is None
     assert store._tables is None
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_close_of_a_task_that_asyncio_cancels_is_left_to_the_thread(tmp_path: Path) -> None:
+    path, gate = tmp_path / "session.db", threading.Event()
+    store = await opened(path)
+    assert store._worker is not None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(store._worker.do, gate.wait, 30)
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(store.close(), 0.05)
+        with pytest.raises(SessionInUse, match="open already"):
+            await store.open(CONFIG)
+        gate.set()
+    while threads():
+        await anyio.sleep(0.01)
+    for again in (store, SQLiteStore(path)):
+        await again.open(CONFIG)
+        await again.append([Write((Entry(0, 0, "x"),))])
+        await again.close()
 
 
 async def test_store_that_nobody_closes_leaves_no_thread(tmp_path: Path) -> None:

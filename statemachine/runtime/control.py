@@ -397,7 +397,8 @@ class AgentControl:
         if reply.__class__ is fx.Refused:
             await self.answered(reply, fx.Accepted)
         handle = Handle(self._ref_of(reply, target), self)
-        self._handles[handle.ref.mail] = handle  # before anything is awaited, so that no answer is missed
+        if event.__class__ is not ev.Send:  # which is not answered
+            self._handles[handle.ref.mail] = handle  # before anything is awaited, so that no answer is missed
         await self.engine.settled()
         return handle
 

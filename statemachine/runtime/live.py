@@ -258,6 +258,7 @@ class LiveThreads:
                     self._over(live, call, call.cancelled() if call.is_cancelled else await own_context(call.make()))
                     if call.is_cancelled:
                         return None
+                    del call  # or its turn and mail would live until the next one
                     if forget_cancellations(self._cancelled):
                         await self._idle(anyio.lowlevel.checkpoint)
             return None if live.call is None else live.call.cancelled()
@@ -284,8 +285,9 @@ class LiveThreads:
             return live.call.failed(words(error))
 
     def _over(self, live: Live, call: Call | None, report: ev.Report) -> None:
-        """The call has ended, if there was one."""
-        live.call = None
+        """The call has ended, if there was one, be it that it never began."""
+        if live.call is call:
+            live.call = None
         if call is live.side:
             live.side = None
         elif isinstance(call, TurnCall):
@@ -328,6 +330,8 @@ class LiveThreads:
             if is_session_cancelled():
                 raise
             log.exception(NOT_CLOSED, path)  # it awaited what somebody else cancelled
+        if forget_cancellations(self._cancelled):
+            await self._idle(anyio.lowlevel.checkpoint)
 
     # What it does
 

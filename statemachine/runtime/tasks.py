@@ -46,6 +46,7 @@ class LoopSignal:
     async def wait(self) -> None:
         """See `Signal`."""
         if self._is_set:
+            await anyio.lowlevel.checkpoint()  # who asks again and again lets others have their turn
             return
         future = self._loop.create_future()
         self._waiting.append(future)

@@ -108,11 +108,9 @@ class SQLiteStore:
         worker = self._worker
         if worker is not None:
             try:
-                await worker.do(self._locked, self._writing, self._close_what_has, worker)
+                await worker.do(self._locked, self._writing, self._close_with, worker)
             finally:
                 worker.stop()
-                if self._worker is worker:
-                    self._worker = None
 
     async def check(self) -> tuple[str, ...]:
         """All that is wrong with the file, each in a sentence; nothing, if it is sound. Takes as long as the file is
@@ -176,11 +174,15 @@ class SQLiteStore:
         if folded.tail:
             self._tables.write(tables.encode_items([folded.snapshot]))
         connection.execute("COMMIT")
+        self._tables.committed()
         return Recovered(self.epoch, meta.config, folded.ledger, folded.tail)
 
-    def _close_what_has(self, worker: Worker) -> None:
+    def _close_with(self, worker: Worker) -> None:
         if self._worker is worker:  # somebody else may have closed it too, and opened it again
-            self._close()
+            try:
+                self._close()
+            finally:
+                self._worker = None
 
     def _close(self) -> None:
         with self._reading:
@@ -227,6 +229,7 @@ class SQLiteStore:
                 )
             writer.write(parts)
             connection.execute("COMMIT")
+            writer.committed()
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

@@ -148,7 +148,7 @@ RECORDS_AT = f"SELECT position, kind, data FROM log WHERE position IN ({', '.joi
 
 def read_own_rollout(connection: sqlite3.Connection, agent: int, uncovered: Sequence[int]) -> tuple[LogRecord, ...]:
     """As `read_rollout`, by whoever knows where the agent's records behind the snapshot are, so that the log behind it
-    need not be looked through. Some of them may have got into a snapshot, or into the log, in the meantime.
+    need not be looked through. Some of them may have got into a snapshot in the meantime.
     """
     rows = {row[0]: row for row in connection.execute(COVERED_ROLLOUT, (agent,)).fetchall()}
     missing = [position for position in uncovered if position not in rows]
@@ -219,14 +219,23 @@ class Tables:
     position: int
     covered: int
     _uncovered: dict[int, list[int]] = field(factory=dict[int, list[int]], init=False)
-    """Agent -> the positions of its records behind `covered`, which the table of rollouts does not have yet."""
-    _just_covered: dict[int, list[int]] = field(factory=dict[int, list[int]], init=False)
-    """The same before the last snapshot, which may not be committed yet."""
+    """Agent -> the positions of its durable records that may be missing in the table of rollouts."""
+    _pending: dict[int, list[int]] = field(factory=dict[int, list[int]], init=False)
+    """The same of the transaction that is under way, behind its last snapshot."""
+    _covers: bool = field(default=False, init=False)
+    """Has it a snapshot?"""
 
     def uncovered(self, agent: int) -> list[int]:
-        """What `read_own_rollout` wants to know. May be called in any thread, before what is read is looked for."""
-        now = self._uncovered  # first, because it becomes `_just_covered` before there is another one
-        return [*self._just_covered.get(agent, ()), *now.get(agent, ())]
+        """What `read_own_rollout` wants to know. May be asked in any thread, before the rollout is read."""
+        return [*self._uncovered.get(agent, ())]
+
+    def committed(self) -> None:
+        """What was written is durable."""
+        if self._covers:
+            self._uncovered = {}
+        for agent, positions in self._pending.items():
+            self._uncovered.setdefault(agent, []).extend(positions)
+        self._pending, self._covers = {}, False
 
     def write_alone(self, parts: Sequence[Encoded], epoch: int) -> bool:
         """If there are only some rows, as nearly always, and the file still has this epoch: all of them, in a
@@ -242,6 +251,7 @@ class Tables:
         if cursor.rowcount != len(rows):
             return False
         self._written(rows)
+        self.committed()
         return True
 
     def write(self, parts: Sequence[Encoded]) -> None:
@@ -264,7 +274,7 @@ class Tables:
         self.position += len(rows)
         for position, agent, _, _ in rows:
             if agent is not None:
-                self._uncovered.setdefault(agent, []).append(position)
+                self._pending.setdefault(agent, []).append(position)
 
     def _insert(self, rows: list[tuple[int, int | None, str, Stored]]) -> None:
         """Into the log, many rows by one statement."""
@@ -284,8 +294,7 @@ class Tables:
         self.connection.execute(f"INSERT INTO rollouts {found}", (self.covered, self.position))
         self.connection.execute(f"DELETE {since} AND agent IS NULL", (self.covered, self.position))
         self.covered = self.position
-        self._just_covered = self._uncovered
-        self._uncovered = {}
+        self._pending, self._covers = {}, True
 
     def set_meta(self, name: str, value: int | str) -> None:
         """Changes what is known of the session as a whole."""
