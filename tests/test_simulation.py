@@ -256,7 +256,7 @@ def entries_not_in_line(m: pytest.MonkeyPatch) -> None:
 
 
 def snapshots_miss_agents(m: pytest.MonkeyPatch) -> None:
-    m.setattr(engine, "touched", lambda records, ledger: ())
+    m.setattr(engine, "touched", lambda records, ledger: set())
 
 
 def effects_published_before_records(m: pytest.MonkeyPatch) -> None:
