@@ -43,7 +43,7 @@ PEERS = (
 
 def rows(size: Size) -> list[Row]:
     """The rates, then the ratios. What could not be measured has no row, and the reason is printed."""
-    rounds, turns, seconds = (1, 512, 0.5) if size is QUICK else (3, 20_000, 3.0)
+    rounds, turns, seconds = (1, 512, 0.1) if size is QUICK else (3, 10_000, 2.0)
     left = {} if unavailable() else {peer.name: peer for peer in PEERS}
     rates: dict[str, float] = {}
     figures: dict[str, dict[str, Any]] = {}

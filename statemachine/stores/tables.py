@@ -138,24 +138,24 @@ def read_rollout(connection: sqlite3.Connection, agent: int) -> tuple[LogRecord,
     return tuple([decode_at(*row) for row in rows.fetchall()])
 
 
-COVERED_ROLLOUT = """
-    SELECT position, kind, data FROM log WHERE position IN (SELECT position FROM rollouts WHERE agent = ?)
-"""
 AT_MAX = 32
 """Records that are looked up by their positions at a time."""
-RECORDS_AT = f"SELECT position, kind, data FROM log WHERE position IN ({', '.join(['?'] * AT_MAX)})"
+OWN_ROLLOUT = f"""
+    SELECT position, kind, data FROM log
+    WHERE position IN (SELECT position FROM rollouts WHERE agent = ? UNION VALUES {", ".join(["(?)"] * AT_MAX)})
+"""
 
 
 def read_own_rollout(connection: sqlite3.Connection, agent: int, uncovered: Sequence[int]) -> tuple[LogRecord, ...]:
     """As `read_rollout`, by whoever knows where the agent's records behind the snapshot are, so that the log behind it
     need not be looked through. Some of them may have got into a snapshot in the meantime.
     """
-    rows = {row[0]: row for row in connection.execute(COVERED_ROLLOUT, (agent,)).fetchall()}
-    missing = [position for position in uncovered if position not in rows]
-    for first in range(0, len(missing), AT_MAX):
-        some = missing[first : first + AT_MAX]
-        found = connection.execute(RECORDS_AT, [*some, *[None] * (AT_MAX - len(some))]).fetchall()
-        rows.update({row[0]: row for row in found})
+    rows: dict[int, Any] = {}
+    for first in range(0, len(uncovered) or 1, AT_MAX):
+        some = uncovered[first : first + AT_MAX]
+        whose = None if first else agent  # the table of rollouts is asked once
+        found = connection.execute(OWN_ROLLOUT, [whose, *some, *[None] * (AT_MAX - len(some))])
+        rows.update({row[0]: row for row in found.fetchall()})
     return tuple([decode_at(*rows[position]) for position in sorted(rows)])
 
 
