@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import anyio
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @define(eq=False)
-class Call:
+class Call(ABC):
     """One call, which may be in line or be made now."""
 
     live: Live
@@ -27,13 +28,13 @@ class Call:
     is_cancelled: bool = field(default=False, init=False)
     """Has it been asked to stop?"""
 
+    @abstractmethod
     async def make(self) -> ev.Report:
         """Makes the call. Returns the report of what came of it; raises what the thread's code raises."""
-        raise NotImplementedError
 
+    @abstractmethod
     def failed(self, error: str) -> ev.Report:
         """The report if it raised."""
-        raise NotImplementedError
 
     def cancelled(self) -> ev.Report:
         """The report if it stopped as it was asked to."""

@@ -41,6 +41,7 @@ from statemachine.stores.sqlite import SQLiteStore
 from statemachine.trace import event_line
 
 R = TypeVar("R")
+REFERENCES = (Handle, AgentRef)
 
 
 class AgentControl:
@@ -330,7 +331,7 @@ class AgentControl:
 
     def id_of(self, target: Target) -> int:
         """The id. A path means the open agent there, or else the last that was closed there. Raises `UnknownPath`."""
-        if isinstance(target, Handle) or isinstance(target, AgentRef):  # noqa: SIM101  (a union is made at every call)
+        if isinstance(target, REFERENCES):
             return target.id
         if isinstance(target, int) and not isinstance(target, bool):
             return target
