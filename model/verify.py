@@ -9,6 +9,7 @@ Either way, the first thing that deviates is named.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +30,8 @@ from statemachine.stores import reading, tables
 from statemachine.stores.encoding import decode_facts, parse, text_of
 from statemachine.stores.errors import StoreCorrupt
 from statemachine.stores.protocol import LogRecord
-from statemachine.stores.schema import MAGIC
+from statemachine.stores.schema import mark_of
+from statemachine.stores.translation import of_sqlite
 from statemachine.trace import TraceError
 
 FOLD_EVERY = 64
@@ -55,11 +57,12 @@ def verify(path: Path, every: int, progress: Progress) -> Result:
     `every` is for traces: after how many events the state is judged. Replies and effects are compared after each.
     """
     try:
-        with path.open("rb") as file:
-            is_database = file.read(len(MAGIC)) == MAGIC
+        is_database = mark_of(os.path.realpath(path)) is not None
     except OSError as error:
         problem = f"cannot be read: {error.strerror or error}; give the path of a trace or of a session"
         raise TraceError(problem, None, str(path)) from None
+    except sqlite3.Error as error:
+        raise of_sqlite(str(path), error) from error
     return verify_database(path) if is_database else verify_trace(path, every, progress)
 
 

@@ -8,16 +8,18 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO
 
+import anyio
 import pytest
 
+from model.verify import verify
 from statemachine.events import ROOT
 from statemachine.records import AgentSpawned, MailAccepted, MailKind
-from statemachine.stores import Entry, SQLiteStore, Write, read_rollout, read_session, reading, sqlite
+from statemachine.stores import Entry, SQLiteStore, Write, read_rollout, read_session, reading, schema, sqlite
 from statemachine.stores.errors import (
     SessionInUse,
     StoreBusy,
@@ -292,6 +294,41 @@ async def test_closed_session_that_changes_while_it_is_read_is_read_again(path: 
     assert seen == [STEPS * ENTRIES + number for number in range(3)]
     with pytest.raises(StoreBusy):
         reading.reading(path, lambda connection: read(connection, 1000))
+
+
+def read_inside(path: Path) -> None:
+    read_session(path)
+
+
+def open_twice(path: Path) -> None:
+    with pytest.raises(SessionInUse):
+        anyio.from_thread.run(SQLiteStore(path).open, CONFIG)
+
+
+def copy_inside(path: Path) -> None:
+    schema.copy_pages(str(path), f"{path}.copy")
+
+
+def verify_inside(path: Path) -> None:
+    verify(path, 1, lambda done, size: None)
+
+
+@pytest.mark.parametrize("look", [read_inside, open_twice, copy_inside, verify_inside])
+async def test_owner_that_looks_at_its_own_file_keeps_the_locks_that_keep_its_wal(
+    path: Path, look: Callable[[Path], None]
+) -> None:
+    store = await opened(path)
+    await store.append(group(0))
+    await anyio.to_thread.run_sync(look, path)
+    closes = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM log').fetchone(); c.close()"
+    )
+    subprocess.run(
+        [sys.executable, "-c", closes, path], check=True
+    )  # it takes the WAL away if nobody has the file open
+    await store.append(group(1))
+    assert whole_groups(path) == 2
+    await store.close()
 
 
 # Dying

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +20,7 @@ from statemachine.stores.errors import (
     OlderSchema,
     StoreCorrupt,
     StoreError,
+    StoreMissing,
 )
 from tests.session_files import CONFIG
 
@@ -171,3 +176,80 @@ async def test_database_with_another_mark_is_foreign_even_with_our_tables(path: 
         connection.execute("PRAGMA application_id = 7")
     with pytest.raises(ForeignFile):
         await SQLiteStore(path).open(CONFIG)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+async def test_two_that_bring_a_file_up_to_date_at_once_do_it_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    if first:
+        write_first_version(path)
+    present_version = schema.present_version
+    with (
+        closing(schema.connect(str(path), "mode=rwc", 1)) as one,
+        closing(schema.connect(str(path), "mode=rwc", 1)) as two,
+    ):
+
+        def overtaken(connection: sqlite3.Connection, path: str, newest: int) -> int:
+            found = present_version(connection, path, newest)
+            monkeypatch.undo()
+            schema.migrate(two, path, schema.MIGRATIONS)  # after the one has looked, and before it begins
+            return found
+
+        monkeypatch.setattr(schema, "present_version", overtaken)
+        schema.migrate(one, str(path), schema.MIGRATIONS)
+        assert one.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchall() == [(4 if first else 0,)]
+    assert version_of(path) == len(schema.MIGRATIONS)
+    store = await opened(path)
+    assert await store.check() == ()
+    await store.close()
+
+
+async def test_two_that_turn_to_the_wal_at_once_wait_for_each_other(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        closing(schema.connect(str(path), "mode=rwc", 1)) as one,
+        closing(schema.connect(str(path), "mode=rwc", 1)) as two,
+    ):
+        schema.migrate(two, str(path), schema.MIGRATIONS)
+        two.execute("BEGIN IMMEDIATE")  # SQLite does not wait for this one: it might be waiting for us
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            schema.use_wal(one, busy_s=0.02)
+        monkeypatch.setattr(time, "sleep", lambda _: two.execute("COMMIT"))
+        assert schema.use_wal(one, busy_s=1)
+        assert schema.use_wal(two, busy_s=1)
+
+
+def make_half_and_die(path: Path) -> None:
+    """The process dies with some of the first transaction in the file, and all of it in no place."""
+
+    def die(connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA cache_size = 1")
+        connection.execute("INSERT INTO meta VALUES ('large', zeroblob(100000))")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with closing(schema.connect(str(path), "mode=rwc", 1)) as connection:
+        schema.migrate(connection, str(path), (schema.MIGRATIONS[0], die))
+
+
+async def test_file_that_was_half_made_is_no_session_yet_and_is_made_by_the_next_one(path: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=make_half_and_die, args=(path,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert path.stat().st_size > 50_000
+    with pytest.raises(StoreMissing, match="no session"):
+        read_session(path)
+    store = await opened(path)
+    assert (store.epoch, await store.check()) == (1, ())
+    await store.close()
+
+
+async def test_file_that_a_checkpoint_has_half_written_is_read_without_opening_it_by_hand(path: Path) -> None:
+    await (await opened(path)).close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])  # its first page is written first, and names the pages to come
+    with closing(schema.connect_as_is(str(path))) as connection:
+        assert schema.number(connection, "application_id") == schema.APPLICATION_ID
+        assert whole.startswith(connection.serialize())

@@ -132,8 +132,8 @@ def _read(path: str, parameters: str, read: Callable[[sqlite3.Connection], T]) -
 def _read_copy(path: str, read: Callable[[sqlite3.Connection], T]) -> T:
     with TemporaryDirectory() as directory:
         copy = os.path.join(directory, "session")
-        for suffix in ("", "-wal"):
-            shutil.copyfile(path + suffix, copy + suffix)
+        shutil.copyfile(f"{path}-wal", f"{copy}-wal")
+        schema.copy_pages(path, copy)
         return _read(copy, "mode=rw", read)
 
 

@@ -7,15 +7,22 @@
     keys      receipts
 
 The file says by its application id that it is a session, and by its user version how many of the `MIGRATIONS` it has
-been through. A file that is none of ours is not even opened as a database.
+been through. A file that is none of ours is looked at, and neither locked nor changed.
+
+When a process opens a file by itself and closes it, the locks that SQLite has on it in that process are gone, and the
+next one who closes the database takes its WAL away. So a session's file is opened by nothing but SQLite here, unless
+SQLite cannot read it.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
+import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from statemachine.stores.errors import ForeignFile, NewerSchema, StoreMissing
@@ -23,6 +30,9 @@ from statemachine.stores.errors import ForeignFile, NewerSchema, StoreMissing
 APPLICATION_ID = 0x41674D61
 MAGIC = b"SQLite format 3\0"
 HEADER_BYTES = 100
+RETRY_S = 0.005
+NO_DATABASE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN)
+"""SQLite's codes for what it cannot read at all, and has no lock on either."""
 
 Migration = Callable[[sqlite3.Connection], object]
 
@@ -60,31 +70,47 @@ MIGRATIONS: tuple[Migration, ...] = (_first, _rollouts)
 def migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[Migration]) -> None:
     """Brings the file up to date, one transaction a version: after a failure it has the version before. It fences
     whoever still has the file open as the older one. A new file is made in one transaction, so that nobody ever sees it
-    as an older one.
+    as an older one. Two processes may do this at once.
 
     Raises `NewerSchema`, and `ForeignFile` for a database of somebody else's.
     """
-    version = 0 if is_empty(connection) else version_of(connection, path, len(migrations))
-    while version < len(migrations):
+    while (version := present_version(connection, path, len(migrations))) < len(migrations):
         until = version + 1 if version else len(migrations)
         connection.execute("BEGIN IMMEDIATE")
         try:
-            for migration in migrations[version:until]:
-                migration(connection)
-            if version:
-                connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'epoch'")
-            connection.execute(f"PRAGMA user_version = {until}")
+            if number(connection, "user_version") == version:  # nobody was quicker
+                for migration in migrations[version:until]:
+                    migration(connection)
+                if version:
+                    connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'epoch'")
+                connection.execute(f"PRAGMA user_version = {until}")
             connection.execute("COMMIT")
-            version = until
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
 
 
-def is_empty(connection: sqlite3.Connection) -> bool:
-    """Is there nothing in the file yet?"""
-    return number(connection, "page_count") == 0
+def use_wal(connection: sqlite3.Connection, busy_s: float) -> bool:
+    """Puts the file into WAL mode, if its file system can have that. If two do it at once, SQLite lets neither wait for
+    the other, so that is done here.
+    """
+    deadline = time.monotonic() + busy_s
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(RETRY_S)
+        else:
+            return bool(mode == "wal")
+
+
+def present_version(connection: sqlite3.Connection, path: str, newest: int) -> int:
+    """As `version_of`, and 0 for a file with nothing in it yet."""
+    is_empty = number(connection, "page_count") == 0
+    return 0 if is_empty else version_of(connection, path, newest)
 
 
 def version_of(connection: sqlite3.Connection, path: str, newest: int) -> int:
@@ -106,28 +132,72 @@ def number(connection: sqlite3.Connection, pragma: str) -> int:
 
 
 def examine(path: str) -> bool:
-    """Does the file exist, with something in it? Raises `ForeignFile` if it is no session, without touching it, and
-    `StoreMissing` if there is no directory for it.
+    """Is there a session? Not yet, if it is being made. Raises `ForeignFile` if it is no session, without touching it,
+    and `StoreMissing` if there is no directory for it.
     """
     try:
-        mode = os.stat(path).st_mode
+        found = os.stat(path)
     except FileNotFoundError:
         if not os.path.isdir(os.path.dirname(path)):
             raise StoreMissing(path, "there is no such directory") from None
         return False
-    if not stat.S_ISREG(mode):
-        raise ForeignFile(path, "this is a directory" if stat.S_ISDIR(mode) else "this is no regular file")
-    with open(path, "rb") as file:
-        header = file.read(HEADER_BYTES)
-    if not header:
+    if not stat.S_ISREG(found.st_mode):
+        raise ForeignFile(path, "this is a directory" if stat.S_ISDIR(found.st_mode) else "this is no regular file")
+    if found.st_size == 0 or is_unfinished(path):
         return False
-    if os.path.exists(f"{path}-journal"):
-        return True  # it was being created when the process died; SQLite puts that right
-    if len(header) < HEADER_BYTES or not header.startswith(MAGIC):
+    mark = mark_of(path)
+    if mark is None:
         raise ForeignFile(path, "this is no session")
-    if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
+    if mark != APPLICATION_ID:
         raise ForeignFile(path, "this is a database, but not of a session")
     return True
+
+
+def is_unfinished(path: str) -> bool:
+    """Is it being made, or was that broken off? SQLite takes back what there is of it. Only the making of a session
+    writes this journal, and what it has not begun to write there it has not begun to write in the file.
+    """
+    try:
+        with open(f"{path}-journal", "rb") as journal:
+            return journal.read(1) not in (b"", b"\0")
+    except FileNotFoundError:
+        return False
+
+
+def mark_of(path: str) -> int | None:
+    """The application id of the database; None: it is no database. A damaged one has its id still. Raises `OSError`,
+    and `sqlite3.Error` if the disk fails.
+    """
+    if os.path.getsize(path) == 0:
+        return None
+    try:
+        with closing(connect_as_is(path)) as connection:
+            return number(connection, "application_id")
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode not in NO_DATABASE:
+            raise
+    with open(path, "rb") as file:
+        header = file.read(HEADER_BYTES)
+    is_database = len(header) == HEADER_BYTES and header.startswith(MAGIC)
+    return int.from_bytes(header[68:72], "big") if is_database else None
+
+
+def copy_pages(path: str, copy: str) -> None:
+    """Copies the file, without its WAL. Raises `OSError`."""
+    try:
+        with closing(connect_as_is(path)) as connection:
+            pages = connection.serialize()
+    except (sqlite3.Error, AttributeError):  # damaged, or over 2 GiB; or a build of SQLite that cannot do it
+        shutil.copyfile(path, copy)
+    else:
+        Path(copy).write_bytes(pages)
+
+
+def connect_as_is(path: str) -> sqlite3.Connection:
+    """A connection that reads the file as it lies there, whatever its WAL has and whoever writes to it."""
+    connection = connect(path, "mode=ro&immutable=1", 0)
+    connection.execute("PRAGMA writable_schema = ON")  # half a checkpoint is no damage: the WAL has the rest
+    return connection
 
 
 def connect(path: str, parameters: str, busy_s: float) -> sqlite3.Connection:

@@ -159,8 +159,7 @@ class SQLiteStore:
         connection.execute(f"PRAGMA synchronous = {self.synchronous.value}")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         schema.migrate(connection, self.path, schema.MIGRATIONS)
-        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode != "wal":
+        if not schema.use_wal(connection, BUSY_S):
             raise StoreError(self.path, "this file system has no shared memory, which SQLite needs for its WAL")
         reading.quick_check(connection, self.path)
         connection.execute("BEGIN IMMEDIATE")  # what is found is what is claimed
