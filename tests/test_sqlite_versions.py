@@ -246,6 +246,17 @@ async def test_file_that_was_half_made_is_no_session_yet_and_is_made_by_the_next
     await store.close()
 
 
+async def test_session_that_exists_is_one_while_its_journal_is_written(path: Path) -> None:
+    with closing(schema.connect(str(path), "mode=rwc", 1)) as connection:
+        schema.migrate(connection, str(path), schema.MIGRATIONS)
+        connection.execute("PRAGMA cache_size = 1")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("INSERT INTO meta VALUES ('large', zeroblob(100000))")
+        assert Path(f"{path}-journal").read_bytes()[0]  # as while a new file turns to WAL
+        assert schema.examine(str(path))
+        connection.execute("ROLLBACK")
+
+
 async def test_file_that_a_checkpoint_has_half_written_is_read_without_opening_it_by_hand(path: Path) -> None:
     await (await opened(path)).close()
     whole = path.read_bytes()

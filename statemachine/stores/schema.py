@@ -154,14 +154,15 @@ def examine(path: str) -> bool:
 
 
 def is_unfinished(path: str) -> bool:
-    """Is it being made, or was that broken off? SQLite takes back what there is of it. Only the making of a session
-    writes this journal, and what it has not begun to write there it has not begun to write in the file.
+    """Is it being made, or was that broken off? Then its journal leads back to an empty file, and SQLite will go there.
+    What the journal does not say yet has not been begun in the file.
     """
     try:
         with open(f"{path}-journal", "rb") as journal:
-            return journal.read(1) not in (b"", b"\0")
+            header = journal.read(20)
     except FileNotFoundError:
         return False
+    return len(header) == 20 and header[0] != 0 and header[16:] == b"\0\0\0\0"  # the file had no pages
 
 
 def mark_of(path: str) -> int | None:
