@@ -156,23 +156,22 @@ def receipts_lost(m: pytest.MonkeyPatch) -> None:
 
 
 def commits_reordered(m: pytest.MonkeyPatch) -> None:
-    record = Engine._record
-
-    def last_first(self: Engine, batch: Any, write: Write) -> None:
-        record(self, batch, write)
-        batch.items.insert(0, batch.items.pop())
-
-    m.setattr(Engine, "_record", last_first)
+    items = Engine._items
+    m.setattr(Engine, "_items", lambda self, writes: items(self, writes[::-1]))
 
 
 def steps_torn(m: pytest.MonkeyPatch) -> None:
-    record = Engine._record
+    items = Engine._items
 
-    def one_by_one(self: Engine, batch: Any, write: Write) -> None:
-        for number, part in enumerate(write.records):
-            record(self, batch, Write((part,), write.receipt if not number else None))
+    def one_by_one(self: Engine, writes: list[Write]) -> Any:
+        parts = [
+            Write((part,), write.receipt if not number else None)
+            for write in writes
+            for number, part in enumerate(write.records)
+        ]
+        return items(self, parts)
 
-    m.setattr(Engine, "_record", one_by_one)
+    m.setattr(Engine, "_items", one_by_one)
 
 
 def cancel_skipped_before_the_turn_began(m: pytest.MonkeyPatch) -> None:

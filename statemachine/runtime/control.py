@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -389,23 +390,23 @@ class AgentControl:
             self._keys.pop(key).set()
 
     async def _carried_out(self, event: Event, target: int | None, key: tuple[str, str] | None) -> Handle:
-        def receipt_of(reply: Any) -> Receipt:
-            assert key is not None
-            ref = self._ref_of(reply, target)
-            return Receipt(*key, json_text([ref.id, ref.path, ref.mail]))
-
-        reply = self.engine.apply(event, None if key is None else receipt_of)
+        receipt = None if key is None else partial(self._receipt_of, key, target)
+        reply = self.engine.apply(event, receipt)
         if reply.__class__ is fx.Refused:
             await self.answered(reply, fx.Accepted)
-        handle = Handle(self._ref_of(reply, target), self)
+        handle = Handle(self._ref_of(target, reply), self)
         if event.__class__ is not ev.Send:  # which is not answered
             self._handles[handle.ref.mail] = handle  # before anything is awaited, so that no answer is missed
         await self.engine.settled()
         return handle
 
-    def _ref_of(self, reply: Any, target: int | None) -> AgentRef:
+    def _ref_of(self, target: int | None, reply: Any) -> AgentRef:
         agent = reply.agent if target is None else target
         return AgentRef(agent, self.session.agents[agent].path, reply.mail)
+
+    def _receipt_of(self, key: tuple[str, str], target: int | None, reply: fx.Reply) -> Receipt:
+        ref = self._ref_of(target, reply)
+        return Receipt(*key, json_text([ref.id, ref.path, ref.mail]))
 
     # Effects
 

@@ -27,13 +27,13 @@ from statemachine.runtime.tasks import Signal, clock, signals
 from statemachine.runtime.tracing import TraceFile
 from statemachine.session import Session
 from statemachine.snapshot import facts_of, touched
-from statemachine.stores.protocol import Entry, LogRecord, Receipt, Snapshot, Store, Write
+from statemachine.stores.protocol import Entry, Receipt, Snapshot, Store, Write
 
 TICK_SECONDS = 0.001
 """The core is told the time no more often than this, so a bound may end this much early."""
 SNAPSHOT_RECORDS = 4_000
-"""A snapshot is taken after so many records: this is what opening has to fold at most, beside what was in line, and
-what another process has to look through to read a rollout.
+"""A commit after which there would be so many records behind the last snapshot has one: this is what opening has to
+fold at most, and what another process has to look through to read a rollout.
 """
 
 
@@ -43,8 +43,7 @@ class Batch:
 
     settled: Signal
     """Set when the commit has succeeded, or never will."""
-    items: list[Write | Snapshot] = field(factory=list["Write | Snapshot"])
-    effects: list[Effect] = field(factory=list["Effect"])
+    writes: list[Write] = field(factory=list[Write])
     steps: list[Step] = field(factory=list[Step])
     traced: list[bytes] = field(factory=list[bytes])
     """The lines of its events, if there is a trace."""
@@ -87,9 +86,9 @@ class Engine:
         self._committing: Batch | None = None
         self._work: Signal = self.signal()
         self._since_snapshot = 0
+        """Records behind the last snapshot."""
         self._changed: set[int] = set()
-        """Agents whose facts are not those of the last snapshot, but for what `_recorded` has changed."""
-        self._recorded: list[LogRecord] = []
+        """Agents whose facts are not those of the last snapshot."""
         self._clock = clock()
         self._origin = self._clock()
         self._alarm = math.inf
@@ -142,42 +141,20 @@ class Engine:
         """The step is in line for the next commit."""
         batch = self._batch
         if step.records or receipt is not None:
-            self._record(batch, Write(step.records, receipt))
+            batch.writes.append(Write(step.records, receipt))
         batch.steps.append(step)
-        batch.effects.extend(step.effects)
         self._work.set()
 
     def record(self, entry: Entry) -> None:
         """An entry for a rollout is in line for the next commit."""
-        self._record(self._batch, Write((entry,)))
+        self._batch.writes.append(Write((entry,)))
         self._work.set()
-
-    def _record(self, batch: Batch, write: Write) -> None:
-        batch.items.append(write)
-        self._recorded += write.records
-        self._since_snapshot += len(write.records)
-        self.counts.records += len(write.records)
-        if self._since_snapshot >= SNAPSHOT_RECORDS:
-            self.snapshot()
-
-    def snapshot(self) -> None:
-        """The facts as they are now are in line, so that the records before them need not be folded again."""
-        agents, ledger = self.session.agents, self.session.ledger
-        self._note_changes()
-        facts = tuple([facts_of(agents[agent]) for agent in sorted(self._changed)])
-        self._batch.items.append(Snapshot(facts, tuple(ledger.mail_states)))
-        self._changed.clear()
-        self._since_snapshot = 0
-
-    def _note_changes(self) -> None:
-        self._changed |= touched(self._recorded, self.session.ledger)
-        self._recorded.clear()
 
     async def settled(self) -> None:
         """Waits until everything that was applied so far is durable. Raises `StoreFailed` if it never will be, or
         `SessionClosed` if the session was left before.
         """
-        batch = self._batch if self._batch.steps or self._batch.items else self._committing
+        batch = self._batch if self._batch.steps or self._batch.writes else self._committing
         if batch is not None:
             await batch.settled.wait()
             if batch.is_durable:
@@ -204,15 +181,15 @@ class Engine:
     async def _commit(self) -> None:
         self._work = self.signal()
         batch, self._batch = self._batch, Batch(self.signal())
-        if not batch.steps and not batch.items:
+        if not batch.steps and not batch.writes:
             return
         self._committing = batch
-        self._note_changes()
+        items = self._items(batch.writes)
         if self.trace is not None:
             batch.traced = self.trace.take()
-        if batch.items:
+        if batch.writes:
             try:
-                await self.store.append(batch.items)
+                await self.store.append(items)
             except BaseException as error:
                 self.fail(error)
                 if isinstance(error, Exception):
@@ -226,8 +203,23 @@ class Engine:
             self.trace.write(batch.traced)
         self.publish(batch.steps)
         if not self._is_over:  # or there are no threads any more
-            for effect in batch.effects:
-                self.carry_out(effect)
+            for step in batch.steps:
+                for effect in step.effects:
+                    self.carry_out(effect)
+
+    def _items(self, writes: list[Write]) -> Sequence[Write | Snapshot]:
+        """What to append for them: with a snapshot, if it is time for one. The session is as it is after them."""
+        session = self.session
+        records = [record for write in writes for record in write.records]
+        self.counts.records += len(records)
+        self._changed |= touched(records, session.ledger)
+        self._since_snapshot += len(records)
+        if self._since_snapshot < SNAPSHOT_RECORDS:
+            return writes
+        facts = tuple([facts_of(session.agents[agent]) for agent in sorted(self._changed)])
+        self._changed.clear()
+        self._since_snapshot = 0
+        return [*writes, Snapshot(facts, tuple(session.ledger.mail_states))]
 
     def fail(self, error: BaseException) -> None:
         """The store failed, or the core, and so does the session."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -233,7 +233,7 @@ class LiveThreads:
                 if report is not None:
                     self._over(live, live.call, report)
                 if forget_cancellations(self._cancelled):
-                    await self._idle(anyio.lowlevel.checkpoint)
+                    await self._meet_cancellation()
         except GeneratorExit:
             raise  # the event loop has gone, and left this task behind
         except BaseException:
@@ -252,7 +252,7 @@ class LiveThreads:
                 while live.end_by == math.inf:
                     if not live.line:
                         live.asked = self._control.engine.signal()
-                        await self._idle(live.asked.wait)
+                        await live.asked.wait()
                         continue
                     call = live.call = live.line.popleft()
                     self._over(live, call, call.cancelled() if call.is_cancelled else await own_context(call.make()))
@@ -260,7 +260,7 @@ class LiveThreads:
                         return None
                     del call  # or its turn and mail would live until the next one
                     if forget_cancellations(self._cancelled):
-                        await self._idle(anyio.lowlevel.checkpoint)
+                        await self._meet_cancellation()
             return None if live.call is None else live.call.cancelled()
         except ScopeLeftEntered as error:  # it would act on whatever the task does from now on
             log.warning(LEFT_ENTERED, live.info.path)
@@ -279,10 +279,10 @@ class LiveThreads:
             self._control.stop_by(error)  # from a task, asyncio would leave its loop at once, and the block never
             await anyio.sleep_forever()
         except self._cancelled as error:
-            if live.call is None or is_session_cancelled():
+            if is_session_cancelled():
                 raise
-            # of something that the code awaited: nobody asked the code itself to stop
-            return live.call.failed(words(error))
+            # of something that the code awaited: nobody asked the code itself to stop; or of a task that code has kept
+            return None if live.call is None else live.call.failed(words(error))
 
     def _over(self, live: Live, call: Call | None, report: ev.Report) -> None:
         """The call has ended, if there was one, be it that it never began."""
@@ -298,10 +298,10 @@ class LiveThreads:
             self._lose(live)
         self._control.engine.apply(report)
 
-    async def _idle(self, pause: Callable[[], Awaitable[None]]) -> None:
-        """Between two calls of the thread's code, when only the whole session can be cancelled."""
+    async def _meet_cancellation(self) -> None:
+        """Between two calls of the thread's code: one that is still on its way, and was not about the session."""
         try:
-            await pause()
+            await anyio.lowlevel.checkpoint()
         except self._cancelled:
             if is_session_cancelled():
                 raise
@@ -331,7 +331,7 @@ class LiveThreads:
                 raise
             log.exception(NOT_CLOSED, path)  # it awaited what somebody else cancelled
         if forget_cancellations(self._cancelled):
-            await self._idle(anyio.lowlevel.checkpoint)
+            await self._meet_cancellation()
 
     # What it does
 
