@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from statemachine.session import Session
 
 DRAINED = SESSION.moves("drained")
-OPEN_SESSION = SessionState.OPEN
+OPEN_SESSION, DRAINING = SessionState.OPEN, SessionState.DRAINING
 RESIDENT, UNLOADED, UNLOADING = Residency.RESIDENT, Residency.UNLOADED, Residency.UNLOADING
 
 
@@ -28,29 +28,28 @@ def settle(s: Session) -> None:
     """The fixed point. It ends, because every pass takes a turn nearer to its start, or ends it."""
     if s.state is OPEN_SESSION:
         serve(s)
+        while s.residents.starting and advance(s):
+            pass
     if s.waits:
         end_waits(s)
         if s.slots.ready and s.state is OPEN_SESSION:
             wake_stalled(s)
-    if s.state is SessionState.DRAINING:
+    if s.state is DRAINING:
         drain(s)
 
 
 def serve(s: Session) -> None:
-    """J2 to J6: slots to the ready queue, threads to the turns that have a slot."""
-    slots, residents = s.slots, s.residents
-    while True:
-        while slots.entitled:
-            turns.admit(s, s.agents[next(iter(slots.entitled))])
-        while slots.ready and rules.slot_is_free(slots.held, slots.cap):
-            turns.admit(s, s.agents[slots.ready.popitem(last=False)[0]])
-        if not residents.starting or not advance(s):
-            break
+    """J2: slots to those entitled to one, and to the ready queue."""
+    slots = s.slots
+    while slots.entitled:
+        turns.admit(s, s.agents[next(iter(slots.entitled))])
+    while slots.ready and rules.slot_is_free(slots.held, slots.cap):
+        turns.admit(s, s.agents[slots.ready.popitem(last=False)[0]])
 
 
 def advance(s: Session) -> bool:
-    """The first of J3 to J6 that fires, for the turn that has been starting longest. Did any? One at a time, because a
-    turn that cannot start frees its slot, and whoever queues for that comes before the next that needs room.
+    """The first of J3 to J6 that fires, for the turn that has been starting longest. Did any? One at a time, because
+    the room that it leaves to others goes to whoever has been starting longest, too.
     """
     for agent_id in s.residents.starting:
         agent = s.agents[agent_id]
@@ -78,7 +77,9 @@ def load(s: Session, agent: Agent) -> None:
 
 
 def make_room(s: Session, agent: Agent) -> bool:
-    """J5: evict one victim for this turn; or wait for what is in transit; or the turn cannot start."""
+    """J5: evict one victim for this turn; or wait for what is in transit; or the turn cannot start. Then its slot goes
+    to whoever queues for it, before the next turn needs room.
+    """
     residents = s.residents
     if residents.room_is_coming(agent.id):
         return False
@@ -91,6 +92,7 @@ def make_room(s: Session, agent: Agent) -> bool:
     else:
         names = ", ".join(s.agents[candidate].path for candidate in tried)
         turns.end(s, agent, turns.CANNOT_START, f"no residency slot: could not flush {names}")
+        serve(s)
     return True
 
 
