@@ -199,7 +199,7 @@ def turn_reads_nothing(_: Any, s: Session, agent: Any) -> None:
     """A turn starts without reading the mail that asked for it."""
     agent.status = turns.START[agent.status]
     s.slots.activate(agent.id, agent.turn)
-    s.residents.wait_over(agent.id)
+    del s.residents.starting[agent.id]
     s.records.append(TurnStarted(agent.id, agent.turn))
     s.effects.append(StartTurn(agent.id, agent.turn, agent.generation, agent.mailbox))
 

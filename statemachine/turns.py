@@ -65,11 +65,11 @@ def admit(s: Session, agent: Agent) -> None:
 
 
 def start(s: Session, agent: Agent) -> None:
-    """J3: the turn runs, with all unread mail as its input."""
+    """J3: the turn runs, with all unread mail as its input. If it waited for room, that was over with its load (J4)."""
     assert agent.residency is RESIDENT, "S14: a turn runs on a resident thread"
     agent.status = START[agent.status]
     s.slots.activate(agent.id, agent.turn)
-    s.residents.wait_over(agent.id)
+    del s.residents.starting[agent.id]
     s.records.append(TurnStarted(agent.id, agent.turn))
     mail = s.ledger.read_mail(agent)
     s.effects.append(StartTurn(agent.id, agent.turn, agent.generation, mail))
