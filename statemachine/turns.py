@@ -139,13 +139,17 @@ def mark_use(s: Session, agent: Agent) -> None:
 
 def tell(s: Session, outcome: Outcome, answered: tuple[MailAccepted, ...], tell_always: bool) -> None:
     """L3: everyone who asked for this turn gets its outcome, once: callers their answer, agents a notice."""
-    s.effects.append(Answer(tuple([mail.mail for mail in answered]), outcome))
-    if s.config.notice is NO_NOTICE:
+    numbers: list[int] = []
+    requesters: dict[int, None] = {}
+    for mail in answered:
+        numbers.append(mail.mail)
+        if mail.sender not in (HOST, outcome.agent):
+            requesters[mail.sender] = None
+    s.effects.append(Answer(tuple(numbers), outcome))
+    if not requesters or s.config.notice is NO_NOTICE:
         return
-    if not tell_always and not rules.notice_is_due(outcome.status, s.config.notify_interrupted):
-        return
-    for requester in dict.fromkeys([mail.sender for mail in answered if mail.sender != HOST]):
-        if requester != outcome.agent:
+    if tell_always or rules.notice_is_due(outcome.status, s.config.notify_interrupted):
+        for requester in requesters:
             notify(s, s.agents[requester], outcome)
 
 
