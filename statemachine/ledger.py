@@ -103,7 +103,8 @@ class Ledger:
         self.next_mail += 1
         if mail.kind is TRIGGER:
             target.triggers += 1
-            self._promise(mail, 1)
+            if mail.sender != HOST:
+                self._promise(mail, 1)
 
     def bury_notice(self) -> None:
         """A notice found its requester closed."""
@@ -145,10 +146,11 @@ class Ledger:
     def settle_promises(self, answered: tuple[MailAccepted, ...]) -> None:
         """Whoever sent these requests is owed no notice any more: it comes now, or never."""
         for mail in answered:
-            self._promise(mail, -1)
+            if mail.sender != HOST:
+                self._promise(mail, -1)
 
     def _promise(self, mail: MailAccepted, count: int) -> None:
-        if mail.sender not in (HOST, mail.target) and self.promises and mail.notice is None:
+        if self.promises and mail.sender != mail.target and mail.notice is None:
             self.agents[mail.sender].promised += count
 
     def _move_mail(self, to: MailState, count: int) -> None:
