@@ -42,7 +42,9 @@ def serve(s: Session) -> None:
     """J2: slots to those entitled to one, and to the ready queue."""
     slots = s.slots
     while slots.entitled:
-        turns.admit(s, s.agents[next(iter(slots.entitled))])
+        first = next(iter(slots.entitled))
+        del slots.entitled[first]
+        turns.admit(s, s.agents[first])
     while slots.ready and rules.slot_is_free(slots.held, slots.cap):
         turns.admit(s, s.agents[slots.ready.popitem(last=False)[0]])
 

@@ -55,7 +55,6 @@ def request(s: Session, agent: Agent) -> None:
 def admit(s: Session, agent: Agent) -> None:
     """J2: the turn gets a slot."""
     agent.status = ADMIT[agent.status]
-    s.slots.entitled.pop(agent.id, None)
     if s.live_threads and agent.id != ROOT:
         s.slots.use_again(agent.id, agent.turn)
     else:
@@ -92,9 +91,10 @@ def end(
     interrupted turn even without `notify_interrupted`, because the agent is closed (B56).
     """
     before = agent.status
+    started = before >= RUNNING
     outcome = Outcome(agent.id, agent.turn, trigger[before], result)
     s.records.append(TurnEnded(outcome))
-    answered = s.ledger.end_turn(agent, outcome, before >= RUNNING)
+    answered = s.ledger.end_turn(agent, outcome, started)
     if before is QUEUED:
         s.slots.ready.pop(agent.id, None)
         s.slots.entitled.pop(agent.id, None)
@@ -106,13 +106,14 @@ def end(
                 s.deadlines.clear(Bound.WAIT, agent.id)
             if before is STOPPING:
                 s.deadlines.clear(Bound.STOP, agent.id)
-        give_back(s, agent, before >= RUNNING)
+        give_back(s, agent, started)
     if s.residents.occupied:
         mark_use(s, agent)
-    consider(s, agent)
+    if agent.triggers:
+        consider(s, agent)
     if answered or also:
         tell(s, outcome, answered + also, tell_always)
-    if s.draining is not None and before >= RUNNING:
+    if s.draining is not None and started:
         s.draining.add(agent.id, outcome.status is Turn.INTERRUPTED)
 
 
