@@ -128,7 +128,7 @@ def one_slot_too_many(_: Any, held: int, cap: int) -> bool:
 def second_entrance(_: Any, s: Session, event: ev.Start) -> Reply:
     """`start` asks for a turn without asking whether there is a slot for it."""
     asked = ev.FollowUp(ev.HOST, event.target, event.message)
-    refusal = operations.mail_allowed(s, asked)
+    refusal = operations.mail_allowed(s, asked, operations.TRIGGER)
     if refusal is not None:
         return Refused(refusal)
     mail = MailAccepted(s.ledger.next_mail, ev.HOST, event.target, operations.TRIGGER, event.message)

@@ -95,8 +95,8 @@ class Ledger:
 
     # Mail
 
-    def accept(self, mail: MailAccepted) -> None:
-        """The mail is unread."""
+    def accept(self, mail: MailAccepted) -> Agent:
+        """The mail is unread. Returns whose it is."""
         target = self.agents[mail.target]
         target.mailbox += (mail,)
         self.mail_states[ACCEPTED] += 1
@@ -105,6 +105,7 @@ class Ledger:
             target.triggers += 1
             if mail.sender != HOST:
                 self._promise(mail, 1)
+        return target
 
     def bury_notice(self) -> None:
         """A notice found its requester closed."""

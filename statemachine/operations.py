@@ -214,7 +214,7 @@ def depth_allowed(s: Session, depth: int) -> Refusal | None:
 
 def send(s: Session, event: Send) -> Reply:
     """Queue-only mail: a turn reads it, sooner or later; it loads nobody (N4)."""
-    refusal = mail_allowed(s, event)
+    refusal = mail_allowed(s, event, QUEUE)
     if refusal is not None:
         return Refused(refusal)
     mail = MailAccepted(s.ledger.next_mail, event.sender, event.target, QUEUE, event.message)
@@ -222,29 +222,30 @@ def send(s: Session, event: Send) -> Reply:
     return Accepted(mail.mail)
 
 
-def mail_allowed(s: Session, event: Send | FollowUp) -> Refusal | None:
+def mail_allowed(s: Session, event: Send | FollowUp, kind: MailKind) -> Refusal | None:
     """The checks that all mail passes."""
     return (
         session_takes_work(s)
         or sender_open(s, event.sender)
         or agent_open(s, event.target)
         or message_valid(s, event.message)
-        or mailbox_open(s, s.agents[event.target], TRIGGER if event.__class__ is FollowUp else QUEUE)
+        or mailbox_open(s, s.agents[event.target], kind)
     )
 
 
 def follow_up(s: Session, event: FollowUp) -> Reply:
     """Trigger mail. To an agent that has or waits for a turn it is always accepted: J1 and *next* do the rest."""
-    refusal = mail_allowed(s, event)
-    if refusal is None and event.sender != HOST:
-        refusal = notice_has_room(s, event.sender, event.target)
-        if event.target == ROOT:
+    refusal = mail_allowed(s, event, TRIGGER)
+    sender, target = event.sender, event.target
+    if refusal is None and sender != HOST:
+        refusal = notice_has_room(s, sender, target)
+        if target == ROOT:
             refusal = refusal or RootRefused("follow_up")
-    if refusal is None and event.target != ROOT and s.agents[event.target].status.is_idle and not s.live_threads:
+    if refusal is None and target != ROOT and s.agents[target].status.is_idle and not s.live_threads:
         refusal = turn_has_room(s)
     if refusal is not None:
         return Refused(refusal)
-    mail = MailAccepted(s.ledger.next_mail, event.sender, event.target, TRIGGER, event.message)
+    mail = MailAccepted(s.ledger.next_mail, sender, target, TRIGGER, event.message)
     turns.accept(s, mail)
     return Accepted(mail.mail)
 

@@ -178,8 +178,7 @@ def notify(s: Session, requester: Agent, outcome: Outcome) -> None:
 def accept(s: Session, mail: MailAccepted) -> None:
     """The mail is unread; an idle agent asks for a turn (J1)."""
     s.records.append(mail)
-    s.ledger.accept(mail)
-    consider(s, s.agents[mail.target])
+    consider(s, s.ledger.accept(mail))
 
 
 # Stopping and waiting
