@@ -122,9 +122,7 @@ class Session:
         handler = HANDLERS.get(event.__class__)
         if handler is None:
             raise TypeError(f"{event!r} is no event of statemachine.events")
-        records: list[Record] = []
-        effects: list[Effect] = []
-        self.records, self.effects = records, effects
+        self.records, self.effects = [], []
         try:
             reply = handler(self, event)
             if reply.__class__ is not Refused and reply.__class__ is not Stale:
@@ -132,7 +130,7 @@ class Session:
         except BaseException as error:
             self.fail(f"defect in the core: {error!r}")
             raise
-        return Step(tuple(records), reply, tuple(effects))
+        return Step(tuple(self.records), reply, tuple(self.effects))
 
     def fail(self, error: str) -> None:
         """The session takes nothing more (B49: half a step is never shown)."""
