@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -57,6 +58,8 @@ def verify(path: Path, every: int, progress: Progress) -> Result:
     `every` is for traces: after how many events the state is judged. Replies and effects are compared after each.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise TraceError("is no regular file; give the path of a trace or of a session", None, str(path))
         is_database = mark_of(os.path.realpath(path)) is not None
     except OSError as error:
         problem = f"cannot be read: {error.strerror or error}; give the path of a trace or of a session"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -165,6 +166,7 @@ def test_entry_is_written_up_to_the_depth_that_can_be_read_everywhere() -> None:
     assert parse(encode(wide)[2])["data"] == wide.data
     circle: list[Any] = []
     circle.append(circle)
-    for data in (nested(NESTING_MAX + 1), nested(5000), circle):
+    ordered = OrderedDict({"in": nested(NESTING_MAX)})
+    for data in (nested(NESTING_MAX + 1), nested(5000), circle, ordered):
         with pytest.raises(EncodingError):
             encode(Entry(1, 1, data))

@@ -15,8 +15,8 @@ import pytest
 from statemachine.machines import SessionState
 from statemachine.machines import Turn as Status
 from statemachine.refusals import NotRunning, Refusal, SessionClosed
-from statemachine.runtime import AgentControl, NotJson, Thread, ThreadLost, Turn
-from statemachine.stores import Entry, MemoryStore
+from statemachine.runtime import AgentControl, NotJson, Thread, ThreadLost, Turn, checks
+from statemachine.stores import Entry, MemoryStore, encoding
 from tests.running import Open, Stage, completed, counts, echo, ending, recorder, traced_sessions, virtual_time
 
 pytestmark = pytest.mark.anyio
@@ -204,6 +204,24 @@ async def test_turn_that_returns_no_text_ends_errored(open_session: Open, result
         outcome = await (await control.spawn("/root", "a", "x")).outcome()
         assert outcome.status is Status.ERRORED
         assert outcome.result == f"TypeError: a turn returns a text or None, not {type(result).__name__}"
+        await works_on(control)
+
+
+async def test_turn_that_returns_or_records_more_than_a_store_takes_is_told_so(
+    open_session: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (checks, encoding):
+        monkeypatch.setattr(module, "TEXT_MAX", 1_000)
+
+    async def misdeed(turn: Turn) -> str:
+        with pytest.raises(NotJson, match="1,003 characters"):
+            await turn.record("x" * 1_001)
+        await turn.record("x" * 998)
+        return "x" * 1_001
+
+    async with open_session(once(misdeed)) as control:
+        outcome = await (await control.spawn("/root", "a", "x")).outcome()
+        assert ending(outcome) == (Status.ERRORED, "ValueError: a turn returned 1,001 characters, more than 1,000")
         await works_on(control)
 
 

@@ -15,7 +15,7 @@ import pytest
 from anyio import CancelScope, create_task_group, to_thread
 
 from statemachine.events import ROOT
-from statemachine.records import AgentSpawned, TurnStarted
+from statemachine.records import AgentSpawned, MailAccepted, MailKind, TurnStarted
 from statemachine.recovery import durable_facts, fold
 from statemachine.snapshot import facts_of
 from statemachine.stores import Entry, Receipt, Snapshot, SQLiteStore, Synchronous, Write, schema, tables
@@ -36,6 +36,43 @@ def path(tmp_path: Path) -> Path:
 
 
 # What is in the file
+
+
+async def test_facts_that_are_too_large_for_a_row_wait_for_a_later_snapshot(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = schema.connect
+
+    def limited(*words: Any) -> sqlite3.Connection:
+        connection = connect(*words)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
+        return connection
+
+    monkeypatch.setattr(schema, "connect", limited)
+    agents = (AgentSpawned(1, ROOT, "a", None), AgentSpawned(2, ROOT, "b", None))
+    mails = tuple([MailAccepted(number, ROOT, 1, MailKind.QUEUE, "x" * 1000) for number in range(200)])
+    await make(path, Write((*agents, *mails)))
+
+    async def opened(*items: Write | Snapshot) -> None:
+        store = SQLiteStore(path)
+        found = await store.open(CONFIG)
+        assert durable_facts(found.ledger) == durable_facts(fold(CONFIG, [*agents, *mails]))
+        await store.append(items)
+        await store.close()
+
+    await opened()  # with a snapshot that cannot be taken
+    assert sql(path, "SELECT value FROM meta WHERE name = 'covered'") == [(0,)]
+    await opened(Snapshot((), (200, 0, 0)), Write((Entry(2, 1, "x"),)))
+    store = SQLiteStore(path)
+    found = await store.open(CONFIG)
+    await store.append([Write((TurnStarted(1, 1),))])
+    assert store._tables is not None
+    facts = fold(CONFIG, [*agents, *mails, TurnStarted(1, 1)])
+    await store.append([Snapshot((facts_of(facts.agents[1]),), tuple(facts.mail_states))])  # b was touched before
+    await store.close()
+    assert sql(path, "SELECT value FROM meta WHERE name = 'covered'") == [(204,)]
+    found = read_session(path)
+    assert (durable_facts(found.ledger), found.tail) == (durable_facts(facts), 0)
 
 
 async def test_file_says_what_it_is_and_is_alone_but_for_the_lock_when_closed(path: Path) -> None:

@@ -4,139 +4,24 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import IO
 
-import anyio
 import pytest
 
-from model.verify import verify
 from statemachine.events import ROOT
 from statemachine.records import AgentSpawned, MailAccepted, MailKind
-from statemachine.stores import Entry, SQLiteStore, Write, read_rollout, read_session, reading, schema, sqlite
+from statemachine.stores import Entry, SQLiteStore, Write, read_rollout, read_session, reading, sqlite
 from statemachine.stores.errors import (
     SessionInUse,
     StoreBusy,
 )
+from tests.other_process import ENTRIES, STEPS, Other, group, other_process, whole_groups
 from tests.session_files import CONFIG, beside
 
 pytestmark = pytest.mark.anyio
-
-STEPS, ENTRIES = 5, 3
-"""Steps in one append of `group`, and entries in one step."""
-
-PROGRAM = """
-import os, signal, sys
-import anyio
-from statemachine.config import SessionConfig
-from statemachine.stores import Entry, SQLiteStore, StoreError, Write, read_rollout, read_session
-from tests.test_sqlite_processes import group
-
-def say(*words):
-    print(*words, flush=True)
-
-async def main(path):
-    store = SQLiteStore(path)
-    number = 0
-    for line in sys.stdin:
-        try:
-            match line.strip():
-                case "open":
-                    say((await store.open(SessionConfig())).epoch)
-                case "append":
-                    await store.append([Write((Entry(1, 1, "from the other process"),))])
-                    say("durable")
-                case "append for ever":
-                    while True:
-                        await store.append(group(number))
-                        number += 1
-                        say(number)
-                case "begin and stop":
-                    store._tables.connection.execute("BEGIN IMMEDIATE")
-                    os.kill(os.getpid(), signal.SIGSTOP)
-                case "close":
-                    await store.close()
-                    say("closed")
-                case "read":
-                    say(read_session(path).tail, len(read_rollout(path, 1)))
-        except StoreError as error:
-            say(type(error).__name__)
-
-anyio.run(main, sys.argv[1])
-"""
-
-
-def group(number: int) -> list[Write]:
-    """What is appended at once: some steps of some entries, all numbered."""
-    first = number * STEPS
-    return [
-        Write(tuple([Entry(1, first + step, f"{entry} {'x' * 200}") for entry in range(ENTRIES)]))
-        for step in range(STEPS)
-    ]
-
-
-def whole_groups(path: Path) -> int:
-    """How many of those appends there are. No part of one may be there."""
-    found = read_rollout(path, 1)
-    count = len(found) // (STEPS * ENTRIES)
-    assert found == tuple([entry for number in range(count) for write in group(number) for entry in write.records])
-    return count
-
-
-class Other:
-    """Another process, that does what it is told."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process, self.pid = process, process.pid
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self.stdin: IO[str] = process.stdin
-        self.stdout: IO[str] = process.stdout
-
-    def tell(self, line: str) -> None:
-        self.stdin.write(f"{line}\n")
-        self.stdin.flush()
-
-    def hear(self) -> str:
-        return self.stdout.readline().strip()
-
-    def ask(self, line: str) -> str:
-        self.tell(line)
-        return self.hear()
-
-    def wait_until_stopped(self) -> None:
-        _, status = os.waitpid(self.pid, os.WUNTRACED)
-        assert os.WIFSTOPPED(status)
-
-    def pause(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
-        self.wait_until_stopped()
-
-    def go_on(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
-@contextmanager
-def other_process(path: Path) -> Iterator[Other]:
-    root = Path(__file__).parent.parent
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root
-    )
-    with process:
-        try:
-            yield Other(process)
-        finally:
-            process.kill()
 
 
 @pytest.fixture
@@ -294,41 +179,6 @@ async def test_closed_session_that_changes_while_it_is_read_is_read_again(path: 
     assert seen == [STEPS * ENTRIES + number for number in range(3)]
     with pytest.raises(StoreBusy):
         reading.reading(path, lambda connection: read(connection, 1000))
-
-
-def read_inside(path: Path) -> None:
-    read_session(path)
-
-
-def open_twice(path: Path) -> None:
-    with pytest.raises(SessionInUse):
-        anyio.from_thread.run(SQLiteStore(path).open, CONFIG)
-
-
-def copy_inside(path: Path) -> None:
-    schema.copy_pages(str(path), f"{path}.copy")
-
-
-def verify_inside(path: Path) -> None:
-    verify(path, 1, lambda done, size: None)
-
-
-@pytest.mark.parametrize("look", [read_inside, open_twice, copy_inside, verify_inside])
-async def test_owner_that_looks_at_its_own_file_keeps_the_locks_that_keep_its_wal(
-    path: Path, look: Callable[[Path], None]
-) -> None:
-    store = await opened(path)
-    await store.append(group(0))
-    await anyio.to_thread.run_sync(look, path)
-    closes = (
-        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM log').fetchone(); c.close()"
-    )
-    subprocess.run(
-        [sys.executable, "-c", closes, path], check=True
-    )  # it takes the WAL away if nobody has the file open
-    await store.append(group(1))
-    assert whole_groups(path) == 2
-    await store.close()
 
 
 # Dying

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 from pathlib import Path
@@ -266,6 +267,16 @@ def test_verify_of_what_is_neither_says_one_line_and_exits_2(
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert text in err
     assert name in err
+
+
+def test_verify_of_what_is_no_file_does_not_wait_for_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        code, out, err = verified(capsys, monkeypatch, path)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "no regular file" in err
 
 
 def test_verify_help_says_what_of_a_database_cannot_be_verified() -> None:

@@ -248,3 +248,26 @@ async def test_append_after_the_session_was_taken_over_writes_nothing(tmp_path: 
             await store.append([Write((Entry(0, 0, "after"),)) for _ in range(rows)])
     await store.close()
     assert sql(path, "SELECT count(*) FROM log") == [(1,)]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_rollouts_are_read_from_two_event_loops_at_once(tmp_path: Path, backend: str) -> None:
+    done: list[int] = []
+
+    async def read(store: SQLiteStore) -> None:
+        for _ in range(100):
+            assert len(await store.rollout(0)) == 1
+        done.append(1)
+
+    async def both() -> None:
+        store = await opened(tmp_path / "session.db")
+        await store.append([Write((Entry(0, 0, "x"),))])
+        thread = threading.Thread(target=partial(anyio.run, read, store, backend=backend), daemon=True)
+        thread.start()
+        with anyio.fail_after(30):
+            await read(store)
+            await anyio.to_thread.run_sync(thread.join, 30)
+        await store.close()
+
+    anyio.run(both, backend=backend)
+    assert done == [1, 1]

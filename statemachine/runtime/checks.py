@@ -5,6 +5,7 @@ value of another type would be a defect there, which fails the session.
 from __future__ import annotations
 
 from statemachine.runtime.handles import AgentRef
+from statemachine.stores.encoding import TEXT_MAX
 
 
 def check_text(value: object, what: str = "a message") -> None:
@@ -32,6 +33,10 @@ def check_reference(value: object) -> None:
 
 
 def check_result(value: object) -> None:
-    """Raises `TypeError` for what no turn returns."""
-    if value is not None and not isinstance(value, str):
+    """Raises `TypeError` for what no turn returns, and `ValueError` for what no store takes."""
+    if value is None:
+        return
+    if not isinstance(value, str):
         raise TypeError(f"a turn returns a text or None, not {type(value).__name__}")
+    if len(value) > TEXT_MAX:
+        raise ValueError(f"a turn returned {len(value):,} characters, more than {TEXT_MAX:,}")

@@ -48,6 +48,9 @@ NESTING_MAX = 100
 read again by somebody with less stack left.
 """
 
+TEXT_MAX = 100_000_000
+"""Characters in the data of an entry, as JSON, and in a result. SQLite takes 10**9 bytes; some have to be escaped."""
+
 E = TypeVar("E", bound=IntEnum)
 Stored = str | bytes
 """A text as it is stored: bytes only if it has lone surrogates."""
@@ -149,7 +152,7 @@ def text_of(data: Any) -> str:
 
 def to_json(value: Any) -> str:
     """The JSON text of a value, as entries have it. Raises `EncodingError` for what JSON does not have: other classes,
-    numbers that are not finite, what is nested more than `NESTING_MAX` deep.
+    numbers that are not finite, what is nested more than `NESTING_MAX` deep, or longer than `TEXT_MAX`.
     """
     try:
         text = ENCODER.encode(value)
@@ -157,6 +160,8 @@ def to_json(value: Any) -> str:
         raise EncodingError(f"a {type(value).__name__} that is no JSON value: {error}") from None
     if text.count("[") + text.count("{") > NESTING_MAX and _nesting(value) > NESTING_MAX:
         raise EncodingError(f"a {type(value).__name__} that is nested more than {NESTING_MAX} deep")
+    if len(text) > TEXT_MAX:
+        raise EncodingError(f"a {type(value).__name__} of {len(text):,} characters as JSON, more than {TEXT_MAX:,}")
     return text
 
 
@@ -175,14 +180,15 @@ def parse(data: Stored) -> Any:
 def _nesting(value: Any) -> int:
     depth = 0
     level: list[Any] = [value]
-    while level := [part for part in level if part.__class__ in (dict, list, tuple)]:
+    while level := [part for part in level if issubclass(part.__class__, (dict, list, tuple))]:
         depth += 1
         level = list(chain.from_iterable([_parts(whole) for whole in level]))
     return depth
 
 
 def _parts(whole: Any) -> Iterable[Any]:
-    return whole.values() if whole.__class__ is dict else whole
+    parts: Iterable[Any] = whole.values() if issubclass(whole.__class__, dict) else whole
+    return parts
 
 
 def _no_constant(word: str) -> None:

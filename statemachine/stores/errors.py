@@ -62,7 +62,10 @@ class StoreMissing(StoreError):
 class StoreCorrupt(StoreError):
     """The file is a session, but damaged."""
 
-    advice = "put it back from a copy; `SQLiteStore.check` names all that is damaged"
+    advice = (
+        "put it back from a copy, without the -wal and -shm that lie beside it now;"
+        " `SQLiteStore.check` names all that is damaged"
+    )
 
 
 class ForeignFile(StoreError):

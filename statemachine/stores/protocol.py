@@ -90,7 +90,8 @@ class Store(Protocol):
         ...
 
     async def append(self, items: Sequence[Write | Snapshot]) -> None:
-        """Makes all of them durable, in their order, in one transaction; or raises, and none of them is.
+        """Makes all of them durable, in their order, in one transaction; or raises, and none of them is, unless the
+        disk failed at the very end: then the next opening tells.
 
         Never called twice at once. A cancelled caller gets its outcome first. After a failure every later append
         raises the same error, because the session has failed (section 5): close the store, and open it again. Raises

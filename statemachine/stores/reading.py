@@ -13,8 +13,10 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+import threading
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
@@ -37,6 +39,10 @@ wait ten seconds for somebody to put that right.
 """
 QUICK_TABLES = ("meta", "agents")
 """What opening reads, but for the end of the log: that is checked record by record."""
+
+under_way: Counter[str] = Counter()
+"""Path -> how many read it now in this process."""
+counting = threading.Lock()
 
 T = TypeVar("T")
 
@@ -79,15 +85,16 @@ def reading(path: str | os.PathLike[str], read: Callable[[sqlite3.Connection], T
             before = _state(real)
             parameters = "mode=ro&readonly_shm=1" if before.index else "mode=ro&immutable=1"
             try:
-                if before.wal and not before.index:
-                    return _read_copy(real, read)
-                found = _read(real, parameters, read)
+                copies = before.wal and not before.index
+                found = _read_copy(real, read) if copies else _read(real, parameters, read)
             except FileNotFoundError:
                 continue  # the session was closed meanwhile, and its WAL is gone
             except (sqlite3.Error, StoreError) as error:
                 if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_RECOVERY:
                     with suppress(FileNotFoundError):
-                        return _read_copy(real, read)  # whoever has it open has not made the index yet
+                        found = _read_copy(real, read)  # whoever has it open has not made the index yet
+                        if _state(real).identity == before.identity:  # or it may be the copy of two states
+                            return found
                     continue
                 if _state(real) == before:
                     raise
@@ -119,8 +126,24 @@ def _state(path: str) -> _State:
     )
 
 
+def is_under_way(path: str) -> bool:
+    """Is the file read now in this process?"""
+    return under_way[path] > 0
+
+
+@contextmanager
+def _counted(path: str) -> Generator[None]:
+    with counting:
+        under_way[path] += 1
+    try:
+        yield
+    finally:
+        with counting:
+            under_way[path] -= 1
+
+
 def _read(path: str, parameters: str, read: Callable[[sqlite3.Connection], T]) -> T:
-    with closing(schema.connect(path, parameters, BUSY_S)) as connection:
+    with _counted(path), closing(schema.connect(path, parameters, BUSY_S)) as connection:
         newest = len(schema.MIGRATIONS)
         connection.execute("BEGIN")
         version = schema.version_of(connection, path, newest)
@@ -130,7 +153,13 @@ def _read(path: str, parameters: str, read: Callable[[sqlite3.Connection], T]) -
 
 
 def _read_copy(path: str, read: Callable[[sqlite3.Connection], T]) -> T:
-    with TemporaryDirectory() as directory:
+    try:
+        temporary = TemporaryDirectory()
+    except OSError as error:
+        raise StoreError(
+            path, f"there is no directory for a temporary copy of it: {error.strerror or error}"
+        ) from error
+    with temporary as directory:
         copy = os.path.join(directory, "session")
         shutil.copyfile(f"{path}-wal", f"{copy}-wal")
         schema.copy_pages(path, copy)

@@ -11,7 +11,7 @@ been through. A file that is none of ours is looked at, and neither locked nor c
 
 When a process opens a file by itself and closes it, the locks that SQLite has on it in that process are gone, and the
 next one who closes the database takes its WAL away. So a session's file is opened by nothing but SQLite here, unless
-SQLite cannot read it.
+SQLite cannot read it and no store of this process has it open.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import shutil
 import sqlite3
 import stat
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -32,7 +33,9 @@ MAGIC = b"SQLite format 3\0"
 HEADER_BYTES = 100
 RETRY_S = 0.005
 NO_DATABASE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN)
-"""SQLite's codes for what it cannot read at all, and has no lock on either."""
+"""SQLite's codes for what it cannot read at all."""
+open_here: Counter[str] = Counter()
+"""Path -> how many stores of this process have the session open, and locks to lose."""
 
 Migration = Callable[[sqlite3.Connection], object]
 
@@ -175,7 +178,7 @@ def mark_of(path: str) -> int | None:
         with closing(connect_as_is(path)) as connection:
             return number(connection, "application_id")
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode not in NO_DATABASE:
+        if error.sqlite_errorcode not in NO_DATABASE or open_here[path]:
             raise
     with open(path, "rb") as file:
         header = file.read(HEADER_BYTES)
@@ -189,6 +192,8 @@ def copy_pages(path: str, copy: str) -> None:
         with closing(connect_as_is(path)) as connection:
             pages = connection.serialize()
     except (sqlite3.Error, AttributeError):  # damaged, or over 2 GiB; or a build of SQLite that cannot do it
+        if open_here[path]:
+            raise
         shutil.copyfile(path, copy)
     else:
         Path(copy).write_bytes(pages)

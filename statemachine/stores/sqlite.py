@@ -13,17 +13,18 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 
 from statemachine import trace
 from statemachine.config import SessionConfig
 from statemachine.stores import reading, schema, tables
 from statemachine.stores.encoding import EncodingError
-from statemachine.stores.errors import SessionInUse, StoreClosed, StoreError, Unstorable
+from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError, Unstorable
 from statemachine.stores.ownership import Ownership
 from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot, Write
 from statemachine.stores.tables import Encoded, Tables
@@ -72,8 +73,10 @@ class SQLiteStore:
         self._failure: StoreError | None = None
         self._worker: Worker | None = None
         """The thread that writes, while the store is open."""
-        self._readers: CapacityLimiter | None = None
-        """Keeps readers in line without blocking a thread."""
+        self._reading_worker: Worker | None = None
+        """The thread that reads meanwhile."""
+        self._process = 0
+        """Whose threads these are."""
         # The locks hold even for a thread whose caller has gone, or of an earlier opening.
         self._writing, self._reading = threading.RLock(), threading.RLock()
 
@@ -81,9 +84,10 @@ class SQLiteStore:
         """See `Store.open`. Raises `ForeignFile`, `NewerSchema`, `StoreCorrupt`, `StoreReadOnly`, `StoreFull` and
         `StoreMissing` for what the file is; its tables that are read now are checked for damage.
         """
-        if self._worker is not None:
+        if self._worker is not None and self._process == os.getpid():
             raise SessionInUse(self.path, "this store is open already", os.getpid())
-        self._worker, self._readers = Worker("statemachine-store"), CapacityLimiter(1)
+        self._worker, self._reading_worker = Worker("statemachine-store"), Worker("statemachine-reader")
+        self._process = os.getpid()
         try:
             return await self._write(self._open, config)
         except BaseException:
@@ -105,12 +109,15 @@ class SQLiteStore:
 
     async def close(self) -> None:
         """See `Store.close`."""
-        worker = self._worker
-        if worker is not None:
+        worker, reading_worker = self._worker, self._reading_worker
+        if self._process != os.getpid():
+            self._worker = self._reading_worker = None  # the threads, and the session, are the parent's
+        elif worker is not None and reading_worker is not None:
             try:
                 await worker.do(self._locked, self._writing, self._close_with, worker)
             finally:
                 worker.stop()
+                reading_worker.stop()
 
     async def check(self) -> tuple[str, ...]:
         """All that is wrong with the file, each in a sentence; nothing, if it is sound. Takes as long as the file is
@@ -121,14 +128,18 @@ class SQLiteStore:
     # In threads
 
     async def _write(self, work: Callable[..., T], *args: Any) -> T:
-        if self._worker is None:
-            raise StoreClosed(self.path, "the store is not open")
-        return await self._worker.do(self._locked, self._writing, work, *args)
+        return await self._open_in_this_process(self._worker).do(self._locked, self._writing, work, *args)
 
     async def _read(self, read: Callable[..., T], *wanted: Any) -> T:
-        return await to_thread.run_sync(
-            self._locked, self._reading, self._read_with, read, *wanted, limiter=self._readers
-        )
+        worker = self._open_in_this_process(self._reading_worker)
+        return await worker.do(self._locked, self._reading, self._read_with, read, *wanted)
+
+    def _open_in_this_process(self, worker: Worker | None) -> Worker:
+        if self._worker is None or worker is None:
+            raise StoreClosed(self.path, "the store is not open")
+        if self._process != os.getpid():
+            raise StoreClosed(self.path, f"the store was opened in process {self._process}, of which this is a fork")
+        return worker
 
     def _locked(self, lock: threading.RLock, work: Callable[..., T], *args: Any) -> T:
         with lock, typed(self.path):
@@ -140,21 +151,44 @@ class SQLiteStore:
         if self._ownership is not None:
             raise SessionInUse(self.path, "this store is open already", os.getpid())
         exists = schema.examine(self.path)
+        if exists and os.stat(self.path).st_nlink > 1:
+            raise StoreError(self.path, "the file has a second name (a hard link), which would get a log of its own")
         ownership = Ownership(self.path)
-        if not ownership.take():
-            if not self.takeover:
-                owner = reading.owner(self.path) if exists else None
-                raise SessionInUse(self.path, f"the session is open in process {owner or '(unknown)'}", owner)
-            ownership.take_over()
+        taken = ownership.take()
+        if not taken and not self.takeover:
+            owner = reading.owner(self.path) if exists else None
+            raise SessionInUse(self.path, f"the session is open in process {owner or '(unknown)'}", owner)
         self._ownership, self._failure = ownership, None
         try:
-            return self._claim(config)
+            recovered = self._claim_when_unread(config)
+            if not taken:
+                ownership.take_over()  # whoever had it is fenced now, and not before
+            return recovered
         except BaseException:
             self._close()
             raise
 
+    def _claim_when_unread(self, config: SessionConfig) -> Recovered:
+        """Within a process, SQLite gives the index that a reader has of a crashed session, which cannot be written, to
+        whoever opens it too. So that waits until the reader is done.
+        """
+        deadline = time.monotonic() + BUSY_S
+        while True:
+            is_read = reading.is_under_way(self.path)
+            try:
+                return self._claim(config)
+            except sqlite3.OperationalError as error:
+                is_read = is_read or reading.is_under_way(self.path)
+                if error.sqlite_errorcode != sqlite3.SQLITE_READONLY or not is_read:
+                    raise
+                if time.monotonic() > deadline:
+                    raise StoreBusy(self.path, "this process reads it, as it was left by a crash") from error
+            self._close_tables()
+            time.sleep(schema.RETRY_S)
+
     def _claim(self, config: SessionConfig) -> Recovered:
         connection = schema.connect(self.path, "mode=rwc", BUSY_S)
+        schema.open_here[self.path] += 1
         self._tables = Tables(connection, 0, 0)
         connection.execute(f"PRAGMA synchronous = {self.synchronous.value}")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
@@ -189,13 +223,19 @@ class SQLiteStore:
             if reader is not None:
                 reader.close()
         try:
-            if self._tables is not None:
-                self._tables.connection.close()  # rolls back what was not committed
+            self._close_tables()
         finally:
-            self._tables = None
             if self._ownership is not None:
                 self._ownership.release()
                 self._ownership = None
+
+    def _close_tables(self) -> None:
+        tables, self._tables = self._tables, None
+        if tables is not None:
+            try:
+                tables.connection.close()  # rolls back what was not committed
+            finally:
+                schema.open_here[self.path] -= 1
 
     # Writing and reading
 

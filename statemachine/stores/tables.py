@@ -194,6 +194,17 @@ def encode_items(items: Sequence[Write | Snapshot]) -> list[Encoded]:
     return parts
 
 
+ROW_BYTES = 100
+"""More than a row takes besides its text."""
+
+
+def is_larger(data: Stored, size_max: int) -> bool:
+    """Does it take more bytes than that?"""
+    if len(data) * 4 <= size_max:
+        return False
+    return len(data if isinstance(data, bytes) or data.isascii() else data.encode()) > size_max
+
+
 ALONE_MAX = 64
 """Rows in one statement at most: each number of them is a statement of its own, and SQLite keeps some of these."""
 
@@ -224,6 +235,8 @@ class Tables:
     """The same of the transaction that is under way, behind its last snapshot."""
     _covers: bool = field(default=False, init=False)
     """Has it a snapshot?"""
+    _postponed: dict[int, Stored] = field(factory=dict[int, Stored], init=False)
+    """Facts for the next snapshot, since one had some that are too large for a row."""
 
     def uncovered(self, agent: int) -> list[int]:
         """What `read_own_rollout` wants to know. May be asked in any thread, before the rollout is read."""
@@ -285,7 +298,14 @@ class Tables:
                 done += size
 
     def _cover(self, facts: list[tuple[int, Stored]], mail_states: tuple[int, ...]) -> None:
-        """The facts are those at the end of the log; what only said facts is not needed any more."""
+        """The facts are those at the end of the log; what only said facts is not needed any more. If some are too
+        large, as of an agent with a gigabyte of unread mail, there is no snapshot yet, and the log says it all.
+        """
+        self._postponed.update(facts)
+        size_max = self.connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - ROW_BYTES
+        if any(is_larger(data, size_max) for data in self._postponed.values()):
+            return
+        facts, self._postponed = [*self._postponed.items()], {}
         self.connection.executemany("INSERT OR REPLACE INTO agents (agent, facts) VALUES (?, ?)", facts)
         self.set_meta("mail_states", f"[{','.join([f'{count:d}' for count in mail_states])}]")
         self.set_meta("covered", self.position)
