@@ -183,6 +183,7 @@ async def test_take_over_that_fails_leaves_the_owner_its_lock(path: Path, other:
     await store.close()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 and later, of processes with threads
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_fork_of_an_owner_is_told_that_it_is_one_and_harms_nothing(path: Path, other: Other) -> None:
     store = await opened(path)
