@@ -30,7 +30,7 @@ from statemachine.stores.errors import OlderSchema, StoreBusy, StoreCorrupt, Sto
 from statemachine.stores.protocol import LogRecord, Recovered
 from statemachine.stores.translation import typed
 
-ATTEMPTS_MAX = 10
+ATTEMPTS_MAX = 100
 """How often a file is read that changes meanwhile."""
 BUSY_S = 5.0
 WAL_HEADER_BYTES = 32
