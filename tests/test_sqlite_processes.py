@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -179,6 +180,55 @@ async def test_closed_session_that_changes_while_it_is_read_is_read_again(path: 
     assert seen == [STEPS * ENTRIES + number for number in range(3)]
     with pytest.raises(StoreBusy):
         reading.reading(path, lambda connection: read(connection, 1000))
+
+
+def change_by_a_slow_clock(path: Path) -> None:
+    """The file has a time of change again that others can have, too."""
+    tick_ns = 10_000_000
+    now = time.time_ns() // tick_ns * tick_ns
+    os.utime(path, ns=(now, now))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_closed_session_that_changes_twice_within_a_tick_of_the_clock_is_read_again(
+    path: Path, fails: bool
+) -> None:
+    store = await opened(path)
+    await store.append(group(0))
+    await store.close()
+    seen: list[int] = []
+
+    def read(connection: sqlite3.Connection) -> int:
+        (count,) = connection.execute("SELECT count(*) FROM log").fetchone()
+        seen.append(count)
+        if len(seen) == 1:
+            size = path.stat().st_size
+            with closing(sqlite3.connect(path)) as writer, writer:
+                writer.execute("INSERT INTO log VALUES (NULL, 1, 'Entry', '')")
+            change_by_a_slow_clock(path)
+            assert path.stat().st_size == size
+            if fails:
+                raise sqlite3.DatabaseError("what was read did not fit together")
+        return int(count)
+
+    time.sleep(0.01 - time.time() % 0.01)
+    change_by_a_slow_clock(path)
+    assert reading.reading(path, read) == STEPS * ENTRIES + 1
+
+
+async def test_error_of_a_running_session_that_changed_a_moment_ago_counts_if_it_comes_again(path: Path) -> None:
+    store = await opened(path)
+    calls: list[int] = []
+
+    def read(_: sqlite3.Connection) -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            raise sqlite3.DatabaseError("it was closed and opened again within a tick of the clock")
+        return len(calls)
+
+    os.utime(path)
+    assert reading.reading(path, read) == 2
+    await store.close()
 
 
 # Dying

@@ -14,13 +14,14 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-from attrs import frozen
+from attrs import field, frozen
 
 from statemachine.config import SessionConfig
 from statemachine.records import Outcome, TurnEnded
@@ -33,6 +34,10 @@ from statemachine.stores.translation import typed
 ATTEMPTS_MAX = 100
 """How often a file is read that changes meanwhile."""
 BUSY_S = 5.0
+TICK_S = 0.02
+"""Longer than the clock stands still by which file systems say when a file was changed: two changes within one tick
+look like one.
+"""
 WAL_HEADER_BYTES = 32
 """A WAL of this size has nothing in it yet. If its process died then, its index does not match it, and SQLite would
 wait ten seconds for somebody to put that right.
@@ -83,6 +88,9 @@ def reading(path: str | os.PathLike[str], read: Callable[[sqlite3.Connection], T
             if not schema.examine(real):
                 raise StoreMissing(real, "there is no session")
             before = _state(real)
+            if before.is_fresh and not before.index:
+                time.sleep(TICK_S)
+                before = _state(real)
             parameters = "mode=ro&readonly_shm=1" if before.index else "mode=ro&immutable=1"
             try:
                 copies = before.wal and not before.index
@@ -93,13 +101,12 @@ def reading(path: str | os.PathLike[str], read: Callable[[sqlite3.Connection], T
                 if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_RECOVERY:
                     with suppress(FileNotFoundError):
                         found = _read_copy(real, read)  # whoever has it open has not made the index yet
-                        if _state(real).identity == before.identity:  # or it may be the copy of two states
+                        if _is_same(real, before, index_too=False):  # or it may be the copy of two states
                             return found
-                    continue
-                if _state(real) == before:
+                elif _is_same(real, before):
                     raise
                 continue
-            if before.index or _state(real) == before:
+            if before.index or _is_same(real, before):
                 return found
         raise StoreBusy(real, f"the file was changed each of the {ATTEMPTS_MAX} times that it was read")
 
@@ -111,6 +118,17 @@ class _State:
     identity: tuple[int, ...]
     index: bool
     wal: bool
+    is_fresh: bool = field(eq=False)
+    """Was it changed so little ago that one more change may not show?"""
+
+
+def _is_same(path: str, before: _State, index_too: bool = True) -> bool:
+    """Is the file as it was? If that cannot be told yet, it waits until the next look can."""
+    if before.is_fresh:
+        time.sleep(TICK_S)
+        return False
+    after = _state(path)
+    return after == before if index_too else after.identity == before.identity
 
 
 def _state(path: str) -> _State:
@@ -123,6 +141,7 @@ def _state(path: str) -> _State:
         (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns),
         index=wal_bytes != WAL_HEADER_BYTES and os.path.exists(f"{path}-shm"),
         wal=wal_bytes > WAL_HEADER_BYTES,
+        is_fresh=0 <= time.time_ns() - found.st_mtime_ns < TICK_S * 1e9,
     )
 
 
