@@ -14,10 +14,11 @@ import anyio
 import pytest
 
 from statemachine.config import SessionConfig
+from statemachine.eventloops import signals
 from statemachine.events import HOST, ROOT, Interrupt, Start
 from statemachine.machines import Turn as Status
 from statemachine.runtime import AgentControl, Thread, ThreadLost, Turn
-from statemachine.runtime.tasks import own_context, signals
+from statemachine.runtime.tasks import own_context
 from statemachine.stores import LogRecord, MemoryStore
 from tests.running import Open, completed, counts, ending, traced_sessions, virtual_time
 

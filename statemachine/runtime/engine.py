@@ -19,11 +19,11 @@ import anyio
 from attrs import define, field
 
 from statemachine.effects import Effect, Refused, Reply, Stale, Step
+from statemachine.eventloops import Signal, clock, signals
 from statemachine.events import Event, Tick, WriteFailed
 from statemachine.machines import SessionState
 from statemachine.refusals import SessionClosed, StoreFailed
 from statemachine.runtime.errors import words
-from statemachine.runtime.tasks import Signal, clock, signals
 from statemachine.runtime.tracing import TraceFile
 from statemachine.session import Session
 from statemachine.snapshot import facts_of, touched

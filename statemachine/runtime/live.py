@@ -19,16 +19,15 @@ from attrs import define, field
 
 from statemachine import effects as fx
 from statemachine import events as ev
+from statemachine.eventloops import Signal, is_cancelled
 from statemachine.events import ROOT
 from statemachine.machines import Identity, SessionState
 from statemachine.runtime.calls import Call, FlushCall, LoadCall, TurnCall
 from statemachine.runtime.errors import ThreadLost, words
 from statemachine.runtime.tasks import (
     ScopeLeftEntered,
-    Signal,
     TaskScope,
     forget_cancellations,
-    is_session_cancelled,
     own_context,
 )
 from statemachine.runtime.threads import AgentInfo, FunctionThread, Roles, Thread, info_of
@@ -279,7 +278,7 @@ class LiveThreads:
             self._control.stop_by(error)  # from a task, asyncio would leave its loop at once, and the block never
             await anyio.sleep_forever()
         except self._cancelled as error:
-            if is_session_cancelled():
+            if is_cancelled():
                 raise
             # of something that the code awaited: nobody asked the code itself to stop; or of a task that code has kept
             return None if live.call is None else live.call.failed(words(error))
@@ -303,7 +302,7 @@ class LiveThreads:
         try:
             await anyio.lowlevel.checkpoint()
         except self._cancelled:
-            if is_session_cancelled():
+            if is_cancelled():
                 raise
             forget_cancellations(self._cancelled)
 
@@ -327,7 +326,7 @@ class LiveThreads:
         except Exception:
             log.exception(NOT_CLOSED, path)
         except self._cancelled:
-            if is_session_cancelled():
+            if is_cancelled():
                 raise
             log.exception(NOT_CLOSED, path)  # it awaited what somebody else cancelled
         if forget_cancellations(self._cancelled):

@@ -1,68 +1,16 @@
-"""What the runtime has to know of event loops."""
+"""The tasks in which user code runs."""
 
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Coroutine, Generator
 from contextvars import copy_context
-from functools import partial
 from types import TracebackType, coroutine
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import anyio
-from anyio.lowlevel import current_token
 
 T = TypeVar("T")
-
-
-class Signal(Protocol):
-    """Something that happens once, and that tasks wait for."""
-
-    def set(self) -> None:
-        """It has happened."""
-
-    async def wait(self) -> Any:
-        """Waits until it has happened."""
-
-
-class LoopSignal:
-    """A signal of asyncio. Its own `Event` can be cleared and is for any loop, which costs a turn 4 % of its time."""
-
-    __slots__ = ("_is_set", "_loop", "_waiting")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._is_set = False
-        self._waiting: list[asyncio.Future[None]] = []
-
-    def set(self) -> None:
-        """See `Signal`."""
-        self._is_set = True
-        for future in self._waiting:
-            if not future.done():
-                future.set_result(None)
-
-    async def wait(self) -> None:
-        """See `Signal`."""
-        if self._is_set:
-            await anyio.lowlevel.checkpoint()  # who asks again and again lets others have their turn
-            return
-        future = self._loop.create_future()
-        self._waiting.append(future)
-        try:
-            await future
-        except BaseException:
-            self._waiting.remove(future)
-            raise
-
-
-def signals() -> Callable[[], Signal]:
-    """What makes signals in the event loop that runs here. On asyncio that is not `anyio.Event`, a layer above its own:
-    a turn makes two signals and is woken by three.
-    """
-    native: Any = current_token().native_token
-    return partial(LoopSignal, native) if isinstance(native, asyncio.AbstractEventLoop) else anyio.Event
 
 
 class ScopeLeftEntered(Exception):
@@ -112,17 +60,6 @@ def own_context(code: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
                 step, value = code.throw, error
     finally:
         del step, value  # or an error would hold this frame, and the frame the error
-
-
-def is_session_cancelled() -> bool:
-    """Is the task cancelled with all the others? To be asked where no scope of our own is entered."""
-    return anyio.current_effective_deadline() == -math.inf
-
-
-def clock() -> Callable[[], float]:
-    """The time in seconds, as `anyio.current_time`, but without asking each time which event loop runs."""
-    native: Any = current_token().native_token
-    return native.time if isinstance(native, asyncio.AbstractEventLoop) else anyio.current_time
 
 
 def forget_cancellations(cancelled: type[BaseException]) -> bool:

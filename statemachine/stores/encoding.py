@@ -69,13 +69,12 @@ def encode(record: LogRecord) -> tuple[str, int | None, Stored]:
     Raises `EncodingError` for what is no record, or has a value that could not be read again.
     """
     kind = record.__class__
-    write = WRITE.get(kind)
-    if write is None:
+    if kind not in WRITE:
         raise EncodingError(f"a {kind.__name__} is no record")
+    name, owner, write = WRITE[kind]
     try:
-        owner = ROLLOUT.get(kind)
         text = write(record)
-        return kind.__name__, None if owner is None else owner(record), text if text.isascii() else stored(text)
+        return name, None if owner is None else owner(record), text if text.isascii() else stored(text)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise EncodingError(f"this {kind.__name__} cannot be written: {error}") from None
 
@@ -90,16 +89,6 @@ def decode(kind: str, data: Stored) -> LogRecord:
     except (KeyError, TypeError, ValueError):
         raise EncodingError(f"{data!r:.200} is no {kind}") from None
     return record
-
-
-ROLLOUT: dict[type, Callable[[Any], int]] = {
-    MailAccepted: attrgetter("target"),
-    TurnStarted: attrgetter("agent"),
-    MailDrained: attrgetter("agent"),
-    TurnEnded: attrgetter("outcome.agent"),
-    Entry: attrgetter("agent"),
-}
-"""Record class -> the agent whose rollout it belongs to. The others only change facts."""
 
 
 # Facts
@@ -240,6 +229,22 @@ def _write_closed(r: AgentsClosed) -> str:
     return f'{{"target":{r.target:d},"agents":[{",".join([f"{agent:d}" for agent in r.agents])}]}}'
 
 
+def _write_buried(r: NoticeBuried) -> str:
+    return f'{{"mail":{r.mail:d},"target":{r.target:d},"notice":{_write_outcome(r.notice)}}}'
+
+
+def _write_ended(r: TurnEnded) -> str:
+    return f'{{"outcome":{_write_outcome(r.outcome)}}}'
+
+
+def _write_resumed(r: AgentResumed) -> str:
+    return f'{{"agent":{r.agent:d}}}'
+
+
+def _write_entry(r: Entry) -> str:
+    return f'{{"agent":{r.agent:d},"turn":{r.turn:d},"data":{to_json(r.data)}}}'
+
+
 def _write_facts(f: AgentFacts) -> str:
     settings = "null" if f.settings is None else quote(f.settings)
     o = f.outcome
@@ -250,18 +255,21 @@ def _write_facts(f: AgentFacts) -> str:
     )
 
 
-WRITE: dict[type, Callable[[Any], str]] = {
-    AgentSpawned: _write_spawned,
-    MailAccepted: _write_mail,
-    NoticeBuried: lambda r: f'{{"mail":{r.mail:d},"target":{r.target:d},"notice":{_write_outcome(r.notice)}}}',
-    TurnStarted: _write_turn,
-    MailDrained: _write_turn,
-    TurnEnded: lambda r: f'{{"outcome":{_write_outcome(r.outcome)}}}',
-    AgentsClosed: _write_closed,
-    AgentResumed: lambda r: f'{{"agent":{r.agent:d}}}',
-    Entry: lambda r: f'{{"agent":{r.agent:d},"turn":{r.turn:d},"data":{to_json(r.data)}}}',
+WRITE: dict[type, tuple[str, Callable[[Any], int] | None, Callable[[Any], str]]] = {
+    kind: (kind.__name__, owner, write)
+    for kind, owner, write in (
+        (AgentSpawned, None, _write_spawned),
+        (MailAccepted, attrgetter("target"), _write_mail),
+        (NoticeBuried, None, _write_buried),
+        (TurnStarted, attrgetter("agent"), _write_turn),
+        (MailDrained, attrgetter("agent"), _write_turn),
+        (TurnEnded, attrgetter("outcome.agent"), _write_ended),
+        (AgentsClosed, None, _write_closed),
+        (AgentResumed, None, _write_resumed),
+        (Entry, attrgetter("agent"), _write_entry),
+    )
 }
-"""Record class -> how it is written."""
+"""Record class -> its name, the agent whose rollout it belongs to (the others only change facts), how it is written."""
 
 
 # Reading. Whatever does not fit raises a KeyError, TypeError or ValueError, which `decode` explains.

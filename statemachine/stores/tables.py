@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import sqlite3
+from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
@@ -181,16 +182,18 @@ class Encoded:
 
 def encode_items(items: Sequence[Write | Snapshot]) -> list[Encoded]:
     """The rows of an append, in its order. Raises `EncodingError` for what cannot be written."""
-    parts = [Encoded([], [], [])]
+    part = Encoded([], [], [])
+    parts = [part]
     for item in items:
         if isinstance(item, Snapshot):
             facts = [(f.agent, encode_facts(f)) for f in item.agents]
-            parts += [Encoded([], [], facts, item.mail_states), Encoded([], [], [])]
+            part = Encoded([], [], [])
+            parts += [Encoded([], [], facts, item.mail_states), part]
             continue
         for record in item.records:
-            parts[-1].rows.append(encode(record))
+            part.rows.append(encode(record))
         if (receipt := item.receipt) is not None:
-            parts[-1].receipts.append((stored(receipt.key), stored(receipt.request), stored(receipt.answer)))
+            part.receipts.append((stored(receipt.key), stored(receipt.request), stored(receipt.answer)))
     return parts
 
 
@@ -229,7 +232,7 @@ class Tables:
     connection: sqlite3.Connection
     position: int
     covered: int
-    _uncovered: dict[int, list[int]] = field(factory=dict[int, list[int]], init=False)
+    _uncovered: defaultdict[int, list[int]] = field(factory=lambda: defaultdict[int, list[int]](list), init=False)
     """Agent -> the positions of its durable records that may be missing in the table of rollouts."""
     _pending: dict[int, list[int]] = field(factory=dict[int, list[int]], init=False)
     """The same of the transaction that is under way, behind its last snapshot."""
@@ -245,9 +248,9 @@ class Tables:
     def committed(self) -> None:
         """What was written is durable."""
         if self._covers:
-            self._uncovered = {}
+            self._uncovered = defaultdict(list)
         for agent, positions in self._pending.items():
-            self._uncovered.setdefault(agent, []).extend(positions)
+            self._uncovered[agent].extend(positions)
         self._pending, self._covers = {}, False
 
     def write_alone(self, parts: Sequence[Encoded], epoch: int) -> bool:
@@ -259,12 +262,17 @@ class Tables:
         only = parts[0]
         if len(parts) > 1 or only.receipts or not 0 < len(only.rows) <= ALONE_MAX:
             return False
-        rows = self._numbered(only.rows)
-        cursor = self.connection.execute(INSERTS_IF_OWNED[len(rows)], [*chain.from_iterable(rows), epoch])
-        if cursor.rowcount != len(rows):
+        parameters: list[int | Stored | None] = []
+        for position, (kind, agent, data) in enumerate(only.rows, self.position + 1):
+            parameters += (position, agent, kind, data)
+        parameters.append(epoch)
+        cursor = self.connection.execute(INSERTS_IF_OWNED[len(only.rows)], parameters)
+        if cursor.rowcount != len(only.rows):
             return False
-        self._written(rows)
-        self.committed()
+        for position, (_, agent, _) in enumerate(only.rows, self.position + 1):
+            if agent is not None:
+                self._uncovered[agent].append(position)
+        self.position += len(only.rows)
         return True
 
     def write(self, parts: Sequence[Encoded]) -> None:

@@ -13,18 +13,12 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 from weakref import finalize
 
-from anyio import CancelScope, Event
-from anyio.lowlevel import current_token
+from anyio import CancelScope
 from attrs import define, field
 
+from statemachine.eventloops import Crossing, is_cancelled
+
 T = TypeVar("T")
-
-
-def in_event_loop() -> Callable[..., Any]:
-    """What has something called in the event loop that runs here: asyncio's loop and trio's token both can."""
-    native: Any = current_token().native_token
-    soon: Callable[..., Any] = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
-    return soon
 
 
 @define(eq=False)
@@ -33,8 +27,8 @@ class Job:
 
     work: Callable[..., Any]
     arguments: tuple[Any, ...]
-    soon: Callable[..., Any] = field(factory=in_event_loop)
-    done: Event = field(factory=Event)
+    done: Crossing = field(factory=Crossing)
+    """Set in the thread, when the call is over."""
     result: Any = None
     error: BaseException | None = None
 
@@ -55,8 +49,13 @@ class Worker:
         """
         job = Job(work, arguments)
         self._jobs.put(job)
-        with CancelScope(shield=True):
+        try:
             await job.done.wait()
+        except BaseException as error:
+            if isinstance(error, GeneratorExit) or not is_cancelled():
+                raise
+            with CancelScope(shield=True):
+                await job.done.wait()
         if job.error is not None:
             raise job.error
         result: T = job.result
@@ -71,5 +70,5 @@ def work_off(jobs: SimpleQueue[Job | None]) -> None:
         except BaseException as error:
             job.error = error
         with suppress(RuntimeError):  # the event loop has gone, and with it whoever waited
-            job.soon(job.done.set)
+            job.done.set()
         del job  # or its result would live until the next one

@@ -1,0 +1,94 @@
+"""What the runtime and the stores have to know of event loops: those of asyncio and of trio."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+import anyio
+from anyio.lowlevel import current_token
+
+
+class Signal(Protocol):
+    """Something that happens once, and that tasks wait for."""
+
+    def set(self) -> None:
+        """It has happened."""
+
+    async def wait(self) -> Any:
+        """Waits until it has happened."""
+
+
+class LoopSignal:
+    """A signal of asyncio. Its own `Event` can be cleared and is for any loop, which costs a turn 4 % of its time."""
+
+    __slots__ = ("_is_set", "_loop", "_waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._is_set = False
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def set(self) -> None:
+        """See `Signal`."""
+        self._is_set = True
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def wait(self) -> None:
+        """See `Signal`."""
+        if self._is_set:
+            await anyio.lowlevel.checkpoint()  # who asks again and again lets others have their turn
+            return
+        future = self._loop.create_future()
+        self._waiting.append(future)
+        try:
+            await future
+        except BaseException:
+            self._waiting.remove(future)
+            raise
+
+
+def signals() -> Callable[[], Signal]:
+    """What makes signals in the event loop that runs here. On asyncio that is not `anyio.Event`, a layer above its own:
+    a turn makes two signals and is woken by three.
+    """
+    native: Any = current_token().native_token
+    return partial(LoopSignal, native) if isinstance(native, asyncio.AbstractEventLoop) else anyio.Event
+
+
+def clock() -> Callable[[], float]:
+    """The time in seconds, as `anyio.current_time`, but without asking each time which event loop runs."""
+    native: Any = current_token().native_token
+    return native.time if isinstance(native, asyncio.AbstractEventLoop) else anyio.current_time
+
+
+class Crossing:
+    """A signal that another thread gives to a task. Made where the task runs."""
+
+    __slots__ = ("_signal", "_soon")
+
+    def __init__(self) -> None:
+        native: Any = current_token().native_token
+        if isinstance(native, asyncio.AbstractEventLoop):
+            self._signal: Signal = LoopSignal(native)
+            self._soon: Callable[..., Any] = native.call_soon_threadsafe
+        else:
+            self._signal, self._soon = anyio.Event(), native.run_sync_soon
+
+    def set(self) -> None:
+        """It has happened. For the other thread; raises `RuntimeError` if the event loop has gone."""
+        self._soon(self._signal.set)
+
+    async def wait(self) -> None:
+        """Waits until it has happened."""
+        await self._signal.wait()
+
+
+def is_cancelled() -> bool:
+    """Is the scope cancelled in which the task is? Asyncio's own way to cancel a task is not meant."""
+    return anyio.current_effective_deadline() == -math.inf
