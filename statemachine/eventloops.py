@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
@@ -44,7 +45,7 @@ class LoopSignal:
         if self._is_set:
             await anyio.lowlevel.checkpoint()  # who asks again and again lets others have their turn
             return
-        future = self._loop.create_future()
+        future: asyncio.Future[None] = asyncio.Future(loop=self._loop)
         self._waiting.append(future)
         try:
             await future
@@ -64,7 +65,9 @@ def signals() -> Callable[[], Signal]:
 def clock() -> Callable[[], float]:
     """The time in seconds, as `anyio.current_time`, but without asking each time which event loop runs."""
     native: Any = current_token().native_token
-    return native.time if isinstance(native, asyncio.AbstractEventLoop) else anyio.current_time
+    if not isinstance(native, asyncio.AbstractEventLoop):
+        return anyio.current_time
+    return time.monotonic if type(native).time is asyncio.BaseEventLoop.time else native.time
 
 
 class Crossing:

@@ -45,6 +45,16 @@ R = TypeVar("R")
 REFERENCES = (Handle, AgentRef)
 
 
+class NotOpen:
+    """Stands where an open session has its parts."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("the session is not open yet: enter it with `async with` first")
+
+
+NOT_OPEN: Any = NotOpen()
+
+
 class AgentControl:
     """One open session. Make it with `AgentControl.open`, use it as an async context manager.
 
@@ -54,9 +64,6 @@ class AgentControl:
     its agent goes on without it; but code that swallows its cancellation for ever keeps the block from being left, and
     code that blocks the event loop keeps everybody from everything. Nothing in a process can stop either.
     """
-
-    session: Session
-    engine: Engine
 
     def __init__(
         self, store: Store, work: Work | Mapping[str, Work], config: SessionConfig, trace: Path | None
@@ -77,6 +84,11 @@ class AgentControl:
         self._shut_down: fx.ShutDown | None = None
         self._stopped_by: BaseException | None = None
         self._entered = self._is_left = False
+        # Until the block is entered. An attribute that is there costs nothing; `__getattr__` would cost all of them.
+        self.session: Session = NOT_OPEN
+        self.engine: Engine = NOT_OPEN
+        self._live: LiveThreads = NOT_OPEN
+        self._streams: Streams = NOT_OPEN
 
     @classmethod
     def open(
@@ -96,11 +108,6 @@ class AgentControl:
         if isinstance(store, str | os.PathLike):
             store = SQLiteStore(Path(store))
         return cls(store, work, config or SessionConfig(), None if trace is None else Path(trace))
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("session", "engine"):
-            raise RuntimeError("the session is not open yet: enter it with `async with` first")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     # The block
 

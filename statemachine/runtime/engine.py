@@ -29,7 +29,7 @@ from statemachine.session import Session
 from statemachine.snapshot import facts_of, touched
 from statemachine.stores.protocol import Entry, Receipt, Snapshot, Store, Write
 
-TICK_SECONDS = 0.001
+TICK_SECONDS = 0.002
 """The core is told the time no more often than this, so a bound may end this much early."""
 SNAPSHOT_RECORDS = 4_000
 """A commit after which there would be so many records behind the last snapshot has one: this is what opening has to

@@ -25,10 +25,12 @@ from statemachine.machines import Identity, SessionState
 from statemachine.runtime.calls import Call, FlushCall, LoadCall, TurnCall
 from statemachine.runtime.errors import ThreadLost, words
 from statemachine.runtime.tasks import (
+    OwnTask,
     ScopeLeftEntered,
     TaskScope,
     forget_cancellations,
     own_context,
+    own_task,
 )
 from statemachine.runtime.threads import AgentInfo, FunctionThread, Roles, Thread, info_of
 from statemachine.runtime.turn import Turn
@@ -226,21 +228,22 @@ class LiveThreads:
 
     async def _live_on(self, live: Live) -> None:
         """Does what is asked, one thing after another, until the thread is dropped; then closes it."""
+        task = own_task(self._cancelled)
         try:
             while live.end_by == math.inf:
-                report = await self._stretch(live)
+                report = await self._stretch(live, task)
                 if report is not None:
                     self._over(live, live.call, report)
-                if forget_cancellations(self._cancelled):
-                    await self._meet_cancellation()
+                if forget_cancellations(task):
+                    await self._meet_cancellation(task)
         except GeneratorExit:
             raise  # the event loop has gone, and left this task behind
         except BaseException:
-            await self._close(live)
+            await self._close(live, task)
             raise
-        await self._close(live)
+        await self._close(live, task)
 
-    async def _stretch(self, live: Live) -> Any:
+    async def _stretch(self, live: Live, task: OwnTask) -> Any:
         """Makes the calls that are in line, and waits for more, until the thread is dropped, or a call has raised or
         was cancelled while it was made: then it is `live.call`, and its report is returned.
 
@@ -258,8 +261,8 @@ class LiveThreads:
                     if call.is_cancelled:
                         return None
                     del call  # or its turn and mail would live until the next one
-                    if forget_cancellations(self._cancelled):
-                        await self._meet_cancellation()
+                    if forget_cancellations(task):
+                        await self._meet_cancellation(task)
             return None if live.call is None else live.call.cancelled()
         except ScopeLeftEntered as error:  # it would act on whatever the task does from now on
             log.warning(LEFT_ENTERED, live.info.path)
@@ -297,16 +300,16 @@ class LiveThreads:
             self._lose(live)
         self._control.engine.apply(report)
 
-    async def _meet_cancellation(self) -> None:
+    async def _meet_cancellation(self, task: OwnTask) -> None:
         """Between two calls of the thread's code: one that is still on its way, and was not about the session."""
         try:
             await anyio.lowlevel.checkpoint()
         except self._cancelled:
             if is_cancelled():
                 raise
-            forget_cancellations(self._cancelled)
+            forget_cancellations(task)
 
-    async def _close(self, live: Live) -> None:
+    async def _close(self, live: Live, task: OwnTask) -> None:
         live.call = None
         live.free.set()
         if live.is_function or live.is_abandoned:
@@ -329,8 +332,8 @@ class LiveThreads:
             if is_cancelled():
                 raise
             log.exception(NOT_CLOSED, path)  # it awaited what somebody else cancelled
-        if forget_cancellations(self._cancelled):
-            await self._meet_cancellation()
+        if forget_cancellations(task):
+            await self._meet_cancellation(task)
 
     # What it does
 

@@ -62,15 +62,22 @@ def own_context(code: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
         del step, value  # or an error would hold this frame, and the frame the error
 
 
-def forget_cancellations(cancelled: type[BaseException]) -> bool:
+OwnTask = asyncio.Task[Any] | None
+"""The task in which a thread's code runs, if it is one of asyncio's."""
+
+
+def own_task(cancelled: type[BaseException]) -> OwnTask:
+    """The task that runs here. `cancelled` is the class of this event loop's cancellations."""
+    return asyncio.current_task() if cancelled is asyncio.CancelledError else None
+
+
+def forget_cancellations(task: OwnTask) -> bool:
     """Between two calls of user code: if the code has asked asyncio to cancel the task it runs in, or somebody who kept
     that task, this was about the call that has ended. It shows in the counts of the task, and some releases of Python
     3.11 take a time-out of the next call for it.
 
-    `cancelled` is the class of this event loop's cancellations. True: there was one, which the next await may still
-    raise.
+    True: there was one, which the next await may still raise.
     """
-    task = asyncio.current_task() if cancelled is asyncio.CancelledError else None
     if task is None or not task.cancelling():
         return False
     while task.uncancel():
