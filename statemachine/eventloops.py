@@ -35,6 +35,8 @@ class LoopSignal:
 
     def set(self) -> None:
         """See `Signal`."""
+        if self._is_set:
+            return
         self._is_set = True
         for future in self._waiting:
             if not future.done():

@@ -31,12 +31,12 @@ from statemachine.effects import Answer, Step
 from statemachine.runtime import AgentInfo, control, engine, live, stream
 from statemachine.runtime.calls import Call
 from statemachine.runtime.control import AgentControl
-from statemachine.runtime.engine import Engine
+from statemachine.runtime.engine import Batch, Engine
 from statemachine.runtime.errors import words
 from statemachine.runtime.live import LiveThreads
 from statemachine.runtime.threads import info_of
 from statemachine.runtime.turn import Turn
-from statemachine.stores.protocol import Entry, Write
+from statemachine.stores.protocol import Entry
 
 SEEDS, CHUNK = 1_000, 100
 
@@ -157,21 +157,24 @@ def receipts_lost(m: pytest.MonkeyPatch) -> None:
 
 def commits_reordered(m: pytest.MonkeyPatch) -> None:
     items = Engine._items
-    m.setattr(Engine, "_items", lambda self, writes: items(self, writes[::-1]))
+
+    def backwards(self: Engine, batch: Batch) -> Any:
+        batch.records.reverse()
+        return items(self, batch)
+
+    m.setattr(Engine, "_items", backwards)
 
 
 def steps_torn(m: pytest.MonkeyPatch) -> None:
     items = Engine._items
 
-    def one_by_one(self: Engine, writes: list[Write]) -> Any:
-        parts = [
-            Write((part,), write.receipt if not number else None)
-            for write in writes
-            for number, part in enumerate(write.records)
-        ]
-        return items(self, parts)
+    def but_for_the_last(self: Engine, batch: Batch) -> Any:
+        last = batch.steps[-1].records if batch.steps else ()
+        if len(last) > 1 and batch.records[-1] is last[-1]:
+            self._batch.records.append(batch.records.pop())
+        return items(self, batch)
 
-    m.setattr(Engine, "_items", one_by_one)
+    m.setattr(Engine, "_items", but_for_the_last)
 
 
 def cancel_skipped_before_the_turn_began(m: pytest.MonkeyPatch) -> None:
@@ -334,8 +337,8 @@ BREAKS: dict[Callable[[pytest.MonkeyPatch], None], str] = {
     waits_go_on_when_cancelled: "waits once at a time, and was told otherwise",
     nobody_told_of_a_failure: "still waits in|never ended",
     receipts_lost: "was answered before, and now refused|was answered with .* and now with|in the log 2 times",
-    commits_reordered: "write [0-9]+ of the log is",
-    steps_torn: "write [0-9]+ of the log is",
+    commits_reordered: "append [0-9]+ of the log is",
+    steps_torn: "append [0-9]+ of the log ends within a step",
     cancel_skipped_before_the_turn_began: "its work would have stopped",
     cancel_lost: "its work would have stopped",
     lost_threads_kept: "was closed 0 times|are alive, resident are",

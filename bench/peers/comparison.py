@@ -1,4 +1,5 @@
-"""(g) durable turns a second: ours, and the same work on three peers, in turns; the best rate of each counts.
+"""(g) durable turns a second: ours, and the same work on three peers, in turns; the best rate of each counts. A peer is
+measured in each of its ways, several times a round, so we are measured before and after each peer.
 
 Each is measured on one processor and on all of them. A session and every peer is one Python process, which uses little
 more than one anyway; and where processors are virtual, waking a second one may cost more than it brings.
@@ -50,16 +51,14 @@ def rows(size: Size) -> list[Row]:
     for _ in range(rounds):
         for processors in PROCESSORS:
             with held_on(processors):
-                with TemporaryDirectory(prefix="ours-") as directory:
-                    taken = ours(Path(directory), turns)
-                if taken is not None:
-                    rates[processors] = max(rates.get(processors, 0.0), turns / taken)
+                measure_ours(rates, processors, turns)
                 for peer in list(left.values()):
                     figure = measured(peer, seconds, processors)
                     if figure is None:
                         del left[peer.name]
                     elif peer.name not in figures or rate(figures[peer.name]) < rate(figure):
                         figures[peer.name] = figure
+                    measure_ours(rates, processors, turns)
     return rows_of(rates, figures)
 
 
@@ -81,11 +80,14 @@ def held_on(processors: str) -> Generator[None]:
         os.sched_setaffinity(0, allowed)
 
 
-def ours(directory: Path, turns: int) -> float | None:
-    """The seconds that the turns take on our runtime, on one file in the directory; None: there is no runtime."""
+def measure_ours(rates: dict[str, float], processors: str, turns: int) -> None:
+    """Our rate, on one file in a new directory, if there is a runtime. The best one is kept."""
     if find_spec(OURS) is None:
-        return None
-    return float(import_module(OURS).durable_turns(directory, agents=AGENTS, slots=SLOTS, turns=turns))
+        return
+    with TemporaryDirectory(prefix="ours-") as directory:
+        taken = import_module(OURS).durable_turns(Path(directory), agents=AGENTS, slots=SLOTS, turns=turns)
+    rates[processors] = max(rates.get(processors, 0.0), turns / taken)
+    print(f"  ours: {turns / taken:,.0f} turns/s; {processors}", file=sys.stderr)
 
 
 def unavailable() -> bool:

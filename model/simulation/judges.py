@@ -8,7 +8,7 @@ and statistics are what the trace says. `judge_rest` is for the last one, when t
 from __future__ import annotations
 
 from collections import Counter
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,12 +102,17 @@ def play(world: World, path: Path) -> Played | None:
 
 
 def judge_durable(world: World, played: Played) -> None:
-    """The log of this opening is what the first steps wrote, step by step, in their order."""
-    written = [step.records for step in played.steps if step.records]
-    durable = world.disk.writes
-    if durable != written[: len(durable)]:
-        at = next((n for n, (a, b) in enumerate(zip(durable, written, strict=False)) if a != b), len(written))
-        world.blame(f"write {at} of the log is {durable[at : at + 1]}, the trace has {written[at : at + 1]}")
+    """The log of this opening is what the first steps wrote, in their order, and no append ends within a step."""
+    written = [record for step in played.steps for record in step.records]
+    ends = {0, *accumulate(len(step.records) for step in played.steps)}
+    done = 0
+    for number, append in enumerate(world.disk.writes):
+        expected = written[done : done + len(append)]
+        done += len(append)
+        if append != expected:
+            world.blame(f"append {number} of the log is {append}, the trace has {expected}")
+        elif done not in ends:
+            world.blame(f"append {number} of the log ends within a step, with {append[-1]}")
 
 
 def judge_stream(world: World, opening: Opening, played: Played) -> None:

@@ -48,8 +48,8 @@ class Disk:
     log: MemoryLog = field(factory=MemoryLog)
     records: list[LogRecord] = field(factory=list[LogRecord])
     """Everything, in its order."""
-    writes: list[tuple[Record, ...]] = field(factory=list[tuple[Record, ...]])
-    """The writes of the present opening, without entries."""
+    writes: list[list[Record]] = field(factory=list[list[Record]])
+    """What each append of the present opening wrote, but for entries."""
     folded: Ledger = field(factory=lambda: fold(SessionConfig(), ()))
     """The fold of all records."""
     appends: int = 0
@@ -73,20 +73,19 @@ class Disk:
     def take(self, items: Sequence[Write | Snapshot]) -> None:
         """These are durable."""
         self.appends += 1
+        written: list[Record] = []
         for item in items:
             if isinstance(item, Snapshot):
                 continue
             self.records.extend(item.records)
-            step: list[Record] = []
             for record in item.records:
                 if isinstance(record, Entry):
                     self.entries.setdefault(record.data["n"], []).append(record)
                 else:
-                    step.append(record)
+                    written.append(record)
                     apply(self.folded, record)
                     self.index(record)
-            if step:
-                self.writes.append(tuple(step))
+        self.writes.append(written)
 
     def index(self, record: Record) -> None:
         """One more record."""

@@ -422,9 +422,8 @@ class AgentControl:
         if kind is fx.Answer:
             answer = cast("fx.Answer", effect)
             for mail in answer.mails:
-                if (handle := self._handles.pop(mail, None)) is not None:
-                    handle.answer(answer.outcome)
-                if self._looked_up and (handle := self._looked_up.pop(mail, None)) is not None:
+                handle = self._handles.pop(mail, None) or self._looked_up.pop(mail, None)
+                if handle is not None:
                     handle.answer(answer.outcome)
         elif kind is fx.ShutDown:
             self._shut_down = cast("fx.ShutDown", effect)

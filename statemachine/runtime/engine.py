@@ -27,7 +27,7 @@ from statemachine.runtime.errors import words
 from statemachine.runtime.tracing import TraceFile
 from statemachine.session import Session
 from statemachine.snapshot import facts_of, touched
-from statemachine.stores.protocol import Entry, Receipt, Snapshot, Store, Write
+from statemachine.stores.protocol import Entry, LogRecord, Receipt, Snapshot, Store, Write
 
 TICK_SECONDS = 0.002
 """The core is told the time no more often than this, so a bound may end this much early."""
@@ -43,7 +43,8 @@ class Batch:
 
     settled: Signal
     """Set when the commit has succeeded, or never will."""
-    writes: list[Write] = field(factory=list[Write])
+    records: list[LogRecord] = field(factory=list[LogRecord])
+    receipts: list[Receipt] = field(factory=list[Receipt])
     steps: list[Step] = field(factory=list[Step])
     traced: list[bytes] = field(factory=list[bytes])
     """The lines of its events, if there is a trace."""
@@ -140,21 +141,22 @@ class Engine:
     def put(self, step: Step, receipt: Receipt | None = None) -> None:
         """The step is in line for the next commit."""
         batch = self._batch
-        if step.records or receipt is not None:
-            batch.writes.append(Write(step.records, receipt))
+        batch.records += step.records
+        if receipt is not None:
+            batch.receipts.append(receipt)
         batch.steps.append(step)
         self._work.set()
 
     def record(self, entry: Entry) -> None:
         """An entry for a rollout is in line for the next commit."""
-        self._batch.writes.append(Write((entry,)))
+        self._batch.records.append(entry)
         self._work.set()
 
     async def settled(self) -> None:
         """Waits until everything that was applied so far is durable. Raises `StoreFailed` if it never will be, or
         `SessionClosed` if the session was left before.
         """
-        batch = self._batch if self._batch.steps or self._batch.writes else self._committing
+        batch = self._batch if self._batch.steps or self._batch.records else self._committing
         if batch is not None:
             await batch.settled.wait()
             if batch.is_durable:
@@ -181,13 +183,13 @@ class Engine:
     async def _commit(self) -> None:
         self._work = self.signal()
         batch, self._batch = self._batch, Batch(self.signal())
-        if not batch.steps and not batch.writes:
+        if not batch.steps and not batch.records:
             return
         self._committing = batch
-        items = self._items(batch.writes)
+        items = self._items(batch)
         if self.trace is not None:
             batch.traced = self.trace.take()
-        if batch.writes:
+        if items:
             try:
                 await self.store.append(items)
             except BaseException as error:
@@ -207,19 +209,22 @@ class Engine:
                 for effect in step.effects:
                     self.carry_out(effect)
 
-    def _items(self, writes: list[Write]) -> Sequence[Write | Snapshot]:
-        """What to append for them: with a snapshot, if it is time for one. The session is as it is after them."""
+    def _items(self, batch: Batch) -> Sequence[Write | Snapshot]:
+        """What to append: with a snapshot, if it is time for one. The session is as it is after the batch."""
         session = self.session
-        records = [record for write in writes for record in write.records]
+        records = batch.records
+        items: list[Write | Snapshot] = [Write((), receipt) for receipt in batch.receipts]
+        if records:
+            items.append(Write(tuple(records)))
         self.counts.records += len(records)
         self._changed |= touched(records, session.ledger)
         self._since_snapshot += len(records)
-        if self._since_snapshot < SNAPSHOT_RECORDS:
-            return writes
-        facts = tuple([facts_of(session.agents[agent]) for agent in sorted(self._changed)])
-        self._changed.clear()
-        self._since_snapshot = 0
-        return [*writes, Snapshot(facts, tuple(session.ledger.mail_states))]
+        if self._since_snapshot >= SNAPSHOT_RECORDS:
+            facts = tuple([facts_of(session.agents[agent]) for agent in sorted(self._changed)])
+            self._changed.clear()
+            self._since_snapshot = 0
+            items.append(Snapshot(facts, tuple(session.ledger.mail_states)))
+        return items
 
     def fail(self, error: BaseException) -> None:
         """The store failed, or the core, and so does the session."""

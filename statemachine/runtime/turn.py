@@ -6,7 +6,6 @@ code that was abandoned or kept a reference changes nothing.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
     from statemachine.runtime.handles import Handle, Target
     from statemachine.runtime.threads import AgentInfo
     from statemachine.stores.protocol import LogRecord
+
+TRIGGER, RUNNING = MailKind.TRIGGER, Status.RUNNING
 
 
 @fact
@@ -62,7 +63,7 @@ class Turn:
         """What was unread when the turn started, oldest first."""
         self.over = False
         """Has the turn ended, whatever its code still does?"""
-        self._waiters: deque[Waiter] = deque()
+        self._waiters: list[Waiter] = []
         """Whoever waits; more than one only if the wakes of the others are on their way."""
 
     @property
@@ -83,7 +84,7 @@ class Turn:
                     m.mail,
                     "host" if m.sender == HOST else agents[m.sender].path,
                     m.message,
-                    m.kind is MailKind.TRIGGER,
+                    m.kind is TRIGGER,
                     m.notice,
                 )
                 for m in mail
@@ -93,7 +94,7 @@ class Turn:
     def _lasts(self) -> None:
         """Raises `NotRunning` once the turn has ended, even if nobody has told its code yet."""
         known = self._control.session.agents[self.agent.id]
-        if self.over or known.turn != self.number or known.status < Status.RUNNING:
+        if self.over or known.turn != self.number or known.status < RUNNING:
             raise self._ended()
 
     def _ended(self) -> Exception:
@@ -154,7 +155,7 @@ class Turn:
     def wake(self, end: WaitEnd) -> None:
         """The core says that the wait is over. For the runtime."""
         if self._waiters:
-            waiter = self._waiters.popleft()
+            waiter = self._waiters.pop(0)
             waiter.end = end
             waiter.over.set()
 

@@ -48,7 +48,7 @@ class Receipt:
 
 @fact
 class Write:
-    """One step of the session: all of it becomes durable, or none."""
+    """What one or more steps of the session have to say, in their order: all of it becomes durable, or none."""
 
     records: tuple[LogRecord, ...]
     receipt: Receipt | None = None
