@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol
 
@@ -19,19 +19,22 @@ class Signal(Protocol):
     def set(self) -> None:
         """It has happened."""
 
-    async def wait(self) -> Any:
-        """Waits until it has happened."""
+    def wait(self) -> Awaitable[Any]:
+        """What to await until it has happened, at once and in one task."""
+        ...
 
 
 class LoopSignal:
     """A signal of asyncio. Its own `Event` can be cleared and is for any loop, which costs a turn 4 % of its time."""
 
-    __slots__ = ("_is_set", "_loop", "_waiting")
+    __slots__ = ("_is_set", "_loop", "_room", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._is_set = False
         self._waiting: list[asyncio.Future[None]] = []
+        self._room = 8
+        """So many may wait before those are forgotten that were cancelled."""
 
     def set(self) -> None:
         """See `Signal`."""
@@ -42,18 +45,17 @@ class LoopSignal:
             if not future.done():
                 future.set_result(None)
 
-    async def wait(self) -> None:
+    def wait(self) -> Awaitable[None]:
         """See `Signal`."""
         if self._is_set:
-            await anyio.lowlevel.checkpoint()  # who asks again and again lets others have their turn
-            return
+            return anyio.lowlevel.checkpoint()  # who asks again and again lets others have their turn
+        waiting = self._waiting
+        if len(waiting) == self._room:
+            waiting[:] = [future for future in waiting if not future.done()]
+            self._room = 8 + 2 * len(waiting)
         future: asyncio.Future[None] = asyncio.Future(loop=self._loop)
-        self._waiting.append(future)
-        try:
-            await future
-        except BaseException:
-            self._waiting.remove(future)
-            raise
+        waiting.append(future)
+        return future
 
 
 def signals() -> Callable[[], Signal]:
@@ -89,9 +91,9 @@ class Crossing:
         """It has happened. For the other thread; raises `RuntimeError` if the event loop has gone."""
         self._soon(self._signal.set)
 
-    async def wait(self) -> None:
-        """Waits until it has happened."""
-        await self._signal.wait()
+    def wait(self) -> Awaitable[None]:
+        """See `Signal`."""
+        return self._signal.wait()
 
 
 def is_cancelled() -> bool:

@@ -300,7 +300,7 @@ async def test_task_that_a_turn_cancels_serves_the_next_turn_as_if_new(
         assert counts(control) == {"resident": 1}
 
 
-async def test_signal_wakes_all_who_wait_and_holds_nobody_who_was_cancelled() -> None:
+async def test_signal_wakes_all_who_wait_and_forgets_who_was_cancelled() -> None:
     signal = signals()()
     woken: list[str] = []
     waiting: list[Any] = []
@@ -313,8 +313,10 @@ async def test_signal_wakes_all_who_wait_and_holds_nobody_who_was_cancelled() ->
         async with anyio.create_task_group() as tasks:
             for name in ("a", "b"):
                 tasks.start_soon(wait, name)
-            for _ in range(3):
-                with anyio.move_on_after(0.1) as scope:
+            await anyio.wait_all_tasks_blocked()
+            for _ in range(1_000):
+                with anyio.CancelScope() as scope:
+                    scope.cancel()
                     await signal.wait()
                 assert scope.cancelled_caught
             waiting = list(getattr(signal, "_waiting", ()))
@@ -324,7 +326,7 @@ async def test_signal_wakes_all_who_wait_and_holds_nobody_who_was_cancelled() ->
                 await anyio.lowlevel.checkpoint()
             assert scope.cancelled_caught
     assert sorted(woken) == ["a", "b"]
-    assert len(waiting) in (0, 2), "only those who still wait"
+    assert len(waiting) <= 12, "those who still wait, and few who were cancelled"
     with anyio.fail_after(1):
         await signal.wait()
 
