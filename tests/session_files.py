@@ -34,6 +34,13 @@ async def make(path: Path, *items: Write | Snapshot) -> None:
     await store.close()
 
 
+async def opened(path: Path, takeover: bool = False) -> SQLiteStore:
+    """A store that has the session in this file open."""
+    store = SQLiteStore(path, takeover=takeover)
+    await store.open(CONFIG)
+    return store
+
+
 def sql(path: Path, *statements: str) -> list[Any]:
     """What the last of the statements gives, by a connection of its own."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:

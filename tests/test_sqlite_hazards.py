@@ -18,7 +18,7 @@ from model.verify import verify
 from statemachine.stores import SQLiteStore, read_rollout, read_session, reading, schema, sqlite, tables
 from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError
 from tests.other_process import ENTRIES, STEPS, Other, group, other_process, whole_groups
-from tests.session_files import CONFIG
+from tests.session_files import CONFIG, opened
 
 pytestmark = pytest.mark.anyio
 
@@ -32,12 +32,6 @@ def path(tmp_path: Path) -> Path:
 def other(path: Path) -> Iterator[Other]:
     with other_process(path) as found:
         yield found
-
-
-async def opened(path: Path, takeover: bool = False) -> SQLiteStore:
-    store = SQLiteStore(path, takeover=takeover)
-    await store.open(CONFIG)
-    return store
 
 
 def read_inside(path: Path) -> None:

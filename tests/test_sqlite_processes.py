@@ -20,7 +20,7 @@ from statemachine.stores.errors import (
     StoreBusy,
 )
 from tests.other_process import ENTRIES, STEPS, Other, group, other_process, whole_groups
-from tests.session_files import CONFIG, beside
+from tests.session_files import CONFIG, beside, opened
 
 pytestmark = pytest.mark.anyio
 
@@ -34,12 +34,6 @@ def path(tmp_path: Path) -> Path:
 def other(path: Path) -> Iterator[Other]:
     with other_process(path) as found:
         yield found
-
-
-async def opened(path: Path, takeover: bool = False) -> SQLiteStore:
-    store = SQLiteStore(path, takeover=takeover)
-    await store.open(CONFIG)
-    return store
 
 
 # Owning

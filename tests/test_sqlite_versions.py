@@ -22,7 +22,7 @@ from statemachine.stores.errors import (
     StoreError,
     StoreMissing,
 )
-from tests.session_files import CONFIG
+from tests.session_files import CONFIG, opened
 
 pytestmark = pytest.mark.anyio
 
@@ -30,12 +30,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "session.db"
-
-
-async def opened(path: Path) -> SQLiteStore:
-    store = SQLiteStore(path)
-    await store.open(CONFIG)
-    return store
 
 
 FIRST_VERSION = (

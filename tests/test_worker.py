@@ -17,7 +17,7 @@ from statemachine.stores import Entry, SQLiteStore, Write
 from statemachine.stores.errors import SessionInUse, StoreClosed, StoreError
 from statemachine.stores.tables import ALONE_MAX
 from statemachine.stores.worker import Worker
-from tests.session_files import CONFIG, sql
+from tests.session_files import CONFIG, opened, sql
 
 pytestmark = pytest.mark.anyio
 NAME = "statemachine-store"
@@ -128,12 +128,6 @@ def test_program_that_leaves_its_event_loop_comes_to_its_end_without_a_word(tmp_
     assert (done.returncode, done.stdout, done.stderr) == (0, "left\n", "")
     if program is OPEN:
         assert sql(path, "SELECT kind FROM log") == [("Entry",)]
-
-
-async def opened(path: Path) -> SQLiteStore:
-    store = SQLiteStore(path)
-    await store.open(CONFIG)
-    return store
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
