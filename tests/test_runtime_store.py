@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from statemachine.machines import SessionState
 from statemachine.machines import Turn as Status
 from statemachine.records import MailAccepted
 from statemachine.refusals import SessionClosed, StoreFailed
-from statemachine.runtime import AgentControl, AgentRef, Turn
-from statemachine.stores import MemoryStore, Snapshot, SQLiteStore, Write
+from statemachine.runtime import AgentControl, AgentRef, Handle, Turn
+from statemachine.stores import Entry, LogRecord, MemoryStore, Snapshot, SQLiteStore, Write
 from statemachine.stores.errors import SessionInUse, StoreError, StoreFull
 from tests.running import Open, Stage, completed, counts, echo, ending, judge, recorder, traced_sessions, virtual_time
 
@@ -157,6 +158,77 @@ async def test_callers_outside_of_a_block_that_is_left_by_an_error_are_told_that
     assert sorted(ends) == ["a is there", "b is not"]
     async with open_session(echo, MemoryStore(store.log)) as control:
         assert [agent.path for agent in control.session.agents] == ["/root", "/root/a"]
+
+
+class Gated(MemoryStore):
+    """Its appends, and its readers, wait while the gate is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = anyio.Event()
+        self.gate.set()
+
+    async def append(self, items: Sequence[Write | Snapshot]) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.gate.wait()
+        await super().append(items)
+
+    async def rollout(self, agent: int) -> tuple[LogRecord, ...]:
+        await self.gate.wait()
+        return await super().rollout(agent)
+
+
+@pytest.mark.anyio
+async def test_entries_and_records_of_one_commit_stand_in_the_order_in_which_they_came(open_session: Open) -> None:
+    store, said = Gated(), list[int]()
+
+    async def work(turn: Turn) -> str:
+        store.gate = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            for call in (turn.record, turn.record, partial(turn.send, "/root"), turn.record):
+                tasks.start_soon(call, f"{len(said)}")
+                said.append(0)
+                await anyio.wait_all_tasks_blocked()
+            before = control.statistics().commits
+            store.gate.set()
+        assert control.statistics().commits == before + 2, "the first of them, and all others"
+        return "done"
+
+    async with open_session(work, store) as control:
+        await (await control.start("/root", "x")).outcome()
+        told = await control.history("/root")
+    assert [r.data if isinstance(r, Entry) else type(r).__name__ for r in told] == [
+        *("MailAccepted", "TurnStarted", "0", "1", "MailAccepted", "3", "TurnEnded")
+    ]
+
+
+@pytest.mark.anyio
+async def test_handle_that_was_asked_for_before_its_mail_was_there_is_answered_too(open_session: Open) -> None:
+    store, over = Gated(), anyio.Event()
+
+    async def work(_: Turn) -> str:
+        await over.wait()
+        return "done"
+
+    async with open_session(work, store) as control:
+        first = await control.start("/root", "a")
+        guessed = AgentRef(first.ref.id, first.ref.path, first.ref.mail + 1)
+        found: list[Handle] = []
+
+        async def look() -> None:
+            found.append(await control.handle(guessed))
+
+        closed = store.gate = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(look)
+            await anyio.wait_all_tasks_blocked()
+            store.gate = anyio.Event()
+            store.gate.set()
+            second = await control.follow_up("/root", "b")
+            assert second.ref == guessed
+            closed.set()
+        over.set()
+        assert await second.outcome() == await found[0].outcome()
 
 
 # On disk, in real time

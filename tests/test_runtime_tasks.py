@@ -9,12 +9,13 @@ import weakref
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from typing import Any, ClassVar
+from unittest import mock
 
 import anyio
 import pytest
 
 from statemachine.config import SessionConfig
-from statemachine.eventloops import signals
+from statemachine.eventloops import clock, signals
 from statemachine.events import HOST, ROOT, Interrupt, Start
 from statemachine.machines import Turn as Status
 from statemachine.runtime import AgentControl, Thread, ThreadLost, Turn
@@ -298,6 +299,18 @@ async def test_task_that_a_turn_cancels_serves_the_next_turn_as_if_new(
             outcome = await (await control.follow_up("/root/a", "y")).outcome()
             assert ending(outcome) == completed("timed out, 0 cancellations")
         assert counts(control) == {"resident": 1}
+
+
+def test_clock_is_that_of_the_event_loop_also_if_somebody_has_set_it() -> None:
+    async def read() -> list[float]:
+        loop = asyncio.get_running_loop()
+        found = [clock()() - loop.time()]
+        with mock.patch.object(loop, "time", return_value=5.0):
+            return [*found, clock()()]
+
+    usual, patched = asyncio.run(read())
+    assert abs(usual) < 60
+    assert patched == 5.0
 
 
 async def test_signal_wakes_all_who_wait_and_forgets_who_was_cancelled() -> None:

@@ -72,6 +72,31 @@ async def test_cancelled_caller_waits_for_its_call() -> None:
     worker.stop()
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("scope_first", [False, True])
+async def test_task_that_is_cancelled_by_asyncio_and_by_a_scope_at_once_is_cancelled(scope_first: bool) -> None:
+    worker, gate, scope = Worker("worker"), threading.Event(), anyio.CancelScope()
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            with scope:
+                await worker.do(gate.wait)
+            ended.append("the task went on")
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    task = asyncio.ensure_future(work())
+    await anyio.wait_all_tasks_blocked()
+    for cancel in (scope.cancel, task.cancel) if scope_first else (task.cancel, scope.cancel):
+        cancel()
+    gate.set()
+    await asyncio.wait([task])
+    worker.stop()
+    assert ended == ["cancelled"]
+
+
 async def test_closed_store_has_no_thread_and_neither_has_one_that_could_not_be_opened(tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.db"
     foreign.write_text("this is no session, and long enough to be looked at " * 4)

@@ -111,7 +111,7 @@ def judge_durable(world: World, played: Played) -> None:
         done += len(append)
         if append != expected:
             world.blame(f"append {number} of the log is {append}, the trace has {expected}")
-        elif done not in ends:
+        elif append and done not in ends:
             world.blame(f"append {number} of the log ends within a step, with {append[-1]}")
 
 

@@ -48,6 +48,8 @@ REFERENCES = (Handle, AgentRef)
 class NotOpen:
     """Stands where an open session has its parts."""
 
+    __slots__ = ()
+
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError("the session is not open yet: enter it with `async with` first")
 
@@ -422,9 +424,10 @@ class AgentControl:
         if kind is fx.Answer:
             answer = cast("fx.Answer", effect)
             for mail in answer.mails:
-                handle = self._handles.pop(mail, None) or self._looked_up.pop(mail, None)
-                if handle is not None:
+                if (handle := self._handles.pop(mail, None)) is not None:
                     handle.answer(answer.outcome)
+                if self._looked_up and (handle := self._looked_up.pop(mail, None)) is not None:
+                    handle.answer(answer.outcome)  # also if it was looked up before the mail was there
         elif kind is fx.ShutDown:
             self._shut_down = cast("fx.ShutDown", effect)
             self._end()

@@ -35,8 +35,8 @@ ATTEMPTS_MAX = 100
 """How often a file is read that changes meanwhile."""
 BUSY_S = 5.0
 TICK_S = 0.02
-"""Longer than the clock stands still by which file systems say when a file was changed: two changes within one tick
-look like one.
+"""Longer than the clock of a local file system stands still, and than it differs from ours: two changes within one of
+its ticks look like one.
 """
 WAL_HEADER_BYTES = 32
 """A WAL of this size has nothing in it yet. If its process died then, its index does not match it, and SQLite would
@@ -141,7 +141,7 @@ def _state(path: str) -> _State:
         (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns),
         index=wal_bytes != WAL_HEADER_BYTES and os.path.exists(f"{path}-shm"),
         wal=wal_bytes > WAL_HEADER_BYTES,
-        is_fresh=0 <= time.time_ns() - found.st_mtime_ns < TICK_S * 1e9,
+        is_fresh=abs(time.time_ns() - found.st_mtime_ns) < TICK_S * 1e9,
     )
 
 

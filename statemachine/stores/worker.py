@@ -16,7 +16,7 @@ from weakref import finalize
 from anyio import CancelScope
 from attrs import define, field
 
-from statemachine.eventloops import Crossing, is_cancelled
+from statemachine.eventloops import Crossing
 
 T = TypeVar("T")
 
@@ -49,13 +49,8 @@ class Worker:
         """
         job = Job(work, arguments)
         self._jobs.put(job)
-        try:
+        with CancelScope(shield=True):
             await job.done.wait()
-        except BaseException as error:
-            if isinstance(error, GeneratorExit) or not is_cancelled():
-                raise
-            with CancelScope(shield=True):
-                await job.done.wait()
         if job.error is not None:
             raise job.error
         result: T = job.result
