@@ -27,14 +27,14 @@ class Signal(Protocol):
 class LoopSignal:
     """A signal of asyncio. Its own `Event` can be cleared and is for any loop, which costs a turn 4 % of its time."""
 
-    __slots__ = ("_is_set", "_loop", "_room", "_waiting")
+    __slots__ = ("_is_set", "_loop", "_sweep_at", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._is_set = False
         self._waiting: list[asyncio.Future[None]] = []
-        self._room = 8
-        """So many may wait before those are forgotten that were cancelled."""
+        self._sweep_at = 8
+        """How many wait when those are forgotten that were cancelled."""
 
     def set(self) -> None:
         """See `Signal`."""
@@ -50,9 +50,9 @@ class LoopSignal:
         if self._is_set:
             return anyio.lowlevel.checkpoint()  # who asks again and again lets others have their turn
         waiting = self._waiting
-        if len(waiting) == self._room:
+        if len(waiting) == self._sweep_at:
             waiting[:] = [future for future in waiting if not future.done()]
-            self._room = 8 + 2 * len(waiting)
+            self._sweep_at = 8 + 2 * len(waiting)
         future: asyncio.Future[None] = asyncio.Future(loop=self._loop)
         waiting.append(future)
         return future
@@ -82,11 +82,9 @@ class Crossing:
 
     def __init__(self) -> None:
         native: Any = current_token().native_token
-        if isinstance(native, asyncio.AbstractEventLoop):
-            self._signal: Signal = LoopSignal(native)
-            self._soon: Callable[..., Any] = native.call_soon_threadsafe
-        else:
-            self._signal, self._soon = anyio.Event(), native.run_sync_soon
+        is_asyncio = isinstance(native, asyncio.AbstractEventLoop)
+        self._signal: Signal = LoopSignal(native) if is_asyncio else anyio.Event()
+        self._soon: Callable[..., Any] = native.call_soon_threadsafe if is_asyncio else native.run_sync_soon
 
     def set(self) -> None:
         """It has happened. For the other thread; raises `RuntimeError` if the event loop has gone."""

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import pytest
+
 from statemachine.stores import Entry, Write, read_rollout
 
 STEPS, ENTRIES = 5, 3
@@ -122,3 +124,16 @@ def other_process(path: Path) -> Iterator[Other]:
             yield Other(process)
         finally:
             process.kill()
+
+
+@pytest.fixture(name="path")
+def session_path(tmp_path: Path) -> Path:
+    """Where a session's file may be."""
+    return tmp_path / "session.db"
+
+
+@pytest.fixture(name="other")
+def process_beside(path: Path) -> Iterator[Other]:
+    """Another process that looks at the same path."""
+    with other_process(path) as found:
+        yield found

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -23,6 +24,7 @@ import pytest
 from model import cli
 from model.simulation import schedule as simulation_schedule
 from model.simulation.campaign import FAILURES_MAX, Campaign, campaign, play
+from model.simulation.judges import judge_durable
 from model.simulation.life import simulate
 from model.simulation.schedule import NotRepeatable
 from statemachine import effects as fx
@@ -374,6 +376,14 @@ def test_simulation_notices_a_runtime_that_is_broken(
     assert found is not None, "nobody noticed"
     assert re.search(BREAKS[break_it], "\n".join(found.blames)), found.blames
     gc.collect()
+
+
+def test_appends_that_end_within_a_step_are_blamed_once_each_also_if_the_next_has_nothing() -> None:
+    blames: list[str] = []
+    world: Any = SimpleNamespace(disk=SimpleNamespace(writes=[["a"], [], ["b"], ["c"]]), blame=blames.append)
+    played: Any = SimpleNamespace(steps=[SimpleNamespace(records=records) for records in (("a", "b"), ("c",))])
+    judge_durable(world, played)
+    assert blames == ["append 0 of the log ends within a step, with a"]
 
 
 # Campaigns

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -17,21 +17,11 @@ import pytest
 from model.verify import verify
 from statemachine.stores import SQLiteStore, read_rollout, read_session, reading, schema, sqlite, tables
 from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError
-from tests.other_process import ENTRIES, STEPS, Other, group, other_process, whole_groups
+from tests.other_process import ENTRIES, STEPS, Other, group, other_process, process_beside, session_path, whole_groups
 from tests.session_files import CONFIG, opened
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "session.db"
-
-
-@pytest.fixture
-def other(path: Path) -> Iterator[Other]:
-    with other_process(path) as found:
-        yield found
+FIXTURES = (session_path, process_beside)
 
 
 def read_inside(path: Path) -> None:

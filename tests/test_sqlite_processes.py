@@ -6,7 +6,6 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -19,21 +18,11 @@ from statemachine.stores.errors import (
     SessionInUse,
     StoreBusy,
 )
-from tests.other_process import ENTRIES, STEPS, Other, group, other_process, whole_groups
+from tests.other_process import ENTRIES, STEPS, Other, group, process_beside, session_path, whole_groups
 from tests.session_files import CONFIG, beside, opened
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "session.db"
-
-
-@pytest.fixture
-def other(path: Path) -> Iterator[Other]:
-    with other_process(path) as found:
-        yield found
+FIXTURES = (session_path, process_beside)
 
 
 # Owning

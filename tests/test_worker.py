@@ -15,6 +15,7 @@ import pytest
 
 from statemachine.stores import Entry, SQLiteStore, Write
 from statemachine.stores.errors import SessionInUse, StoreClosed, StoreError
+from statemachine.stores.sqlite import CHECKPOINT_PAGES
 from statemachine.stores.tables import ALONE_MAX
 from statemachine.stores.worker import Worker
 from tests.session_files import CONFIG, opened, sql
@@ -290,3 +291,15 @@ def test_rollouts_are_read_from_two_event_loops_at_once(tmp_path: Path, backend:
 
     anyio.run(both, backend=backend)
     assert done == [1, 1]
+
+
+async def test_wal_stays_small_and_is_written_over_again_and_again(tmp_path: Path) -> None:
+    path = tmp_path / "session.db"
+    store = await opened(path)
+    sizes: list[int] = []
+    for number in range(3 * CHECKPOINT_PAGES):
+        await store.append([Write((Entry(0, 0, f"{number}"),))])
+        sizes.append(Path(f"{path}-wal").stat().st_size)
+    await store.close()
+    assert sizes[-1] < 1.2 * CHECKPOINT_PAGES * 4096
+    assert len(set(sizes[-CHECKPOINT_PAGES:])) == 1, "no commit makes it longer any more"
