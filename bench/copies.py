@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bench.measure import Row, Size, best_seconds
-from statemachine.config import Overflow, SessionConfig
-from statemachine.events import HOST, ROOT, Finished, FollowUp, Loaded, Send, Spawn, Wait
-from statemachine.machines import Residency, Turn
-from statemachine.session import Session
+from statemachine.core.config import Overflow, SessionConfig
+from statemachine.core.events import HOST, ROOT, Finished, FollowUp, Loaded, Send, Spawn, Wait
+from statemachine.core.machines import Residency, Turn
+from statemachine.core.session import Session
 
 
 def small_session() -> Session:

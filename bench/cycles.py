@@ -9,8 +9,8 @@ from transitions import Machine
 
 from bench.measure import Row, Size, at_least, best_seconds, traced_bytes
 from bench.sessions import ResidentCycles, residents, with_agents
-from statemachine.diagrams import Model, declaration, load
-from statemachine.machines import MAIL, SLOT, TURN
+from statemachine.checking.diagrams import Model, declaration, load
+from statemachine.core.machines import MAIL, SLOT, TURN
 
 MACHINES = (TURN, SLOT, MAIL)
 

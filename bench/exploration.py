@@ -11,10 +11,10 @@ from typing import Any
 
 from bench.measure import QUICK, Row, Size, at_least, best_seconds
 from model import reference
-from model.explorer import explore
+from model.exploration.explorer import explore
+from model.exploration.scopes import Scope, events, find
+from model.exploration.symmetry import digest_of
 from model.lockstep import TRANSLATE, core_step, start
-from model.scopes import Scope, events, find
-from model.symmetry import digest_of
 
 
 def rows(size: Size) -> list[Row]:

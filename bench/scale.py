@@ -6,11 +6,11 @@ import tracemalloc
 
 from bench.measure import Row, Size, at_most, best_seconds, traced_bytes
 from bench.sessions import ReloadCycles, ResidentCycles, drive, residents, with_agents
-from statemachine.config import SessionConfig
-from statemachine.events import HOST, ROOT, Spawn
-from statemachine.machines import Residency, Turn
-from statemachine.records import Outcome
-from statemachine.session import Session
+from statemachine.core.config import SessionConfig
+from statemachine.core.events import HOST, ROOT, Spawn
+from statemachine.core.machines import Residency, Turn
+from statemachine.core.records import Outcome
+from statemachine.core.session import Session
 
 FEW = 100
 RESIDENTS = 50

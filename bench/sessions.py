@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from statemachine.config import SessionConfig
-from statemachine.effects import Effect, Flush, Load, StartTurn
-from statemachine.events import HOST, ROOT, Event, Finished, Flushed, FollowUp, Loaded, Spawn
-from statemachine.machines import Residency, Turn
-from statemachine.session import Session
+from statemachine.core.config import SessionConfig
+from statemachine.core.effects import Effect, Flush, Load, StartTurn
+from statemachine.core.events import HOST, ROOT, Event, Finished, Flushed, FollowUp, Loaded, Spawn
+from statemachine.core.machines import Residency, Turn
+from statemachine.core.session import Session
 
 
 def drive(s: Session, event: Event, result: str = "ok") -> None:

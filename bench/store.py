@@ -11,12 +11,12 @@ from time import perf_counter
 import anyio
 
 from bench.measure import Row, Size, at_least, at_most, best_seconds
-from statemachine.config import SessionConfig
-from statemachine.events import HOST, ROOT
-from statemachine.machines import Identity, Turn
-from statemachine.records import MailAccepted, MailKind, Outcome, TurnEnded, TurnStarted
-from statemachine.recovery import restart
-from statemachine.snapshot import AgentFacts
+from statemachine.core.config import SessionConfig
+from statemachine.core.events import HOST, ROOT
+from statemachine.core.machines import Identity, Turn
+from statemachine.core.records import MailAccepted, MailKind, Outcome, TurnEnded, TurnStarted
+from statemachine.log.recovery import restart
+from statemachine.log.snapshot import AgentFacts
 from statemachine.stores import Entry, Snapshot, SQLiteStore, Write
 from statemachine.stores.encoding import encode
 

@@ -15,14 +15,14 @@ from typing import Any, TypeVar
 from attrs import frozen
 
 from model.lockstep import Restart
-from statemachine import events as ev
-from statemachine.deadlines import Bound
-from statemachine.effects import Cancel, Flush, Refused, ShutDown, Stale, StartTurn, Step, WaitEnd, WaitOver, Wake
-from statemachine.machines import COMPILED, MACHINES, Identity, Moves, Residency, Turn
-from statemachine.records import MailAccepted, MailDrained, MailKind, NoticeBuried, TurnEnded, TurnStarted
-from statemachine.refusals import REFUSALS
-from statemachine.residency import NOBODY
-from statemachine.session import Session
+from statemachine.core import events as ev
+from statemachine.core.deadlines import Bound
+from statemachine.core.effects import Cancel, Flush, Refused, ShutDown, Stale, StartTurn, Step, WaitEnd, WaitOver, Wake
+from statemachine.core.machines import COMPILED, MACHINES, Identity, Moves, Residency, Turn
+from statemachine.core.records import MailAccepted, MailDrained, MailKind, NoticeBuried, TurnEnded, TurnStarted
+from statemachine.core.refusals import REFUSALS
+from statemachine.core.residency import NOBODY
+from statemachine.core.session import Session
 
 S = TypeVar("S", bound=IntEnum)
 Seen = Callable[[Session, Any, Step, Session], bool]

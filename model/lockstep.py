@@ -10,18 +10,18 @@ from collections.abc import Callable
 from typing import Any
 
 from model import reference
-from statemachine import effects as fx
-from statemachine import events as ev
-from statemachine.config import Notice, Overflow, SessionConfig
-from statemachine.deadlines import Bound
-from statemachine.effects import Effect, Reply, Step, WaitEnd
-from statemachine.events import ROOT
-from statemachine.ledger import Ledger
-from statemachine.machines import Identity, MailState, Residency, SessionState, Turn
-from statemachine.records import MailAccepted, MailKind
-from statemachine.recovery import forget, restart
-from statemachine.residency import NOBODY
-from statemachine.session import Session
+from statemachine.core import effects as fx
+from statemachine.core import events as ev
+from statemachine.core.config import Notice, Overflow, SessionConfig
+from statemachine.core.deadlines import Bound
+from statemachine.core.effects import Effect, Reply, Step, WaitEnd
+from statemachine.core.events import ROOT
+from statemachine.core.ledger import Ledger
+from statemachine.core.machines import Identity, MailState, Residency, SessionState, Turn
+from statemachine.core.records import MailAccepted, MailKind
+from statemachine.core.residency import NOBODY
+from statemachine.core.session import Session
+from statemachine.log.recovery import forget, restart
 
 NEVER = 10**9
 """Stands for "no bound" in the reference."""

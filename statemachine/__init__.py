@@ -11,14 +11,14 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 from statemachine import guard as _guard  # noqa: F401  # pyright: ignore[reportUnusedImport]  (first: refuses to work next to python-statemachine)
-from statemachine.config import Notice, Overflow, SessionConfig, SlotPolicy
-from statemachine.effects import Step
-from statemachine.events import HOST, ROOT, Event
-from statemachine.properties import check
-from statemachine.records import Outcome, Record
-from statemachine.recovery import recover
-from statemachine.refusals import InvalidConfig, Refusal
-from statemachine.session import Session
+from statemachine.checking.properties import check
+from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
+from statemachine.core.effects import Step
+from statemachine.core.events import HOST, ROOT, Event
+from statemachine.core.records import Outcome, Record
+from statemachine.core.refusals import InvalidConfig, Refusal
+from statemachine.core.session import Session
+from statemachine.log.recovery import recover
 
 if TYPE_CHECKING:
     from statemachine.runtime import AgentControl, Thread, Turn

@@ -1,8 +1,8 @@
 """python-statemachine installs the same import name; next to it, nothing of either can be relied on.
 
 Both distributions write into one folder `statemachine`, and whichever came last has overwritten files of the other
-(`__init__.py` and `events.py` for a start). So this package refuses to be imported next to it. If the other one's
-`__init__.py` won, the modules that anybody would import of ours (`statemachine.session`, `model`) still say so.
+(`__init__.py` for a start). So this package refuses to be imported next to it. If the other one's
+`__init__.py` won, the modules that anybody would import of ours (`statemachine.core`, `model`) still say so.
 """
 
 from __future__ import annotations

@@ -10,14 +10,15 @@ import attrs
 import pytest
 
 from model import check as checking
-from model import fuzz
 from model.check import Failure, as_json, judge_tables, make_rows
 from model.coverage import Coverage, required
-from model.explorer import Exploration, explore
-from model.scopes import find
-from statemachine import diagrams, rules
-from statemachine.machines import MACHINES
-from statemachine.properties import PROPERTIES
+from model.exploration.explorer import Exploration, explore
+from model.exploration.scopes import find
+from model.fuzzing import fuzz
+from statemachine.checking import diagrams
+from statemachine.checking.properties import PROPERTIES
+from statemachine.core import rules
+from statemachine.core.machines import MACHINES
 
 SMALL = attrs.evolve(find("reject"), name="small", ids=1, agents_act=False, waits=False)
 

@@ -63,7 +63,12 @@ def overwritten(tmp_path: Path) -> Path:
     return folder
 
 
-IMPORTS = ("import statemachine", "import model", "from statemachine.session import Session", "import model.lockstep")
+IMPORTS = (
+    "import statemachine",
+    "import model",
+    "from statemachine.core.session import Session",
+    "import model.lockstep",
+)
 
 
 @pytest.mark.parametrize("code", IMPORTS)

@@ -31,12 +31,12 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from attrs import define
 
-from statemachine.config import Notice, Overflow, SessionConfig, SlotPolicy
-from statemachine.effects import Interrupted
-from statemachine.events import HOST
-from statemachine.machines import Identity
-from statemachine.records import Outcome
-from statemachine.refusals import Refusal, StoreFailed
+from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
+from statemachine.core.effects import Interrupted
+from statemachine.core.events import HOST
+from statemachine.core.machines import Identity
+from statemachine.core.records import Outcome
+from statemachine.core.refusals import Refusal, StoreFailed
 from statemachine.runtime import AgentControl, AgentInfo, AgentRef, Handle, Thread, Turn, engine
 from statemachine.runtime.threads import Work
 from statemachine.stores import Entry, SQLiteStore, StoreError

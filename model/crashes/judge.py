@@ -21,10 +21,10 @@ from typing import Any
 from attrs import define, evolve, field, frozen
 
 from model.crashes.child import Request, words_of
-from statemachine.events import ROOT
-from statemachine.ledger import Ledger
-from statemachine.machines import Identity
-from statemachine.records import MailAccepted, MailDrained, MailKind, TurnEnded, TurnStarted
+from statemachine.core.events import ROOT
+from statemachine.core.ledger import Ledger
+from statemachine.core.machines import Identity
+from statemachine.core.records import MailAccepted, MailDrained, MailKind, TurnEnded, TurnStarted
 from statemachine.stores import Entry, reading, tables
 from statemachine.stores.protocol import LogRecord, Receipt
 from statemachine.stores.reading import read_session

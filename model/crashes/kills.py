@@ -31,14 +31,15 @@ from rich.console import Console
 from model.crashes.child import Journal, Life, Order, config_of
 from model.crashes.judge import Blame, Fault, Log, Story, judge, read_log
 from model.crashes.server import Moment, Server, server
-from model.replay import Trial, verdict_of
-from statemachine import properties, trace
-from statemachine.ledger import Ledger
-from statemachine.machines import Identity
-from statemachine.records import MailKind
-from statemachine.recovery import restart
+from model.scenarios.replay import Trial, verdict_of
+from statemachine.checking import properties
+from statemachine.core.ledger import Ledger
+from statemachine.core.machines import Identity
+from statemachine.core.records import MailKind
+from statemachine.core.session import Session
+from statemachine.log import trace
+from statemachine.log.recovery import restart
 from statemachine.runtime import AgentControl, Turn
-from statemachine.session import Session
 from statemachine.stores.errors import StoreError, StoreMissing
 from statemachine.stores.reading import check_file
 

@@ -11,8 +11,8 @@ import traceback
 from functools import partial
 
 from model.crashes.child import Journal, Order, config_of
-from statemachine import properties
-from statemachine.recovery import restart
+from statemachine.checking import properties
+from statemachine.log.recovery import restart
 from statemachine.stores import reading
 from statemachine.stores.errors import StoreMissing
 from statemachine.stores.reading import read_rollout, read_session

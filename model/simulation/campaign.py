@@ -20,7 +20,7 @@ from pathlib import Path
 import attrs
 from attrs import field, frozen
 
-from model.fuzz import FAILURES, deaf_to_interrupts
+from model.fuzzing.fuzz import FAILURES, deaf_to_interrupts
 from model.simulation.life import Run, simulate
 
 CHUNK = 20

@@ -9,8 +9,8 @@ from anyio.lowlevel import checkpoint
 
 from model.simulation.work import check_history, late, note_closed
 from model.simulation.world import Request, Told, World, ask, learn, refusable
-from statemachine.events import HOST
-from statemachine.refusals import Refusal
+from statemachine.core.events import HOST
+from statemachine.core.refusals import Refusal
 from statemachine.runtime import AgentControl, Handle, KeyReused
 from statemachine.stores.errors import StoreError
 

@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from model.replay import Trial, verdict_of
+from model.scenarios.replay import Trial, verdict_of
 from model.simulation.store import End
 from model.simulation.world import Request, Told, World
-from statemachine import properties, trace
-from statemachine.effects import Load, Refused, Stale, Step
-from statemachine.machines import Identity, SessionState, Turn
-from statemachine.properties import PropertyViolation
-from statemachine.records import AgentsClosed, MailAccepted, MailDrained, MailKind, Outcome, TurnEnded, TurnStarted
-from statemachine.recovery import durable_facts, restart
+from statemachine.checking import properties
+from statemachine.checking.properties import PropertyViolation
+from statemachine.core.effects import Load, Refused, Stale, Step
+from statemachine.core.machines import Identity, SessionState, Turn
+from statemachine.core.records import AgentsClosed, MailAccepted, MailDrained, MailKind, Outcome, TurnEnded, TurnStarted
+from statemachine.core.session import Session
+from statemachine.log import trace
+from statemachine.log.recovery import durable_facts, restart
+from statemachine.log.snapshot import ledger_of
 from statemachine.runtime import AgentControl
-from statemachine.session import Session
-from statemachine.snapshot import ledger_of
 from statemachine.stores.protocol import LogRecord
 
 if TYPE_CHECKING:

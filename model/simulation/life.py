@@ -31,11 +31,11 @@ from model.simulation.judges import judge_log, judge_opening, judge_rest
 from model.simulation.store import Disk, End, SimulatedStore
 from model.simulation.work import roles_of
 from model.simulation.world import World
-from statemachine.config import Notice, Overflow, SessionConfig, SlotPolicy
-from statemachine.machines import SessionState
-from statemachine.refusals import Refusal, StoreFailed
+from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
+from statemachine.core.machines import SessionState
+from statemachine.core.refusals import Refusal, StoreFailed
+from statemachine.core.session import Session
 from statemachine.runtime import AgentControl, EventsLost, engine
-from statemachine.session import Session
 from statemachine.stores.errors import StoreError
 
 CRASHES_MAX = 3

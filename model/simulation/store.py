@@ -15,10 +15,10 @@ import anyio
 from anyio.lowlevel import checkpoint
 from attrs import define, field
 
-from statemachine.config import Notice, SessionConfig
-from statemachine.ledger import Ledger
-from statemachine.records import AgentsClosed, AgentSpawned, MailAccepted, Outcome, Record, TurnEnded, TurnStarted
-from statemachine.recovery import apply, durable_facts, fold
+from statemachine.core.config import Notice, SessionConfig
+from statemachine.core.ledger import Ledger
+from statemachine.core.records import AgentsClosed, AgentSpawned, MailAccepted, Outcome, Record, TurnEnded, TurnStarted
+from statemachine.log.recovery import apply, durable_facts, fold
 from statemachine.stores.errors import StoreError
 from statemachine.stores.memory import MemoryLog, MemoryStore
 from statemachine.stores.protocol import Entry, LogRecord, Receipt, Recovered, Snapshot, Write

@@ -17,9 +17,9 @@ from anyio.lowlevel import checkpoint
 from attrs import define, field
 
 from model.simulation.store import Disk
-from statemachine.config import SessionConfig
-from statemachine.records import Outcome
-from statemachine.refusals import AgentClosed, Refusal, SessionClosed, StoreFailed
+from statemachine.core.config import SessionConfig
+from statemachine.core.records import Outcome
+from statemachine.core.refusals import AgentClosed, Refusal, SessionClosed, StoreFailed
 from statemachine.runtime import AgentControl, AgentRef, Handle, KeyReused
 from statemachine.runtime.handles import Target
 from statemachine.stores.errors import StoreError

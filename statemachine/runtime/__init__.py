@@ -1,4 +1,9 @@
-"""Sessions that run: `AgentControl` carries out what the core asks for, on asyncio or trio."""
+"""Sessions that run: `AgentControl` carries out what the core asks for, on asyncio or trio.
+
+Read `control.py` first, then `engine.py` and `live.py`.
+May import: `core`, `log`, `stores`, `eventloops`, `anyio`.
+May not know: SQLite (it gets a `Store`), what judges it.
+"""
 
 from statemachine.runtime.control import AgentControl
 from statemachine.runtime.errors import (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 from attrs import define, field
 
-from statemachine import events as ev
+from statemachine.core import events as ev
 from statemachine.runtime.checks import check_result
 from statemachine.runtime.threads import json_value
 from statemachine.stores.protocol import Entry

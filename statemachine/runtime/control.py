@@ -19,14 +19,16 @@ from weakref import WeakValueDictionary
 
 import anyio
 
-from statemachine import effects as fx
-from statemachine import events as ev
-from statemachine.config import SessionConfig
-from statemachine.events import HOST, Event
-from statemachine.machines import SessionState
-from statemachine.records import MailAccepted
-from statemachine.recovery import restart
-from statemachine.refusals import SessionClosed, StoreFailed, UnknownAgent
+from statemachine.core import effects as fx
+from statemachine.core import events as ev
+from statemachine.core.config import SessionConfig
+from statemachine.core.events import HOST, Event
+from statemachine.core.machines import SessionState
+from statemachine.core.records import MailAccepted
+from statemachine.core.refusals import SessionClosed, StoreFailed, UnknownAgent
+from statemachine.core.session import Session
+from statemachine.log.recovery import restart
+from statemachine.log.trace import event_line
 from statemachine.runtime.checks import check_reference, check_seconds, check_sender, check_text
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import KeyReused, UnknownPath, UnknownRequest, words
@@ -36,10 +38,8 @@ from statemachine.runtime.statistics import Statistics, statistics_of
 from statemachine.runtime.stream import Streams
 from statemachine.runtime.threads import DEFAULT_ROLE, Roles, Work, json_text, wrap
 from statemachine.runtime.tracing import TraceFile
-from statemachine.session import Session
 from statemachine.stores.protocol import LogRecord, Receipt, Store
 from statemachine.stores.sqlite import SQLiteStore
-from statemachine.trace import event_line
 
 R = TypeVar("R")
 REFERENCES = (Handle, AgentRef)

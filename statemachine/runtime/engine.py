@@ -18,15 +18,15 @@ from collections.abc import Callable, Sequence
 import anyio
 from attrs import define, field
 
-from statemachine.effects import Effect, Refused, Reply, Stale, Step
+from statemachine.core.effects import Effect, Refused, Reply, Stale, Step
+from statemachine.core.events import Event, Tick, WriteFailed
+from statemachine.core.machines import SessionState
+from statemachine.core.refusals import SessionClosed, StoreFailed
+from statemachine.core.session import Session
 from statemachine.eventloops import Signal, clock, signals
-from statemachine.events import Event, Tick, WriteFailed
-from statemachine.machines import SessionState
-from statemachine.refusals import SessionClosed, StoreFailed
+from statemachine.log.snapshot import facts_of, touched
 from statemachine.runtime.errors import words
 from statemachine.runtime.tracing import TraceFile
-from statemachine.session import Session
-from statemachine.snapshot import facts_of, touched
 from statemachine.stores.protocol import Entry, LogRecord, Receipt, Snapshot, Store, Write
 
 TICK_SECONDS = 0.002

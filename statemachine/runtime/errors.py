@@ -1,4 +1,4 @@
-"""What the runtime itself refuses, beside the refusals of the core (`statemachine.refusals`).
+"""What the runtime itself refuses, beside the refusals of the core (`statemachine.core.refusals`).
 
 Each names its cause in its attributes, and its message says what to do.
 """
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from attrs import define
 
-from statemachine.refusals import Refusal
+from statemachine.core.refusals import Refusal
 
 
 @define(auto_exc=True)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from statemachine.core.events import ROOT
+from statemachine.core.facts import fact
+from statemachine.core.machines import Turn as Status
+from statemachine.core.records import MailAccepted, MailDrained, Outcome, TurnEnded, TurnStarted
 from statemachine.eventloops import Signal
-from statemachine.events import ROOT
-from statemachine.facts import fact
-from statemachine.machines import Turn as Status
-from statemachine.records import MailAccepted, MailDrained, Outcome, TurnEnded, TurnStarted
 
 if TYPE_CHECKING:
     from statemachine.runtime.control import AgentControl

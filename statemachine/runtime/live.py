@@ -17,11 +17,11 @@ import anyio
 from anyio.abc import TaskGroup
 from attrs import define, field
 
-from statemachine import effects as fx
-from statemachine import events as ev
+from statemachine.core import effects as fx
+from statemachine.core import events as ev
+from statemachine.core.events import ROOT
+from statemachine.core.machines import Identity, SessionState
 from statemachine.eventloops import Signal, is_cancelled
-from statemachine.events import ROOT
-from statemachine.machines import Identity, SessionState
 from statemachine.runtime.calls import Call, FlushCall, LoadCall, TurnCall
 from statemachine.runtime.errors import ThreadLost, words
 from statemachine.runtime.tasks import (

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 if TYPE_CHECKING:
+    from statemachine.core.session import Session
     from statemachine.runtime.engine import Engine
     from statemachine.runtime.live import LiveThreads
-    from statemachine.session import Session
 
 
 @frozen

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from statemachine.effects import Step
+from statemachine.core.effects import Step
 from statemachine.runtime.errors import EventsLost
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
-from statemachine.config import SessionConfig
-from statemachine.events import Event
-from statemachine.ledger import Ledger
-from statemachine.trace import TraceError, event_line, header_line
+from statemachine.core.config import SessionConfig
+from statemachine.core.events import Event
+from statemachine.core.ledger import Ledger
+from statemachine.log.trace import TraceError, event_line, header_line
 
 
 class TraceFile:

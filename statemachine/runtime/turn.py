@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from attrs import define, field
 
-from statemachine.effects import AgentStatus, Drained, StartTurn, WaitEnd, Waiting, WaitOver
-from statemachine.events import HOST, Drain, StopWaiting, Wait
-from statemachine.facts import fact
-from statemachine.machines import Turn as Status
-from statemachine.records import MailAccepted, MailKind, Outcome
-from statemachine.refusals import NotRunning
+from statemachine.core.effects import AgentStatus, Drained, StartTurn, WaitEnd, Waiting, WaitOver
+from statemachine.core.events import HOST, Drain, StopWaiting, Wait
+from statemachine.core.facts import fact
+from statemachine.core.machines import Turn as Status
+from statemachine.core.records import MailAccepted, MailKind, Outcome
+from statemachine.core.refusals import NotRunning
 from statemachine.runtime.checks import check_seconds
 from statemachine.runtime.threads import DEFAULT_ROLE, json_value
 from statemachine.stores.protocol import Entry

@@ -1,4 +1,9 @@
-"""Where sessions are kept: `MemoryStore` for tests, `SQLiteStore` on one machine. `protocol.py` says what they do."""
+"""Where sessions are kept: `MemoryStore` for tests, `SQLiteStore` on one machine.
+
+Read `protocol.py` first: it says what a store does.
+May import: `core`, `log`, `eventloops`, `anyio`, `filelock`.
+May not know: the runtime, what judges it.
+"""
 
 from statemachine.stores.errors import (
     ForeignFile,

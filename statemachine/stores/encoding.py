@@ -27,8 +27,8 @@ from json.encoder import encode_basestring
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from statemachine.machines import Identity, Turn
-from statemachine.records import (
+from statemachine.core.machines import Identity, Turn
+from statemachine.core.records import (
     AgentResumed,
     AgentsClosed,
     AgentSpawned,
@@ -40,7 +40,7 @@ from statemachine.records import (
     TurnEnded,
     TurnStarted,
 )
-from statemachine.snapshot import AgentFacts
+from statemachine.log.snapshot import AgentFacts
 from statemachine.stores.protocol import Entry, LogRecord
 
 NESTING_MAX = 100

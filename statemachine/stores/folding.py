@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 from attrs import define, field
 
-from statemachine.config import SessionConfig
-from statemachine.ledger import Ledger
-from statemachine.machines import MailState
-from statemachine.recovery import apply
-from statemachine.snapshot import AgentFacts, facts_of, ledger_of, touched
+from statemachine.core.config import SessionConfig
+from statemachine.core.ledger import Ledger
+from statemachine.core.machines import MailState
+from statemachine.log.recovery import apply
+from statemachine.log.snapshot import AgentFacts, facts_of, ledger_of, touched
 from statemachine.stores.encoding import EncodingError
 from statemachine.stores.protocol import Entry, LogRecord, Snapshot
 

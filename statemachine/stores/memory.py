@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 from attrs import define, field
 
-from statemachine.config import SessionConfig
+from statemachine.core.config import SessionConfig
 from statemachine.stores.encoding import EncodingError, Stored, decode, decode_facts, encode, encode_facts
 from statemachine.stores.errors import SessionInUse, StoreClosed, Unstorable
 from statemachine.stores.folding import NO_MAIL, fold

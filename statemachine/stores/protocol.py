@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from statemachine.config import SessionConfig
-from statemachine.facts import fact
-from statemachine.ledger import Ledger
-from statemachine.records import Record
-from statemachine.snapshot import AgentFacts
+from statemachine.core.config import SessionConfig
+from statemachine.core.facts import fact
+from statemachine.core.ledger import Ledger
+from statemachine.core.records import Record
+from statemachine.log.snapshot import AgentFacts
 
 
 @fact

@@ -23,8 +23,8 @@ from typing import TypeVar
 
 from attrs import field, frozen
 
-from statemachine.config import SessionConfig
-from statemachine.records import Outcome, TurnEnded
+from statemachine.core.config import SessionConfig
+from statemachine.core.records import Outcome, TurnEnded
 from statemachine.stores import schema, tables
 from statemachine.stores.encoding import EncodingError, encode, parse, text_of
 from statemachine.stores.errors import OlderSchema, StoreBusy, StoreCorrupt, StoreError, StoreMissing

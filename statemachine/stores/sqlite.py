@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 
 from anyio import to_thread
 
-from statemachine import trace
-from statemachine.config import SessionConfig
+from statemachine.core.config import SessionConfig
+from statemachine.log import trace
 from statemachine.stores import reading, schema, tables
 from statemachine.stores.encoding import EncodingError
 from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError, Unstorable

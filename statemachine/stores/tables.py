@@ -15,8 +15,8 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from statemachine import trace
-from statemachine.config import SessionConfig
+from statemachine.core.config import SessionConfig
+from statemachine.log import trace
 from statemachine.stores.encoding import (
     EncodingError,
     Stored,

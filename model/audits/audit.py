@@ -1,0 +1,260 @@
+"""The log of a session, judged record by record: could a session have written each of them where it stands?
+
+A log holds no events, so it cannot be replayed. What can be judged is what remains in it (section 5):
+
+- Of the *rollouts*, which stay for ever: turns of an agent count from 1 without gaps and never run two at once; mail
+  numbers go up; nothing comes before an agent's first mail, and nothing is recorded by a turn that has not begun.
+- Of the *tail*, the records behind the last snapshot, everything that the facts decide: who is there and open, which
+  path is free, what is unread, which notice is true.
+- Of the *snapshot* between them: that the rollouts before it come to its facts. Which agents were closed and opened
+  again before it is not in the log any more, so unread mail may have become dead letters there, but none may appear.
+
+Then the session is recovered, every property is judged, and the reference has to recover to the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from attrs import define, field
+
+from model import lockstep
+from model.audits.audit_tail import Tail
+from statemachine.checking import properties
+from statemachine.core.agents import Agent
+from statemachine.core.config import SessionConfig
+from statemachine.core.events import ROOT
+from statemachine.core.ledger import Ledger, demoted, requests
+from statemachine.core.machines import Identity, MailState, Turn
+from statemachine.core.records import (
+    AgentsClosed,
+    MailAccepted,
+    MailDrained,
+    MailKind,
+    Outcome,
+    TurnEnded,
+    TurnStarted,
+)
+from statemachine.log.snapshot import AgentFacts, durable_turn, ledger_of
+from statemachine.stores.protocol import Entry, LogRecord
+
+OPEN, TRIGGER, RUNNING = Identity.OPEN, MailKind.TRIGGER, Turn.RUNNING
+
+
+class Unsound(Exception):
+    """No session writes such a log. `position` and `record` are the first that is wrong; no record: it is the snapshot
+    (`position` is where it ends), or what the whole log comes to.
+    """
+
+    def __init__(self, position: int, record: LogRecord | None, problem: str) -> None:
+        super().__init__(position, record, problem)
+        self.position, self.record, self.problem = position, record, problem
+
+    def __str__(self) -> str:
+        where = "" if self.record is None else f", {self.record!r:.300}"
+        return f"log position {self.position}{where}: {self.problem}"
+
+
+def audit(
+    config: SessionConfig,
+    facts: Sequence[AgentFacts],
+    mail_states: Sequence[int],
+    covered: int,
+    log: Iterable[tuple[int, LogRecord]],
+) -> Ledger:
+    """Judges a log: the facts of the snapshot as of position `covered`, and all records that are kept, with their
+    positions. Returns the facts at its end, or raises `Unsound` for the first thing that is wrong.
+    """
+    try:
+        ledger = ledger_of(config, facts, mail_states)
+    except Exception as error:  # of whatever is in the way of facts that cannot be
+        raise Unsound(covered, None, f"the snapshot cannot be: {error}") from error
+    tail = Tail(ledger)
+    rollouts = Rollouts()
+    at_tail, last = False, covered
+    for position, record in log:
+        if position > covered and not at_tail:
+            at_tail = True
+            rollouts.come_to(ledger, covered)
+        problem = None
+        if at_tail:
+            problem = f"log position {last + 1} is missing" if position != last + 1 else None
+            last = position
+        problem = problem or rollouts.judge(record) or (tail.judge(record) if at_tail else None)
+        if problem is not None:
+            raise Unsound(position, record, problem)
+    if not at_tail:
+        rollouts.come_to(ledger, covered)
+    if tail.spawned is not None:
+        raise Unsound(last, None, f"agent {tail.spawned} has no first mail")
+    come_back(config, ledger, last)
+    return ledger
+
+
+def come_back(config: SessionConfig, ledger: Ledger, last: int) -> None:
+    """Raises `Unsound` if the session that is recovered from these facts is wrong."""
+    for agent in ledger.agents:
+        if agent.identity is not OPEN and agent.status is RUNNING:
+            raise Unsound(last, None, f"agent {agent.id} is closed, and its turn {agent.turn} has not ended")
+    try:
+        session, _, _ = lockstep.start_from(config, ledger.copy())
+        properties.check(session)
+    except Exception as error:  # a verdict, or whatever is in the way of one
+        raise Unsound(last, None, f"what is recovered from the log is wrong: {error}") from error
+
+
+# Rollouts
+
+
+@define
+class Rollout:
+    """What the rollout of one agent says so far."""
+
+    ended: int = 0
+    """Number of the last turn that ended."""
+    outcome: Outcome | None = None
+    running: bool = False
+    read: list[MailAccepted] = field(factory=list[MailAccepted])
+    """By the running turn."""
+    unread: list[MailAccepted] = field(factory=list[MailAccepted])
+
+    def take(self) -> None:
+        """The running turn reads all that is unread."""
+        self.read += self.unread
+        self.unread = []
+
+
+class Rollouts:
+    """All rollouts, side by side as the log has them."""
+
+    def __init__(self) -> None:
+        self.agents: dict[int, Rollout] = {}
+        self.mails = 0
+        self.last_mail = -1
+        self.dropped = 0
+        """Mails that no turn has read, and that are not unread in the snapshot: dead letters."""
+
+    def judge(self, record: LogRecord) -> str | None:
+        """One more record: what is wrong with it, or None."""
+        if isinstance(record, AgentsClosed):  # what was unread is not read by a turn after the agent is opened again
+            for member in record.agents:
+                self.agents.get(member, Rollout()).unread = []
+        judge = IN_ROLLOUT.get(record.__class__)
+        if judge is None:
+            return None
+        number = record.outcome.agent if isinstance(record, TurnEnded) else getattr(record, "agent", -1)
+        if isinstance(record, MailAccepted):
+            number = record.target
+        found = self.agents.get(number)
+        if found is None:
+            if number != ROOT and (record.__class__ is not MailAccepted or record.kind is not TRIGGER):
+                return f"the rollout of agent {number} does not begin with its first mail"
+            found = self.agents[number] = Rollout()
+        return judge(self, found, record)
+
+    def accepted(self, found: Rollout, mail: MailAccepted) -> str | None:
+        if mail.mail <= self.last_mail:
+            return f"mail {mail.mail} comes after mail {self.last_mail}"
+        self.last_mail = mail.mail
+        self.mails += 1
+        found.unread.append(mail)
+        return None
+
+    def started(self, found: Rollout, record: TurnStarted) -> str | None:
+        if found.running:
+            return f"turn {record.turn} of agent {record.agent} starts while its turn {found.ended + 1} runs"
+        if record.turn != found.ended + 1:
+            return f"turn {record.turn} of agent {record.agent} starts, its last one was {found.ended}"
+        if not any(mail.kind is TRIGGER for mail in found.unread):
+            return f"turn {record.turn} of agent {record.agent} starts, and no trigger mail was unread"
+        found.running = True
+        found.take()
+        return None
+
+    def drained(self, found: Rollout, record: MailDrained) -> str | None:
+        if not found.running or record.turn != found.ended + 1:
+            return f"turn {record.turn} of agent {record.agent} reads mail, and does not run"
+        if not found.unread:
+            return f"turn {record.turn} of agent {record.agent} reads mail, and none was unread"
+        found.take()
+        return None
+
+    def ended(self, found: Rollout, record: TurnEnded) -> str | None:
+        outcome = record.outcome
+        if outcome.turn != found.ended + 1:
+            what = f"its turn {found.ended + 1} runs" if found.running else f"its last one was {found.ended}"
+            return f"turn {outcome.turn} of agent {outcome.agent} ends, {what}"
+        if not outcome.status.is_idle or outcome.status is Turn.NEW:
+            return f"no turn ends {outcome.status.name.lower()}"
+        if not found.running and outcome.status is Turn.COMPLETED:
+            return f"turn {outcome.turn} of agent {outcome.agent} is completed, and never started"
+        if not found.running:
+            found.unread = [demoted(mail) for mail in found.unread]
+        found.ended, found.outcome, found.running, found.read = outcome.turn, outcome, False, []
+        return None
+
+    def entry(self, found: Rollout, record: Entry) -> str | None:
+        # The last words of a thread may follow the end of its turn or of its agent, and a flush may come before the
+        # first turn, or while the next one queues.
+        if 0 <= record.turn <= found.ended + 1:
+            return None
+        return f"turn {record.turn} of agent {record.agent} records an entry, its last one was {found.ended}"
+
+    def come_to(self, ledger: Ledger, covered: int) -> None:
+        """Raises `Unsound` if the rollouts so far are not those of the facts of the snapshot at this position."""
+        problem = None
+        unknown = [number for number in self.agents if not 0 <= number < len(ledger.agents)]
+        if unknown:
+            problem = f"there is a rollout of agent {unknown[0]}, whom the snapshot does not know"
+        for agent in ledger.agents:
+            problem = problem or self._differs(agent)
+        dead, accepted = ledger.mail_states[MailState.DEAD], ledger.next_mail
+        if problem is None and self.last_mail >= accepted:
+            problem = f"mail {self.last_mail} is in a rollout, the snapshot knows of {accepted} mails"
+        lost = accepted - self.mails + self.dropped  # notices that were buried, and what was unread at a close
+        if problem is None and lost > dead:
+            problem = f"{lost} mails are in no rollout, or neither read nor unread, and {dead} are dead letters"
+        if problem is not None:
+            raise Unsound(covered, None, f"the snapshot is not what the rollouts before it come to: {problem}")
+
+    def _differs(self, agent: Agent) -> str | None:
+        found = self.agents.get(agent.id)
+        if found is None:
+            if agent.id != ROOT:
+                return f"agent {agent.id} has no rollout"
+            found = self.agents[agent.id] = Rollout()
+        status, turn = durable_turn(agent)
+        ours = (found.ended + found.running, RUNNING if found.running else status_of(found.outcome), found.outcome)
+        if ours != (turn, status, agent.outcome):
+            return f"of agent {agent.id} it says {said(turn, status, agent.outcome)}; its rollout says {said(*ours)}"
+        for what, facts, rollout in (
+            ("are unread", agent.mailbox, tuple(found.unread)),
+            ("asked for its turn", agent.asked, requests(tuple(found.read))),
+        ):
+            if facts != rollout[len(rollout) - len(facts) :]:
+                numbers = [mail.mail for mail in rollout]
+                return f"of agent {agent.id} it says that mails {[m.mail for m in facts]} {what}, its rollout {numbers}"
+        self.dropped += len(found.unread) - len(agent.mailbox)
+        found.unread = [*agent.mailbox]
+        return None
+
+
+def status_of(outcome: Outcome | None) -> Turn:
+    """The status of an agent without a turn."""
+    return Turn.NEW if outcome is None else outcome.status
+
+
+def said(turn: int, status: Turn, outcome: Outcome | None) -> str:
+    """What a snapshot or a rollout says of turns."""
+    last = "" if outcome is None else f", the last to end {outcome.turn} {outcome.status.name} {outcome.result!r:.100}"
+    return f"turn {turn} is {status.name}{last}"
+
+
+IN_ROLLOUT: dict[type, Callable[[Rollouts, Rollout, Any], str | None]] = {
+    MailAccepted: Rollouts.accepted,
+    TurnStarted: Rollouts.started,
+    MailDrained: Rollouts.drained,
+    TurnEnded: Rollouts.ended,
+    Entry: Rollouts.entry,
+}

@@ -1,0 +1,144 @@
+"""The last part of a log, judged record by record with the facts before each: see `audit.py`.
+
+These are the records behind the last snapshot. All of them are there, so everything that facts decide can be said of
+each: who is there and open, which path is free, which mail number is next, which notice is true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from statemachine.core import rules
+from statemachine.core.events import HOST, ROOT
+from statemachine.core.ledger import Ledger
+from statemachine.core.machines import Identity, Turn
+from statemachine.core.records import (
+    AgentResumed,
+    AgentsClosed,
+    AgentSpawned,
+    MailAccepted,
+    MailDrained,
+    NoticeBuried,
+    Outcome,
+    TurnEnded,
+    TurnStarted,
+)
+from statemachine.log.recovery import apply
+from statemachine.stores.protocol import Entry, LogRecord
+
+OPEN, RUNNING = Identity.OPEN, Turn.RUNNING
+
+
+class Tail:
+    """The facts, one record after the other; each is judged by those before it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.spawned: int | None = None
+        """Whose first mail has to be the next record."""
+        self.ending: set[int] = set()
+        """Those closed whose turn has not ended."""
+
+    def judge(self, record: LogRecord) -> str | None:
+        """One more record: what is wrong with it, or None; then it is among the facts."""
+        if isinstance(record, Entry):
+            return None  # it changes no facts
+        if self.spawned is not None and (not isinstance(record, MailAccepted) or record.target != self.spawned):
+            return f"agent {self.spawned} was spawned, and this is not its first mail"
+        problem = IN_TAIL[record.__class__](self, record)
+        if problem is None:
+            try:
+                apply(self.ledger, record)
+            except Exception as error:  # of facts that are wrong in a way that nobody thought of
+                problem = f"it cannot follow what comes before it: {error!r}"
+        return problem
+
+    def knows(self, agent: int) -> bool:
+        return 0 <= agent < len(self.ledger.agents)
+
+    def is_open(self, agent: int) -> bool:
+        return self.knows(agent) and self.ledger.agents[agent].identity is OPEN
+
+    def spawn(self, record: AgentSpawned) -> str | None:
+        if record.agent != len(self.ledger.agents):
+            return f"agent {record.agent} is spawned, the next one is {len(self.ledger.agents)}"
+        if not self.is_open(record.parent):
+            return f"its parent {record.parent} is not open"
+        if not rules.name_is_valid(record.name):
+            return f"{record.name!r:.80} is no name"
+        self.spawned = record.agent
+        return self.path_is_taken(f"{self.ledger.agents[record.parent].path}/{record.name}")
+
+    def path_is_taken(self, path: str) -> str | None:
+        holder = self.ledger.by_path.get(path)
+        return None if holder is None else f"agent {holder} is open at {path}"
+
+    def accept(self, mail: MailAccepted) -> str | None:
+        if mail.mail != self.ledger.next_mail:
+            return f"mail {mail.mail} is accepted, the next one is {self.ledger.next_mail}"
+        if not self.is_open(mail.target):
+            return f"its target {mail.target} is not open"
+        if self.spawned is not None and mail.notice is not None:
+            return f"the first mail of agent {self.spawned} is a notice"
+        self.spawned = None
+        if mail.notice is not None:
+            problem = "a notice has a text" if mail.message else None
+            return problem or self.notice(mail.notice, mail.sender, mail.target)
+        if mail.sender != HOST and not self.is_open(mail.sender):
+            return f"its sender {mail.sender} is not open"
+        return None if mail.message else "it has neither text nor outcome"
+
+    def bury(self, record: NoticeBuried) -> str | None:
+        if record.mail != self.ledger.next_mail:
+            return f"mail {record.mail} is accepted, the next one is {self.ledger.next_mail}"
+        if not self.knows(record.target) or self.is_open(record.target):
+            return f"its target {record.target} is not closed"
+        return self.notice(record.notice, record.notice.agent, record.target)
+
+    def notice(self, notice: Outcome, sender: int, target: int) -> str | None:
+        """The agent's last turn ended like this, and it tells somebody else."""
+        if notice.agent != sender or not self.knows(sender) or self.ledger.agents[sender].outcome != notice:
+            return f"the last turn of agent {notice.agent} did not end like that"
+        return "it is a notice to itself" if sender == target else None
+
+    def end(self, record: TurnEnded) -> str | None:
+        outcome = record.outcome
+        if self.is_open(outcome.agent):
+            agent = self.ledger.agents[outcome.agent]
+            return None if agent.status is RUNNING or agent.triggers else "it had not started, and nothing asked for it"
+        if outcome.agent not in self.ending:
+            return f"agent {outcome.agent} is closed, and has no turn"
+        self.ending.remove(outcome.agent)
+        return None
+
+    def close(self, record: AgentsClosed) -> str | None:
+        if record.target == ROOT or not self.is_open(record.target):
+            return f"agent {record.target} is the root, or not open"
+        line = [record.target]
+        for member in line:
+            line.extend(child for child in self.ledger.agents[member].children or () if self.is_open(child))
+        if sorted(record.agents) != sorted(line) or record.agents[0] != record.target:
+            return f"those open at and below it are {sorted(line)}"
+        self.ending.update(record.agents)
+        return None
+
+    def resume(self, record: AgentResumed) -> str | None:
+        if not self.knows(record.agent) or self.is_open(record.agent):
+            return f"agent {record.agent} is not closed"
+        agent = self.ledger.agents[record.agent]
+        if not self.is_open(agent.parent):
+            return f"its parent {agent.parent} is not open"
+        return self.path_is_taken(agent.path)
+
+
+IN_TAIL: dict[type, Callable[[Tail, Any], str | None]] = {
+    AgentSpawned: Tail.spawn,
+    MailAccepted: Tail.accept,
+    NoticeBuried: Tail.bury,
+    TurnStarted: lambda *_: None,  # only with unread mail, so its agent is open
+    MailDrained: lambda *_: None,
+    TurnEnded: Tail.end,
+    AgentsClosed: Tail.close,
+    AgentResumed: Tail.resume,
+}

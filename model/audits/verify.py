@@ -1,0 +1,282 @@
+"""What a session left behind, verified: its trace, or its database.
+
+A *trace* has every event, so it is played again: core and reference in lockstep, every property at every step
+(`model/scenarios/replay.py`). A *database* has no events, only what became of them. Its file is checked page by page,
+and its log record by record (`model/audits/audit.py`): that a session could have written it, not that this one did what
+it was asked.
+
+Either way, the first thing that deviates is named.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from attrs import frozen
+
+from model import lockstep, reference
+from model.audits.audit import Unsound, audit
+from model.lockstep import NEVER, AnyEvent
+from model.scenarios.replay import Trial, Verdict, json_of, program_line, verdict_of
+from statemachine.checking import properties
+from statemachine.core.config import SessionConfig
+from statemachine.core.ledger import Ledger
+from statemachine.core.records import MailAccepted
+from statemachine.log import trace
+from statemachine.log.recovery import apply
+from statemachine.log.trace import TraceError
+from statemachine.stores import reading, tables
+from statemachine.stores.encoding import decode_facts, parse, text_of
+from statemachine.stores.errors import StoreCorrupt
+from statemachine.stores.protocol import LogRecord
+from statemachine.stores.schema import mark_of
+from statemachine.stores.translation import of_sqlite
+
+FOLD_EVERY = 64
+"""Events between two comparisons of the fold of the log with the session. If one fails, they are played again with a
+comparison after each, to name the first.
+"""
+
+Progress = Callable[[int, int], object]
+"""Told how many bytes of how many have been judged."""
+
+
+@frozen
+class Result:
+    """`lines` say what was found, in the order in which a reader wants it; `held` whether all of it is well."""
+
+    held: bool
+    lines: tuple[str, ...]
+
+
+def verify(path: Path, every: int, progress: Progress) -> Result:
+    """Verifies the file, whichever it is. Raises `TraceError` or `StoreError` for what is neither trace nor session.
+
+    `every` is for traces: after how many events the state is judged. Replies and effects are compared after each.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise TraceError("is no regular file; give the path of a trace or of a session", None, str(path))
+        is_database = mark_of(os.path.realpath(path)) is not None
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror or error}; give the path of a trace or of a session"
+        raise TraceError(problem, None, str(path)) from None
+    except sqlite3.Error as error:
+        raise of_sqlite(str(path), error) from error
+    return verify_database(path) if is_database else verify_trace(path, every, progress)
+
+
+# Traces
+
+
+@frozen
+class Deviates:
+    """The first event of a trace that deviates; number 0 is the beginning."""
+
+    number: int
+    line: str
+    """The event as a line of a program (`model/scenarios/script.py`)."""
+    json: str
+    verdict: Verdict
+
+
+@frozen
+class Played:
+    """How many events of a trace held, and what ended it."""
+
+    events: int
+    deviates: Deviates | None
+    is_cut: bool
+    """The last line has no end."""
+
+
+def verify_trace(path: Path, every: int, progress: Progress) -> Result:
+    """Plays the trace, up to the first event that deviates. Raises `TraceError` for what is none."""
+    played = play(path, every, progress)
+    held = f"{played.events:,} event{'s' * (played.events != 1)} held"
+    if (found := played.deviates) is not None:
+        where = f"event {found.number:,} deviates" if found.number else "the beginning deviates"
+        event = (f"    {found.line}", f"    {found.json}") if found.number else ()
+        hint = f"    step by step: statemachine replay {path}"
+        return Result(False, (f"{where}: {found.verdict}", *event, f"    {held} before it", hint))
+    cut = ("the last line has no end, as when a process dies in the middle of it, and was left out",)
+    judged = "" if every == 1 else f" after every {every:,} events"
+    said = f"{held}: every property{judged}, and the core did what the reference does"
+    return Result(True, (said, *cut[: played.is_cut]))
+
+
+def play(path: Path, every: int, progress: Progress) -> Played:
+    """Plays the trace line by line. A line that is none ends it with a `TraceError`, unless it is the last one and cut
+    off: a trace is written while its session runs.
+    """
+    size, number, is_cut = path.stat().st_size, 0, False
+    with path.open("rb") as file:
+        trial, deviates = begin(path, file)
+        if trial is None:
+            return Played(0, deviates, False)
+        player = Player(trial, every)
+        done = file.tell()
+        for line in file:
+            done += len(line)
+            try:
+                event = trace.event_of(line)
+            except TraceError as error:
+                is_cut = not line.endswith(b"\n")
+                if is_cut:
+                    break
+                raise TraceError(f"{error.problem}; what is before it held", number + 2, str(path)) from None
+            number += 1
+            deviates = player.play(event)
+            if deviates is not None:
+                return Played(deviates.number - 1, deviates, False)
+            progress(done, size)
+    deviates = player.end_block()
+    return Played(number if deviates is None else deviates.number - 1, deviates, is_cut)
+
+
+class Player:
+    """Plays events in blocks. Within a block, what is costly with many agents is left out; if anything deviates, the
+    block is played again from its beginning, judging everything after each event, which names the first that does.
+    """
+
+    def __init__(self, trial: Trial, every: int) -> None:
+        self.trial = trial
+        self.every = every
+        self.number = 0
+        """Events before the block."""
+        self.block: list[AnyEvent] = []
+        self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """A block begins."""
+        self.number += len(self.block)
+        self.block = []
+        trial = self.trial
+        self.begun = trial.session.fork(), trial.world, trial.folded.copy()
+
+    def play(self, event: AnyEvent) -> Deviates | None:
+        """One event. Returns the first of its block that deviates, once something does."""
+        self.block.append(event)
+        try:
+            if self.every == 1:
+                self.trial.play(event)
+            else:
+                self.play_quickly(event)
+        except Exception:  # a verdict, or a crash of the core, which is one too
+            return self.blame()
+        return self.end_block() if len(self.block) >= max(self.every, FOLD_EVERY) else None
+
+    def play_quickly(self, event: AnyEvent) -> None:
+        """One event of which reply, effects and records are judged, and the state after every few."""
+        trial = self.trial
+        trial.session, step = lockstep.core_step(trial.session, event)
+        if event.__class__ in lockstep.TRANSLATE:
+            trial.world, reply, effects = reference.step(trial.world, lockstep.TRANSLATE[event.__class__](event))
+            lockstep.compare_step(step, reply, effects)
+        for record in step.records:
+            apply(trial.folded, record)
+        if len(self.block) % self.every == 0:
+            lockstep.compare_states(trial.session, trial.world)
+            properties.check(trial.session)
+
+    def end_block(self) -> Deviates | None:
+        """Judges what is left to be judged, and begins the next block."""
+        trial = self.trial
+        try:
+            lockstep.compare_states(trial.session, trial.world)
+            properties.check(trial.session)
+            trial.compare_recovery()
+        except Exception:
+            return self.blame()
+        self.checkpoint()
+        return None
+
+    def blame(self) -> Deviates:
+        """Plays the block again, step by step."""
+        session, self.trial.world, self.trial.folded = self.begun
+        self.trial.session, self.trial.fold_every = session, 1
+        for number, event in enumerate(self.block, self.number + 1):
+            try:
+                self.trial.play(event)
+            except Exception as error:
+                return Deviates(number, program_line(event, self.trial.before), json_of(event), verdict_of(error))
+        raise AssertionError("the core is not deterministic: what deviated does so no more when played again")
+
+
+def begin(path: Path, file: BinaryIO) -> tuple[Trial | None, Deviates | None]:
+    """The session at the beginning of the trace."""
+    line = file.readline(trace.HEADER_BYTES_MAX)
+    if line.startswith(trace.BEGINNING) and not line.endswith(b"\n"):
+        line += file.readline()
+    try:
+        config, facts = trace.header_of(line)
+    except TraceError as error:
+        raise TraceError(error.problem, 1, str(path)) from None
+    try:
+        return Trial(config, NEVER, facts), None
+    except Exception as error:  # the core and the reference recover to different things
+        return None, Deviates(0, "", "", verdict_of(error))
+
+
+# Databases
+
+
+def verify_database(path: Path) -> Result:
+    """Checks the file and audits its log. Raises `StoreError` for what is no session, or cannot be opened."""
+    try:
+        problems = reading.check_file(path)
+    except StoreCorrupt as error:
+        problems = (error.problem,)
+    if problems:
+        return Result(False, ("the file is damaged:", *[f"    {problem}" for problem in problems]))
+    try:
+        return reading.reading(path, audited)
+    except Unsound as error:
+        return Result(False, (f"the log deviates: {error}",))
+
+
+def audited(connection: sqlite3.Connection) -> Result:
+    """The audit of the log in this database. Raises `Unsound`."""
+    meta = tables.read_meta(connection)
+    config = meta.config or SessionConfig()
+    facts = [decode_facts(data) for (data,) in connection.execute("SELECT facts FROM agents ORDER BY agent")]
+    count, targets = 0, dict[int, int]()
+
+    def log() -> Iterator[tuple[int, LogRecord]]:
+        nonlocal count
+        for position, kind, data in connection.execute("SELECT position, kind, data FROM log ORDER BY position"):
+            count += 1
+            record = tables.decode_at(position, kind, data)
+            if isinstance(record, MailAccepted):
+                targets[record.mail] = record.target
+            yield position, record
+
+    ledger = audit(config, facts, meta.mail_states, meta.covered, log())
+    for key, answer in connection.execute("SELECT key, answer FROM keys"):
+        check_receipt(text_of(key), parse(answer), ledger, targets)
+    agents = len(ledger.agents)
+    return Result(
+        True,
+        (
+            f"{count:,} records of {agents:,} agent{'s' * (agents != 1)} held: the file is sound, each record could be "
+            "written where it stands, and what is recovered from them has every property",
+            "a database has no events, so this says nothing of what was asked and refused: for that, verify a trace",
+        ),
+    )
+
+
+def check_receipt(key: str, answer: Any, ledger: Ledger, targets: dict[int, int]) -> None:
+    """A receipt of the runtime names an agent, its path, and a mail that was accepted for it. Raises `Unsound`."""
+    match answer:
+        case [int(agent), str(path), int(mail)]:
+            known = 0 <= agent < len(ledger.agents) and ledger.agents[agent].path == path
+            sound = known and targets.get(mail) == agent
+        case _:
+            sound = False
+    if not sound:
+        raise Unsound(0, None, f"the receipt for key {key!r} says {answer!r:.100}, and there is no such mail")

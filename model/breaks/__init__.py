@@ -1,0 +1,7 @@
+"""Rules broken by hand, one at a time, to see which check notices.
+
+Read `hunt.py` first.
+May import: `statemachine`, `reference`, `lockstep`, `coverage`, `check`, `scenarios`, `exploration`, `fuzzing`,
+`documents`.
+May not know: the runtime, stores.
+"""

@@ -1,0 +1,298 @@
+"""Rules of the core, broken by hand one at a time: what `model/breaks/hunt.py` puts in to see who notices.
+
+A break stands in for one function of the core. It is called with the original first, and its docstring says what is
+wrong with it. Here are those about slots, turns, mail, notices and waits; `thread_defects.py` has those about threads,
+close and resume, the log, and the end of a session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from attrs import frozen
+
+from statemachine.core import events as ev
+from statemachine.core import joint, ledger, operations, reports, rules, turns
+from statemachine.core.deadlines import Bound
+from statemachine.core.effects import Accepted, Cancel, Refused, Reply, StartTurn, WaitEnd
+from statemachine.core.ledger import Ledger
+from statemachine.core.machines import Residency
+from statemachine.core.records import MailAccepted, TurnStarted
+from statemachine.core.refusals import ExecutionFull, Refusal
+from statemachine.core.residency import NOBODY
+from statemachine.core.session import HANDLERS, Session
+from statemachine.core.slots import Slots
+
+Where = tuple[Any, Any]
+"""Where a function of the core is looked up: (module or class, its name) or (table, key)."""
+
+
+@frozen
+class Break:
+    """One rule broken."""
+
+    id: str
+    sentence: str
+    """What the core does now."""
+    rules: str
+    """The rules that forbid it, the decisions, and the known bugs that did the same."""
+    place: str
+    """Where to look first: a scope, or `fuzz` if no scope shows it."""
+    where: Where
+    """What it stands in for."""
+    instead: Callable[..., Any]
+    """Called like the original, with the original before the arguments."""
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The core has the defect."""
+        original = look_up(self.where)
+        with put(self.where, lambda *arguments, **named: self.instead(original, *arguments, **named)):
+            yield
+
+
+def look_up(where: Where) -> Any:
+    """What is there now."""
+    owner, name = where
+    return owner[name] if isinstance(owner, dict) else getattr(owner, name)
+
+
+@contextmanager
+def put(where: Where, value: Any) -> Iterator[None]:
+    """It is there for a while."""
+    original = look_up(where)
+    _set(where, value)
+    try:
+        yield
+    finally:
+        _set(where, original)
+
+
+def _set(where: Where, value: Any) -> None:
+    owner, name = where
+    if isinstance(owner, dict):
+        owner[name] = value
+    else:
+        setattr(owner, name, value)
+
+
+BREAKS: list[Break] = []
+"""Every break, by the part of the core that it is in."""
+
+
+def breaks(rule_ids: str, place: str, where: Where) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Puts a function into the catalogue."""
+
+    def add(instead: Callable[..., Any]) -> Callable[..., Any]:
+        sentence = " ".join((instead.__doc__ or "").split()).rstrip(".")
+        BREAKS.append(Break(instead.__name__.replace("_", "-"), sentence, rule_ids, place, where, instead))
+        return instead
+
+    return add
+
+
+# Slots and the ready queue
+
+
+@breaks("S3 B01", "pair", (Slots, "release"))
+def slot_not_released(_: Any, self: Slots, agent: int) -> None:
+    """The end of a turn gives its slot back, and the count of held slots stays."""
+    self.holders.pop(agent)
+
+
+@breaks("S3 S14 B02", "pair", (HANDLERS, ev.Died))
+def death_keeps_the_turn(_: Any, s: Session, event: ev.Died) -> Reply:
+    """A thread that dies is dropped, and its turn goes on without it."""
+    agent = reports.thread(s, event.agent, event.generation)
+    if agent is None or agent.residency is Residency.UNLOADED:
+        return reports.stale(s)
+    turns.drop_thread(s, agent, tell_thread=False)
+    return reports.NOTED
+
+
+@breaks("S13 B06", "root", (rules, "is_counted"))
+def root_counted(*_: Any) -> bool:
+    """The root's turn counts against the cap."""
+    return True
+
+
+@breaks("S1 J2 B09", "trio", (rules, "slot_is_free"))
+def one_slot_too_many(_: Any, held: int, cap: int) -> bool:
+    """A slot is free while as many are held as there are."""
+    return held <= cap
+
+
+@breaks("section 4, start; B08", "fuzz", (HANDLERS, ev.Start))
+def second_entrance(_: Any, s: Session, event: ev.Start) -> Reply:
+    """`start` asks for a turn without asking whether there is a slot for it."""
+    asked = ev.FollowUp(ev.HOST, event.target, event.message)
+    refusal = operations.mail_allowed(s, asked, operations.TRIGGER)
+    if refusal is not None:
+        return Refused(refusal)
+    mail = MailAccepted(s.ledger.next_mail, ev.HOST, event.target, operations.TRIGGER, event.message)
+    turns.accept(s, mail)
+    return Accepted(mail.mail)
+
+
+@breaks("J2", "pair", (turns, "request"))
+def last_in_first_out(core: Any, s: Session, agent: Any) -> None:
+    """The ready queue serves first whoever came last."""
+    core(s, agent)
+    if agent.id in s.slots.ready:
+        s.slots.ready.move_to_end(agent.id, last=False)
+
+
+@breaks("max_queued", "fuzz", (rules, "queue_has_room"))
+def endless_queue(*_: Any) -> bool:
+    """The ready queue takes any number of turns."""
+    return True
+
+
+@breaks("L1 S12 B01 B14", "reject", (operations, "turn_has_room"))
+def finished_agents_block(core: Any, s: Session) -> Refusal | None:
+    """An agent in memory counts as if it had a slot, so finished agents keep new ones out."""
+    full = not s.residents.has_room
+    return ExecutionFull(s.slots.cap, s.slots.counted_holders()) if full else core(s)
+
+
+@breaks("section 4, spawn", "reject", (HANDLERS, ev.Spawn))
+def spawn_evicts_first(core: Any, s: Session, event: ev.Spawn) -> Reply:
+    """A spawn makes room in memory before it is known whether it will be refused."""
+    if s.state is turns.OPEN_SESSION and s.residents.idle and not s.residents.has_room:
+        turns.evict(s, s.agents[next(iter(s.residents.idle))], NOBODY)
+    return core(s, event)  # type: ignore[no-any-return]
+
+
+@breaks("J7 L8", "pair", (joint, "wake_stalled"))
+def stall(*_: Any) -> None:
+    """Nobody is woken when all slot holders wait and somebody queues."""
+
+
+@breaks("J7", "trio", (joint, "wake_stalled"))
+def stall_wakes_the_first(_: Any, s: Session) -> None:
+    """When all slot holders wait and somebody queues, the one that waits longest is woken."""
+    waiting = [agent for agent in s.waits if rules.is_counted(agent)]
+    if waiting and rules.is_stalled(len(waiting), s.slots.held, len(s.slots.ready)):
+        turns.wake(s, waiting[0], WaitEnd.STALLED)
+
+
+# Mail and turns
+
+
+@breaks("next B15 B45", "pair", (rules, "goes_on"))
+def late_mail_waits(*_: Any) -> bool:
+    """A turn that ends releases its slot even if late trigger mail asks for the next turn."""
+    return False
+
+
+@breaks("J1 L2 B04 B51", "pair", (turns, "consider"))
+def idle_agent_sleeps_on(core: Any, s: Session, agent: Any) -> None:
+    """Trigger mail to an agent that has had a turn before asks for none."""
+    if agent.turn == 0:
+        core(s, agent)
+
+
+@breaks("J3 S5 B50", "pair", (turns, "start"))
+def turn_reads_nothing(_: Any, s: Session, agent: Any) -> None:
+    """A turn starts without reading the mail that asked for it."""
+    agent.status = turns.START[agent.status]
+    s.slots.activate(agent.id, agent.turn)
+    del s.residents.starting[agent.id]
+    s.records.append(TurnStarted(agent.id, agent.turn))
+    s.effects.append(StartTurn(agent.id, agent.turn, agent.generation, agent.mailbox))
+
+
+@breaks("section 4, D5, S10 B47", "pair", (Ledger, "end_turn"))
+def no_demotion(core: Any, self: Ledger, agent: Any, outcome: Any, started: bool) -> Any:
+    """A turn that is interrupted before it started keeps its trigger mail, and starts again by itself."""
+    mailbox, triggers = agent.mailbox, agent.triggers
+    answered = core(self, agent, outcome, started)
+    if not started:
+        agent.mailbox, agent.triggers = mailbox, triggers
+    return answered
+
+
+@breaks("S5 B45", "pair", (Ledger, "end_turn"))
+def interrupt_drops_mail(core: Any, self: Ledger, agent: Any, outcome: Any, started: bool) -> Any:
+    """A turn that ends before it started takes its unread mail with it."""
+    answered = core(self, agent, outcome, started)
+    if not started:
+        self._move_mail(ledger.BURY[ledger.ACCEPTED], len(agent.mailbox))
+        agent.mailbox = ()
+    return answered
+
+
+@breaks("max_unread D7", "pair", (rules, "mailbox_has_room"))
+def endless_mailbox(*_: Any) -> bool:
+    """A mailbox takes any number of mails."""
+    return True
+
+
+@breaks("D16 L7", "pair", (rules, "mailbox_has_room"))
+def no_last_place(_: Any, unread: int, promised: int, max_unread: int, __: Any) -> bool:
+    """Queue-only mail may take the last place in a mailbox, so that no trigger mail finds room any more."""
+    return unread + promised < max_unread
+
+
+# Notices and waits
+
+
+@breaks("L3 B32", "pair", (turns, "notify"))
+def notices_to_nobody(*_: Any) -> None:
+    """No requester gets a notice."""
+
+
+@breaks("L3 B33", "pair", (turns, "notify"))
+def notices_to_loaded_agents(core: Any, s: Session, requester: Any, outcome: Any) -> None:
+    """A requester that is not in memory gets no notice."""
+    if requester.residency is Residency.RESIDENT:
+        core(s, requester, outcome)
+
+
+@breaks("D6", "root", (rules, "is_request"))
+def notice_is_a_request(_: Any, kind: Any, _is_notice: bool) -> bool:
+    """The turn that a notice asked for sends a notice back."""
+    return kind is rules.TRIGGER
+
+
+@breaks("D8", "fuzz", (rules, "may_wake"))
+def notices_overfill_the_queue(*_: Any) -> bool:
+    """A notice asks for a turn even if the ready queue has no room for it."""
+    return True
+
+
+@breaks("notify_interrupted B40", "pair", (rules, "notice_is_due"))
+def interrupts_are_announced(*_: Any) -> bool:
+    """An interrupted turn sends notices whatever the configuration says."""
+    return True
+
+
+@breaks("section 4, close; L3 B56", "pair", (operations, "close_agent"))
+def close_forgets_who_asked(core: Any, s: Session, agent: Any, _: Any, trigger: Any, why: str) -> None:
+    """Whoever asked a closed agent for a turn that it never had is not told."""
+    core(s, agent, (), trigger, why)
+
+
+@breaks("L4 B36", "pair", (joint, "end_waits"))
+def wait_misses_its_end(*_: Any) -> None:
+    """A wait that has begun does not see that its condition holds now."""
+
+
+@breaks("L4 B36", "pair", (HANDLERS, ev.Wait))
+def wait_does_not_look_first(core: Any, s: Session, event: ev.Wait) -> Reply:
+    """A wait begins to wait without looking whether its condition holds already."""
+    original, turns.wait_end = turns.wait_end, lambda *_: None
+    try:
+        return core(s, event)  # type: ignore[no-any-return]
+    finally:
+        turns.wait_end = original
+
+
+@breaks("section 4, interrupt", "pair", (turns, "stop"))
+def interrupt_lets_wait(_: Any, s: Session, agent: Any) -> None:
+    """An interrupted turn that waits is not woken."""
+    agent.status = turns.STOP[agent.status]
+    s.effects.append(Cancel(agent.id, agent.turn))
+    s.deadlines.set(Bound.STOP, agent.id, s.now + s.config.stop_grace)

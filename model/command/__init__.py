@@ -1,0 +1,6 @@
+"""The command `statemachine`: what people type, and what it prints.
+
+Read `cli.py` first.
+May import: `statemachine` and all of `model`.
+No other room imports this one.
+"""

@@ -1,0 +1,225 @@
+"""A look into a session's file: its agents, its log, and what an agent has lived through.
+
+Nothing is claimed or changed, so the session may be running in another process. What is shown is durable: after a crash
+the session would begin like this. Residency and slots are not, so they are not here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from model.scenarios.replay import program_of
+from statemachine.core.agents import Agent
+from statemachine.core.config import SessionConfig
+from statemachine.core.events import HOST
+from statemachine.core.machines import Identity, MailState
+from statemachine.core.records import MailAccepted, MailDrained, MailKind, Outcome, TurnEnded, TurnStarted
+from statemachine.log import trace
+from statemachine.stores import reading, schema, tables
+from statemachine.stores.encoding import encode, parse
+from statemachine.stores.protocol import Entry, LogRecord
+
+TEXT_MAX = 100
+"""Characters of a text that a person is shown."""
+
+
+class NoSuchAgent(ValueError):
+    """The session has no such agent; the message says which there are."""
+
+
+@frozen
+class Inspection:
+    """What a file says of its session."""
+
+    path: str
+    schema: int
+    epoch: int
+    owner: int | None
+    """Process id of whoever opened it last."""
+    config: SessionConfig | None
+    agents: tuple[Agent, ...]
+    mail: dict[str, int]
+    """State of mail -> how many."""
+    records: int
+    """Records in the file."""
+    position: int
+    """Records that were ever written."""
+    tail: int
+    """Records behind the last snapshot."""
+    receipts: int
+    file_bytes: int
+    wal_bytes: int
+
+
+def inspect(path: Path) -> Inspection:
+    """What is in the file as of the last commit. Raises `StoreError`."""
+    real = os.path.realpath(path)
+
+    def read(connection: sqlite3.Connection) -> Inspection:
+        reading.quick_check(connection, real)
+        meta = tables.read_meta(connection)
+        folded = tables.read_folded(connection, meta, meta.config or SessionConfig())
+        ledger = folded.ledger
+        return Inspection(
+            str(path),
+            schema.number(connection, "user_version"),
+            meta.epoch,
+            meta.owner,
+            meta.config,
+            tuple(sorted(ledger.agents, key=lambda a: (a.path, a.id))),
+            {state.name.lower(): ledger.mail_states[state] for state in MailState},
+            count(connection, "log"),
+            tables.last_position(connection, meta.covered),
+            folded.tail,
+            count(connection, "keys"),
+            size_of(real),
+            size_of(f"{real}-wal"),
+        )
+
+    return reading.reading(path, read)
+
+
+def size_of(path: str) -> int:
+    """Bytes; 0 if there is no such file."""
+    try:
+        return os.path.getsize(path)
+    except FileNotFoundError:
+        return 0
+
+
+def count(connection: sqlite3.Connection, table: str) -> int:
+    """Rows of a table."""
+    (rows,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+    return int(rows)
+
+
+def find(found: Inspection, wanted: str) -> Agent:
+    """The agent with this id, or the open one or else the last that was at this path. Raises `NoSuchAgent`."""
+    matching = [a for a in found.agents if wanted in (a.path, str(a.id))]
+    if not matching:
+        raise NoSuchAgent(
+            f"there is no agent '{wanted:.100}' in {found.path}; give a path such as {found.agents[-1].path}"
+        )
+    return max(matching, key=lambda a: (a.identity is Identity.OPEN, a.id))
+
+
+# As JSON
+
+
+def as_json(found: Inspection) -> dict[str, Any]:
+    """All of it."""
+    config = None if found.config is None else json.loads(trace.header_line(found.config))["config"]
+    said = {name: getattr(found, name) for name in ("path", "schema", "epoch", "owner", "records", "position", "tail")}
+    sizes = {name: getattr(found, name) for name in ("receipts", "file_bytes", "wal_bytes", "mail")}
+    return {**said, **sizes, "config": config, "agents": [agent_json(agent) for agent in found.agents]}
+
+
+def agent_json(agent: Agent) -> dict[str, Any]:
+    """What the log says of an agent."""
+    said = agent.outcome
+    return {
+        "id": agent.id,
+        "path": agent.path,
+        "open": agent.identity is Identity.OPEN,
+        "status": agent.status.name.lower(),
+        "turn": agent.turn,
+        "unread": len(agent.mailbox),
+        "triggers": agent.triggers,
+        "settings": agent.settings,
+        "outcome": said and {"turn": said.turn, "status": said.status.name.lower(), "result": said.result},
+    }
+
+
+def rollout_json(rollout: tuple[LogRecord, ...]) -> list[dict[str, Any]]:
+    """The rollout, as the log has it."""
+    rows = [encode(record) for record in rollout]
+    return [{"record": kind, **parse(data)} for kind, _, data in rows]
+
+
+# For people
+
+
+def print_inspection(found: Inspection, console: Console) -> None:
+    """The session, then its agents."""
+    opened = sum(agent.identity is Identity.OPEN for agent in found.agents)
+    config = "none" if found.config is None else program_of(found.config, ())[0].removeprefix("config").strip()
+    mail = ", ".join(f"{n:,} {'unread' if state == 'accepted' else state}" for state, n in found.mail.items())
+    facts = {
+        "session": f"{found.path}, schema {found.schema}, epoch {found.epoch}, last opened by process {found.owner}",
+        "config": config or "the default",
+        "agents": f"{opened:,} open, {len(found.agents) - opened:,} closed",
+        "mail": mail,
+        "log": f"{found.records:,} records kept of {found.position:,}, {found.tail:,} behind the last snapshot, "
+        f"{found.receipts:,} receipts, {found.file_bytes:,} bytes and {found.wal_bytes:,} in the WAL",
+    }
+    for name, value in facts.items():
+        console.print(Text.assemble((f"{name:8}", "bold"), value), soft_wrap=True)
+    table = Table("id", "agent", "open", "status", "turn", "unread", "trigger", "last outcome", box=None)
+    for column in (0, 4, 5, 6):
+        table.columns[column].justify = "right"
+    for agent in found.agents:
+        is_open = agent.identity is Identity.OPEN
+        table.add_row(
+            str(agent.id),
+            agent.path,
+            "yes" if is_open else "no",
+            agent.status.name.lower(),
+            str(agent.turn),
+            str(len(agent.mailbox) or ""),
+            str(agent.triggers or ""),
+            Text("" if agent.outcome is None else outcome_text(agent.outcome)),
+            style="" if is_open else "dim",
+        )
+    console.print()
+    console.print(table)
+
+
+def print_rollout(found: Inspection, agent: Agent, rollout: tuple[LogRecord, ...], console: Console) -> None:
+    """The life of an agent, a record a line."""
+    paths = {a.id: a.path for a in found.agents}
+    state = "open" if agent.identity is Identity.OPEN else "closed"
+    console.print(Text(f"{agent.path}: agent {agent.id}, {state}, {agent.status.name.lower()}", "bold"), soft_wrap=True)
+    for record in rollout:
+        console.print(Text(f"    {record_text(record, paths)}"), soft_wrap=True)
+
+
+def record_text(record: LogRecord, paths: dict[int, str]) -> str:
+    """A record of a rollout as a line."""
+    match record:
+        case MailAccepted(notice=None):
+            sender = "host" if record.sender == HOST else paths.get(record.sender, str(record.sender))
+            kind = "trigger mail" if record.kind is MailKind.TRIGGER else "mail"
+            return f"{kind} {record.mail} from {sender}: {short(record.message)}"
+        case MailAccepted(notice=Outcome() as notice):
+            return f"notice {record.mail} of turn {notice.turn} of {paths.get(notice.agent)}: {outcome_text(notice)}"
+        case TurnStarted():
+            return f"turn {record.turn} starts, and reads what is unread"
+        case MailDrained():
+            return f"turn {record.turn} reads what came meanwhile"
+        case TurnEnded():
+            return f"turn {record.outcome.turn} ends: {outcome_text(record.outcome)}"
+        case Entry():
+            return f"turn {record.turn} records {short(record.data)}"
+        case _:
+            return repr(record)  # belongs to no rollout
+
+
+def outcome_text(outcome: Outcome) -> str:
+    """How a turn ended, in a few words."""
+    return f"{outcome.status.name.lower()} {short(outcome.result)}" if outcome.result else outcome.status.name.lower()
+
+
+def short(value: Any) -> str:
+    """A value as JSON on one line, cut off where it is too long for a person. No terminal takes it for a command."""
+    text = json.dumps(value, ensure_ascii=False)
+    text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+    return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]}... ({len(text):,} characters)"

@@ -1,0 +1,446 @@
+"""Every reachable state of a scope, core and reference in lockstep, breadth first.
+
+From each state, each event of the scope goes to both. Reply, effects and state are compared, the properties are
+judged, and a state that was not seen before is put in line. All events of a state are played, then compared, then
+judged; if anything is wrong, they are played once more one by one, to see with which. Breadth first, so the first
+fault found is one of the shortest. Two states are the same if their fingerprints are, up to the names of
+interchangeable agents where the scope says so; the reference's state follows from the core's, because they were just
+found to be equal.
+
+Refusals and stale reports are played on one copy, whose fingerprint must still be that of the state in the end.
+
+With several processes, each expands a part of every layer and keeps in mind what it has sent already; the parent alone
+decides what is new, in a fixed order, so counts and counterexamples do not depend on the number of processes.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+from attrs import define, field, frozen
+
+from model import lockstep, reference
+from model.coverage import Coverage, counting, moves_seen
+from model.exploration.homeward import drive_home, is_answer
+from model.exploration.scopes import Scope, events
+from model.exploration.symmetry import Digest, canonical, digest_of, hashed, relevant
+from model.lockstep import AnyEvent, Deviation, Restart, compare_states, compare_step, core_step, of_world
+from statemachine.checking.moment import Moment
+from statemachine.checking.properties import STATE_PROPERTIES, STEP_PROPERTIES, PropertyViolation
+from statemachine.checking.view import is_quiescent
+from statemachine.core.effects import Refused, Stale, Step
+from statemachine.core.fingerprint import fingerprint
+from statemachine.core.ledger import Ledger
+from statemachine.core.session import Session
+from statemachine.log.recovery import apply, durable_facts, forget
+
+STEP_JUDGES = tuple((known, known.step) for known in STEP_PROPERTIES if known.step is not None)
+REFUSAL_JUDGES = tuple((known, judge) for known, judge in STEP_JUDGES if known.id == "S12")
+STALE_JUDGES = tuple((known, judge) for known, judge in STEP_JUDGES if known.id == "S9")
+"""Those about events that change nothing; that they do not is seen once, after all of them."""
+STATE_JUDGES = tuple((known, known.state) for known in STATE_PROPERTIES if known.state is not None)
+
+Both = tuple[Session, Any]
+Kept = Both | bytes
+"""A state in line: as it is, or pickled."""
+
+
+@frozen
+class Fault:
+    """What went wrong, after `event` in the state at the end of a path. `kind` is a property's id, `lockstep`,
+    `recovery`, `refusal` or `crash`."""
+
+    kind: str
+    detail: str
+    event: AnyEvent | None
+
+
+@define
+class Found:
+    """What expanding some states came to."""
+
+    successors: list[tuple[int, int, Digest, Kept]] = field(factory=list)
+    """(index of the state, number of the event, digest, the state), each state once in the life of a process."""
+    offered: int = 0
+    """Events played, refused and stale ones included."""
+    changes: int = 0
+    """Events that were accepted."""
+    coverage: Counter[str] = field(factory=Counter)
+    homeward: list[tuple[int, Digest | None]] = field(factory=list)
+    """For L7: (index of the state, digest of the state after one more thread answered), None: it is at rest."""
+    fault: tuple[int, Fault] | None = None
+
+
+@frozen
+class Exploration:
+    """What was found in a scope."""
+
+    scope: Scope
+    states: int
+    offered: int
+    transitions: int
+    depth: int
+    seconds: float
+    closed: bool
+    """Every reachable state was visited."""
+    judged: Counter[str]
+    coverage: Counter[str]
+    fault: Fault | None
+    path: tuple[AnyEvent, ...]
+    """The events that lead to the fault, its own included."""
+
+
+def pack(session: Session, world: Any, travels: bool) -> Kept:
+    """The state, fit to go to another process if it has to."""
+    return pickle.dumps((session, world)) if travels else (session, world)
+
+
+def unpack(kept: Kept) -> Both:
+    """The state again."""
+    state: Both = pickle.loads(kept) if isinstance(kept, bytes) else kept  # our own processes wrote it
+    return state
+
+
+# Expanding one state
+
+FAULTS = (Deviation, AssertionError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError)
+"""What is raised if something is wrong; a `PropertyViolation` is an `AssertionError`."""
+
+Arrival = tuple[int, AnyEvent, Step, Session, Any]
+"""An accepted event: its number, the event, its step, and both afterwards."""
+
+
+@define
+class Origin:
+    """A state whose events are played, and what they are compared with."""
+
+    session: Session
+    world: Any
+    said: tuple[Any, ...]
+    """What `of_world` says of the world."""
+    value: tuple[Any, ...]
+    """The fingerprint."""
+    facts: Ledger
+    """What a crash would leave."""
+    idle: Session
+    """What refused and stale events are played on."""
+
+    @classmethod
+    def of(cls, session: Session, world: Any) -> Origin:
+        """This state as an origin."""
+        return cls(
+            session=session,
+            world=world,
+            said=of_world(world),
+            value=fingerprint(session),
+            facts=forget(session.ledger),
+            idle=session.fork(),
+        )
+
+
+class Expander:
+    """Plays every event of the scope on states. Holds what one process remembers.
+
+    States that go to other processes are pickled; those that stay are handed on as they are.
+    """
+
+    def __init__(self, scope: Scope, travels: bool) -> None:
+        self.scope = scope
+        self.travels = travels
+        self.sent: set[Digest] = set()
+        self.digests: dict[Digest, Digest] = {}
+        """Of the fingerprint -> of the state, where renaming makes two of it. Most states are met about ten times."""
+        self.coverage = Coverage()
+
+    def expand(self, states: list[Kept]) -> Found:
+        """All successors of these states, up to the first fault."""
+        found = Found()
+        self.coverage.counts.clear()
+        with counting() as moves:
+            for index, kept in enumerate(states):
+                session, world = unpack(kept)
+                fault = self.expand_one(index, session, world, found)
+                if fault is not None:
+                    found.fault = (index, fault)
+                    break
+            found.coverage = self.coverage.counts + moves_seen(moves)
+        return found
+
+    def expand_one(self, index: int, session: Session, world: Any, found: Found) -> Fault | None:
+        """The successors of one state, or what is wrong with it."""
+        event: AnyEvent | None = None
+        try:
+            judge_state(session)
+            origin = Origin.of(session, world)
+            line = [*enumerate(events(self.scope, session))]
+            try:
+                arrivals = self.play(origin, line)
+            except FAULTS:
+                origin = Origin.of(session, world)
+                for number, event in line:  # with which event?
+                    found.offered += 1
+                    self.arrive(index, origin, self.play(origin, [(number, event)]), found)
+                event = None
+                raise
+            found.offered += len(line)
+            home = self.arrive(index, origin, arrivals, found)
+            if fingerprint(origin.idle) != origin.value:
+                return self.who_changed(session, world, origin.value)
+            found.homeward.append((index, home))
+            if home is None:
+                drive_home(session)
+        except PropertyViolation as violation:
+            return Fault(violation.property.id, violation.detail, event)
+        except Deviation as deviation:
+            return Fault("lockstep", str(deviation), event)
+        except FAULTS as error:
+            return Fault("crash", f"{type(error).__name__}: {error}", event)
+        return None
+
+    def play(self, origin: Origin, line: list[tuple[int, AnyEvent]]) -> list[Arrival]:
+        """Plays these events, each on the same state, and gives where those lead that are accepted. Raises if anything
+        is wrong with one of them; with which, is not said.
+
+        All events are taken from stage to stage together. That is faster by an eighth than one event after the other,
+        because what the processor has just done is still in its caches.
+        """
+        session, world = origin.session, origin.world
+        answers = [reference.step(world, lockstep.TRANSLATE[event.__class__](event)) for _, event in line]
+        same: list[tuple[AnyEvent, Step]] = []
+        arrivals: list[Arrival] = []
+        for (number, event), (after_world, reply, effects) in zip(line, answers, strict=True):
+            if reply[0] in ("refused", "stale"):
+                origin.idle, step = core_step(origin.idle, event)
+                same.append((event, step))
+            else:
+                after, step = core_step(session.fork(), event)
+                arrivals.append((number, event, step, after, after_world))
+            compare_step(step, reply, effects)
+        for _, _, step, after, after_world in arrivals:
+            if step.reply.__class__ in (Refused, Stale):
+                raise Deviation("reply", step.reply, "accepted")
+            compare_states(after, after_world, origin.said if after_world is world else None)
+        for event, step in same:
+            judge_step(session, event, step, origin.idle)
+        for _, event, step, after, _ in arrivals:
+            judge_step(session, event, step, after)
+        for _, event, step, after, _ in arrivals:
+            compare_recovery(origin.facts, event, step, after)
+        for event, step in same:
+            self.coverage.observe(session, event, step, origin.idle)
+        for _, event, step, after, _ in arrivals:
+            self.coverage.observe(session, event, step, after)
+        return arrivals
+
+    def arrive(self, index: int, origin: Origin, arrivals: list[Arrival], found: Found) -> Digest | None:
+        """Notes the states that were arrived at. Gives the first that an answering thread leads to, for L7."""
+        home: Digest | None = None
+        resting = is_quiescent(origin.session)
+        found.changes += len(arrivals)
+        values = [fingerprint(after) for _, _, _, after, _ in arrivals]
+        digests = [self.digest(value) for value in values]
+        for (number, event, _, after, world), digest in zip(arrivals, digests, strict=True):
+            if home is None and not resting and is_answer(event):
+                home = digest
+            if digest not in self.sent:
+                self.sent.add(digest)
+                found.successors.append((index, number, digest, pack(after, world, self.travels)))
+        return home
+
+    def digest(self, value: tuple[Any, ...]) -> Digest:
+        """`digest_of` a fingerprint, remembered."""
+        value = relevant(value, self.scope)
+        plain = hashed(value)
+        if not self.scope.symmetric:
+            return plain
+        found = self.digests.get(plain)
+        if found is None:
+            found = self.digests[plain] = hashed(canonical(value))
+        return found
+
+    def who_changed(self, session: Session, world: Any, before: tuple[Any, ...]) -> Fault:
+        """Some refused or stale event changed the session; this says which."""
+        for event in events(self.scope, session):
+            if reference.step(world, lockstep.TRANSLATE[event.__class__](event))[1][0] in ("refused", "stale"):
+                after, step = core_step(session.fork(), event)
+                if fingerprint(after) != before:
+                    return Fault("refusal", f"{step.reply} changed the session", event)
+        return Fault("refusal", "refused and stale events together changed the session", None)
+
+
+def judge_state(session: Session) -> None:
+    """The state properties."""
+    moment = Moment(session)
+    for known, judge in STATE_JUDGES:
+        detail = judge(moment)
+        if detail is not None:
+            raise PropertyViolation(known, detail)
+
+
+def judge_step(before: Session, event: AnyEvent, step: Step, after: Session) -> None:
+    """The step properties."""
+    if event.__class__ is Restart:
+        return
+    kind = step.reply.__class__
+    judges = REFUSAL_JUDGES if kind is Refused else STALE_JUDGES if kind is Stale else STEP_JUDGES
+    moment = Moment(after, before, event, step, judges is not STEP_JUDGES)  # type: ignore[arg-type]
+    for known, judge in judges:
+        detail = judge(moment)
+        if detail is not None:
+            raise PropertyViolation(known, detail)
+
+
+def compare_recovery(facts: Ledger, event: AnyEvent, step: Step, after: Session) -> None:
+    """One step of the induction that folding the log gives the live facts: facts before + records = facts after."""
+    if not step.records and event.__class__ is not Restart:
+        return
+    ledger = facts.copy()
+    for record in step.records:
+        apply(ledger, record)
+    folded, live = durable_facts(ledger), durable_facts(after.ledger)
+    if folded != live:
+        raise Deviation("recovery", live, folded)
+
+
+# Exploring
+
+_expander: Expander | None = None
+
+
+def _start_worker(scope: Scope) -> None:
+    global _expander  # noqa: PLW0603  (one expander per process of the pool)
+    _expander = Expander(scope, travels=True)
+
+
+def _expand(states: list[Kept]) -> Found:
+    assert _expander is not None
+    return _expander.expand(states)
+
+
+@frozen
+class Progress:
+    """How far an exploration is."""
+
+    states: int
+    waiting: int
+    depth: int
+    offered: int
+    seconds: float
+
+
+CHUNK = 100
+"""States a process expands at a time."""
+
+
+def explore(
+    scope: Scope,
+    jobs: int = 1,
+    max_states: int | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Exploration:
+    """Visits every reachable state of the scope with `jobs` processes, up to the first fault or `max_states`."""
+    if jobs == 1:
+        expander = Expander(scope, travels=False)
+        return _explore(scope, lambda chunks: map(expander.expand, chunks), max_states, on_progress)
+    with ProcessPoolExecutor(jobs, initializer=_start_worker, initargs=(scope,)) as pool:
+        try:
+            return _explore(scope, lambda chunks: pool.map(_expand, chunks), max_states, on_progress)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _explore(
+    scope: Scope,
+    expand: Callable[[list[list[Kept]]], Iterator[Found]],
+    max_states: int | None,
+    on_progress: Callable[[Progress], None] | None,
+) -> Exploration:
+    began = time.perf_counter()
+    first = lockstep.start(scope.config)
+    known: dict[Digest, int] = {digest_of(first[0], scope): 0}
+    origins: list[tuple[int, int]] = [(-1, -1)]  # state -> (state before, number of the event)
+    homeward: dict[int, Digest | None] = {}
+    layer: list[tuple[int, Kept]] = [(0, first)]
+    coverage: Counter[str] = Counter()
+    offered = transitions = depth = 0
+    fault: Fault | None = None
+    at = 0
+    while layer and fault is None and (max_states is None or len(known) < max_states):
+        following: list[tuple[int, Kept]] = []
+        chunks = [layer[i : i + CHUNK] for i in range(0, len(layer), CHUNK)]
+        for chunk, found in zip(chunks, expand([[state for _, state in chunk] for chunk in chunks]), strict=True):
+            offered, transitions = offered + found.offered, transitions + found.changes
+            coverage += found.coverage
+            for index, number, digest, state in found.successors:
+                if digest not in known:
+                    known[digest] = len(origins)
+                    following.append((len(origins), state))
+                    origins.append((chunk[index][0], number))
+            homeward.update((chunk[index][0], digest) for index, digest in found.homeward)
+            if found.fault is not None:
+                at, fault = chunk[found.fault[0]][0], found.fault[1]
+                break
+            if on_progress is not None:
+                seconds = time.perf_counter() - began
+                on_progress(Progress(len(known), len(following), depth, offered, seconds))
+        layer = following
+        depth += 1
+    if fault is None and not layer:
+        at, fault = never_home(homeward, known)
+    path = path_to(scope, origins, at) if fault is not None else ()
+    if fault is not None and fault.event is not None:
+        path = (*path, fault.event)
+    closed = fault is None and not layer
+    judged = how_often(len(known) - len(layer), offered, transitions)
+    seconds = time.perf_counter() - began
+    return Exploration(
+        scope, len(known), offered, transitions, depth - 1, seconds, closed, judged, coverage, fault, path
+    )
+
+
+def how_often(states: int, offered: int, transitions: int) -> Counter[str]:
+    """Property -> states or steps that it was judged on."""
+    judged: Counter[str] = Counter()
+    for known in STATE_PROPERTIES:
+        judged[known.id] += states
+    for known in STEP_PROPERTIES:
+        judged[known.id] += offered if known.id in ("S9", "S12") else transitions
+    judged["L7"] = states
+    return judged
+
+
+def never_home(homeward: dict[int, Digest | None], known: dict[Digest, int]) -> tuple[int, Fault | None]:
+    """L7: from every state, letting threads answer one by one leads to a state at rest. Where does it not?"""
+    home = {state for state, after in homeward.items() if after is None}
+    for start in homeward:
+        walked: list[int] = []
+        here = start
+        while here not in home:
+            if here in walked:
+                return start, Fault("L7", "threads answer for ever and nothing comes to rest", None)
+            walked.append(here)
+            after = homeward[here]
+            assert after is not None
+            here = known[after]
+        home.update(walked)
+    return 0, None
+
+
+def path_to(scope: Scope, origins: list[tuple[int, int]], state: int) -> tuple[AnyEvent, ...]:
+    """The events that lead from the beginning to this state, found by playing them again."""
+    numbers: list[int] = []
+    while state:
+        state, number = origins[state]
+        numbers.append(number)
+    session, _ = lockstep.start(scope.config)
+    path: list[AnyEvent] = []
+    for number in reversed(numbers):
+        event = next(e for i, e in enumerate(events(scope, session)) if i == number)
+        path.append(event)
+        session, _ = core_step(session.fork(), event)
+    return tuple(path)

@@ -1,0 +1,82 @@
+"""The same state: what the explorer knows states by, which names agents only where the scope does."""
+
+from __future__ import annotations
+
+import marshal
+from hashlib import blake2b
+from itertools import permutations, product
+from typing import Any
+
+from model.exploration.scopes import Scope
+from statemachine.core.fingerprint import fingerprint
+from statemachine.core.session import Session
+
+Digest = bytes
+
+
+def digest_of(s: Session, scope: Scope) -> Digest:
+    """The state as 16 bytes; equal for states that differ only in who is who, if the scope is symmetric."""
+    value = relevant(fingerprint(s), scope)
+    return hashed(canonical(value) if scope.symmetric else value)
+
+
+def relevant(value: tuple[Any, ...], scope: Scope) -> tuple[Any, ...]:
+    """A fingerprint, as far as it matters in the scope."""
+    return value if "restart" in scope.faults else value[:-1]
+
+
+def hashed(value: tuple[Any, ...]) -> Digest:
+    """A value of plain numbers, strings and tuples as 16 bytes."""
+    return blake2b(marshal.dumps(value, 2), digest_size=16).digest()
+
+
+def canonical(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The least of a fingerprint's forms under all renamings of the sub-agents."""
+    agents = len(value[1])
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for agent in range(1, agents):
+        groups.setdefault(signature(value, agent), []).append(agent)
+    if len(groups) == agents - 1:
+        return anonymous(value, (0, *(ids[0] for _, ids in sorted(groups.items()))))
+    orders = product(*(permutations(ids) for _, ids in sorted(groups.items())))
+    return min((anonymous(value, (0, *(a for group in order for a in group))) for order in orders), key=repr)
+
+
+def signature(value: tuple[Any, ...], agent: int) -> tuple[Any, ...]:
+    """What a fingerprint says of an agent without naming others: states that are equal have equal signatures."""
+    _, _, identity, _, status, residency, promised, mailbox, asked, slot, tried, flush = value[1][agent]
+    lines = [line.index(agent) if agent in line else -1 for line in (value[2], value[4], value[5])]
+    mail = tuple([(kind, plain) for _, kind, plain in mailbox])
+    return (identity, status, residency, promised, mail, len(asked), slot or 0, len(tried), flush, *lines)
+
+
+def anonymous(value: tuple[Any, ...], order: tuple[int, ...]) -> tuple[Any, ...]:
+    """A fingerprint in which agent `order[i]` is number i. Of paths there is only what matters: which are the same."""
+    new = [0] * len(order)
+    for position, old in enumerate(order):
+        new[old] = position
+    new.append(-1)  # the host, and "none": index -1
+    state, rows, ready, entitled, idle, starting, serves, waits, deadlines, to_flush, *again = value
+    paths = [rows[old][0] for old in order]
+
+    def named(line: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple([new[a] for a in line])
+
+    def row(old: int) -> tuple[Any, ...]:
+        path, settings, identity, closed_by, status, place, promised, mailbox, asked, slot, tried, flush = rows[old]
+        return (
+            *(paths.index(path), settings, identity, new[closed_by], status, place, promised),
+            *(tuple([(new[sender], kind, plain) for sender, kind, plain in mailbox]), named(asked), slot),
+            *(tuple(sorted(named(tried))), flush),
+        )
+
+    return (
+        state,
+        tuple([row(old) for old in order]),
+        *[named(line) for line in (ready, entitled, idle, starting)],
+        tuple([(new[a], new[b]) for a, b in serves]),
+        tuple([(new[a], named(targets)) for a, targets in waits]),
+        tuple([(left, bound, new[a]) for left, bound, a in deadlines]),
+        None if to_flush is None else named(to_flush),
+        *[named(line) for line in again],
+    )

@@ -1,0 +1,373 @@
+"""Bytes to events: what may happen next to a session, with the rare moments made common.
+
+Any three bytes are an event in any state: what kind, which agent of those in question and who else, which variant.
+Left to pure chance, most events would be refused or stale, and hardly anything would ever be asked of an agent in the
+one step in which it is unloading. So threads mostly answer what they were asked, and `meddle` picks an agent by what it
+is doing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from model.lockstep import AnyEvent, Restart
+from statemachine.core import events as ev
+from statemachine.core.agents import Agent
+from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
+from statemachine.core.events import HOST, ROOT
+from statemachine.core.machines import Identity, Residency, SessionState, Turn
+from statemachine.core.residency import NOBODY
+from statemachine.core.session import Session
+
+AGENTS_MAX = 13
+"""The root and a dozen. Closed agents count, because they are there to be resumed."""
+NAMES = ("a", "b", "c", "d")
+
+OPEN = Identity.OPEN
+LOADING, UNLOADING, UNLOADED, RESIDENT = Residency.LOADING, Residency.UNLOADING, Residency.UNLOADED, Residency.RESIDENT
+
+T = TypeVar("T")
+Play = Callable[[Session, int, int, int], AnyEvent]
+
+
+# Configurations
+
+POLICIES = (
+    *[(SlotPolicy.ACTIVE_TURNS, Overflow.REJECT)] * 3,
+    *[(SlotPolicy.ACTIVE_TURNS, Overflow.QUEUE)] * 5,
+    (SlotPolicy.LIVE_THREADS, Overflow.REJECT),
+)
+CONCURRENT = (4, 2, 3, 2, 3, 2, 6, 1, 10)
+SPARE_RESIDENCY = (0, 0, 0, 1, 3)
+LIMITS: dict[str, tuple[Any, ...]] = {
+    "max_queued": (1000, 1, 1, 2, 4),
+    "max_depth": (None, None, 2, 4, 1),
+    "max_agents": (None, None, 8, 5, 3),
+    "max_unread": (1000, 1000, 1000, 1000, 6, 4, 3, 2),
+    "max_message_bytes": (1 << 20, 8),
+    "notice": (Notice.QUEUE, Notice.TRIGGER, Notice.TRIGGER, Notice.NONE),
+    "notify_interrupted": (False, True),
+    "flush_timeout": (10.0, 3.0, 2.0, 0.0),
+    "load_timeout": (30.0, 4.0, 2.0, 0.0),
+    "stop_grace": (5.0, 3.0, 1.0, 0.0),
+    "max_wait": (3600.0, 3.0),
+    "idle_ttl": (None, None, 4.0, 1.0, 0.0),
+}
+"""Small enough to be met, large enough to get somewhere; the default first."""
+CONFIG_BYTES = 3 + len(LIMITS)
+
+
+def config_of(code: bytes) -> SessionConfig:
+    """The configuration that these bytes mean; zeros are the default."""
+    slot_policy, overflow = choose(POLICIES, code[0])
+    max_concurrent = choose(CONCURRENT, code[1])
+    limits = {name: choose(values, byte) for (name, values), byte in zip(LIMITS.items(), code[3:], strict=True)}
+    if slot_policy is SlotPolicy.LIVE_THREADS:
+        limits["idle_ttl"] = None
+    if max_concurrent == 1:
+        overflow = Overflow.REJECT
+    return SessionConfig(
+        max_concurrent=max_concurrent,
+        max_resident=max_concurrent - 1 + choose(SPARE_RESIDENCY, code[2]),
+        slot_policy=slot_policy,
+        overflow=overflow,
+        **limits,
+    )
+
+
+# Picking
+
+
+def pick(among: Sequence[T], number: int) -> T:
+    """One of several; the same number means the same one as long as the choice is the same."""
+    return among[number % len(among)]
+
+
+def choose(among: Sequence[T], byte: int) -> T:
+    """One of several, the first for the smallest bytes."""
+    return among[byte * len(among) // 256]
+
+
+def opened(s: Session) -> list[int]:
+    """The open agents, root included."""
+    return [a.id for a in s.agents if a.identity is OPEN]
+
+
+def sender(s: Session, number: int) -> int:
+    """The host half of the time, else an open agent."""
+    return HOST if number % 2 == 0 else pick(opened(s), number // 2)
+
+
+GROUPS: tuple[Callable[[Session, Agent], bool], ...] = (
+    lambda _, a: a.residency is UNLOADING,
+    lambda _, a: a.residency is LOADING,
+    lambda s, a: a.id in s.waits,
+    lambda _, a: a.status is Turn.STOPPING,
+    lambda _, a: a.status is Turn.STARTING and a.residency is UNLOADED,
+    lambda _, a: a.status is Turn.QUEUED,
+    lambda s, a: a.id == next(iter(s.slots.ready), None),
+    lambda _, a: a.status is Turn.RUNNING,
+    lambda s, a: a.id in s.residents.idle,
+    lambda _, a: a.status.is_idle and a.residency is UNLOADED,
+    lambda s, a: a.id in s.residents.serves and s.residents.serves[a.id] != NOBODY,
+    lambda s, a: a.id in s.residents.serves.values(),
+    lambda s, a: a.id in s.residents.tried,
+    lambda _, a: a.triggers > 0,
+    lambda _, a: a.promised > 0,
+)
+"""What an agent may be doing when something else happens to it."""
+
+
+def busy(s: Session, who: int, group: int) -> Agent:
+    """An open agent of the group, or of the next that is not empty; any open agent if all are."""
+    agents = [a for a in s.agents[1:] if a.identity is OPEN]
+    for shift in range(len(GROUPS)):
+        is_one = GROUPS[(group + shift) % len(GROUPS)]
+        if found := [a for a in agents if is_one(s, a)]:
+            return found[who % len(found)]
+    return s.agents[pick(opened(s), who)]
+
+
+# What the host and the agents ask for
+
+
+def spawn(s: Session, who: int, other: int, variant: int) -> AnyEvent:
+    if len(s.agents) >= AGENTS_MAX:
+        return follow_up(s, who, other, variant)
+    parent = pick(opened(s), who)
+    name = pick(NAMES, other)
+    by = pick([None, HOST, None, pick(opened(s), variant // 4)], variant)
+    return ev.Spawn(parent, name, "work", f"settings of {name}", by)
+
+
+def send(s: Session, who: int, other: int, _: int) -> AnyEvent:
+    return ev.Send(sender(s, other), pick(opened(s), who), "note")
+
+
+def follow_up(s: Session, who: int, other: int, _: int) -> AnyEvent:
+    return ev.FollowUp(sender(s, other), pick(opened(s), who), "work")
+
+
+def start(s: Session, who: int, _: int, __: int) -> AnyEvent:
+    return ev.Start(pick(opened(s), who), "work")
+
+
+def running(s: Session) -> list[Agent]:
+    """The agents with a turn that runs."""
+    return [a for a in s.agents if a.status is Turn.RUNNING]
+
+
+def drain(s: Session, who: int, other: int, variant: int) -> AnyEvent:
+    late = [a for a in running(s) if a.mailbox] or running(s)
+    if not late:
+        return answer(s, who, other, variant)
+    agent = pick(late, who)
+    return ev.Drain(agent.id, agent.turn)
+
+
+def wait(s: Session, who: int, other: int, variant: int) -> AnyEvent:
+    """A running turn waits, for mail or for agents that are not done."""
+    if s.waits and variant % 16 == 15:
+        agent = s.agents[pick(list(s.waits), who)]
+        return ev.StopWaiting(agent.id, agent.turn)
+    ready = [a for a in running(s) if a.id not in s.waits and not a.mailbox] or running(s)
+    if not ready:
+        return answer(s, who, other, variant)
+    agent = pick(ready, who)
+    undone = [a.id for a in s.agents if not a.status.is_idle and a is not agent] or opened(s)
+    targets = (pick(undone, other), other % len(s.agents))[: pick([0, 1, 1, 2], variant // 8)]
+    return ev.Wait(agent.id, agent.turn, pick([3.0, 1.0, 3.0, 3.0, 2.0, 3.0, 3.0, 0.0], variant), targets)
+
+
+def interrupt(s: Session, who: int, other: int, _: int) -> AnyEvent:
+    return ev.Interrupt(sender(s, other), pick(opened(s), who))
+
+
+def resume(s: Session, who: int, other: int, _: int) -> AnyEvent:
+    closed = [a.id for a in s.agents if a.identity is not OPEN and s.agents[a.parent].identity is OPEN]
+    return ev.Resume(sender(s, other), pick(closed or opened(s), who))
+
+
+def close(s: Session, who: int, other: int, _: int) -> AnyEvent:
+    return ev.Close(sender(s, other), pick(s.agents, who).id)
+
+
+def meddle(s: Session, who: int, other: int, variant: int) -> AnyEvent:
+    """Something happens to an agent that is in the middle of something."""
+    agent = busy(s, who, variant)
+    by = sender(s, other)
+    happenings: list[AnyEvent] = [
+        ev.FollowUp(by, agent.id, "work"),
+        ev.Send(by, agent.id, "note"),
+        ev.Interrupt(HOST, agent.id),
+        ev.FollowUp(HOST, agent.id, "work"),
+        ev.Died(agent.id, agent.generation, "lost"),
+        ev.FollowUp(by, agent.id, "work"),
+        ev.Start(agent.id, "work"),
+        ev.Close(HOST, agent.id) if variant % 2 else ev.Interrupt(by, agent.id),
+    ]
+    return pick(happenings, variant // len(GROUPS) + other // 2)
+
+
+# What threads report
+
+
+def owed(s: Session) -> list[tuple[ev.Event, ...]]:
+    """What threads have to answer, in order of the agents: the good answer first, then the others."""
+    answers: list[tuple[ev.Event, ...]] = []
+    for a in s.agents:
+        died = ev.Died(a.id, a.generation, "lost")
+        if a.id in s.residents.loading:
+            answers.append((ev.Loaded(a.id, a.generation), ev.LoadFailed(a.id, a.generation, "cannot load"), died))
+        flush = s.residents.flushes.get(a.id)
+        if flush is not None:
+            failed = ev.FlushFailed(a.id, a.generation, flush, "cannot flush")
+            answers.append((ev.Flushed(a.id, a.generation, flush), failed, failed, died))
+        if a.status >= Turn.RUNNING:
+            ends = (ev.Finished(a.id, a.turn, "result"), ev.Failed(a.id, a.turn, "error"))
+            answers.append((*ends, died) if a.status is Turn.RUNNING else (ev.Aborted(a.id, a.turn), *ends, died))
+    return answers
+
+
+def answer(s: Session, who: int, other: int, variant: int) -> AnyEvent:
+    """A thread answers, three times out of four as one hopes. If none has to, somebody is given work."""
+    answers = owed(s)
+    if not answers:
+        return (spawn if len(s.agents) < 4 or variant % 4 == 0 else follow_up)(s, who, other, variant)
+    possible = pick(answers, who)
+    return possible[0] if variant % 4 != 3 else pick(possible, variant // 4)
+
+
+def finish(s: Session, who: int, other: int, variant: int) -> AnyEvent:
+    """A running turn ends well."""
+    if not running(s):
+        return answer(s, who, other, variant)
+    agent = pick(running(s), who)
+    return ev.Finished(agent.id, agent.turn, "result")
+
+
+def fail_flush(s: Session, who: int, other: int, variant: int) -> AnyEvent:
+    """A flush fails, if possible one for which somebody waits."""
+    flushing = [a for a, by in s.residents.serves.items() if by != NOBODY] or list(s.residents.flushes)
+    if not flushing:
+        return answer(s, who, other, variant)
+    agent = pick(flushing, who)
+    return ev.FlushFailed(agent, s.agents[agent].generation, s.residents.flushes[agent], "cannot flush")
+
+
+def stale(s: Session, who: int, other: int, variant: int) -> AnyEvent:
+    """A report of each kind that comes too late, or is about nothing."""
+    a = pick(s.agents, who)
+    generation, turn = a.generation - other % 2, a.turn - other % 2
+    flush = s.residents.flushes.get(a.id, s.residents.last_flush) - variant // 8 % 2
+    reports: list[ev.Event] = [
+        ev.Loaded(a.id, generation),
+        ev.LoadFailed(a.id, generation, "cannot load"),
+        ev.Flushed(a.id, generation, flush),
+        ev.FlushFailed(a.id, generation, flush, "cannot flush"),
+        ev.Finished(a.id, turn - 1, "result"),
+        ev.Failed(a.id, turn - 1, "error"),
+        ev.Aborted(a.id, turn),
+        ev.Died(a.id, generation - 1, "lost"),
+    ]
+    return pick(reports, variant)
+
+
+# Time and misfortune
+
+
+def tick(s: Session, who: int, _: int, __: int) -> AnyEvent:
+    """To the next deadline, or a little on, or not at all."""
+    due = s.deadlines.next()
+    if due is not None and who % 2 == 0:
+        return ev.Tick(due)
+    return ev.Tick(s.now + pick([1.0, 0.5, 0.0, 2.0, 6.0, 40.0, -1.0, 1.0], who // 2))
+
+
+def oddity(s: Session, who: int, other: int, variant: int) -> AnyEvent:
+    """What no well-behaved caller asks."""
+    a = pick(running(s) or s.agents, who)
+    nobody = len(s.agents) + other % 2
+    odd: list[ev.Event] = [
+        ev.Status(a.id),
+        ev.ListAgents(a.path),
+        ev.Wait(a.id, a.turn, pick([-1.0, 4000.0], other), ()),
+        ev.Wait(a.id, a.turn, 1.0, (nobody,)),
+        ev.Wait(a.id, a.turn - 1, 1.0, ()),
+        ev.Drain(a.id, a.turn - 1),
+        ev.StopWaiting(a.id, a.turn),
+        ev.Spawn(a.id, pick(["root", "A", ""], other), "work"),
+        ev.Spawn(nobody, "a", "work"),
+        ev.Send(a.id, nobody, "note"),
+        ev.Send(nobody, a.id, "note"),
+        ev.Send(HOST, a.id, ""),
+        ev.FollowUp(a.id, pick(s.agents, other).id, "work" * 3),
+        ev.FollowUp(a.id, ROOT, "work"),
+        ev.Interrupt(a.id, pick([ROOT, a.id], other)),
+        ev.Close(a.id, pick([ROOT, a.id, a.parent], other)),
+        ev.Resume(a.id, pick([nobody, *range(len(s.agents))], other)),
+        ev.Died(ROOT, s.agents[ROOT].generation, "lost"),
+        ev.Finished(nobody, 1, "result"),
+        ev.Tick(pick([math.inf, math.nan, -1.0], other)),
+    ]
+    return pick(odd, variant)
+
+
+def calamity(code: int) -> AnyEvent:
+    """The process is lost, or the session ends, or its store is lost."""
+    grace = pick([2.0, 0.0, 5.0, -1.0], code)
+    calamities = (Restart(), ev.Shutdown(grace), Restart(), Restart(), ev.WriteFailed("disk full"))
+    return calamities[code // 4 % len(calamities)]
+
+
+# The whole choice
+
+EVERYTHING: tuple[tuple[Play, int], ...] = (
+    (spawn, 10),
+    (answer, 20),
+    (follow_up, 12),
+    (meddle, 16),
+    (start, 2),
+    (tick, 3),
+    (send, 3),
+    (wait, 6),
+    (fail_flush, 2),
+    (stale, 5),
+    (interrupt, 1),
+    (resume, 4),
+    (drain, 2),
+    (close, 1),
+    (oddity, 5),
+)
+"""What happens, and how often in comparison. Calamities come on top."""
+STORM: tuple[tuple[Play, int], ...] = ((answer, 5), (meddle, 8), (follow_up, 2), (fail_flush, 2), (wait, 2), (tick, 1))
+"""Few pauses: things happen to agents that are in the middle of something."""
+FLOW: tuple[tuple[Play, int], ...] = ((answer, 8), (spawn, 2), (follow_up, 5), (wait, 3), (finish, 2))
+"""Nobody interferes, and there is more to do than can be done at once."""
+
+BYTES = 3
+"""Three bytes are an event: what kind, which agent and who else, which variant."""
+
+
+def spread(weights: tuple[tuple[Play, int], ...]) -> tuple[Play, ...]:
+    """256 plays, one for each byte, plainer ones first."""
+    plays = [play for play, weight in weights for _ in range(weight)]
+    return tuple([choose(plays, byte) for byte in range(256)])
+
+
+ANYTHING, TROUBLE, PLENTY = spread(EVERYTHING), spread(STORM), spread(FLOW)
+
+
+def event_of(s: Session, plays: tuple[Play, ...], code: bytes) -> AnyEvent:
+    """The event that these bytes mean now. When the session is on its way out, that goes on; when it takes nothing
+    more, half of all events are a restart."""
+    kind, agents, variant = code
+    if s.state is SessionState.DRAINING and variant % 16 == 15:
+        return ev.WriteFailed("disk full")
+    if s.state is SessionState.DRAINING and variant % 4 == 3:
+        return tick(s, 0, 0, 0)
+    if s.state >= SessionState.CLOSED and variant % 2:
+        return Restart()
+    return plays[kind](s, agents // 16, agents % 16, variant)

@@ -1,0 +1,353 @@
+"""Stateful fuzzing: long random lives of large sessions, judged at every step (`model/scenarios/replay.py`).
+
+The explorers see everything that a small scope has. This sees a little of what no scope has: a dozen agents, all caps
+and limits at once, hundreds of events, restarts and shutdowns in the middle of all faults. The rules of a Hypothesis
+state machine draw bytes, and `model/fuzzing/chance.py` makes events of them that suit the present state. What fails is
+shrunk by `model/fuzzing/shrink.py`, and comes as a program and as a trace file for `statemachine replay`.
+
+`run` plays examples from a seed. The same seed gives the same examples as long as their number, their length and the
+code are the same (Hypothesis looks for interesting numbers in the modules that are loaded, so this is about one
+program, not about two with the same seed). `soak` plays rounds of `run` in several processes until its time is over.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
+from concurrent.futures import wait as wait_for
+from contextlib import contextmanager
+from hashlib import blake2b
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event as Flag
+from pathlib import Path
+from typing import Any
+
+import attrs
+import hypothesis
+from attrs import define, field, frozen
+from hypothesis import HealthCheck, Phase, Verbosity, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from model.coverage import Coverage, counting, moves_seen
+from model.fuzzing import chance
+from model.fuzzing.shrink import Scenario, shrink
+from model.lockstep import AnyEvent
+from model.scenarios.replay import Trial, program_of
+from statemachine.core.config import SessionConfig
+from statemachine.log import trace
+
+FAILURES = Path(".statemachine") / "failures"
+"""Where traces of failures are saved, unless the caller says where."""
+
+BURST = 12
+"""Events that one rule plays. Drawing them as one string of bytes costs Hypothesis little more than drawing one."""
+BURSTS = st.binary(min_size=BURST * chance.BYTES, max_size=BURST * chance.BYTES)
+QUIET = 4 * BURST
+"""Events between two calamities, at least, so that there is something to lose."""
+FOLD_EVERY = 8
+"""Events between two comparisons of the fold of the log with the session."""
+
+BATCH = 10
+"""Examples that Hypothesis plays in one go. After ten, most would be variations of earlier ones, with the same
+configuration; a new life is worth more."""
+
+ROUND_EXAMPLES, ROUND_STEPS = 100, 300
+"""The size of a round of a soak campaign: some ten seconds."""
+FAILURES_MAX = 10
+"""A soak campaign with so many failures has done what it could."""
+
+UNTIMED: dict[str, Any] = {
+    "deadline": None,
+    "database": None,
+    "print_blob": False,
+    "suppress_health_check": list(HealthCheck),
+}
+settings.register_profile("ci", settings(max_examples=150, stateful_step_count=200, derandomize=True, **UNTIMED))
+settings.register_profile("nightly", settings(max_examples=5000, stateful_step_count=600, **UNTIMED))
+
+
+class Stopped(Exception):
+    """Raised by whoever is told of progress: the campaign is to end now."""
+
+
+@define
+class Campaign:
+    """What several examples come to."""
+
+    steps_max: int
+    """Events of one example, at most."""
+    examples: int = 0
+    steps: int = 0
+    coverage: Coverage = field(factory=Coverage)
+    failed: Scenario | None = None
+
+
+class Fuzz(RuleBasedStateMachine):
+    """One example: a session from its configuration to the last event, or to the first that breaks something."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        super().__init__()
+        self.campaign = campaign
+        self.trial = Trial(SessionConfig())
+        self.events: list[AnyEvent] = []
+        self.calamity_at = QUIET
+
+    @initialize(code=st.binary(min_size=chance.CONFIG_BYTES, max_size=chance.CONFIG_BYTES))
+    def begin(self, code: bytes) -> None:
+        """The session."""
+        self.campaign.examples += 1
+        self.trial = Trial(chance.config_of(code), FOLD_EVERY)
+
+    @rule(codes=BURSTS)
+    def work(self, codes: bytes) -> None:
+        """Everything, as it comes."""
+        self.play(chance.ANYTHING, codes)
+
+    @rule(codes=BURSTS)
+    def storm(self, codes: bytes) -> None:
+        """Things happen to agents that are in the middle of something."""
+        self.play(chance.TROUBLE, codes)
+
+    @rule(codes=BURSTS)
+    def flow(self, codes: bytes) -> None:
+        """Nobody interferes, and there is more to do than can be done at once."""
+        self.play(chance.PLENTY, codes)
+
+    @precondition(lambda self: len(self.events) >= self.calamity_at)
+    @rule(code=st.integers(0, 19))
+    def calamity(self, code: int) -> None:
+        """What should happen once in a long while."""
+        self.calamity_at = len(self.events) + QUIET
+        self.feed(chance.calamity(code))
+
+    def play(self, plays: tuple[chance.Play, ...], codes: bytes) -> None:
+        """An event for every three bytes. Zeros are none, so that Hypothesis' simplest example costs nothing."""
+        if not any(codes):
+            return
+        for at in range(0, len(codes), chance.BYTES):
+            self.feed(chance.event_of(self.trial.session, plays, codes[at : at + chance.BYTES]))
+
+    def feed(self, event: AnyEvent) -> None:
+        """One event, judged and counted."""
+        campaign, trial = self.campaign, self.trial
+        if len(self.events) >= campaign.steps_max:
+            return
+        self.events.append(event)
+        campaign.steps += 1
+        try:
+            step = trial.play(event)
+        except Exception:
+            campaign.failed = (trial.session.config, tuple(self.events))
+            raise
+        campaign.coverage.observe(trial.before, event, step, trial.session)
+
+
+# A campaign
+
+
+@frozen
+class Failure:
+    """A scenario that breaks something."""
+
+    seed: int
+    examples: int
+    steps: int
+    """Of the campaign that found it: `run` with the same three finds it again."""
+    kind: str
+    """What broke, see `Verdict`."""
+    message: str
+    program: tuple[str, ...]
+    """The scenario in the language of `model/scenarios/script.py`, its configuration first."""
+    trace: Path
+
+    def __str__(self) -> str:
+        lines = [f"{self.kind}: {self.message}", *[f"    {line}" for line in self.program]]
+        origin = f"found with seed {self.seed}, {self.examples} examples of {self.steps} steps"
+        return "\n".join([*lines, f"{origin}; to see it step by step: statemachine replay {self.trace}"])
+
+
+@frozen
+class FuzzResult:
+    """What a campaign came to. `coverage` counts what was seen (`model/coverage.py`)."""
+
+    examples: int
+    steps: int
+    coverage: Counter[str]
+    failure: Failure | None
+
+
+def run(
+    examples: int,
+    steps: int,
+    seed: int,
+    on_progress: Callable[[int, int], None] | None = None,
+    folder: Path = FAILURES,
+) -> FuzzResult:
+    """Plays `examples` lives of at most `steps` events each, up to the first failure. `on_progress` is told examples
+    and steps so far, every ten examples or so; it may raise `Stopped`."""
+    campaign = Campaign(steps)
+    with counting() as moves:
+        for number, begun in enumerate(range(0, examples, BATCH)):
+            try:
+                if on_progress is not None:
+                    on_progress(campaign.examples, campaign.steps)
+                play_batch(campaign, min(BATCH, examples - begun), round_seed(seed, number))
+            except Stopped:
+                break
+            except Exception:
+                if campaign.failed is None:
+                    raise  # a defect of the fuzzer, not of what it judges
+                break
+        coverage = campaign.coverage.counts + moves_seen(moves)
+    failure = None
+    if campaign.failed is not None:
+        failure = report(campaign.failed, (seed, examples, steps), folder)
+    return FuzzResult(campaign.examples, campaign.steps, coverage, failure)
+
+
+def play_batch(campaign: Campaign, examples: int, seed: int) -> None:
+    """Some examples of a campaign. Raises what the first failure raises."""
+    profile = settings(
+        max_examples=examples,
+        stateful_step_count=1 + -(-campaign.steps_max // BURST),
+        phases=[Phase.generate],
+        verbosity=Verbosity.quiet,
+        report_multiple_bugs=False,
+        **UNTIMED,
+    )
+    start: Any = hypothesis.seed(seed)(lambda: Fuzz(campaign))
+    run_state_machine_as_test(start, settings=profile)
+
+
+def report(failed: Scenario, origin: tuple[int, int, int], folder: Path) -> Failure:
+    """Shrinks a failing scenario and saves its trace."""
+    shrunk = shrink(*failed)
+    if shrunk is None:
+        (config, events), kind, message = failed, "flaky", "it broke something, but not when it was played again"
+    else:
+        (config, events), (kind, message) = shrunk[0], (shrunk[1].kind, shrunk[1].detail)
+    return Failure(*origin, kind, message, tuple(program_of(config, events)), save(config, events, kind, folder))
+
+
+def save(config: SessionConfig, events: tuple[AnyEvent, ...], kind: str, folder: Path) -> Path:
+    """Writes a trace, named by what broke and by its content."""
+    content = b"".join([trace.header_line(config), *map(trace.event_line, events)])
+    path = folder / f"{kind}-{blake2b(content, digest_size=6).hexdigest()}.ndjson"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+# Soaking
+
+
+@frozen
+class Soak:
+    """What a soak campaign came to, or has come to so far."""
+
+    rounds: int = 0
+    examples: int = 0
+    steps: int = 0
+    coverage: Counter[str] = field(factory=Counter)
+    failures: tuple[Failure, ...] = ()
+    interrupted: bool = False
+    """Ctrl-C ended it before its time."""
+
+    def plus(self, result: FuzzResult) -> Soak:
+        """One more round."""
+        return Soak(
+            self.rounds + 1,
+            self.examples + result.examples,
+            self.steps + result.steps,
+            self.coverage + result.coverage,
+            self.failures if result.failure is None else (*self.failures, result.failure),
+            self.interrupted,
+        )
+
+
+def round_seed(seed: int, number: int) -> int:
+    """The seed of a round. The first has the campaign's own, so that one round with a printed seed is that round."""
+    if number == 0:
+        return seed
+    return int.from_bytes(blake2b(f"{seed}/{number}".encode(), digest_size=6).digest())
+
+
+def soak(
+    minutes: float,
+    jobs: int,
+    seed: int,
+    on_progress: Callable[[Soak], None] | None = None,
+    folder: Path = FAILURES,
+    examples: int = ROUND_EXAMPLES,
+    steps: int = ROUND_STEPS,
+) -> Soak:
+    """Plays rounds with derived seeds in `jobs` processes until the time is over, but at least a whole round in each.
+    Ctrl-C ends it early, and what was done is returned all the same. `on_progress` is told after each round."""
+    context = get_context("spawn")  # a fork would copy whatever threads the caller has
+    stop = context.Event()
+    until = time.monotonic() + 60 * minutes
+    so_far, started = Soak(), 0
+    running: set[Future[FuzzResult]] = set()
+    with ProcessPoolExecutor(jobs, context, _begin_worker, (stop,)) as pool:
+        while True:
+            try:
+                while len(running) < jobs and _goes_on(so_far, started < jobs, until):
+                    seconds = None if started < jobs else until - time.monotonic()
+                    with deaf_to_interrupts():
+                        running.add(
+                            pool.submit(play_round, examples, steps, round_seed(seed, started), folder, seconds)
+                        )
+                    started += 1
+                if not running:
+                    return so_far
+                for future in wait_for(running, return_when=FIRST_COMPLETED).done:
+                    so_far = so_far.plus(future.result())
+                    running.remove(future)
+                    if on_progress is not None:
+                        on_progress(so_far)
+            except KeyboardInterrupt:
+                if so_far.interrupted:
+                    raise
+                stop.set()
+                so_far = attrs.evolve(so_far, interrupted=True)
+
+
+def _goes_on(so_far: Soak, is_first: bool, until: float) -> bool:
+    may_go_on = not so_far.interrupted and len(so_far.failures) < FAILURES_MAX
+    return may_go_on and (is_first or time.monotonic() < until)
+
+
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """A process that starts now never hears Ctrl-C, which reaches all of them: the parent asks the others to stop. One
+    that comes meanwhile is heard afterwards: blocked signals wait, while ignored ones would be lost.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_stop: Flag | None = None
+
+
+def _begin_worker(stop: Flag) -> None:
+    global _stop  # noqa: PLW0603  (each process of the pool is told once)
+    _stop = stop
+
+
+def play_round(examples: int, steps: int, seed: int, folder: Path, seconds: float | None) -> FuzzResult:
+    """One round in one process: `run`, up to the end of its time, or until the campaign is stopped."""
+    began = time.monotonic()
+
+    def stop_in_time(*_: int) -> None:
+        over = seconds is not None and time.monotonic() - began >= seconds
+        if over or (_stop is not None and _stop.is_set()):
+            raise Stopped
+
+    return run(examples, steps, seed, stop_in_time, folder)

@@ -1,0 +1,204 @@
+"""A failing scenario made short: fewer events, plainer events, plainer configuration, and still the same verdict.
+
+Works on the lines of `model/scenarios/script.py`, not on events. A line names agents by their path and means the turn,
+thread or flush that is current when it is played, so leaving one out shifts no number in the others; a line that makes
+no sense any more is skipped. What no line can say stays as it is. Every attempt plays the whole scenario again, which
+takes a fraction of a millisecond an event; Hypothesis, which shrinks the numbers that events were drawn from, needs
+hundreds of times as long and ends with more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
+from string import ascii_lowercase
+from typing import Any
+
+import attrs
+
+from model import lockstep
+from model.lockstep import AnyEvent
+from model.scenarios import script
+from model.scenarios.replay import Trial, Verdict, verdict_of
+from statemachine.core.config import SessionConfig
+from statemachine.core.refusals import InvalidConfig
+from statemachine.core.session import Session
+
+EVENTS_MAX = 60_000
+"""Events played while shrinking one scenario: about half a minute."""
+PAIRS_MAX = 24
+"""Events of a scenario for which leaving out any two is still cheap."""
+
+Move = str | AnyEvent
+"""An event to come: a line that says it, or the event itself."""
+Scenario = tuple[SessionConfig, tuple[AnyEvent, ...]]
+
+
+def judge(config: SessionConfig, moves: Iterable[Move]) -> tuple[tuple[AnyEvent, ...], Verdict] | None:
+    """Plays a scenario: its events up to the first that breaks something, and what breaks. None: all held."""
+    trial = Trial(config)
+    played: list[AnyEvent] = []
+    for move in moves:
+        event = understood(move, trial.session)
+        if event is None:
+            continue
+        played.append(event)
+        try:
+            trial.play(event)
+        except Exception as error:  # a defect may raise anything
+            return tuple(played), verdict_of(error)
+    return None
+
+
+def understood(move: Move, s: Session) -> AnyEvent | None:
+    """The event that a move means here, if any."""
+    if not isinstance(move, str):
+        return move
+    try:
+        return script.parse(move, s)
+    except (script.BadScript, IndexError):
+        return None
+
+
+def lines_of(config: SessionConfig, events: Iterable[AnyEvent]) -> list[Move]:
+    """The events as moves."""
+    session = Session(config)
+    moves: list[Move] = []
+    for event in events:
+        line = script.line_of(event, session)
+        moves.append(line if understood(line, session) == event else event)
+        try:
+            session, _ = lockstep.core_step(session, event)
+        except Exception:  # the defect itself, at the end
+            break
+    return moves
+
+
+def shrink(config: SessionConfig, events: Sequence[AnyEvent]) -> tuple[Scenario, Verdict] | None:
+    """The shortest scenario found that breaks the same, and its verdict. None: this one breaks nothing."""
+    found = judge(config, events)
+    return None if found is None else Shrinker(config, *found).shrink()
+
+
+class Shrinker:
+    """One scenario on its way down."""
+
+    def __init__(self, config: SessionConfig, events: tuple[AnyEvent, ...], verdict: Verdict) -> None:
+        self.config, self.events, self.verdict = config, events, verdict
+        self.moves: list[Move] = list(events)
+        self.events_left = EVENTS_MAX
+
+    def shrink(self) -> tuple[Scenario, Verdict]:
+        """Down, until nothing helps any more."""
+        self.take(self.config, lines_of(self.config, self.events))
+        while self.events_left > 0 and (self.leave_out() | self.simplify() | self.configure() or self.leave_out_two()):
+            pass
+        self.take(self.config, renamed(self.moves))
+        return (self.config, self.events), self.verdict
+
+    def take(self, config: SessionConfig, moves: Sequence[Move]) -> bool:
+        """Takes this scenario instead, if it breaks the same."""
+        found = judge(config, moves) if self.events_left > 0 else None
+        self.events_left -= len(moves)
+        if found is None or found[1].kind != self.verdict.kind:
+            return False
+        self.config, (self.events, self.verdict) = config, found
+        self.moves = lines_of(config, self.events)
+        return True
+
+    def leave_out(self) -> bool:
+        """Without this stretch of events? Long stretches first, from the end."""
+        before, length = len(self.moves), max(1, len(self.moves) // 2)
+        while length:
+            end = len(self.moves)
+            while end > 0:
+                self.take(self.config, self.moves[: max(0, end - length)] + self.moves[end:])
+                end = min(end - length, len(self.moves))
+            length //= 2
+        return len(self.moves) < before
+
+    def leave_out_two(self) -> bool:
+        """Without these two events? They may need each other, or one may have been there only for the other."""
+        pairs = combinations(range(len(self.moves)), 2) if len(self.moves) <= PAIRS_MAX else ()
+        return any(
+            self.take(self.config, [move for index, move in enumerate(self.moves) if index not in pair])
+            for pair in pairs
+        )
+
+    def simplify(self) -> bool:
+        """With a plainer event in this place?"""
+        simpler = False
+        for index in range(len(self.moves)):
+            for moves in plainer(self.moves, index):
+                if self.take(self.config, moves):
+                    simpler = True
+                    break
+        return simpler
+
+    def configure(self) -> bool:
+        """With the default in this field of the configuration?"""
+        simpler = False
+        for field in attrs.fields(SessionConfig):
+            ordinary: Any = self.config.execution_cap if field.name == "max_resident" else field.default
+            if getattr(self.config, field.name) != ordinary:
+                try:
+                    config = attrs.evolve(self.config, **{field.name: ordinary})
+                except InvalidConfig:
+                    continue
+                simpler |= self.take(config, self.moves)
+        return simpler
+
+
+def plainer(moves: list[Move], index: int) -> Iterator[list[Move]]:
+    """The moves with something plainer at this place: the host instead of an agent, no sender, fewer targets, a child
+    of the root instead of another's."""
+    move = moves[index] if index < len(moves) else None
+    if not isinstance(move, str):
+        return
+    verb, *words = move.split()
+    lines: list[str] = []
+    if verb in ("send", "follow_up", "interrupt", "close", "resume") and words[0] != "host":
+        lines = [f"{verb} host {words[1]}"]
+    elif verb == "start":
+        lines = [f"follow_up host {words[0]}"]
+    elif verb == "wait":
+        lines = [" ".join([verb, *words[:place], *words[place + 1 :]]) for place in range(2, len(words))]
+    elif verb == "spawn":
+        lines = [f"spawn {words[0]} {words[1]} by host", f"spawn {words[0]} {words[1]}"][words[2:] == ["by", "host"] :]
+        lines = lines if words[2:] else []
+    for line in lines:
+        yield [*moves[:index], line, *moves[index + 1 :]]
+    if verb == "spawn" and words[0] != "root":
+        yield moved_up(moves, index, words)
+
+
+def moved_up(moves: list[Move], index: int, words: list[str]) -> list[Move]:
+    """The moves with the agent that this line spawns as a child of the root, under a name that nobody has."""
+    parent, name, *rest = words
+    fresh = next((letter for letter in ascii_lowercase if letter not in names_in(moves)), name)
+    old = f"{parent}/{name}"
+
+    def moved(word: str) -> str:
+        return fresh + word.removeprefix(old) if word == old or word.startswith(f"{old}/") else word
+
+    others = [" ".join(map(moved, move.split(" "))) if isinstance(move, str) else move for move in moves]
+    return [*others[:index], " ".join(["spawn", "root", fresh, *rest]), *others[index + 1 :]]
+
+
+def renamed(moves: list[Move]) -> list[Move]:
+    """The moves with the names a, b, c ... in the order in which they first occur."""
+    new = dict(zip(names_in(moves), ascii_lowercase, strict=False))
+
+    def rename(word: str) -> str:
+        return "/".join(new.get(name, name) for name in word.split("/"))
+
+    return [
+        " ".join([move.split(" ")[0], *map(rename, move.split(" ")[1:])]) if isinstance(move, str) else move
+        for move in moves
+    ]
+
+
+def names_in(moves: list[Move]) -> list[str]:
+    """The names of all agents, in the order in which they are spawned."""
+    spawns = [move.split() for move in moves if isinstance(move, str) and move.startswith("spawn ")]
+    return list(dict.fromkeys(words[2] for words in spawns))

@@ -1,0 +1,369 @@
+"""Golden traces: scripts of events with the full log of what they come to, in specs/traces, for people to review.
+
+    -- What the trace shows, and what to look at. Rules and bugs by id.
+
+    config max_concurrent=2 overflow=QUEUE
+
+    -- Why this event.
+    > spawn root a by host
+      reply   Spawned /root/a, mail 0
+      record  AgentSpawned /root/a, "settings of a"
+      record  MailAccepted 0 host! to /root/a, "work"
+      effect  Load /root/a generation 1, "settings of a"
+        /root    new
+      * /root/a  starting 1, loading, slot reserved, unread host!
+      * session  open, slots 1/1, residency 1/1, ready -, idle -
+      * time     0, due: load a 30
+
+People write what begins at the left edge: comments, the configuration (`SessionConfig`), and events in the language of
+`model/scenarios/script.py`. What is indented is the log: the reply (none for a report that was taken), records and
+effects in their order, then the whole view (`statemachine/checking/view.py`) if it has changed, changed lines marked,
+then the time with all deadlines if that has.
+
+Playing a trace holds the core to more than the log: each step is compared with the reference model, every property is
+checked, and all records so far must fold to the facts of the session.
+
+`python -m model.scenarios.golden` shows how the logs on file differ from what the core does now, `--write` rewrites
+them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from difflib import unified_diff
+from pathlib import Path
+from typing import Any
+
+from attrs import fields as attrs_of
+from attrs import frozen
+
+from model import lockstep, reference
+from model.lockstep import AnyEvent, Restart
+from model.scenarios import script
+from statemachine.checking import properties
+from statemachine.checking.view import lines, mail_name, name
+from statemachine.core import effects as fx
+from statemachine.core import records as rc
+from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
+from statemachine.core.effects import Step
+from statemachine.core.events import HOST
+from statemachine.core.records import MailAccepted, Outcome, Record
+from statemachine.core.refusals import InvalidConfig, Refusal
+from statemachine.core.session import Session
+from statemachine.log.recovery import durable_facts, fold
+
+TRACES = Path(__file__).parents[2] / "specs" / "traces"
+FIELDS = tuple([field.name for field in attrs_of(SessionConfig)])
+ENUMS = {"slot_policy": SlotPolicy, "overflow": Overflow, "notice": Notice}
+REFERENCE_STEP: Any = reference.step
+
+
+class BadTrace(ValueError):
+    """A file that is no trace: the message begins with file and line, and says why."""
+
+    def __init__(self, path: Path, number: int, why: object) -> None:
+        super().__init__(f"{path.name}:{number}: {why}")
+
+
+@frozen
+class Scripted:
+    """One event of a script: its line number, its words, and the comments before it."""
+
+    number: int
+    words: str
+    comments: tuple[str, ...]
+
+
+@frozen
+class Trace:
+    """The part of a file that people write. `end` are comments after the last event."""
+
+    path: Path
+    head: tuple[str, ...]
+    config: SessionConfig
+    configured: tuple[str, ...]
+    events: tuple[Scripted, ...]
+    end: tuple[str, ...]
+
+
+# Reading
+
+
+def read(path: Path) -> Trace:
+    """The script of a file, without its log. Raises `BadTrace`."""
+    head: list[str] = []
+    comments: list[str] = []
+    configured: dict[int, str] = {}
+    events: list[Scripted] = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        words = line.strip()
+        if line.startswith("--"):
+            (comments if configured else head).append(words)
+        elif line.split()[:1] == ["config"] and not line[0].isspace() and not events:
+            configured[number] = words
+        elif line.startswith("> ") and words.split("--")[0] != "> " and configured:
+            events.append(Scripted(number, words.removeprefix("> "), tuple(comments)))
+            comments = []
+        elif words and (not line[0].isspace() or words.startswith(">")):
+            raise BadTrace(path, number, f"'{words}' is no comment (--), no config before the events, and no event (>)")
+    if not (head and configured and events):
+        raise BadTrace(path, 1, "a trace has comments that say what it shows, then a line `config`, then events")
+    config = configuration(configured, path)
+    return Trace(path, tuple(head), config, tuple(configured.values()), tuple(events), tuple(comments))
+
+
+def configuration(configured: dict[int, str], path: Path) -> SessionConfig:
+    """What the lines with these numbers say in words `field=value`: enums by name, numbers, `true`, `false`, `null`."""
+    values: dict[str, Any] = {}
+    for number, line in configured.items():
+        for word in line.split()[1:]:
+            field, equals, value = word.partition("=")
+            if equals and field not in FIELDS:
+                raise BadTrace(path, number, f"SessionConfig has no field '{field}'; it has {', '.join(FIELDS)}")
+            try:
+                values[field] = ENUMS[field][value] if field in ENUMS else json.loads(value)
+            except (KeyError, ValueError):
+                raise BadTrace(path, number, f"'{word}' is no field=value of SessionConfig") from None
+    try:
+        return SessionConfig(**values)
+    except InvalidConfig as error:
+        raise BadTrace(path, max(configured), error) from None
+
+
+# Playing
+
+
+class Player:
+    """The core, judged at every step."""
+
+    def __init__(self, config: SessionConfig) -> None:
+        self.session, self.world = lockstep.start(config)
+        self.log: list[Record] = []
+        self.view = view(self.session)
+
+    def play(self, event: AnyEvent) -> list[str]:
+        """One event; returns its log. Raises `Deviation`, `PropertyViolation` or `AssertionError` if the core errs."""
+        fork = self.session.fork()
+        self.session, step = lockstep.core_step(self.session, event)
+        self.log += step.records
+        if event.__class__ in lockstep.TRANSLATE:
+            self.world, reply, effects = REFERENCE_STEP(self.world, lockstep.TRANSLATE[event.__class__](event))
+            lockstep.compare_step(step, reply, effects)
+        lockstep.compare_states(self.session, self.world)
+        folded = fold(self.session.config, self.log)
+        if durable_facts(folded) != durable_facts(self.session.ledger):
+            raise AssertionError("the records so far fold to other facts than those of the session")
+        properties.check(self.session)
+        if not isinstance(event, Restart):
+            properties.check_step(fork, event, step, self.session)
+        before, self.view = self.view, view(self.session)
+        return [*step_lines(self.session, step), *changes(before, self.view)]
+
+
+def render(trace: Trace) -> str:
+    """The whole text of the file, with the log of what the core does now.
+
+    Raises `BadTrace` for a line that is no event; what `Player.play` raises is noted with file and line.
+    """
+    player = Player(trace.config)
+    text = [*trace.head, "", *trace.configured]
+    for scripted in trace.events:
+        try:
+            event = script.parse(scripted.words, player.session)
+        except script.BadScript as error:
+            raise BadTrace(trace.path, scripted.number, error) from None
+        try:
+            log = player.play(event)
+        except Exception as error:
+            error.add_note(f"{trace.path.name}:{scripted.number}: > {scripted.words}")
+            raise
+        text += ["", *scripted.comments, f"> {scripted.words}", *[f"  {line}" for line in log]]
+    return "".join(f"{line}\n" for line in (*text, *(("", *trace.end) if trace.end else ())))
+
+
+def view(s: Session) -> list[str]:
+    """`statemachine.checking.view.lines`, and the time with all deadlines, first due first."""
+    shown = lines(s)
+    indent = len(shown[-1]) - len(shown[-1].removeprefix("session").lstrip())
+    pending = sorted(s.deadlines.pending.items(), key=lambda item: item[1])
+    due = [f"{bound.name.lower()} {name(s, agent)} {at:g}" for (bound, agent), (at, _) in pending]
+    return [*shown, f"{'time':{indent}}{s.now:g}, due: {', '.join(due) or '-'}"]
+
+
+def changes(before: list[str], after: list[str]) -> Iterator[str]:
+    """The view after an event, changed lines marked. Alignment, which a new agent's path may change, is no change."""
+    new = [""] * (len(after) - len(before))
+    pairs = zip([*before[:-2], *new, *before[-2:]], after, strict=True)
+    marked = [("  " if old.split() == line.split() else "* ") + line for old, line in pairs]
+    *others, time = marked
+    if any(line.startswith("*") for line in others):
+        yield from others
+    if time.startswith("*"):
+        yield time
+
+
+# Facts as lines
+
+
+@frozen
+class Words:
+    """Names for what a session holds, for the lines of one step."""
+
+    s: Session
+
+    def agent(self, agent: int) -> str:
+        """`host`, or the path, with the id where another agent has or had the same one. What is none: `#` and id."""
+        found = self.s.agent(agent)
+        if found is None:
+            return "host" if agent == HOST else f"#{agent}"
+        alike = [other.id for other in self.s.agents if other.path == found.path]
+        return found.path if alike == [agent] else f"{found.path} #{agent}"
+
+    def agents(self, agents: Iterable[int]) -> str:
+        """Several, or `-`."""
+        return ", ".join(self.agent(agent) for agent in agents) or "-"
+
+    def mail(self, mail: Iterable[MailAccepted]) -> str:
+        """Mail as the view names it, with numbers."""
+        return ", ".join(f"{m.mail} {mail_name(self.s, m)}" for m in mail) or "-"
+
+    def outcome(self, o: Outcome) -> str:
+        """How a turn ended."""
+        return f"{self.agent(o.agent)} turn {o.turn} {o.status.name.lower()}, {json.dumps(o.result)}"
+
+    def status(self, a: fx.AgentStatus) -> str:
+        """What `status` and `list` tell."""
+        status = f"{self.agent(a.agent)} {a.status.name.lower()}" + (f" {a.turn}" if a.turn else "")
+        facts = [status, "open" if a.open else "closed", "resident" if a.resident else "not resident"]
+        return ", ".join([*facts, f"unread {a.unread}", *([] if a.outcome is None else [self.outcome(a.outcome)])])
+
+    def refusal(self, r: Refusal) -> str:
+        """Its class and its facts, by name."""
+        facts = [f"{field.name} {self.fact(field.name, getattr(r, field.name))}" for field in attrs_of(type(r))]
+        return ", ".join([type(r).__name__, *facts])
+
+    def fact(self, field: str, value: Any) -> str:
+        """The value of one fact of a refusal."""
+        if field in ("agent", "holder"):
+            return self.agent(value)
+        if field in ("holders", "queued"):
+            return self.agents(value)
+        return json.dumps(value)
+
+
+RECORDS: dict[type, Callable[[Words, Any], str]] = {
+    rc.AgentSpawned: lambda w, r: f"{w.agent(r.agent)}, {json.dumps(r.settings)}",
+    rc.MailAccepted: lambda w, r: (
+        f"{w.mail([r])} to {w.agent(r.target)}, {w.outcome(r.notice) if r.notice else json.dumps(r.message)}"
+    ),
+    rc.NoticeBuried: lambda w, r: f"{r.mail} to {w.agent(r.target)}, {w.outcome(r.notice)}",
+    rc.TurnStarted: lambda w, r: f"{w.agent(r.agent)} turn {r.turn}",
+    rc.MailDrained: lambda w, r: f"{w.agent(r.agent)} turn {r.turn}",
+    rc.TurnEnded: lambda w, r: w.outcome(r.outcome),
+    rc.AgentsClosed: lambda w, r: w.agents(r.agents),
+    rc.AgentResumed: lambda w, r: w.agent(r.agent),
+}
+"""Record class -> what its line says after the class's name."""
+
+EFFECTS: dict[type, Callable[[Words, Any], str]] = {
+    fx.Load: lambda w, e: f"{w.agent(e.agent)} generation {e.generation}, {json.dumps(e.settings)}",
+    fx.StartTurn: lambda w, e: f"{w.agent(e.agent)} turn {e.turn} generation {e.generation}, reads {w.mail(e.mail)}",
+    fx.Cancel: lambda w, e: f"{w.agent(e.agent)} turn {e.turn}",
+    fx.Flush: lambda w, e: f"{w.agent(e.agent)} generation {e.generation} flush {e.flush}",
+    fx.Unload: lambda w, e: f"{w.agent(e.agent)} generation {e.generation}",
+    fx.Wake: lambda w, e: f"{w.agent(e.agent)} turn {e.turn}, {e.end.name}",
+    fx.Answer: lambda w, e: f"mail {' '.join(map(str, e.mails))}: {w.outcome(e.outcome)}",
+    fx.ShutDown: lambda w, e: (
+        f"done {w.agents(e.done)}; interrupted {w.agents(e.interrupted)}; unflushed {w.agents(e.unflushed)}"
+    ),
+}
+"""Effect class -> what its line says after the class's name."""
+
+REPLIES: dict[type, Callable[[Words, Any], str]] = {
+    fx.Refused: lambda w, r: w.refusal(r.refusal),
+    fx.Spawned: lambda w, r: f"{w.agent(r.agent)}, mail {r.mail}",
+    fx.Accepted: lambda _, r: f"mail {r.mail}",
+    fx.Drained: lambda w, r: w.mail(r.mail),
+    fx.Interrupted: lambda _, r: f"was {r.previous.name.lower()}",
+    fx.ClosedAgents: lambda w, r: w.agents(r.agents),
+    fx.Resumed: lambda w, r: f"{w.agents(r.agents)}; skipped {w.agents(r.skipped)}",
+    fx.WaitOver: lambda _, r: r.end.name,
+    fx.Waiting: lambda *_: "",
+    fx.AgentStatus: lambda w, r: w.status(r),
+    fx.Listing: lambda w, r: "".join(f"\n{' ' * 10}{w.status(a)}" for a in r.agents) or "-",
+    fx.ShuttingDown: lambda *_: "",
+    fx.Stale: lambda *_: "",
+}
+"""Reply class -> what its line says after the class's name. `Noted` has no line."""
+
+
+def step_lines(s: Session, step: Step) -> Iterator[str]:
+    """Reply, records and effects, a line each. The session is that after the step."""
+    words = Words(s)
+    if step.reply.__class__ is not fx.Noted:
+        yield line("reply ", REPLIES, words, step.reply)
+    yield from (line("record", RECORDS, words, record) for record in step.records)
+    yield from (line("effect", EFFECTS, words, effect) for effect in step.effects)
+
+
+def line(kind: str, rows: dict[type, Callable[[Words, Any], str]], words: Words, fact: Any) -> str:
+    """One fact as a line (a listing as several)."""
+    said = rows[type(fact)](words, fact)
+    return f"{kind}  {type(fact).__name__}{'' if said.startswith(chr(10)) or not said else ' '}{said}"
+
+
+# Files
+
+
+def files(folder: Path = TRACES) -> list[Path]:
+    """The traces of a folder, by name."""
+    return sorted(folder.glob("*.txt"))
+
+
+def difference(path: Path) -> str:
+    """What is different on file from what the core does now, as a unified diff; empty if nothing is."""
+    on_file, now = path.read_bytes().decode("utf-8"), render(read(path))
+    diff = unified_diff(
+        on_file.splitlines(keepends=True),
+        now.splitlines(keepends=True),
+        f"{path.name}, on file",
+        f"{path.name}, what the core does now",
+    )
+    return "".join(diff)
+
+
+def write(paths: Iterable[Path]) -> list[Path]:
+    """Rewrites the logs; returns the files that have changed. Nothing is written if one of them is no trace."""
+    texts = {path: render(read(path)).encode() for path in paths}
+    changed = [path for path, now in texts.items() if path.read_bytes() != now]
+    for path in changed:
+        path.write_bytes(texts[path])
+    return changed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; 1 if a file is no trace, or (without `--write`) if one says something else than the core."""
+    parser = ArgumentParser(
+        "python -m model.scenarios.golden", description="Golden traces against the core, as unified diffs."
+    )
+    parser.add_argument("--write", action="store_true", help="rewrite the logs instead of showing how they differ")
+    parser.add_argument("paths", nargs="*", type=Path, metavar="FILE", help="default: all of specs/traces")
+    chosen = parser.parse_args(arguments)
+    paths = chosen.paths or files()
+    try:
+        if chosen.write:
+            print(*[f"written: {path.name}" for path in write(paths)] or ["nothing has changed"], sep="\n")
+            return 0
+        diffs = [difference(path) for path in paths]
+    except BadTrace as error:
+        print(error, file=sys.stderr)
+        return 1
+    print("".join(diffs), end="")
+    return int(any(diffs))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

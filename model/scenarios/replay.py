@@ -1,0 +1,264 @@
+"""Traces, played again and judged at every step.
+
+`Trial` is a session under judgement: every property is checked (`statemachine/checking/properties.py`), each event also
+goes to the reference, and reply, effects and state are compared (`model/lockstep.py`); and all records so far must fold
+to the durable facts of the session (section 5). `replay` plays a trace (`statemachine/log/trace.py`) on one and yields
+a frame a step, up to the first step that breaks something; `show` prints the frames. `program_of` writes any scenario
+as a program in the language of `model/scenarios/script.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import Enum
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import frozen
+from rich.console import Console
+from rich.text import Text
+
+from model import lockstep, reference
+from model.lockstep import AnyEvent, Deviation, Restart
+from model.scenarios import golden, script
+from statemachine.checking import properties
+from statemachine.checking.moment import Moment
+from statemachine.checking.properties import PropertyViolation
+from statemachine.core.config import SessionConfig
+from statemachine.core.effects import Refused, Stale, Step
+from statemachine.core.session import Session
+from statemachine.log import trace
+from statemachine.log.recovery import apply, durable_facts, fold
+from statemachine.log.snapshot import ledger_of
+from statemachine.log.trace import Facts, Trace
+
+REFERENCE_STEP: Any = reference.step
+NOTHING_CHANGED = tuple([known for known in properties.STEP_PROPERTIES if known.id in ("S9", "S12")])
+"""The properties that say it of stale reports, and of refusals."""
+
+
+@frozen
+class Verdict:
+    """What a step broke. `kind` is a property's id, `lockstep`, `recovery` or `crash`."""
+
+    kind: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}"
+
+
+class RecoveryDiffers(Exception):
+    """The records so far fold to other facts than those of the session."""
+
+
+class Trial:
+    """A session under judgement. `fold_every` says after how many events recovery is compared again; `facts` are those
+    that the session was recovered with, None if it is new.
+    """
+
+    def __init__(self, config: SessionConfig, fold_every: int = 1, facts: Facts | None = None) -> None:
+        self.folded = fold(config, ())
+        self.step: Step | None = None
+        """What the core made of the last event, unless it raised."""
+        if facts is None:
+            self.session, self.world = lockstep.start(config)
+        else:
+            ledger = ledger_of(config, facts.agents, facts.mail_states)
+            self.folded = ledger.copy()
+            self.session, self.world, step = lockstep.start_from(config, ledger)
+            for record in step.records:
+                apply(self.folded, record)
+            properties.check(self.session)
+        self.before = self.session
+        """A fork from before the last event."""
+        self.fold_every = fold_every
+        self.played = 0
+
+    def play(self, event: AnyEvent) -> Step:
+        """One event. Raises `PropertyViolation`, `Deviation`, `RecoveryDiffers`, or whatever the core raises."""
+        self.before = self.session.fork()
+        self.step = None
+        self.session, step = lockstep.core_step(self.session, event)
+        self.step = step
+        self.played += 1
+        self.check(event, step)
+        if event.__class__ in lockstep.TRANSLATE:  # the reference is not asked for status and listing
+            self.world, reply, effects = REFERENCE_STEP(self.world, lockstep.TRANSLATE[event.__class__](event))
+            lockstep.compare_step(step, reply, effects)
+        lockstep.compare_states(self.session, self.world)
+        for record in step.records:
+            apply(self.folded, record)
+        if self.played % self.fold_every == 0:
+            self.compare_recovery()
+        return step
+
+    def check(self, event: AnyEvent, step: Step) -> None:
+        """The properties. Of a step that was refused or stale, all there is to say is that it changed nothing."""
+        if step.reply.__class__ in (Refused, Stale):
+            moment = Moment(self.session, self.before, event, step)  # type: ignore[arg-type]  # no restart is refused
+            for known in NOTHING_CHANGED:
+                properties.judge(known, known.step, moment)
+        elif not isinstance(event, Restart):
+            properties.check_step(self.before, event, step, self.session)
+        properties.check(self.session)
+
+    def compare_recovery(self) -> None:
+        """Raises `RecoveryDiffers` if the log does not fold to the facts of the session."""
+        folded, live = durable_facts(self.folded), durable_facts(self.session.ledger)
+        if folded != live:
+            rows = [pair for pair in zip_longest((*folded[0], folded[1]), (*live[0], live[1])) if pair[0] != pair[1]]
+            raise RecoveryDiffers(f"the log folds to {rows[0][0]!r}, where the session has {rows[0][1]!r}")
+
+
+def verdict_of(error: Exception) -> Verdict:
+    """What an exception of a trial says."""
+    if isinstance(error, PropertyViolation):
+        return Verdict(error.property.id, f"{error.property.sentence}: {error.detail}")
+    if isinstance(error, Deviation):
+        return Verdict("lockstep", str(error))
+    if isinstance(error, RecoveryDiffers):
+        return Verdict("recovery", str(error))
+    return Verdict("crash", f"{type(error).__name__}: {error}")
+
+
+# Frames
+
+
+@frozen
+class Frame:
+    """What one step looks like. Number 0 is the beginning, before any event."""
+
+    number: int
+    line: str
+    """The event in the language of `model/scenarios/script.py`."""
+    json: str
+    """The event as it stands in the trace."""
+    step: tuple[str, ...]
+    """Reply, records and effects, a line each (`model/scenarios/golden.py`)."""
+    view: tuple[str, ...]
+    """Every agent, the session with slots, residency slots and ready queue, the time with what is due."""
+    changed: tuple[bool, ...]
+    """Which lines of the view are not as they were a step before."""
+    broken: Verdict | None = None
+
+
+def replay(path: Path) -> Iterator[Frame]:
+    """The frames of a trace file, up to the first step that breaks something. The whole file is read before: raises
+    `TraceError` at once, not in the middle."""
+    return frames(trace.read(path))
+
+
+def frames(told: Trace) -> Iterator[Frame]:
+    """The frames of a trace."""
+    trial = Trial(told.config, facts=told.facts)
+    view = tuple(golden.view(trial.session))
+    yield Frame(0, "", "", (), view, (False,) * len(view))
+    for number, event in enumerate(told.events, 1):
+        line, text = program_line(event, trial.session), json_of(event)
+        broken = None
+        try:
+            trial.play(event)
+        except Exception as error:
+            broken = verdict_of(error)
+        before, view = view, shown(lambda: golden.view(trial.session))
+        said = shown(lambda: [] if trial.step is None else golden.step_lines(trial.session, trial.step))
+        yield Frame(number, line, text, said, view, changes(before, view), broken)
+        if broken is not None:
+            return
+
+
+def shown(make: Callable[[], Iterable[str]]) -> tuple[str, ...]:
+    """Lines; or one that says why there are none, because a defect may leave behind what cannot even be shown."""
+    try:
+        return tuple(make())
+    except Exception as error:
+        return (f"cannot be shown: {type(error).__name__}: {error}",)
+
+
+def changes(before: Sequence[str], after: Sequence[str]) -> tuple[bool, ...]:
+    """For each line after: has it changed? Agents keep their lines, new ones come before the last two; alignment, which
+    a new agent's path may change, is no change."""
+    if len(after) < len(before):
+        return (True,) * len(after)  # the state cannot be shown
+    aligned = [*before[:-2], *[""] * (len(after) - len(before)), *before[-2:]]
+    return tuple([old.split() != new.split() for old, new in zip(aligned, after, strict=True)])
+
+
+# Programs
+
+
+def program_of(config: SessionConfig, events: Iterable[AnyEvent]) -> list[str]:
+    """A scenario as a short program: what the configuration has that the default has not, then a line an event."""
+    default = SessionConfig(max_concurrent=config.max_concurrent)
+    words = ["config"]
+    for attribute in attrs.fields(SessionConfig):
+        name, value = attribute.name, getattr(config, attribute.name)
+        ordinary = attribute.default if name == "max_concurrent" else getattr(default, name)
+        if value != ordinary:
+            words.append(f"{name}={value.name if isinstance(value, Enum) else json.dumps(value)}")
+    lines = [" ".join(words)]
+    session = Session(config)
+    for event in events:
+        lines.append(program_line(event, session))
+        try:
+            session, _ = lockstep.core_step(session, event)
+        except Exception:
+            break
+    return lines
+
+
+def program_line(event: AnyEvent, s: Session) -> str:
+    """The event as a line; with the event itself behind it, if the line does not say all of it."""
+    line = " ".join(script.line_of(event, s).split())
+    try:
+        said = script.parse(line, s)
+    except (script.BadScript, IndexError):
+        said = None
+    return line if said == event else f"{line}  -- {json_of(event)}"
+
+
+def json_of(event: AnyEvent) -> str:
+    """The event as it stands in a trace."""
+    return trace.event_line(event).decode().rstrip("\n")
+
+
+# Printing
+
+
+def show(path: Path, console: Console) -> int:
+    """Prints a trace step by step. The exit code of the command: 0 if all held, 1 if something broke. Raises
+    `TraceError` before anything is printed."""
+    told = trace.read(path)
+    last: Frame | None = None
+    for last in frames(told):
+        print_frame(last, console)
+    assert last is not None, "there is a frame before the first event"
+    count = f"{len(told.events)} event{'s' * (len(told.events) != 1)}"
+    if last.broken is None:
+        print_line(console, f"{count}: every property held, and the core did what the reference does", "bold green")
+        return 0
+    print_line(console, f"broken by event {last.number} of {count}: {last.broken}", "bold red")
+    return 1
+
+
+def print_frame(frame: Frame, console: Console) -> None:
+    """One step: the event twice, what it came to, the state with `*` at what changed, and what broke."""
+    print_line(console, f"{frame.number}  {frame.line or 'the beginning'}", "bold")
+    if frame.json:
+        print_line(console, f"   {frame.json}", "dim")
+    for line in frame.step:
+        print_line(console, f"   {line}", "cyan")
+    for line, changed in zip(frame.view, frame.changed, strict=True):
+        print_line(console, f"   {'*' if changed else ' '} {line}", "yellow" if changed else "")
+    if frame.broken is not None:
+        print_line(console, f"   broken: {frame.broken}", "bold red")
+    print_line(console, "")
+
+
+def print_line(console: Console, line: str, style: str = "") -> None:
+    """A line as it is: no markup, no wrapping."""
+    console.print(Text(line, style), soft_wrap=True)

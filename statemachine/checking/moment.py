@@ -1,0 +1,79 @@
+"""What a property looks at: one state, or one step with the state before and after. Read-only by agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import define, field
+
+from statemachine.core.agents import Agent
+from statemachine.core.config import SessionConfig
+from statemachine.core.effects import Step
+from statemachine.core.events import Event
+from statemachine.core.session import Session
+
+
+@define(eq=False, weakref_slot=False)
+class Moment:
+    """`before`, `event` and `step` are there for a step, missing for a state."""
+
+    after: Session
+    before: Session | None = None
+    event: Event | None = None
+    step: Step | None = None
+    unchanged: bool | None = None
+    """Is the session known to be as it was? None: `is_unchanged` finds out."""
+    sorted_out: dict[type, list[Any]] | None = field(default=None, repr=False)
+    """The step's records and effects by class, once anybody has asked for some."""
+    differing: list[tuple[Agent, Agent]] | None = field(default=None, repr=False)
+    """What `changed` found, once anybody has asked."""
+
+    def is_unchanged(self) -> bool:
+        """Is the session as it was before the step?"""
+        if self.unchanged is not None:
+            return self.unchanged
+        return self.before is not None and self.before.fingerprint() == self.after.fingerprint()
+
+    def of_kind(self, kind: type) -> Sequence[Any]:
+        """The step's records or effects of one class, in their order."""
+        found = self.sorted_out
+        if found is None:
+            found = self.sorted_out = {}
+            if self.step is not None:
+                for item in (*self.step.records, *self.step.effects):
+                    found.setdefault(item.__class__, []).append(item)
+        return found.get(kind, ())
+
+    def changed(self) -> list[tuple[Agent, Agent]]:
+        """Before and after, each agent that was there before and now has another status, outcome, mailbox, residency
+        or settings.
+        """
+        found = self.differing
+        if found is None:
+            assert self.before is not None
+            found = self.differing = [
+                (a, b)
+                for a, b in zip(self.before.agents, self.after.agents, strict=False)
+                if a.status is not b.status
+                or a.mailbox is not b.mailbox
+                or a.residency is not b.residency
+                or a.outcome is not b.outcome
+                or a.settings is not b.settings
+            ]
+        return found
+
+    @property
+    def agents(self) -> list[Agent]:
+        """Every agent, by id."""
+        return self.after.agents
+
+    @property
+    def config(self) -> SessionConfig:
+        """The session's configuration."""
+        return self.after.config
+
+    @property
+    def cap(self) -> int:
+        """Slots that sub-agents share."""
+        return self.after.config.execution_cap

@@ -1,0 +1,105 @@
+"""A session as readers see it: one line an agent, one line the session.
+
+Replay, golden traces and the scenario tests all show this, so that a test asserts the *whole* state after every step.
+A line leaves out what is ordinary:
+
+    /root    new
+    /root/a  running 1, resident, slot active, asked by root, waits
+    /root/b  queued 1, unread root!
+    session  open, slots 1/1, residency 1/1, ready b, idle -
+
+`running 1` is the status with the turn's number. Unread mail is named by its sender, oldest first; `!` asks for a turn,
+`=completed` is a notice of how the sender's turn ended.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from statemachine.core.events import HOST, ROOT
+from statemachine.core.machines import Identity, Residency, SlotState, Turn
+from statemachine.core.records import MailKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from statemachine.core.agents import Agent
+    from statemachine.core.records import MailAccepted
+    from statemachine.core.session import Session
+
+
+def lines(s: Session) -> list[str]:
+    """The whole state: agents by id, then the session."""
+    width = max(len("session"), *[len(agent.path) for agent in s.agents])
+    shown = [f"{agent.path:{width}}  {', '.join(agent_facts(s, agent))}" for agent in s.agents]
+    return [*shown, f"{'session':{width}}  {', '.join(session_facts(s))}"]
+
+
+def text(s: Session) -> str:
+    """The same as one text, lines ended by a newline."""
+    return "".join(f"{line}\n" for line in lines(s))
+
+
+def agent_facts(s: Session, a: Agent) -> list[str]:
+    """What there is to say about one agent, without its path."""
+    facts = [a.status.name.lower() if a.turn == 0 else f"{a.status.name.lower()} {a.turn}"]
+    if a.identity is not Identity.OPEN:
+        facts.insert(0, "closed" if a.closed_by == a.id else f"closed with {name(s, a.closed_by)}")
+    if a.residency is not Residency.UNLOADED and a.id != ROOT:
+        facts.append(a.residency.name.lower())
+    slot = s.slots.holders.get(a.id)
+    if slot is not None:
+        facts.append(f"slot {SlotState(slot[1]).name.lower()}")
+    if a.asked:
+        facts.append(f"asked by {names(s, (mail.sender for mail in a.asked))}")
+    if a.mailbox:
+        facts.append(f"unread {' '.join(mail_name(s, mail) for mail in a.mailbox)}")
+    if a.promised:
+        facts.append(f"owed {a.promised}")
+    if a.id in s.waits:
+        facts.append(f"waits {names(s, s.waits[a.id].targets)}".rstrip(" -"))
+    if a.id in s.residents.tried:
+        facts.append(f"tried {names(s, s.residents.tried[a.id])}")
+    served = s.residents.serves.get(a.id, HOST)
+    if served != HOST:
+        facts.append(f"makes room for {name(s, served)}")
+    return facts
+
+
+def session_facts(s: Session) -> list[str]:
+    """What there is to say about the session as a whole."""
+    facts = [
+        s.state.name.lower(),
+        f"slots {s.slots.held}/{s.slots.cap}",
+        f"residency {s.residents.occupied}/{s.residents.max_resident}",
+        f"ready {names(s, s.slots.ready)}",
+        f"idle {names(s, s.residents.idle)}",
+    ]
+    if s.draining is not None:
+        facts.append(f"done {names(s, s.draining.done)}")
+        facts.append(f"interrupted {names(s, s.draining.interrupted)}")
+        facts.append(f"unflushed {names(s, s.draining.unflushed)}")
+    return facts
+
+
+def mail_name(s: Session, mail: MailAccepted) -> str:
+    """Sender and kind of a mail."""
+    about = "" if mail.notice is None else f"={mail.notice.status.name.lower()}"
+    return f"{name(s, mail.sender)}{about}{'!' if mail.kind is MailKind.TRIGGER else ''}"
+
+
+def name(s: Session, agent: int) -> str:
+    """`host`, `root`, or the path below the root."""
+    if agent == HOST:
+        return "host"
+    return "root" if agent == ROOT else s.agents[agent].path.removeprefix("/root/")
+
+
+def names(s: Session, agents: Iterable[int]) -> str:
+    """Several names, or `-`."""
+    return " ".join(name(s, agent) for agent in agents) or "-"
+
+
+def is_quiescent(s: Session) -> bool:
+    """Nothing is in flight: no load, no unload, no turn that could still report by itself (section 1)."""
+    return not s.residents.loading and not s.residents.flushes and not any(a.status >= Turn.RUNNING for a in s.agents)

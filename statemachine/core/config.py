@@ -1,0 +1,137 @@
+"""What a session is configured with, and why some configurations are refused (semantics.md section 2)."""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+from typing import Any
+
+from attrs import Attribute, Factory, field, frozen
+
+from statemachine.core.refusals import InvalidConfig
+
+
+class SlotPolicy(Enum):
+    """Who holds an execution slot."""
+
+    ACTIVE_TURNS = "active_turns"
+    """A turn, while it is starting, running or stopping."""
+    LIVE_THREADS = "live_threads"
+    """An agent, from spawn or resume to close or death, whatever it does. Such agents are never evicted."""
+
+
+class Overflow(Enum):
+    """What happens to a request for a turn when no slot is free."""
+
+    REJECT = "reject"
+    """It is refused with nothing changed."""
+    QUEUE = "queue"
+    """It is accepted, and the turn waits in the ready queue, first in, first out."""
+
+
+class Notice(Enum):
+    """The mail kind of the notice that a requester gets when a turn ends."""
+
+    QUEUE = "queue"
+    """Queue-only: wakes nobody."""
+    TRIGGER = "trigger"
+    """Trigger: wakes an idle requester."""
+    NONE = "none"
+    """No notice at all."""
+
+
+def _seconds(optional: bool = False) -> Any:
+    def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
+        if optional and value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise InvalidConfig(f"{attribute.name} must be seconds, finite and at least 0, not {value!r}")
+
+    return check
+
+
+def _whole(least: int, optional: bool = False) -> Any:
+    def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
+        if optional and value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InvalidConfig(f"{attribute.name} must be a whole number, at least {least}, not {value!r}")
+
+    return check
+
+
+def _true_or_false(_: Any, attribute: Attribute[Any], value: Any) -> None:
+    if not isinstance(value, bool):
+        raise InvalidConfig(f"{attribute.name} must be True or False, not {value!r}")
+
+
+def _member(kind: type[Enum]) -> Any:
+    def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
+        if not isinstance(value, kind):
+            raise InvalidConfig(f"{attribute.name} must be one of {', '.join(map(str, kind))}, not {value!r}")
+
+    return check
+
+
+def _default_resident(config: SessionConfig) -> int:
+    most: Any = config.max_concurrent  # not yet validated
+    return max(0, most - 1) if isinstance(most, int) else 0
+
+
+@frozen(kw_only=True)
+class SessionConfig:
+    """The caps and rules of one session. Every limit is strict: no interleaving exceeds it (B09).
+
+    Times are seconds. A configuration that cannot work raises `InvalidConfig` with the reason.
+    """
+
+    max_concurrent: int = field(default=4, validator=_whole(1))
+    """Turns at the same time including the root's: sub-agents share `execution_cap = max_concurrent - 1`."""
+    max_resident: int = field(default=Factory(_default_resident, takes_self=True), validator=_whole(0))
+    """Residency slots for sub-agents; at least `execution_cap` (theorem 1), which is the default."""
+    slot_policy: SlotPolicy = field(default=SlotPolicy.ACTIVE_TURNS, validator=_member(SlotPolicy))
+    overflow: Overflow = field(default=Overflow.REJECT, validator=_member(Overflow))
+    max_queued: int = field(default=1000, validator=_whole(1))
+    """Turns in the ready queue."""
+    max_depth: int | None = field(default=None, validator=_whole(0, optional=True))
+    """Depth of the deepest agent; the root has depth 0. None: no bound."""
+    max_agents: int | None = field(default=None, validator=_whole(0, optional=True))
+    """Open sub-agents. None: no bound."""
+    max_unread: int = field(default=1000, validator=_whole(2))
+    """Unread mail per agent, notices still to come included (D7). The last place is for trigger mail (D16)."""
+    max_message_bytes: int = field(default=1 << 20, validator=_whole(1))
+    """UTF-8 bytes of one message."""
+    notice: Notice = field(default=Notice.QUEUE, validator=_member(Notice))
+    notify_interrupted: bool = field(default=False, validator=_true_or_false)
+    """Does an interrupted turn send notices? (B40)"""
+    flush_timeout: float = field(default=10.0, validator=_seconds())
+    load_timeout: float = field(default=30.0, validator=_seconds())
+    stop_grace: float = field(default=5.0, validator=_seconds())
+    max_wait: float = field(default=3600.0, validator=_seconds())
+    """The longest timeout that `wait` takes."""
+    idle_ttl: float | None = field(default=None, validator=_seconds(optional=True))
+    """Unload a resident that has been idle this long, without waiting for pressure. None: only pressure unloads."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.max_resident < self.execution_cap:
+            raise InvalidConfig(
+                f"max_resident={self.max_resident} is less than the execution cap {self.execution_cap} "
+                f"(max_concurrent={self.max_concurrent} less one for the root): turns with a slot could wait for each "
+                "other's residency slots for ever; raise max_resident or lower max_concurrent"
+            )
+        if self.overflow is Overflow.QUEUE and self.execution_cap == 0:
+            raise InvalidConfig(
+                "overflow=QUEUE with max_concurrent=1 leaves sub-agents no slot: what is queued would wait for ever; "
+                "raise max_concurrent, or use REJECT"
+            )
+        if self.slot_policy is SlotPolicy.LIVE_THREADS and self.overflow is Overflow.QUEUE:
+            raise InvalidConfig(
+                "LIVE_THREADS gives a slot back only on close or death, so what is queued may wait for ever; use REJECT"
+            )
+        if self.slot_policy is SlotPolicy.LIVE_THREADS and self.idle_ttl is not None:
+            raise InvalidConfig("LIVE_THREADS never evicts, so idle_ttl cannot work; leave it out or use ACTIVE_TURNS")
+
+    @property
+    def execution_cap(self) -> int:
+        """Slots that sub-agents share. The root's turn is not counted (S13)."""
+        return max(0, self.max_concurrent - 1)

@@ -1,0 +1,234 @@
+"""What a step asks for: replies to whoever caused it, effects on threads and callers (semantics.md section 5).
+
+Whoever runs the core makes the step's records durable first, then gives the reply, then carries out the effects in
+their order. Effects never fail: what comes of one is reported by a later event, or runs into its bound.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from statemachine.core.facts import fact
+from statemachine.core.machines import Turn
+from statemachine.core.records import MailAccepted, Outcome, Record
+from statemachine.core.refusals import Refusal
+
+
+class WaitEnd(IntEnum):
+    """Why a wait returned."""
+
+    MAIL = 0
+    TARGET = 1
+    TIMEOUT = 2
+    INTERRUPTED = 3
+    STALLED = 4
+
+
+# Effects
+
+
+@fact
+class Load:
+    """Build the agent's thread from its rollout, with its own settings. Report Loaded, LoadFailed or Died."""
+
+    agent: int
+    generation: int
+    settings: str | None
+
+
+@fact
+class StartTurn:
+    """Run the turn on the thread of this generation, with `mail` as input. Report Finished, Failed or Died."""
+
+    agent: int
+    turn: int
+    generation: int
+    mail: tuple[MailAccepted, ...]
+
+
+@fact
+class Cancel:
+    """Ask the turn's work to stop. Report Aborted (or what it comes to instead)."""
+
+    agent: int
+    turn: int
+
+
+@fact
+class Flush:
+    """Make the thread's rollout durable. Report Flushed or FlushFailed with this number."""
+
+    agent: int
+    generation: int
+    flush: int
+
+
+@fact
+class Unload:
+    """Drop the thread of this generation, whatever it does. Nothing it reports from now on counts (S9)."""
+
+    agent: int
+    generation: int
+
+
+@fact
+class Wake:
+    """The turn's wait returns."""
+
+    agent: int
+    turn: int
+    end: WaitEnd
+
+
+@fact
+class Answer:
+    """The requests with these mail numbers are answered: `outcome` is what came of them (L3). Whoever holds a handle on
+    one of them, such as the host, gets it from here.
+    """
+
+    mails: tuple[int, ...]
+    outcome: Outcome
+
+
+@fact
+class ShutDown:
+    """The session is closed. `done` are the agents whose running turn ended by itself within the grace, `interrupted`
+    those whose turn was interrupted, `unflushed` those whose rollout could not be flushed, whatever became of the turn.
+    """
+
+    done: tuple[int, ...]
+    interrupted: tuple[int, ...]
+    unflushed: tuple[int, ...]
+
+
+Effect = Load | StartTurn | Cancel | Flush | Unload | Wake | Answer | ShutDown
+
+# Replies
+
+
+@fact
+class Refused:
+    """The operation was refused, and nothing changed."""
+
+    refusal: Refusal
+
+
+@fact
+class Spawned:
+    """The agent is open, and `mail` is its first mail."""
+
+    agent: int
+    mail: int
+
+
+@fact
+class Accepted:
+    """The mail with this number is in the target's mailbox."""
+
+    mail: int
+
+
+@fact
+class Drained:
+    """The mail that the turn has now read, in order."""
+
+    mail: tuple[MailAccepted, ...]
+
+
+@fact
+class Interrupted:
+    """`previous` is the status before. An idle one means: there was no turn, nothing happened."""
+
+    previous: Turn
+
+
+@fact
+class ClosedAgents:
+    """These agents are closed now, the target first. Empty: it was closed already."""
+
+    agents: tuple[int, ...]
+
+
+@fact
+class Resumed:
+    """These agents are open again, the target first. `skipped` stayed closed: path taken, no slot, too many agents."""
+
+    agents: tuple[int, ...]
+    skipped: tuple[int, ...]
+
+
+@fact
+class WaitOver:
+    """The wait returns at once."""
+
+    end: WaitEnd
+
+
+@fact
+class Waiting:
+    """The wait has begun; a Wake ends it."""
+
+
+@fact
+class AgentStatus:
+    """The logical facts of an agent: the same whether it is loaded or not (S8), but for `resident`."""
+
+    agent: int
+    path: str
+    parent: int
+    open: bool
+    status: Turn
+    turn: int
+    unread: int
+    outcome: Outcome | None
+    settings: str | None
+    resident: bool
+
+
+@fact
+class Listing:
+    """Every open agent below the prefix, root first, then by path."""
+
+    agents: tuple[AgentStatus, ...]
+
+
+@fact
+class ShuttingDown:
+    """The shutdown has begun; the effect ShutDown ends it."""
+
+
+@fact
+class Noted:
+    """A report or a tick was taken."""
+
+
+@fact
+class Stale:
+    """A report about a thread, turn or flush that is not the current one: ignored and counted (S9)."""
+
+
+Reply = (
+    Refused
+    | Spawned
+    | Accepted
+    | Drained
+    | Interrupted
+    | ClosedAgents
+    | Resumed
+    | WaitOver
+    | Waiting
+    | AgentStatus
+    | Listing
+    | ShuttingDown
+    | Noted
+    | Stale
+)
+
+
+@fact
+class Step:
+    """What one event came to. Order is part of the contract: records are durable, then the reply, then the effects."""
+
+    records: tuple[Record, ...]
+    reply: Reply
+    effects: tuple[Effect, ...]

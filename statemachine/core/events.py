@@ -1,0 +1,242 @@
+"""What happens to a session, from outside: operations, reports of threads, time (semantics.md sections 4 and 5).
+
+Agents are named by id; `HOST` stands for the embedding program. Times are seconds on any clock that does not go back:
+the core reads none, it is told.
+"""
+
+from __future__ import annotations
+
+from statemachine.core.facts import fact
+
+HOST = -1
+"""The sender of what the embedding program does."""
+ROOT = 0
+"""The agent at `/root`."""
+
+
+@fact
+class Spawn:
+    """A sub-agent `name` under `parent`, with `message` as its first (trigger) mail.
+
+    `settings` is the agent's own configuration, given back on every load (S11); the core never looks inside. The
+    first mail is from `sender`, who is told how the turn ended: None is the parent, HOST the embedding program
+    (decision D10).
+    """
+
+    parent: int
+    name: str
+    message: str
+    settings: str | None = None
+    sender: int | None = None
+
+
+@fact
+class Send:
+    """Queue-only mail: read by the target's next turn, wakes nobody."""
+
+    sender: int
+    target: int
+    message: str
+
+
+@fact
+class FollowUp:
+    """Trigger mail: asks for a turn of the target."""
+
+    sender: int
+    target: int
+    message: str
+
+
+@fact
+class Start:
+    """The host's direct way to a turn, root included; the same admission as every other turn (B08)."""
+
+    target: int
+    message: str
+
+
+@fact
+class Drain:
+    """The running turn reads what has arrived since it started."""
+
+    agent: int
+    turn: int
+
+
+@fact
+class Interrupt:
+    """Stops the turn that the target has or waits for, and only that one. Its children go on (B13)."""
+
+    sender: int
+    target: int
+
+
+@fact
+class Close:
+    """Closes the target and all its descendants, in this step."""
+
+    sender: int
+    target: int
+
+
+@fact
+class Resume:
+    """Opens a closed agent again."""
+
+    sender: int
+    target: int
+
+
+@fact
+class Wait:
+    """The running turn waits for mail, or for one of `targets` to be idle with an outcome or closed."""
+
+    agent: int
+    turn: int
+    timeout: float
+    targets: tuple[int, ...] = ()
+
+
+@fact
+class StopWaiting:
+    """The running turn gives up its wait, if it has one: whoever waited was cancelled (decision D18)."""
+
+    agent: int
+    turn: int
+
+
+@fact
+class Status:
+    """Asks for the logical facts of one agent, open or closed."""
+
+    target: int
+
+
+@fact
+class ListAgents:
+    """Asks for every open agent whose path is `prefix` or below it, root first, then by path."""
+
+    prefix: str = "/root"
+
+
+@fact
+class Shutdown:
+    """No new work; running turns may finish within `grace` seconds, then are interrupted; rollouts are flushed."""
+
+    grace: float
+
+
+@fact
+class Loaded:
+    """The thread of this generation is in memory."""
+
+    agent: int
+    generation: int
+
+
+@fact
+class LoadFailed:
+    """The thread of this generation could not be loaded."""
+
+    agent: int
+    generation: int
+    error: str
+
+
+@fact
+class Flushed:
+    """The rollout is durable up to the flush with this number."""
+
+    agent: int
+    generation: int
+    flush: int
+
+
+@fact
+class FlushFailed:
+    """The flush with this number failed."""
+
+    agent: int
+    generation: int
+    flush: int
+    error: str
+
+
+@fact
+class Finished:
+    """The turn's work returned `result`."""
+
+    agent: int
+    turn: int
+    result: str
+
+
+@fact
+class Failed:
+    """The turn's work raised `error`."""
+
+    agent: int
+    turn: int
+    error: str
+
+
+@fact
+class Aborted:
+    """The turn's work stopped, as it was asked to."""
+
+    agent: int
+    turn: int
+
+
+@fact
+class Died:
+    """The thread of this generation is lost, or was removed from outside."""
+
+    agent: int
+    generation: int
+    error: str
+
+
+@fact
+class Tick:
+    """It is `now` at least. A smaller number than an earlier one, or one that is not finite, changes nothing."""
+
+    now: float
+
+
+@fact
+class WriteFailed:
+    """The records of an earlier step could not be made durable: the session fails (section 5)."""
+
+    error: str
+
+
+@fact
+class Restart:
+    """The process was lost, and the session recovered from its log.
+
+    For traces and explorers. No session handles it: the one that it is about is gone, and `recovery.py` makes the next.
+    """
+
+
+Operation = (
+    Spawn
+    | Send
+    | FollowUp
+    | Start
+    | Drain
+    | Interrupt
+    | Close
+    | Resume
+    | Wait
+    | StopWaiting
+    | Status
+    | ListAgents
+    | Shutdown
+)
+Report = Loaded | LoadFailed | Flushed | FlushFailed | Finished | Failed | Aborted | Died
+Event = Operation | Report | Tick | WriteFailed
+
+EVENTS: tuple[type[Event], ...] = (*Operation.__args__, *Report.__args__, Tick, WriteFailed)
+"""Every event class that a session handles."""

@@ -1,0 +1,481 @@
+"""What the host and the agents ask for (semantics.md section 4).
+
+Each operation is atomic: its checks come in the order of the specification, and the first that fails refuses it with
+nothing changed; after the last check nothing can fail. A check gives back the refusal, or None.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from statemachine.core import rules, turns
+from statemachine.core.agents import Agent
+from statemachine.core.config import Overflow
+from statemachine.core.deadlines import Bound
+from statemachine.core.effects import (
+    Accepted,
+    AgentStatus,
+    ClosedAgents,
+    Drained,
+    Interrupted,
+    Listing,
+    Noted,
+    Refused,
+    Reply,
+    Resumed,
+    ShuttingDown,
+    Spawned,
+    WaitEnd,
+    Waiting,
+    WaitOver,
+)
+from statemachine.core.events import (
+    HOST,
+    ROOT,
+    Close,
+    Drain,
+    FollowUp,
+    Interrupt,
+    ListAgents,
+    Resume,
+    Send,
+    Shutdown,
+    Spawn,
+    Start,
+    Status,
+    StopWaiting,
+    Wait,
+)
+from statemachine.core.ledger import requests
+from statemachine.core.machines import SESSION, Identity, Moves, Residency, SessionState, Turn
+from statemachine.core.records import AgentResumed, AgentsClosed, AgentSpawned, MailAccepted, MailDrained, MailKind
+from statemachine.core.refusals import (
+    AgentClosed,
+    AgentOpen,
+    AlreadyWaiting,
+    DepthExceeded,
+    ExecutionFull,
+    InvalidMessage,
+    InvalidName,
+    InvalidTimeout,
+    LiveThreadsFull,
+    MailboxFull,
+    NotRunning,
+    PathTaken,
+    QueueFull,
+    Refusal,
+    RootRefused,
+    SelfRefused,
+    SessionClosed,
+    SessionDraining,
+    StoreFailed,
+    TooManyAgents,
+    UnknownAgent,
+)
+from statemachine.core.state import State
+
+SHUTDOWN = SESSION.moves("shutdown")
+OPEN, OPEN_SESSION, DRAINING = Identity.OPEN, SessionState.OPEN, SessionState.DRAINING
+RUNNING, TRIGGER, QUEUE = Turn.RUNNING, MailKind.TRIGGER, MailKind.QUEUE
+REJECT = Overflow.REJECT
+
+
+# Checks
+
+
+def session_takes_work(s: State) -> Refusal | None:
+    """New work is for open sessions only."""
+    if s.state is OPEN_SESSION:
+        return None
+    return SessionDraining() if s.state is DRAINING else session_lives(s)
+
+
+def session_lives(s: State) -> Refusal | None:
+    """Not closed, not failed."""
+    if s.state is SessionState.FAILED:
+        return StoreFailed(s.error)
+    return SessionClosed() if s.state is SessionState.CLOSED else None
+
+
+def session_answers(s: State) -> Refusal | None:
+    """A failed session knows things that are not durable, so it does not even tell (section 5)."""
+    return StoreFailed(s.error) if s.state is SessionState.FAILED else None
+
+
+def agent_known(s: State, agent: int) -> Refusal | None:
+    """Some agent has or had this id."""
+    return None if 0 <= agent < len(s.agents) else UnknownAgent(agent)
+
+
+def agent_open(s: State, agent: int) -> Refusal | None:
+    """The agent is known and open."""
+    if not 0 <= agent < len(s.agents):
+        return UnknownAgent(agent)
+    return None if s.agents[agent].identity is OPEN else AgentClosed(agent)
+
+
+def sender_open(s: State, sender: int) -> Refusal | None:
+    """Whoever acts is the host, or an open agent: a closed one's late calls are fenced (decision D9)."""
+    return None if sender == HOST else agent_open(s, sender)
+
+
+def message_valid(s: State, message: str) -> Refusal | None:
+    """Not empty, not too large."""
+    size = rules.message_size(message, s.config.max_message_bytes)
+    return None if size is None else InvalidMessage(size, s.config.max_message_bytes)
+
+
+def mailbox_open(s: State, agent: Agent, kind: MailKind) -> Refusal | None:
+    """One more mail of this kind finds room."""
+    if rules.mailbox_has_room(len(agent.mailbox), agent.promised, s.config.max_unread, kind):
+        return None
+    return MailboxFull(agent.id, len(agent.mailbox), agent.promised, s.config.max_unread)
+
+
+def notice_has_room(s: State, sender: int, target: int) -> Refusal | None:
+    """The notice that a request promises its sender will find room (decision D7)."""
+    if sender in (HOST, target) or not s.ledger.promises:
+        return None
+    return mailbox_open(s, s.agents[sender], QUEUE)
+
+
+def turn_has_room(s: State) -> Refusal | None:
+    """An idle sub-agent's turn finds a slot, or room in the ready queue."""
+    slots, config = s.slots, s.config
+    if config.overflow is REJECT:
+        free = rules.slot_is_free(slots.held, slots.cap)
+        return None if free else ExecutionFull(slots.cap, slots.counted_holders())
+    room = rules.queue_has_room(len(slots.ready), slots.free, config.max_queued)
+    return None if room else QueueFull(config.max_queued, tuple(slots.ready))
+
+
+def live_thread_has_room(s: State) -> Refusal | None:
+    """`LIVE_THREADS`: one more open agent finds a slot."""
+    slots = s.slots
+    if rules.slot_is_free(slots.held, slots.cap):
+        return None
+    return LiveThreadsFull(slots.cap, slots.counted_holders())
+
+
+def number_has_room(s: State) -> Refusal | None:
+    """One more open sub-agent is allowed."""
+    most = s.config.max_agents
+    return TooManyAgents(most) if most is not None and s.ledger.open_agents >= most else None
+
+
+# Spawn and mail
+
+
+def spawn(s: State, event: Spawn) -> Reply:
+    """Opens an agent with its first mail."""
+    refusal = session_takes_work(s) or agent_open(s, event.parent)
+    if refusal is None and event.sender is not None:
+        refusal = sender_open(s, event.sender)
+    if refusal is not None:
+        return Refused(refusal)
+    parent = s.agents[event.parent]
+    sender = parent.id if event.sender is None else event.sender
+    refusal = (
+        (None if rules.name_is_valid(event.name) else InvalidName(event.name))
+        or message_valid(s, event.message)
+        or path_free(s, f"{parent.path}/{event.name}")
+        or depth_allowed(s, parent.depth + 1)
+        or number_has_room(s)
+        or notice_has_room(s, sender, len(s.agents))
+        or (live_thread_has_room(s) if s.live_threads else turn_has_room(s))
+    )
+    if refusal is not None:
+        return Refused(refusal)
+    record = AgentSpawned(len(s.agents), parent.id, event.name, event.settings)
+    s.records.append(record)
+    agent = s.ledger.spawn(record)
+    if s.live_threads:
+        s.slots.reserve(agent.id, agent.turn)
+    mail = MailAccepted(s.ledger.next_mail, sender, agent.id, TRIGGER, event.message)
+    turns.accept(s, mail)
+    return Spawned(agent.id, mail.mail)
+
+
+def path_free(s: State, path: str) -> Refusal | None:
+    """No open agent has this path, loaded or not (B23, B28)."""
+    holder = s.ledger.by_path.get(path)
+    return None if holder is None else PathTaken(path, holder)
+
+
+def depth_allowed(s: State, depth: int) -> Refusal | None:
+    """The tree may be as deep as this."""
+    most = s.config.max_depth
+    return DepthExceeded(depth, most) if most is not None and depth > most else None
+
+
+def send(s: State, event: Send) -> Reply:
+    """Queue-only mail: a turn reads it, sooner or later; it loads nobody (N4)."""
+    refusal = mail_allowed(s, event, QUEUE)
+    if refusal is not None:
+        return Refused(refusal)
+    mail = MailAccepted(s.ledger.next_mail, event.sender, event.target, QUEUE, event.message)
+    turns.accept(s, mail)
+    return Accepted(mail.mail)
+
+
+def mail_allowed(s: State, event: Send | FollowUp, kind: MailKind) -> Refusal | None:
+    """The checks that all mail passes."""
+    return (
+        session_takes_work(s)
+        or sender_open(s, event.sender)
+        or agent_open(s, event.target)
+        or message_valid(s, event.message)
+        or mailbox_open(s, s.agents[event.target], kind)
+    )
+
+
+def follow_up(s: State, event: FollowUp) -> Reply:
+    """Trigger mail. To an agent that has or waits for a turn it is always accepted: J1 and *next* do the rest."""
+    refusal = mail_allowed(s, event, TRIGGER)
+    sender, target = event.sender, event.target
+    if refusal is None and sender != HOST:
+        refusal = notice_has_room(s, sender, target)
+        if target == ROOT:
+            refusal = refusal or RootRefused("follow_up")
+    if refusal is None and target != ROOT and s.agents[target].status.is_idle and not s.live_threads:
+        refusal = turn_has_room(s)
+    if refusal is not None:
+        return Refused(refusal)
+    mail = MailAccepted(s.ledger.next_mail, sender, target, TRIGGER, event.message)
+    turns.accept(s, mail)
+    return Accepted(mail.mail)
+
+
+def start(s: State, event: Start) -> Reply:
+    """The host's follow-up, root or not: one admission for every turn (B08)."""
+    return follow_up(s, FollowUp(HOST, event.target, event.message))
+
+
+def drain(s: State, event: Drain) -> Reply:
+    """The running turn reads all unread mail."""
+    refusal = session_lives(s) or agent_known(s, event.agent) or turn_running(s, event.agent, event.turn)
+    if refusal is not None:
+        return Refused(refusal)
+    mail = s.ledger.read_mail(s.agents[event.agent])
+    if mail:
+        s.records.append(MailDrained(event.agent, event.turn))
+    return Drained(mail)
+
+
+def turn_running(s: State, agent: int, turn: int) -> Refusal | None:
+    """That turn of the agent is running, and not stopping."""
+    found = s.agents[agent]
+    running = found.status is RUNNING and rules.is_current(turn, found.turn)
+    return None if running else NotRunning(agent, turn)
+
+
+# Interrupt, close, resume
+
+
+def interrupt(s: State, event: Interrupt) -> Reply:
+    """Stops the turn that the target has or waits for; a turn that has not started ends at once."""
+    refusal = session_lives(s) or sender_open(s, event.sender) or agent_open(s, event.target)
+    if refusal is None and event.target == ROOT and event.sender != HOST:
+        refusal = RootRefused("interrupt")
+    if refusal is None and event.target == event.sender:
+        refusal = SelfRefused("interrupt", event.target)
+    if refusal is not None:
+        return Refused(refusal)
+    agent = s.agents[event.target]
+    previous = agent.status
+    if previous is RUNNING:
+        turns.stop(s, agent)
+    elif previous in (Turn.QUEUED, Turn.STARTING):
+        turns.end(s, agent, turns.ABORT, "interrupted before it started")
+    return Interrupted(previous)
+
+
+def close(s: State, event: Close) -> Reply:
+    """Closes the target and all its descendants now. It waits for nobody (B03, B20)."""
+    refusal = session_lives(s) or sender_open(s, event.sender) or agent_known(s, event.target)
+    if refusal is None and event.target == ROOT:
+        refusal = RootRefused("close")
+    if refusal is None and event.sender != HOST and is_self_or_ancestor(s, event.target, event.sender):
+        refusal = SelfRefused("close", event.target)
+    if refusal is not None:
+        return Refused(refusal)
+    if s.agents[event.target].identity is not OPEN:
+        return ClosedAgents(())
+    return ClosedAgents(close_subtree(s, event.target, turns.ABORT, "closed"))
+
+
+def is_self_or_ancestor(s: State, target: int, agent: int) -> bool:
+    """Is `target` the agent, or above it?"""
+    while agent not in (target, ROOT):
+        agent = s.agents[agent].parent
+    return agent == target
+
+
+def close_subtree(s: State, target: int, trigger: Moves[Turn], why: str) -> tuple[int, ...]:
+    """Turns aborted, slots and residency slots given back, unread mail dead-lettered, requesters told. The whole set
+    is closed before anybody is told, so that nobody in it is woken. The target's own turn ends by `trigger`.
+    """
+    members = [agent for agent in s.subtree(target) if agent.identity is OPEN]
+    ids = tuple([agent.id for agent in members])
+    s.records.append(AgentsClosed(target, ids))
+    s.ledger.forget_earlier_close(target)
+    dead_letters = [s.ledger.close(agent, target) for agent in members]
+    for agent, letters in zip(members, dead_letters, strict=True):
+        if agent.id == target:
+            close_agent(s, agent, requests(letters), trigger, why)
+        else:
+            close_agent(s, agent, requests(letters), turns.ABORT, "closed")
+    return ids
+
+
+def close_agent(s: State, agent: Agent, unanswered: tuple[MailAccepted, ...], trigger: Moves[Turn], why: str) -> None:
+    """What a closed agent held is given back; `unanswered` are the requests among its dead letters."""
+    if agent.status is RUNNING and trigger is turns.ABORT:
+        agent.status = turns.STOP[agent.status]
+    elif unanswered and agent.status.is_idle:  # only during a shutdown, when nothing is requested (D14)
+        turns.request(s, agent)
+    turns.drop_thread(s, agent)
+    if not agent.status.is_idle:
+        turns.end(s, agent, trigger, why, unanswered, tell_always=True)
+    if s.live_threads and agent.id in s.slots.holders:
+        s.slots.release(agent.id)
+
+
+def resume(s: State, event: Resume) -> Reply:
+    """Opens a closed agent again; `LIVE_THREADS`: and all that was open below it when it was closed (C45)."""
+    refusal = session_takes_work(s) or sender_open(s, event.sender) or agent_known(s, event.target)
+    if refusal is None and s.agents[event.target].identity is OPEN:
+        refusal = AgentOpen(event.target)
+    refusal = refusal or resume_allowed(s, s.agents[event.target])
+    if refusal is not None:
+        return Refused(refusal)
+    opened: list[int] = []
+    skipped: list[int] = []
+    line = [event.target]
+    for member in line:
+        agent = s.agents[member]
+        if resume_allowed(s, agent) is not None:
+            skipped.append(member)
+            continue
+        s.records.append(AgentResumed(member))
+        s.ledger.resume(agent)
+        opened.append(member)
+        if s.live_threads:
+            s.slots.reserve(member, agent.turn)
+            line.extend(child for child in agent.children or () if s.agents[child].closed_by == event.target)
+    return Resumed(tuple(opened), tuple(skipped))
+
+
+def resume_allowed(s: State, agent: Agent) -> Refusal | None:
+    """Its parent is open, its path free, and there is room for it."""
+    return (
+        agent_open(s, agent.parent)
+        or path_free(s, agent.path)
+        or depth_allowed(s, agent.depth)
+        or number_has_room(s)
+        or (live_thread_has_room(s) if s.live_threads else None)
+    )
+
+
+# Wait
+
+
+def wait(s: State, event: Wait) -> Reply:
+    """The turn waits, keeping its slot; at once over if what it waits for already holds (B36)."""
+    refusal = session_lives(s) or agent_known(s, event.agent) or turn_running(s, event.agent, event.turn)
+    if refusal is None and not 0 <= event.timeout <= s.config.max_wait:
+        refusal = InvalidTimeout(event.timeout, s.config.max_wait)
+    for target in event.targets:
+        refusal = refusal or agent_known(s, target)
+    if refusal is None and event.agent in s.waits:
+        refusal = AlreadyWaiting(event.agent, event.turn)
+    if refusal is not None:
+        return Refused(refusal)
+    end = turns.wait_end(s, event.agent, event.targets)
+    if end is None and event.timeout == 0:
+        end = WaitEnd.TIMEOUT
+    if end is not None:
+        return WaitOver(end)
+    s.begin_wait(event.agent, event.turn, event.targets)
+    s.deadlines.set(Bound.WAIT, event.agent, s.now + event.timeout)
+    return Waiting()
+
+
+def stop_waiting(s: State, event: StopWaiting) -> Reply:
+    """The wait is over without a wake: the turn neither stalls others nor is woken for what it waited for."""
+    refusal = session_lives(s) or agent_known(s, event.agent) or turn_running(s, event.agent, event.turn)
+    if refusal is not None:
+        return Refused(refusal)
+    if s.waits.pop(event.agent, None) is not None:
+        s.deadlines.clear(Bound.WAIT, event.agent)
+    return Noted()
+
+
+# Asking
+
+
+def status(s: State, event: Status) -> Reply:
+    """The logical facts of an agent, the same for loaded and unloaded ones (B21)."""
+    refusal = session_answers(s) or agent_known(s, event.target)
+    return describe(s.agents[event.target]) if refusal is None else Refused(refusal)
+
+
+def describe(agent: Agent) -> AgentStatus:
+    """What a caller may know of an agent."""
+    return AgentStatus(
+        agent.id,
+        agent.path,
+        agent.parent,
+        agent.identity is OPEN,
+        agent.status,
+        agent.turn,
+        len(agent.mailbox),
+        agent.outcome,
+        agent.settings,
+        agent.residency is Residency.RESIDENT,
+    )
+
+
+def list_agents(s: State, event: ListAgents) -> Reply:
+    """Every open agent at or below the prefix, root first, then by path."""
+    refusal = session_answers(s)
+    if refusal is not None:
+        return Refused(refusal)
+    below = event.prefix.rstrip("/") + "/"
+    paths = sorted(path for path in s.ledger.by_path if f"{path}/".startswith(below))
+    return Listing(tuple([describe(s.agents[s.ledger.by_path[path]]) for path in paths]))
+
+
+# Shutdown
+
+
+def shutdown(s: State, event: Shutdown) -> Reply:
+    """No new work from here on; `joint.py` sees the rest through."""
+    refusal = session_takes_work(s)
+    if refusal is None and not 0 <= event.grace < math.inf:
+        refusal = InvalidTimeout(event.grace, math.inf)
+    if refusal is not None:
+        return Refused(refusal)
+    s.state = SHUTDOWN[s.state]
+    s.begin_draining()
+    s.deadlines.set(Bound.GRACE, ROOT, s.now + event.grace)
+    return ShuttingDown()
+
+
+OPERATIONS: dict[type, Callable[[State, Any], Reply]] = {
+    Spawn: spawn,
+    Send: send,
+    FollowUp: follow_up,
+    Start: start,
+    Drain: drain,
+    Interrupt: interrupt,
+    Close: close,
+    Resume: resume,
+    Wait: wait,
+    StopWaiting: stop_waiting,
+    Status: status,
+    ListAgents: list_agents,
+    Shutdown: shutdown,
+}

@@ -1,0 +1,263 @@
+"""What threads report, and the passing of time (semantics.md section 4, threads report; L5).
+
+A report about a generation, turn or flush that is not the current one is ignored and counted (S9). When a bound is
+over, what it bounded is treated as a failed report; a thread that did not answer a load or a stop is dropped, because
+it may still be at work (decision D4).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from statemachine.core import rules, turns
+from statemachine.core.agents import Agent
+from statemachine.core.deadlines import Bound
+from statemachine.core.effects import Noted, Reply, Stale, Unload, WaitEnd
+from statemachine.core.events import (
+    ROOT,
+    Aborted,
+    Died,
+    Failed,
+    Finished,
+    Flushed,
+    FlushFailed,
+    Loaded,
+    LoadFailed,
+    Tick,
+    WriteFailed,
+)
+from statemachine.core.machines import Residency, SessionState, Turn
+from statemachine.core.operations import close_subtree
+from statemachine.core.residency import NOBODY
+from statemachine.core.state import State
+
+LIVING = (SessionState.OPEN, SessionState.DRAINING)
+RUNNING = Turn.RUNNING
+LOADING, UNLOADING, UNLOADED = Residency.LOADING, Residency.UNLOADING, Residency.UNLOADED
+NOTED = Noted()
+
+
+def stale(s: State) -> Reply:
+    """Nothing changes."""
+    s.stale_reports += 1
+    return Stale()
+
+
+# Threads on their way in and out
+
+
+def loaded(s: State, event: Loaded) -> Reply:
+    """The thread is there: the turn that waits for it starts (J3), or it is idle and evictable."""
+    agent = thread(s, event.agent, event.generation)
+    if agent is None or agent.residency is not LOADING:
+        return stale(s)
+    s.residents.loaded(agent)
+    s.deadlines.clear(Bound.LOAD, agent.id)
+    turns.mark_use(s, agent)
+    return NOTED
+
+
+def load_failed(s: State, event: LoadFailed) -> Reply:
+    """The turn that waits for the thread cannot start."""
+    agent = thread(s, event.agent, event.generation)
+    if agent is None or agent.residency is not LOADING:
+        return stale(s)
+    load_is_lost(s, agent, event.error)
+    return NOTED
+
+
+def load_is_lost(s: State, agent: Agent, error: str) -> None:
+    """No thread; the residency slot is free again."""
+    s.residents.load_failed(agent)
+    s.deadlines.clear(Bound.LOAD, agent.id)
+    if agent.status is Turn.STARTING:
+        turns.end(s, agent, turns.CANNOT_START, f"load failed: {error}")
+
+
+def flushed(s: State, event: Flushed) -> Reply:
+    """The rollout is durable: an agent on its way out is gone."""
+    agent = flush_in_flight(s, event.agent, event.generation, event.flush)
+    if agent is None:
+        return stale(s)
+    s.deadlines.clear(Bound.FLUSH, agent.id)
+    if agent.residency is UNLOADING:
+        s.residents.gone(agent)
+        s.effects.append(Unload(agent.id, agent.generation))
+    else:
+        del s.residents.flushes[agent.id]
+    return NOTED
+
+
+def flush_failed(s: State, event: FlushFailed) -> Reply:
+    """The agent stays in memory, and the next candidate is tried (N3)."""
+    agent = flush_in_flight(s, event.agent, event.generation, event.flush)
+    if agent is None:
+        return stale(s)
+    flush_is_lost(s, agent)
+    return NOTED
+
+
+def flush_is_lost(s: State, agent: Agent) -> None:
+    """N3: resident, most recently used, and not tried again for the same waiting turn."""
+    s.deadlines.clear(Bound.FLUSH, agent.id)
+    if agent.residency is UNLOADING:
+        served = s.residents.keep(agent)
+        turns.mark_use(s, agent)
+        if served != NOBODY:
+            s.residents.tried[served] = (*s.residents.tried.get(served, ()), agent.id)
+    else:
+        del s.residents.flushes[agent.id]
+    if s.draining is not None:
+        s.draining.to_flush.pop(agent.id, None)
+        s.draining.unflushed += (agent.id,)
+
+
+def died(s: State, event: Died) -> Reply:
+    """The thread is lost: its turn with it, if it had one. `LIVE_THREADS`: the agent is closed (decision D2)."""
+    agent = thread(s, event.agent, event.generation)
+    if agent is None or agent.residency is UNLOADED:
+        return stale(s)
+    if s.draining is not None and agent.id in s.residents.flushes:
+        flush_is_lost(s, agent)
+    was_loading = agent.residency is LOADING
+    turns.drop_thread(s, agent, tell_thread=False)
+    trigger, why = turns.ABORT, "its thread died"
+    if agent.status is Turn.RUNNING:
+        trigger, why = turns.FAIL, f"its thread died: {event.error}"
+    elif agent.status is Turn.STARTING and was_loading:
+        trigger, why = turns.CANNOT_START, f"load failed: its thread died: {event.error}"
+    if s.live_threads and agent.id != ROOT:
+        close_subtree(s, agent.id, trigger, why)
+    elif agent.status >= Turn.RUNNING or trigger is turns.CANNOT_START:
+        turns.end(s, agent, trigger, why)
+    return NOTED
+
+
+def thread(s: State, agent: int, generation: int) -> Agent | None:
+    """The agent, if this is its current thread; None: the report is stale."""
+    found = s.agent(agent) if s.state in LIVING else None
+    return found if found is not None and rules.is_current(generation, found.generation) else None
+
+
+def flush_in_flight(s: State, agent: int, generation: int, flush: int) -> Agent | None:
+    """The agent, if this flush of its current thread is in flight; None: the report is stale (decision D3)."""
+    found = thread(s, agent, generation)
+    current = s.residents.flushes.get(agent)
+    return found if current is not None and rules.is_current(flush, current) else None
+
+
+# Turns
+
+
+def finished(s: State, event: Finished) -> Reply:
+    """The turn completed, even if it was asked to stop in the meantime."""
+    agent = turn(s, event.agent, event.turn)
+    if agent is None:
+        return stale(s)
+    turns.end(s, agent, turns.FINISH, event.result)
+    return NOTED
+
+
+def failed(s: State, event: Failed) -> Reply:
+    """The turn raised."""
+    agent = turn(s, event.agent, event.turn)
+    if agent is None:
+        return stale(s)
+    turns.end(s, agent, turns.FAIL, event.error)
+    return NOTED
+
+
+def aborted(s: State, event: Aborted) -> Reply:
+    """The turn stopped as asked. A turn that nobody asked to stop cannot abort: the report is stale."""
+    agent = turn(s, event.agent, event.turn)
+    if agent is None or agent.status is not Turn.STOPPING:
+        return stale(s)
+    turns.end(s, agent, turns.ABORT, "interrupted")
+    return NOTED
+
+
+def turn(s: State, agent: int, number: int) -> Agent | None:
+    """The agent, if this turn of it is running or stopping; None: the report is stale."""
+    found = s.agent(agent) if s.state in LIVING else None
+    if found is None or found.status < RUNNING or not rules.is_current(number, found.turn):
+        return None
+    return found
+
+
+# Time and the store
+
+
+def tick(s: State, event: Tick) -> Reply:
+    """Time has passed: what is due ends, first due first. What begins now ends with a later tick, even if its bound is
+    0, so that a tick ends too.
+    """
+    if math.isfinite(event.now):
+        s.now = max(s.now, event.now)
+    if s.state in LIVING:
+        last = s.deadlines.tickets
+        while (due := s.deadlines.pop_due(s.now, last)) is not None:
+            bound, agent = due
+            OVERDUE[bound](s, s.agents[agent])
+    return NOTED
+
+
+def load_overdue(s: State, agent: Agent) -> None:
+    """`load_timeout`: as if the load had failed, and the half-loaded thread is dropped."""
+    s.effects.append(Unload(agent.id, agent.generation))
+    load_is_lost(s, agent, f"no answer for {s.config.load_timeout} s")
+
+
+def stop_overdue(s: State, agent: Agent) -> None:
+    """`stop_grace`: the turn is interrupted, and its thread, which may still be at work, is dropped (decision D4)."""
+    turns.drop_thread(s, agent)
+    turns.end(s, agent, turns.ABORT, f"interrupted; it did not stop within {s.config.stop_grace} s")
+
+
+def wait_overdue(s: State, agent: Agent) -> None:
+    """The wait's own timeout (B38)."""
+    turns.wake(s, agent.id, WaitEnd.TIMEOUT)
+
+
+def idle_overdue(s: State, agent: Agent) -> None:
+    """`idle_ttl`: unloaded without waiting for pressure."""
+    if s.state is SessionState.OPEN:
+        turns.evict(s, agent, NOBODY)
+
+
+def grace_overdue(s: State, _: Agent) -> None:
+    """The grace of a shutdown: what still runs is interrupted."""
+    for agent in [s.agents[holder] for holder in sorted(s.slots.holders)]:
+        if agent.status is Turn.RUNNING:
+            turns.stop(s, agent)
+
+
+OVERDUE: dict[Bound, Callable[[State, Agent], None]] = {
+    Bound.LOAD: load_overdue,
+    Bound.FLUSH: flush_is_lost,
+    Bound.STOP: stop_overdue,
+    Bound.WAIT: wait_overdue,
+    Bound.IDLE: idle_overdue,
+    Bound.GRACE: grace_overdue,
+}
+
+
+def write_failed(s: State, event: WriteFailed) -> Reply:
+    """Section 5: no reply, no effect; every later call gets StoreFailed, and the log says what is true."""
+    s.fail(event.error)
+    return NOTED
+
+
+REPORTS: dict[type, Callable[[State, Any], Reply]] = {
+    Loaded: loaded,
+    LoadFailed: load_failed,
+    Flushed: flushed,
+    FlushFailed: flush_failed,
+    Finished: finished,
+    Failed: failed,
+    Aborted: aborted,
+    Died: died,
+    Tick: tick,
+    WriteFailed: write_failed,
+}

@@ -1,0 +1,160 @@
+"""The state of a session, and nothing that happens to it: the four rooms and what stands between them.
+
+`ledger` is what is durable, `slots` who may have a turn, `residents` who is in memory, `deadlines` what is bounded.
+Beside them are the waits, a shutdown under way, and the records and effects of the step that is being taken.
+Operations, reports and joint rules change it; `session.py` puts them in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Self
+
+from attrs import define
+
+from statemachine.core.agents import Agent
+from statemachine.core.config import Notice, SessionConfig, SlotPolicy
+from statemachine.core.deadlines import Deadlines
+from statemachine.core.effects import Effect
+from statemachine.core.ledger import Ledger
+from statemachine.core.machines import SESSION, Residency, SessionState
+from statemachine.core.records import Record
+from statemachine.core.residency import Residents
+from statemachine.core.slots import Slots
+
+FAIL = SESSION.moves("fail")
+
+
+@define(eq=False)
+class Waiting:
+    """A turn that waits: for mail, or for one of `targets` to be done."""
+
+    turn: int
+    targets: tuple[int, ...]
+
+
+@define
+class Draining:
+    """A shutdown under way. Agents by id."""
+
+    to_flush: dict[int, None]
+    """Resident agents whose rollout is still to be flushed."""
+    done: tuple[int, ...] = ()
+    """Turns that finished within the grace."""
+    interrupted: tuple[int, ...] = ()
+    unflushed: tuple[int, ...] = ()
+
+    def add(self, agent: int, was_interrupted: bool) -> None:
+        """A running turn of the agent came to its end."""
+        if was_interrupted:
+            self.interrupted += (agent,)
+        else:
+            self.done += (agent,)
+
+    def lose(self, agent: int) -> None:
+        """The agent's thread is gone, and if its rollout was still to be flushed, it was not."""
+        if agent in self.to_flush:
+            del self.to_flush[agent]
+            self.unflushed += (agent,)
+
+    def copy(self) -> Draining:
+        """An independent copy."""
+        return Draining(self.to_flush.copy(), self.done, self.interrupted, self.unflushed)
+
+
+class State:
+    """What a session knows."""
+
+    __slots__ = (
+        "agents",
+        "config",
+        "deadlines",
+        "draining",
+        "effects",
+        "error",
+        "ledger",
+        "live_threads",
+        "now",
+        "records",
+        "residents",
+        "slots",
+        "stale_reports",
+        "state",
+        "waits",
+    )
+
+    def __init__(self, config: SessionConfig | None = None, now: float = 0.0) -> None:
+        """An open session with its root. `now` is the time in seconds, on the clock of later `Tick` events."""
+        self._set_up(config or SessionConfig(), now)
+        self.ledger = Ledger(self.config.notice is not Notice.NONE)
+        self.agents: list[Agent] = self.ledger.agents
+
+    def _set_up(self, config: SessionConfig, now: float) -> None:
+        self.config = config
+        self.live_threads = config.slot_policy is SlotPolicy.LIVE_THREADS
+        self.state = SessionState.OPEN
+        self.now = now
+        self.slots = Slots(config.execution_cap)
+        self.residents = Residents(config.max_resident)
+        self.deadlines = Deadlines()
+        self.waits: dict[int, Waiting] = {}
+        """Agent -> what its turn waits for, in the order in which they began to wait."""
+        self.draining: Draining | None = None
+        self.error = ""
+        """Why the session failed."""
+        self.stale_reports = 0
+        """Reports that were ignored (S9)."""
+        self.records: list[Record] = []
+        self.effects: list[Effect] = []
+
+    def fail(self, error: str) -> None:
+        """The session takes nothing more (B49: half a step is never shown)."""
+        if self.state in FAIL:
+            self.state = FAIL[self.state]
+            self.error = error
+
+    def fork(self) -> Self:
+        """An independent copy, cheap enough to take one per explored transition."""
+        other = self.__class__.__new__(self.__class__)
+        other.config = self.config
+        other.live_threads = self.live_threads
+        other.state = self.state
+        other.now = self.now
+        other.ledger = self.ledger.copy()
+        other.agents = other.ledger.agents
+        other.slots = self.slots.copy()
+        other.residents = self.residents.copy()
+        other.deadlines = self.deadlines.copy()
+        other.waits = self.waits.copy()
+        other.draining = None if self.draining is None else self.draining.copy()
+        other.error = self.error
+        other.stale_reports = self.stale_reports
+        other.records, other.effects = [], []
+        return other
+
+    # What operations, reports and joint rules ask for
+
+    def begin_wait(self, agent: int, turn: int, targets: tuple[int, ...]) -> None:
+        """The running turn waits."""
+        self.waits[agent] = Waiting(turn, targets)
+
+    def begin_draining(self) -> None:
+        """The shutdown begins: everything that is in memory now is to be flushed."""
+        resident = [agent.id for agent in self.agents if agent.residency is Residency.RESIDENT]
+        self.draining = Draining(dict.fromkeys(resident))
+
+    def agent(self, agent: int) -> Agent | None:
+        """The agent with this id, if there ever was one."""
+        return self.agents[agent] if 0 <= agent < len(self.agents) else None
+
+    def find(self, path: str) -> int | None:
+        """The id of the open agent at this path (S7), loaded or not."""
+        return self.ledger.by_path.get(path)
+
+    def subtree(self, agent: int) -> Iterable[Agent]:
+        """The agent and all below it, open or closed, breadth first."""
+        line = [agent]
+        for member in line:
+            found = self.agents[member]
+            line.extend(found.children or ())
+            yield found

@@ -1,0 +1,180 @@
+"""Recovery: a session from its log (semantics.md section 5).
+
+`fold` turns records into the durable facts, with the methods that the live session uses. `recover` makes a session of
+them: agents are open and unloaded; a turn that was running is interrupted by the crash, and its requesters are told;
+a turn that was only queued or starting was never begun, so its trigger mail asks for it again, oldest mail first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from statemachine.core import turns
+from statemachine.core.agents import Agent
+from statemachine.core.config import Notice, SessionConfig, SlotPolicy
+from statemachine.core.effects import Noted, Step
+from statemachine.core.events import ROOT
+from statemachine.core.fingerprint import asked_again
+from statemachine.core.joint import settle
+from statemachine.core.ledger import Ledger
+from statemachine.core.machines import Identity, Residency, Turn
+from statemachine.core.records import (
+    AgentResumed,
+    AgentsClosed,
+    AgentSpawned,
+    MailAccepted,
+    MailDrained,
+    NoticeBuried,
+    Outcome,
+    Record,
+    TurnEnded,
+    TurnStarted,
+)
+from statemachine.core.refusals import InvalidConfig
+from statemachine.core.session import Session
+from statemachine.log.snapshot import durable_turn
+
+
+def recover(config: SessionConfig, records: Iterable[Record], now: float = 0.0) -> tuple[Session, Step]:
+    """The session that this log is of, and its first step: what the crash ended, and the turns that are asked for
+    again. The step's records belong at the end of the log; `now` is the time in seconds.
+    """
+    return restart(config, fold(config, records), now)
+
+
+def restart(config: SessionConfig, ledger: Ledger, now: float) -> tuple[Session, Step]:
+    """The session that starts from these facts."""
+    refuse_too_small(config, ledger)
+    s = Session(config, now)
+    s.ledger = ledger
+    s.agents = ledger.agents
+    if s.live_threads:
+        for agent in s.agents[1:]:
+            if agent.identity is Identity.OPEN:
+                s.slots.reserve(agent.id, agent.turn)
+    ended = [end_by_crash(s, agent) for agent in s.agents if agent.status is Turn.RUNNING]
+    for number in asked_again(s):
+        turns.consider(s, s.agents[number])
+    for outcome, answered in ended:
+        if answered:
+            turns.tell(s, outcome, answered, tell_always=True)
+    settle(s)
+    return s, Step(tuple(s.records), Noted(), tuple(s.effects))
+
+
+def refuse_too_small(config: SessionConfig, ledger: Ledger) -> None:
+    """All limits are strict, so a log that exceeds them is not opened: raises `InvalidConfig` naming which to raise."""
+    open_agents = [a for a in ledger.agents[1:] if a.identity is Identity.OPEN]
+    needs: list[tuple[str, int, float | None]] = [
+        ("max_agents", len(open_agents), config.max_agents),
+        ("max_depth", max([a.depth for a in open_agents], default=0), config.max_depth),
+        ("max_unread", max(len(a.mailbox) + a.promised for a in ledger.agents), config.max_unread),
+    ]
+    if config.slot_policy is SlotPolicy.LIVE_THREADS:
+        needs.append(("max_concurrent", len(open_agents) + 1, config.max_concurrent))
+    else:
+        asking = sum(a.triggers > 0 for a in open_agents)
+        needs.append(("max_queued", asking - config.execution_cap, config.max_queued))
+        needs.append(("max_concurrent", 2 if asking else 1, config.max_concurrent))
+    for name, need, limit in needs:
+        if limit is not None and need > limit:
+            raise InvalidConfig(f"the log needs {name} of at least {need}, the configuration has {limit}; raise it")
+
+
+def end_by_crash(s: Session, agent: Agent) -> tuple[Outcome, tuple[MailAccepted, ...]]:
+    """A turn that was running when the session was lost is interrupted. Its requesters are to be told, whatever the
+    configuration says of interrupts, because nobody asked for this one.
+    """
+    outcome = Outcome(agent.id, agent.turn, Turn.INTERRUPTED, "interrupted by a crash")
+    s.records.append(TurnEnded(outcome))
+    return outcome, s.ledger.end_turn(agent, outcome, started=True)
+
+
+def fold(config: SessionConfig, records: Iterable[Record]) -> Ledger:
+    """The facts that these records say, in their order."""
+    ledger = Ledger(config.notice is not Notice.NONE)
+    for record in records:
+        apply(ledger, record)
+    return ledger
+
+
+def apply(ledger: Ledger, record: Record) -> None:
+    """One more record. Raises `TypeError` for what is no record."""
+    change = APPLY.get(record.__class__)
+    if change is None:
+        raise TypeError(f"{record!r} is no record of statemachine.core.records")
+    change(ledger, record)
+
+
+def _closed(ledger: Ledger, record: AgentsClosed) -> None:
+    ledger.forget_earlier_close(record.target)
+    for agent in record.agents:
+        ledger.close(ledger.agents[agent], record.target)
+
+
+def _started(ledger: Ledger, record: TurnStarted) -> None:
+    agent = ledger.agents[record.agent]
+    agent.status, agent.turn = Turn.RUNNING, record.turn
+    ledger.read_mail(agent)
+
+
+def _ended(ledger: Ledger, record: TurnEnded) -> None:
+    agent = ledger.agents[record.outcome.agent]
+    ledger.end_turn(agent, record.outcome, agent.status is Turn.RUNNING)
+
+
+def _drained(ledger: Ledger, record: MailDrained) -> None:
+    ledger.read_mail(ledger.agents[record.agent])
+
+
+def _resumed(ledger: Ledger, record: AgentResumed) -> None:
+    ledger.resume(ledger.agents[record.agent])
+
+
+APPLY: dict[type, Callable[[Ledger, Any], object]] = {
+    AgentSpawned: Ledger.spawn,
+    MailAccepted: Ledger.accept,
+    NoticeBuried: lambda ledger, _: ledger.bury_notice(),
+    TurnStarted: _started,
+    MailDrained: _drained,
+    TurnEnded: _ended,
+    AgentsClosed: _closed,
+    AgentResumed: _resumed,
+}
+"""Record class -> what it says."""
+
+
+def durable_facts(ledger: Ledger) -> tuple[Any, ...]:
+    """The facts as a value: equal for the ledger of a live session and for the fold of all that it recorded. A turn
+    that was requested but has not started is no durable fact.
+    """
+    return (tuple([_durable(agent) for agent in ledger.agents]), tuple(ledger.mail_states))
+
+
+def _durable(a: Agent) -> tuple[Any, ...]:
+    return (
+        a.id,
+        a.parent,
+        a.path,
+        a.settings,
+        a.identity,
+        a.closed_by,
+        *durable_turn(a),
+        a.outcome,
+        a.asked,
+        a.mailbox,
+        a.triggers,
+        a.promised,
+    )
+
+
+def forget(ledger: Ledger) -> Ledger:
+    """A copy as the fold of its records would be: what a crash forgets is forgotten."""
+    copy = ledger.copy()
+    for agent in copy.agents:
+        agent.status, agent.turn = durable_turn(agent)
+        agent.generation = 0
+        if agent.id != ROOT:
+            agent.residency = Residency.UNLOADED
+    return copy

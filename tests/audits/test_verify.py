@@ -1,0 +1,291 @@
+"""Verify, as a command on files: what a session left behind holds, and of damage the first thing is named."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import anyio
+import pytest
+from click.testing import CliRunner
+
+from model import lockstep
+from model.audits import verify
+from model.command import cli
+from model.fuzzing import chance
+from model.scenarios import replay
+from statemachine import AgentControl, Overflow, Session, SessionConfig, Turn
+from statemachine.checking import properties
+from statemachine.checking.moment import Moment
+from statemachine.checking.properties import Property
+from statemachine.core import rules
+from statemachine.core.records import TurnStarted
+from statemachine.log import recovery, trace
+
+SMALL = SessionConfig(max_concurrent=2, overflow=Overflow.QUEUE)
+
+
+def verified(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, path: Path) -> tuple[int, str, str]:
+    """`statemachine verify`: exit code, stdout, stderr."""
+    monkeypatch.setattr(sys, "argv", ["statemachine", "verify", str(path)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    said = capsys.readouterr()
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code, said.out, said.err
+
+
+async def answer(turn: Turn) -> str:
+    """Work that does little."""
+    await turn.record("thought")
+    return "done"
+
+
+def session_in(folder: Path) -> tuple[Path, Path]:
+    """A session of two openings, with a snapshot in its middle: database, and the trace of the second opening."""
+    path, traced = folder / "session.db", folder / "trace.ndjson"
+
+    async def first() -> None:
+        async with AgentControl.open(path, answer, SMALL) as control:
+            for name in ("a", "b"):
+                await (await control.spawn("/root", name, "go", key=name)).outcome()
+
+    async def second() -> None:
+        async with AgentControl.open(path, answer, SMALL, trace=traced) as control:
+            await (await control.follow_up("/root/a", "again", key="again")).outcome()
+            await control.close("/root/b")
+            await control.send("/root/a", "by the way")
+
+    anyio.run(first)
+    anyio.run(second)
+    return path, traced
+
+
+def changed_by(path: Path, statements: str, *values: Any) -> None:
+    """Statements on a database, each of which changes one row."""
+    connection = sqlite3.connect(path)
+    with connection:
+        for statement in statements.split(";"):
+            assert connection.execute(statement, values).rowcount == 1
+    connection.close()
+
+
+def test_verify_of_what_a_session_left_behind_holds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    database, traced = session_in(tmp_path)
+    before = database.read_bytes()
+    code, out, _ = verified(capsys, monkeypatch, database)
+    assert (code, out.count("\n")) == (0, 2)
+    assert out.startswith("14 records of 3 agents held: ")
+    assert "has no events" in out
+    assert database.read_bytes() == before
+    code, out, _ = verified(capsys, monkeypatch, traced)
+    events = len(traced.read_text("utf-8").splitlines()) - 1
+    assert (code, out) == (
+        0,
+        f"{events} events held: every property, and the core did what the reference does\n",
+    )
+
+
+DAMAGES: dict[str, tuple[str, tuple[Any, ...], str]] = {
+    "another turn in a rollout": (
+        "UPDATE log SET data = ? WHERE position = (SELECT min(position) FROM log WHERE kind = 'TurnStarted')",
+        ('{"agent":1,"turn":2}',),
+        "turn 2 of agent 1 starts, its last one was 0",
+    ),
+    "a record of another kind": (
+        "UPDATE log SET kind = 'MailDrained' "
+        "WHERE position = (SELECT max(position) FROM log WHERE kind = 'TurnStarted')",
+        (),
+        "reads mail, and does not run",
+    ),
+    "a record that is gone from the tail": (
+        "DELETE FROM log WHERE position = (SELECT max(position) - 1 FROM log)",
+        (),
+        "is missing",
+    ),
+    "a record that is no JSON": ("UPDATE log SET data = 'x' WHERE position = 2", (), "the file is damaged:"),
+    "a mail that is gone from the log": (
+        "DELETE FROM log WHERE position = 2",
+        (),
+        "position 2, which is not in the log",
+    ),
+    "a mail that is gone from a rollout": (
+        "DELETE FROM log WHERE position = 2; DELETE FROM rollouts WHERE position = 2",
+        (),
+        "its first mail",
+    ),
+    "a receipt of no mail": (
+        "UPDATE keys SET answer = ? WHERE key = 'again'",
+        ('[1,"/root/a",7]',),
+        "the receipt for key 'again' says [1, '/root/a', 7], and there is no such mail",
+    ),
+    "a receipt of another agent": (
+        "UPDATE keys SET answer = ? WHERE key = 'again'",
+        ('[2,"/root/a",2]',),
+        "there is no such mail",
+    ),
+    "a receipt that is none": ("UPDATE keys SET answer = '{}' WHERE key = 'again'", (), "says {}, and there is no"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_verify_of_a_damaged_database_exits_1_and_names_the_damage(
+    damage: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    statement, values, text = DAMAGES[damage]
+    database, _ = session_in(tmp_path)
+    changed_by(database, statement, *values)
+    code, out, err = verified(capsys, monkeypatch, database)
+    assert (code, err) == (1, "")
+    assert text in out
+
+
+def test_verify_of_a_database_with_a_damaged_page_exits_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    database, _ = session_in(tmp_path)
+    data = bytearray(database.read_bytes())
+    data[4096 * 3 : 4096 * 4] = b"\x55" * 4096
+    database.write_bytes(data)
+    code, out, _ = verified(capsys, monkeypatch, database)
+    assert code == 1
+    assert out.startswith("the file is damaged:\n    ")
+
+
+def test_verify_of_a_trace_that_deviates_names_its_first_event(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _, traced = session_in(tmp_path)
+    with monkeypatch.context() as broken:
+        broken.setattr(rules, "goes_on", lambda _: True)
+        code, out, _ = verified(capsys, broken, traced)
+    lines = traced.read_text("utf-8").splitlines()
+    number = next(n for n, line in enumerate(lines) if '"Finished"' in line)
+    first, line, event, before, hint = out.splitlines()
+    assert code == 1
+    assert first.startswith(f"event {number} deviates: ")
+    assert line.strip().startswith("finished ")
+    assert event.strip() == lines[number]
+    assert before.strip() == f"{number - 1} events held before it"
+    assert hint.strip() == f"step by step: statemachine replay {traced}"
+
+
+def test_verify_of_a_trace_whose_records_do_not_fold_names_the_first_event_that_differs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _, traced = session_in(tmp_path)
+    number = next(frame.number for frame in replay.replay(traced) if "TurnStarted" in "".join(frame.step))
+    monkeypatch.setitem(recovery.APPLY, TurnStarted, lambda _, __: None)
+    code, out, _ = verified(capsys, monkeypatch, traced)
+    assert len(traced.read_bytes().splitlines()) < verify.FOLD_EVERY
+    assert code == 1
+    assert out.startswith(f"event {number} deviates: recovery: the log folds to ")
+
+
+def random_trace(path: Path, seed: int) -> int:
+    """A trace of many events, without a calamity. Returns how many."""
+    random, session, events = Random(seed), Session(SMALL), list[lockstep.AnyEvent]()
+    for _ in range(400):
+        events.append(chance.event_of(session, chance.PLENTY, random.randbytes(chance.BYTES)))
+        session, _ = lockstep.core_step(session, events[-1])
+    trace.write(path, SMALL, events)
+    return len(events)
+
+
+def third_turn(moment: Moment) -> str | None:
+    """A rule that every life breaks, from some event on."""
+    return next((f"agent {a.id} has its third turn" for a in moment.agents if a.turn >= 3), None)
+
+
+@pytest.mark.parametrize("every", [1, 7, 100, 1000])
+def test_verify_in_larger_steps_names_the_same_first_event(
+    every: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "trace.ndjson"
+    count = random_trace(path, 1)
+    progress: list[tuple[int, int]] = []
+    result = verify.verify(path, every, lambda done, size: progress.append((done, size)))
+    assert result.held
+    assert result.lines[0].startswith(f"{count} events held: every property")
+    assert ("after every" in result.lines[0]) is (every > 1)
+    assert progress[-1] == (path.stat().st_size, path.stat().st_size)
+    assert len(progress) == count
+    with monkeypatch.context() as broken:  # the core does something else than the reference
+        broken.setattr(rules, "goes_on", lambda _: False)
+        first = next(frame for frame in replay.replay(path) if frame.broken)
+        assert verify.FOLD_EVERY / 2 < first.number < count
+        result = verify.verify(path, every, lambda *_: None)
+        assert result.lines[:2] == (f"event {first.number} deviates: {first.broken}", f"    {first.line}")
+    with monkeypatch.context() as broken:  # a property fails
+        known = Property("S0", "no third turn", "this test", third_turn)
+        broken.setattr(properties, "STATE_PROPERTIES", (*properties.STATE_PROPERTIES, known))
+        first = next(frame for frame in replay.replay(path) if frame.broken)
+        result = verify.verify(path, every, lambda *_: None)
+        assert result.lines[:2] == (f"event {first.number} deviates: {first.broken}", f"    {first.line}")
+        assert "has its third turn" in result.lines[0]
+
+
+def test_verify_of_a_trace_whose_last_line_is_cut_off_holds_and_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _, traced = session_in(tmp_path)
+    data = traced.read_bytes()
+    lines = len(data.splitlines())
+    traced.write_bytes(data[:-5])
+    code, out, _ = verified(capsys, monkeypatch, traced)
+    assert code == 0
+    assert out.startswith(f"{lines - 2} events held: ")
+    assert "the last line has no end" in out
+    traced.write_bytes(data.replace(b'{"event":"Close"', b'{"event":"Dance"'))
+    code, out, err = verified(capsys, monkeypatch, traced)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "'Dance' is no event" in err
+    assert "what is before it held" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("missing", None, "No such file"),
+        ("empty", b"", "the file is empty"),
+        ("diary", b"dear diary\n", "this is no trace"),
+        ("other.db", b"SQLite format 3\0" + b"\0" * 100, "this is a database, but not of a session"),
+        ("newer.ndjson", b'{"format":"agent-statemachine-trace","version":9}\n', "version 9, newer than 1"),
+    ],
+)
+def test_verify_of_what_is_neither_says_one_line_and_exits_2(
+    name: str,
+    content: bytes | None,
+    text: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    code, out, err = verified(capsys, monkeypatch, path)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert text in err
+    assert name in err
+
+
+def test_verify_of_what_is_no_file_does_not_wait_for_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        code, out, err = verified(capsys, monkeypatch, path)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "no regular file" in err
+
+
+def test_verify_help_says_what_of_a_database_cannot_be_verified() -> None:
+    said = CliRunner().invoke(cli.command, ["verify", "--help"]).stdout
+    assert "What was asked for and refused is not in a database" in " ".join(said.split())

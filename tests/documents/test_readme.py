@@ -1,0 +1,134 @@
+"""What the README shows is true: the example runs and prints what stands there, and the rest is as generated."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from model.command.cli import command
+from model.documents import properties as properties_document
+from statemachine.checking.diagrams import mermaid
+from statemachine.core.machines import RESIDENCY, TURN
+
+REPOSITORY = Path(__file__).parents[2]
+README = (REPOSITORY / "README.md").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The text of every fenced block of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+LENGTHS = {"run agents": 30, "the core": 20}
+"""Program of the README, in its order -> lines that it has at most."""
+
+
+def printed_by(script: Path) -> str:
+    """What a program prints, run in its folder as a user would, with warnings as errors."""
+    command_line = [sys.executable, "-W", "error", script.name]
+    here = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    ran = subprocess.run(
+        command_line, capture_output=True, text=True, check=False, env=here, timeout=60, cwd=script.parent
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.stdout
+
+
+@pytest.mark.parametrize("name", LENGTHS)
+def test_program_in_the_readme_prints_what_the_readme_says_and_the_same_when_run_again(
+    name: str, tmp_path: Path
+) -> None:
+    programs = dict(zip(LENGTHS, zip(blocks("python"), blocks("text"), strict=True), strict=True))
+    program, expected = programs[name]
+    assert len(program.splitlines()) <= LENGTHS[name]
+    script = tmp_path / "program.py"
+    script.write_text(program, "utf-8")
+    for _ in range(2):
+        printed = printed_by(script)
+        assert printed.strip() == expected.strip(), f"the README should say:\n{printed}"
+
+
+def test_programs_in_the_readme_pass_strict_type_checking(tmp_path: Path) -> None:
+    for number, program in enumerate(blocks("python")):
+        (tmp_path / f"program{number}.py").write_text(program, "utf-8")
+    options = ["--strict", "--no-incremental", "--config-file", os.devnull]
+    here = {**os.environ, "MYPYPATH": str(REPOSITORY)}
+    files = [str(path) for path in sorted(tmp_path.glob("*.py"))]
+    ran = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, *files], capture_output=True, text=True, check=False, env=here
+    )
+    assert ran.returncode == 0, ran.stdout
+
+
+def test_package_imported_for_its_core_loads_nothing_of_the_runtime_until_it_is_asked_for() -> None:
+    program = """
+import sys, statemachine
+heavy = {"anyio", "asyncio", "sqlite3", "statemachine.runtime", "statemachine.stores"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+from statemachine import AgentControl, Thread, Turn
+import statemachine.runtime
+assert (AgentControl, Thread, Turn) == tuple(
+    getattr(statemachine.runtime, name) for name in ("AgentControl", "Thread", "Turn")
+)
+assert statemachine.__dict__["AgentControl"] is AgentControl
+assert set(statemachine.__all__) <= {name for name in statemachine.__all__ if hasattr(statemachine, name)}
+try:
+    statemachine.AgentControll
+except AttributeError as error:
+    assert str(error) == "module 'statemachine' has no attribute 'AgentControll'", error
+else:
+    raise AssertionError
+"""
+    here = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False, env=here
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_pictures_in_the_readme_are_those_of_specs_machines() -> None:
+    assert blocks("mermaid") == [mermaid(TURN), mermaid(RESIDENCY)]
+    machines = (REPOSITORY / "specs" / "machines.md").read_text("utf-8")
+    for picture in blocks("mermaid"):
+        assert f"```mermaid\n{picture}```\n" in machines
+
+
+def test_table_of_properties_in_the_readme_is_the_one_that_is_generated() -> None:
+    assert properties_document.with_table(README) == README, "run `python -m model.documents.properties`"
+
+
+def test_table_of_properties_is_written_between_its_markers_and_nowhere_else() -> None:
+    begin, end, now = properties_document.BEGIN, properties_document.END, properties_document.readme_table()
+    assert properties_document.with_table(f"a\n{begin}\nold\n{end}\nb\n") == f"a\n{now}\nb\n"
+    for text in ("", begin, f"{end}{begin}", f"{begin}{end}{begin}{end}"):
+        with pytest.raises(ValueError, match="the README must have the lines"):
+            properties_document.with_table(text)
+
+
+def test_commands_in_the_readme_are_all_that_there_are() -> None:
+    table = re.findall(r"^\| `statemachine (\w+)` \|", README, re.MULTILINE)
+    assert sorted(table) == sorted(command.commands)
+    for name in table:
+        assert CliRunner().invoke(command, [name, "--help"]).exit_code == 0
+
+
+def test_targets_of_make_in_the_readme_are_in_the_makefile() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"\bmake (\w+)", "\n".join([*blocks("sh"), *re.findall(r"`[^`\n]+`", README)])))
+    assert targets >= {"check", "test"}
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_figures_in_the_readme_stand_between_their_markers() -> None:
+    begin, _, rest = README.partition("<!-- figures -->")
+    figures, end, _ = rest.partition("<!-- /figures -->")
+    assert begin
+    assert end
+    assert "| what | figure |" in figures

@@ -1,0 +1,274 @@
+"""The fuzzer: it reaches what it should, finds what is broken, and what it finds can be seen again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import Future
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from hypothesis import settings
+
+from model.coverage import SITUATIONS, required
+from model.fuzzing import chance, fuzz
+from model.fuzzing.fuzz import Failure, FuzzResult, Soak
+from model.scenarios import replay, script
+from statemachine.core import rules, turns
+from statemachine.core.effects import StartTurn
+from statemachine.core.machines import Turn
+from statemachine.core.session import Session
+from statemachine.log import trace
+
+SEED = 20
+
+
+def play(profile: str, folder: Path) -> FuzzResult:
+    """The campaign that a profile asks for."""
+    size = settings.get_profile(profile)
+    return fuzz.run(size.max_examples, size.stateful_step_count, SEED, folder=folder)
+
+
+# The core under the fuzzer
+
+
+@pytest.mark.parametrize("profile", ["ci", pytest.param("nightly", marks=pytest.mark.nightly)])
+def test_core_holds_and_every_deep_pair_is_reached(profile: str, tmp_path: Path) -> None:
+    result = play(profile, tmp_path)
+    assert result.failure is None, str(result.failure)
+    deep = [situation.id for situation in SITUATIONS]
+    assert [name for name in deep if not result.coverage[name]] == []
+    assert [name for name in required() if not result.coverage[name]] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+# A campaign
+
+
+def test_run_with_the_same_seed_does_the_same() -> None:
+    told: list[tuple[int, int]] = []
+    first = fuzz.run(25, 60, 7, on_progress=lambda *so_far: told.append(so_far))
+    assert fuzz.run(25, 60, 7) == first
+    assert fuzz.run(25, 60, 8) != first
+    assert len(told) == 3
+    assert told[0] == (0, 0)
+    assert 10 <= told[1][0] < told[2][0] < first.examples
+    assert 0 < told[1][1] < told[2][1] < first.steps
+
+
+def test_run_plays_no_longer_lives_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[int] = []
+    monkeypatch.setattr(fuzz.Fuzz, "teardown", lambda self: lengths.append(len(self.events)))
+    result = fuzz.run(20, 30, 1)
+    assert max(lengths) == 30
+    assert sum(lengths) == result.steps
+
+
+def test_run_that_is_stopped_says_what_was_done() -> None:
+    def stop(examples: int, _: int) -> None:
+        if examples > 0:
+            raise fuzz.Stopped
+
+    assert 10 <= fuzz.run(50, 30, 1, on_progress=stop).examples < 20
+
+
+# What is broken
+
+
+def no_stall(*_: Any) -> bool:
+    return False
+
+
+def newest_victim(candidates: Any, tried: Any) -> int | None:
+    return next((agent for agent, _ in reversed([*candidates]) if agent not in tried), None)
+
+
+def lost_mail(s: Session, agent: Any) -> None:
+    """The turn starts without its mail."""
+    START(s, agent)
+    s.effects[-1] = StartTurn(agent.id, agent.turn, agent.generation, ())
+
+
+START = turns.start
+
+BREAKS: dict[str, tuple[Any, str, Any]] = {
+    "next": (rules, "goes_on", lambda _: False),
+    "queue": (rules, "queue_has_room", lambda *_: True),
+    "stale": (rules, "is_current", lambda *_: True),
+    "stall": (rules, "is_stalled", no_stall),
+    "victim": (rules, "victim", newest_victim),
+    "wait": (rules, "is_done", lambda _, status: status is Turn.COMPLETED),
+    "mail": (turns, "start", lost_mail),
+    "evict": (rules, "is_evictable", lambda *_: False),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_broken_core_is_found_shrunk_and_replayed_with_the_same_verdict(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(*BREAKS[name])
+    failure = fuzz.run(150, 200, SEED, folder=tmp_path).failure
+    assert failure is not None
+    assert len(failure.program) <= 13, failure.program
+    assert failure.trace.parent == tmp_path
+    assert failure.trace.name.startswith(f"{failure.kind}-")
+    last = list(replay.replay(failure.trace))[-1]
+    assert last.broken is not None
+    assert (last.broken.kind, last.broken.detail) == (failure.kind, failure.message)
+    assert last.number == len(trace.read(failure.trace).events) == len(failure.program) - 1
+    monkeypatch.undo()
+    assert list(replay.replay(failure.trace))[-1].broken is None
+
+
+def test_failure_says_how_to_see_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(*BREAKS["stall"])
+    failure = fuzz.run(150, 200, SEED, folder=tmp_path).failure
+    assert failure is not None
+    first, *program, last = str(failure).splitlines()
+    assert first == f"{failure.kind}: {failure.message}"
+    assert program[0].startswith("    config max_concurrent=2 ")
+    assert program == [f"    {line}" for line in failure.program]
+    assert f"seed {SEED}, 150 examples of 200 steps" in last
+    assert last.endswith(f"statemachine replay {failure.trace}")
+    again = fuzz.run(failure.examples, failure.steps, failure.seed, folder=tmp_path).failure
+    assert again == failure
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_shrunk_program_is_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(*BREAKS["queue"])
+    failure = fuzz.run(150, 200, SEED, folder=tmp_path).failure
+    assert failure is not None
+    told = trace.read(failure.trace)
+    trial = replay.Trial(told.config)
+    for line in failure.program[1:-1]:
+        trial.play(script.parse(line, trial.session))
+    assert script.parse(failure.program[-1], trial.session) == told.events[-1]
+
+
+def test_failure_that_does_not_come_again_is_told_as_flaky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = [300]
+
+    def moody(unread: int) -> bool:
+        left[0] -= 1
+        assert left[0] != 0
+        return unread > 0
+
+    monkeypatch.setattr(rules, "goes_on", moody)
+    failure = fuzz.run(150, 200, SEED, folder=tmp_path).failure
+    assert failure is not None
+    assert failure.kind == "flaky"
+    assert len(trace.read(failure.trace).events) == len(failure.program) - 1
+
+
+def test_defect_of_the_fuzzer_is_no_failure_of_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(chance, "event_of", broken)
+    with pytest.raises(ZeroDivisionError):
+        fuzz.run(20, 30, 1)
+
+
+# Soaking
+
+
+def test_soak_without_time_plays_one_round_in_each_process(tmp_path: Path) -> None:
+    told: list[Soak] = []
+    done = fuzz.soak(0, 2, 7, told.append, tmp_path, examples=10, steps=40)
+    rounds = [fuzz.run(10, 40, fuzz.round_seed(7, number)) for number in range(2)]
+    assert (done.rounds, done.failures, done.interrupted) == (2, (), False)
+    assert done.examples == sum(result.examples for result in rounds)
+    assert done.steps == sum(result.steps for result in rounds)
+    assert done.coverage == rounds[0].coverage + rounds[1].coverage
+    assert [so_far.rounds for so_far in told] == [1, 2]
+    assert told[-1] == done
+
+
+def test_first_round_has_the_seed_of_the_campaign_and_the_others_their_own() -> None:
+    assert fuzz.round_seed(7, 0) == 7
+    assert len({fuzz.round_seed(seed, number) for seed in range(20) for number in range(20)}) == 400
+
+
+class Pool:
+    """Stands in for the pool of processes: every round is over at once, and has failed."""
+
+    stop: Any = None
+
+    def __init__(self, _: int, __: object, ___: object, arguments: tuple[Any]) -> None:
+        (Pool.stop,) = arguments
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, _: object, examples: int, steps: int, seed: int, *__: object) -> Future[FuzzResult]:
+        future: Future[FuzzResult] = Future()
+        failure = Failure(seed, examples, steps, "S1", "", (), Path("x"))
+        future.set_result(FuzzResult(examples, steps, Counter(), failure))
+        return future
+
+
+def test_soak_gives_up_after_so_many_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzz, "ProcessPoolExecutor", Pool)
+    done = fuzz.soak(1e6, 1, 7)
+    assert done.rounds == fuzz.FAILURES_MAX
+    assert [failure.seed for failure in done.failures] == [fuzz.round_seed(7, n) for n in range(fuzz.FAILURES_MAX)]
+    assert not done.interrupted
+    assert not Pool.stop.is_set()
+
+
+def test_soak_that_is_interrupted_stops_its_rounds_and_says_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(so_far: Soak) -> None:
+        if so_far.rounds == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fuzz, "ProcessPoolExecutor", Pool)
+    done = fuzz.soak(1e6, 3, 7, interrupt)
+    assert (done.rounds, len(done.failures), done.interrupted) == (3, 3, True), "three were under way"
+    assert Pool.stop.is_set()
+
+
+def test_round_that_is_stopped_or_out_of_time_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fuzz.play_round(30, 20, 7, Path("unused"), seconds=1e6).examples >= 30
+    assert fuzz.play_round(30, 20, 7, Path("unused"), seconds=0).examples == 0
+    stop = get_context("spawn").Event()
+    monkeypatch.setattr(fuzz, "_stop", stop)
+    assert fuzz.play_round(30, 20, 7, Path("unused"), seconds=None).examples >= 30
+    stop.set()
+    assert fuzz.play_round(30, 20, 7, Path("unused"), seconds=None).examples == 0
+
+
+SOAK = """
+from model.fuzzing import fuzz
+if __name__ == "__main__":
+    print(fuzz.soak(1e6, 2, 7, lambda so_far: print(so_far.rounds, flush=True), examples=10, steps=40).interrupted)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups")
+def test_ctrl_c_ends_a_soak_without_noise(tmp_path: Path) -> None:
+    (tmp_path / "soak.py").write_text(SOAK)
+    root = str(Path(fuzz.__file__).parent.parent)
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / "soak.py")],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": root},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "1\n"
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out.splitlines()[-1], err) == (0, "True", "")

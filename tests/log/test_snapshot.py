@@ -1,0 +1,191 @@
+"""Incremental snapshots: for any run and any cut, the facts so far and the fold of the rest are the fold of all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+from typing import Any
+
+import attrs
+import pytest
+
+from model.fuzzing import chance
+from model.lockstep import Restart, core_step
+from model.scenarios import script
+from statemachine.core.agents import Agent
+from statemachine.core.config import Notice, SessionConfig, SlotPolicy
+from statemachine.core.events import HOST, ROOT
+from statemachine.core.ledger import Ledger
+from statemachine.core.machines import Identity, MailState, Turn
+from statemachine.core.records import AgentsClosed, MailAccepted, MailKind, Outcome, Record
+from statemachine.core.session import Session
+from statemachine.log.recovery import apply, durable_facts, fold
+from statemachine.log.snapshot import TOUCHED, AgentFacts, facts_of, ledger_of, touched
+
+ABOUT_THREADS = ("residency", "generation")
+
+
+def everything(ledger: Ledger) -> tuple[Any, ...]:
+    """All that a fold sets, field by field, whatever `durable_facts` says of it."""
+    agents = [attrs.asdict(a, recurse=False, filter=lambda f, _: f.name not in ABOUT_THREADS) for a in ledger.agents]
+    return agents, {name: getattr(ledger, name) for name in Ledger.__slots__ if name != "agents"}
+
+
+class Keeper:
+    """What a store keeps: facts of agents, and the records since the last snapshot.
+
+    `late` looks for the touched agents only when the snapshot is taken, with the ledger of that moment.
+    """
+
+    def __init__(self, config: SessionConfig, late: bool = False) -> None:
+        self.config, self.late = config, late
+        self.facts: dict[int, AgentFacts] = {}
+        self.mail_states = (0,) * len(MailState)
+        self.tail: list[Record] = []
+        self.touched: set[int] = set()
+
+    def take(self, records: tuple[Record, ...], ledger: Ledger) -> None:
+        self.tail += records
+        if not self.late:
+            self.touched |= touched(records, ledger)
+
+    def snapshot(self, ledger: Ledger) -> None:
+        self.touched |= touched(self.tail if self.late else (), ledger)
+        self.facts |= {agent: facts_of(ledger.agents[agent]) for agent in self.touched}
+        self.mail_states = tuple(ledger.mail_states)
+        self.tail.clear()
+        self.touched.clear()
+
+    def recovered(self) -> Ledger:
+        ledger = ledger_of(self.config, [self.facts[agent] for agent in sorted(self.facts)], self.mail_states)
+        for record in self.tail:
+            apply(ledger, record)
+        return ledger
+
+
+def drive(rnd: Random, s: Session) -> Any:
+    """What happens next, calamities included."""
+    if rnd.random() < 0.02:
+        return Restart()
+    plays = rnd.choice((chance.ANYTHING, chance.TROUBLE, chance.PLENTY))
+    return chance.event_of(s, plays, rnd.randbytes(chance.BYTES))
+
+
+def changes(ledger: Ledger, record: Record) -> tuple[set[int], set[int], set[int]]:
+    """Whose facts the record changes, and who is said to be touched, before and after it is applied."""
+    old, before = {agent.id: facts_of(agent) for agent in ledger.agents}, touched((record,), ledger)
+    apply(ledger, record)
+    changed = {agent.id for agent in ledger.agents if old.get(agent.id) != facts_of(agent)}
+    return changed, before, touched((record,), ledger)
+
+
+def play(seed: int, late: bool, seen: Counter[str]) -> None:
+    """One random run, with snapshots at random moments."""
+    rnd = Random(seed)
+    config = chance.config_of(rnd.randbytes(chance.CONFIG_BYTES))
+    s, whole, keeper = Session(config), fold(config, ()), Keeper(config, late)
+    for number in range(150):
+        s, step = core_step(s, drive(rnd, s))
+        for record in step.records:
+            changed, before, after = changes(whole, record)
+            assert changed <= before & after, f"seed {seed}, event {number}, {record}"
+            seen[record.__class__.__name__] += 1
+        keeper.take(step.records, s.ledger)
+        if rnd.random() < 0.15:
+            keeper.snapshot(s.ledger)
+            seen.update([f"{agent.status.name} {agent.identity.name}" for agent in s.agents])
+        if number % 5 == 0:
+            found = keeper.recovered()
+            assert durable_facts(found) == durable_facts(s.ledger), f"seed {seed}, event {number}"
+            assert everything(found) == everything(whole), f"seed {seed}, event {number}"
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_snapshots_and_tail_of_a_random_run_give_what_the_whole_log_gives(late: bool) -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(80):
+        play(seed, late, seen)
+    wanted = {kind.__name__ for kind in TOUCHED} | {f"{status.name} OPEN" for status in Turn}
+    assert wanted - set(seen) == set()
+    assert {"COMPLETED CLOSED", "INTERRUPTED CLOSED"} <= set(seen)
+
+
+def played(config: SessionConfig, *lines: str) -> tuple[Session, list[Record]]:
+    s = Session(config)
+    log: list[Record] = []
+    for line in lines:
+        s, step = core_step(s, script.parse(line, s))
+        log += step.records
+    return s, log
+
+
+def test_touched_by_a_second_close_names_those_that_stay_closed_when_the_target_is_resumed() -> None:
+    config = SessionConfig()
+    before = ("spawn root a", "loaded a", "spawn a b", "close host a", "resume host a")
+    s, _ = played(config, *before)
+    assert s.agents[2].closed_by == 1
+    after, log = played(config, *before, "close host a")
+    record = log[-1]
+    assert record == AgentsClosed(1, (1,))
+    assert after.agents[2].closed_by == 2
+    assert touched((record,), s.ledger) == touched((record,), after.ledger) == {1, 2}
+    resumed, _ = played(config, *before, "close host a", "resume host a")
+    assert touched((record,), resumed.ledger) == {1, 2}
+
+
+@pytest.mark.parametrize("status", [Turn.QUEUED, Turn.STARTING, Turn.STOPPING])
+@pytest.mark.parametrize("ended", [None, Turn.ERRORED])
+def test_facts_of_a_turn_that_a_crash_would_forget_are_those_of_after_the_crash(
+    status: Turn, ended: Turn | None
+) -> None:
+    outcome = None if ended is None else Outcome(1, 3, ended, "why")
+    facts = facts_of(Agent(1, 0, "/root/a", None, status=status, turn=4, outcome=outcome))
+    if status is Turn.STOPPING:
+        assert (facts.status, facts.turn) == (Turn.RUNNING, 4)
+    else:
+        assert (facts.status, facts.turn) == (ended or Turn.NEW, 3)
+    assert facts.name == "a"
+
+
+def test_ledger_of_nothing_is_that_of_a_new_session() -> None:
+    config = SessionConfig(notice=Notice.NONE)
+    assert everything(ledger_of(config, (), (0, 0, 0))) == everything(Session(config).ledger)
+
+
+def test_ledger_of_facts_follows_the_configuration_in_who_is_promised_a_notice() -> None:
+    s, _ = played(SessionConfig(slot_policy=SlotPolicy.LIVE_THREADS), "spawn root a", "loaded a", "follow_up root a")
+    facts = [facts_of(agent) for agent in s.agents]
+    states = tuple(s.ledger.mail_states)
+    assert ledger_of(s.config, facts, states).agents[ROOT].promised == s.agents[ROOT].promised == 2
+    assert ledger_of(SessionConfig(notice=Notice.NONE), facts, states).agents[ROOT].promised == 0
+
+
+other: Any = attrs.evolve  # which asks for more than type checkers know of facts
+
+MAIL = MailAccepted(0, HOST, 1, MailKind.TRIGGER, "work")
+A = AgentFacts(1, ROOT, "a", None, Identity.OPEN, -1, Turn.NEW, 0, None, (), ())
+
+
+@pytest.mark.parametrize(
+    ("facts", "mail_states"),
+    [
+        ([other(A, agent=2)], (0, 0, 0)),
+        ([A, A], (0, 0, 0)),
+        ([other(A, parent=1)], (0, 0, 0)),
+        ([other(A, parent=-1)], (0, 0, 0)),
+        ([A, other(A, agent=2)], (0, 0, 0)),
+        ([other(A, mailbox=(MAIL,))], (0, 1, 0)),
+        ([A], (1, 0, 0)),
+        ([A], (0, 0)),
+        ([A], (0, -1, 0)),
+        ([other(A, mailbox=(other(MAIL, target=0),))], (1, 0, 0)),
+        ([other(A, asked=(other(MAIL, kind=MailKind.QUEUE),))], (0, 1, 0)),
+    ],
+    ids=[
+        *("gap", "twice", "own parent", "no parent", "path twice", "mail not counted", "no mail counted", "two states"),
+        *("negative", "mail of another", "queue-only request"),
+    ],
+)
+def test_ledger_of_facts_that_no_log_has_is_refused(facts: list[AgentFacts], mail_states: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        ledger_of(SessionConfig(), facts, mail_states)

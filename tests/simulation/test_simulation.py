@@ -1,0 +1,443 @@
+"""Simulated lives of a running session: they hold, they replay to the byte, and they notice what is broken.
+
+The seeds of CI are played here in chunks, so that they can be shared among processes. Each chunk has to meet all that
+a life can meet: a simulation in which nothing goes wrong proves nothing.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+
+from model.command import cli
+from model.simulation import schedule as simulation_schedule
+from model.simulation.campaign import FAILURES_MAX, Campaign, campaign, play
+from model.simulation.judges import judge_durable
+from model.simulation.life import simulate
+from model.simulation.schedule import NotRepeatable
+from statemachine.core import effects as fx
+from statemachine.core import events as ev
+from statemachine.core.effects import Answer, Step
+from statemachine.runtime import AgentInfo, control, engine, live, stream
+from statemachine.runtime.calls import Call
+from statemachine.runtime.control import AgentControl
+from statemachine.runtime.engine import Batch, Engine
+from statemachine.runtime.errors import words
+from statemachine.runtime.live import LiveThreads
+from statemachine.runtime.threads import info_of
+from statemachine.runtime.turn import Turn
+from statemachine.stores.protocol import Entry
+
+SEEDS, CHUNK = 1_000, 100
+
+MET = (
+    *("opening left by an exception", "opening cancelled as a whole", "opening store failed", "opening left in peace"),
+    *("opening died before its append was durable", "opening died after its append was durable", "died in an append"),
+    *("opening taken over by another process", "opening shut down by a host", "session taken over", "store failed"),
+    *("accepted spawn", "accepted send", "accepted follow_up", "accepted start", "entry recorded", "resumed"),
+    *("caller cancelled", "turn cancelled", "wait cancelled", "load cancelled", "work ignored its cancellation"),
+    *("wait ended by MAIL", "wait ended by TARGET", "wait ended by TIMEOUT", "wait ended by INTERRUPTED"),
+    *("turn raised", "turn hung", "turn returned no text", "thread lost in a turn", "thread lost in load"),
+    *("load raised", "load hung", "constructor raised", "flush of a thread", "evictions", "reloads", "stale_reports"),
+    *("repeated key after a lost answer", "repeated key gave the first answer", "key reused for another request"),
+    *("outcome by handle", "handle by reference", "call after the turn's end", "events lost by a slow reader"),
+    *("interrupted while RUNNING", "interrupted while STARTING", "close raised", "store could not be read"),
+    *("refused MailboxFull", "refused PathTaken", "refused LiveThreadsFull", "refused ExecutionFull"),
+)
+"""What every chunk has to meet."""
+
+
+@pytest.mark.parametrize("first", range(1, SEEDS + 1, CHUNK))
+def test_simulated_lives_hold_and_meet_everything_that_can_go_wrong(first: int, tmp_path: Path) -> None:
+    result = play(range(first, first + CHUNK), tmp_path)
+    assert not result.failures, "\n".join(map(str, result.failures))
+    assert result.seeds == CHUNK
+    assert not [what for what in MET if not result.notes[what]]
+
+
+# Replay
+
+
+def test_simulated_life_with_the_same_seed_is_the_same_to_the_byte() -> None:
+    for seed in (1, 2, 3, 4, 5):
+        assert simulate(seed) == simulate(seed)
+
+
+def test_simulated_lives_with_different_seeds_differ() -> None:
+    assert len({simulate(seed).digest for seed in range(1, 11)}) == 10
+
+
+def test_simulated_life_is_the_same_in_processes_that_hash_differently() -> None:
+    code = "from model.simulation.life import simulate; print(*[simulate(seed).digest for seed in range(1, 9)])"
+    said = []
+    for seed in ("0", "1"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=120
+        )
+        said.append(done.stdout)
+    assert said[0] == said[1]
+    assert said[0].split() == [simulate(seed).digest for seed in range(1, 9)]
+
+
+def test_scheduling_order_that_follows_no_seed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulation_schedule.ensure_repeatable.cache_clear()
+    monkeypatch.setattr(simulation_schedule, "SWITCH", "_SOMETHING_ELSE")
+    with pytest.raises(NotRepeatable, match="has no seed for its scheduling order"):
+        simulate(1)
+    monkeypatch.undo()
+    monkeypatch.setattr(simulation_schedule.random_of_trio(), "seed", lambda _: None, raising=False)
+    with pytest.raises(NotRepeatable, match="does not follow its seed"):
+        simulation_schedule.ensure_repeatable()
+    monkeypatch.undo()
+    simulation_schedule.ensure_repeatable()
+
+
+def test_run_that_would_never_end_is_ended_and_says_where_it_waited() -> None:
+    async def wait_for_nobody() -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.Event().wait()
+
+    async def never_sleep() -> None:
+        while True:
+            await anyio.lowlevel.checkpoint()
+
+    for main in (wait_for_nobody, never_sleep):
+        (place,) = simulation_schedule.run(main, 1)
+        assert "test_simulation.py" in place
+
+
+# Breaks
+
+
+def carried_out_before_the_commit(m: pytest.MonkeyPatch) -> None:
+    put = Engine.put
+
+    def early(self: Engine, step: Step, receipt: Any = None) -> None:
+        put(self, Step(step.records, step.reply, ()), receipt)
+        for effect in step.effects:
+            self.carry_out(effect)
+
+    m.setattr(Engine, "put", early)
+
+
+def answered_before_the_commit(m: pytest.MonkeyPatch) -> None:
+    async def at_once(_: Engine) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    m.setattr(Engine, "settled", at_once)
+
+
+def waits_go_on_when_cancelled(m: pytest.MonkeyPatch) -> None:
+    m.setattr(Turn, "_give_up", lambda *_: None)
+
+
+def nobody_told_of_a_failure(m: pytest.MonkeyPatch) -> None:
+    def abandon(self: Engine) -> None:
+        self._is_over = True
+        self._work.set()
+
+    m.setattr(Engine, "abandon", abandon)
+
+
+def receipts_lost(m: pytest.MonkeyPatch) -> None:
+    put = Engine.put
+    m.setattr(Engine, "put", lambda self, step, _=None: put(self, step, None))
+
+
+def commits_reordered(m: pytest.MonkeyPatch) -> None:
+    items = Engine._items
+
+    def backwards(self: Engine, batch: Batch) -> Any:
+        batch.records.reverse()
+        return items(self, batch)
+
+    m.setattr(Engine, "_items", backwards)
+
+
+def steps_torn(m: pytest.MonkeyPatch) -> None:
+    items = Engine._items
+
+    def but_for_the_last(self: Engine, batch: Batch) -> Any:
+        last = batch.steps[-1].records if batch.steps else ()
+        if len(last) > 1 and batch.records[-1] is last[-1]:
+            self._batch.records.append(batch.records.pop())
+        return items(self, batch)
+
+    m.setattr(Engine, "_items", but_for_the_last)
+
+
+def cancel_skipped_before_the_turn_began(m: pytest.MonkeyPatch) -> None:
+    cancel = LiveThreads.cancel
+
+    def only_if_begun(self: LiveThreads, effect: Any) -> None:
+        known = self._live.get(effect.agent)
+        if known is not None and known.call is not None:
+            cancel(self, effect)
+
+    m.setitem(live.CARRY_OUT, fx.Cancel, only_if_begun)
+
+
+def cancel_lost(m: pytest.MonkeyPatch) -> None:
+    m.setitem(live.CARRY_OUT, fx.Cancel, lambda *_: None)
+
+
+def lost_threads_kept(m: pytest.MonkeyPatch) -> None:
+    m.setattr(LiveThreads, "_lose", lambda *_: None)
+
+
+def unloaded_threads_kept(m: pytest.MonkeyPatch) -> None:
+    m.setitem(live.CARRY_OUT, fx.Unload, lambda *_: None)
+
+
+def threads_not_closed(m: pytest.MonkeyPatch) -> None:
+    async def close(*_: Any) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    m.setattr(LiveThreads, "_close", close)
+
+
+def two_at_a_time_on_a_thread(m: pytest.MonkeyPatch) -> None:
+    def at_once(self: LiveThreads, known: live.Live, call: Call) -> None:
+        async def alone() -> None:
+            try:
+                report = await call.make()
+            except Exception as error:
+                report = call.failed(words(error))
+                if live.is_lost(error):
+                    report = ev.Died(known.agent, known.generation, words(error))
+            self._over(known, call, report)
+
+        if known.asked is None:
+            known.asked = self._control.engine.signal()
+            self._tasks.start_soon(self._live_on, known)
+        self._tasks.start_soon(alone)
+
+    m.setattr(LiveThreads, "_ask", at_once)
+
+
+def late_calls_answered(m: pytest.MonkeyPatch) -> None:
+    m.setattr(Turn, "_lasts", lambda _: None)
+
+
+def answers_dropped(m: pytest.MonkeyPatch) -> None:
+    carry_out = AgentControl._carry_out
+    m.setattr(AgentControl, "_carry_out", lambda self, e: None if isinstance(e, Answer) else carry_out(self, e))
+
+
+def first_end_taken_for_the_answer(m: pytest.MonkeyPatch) -> None:
+    def first(rollout: tuple[Any, ...], *_: Any) -> Any:
+        return next((r.outcome for r in rollout if r.__class__.__name__ == "TurnEnded"), None)
+
+    m.setattr(control, "outcome_in", first)
+
+
+def entries_of_flushes_dropped(m: pytest.MonkeyPatch) -> None:
+    record = Engine.record
+
+    def unless_flushed(self: Engine, entry: Entry) -> None:
+        if self.session.agents[entry.agent].status.is_idle:
+            return
+        record(self, entry)
+
+    m.setattr(Engine, "record", unless_flushed)
+
+
+def entries_not_in_line(m: pytest.MonkeyPatch) -> None:
+    m.setattr(Engine, "record", lambda *_: None)
+
+
+def snapshots_miss_agents(m: pytest.MonkeyPatch) -> None:
+    m.setattr(engine, "touched", lambda records, ledger: set())
+
+
+def effects_published_before_records(m: pytest.MonkeyPatch) -> None:
+    def add(self: stream.Stream, step: Step) -> None:
+        self._unread.extend((*step.effects, *step.records))
+        self._changed.set()
+
+    m.setattr(stream.Stream, "add", add)
+
+
+def slow_readers_miss_events_silently(m: pytest.MonkeyPatch) -> None:
+    add = stream.Stream.add
+
+    def silently(self: stream.Stream, step: Step) -> None:
+        add(self, step)
+        self._lost = False
+
+    m.setattr(stream.Stream, "add", silently)
+
+
+def time_stands_still(m: pytest.MonkeyPatch) -> None:
+    async def never(_: Engine) -> None:
+        await anyio.sleep_forever()
+
+    m.setattr(Engine, "keep_time", never)
+
+
+def settings_forgotten(m: pytest.MonkeyPatch) -> None:
+    def forgetful(agent: int, path: str, settings: str | None) -> AgentInfo:
+        return attrs.evolve(info_of(agent, path, settings), settings=None)
+
+    m.setattr(live, "info_of", forgetful)
+
+
+def senders_mistaken(m: pytest.MonkeyPatch) -> None:
+    follow_up = AgentControl.follow_up_for
+    m.setattr(AgentControl, "follow_up_for", lambda self, _, *rest: follow_up(self, -1, *rest))
+
+
+def keys_not_in_line(m: pytest.MonkeyPatch) -> None:
+    """Two at a time may ask with one key."""
+    request = AgentControl._request
+
+    async def alone(self: AgentControl, key: str | None, *rest: Any) -> Any:
+        self._keys = {}
+        return await request(self, key, *rest)
+
+    m.setattr(AgentControl, "_request", alone)
+
+
+def stale_generations_loaded(m: pytest.MonkeyPatch) -> None:
+    """A report of a load that was given up counts for the present one."""
+    loaded = ev.Loaded
+
+    def current(agent: int, generation: int) -> Any:
+        return loaded(agent, max(1, generation - 1))
+
+    m.setattr(ev, "Loaded", current)
+
+
+def refusals_uncounted(m: pytest.MonkeyPatch) -> None:
+    take = Engine._take
+
+    def quietly(self: Engine, event: Any, receipt: Any) -> Any:
+        before = self.counts.refusals.copy()
+        reply = take(self, event, receipt)
+        self.counts.refusals = before
+        return reply
+
+    m.setattr(Engine, "_take", quietly)
+
+
+BREAKS: dict[Callable[[pytest.MonkeyPatch], None], str] = {
+    carried_out_before_the_commit: "runs, and the log does not say so|which is not in the log|the log has None",
+    answered_before_the_commit: "was told mail .* but the log has None",
+    waits_go_on_when_cancelled: "waits once at a time, and was told otherwise",
+    nobody_told_of_a_failure: "still waits in|never ended",
+    receipts_lost: "was answered before, and now refused|was answered with .* and now with|in the log 2 times",
+    commits_reordered: "append [0-9]+ of the log is",
+    steps_torn: "append [0-9]+ of the log ends within a step",
+    cancel_skipped_before_the_turn_began: "its work would have stopped",
+    cancel_lost: "its work would have stopped",
+    lost_threads_kept: "was closed 0 times|are alive, resident are",
+    unloaded_threads_kept: "are alive, resident are|was closed 0 times",
+    threads_not_closed: "was closed 0 times",
+    two_at_a_time_on_a_thread: "while it is busy with",
+    late_calls_answered: "its late call was answered",
+    answers_dropped: "was told None, the log has",
+    first_end_taken_for_the_answer: "the handle of .* gives|the handle of .* gave|was told",
+    entries_of_flushes_dropped: "what was flushed .* is not in the log",
+    entries_not_in_line: "was acknowledged, and is not in the log",
+    snapshots_miss_agents: "the snapshot cannot be|other facts than the log folds to",
+    effects_published_before_records: "no stretch of",
+    slow_readers_miss_events_silently: "no stretch of|events.. ended with",
+    time_stands_still: "never ended|still waits|block was left by|have something to do",
+    settings_forgotten: "was spawned as .* and is",
+    senders_mistaken: "is in the log as of -1",
+    keys_not_in_line: "KeyError",
+    stale_generations_loaded: "its thread would have been loaded",
+    refusals_uncounted: "refusals were counted as",
+}
+"""What is broken, and what the judges say of it."""
+HUNTED = 300
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of tasks in a life that never ends
+@pytest.mark.parametrize("break_it", BREAKS, ids=lambda broken: broken.__name__)
+def test_simulation_notices_a_runtime_that_is_broken(
+    break_it: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_it(monkeypatch)
+    found = next((run for seed in range(1, HUNTED + 1) if (run := simulate(seed)).blames), None)
+    assert found is not None, "nobody noticed"
+    assert re.search(BREAKS[break_it], "\n".join(found.blames)), found.blames
+    gc.collect()
+
+
+def test_appends_that_end_within_a_step_are_blamed_once_each_also_if_the_next_has_nothing() -> None:
+    blames: list[str] = []
+    world: Any = SimpleNamespace(disk=SimpleNamespace(writes=[["a"], [], ["b"], ["c"]]), blame=blames.append)
+    played: Any = SimpleNamespace(steps=[SimpleNamespace(records=records) for records in (("a", "b"), ("c",))])
+    judge_durable(world, played)
+    assert blames == ["append 0 of the log ends within a step, with a"]
+
+
+# Campaigns
+
+
+def test_campaign_saves_the_traces_of_a_seed_that_fails_and_says_how_to_play_it_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    answered_before_the_commit(monkeypatch)
+    result = campaign(30, 1, 1, None, tmp_path)
+    assert len(result.failures) == FAILURES_MAX
+    failure = result.failures[0]
+    assert f"statemachine simulate --seeds 1 --first {failure.seed}" in str(failure)
+    assert failure.traces
+    assert [path.read_bytes() for path in failure.traces] == list(simulate(failure.seed).traces)
+
+
+def test_campaign_in_several_processes_comes_to_the_same_as_in_one(tmp_path: Path) -> None:
+    alone, shared = (campaign(24, 1, jobs, None, tmp_path) for jobs in (1, 2))
+    assert alone == shared
+    assert alone.seeds == 24
+
+
+def test_campaign_that_is_interrupted_keeps_what_was_done(tmp_path: Path) -> None:
+    def interrupt(so_far: Campaign) -> None:
+        if so_far.seeds == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    result = campaign(10, 1, 1, interrupt, tmp_path)
+    assert (result.seeds, result.interrupted) == (3, True)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def run_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[Any, str]:
+    monkeypatch.setattr(sys, "argv", ["statemachine", "simulate", *words])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    said = capsys.readouterr()
+    return stopped.value.code, said.out + said.err
+
+
+def test_simulate_command_exits_0_if_all_held_1_if_not_and_2_if_it_cannot_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, said = run_command(capsys, monkeypatch, "--seeds", "3", "--first", "7")
+    assert code == 0
+    assert "3 seeds from 7" in said
+    assert list(tmp_path.iterdir()) == []
+    with monkeypatch.context() as broken:
+        answered_before_the_commit(broken)
+        code, said = run_command(capsys, broken, "--seeds", "1", "--first", "1")
+    assert code == 1
+    assert "to play it again: statemachine simulate --seeds 1 --first 1" in said
+    code, said = run_command(capsys, monkeypatch, "--seeds", "0")
+    assert (code, said.count("\n")) == (2, 1)

@@ -1,0 +1,52 @@
+"""Sessions in files, for the tests of the store on disk."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from statemachine.core.config import SessionConfig
+from statemachine.core.events import ROOT
+from statemachine.core.machines import Turn
+from statemachine.core.records import AgentSpawned, MailAccepted, MailKind, Outcome, TurnEnded, TurnStarted
+from statemachine.log.recovery import durable_facts, fold
+from statemachine.stores import Entry, Snapshot, SQLiteStore, Write
+
+CONFIG = SessionConfig()
+LIFE = (
+    AgentSpawned(1, ROOT, "a", None),
+    MailAccepted(0, ROOT, 1, MailKind.TRIGGER, "work"),
+    TurnStarted(1, 1),
+    Entry(1, 1, "said"),
+    TurnEnded(Outcome(1, 1, Turn.COMPLETED, "done")),
+)
+RECORDS = [record for record in LIFE if not isinstance(record, Entry)]
+FACTS = durable_facts(fold(CONFIG, RECORDS))
+
+
+async def make(path: Path, *items: Write | Snapshot) -> None:
+    """A session that was opened, written to (`LIFE`, if nothing is said) and closed."""
+    store = SQLiteStore(path)
+    await store.open(CONFIG)
+    await store.append(items or [Write(LIFE)])
+    await store.close()
+
+
+async def opened(path: Path, takeover: bool = False) -> SQLiteStore:
+    """A store that has the session in this file open."""
+    store = SQLiteStore(path, takeover=takeover)
+    await store.open(CONFIG)
+    return store
+
+
+def sql(path: Path, *statements: str) -> list[Any]:
+    """What the last of the statements gives, by a connection of its own."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        return [connection.execute(statement).fetchall() for statement in statements][-1]
+
+
+def beside(path: Path) -> list[str]:
+    """The files in the session's directory."""
+    return sorted(entry.name for entry in path.parent.iterdir())

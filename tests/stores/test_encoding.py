@@ -1,0 +1,172 @@
+"""Records, entries and facts are read as they were written, and nothing else is read."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from statemachine.core.events import ROOT
+from statemachine.core.machines import Identity, Turn
+from statemachine.core.records import (
+    RECORDS,
+    AgentResumed,
+    AgentsClosed,
+    AgentSpawned,
+    MailAccepted,
+    MailDrained,
+    MailKind,
+    NoticeBuried,
+    Outcome,
+    Record,
+    TurnEnded,
+    TurnStarted,
+)
+from statemachine.log.snapshot import AgentFacts
+from statemachine.stores import Entry
+from statemachine.stores.encoding import NESTING_MAX, EncodingError, decode, decode_facts, encode, encode_facts, parse
+
+SPAWNED = AgentSpawned(1, ROOT, "a", "settings of a")
+MAIL = MailAccepted(0, ROOT, 1, MailKind.TRIGGER, "work")
+STARTED = TurnStarted(1, 1)
+ENTRY = Entry(1, 1, {"said": ["hello", 1, 2.5, None, True]})
+ENDED = TurnEnded(Outcome(1, 1, Turn.COMPLETED, "done"))
+
+
+whole_numbers = st.integers(-1, 2**70)
+texts = st.text(st.characters(exclude_categories=()))
+outcomes = st.builds(Outcome, whole_numbers, whole_numbers, st.sampled_from(Turn), texts)
+mails = st.builds(
+    MailAccepted,
+    *[whole_numbers] * 3,
+    st.sampled_from(MailKind),
+    texts,
+    st.none() | outcomes,
+)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner) | st.dictionaries(texts, inner),
+    max_leaves=8,
+)
+records = st.one_of(
+    st.builds(AgentSpawned, whole_numbers, whole_numbers, texts, st.none() | texts),
+    mails,
+    st.builds(NoticeBuried, whole_numbers, whole_numbers, outcomes),
+    st.builds(TurnStarted, whole_numbers, whole_numbers),
+    st.builds(MailDrained, whole_numbers, whole_numbers),
+    st.builds(TurnEnded, outcomes),
+    st.builds(AgentsClosed, whole_numbers, st.lists(whole_numbers).map(tuple)),
+    st.builds(AgentResumed, whole_numbers),
+    st.builds(Entry, whole_numbers, whole_numbers, json_values),
+)
+facts = st.builds(
+    AgentFacts,
+    *[whole_numbers] * 2,
+    texts,
+    st.none() | texts,
+    st.sampled_from(Identity),
+    whole_numbers,
+    st.sampled_from(Turn),
+    whole_numbers,
+    st.none() | outcomes,
+    *[st.lists(mails, max_size=3).map(tuple)] * 2,
+)
+QUIET = settings(max_examples=300, deadline=None, database=None, derandomize=True)
+
+
+@QUIET
+@given(records)
+def test_any_record_is_read_as_it_was_written(record: Any) -> None:
+    kind, _, data = encode(record)
+    assert decode(kind, data) == record
+    assert repr(decode(kind, data)) == repr(record)
+
+
+@QUIET
+@given(facts)
+def test_any_facts_are_read_as_they_were_written(found: AgentFacts) -> None:
+    assert decode_facts(encode_facts(found)) == found
+    assert repr(decode_facts(encode_facts(found))) == repr(found)
+
+
+def test_every_record_class_can_be_written_and_belongs_to_the_rollout_it_is_about() -> None:
+    examples: set[Record] = {
+        *(SPAWNED, MAIL, STARTED, ENDED, MailDrained(1, 1), NoticeBuried(1, 2, ENDED.outcome)),
+        *(AgentsClosed(1, (1, 2)), AgentResumed(1)),
+    }
+    assert {example.__class__ for example in examples} == set(RECORDS)
+    owners = {example.__class__.__name__: encode(example)[1] for example in [*examples, ENTRY]}
+    nobody = dict.fromkeys(("AgentSpawned", "NoticeBuried", "AgentsClosed", "AgentResumed"))
+    assert owners == nobody | dict.fromkeys(("MailAccepted", "TurnStarted", "MailDrained", "TurnEnded", "Entry"), 1)
+
+
+def test_written_records_look_like_this() -> None:
+    notice = MailAccepted(3, 2, 1, MailKind.QUEUE, "", Outcome(2, 1, Turn.ERRORED, "why"))
+    assert [encode(record)[2] for record in (MAIL, notice, ENTRY, AgentsClosed(1, (1, 2)))] == [
+        '{"mail":0,"sender":0,"target":1,"kind":"trigger","message":"work","notice":null}',
+        '{"mail":3,"sender":2,"target":1,"kind":"queue","message":"",'
+        '"notice":{"agent":2,"turn":1,"status":"errored","result":"why"}}',
+        '{"agent":1,"turn":1,"data":{"said":["hello",1,2.5,null,true]}}',
+        '{"target":1,"agents":[1,2]}',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("Nothing", '{"agent":1}'),
+        ("AgentResumed", ""),
+        ("AgentResumed", '{"agent":1'),
+        ("AgentResumed", '{"agent":1} '),
+        ("AgentResumed", b'{"agent":\xff}'),
+        ("AgentResumed", 7),
+        ("AgentResumed", None),
+        ("AgentResumed", "[1]"),
+        ("AgentResumed", "{}"),
+        ("AgentResumed", '{"agent":true}'),
+        ("AgentResumed", '{"agent":1.0}'),
+        ("AgentResumed", '{"agent":"1"}'),
+        ("AgentResumed", '{"agent":1,"turn":2}'),
+        ("AgentResumed", '{"target":1}'),
+        ("TurnEnded", '{"outcome":null}'),
+        ("TurnEnded", '{"outcome":{"agent":1,"turn":1,"status":"done","result":""}}'),
+        ("TurnEnded", '{"outcome":{"agent":1,"turn":1,"status":["new"],"result":""}}'),
+        ("TurnEnded", '{"outcome":{"agent":1,"turn":1,"status":"new","result":null}}'),
+        ("AgentsClosed", '{"target":1,"agents":{}}'),
+        ("AgentsClosed", '{"target":1,"agents":["1"]}'),
+        ("Entry", '{"agent":1,"turn":1,"data":NaN}'),
+        ("Entry", f'{{"agent":1,"turn":1,"data":{"[" * 10**5}'),
+    ],
+)
+def test_what_encode_would_not_write_is_not_read(kind: str, data: Any) -> None:
+    with pytest.raises(EncodingError):
+        decode(kind, data)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "[1,0]", "null", '[1,0,"a",null,"open",-1,"new",0,[1,1,"new"],[],[]]'])
+def test_what_are_no_facts_is_not_read(text: str) -> None:
+    with pytest.raises(EncodingError):
+        decode_facts(text)
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for number in range(depth):
+        value = [value] if number % 2 else {"in": value}
+    return value
+
+
+def test_entry_is_written_up_to_the_depth_that_can_be_read_everywhere() -> None:
+    record = Entry(1, 1, nested(NESTING_MAX))
+    assert decode(*[encode(record)[at] for at in (0, 2)]) == record  # type: ignore[arg-type]
+    wide = Entry(1, 1, [[{}]] * NESTING_MAX)
+    assert parse(encode(wide)[2])["data"] == wide.data
+    circle: list[Any] = []
+    circle.append(circle)
+    ordered = OrderedDict({"in": nested(NESTING_MAX)})
+    for data in (nested(NESTING_MAX + 1), nested(5000), circle, ordered):
+        with pytest.raises(EncodingError):
+            encode(Entry(1, 1, data))

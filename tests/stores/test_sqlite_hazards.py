@@ -1,0 +1,206 @@
+"""What may become of a session's file with nobody wanting harm: other programs, other names, forks, failing looks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import pytest
+
+from model.audits.verify import verify
+from statemachine.stores import SQLiteStore, read_rollout, read_session, reading, schema, sqlite, tables
+from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError
+from tests.stores.other_process import (
+    ENTRIES,
+    STEPS,
+    Other,
+    group,
+    other_process,
+    process_beside,
+    session_path,
+    whole_groups,
+)
+from tests.stores.session_files import CONFIG, opened
+
+pytestmark = pytest.mark.anyio
+FIXTURES = (session_path, process_beside)
+
+
+def read_inside(path: Path) -> None:
+    read_session(path)
+
+
+def open_twice(path: Path) -> None:
+    with pytest.raises(SessionInUse):
+        anyio.from_thread.run(SQLiteStore(path).open, CONFIG)
+
+
+def copy_inside(path: Path) -> None:
+    schema.copy_pages(str(path), f"{path}.copy")
+
+
+def verify_inside(path: Path) -> None:
+    verify(path, 1, lambda done, size: None)
+
+
+@pytest.mark.parametrize("look", [read_inside, open_twice, copy_inside, verify_inside])
+async def test_owner_that_looks_at_its_own_file_keeps_the_locks_that_keep_its_wal(
+    path: Path, look: Callable[[Path], None]
+) -> None:
+    store = await opened(path)
+    await store.append(group(0))
+    await anyio.to_thread.run_sync(look, path)
+    closes = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM log').fetchone(); c.close()"
+    )
+    subprocess.run(
+        [sys.executable, "-c", closes, path], check=True
+    )  # it takes the WAL away if nobody has the file open
+    await store.append(group(1))
+    assert whole_groups(path) == 2
+    await store.close()
+
+
+@pytest.mark.parametrize("code", schema.NO_DATABASE)
+async def test_owner_whose_look_at_its_file_fails_keeps_its_locks_too(
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    store = await opened(path)
+
+    def fail(_: str) -> sqlite3.Connection:
+        error = sqlite3.OperationalError("the disk, or too many open files")
+        error.sqlite_errorcode = code
+        raise error
+
+    def forbidden(*_: object) -> None:
+        raise AssertionError("it was opened by hand")
+
+    monkeypatch.setattr(schema, "connect_as_is", fail)
+    monkeypatch.setattr(schema, "open", forbidden, raising=False)
+    monkeypatch.setattr(shutil, "copyfile", forbidden)
+    with pytest.raises(sqlite3.OperationalError):
+        schema.mark_of(str(path))
+    with pytest.raises(sqlite3.OperationalError):
+        schema.copy_pages(str(path), f"{path}.copy")
+    await store.close()
+    with pytest.raises(AssertionError, match="by hand"):
+        schema.mark_of(str(path))
+
+
+async def test_copy_is_made_again_if_somebody_opened_the_session_meanwhile(
+    path: Path, other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await opened(path)
+    await store.append(group(0))
+    await store.close()
+    other.ask("open")
+    other.ask("append")
+    other.kill()
+    os.unlink(f"{path}-shm")
+    copy_pages, late = schema.copy_pages, list[int]()
+
+    def copied(*words: str) -> None:
+        if not late:
+            late.append(1)
+            with other_process(path) as third:  # the WAL has been copied, and gets into the file now
+                third.ask("open")
+                third.ask("append")
+                third.ask("close")
+        copy_pages(*words)
+
+    monkeypatch.setattr(schema, "copy_pages", copied)
+    assert len(read_rollout(path, 1)) == STEPS * ENTRIES + 2
+    assert late
+
+
+async def test_crashed_session_that_is_read_in_this_process_is_opened_as_soon_as_that_is_done(
+    path: Path, other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other.ask("open")
+    other.ask("append")
+    other.kill()
+    inside, go_on = threading.Event(), threading.Event()
+
+    def read(connection: sqlite3.Connection) -> int:
+        found = tables.read_rollout(connection, 1)
+        inside.set()
+        go_on.wait(30)
+        return len(found)
+
+    async def open_it(seconds: float) -> None:
+        monkeypatch.setattr(sqlite, "BUSY_S", seconds)
+        store = await opened(path)
+        assert len(await store.rollout(1)) == 1
+        await store.close()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.to_thread.run_sync, reading.reading, path, read)
+        await anyio.to_thread.run_sync(inside.wait)
+        with pytest.raises(StoreBusy, match="this process reads it"):
+            await open_it(0.05)
+        tasks.start_soon(open_it, 30)
+        await anyio.sleep(0.05)
+        go_on.set()
+
+
+async def test_file_with_two_names_is_refused_because_each_would_have_a_log(path: Path) -> None:
+    await (await opened(path)).close()
+    second = path.with_name("second.db")
+    os.link(path, second)
+    for name in (path, second):
+        with pytest.raises(StoreError, match="hard link"):
+            await opened(name)
+        assert read_session(name).epoch == 1
+    second.unlink()
+    await (await opened(path)).close()
+
+
+async def test_take_over_that_fails_leaves_the_owner_its_lock(path: Path, other: Other) -> None:
+    store = await opened(path)
+    assert store._tables is not None
+    store._tables.connection.execute("BEGIN IMMEDIATE")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite, "BUSY_S", 0.05)
+        with pytest.raises(StoreBusy):
+            await opened(path, takeover=True)
+    store._tables.connection.execute("ROLLBACK")
+    assert other.ask("open") == "SessionInUse"
+    await store.append(group(0))
+    await store.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 and later, of processes with threads
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_fork_of_an_owner_is_told_that_it_is_one_and_harms_nothing(path: Path, other: Other) -> None:
+    store = await opened(path)
+    await store.append(group(0))
+    child = os.fork()
+    if not child:
+
+        async def use() -> int:
+            for verb in (store.append(group(1)), store.rollout(1), store.receipt("x")):
+                with pytest.raises(StoreClosed, match="fork"):
+                    await verb
+            await store.close()
+            return 7
+
+        coroutine = use()
+        try:
+            coroutine.send(None)  # nothing of it waits
+        except StopIteration as end:
+            os._exit(end.value)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 7
+    assert other.ask("open") == "SessionInUse"
+    await store.append(group(1))
+    await store.close()
+    assert whole_groups(path) == 2

@@ -1,0 +1,105 @@
+"""The arrows between rooms: what a folder says that it may import is all that it imports.
+
+The `__init__` of each folder has a line `May import:`, and this reads it. Imports in functions and for type checkers
+count too, at any depth of folders. Other distributions count in the product alone: a judge may use what helps it.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+FRONT = {"model": {"reference", "lockstep", "coverage", "check"}, "statemachine": {"guard", "eventloops"}}
+"""Modules beside the rooms."""
+FREE = {"attrs", "statemachine.guard"}
+"""What every room may import."""
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Dotted name -> file, of product and model."""
+    found: dict[str, Path] = {}
+    for top in ("statemachine", "model"):
+        for path in (REPOSITORY / top).rglob("*.py"):
+            name = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports, by their dotted names; of `from a import b`, `a.b` if that is a module."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name in modules() else str(node.module) for name in names}
+    return found
+
+
+def room_of(module: str) -> str:
+    """`statemachine.core` for what is in there; the module itself if it stands beside the rooms."""
+    return ".".join(module.split(".")[:2])
+
+
+ROOMS = sorted({room_of(name) for name, path in modules().items() if path.name == "__init__.py" and "." in name})
+
+
+def allowed(room: str) -> set[str]:
+    """What the room's `__init__` says that it may import, by dotted or distribution name."""
+    top = room.partition(".")[0]
+    text = ast.get_docstring(ast.parse(modules()[room].read_text("utf-8"))) or ""
+    line = re.search(r"^May import: (.+?\.)$", text, re.MULTILINE | re.DOTALL)
+    assert line is not None, f"{room}: its __init__ has no line `May import:`"
+    found = {room, *FREE}
+    for name in re.findall(r"`([\w.]+)`", line[1]):
+        siblings = {f"{top}.{name}"} & {*ROOMS, *(f"{top}.{front}" for front in FRONT[top])}
+        found |= siblings or {name}
+        if name == "statemachine":
+            found |= {one for one in modules() if one.startswith("statemachine")}
+    return found
+
+
+def foreign(room: str) -> tuple[set[str], int]:
+    """What the room imports beyond what is allowed and the standard library; and how many imports were looked at."""
+    fine, found, looked_at = allowed(room), set[str](), 0
+    for name, path in modules().items():
+        if room_of(name) != room:
+            continue
+        for imported in imports(path):
+            looked_at += 1
+            top = imported.partition(".")[0]
+            is_judged = imported in modules() or room.startswith("statemachine")
+            if is_judged and not {room_of(imported), imported, top} & fine and top not in sys.stdlib_module_names:
+                found.add(imported)
+    return found, looked_at
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_room_imports_nothing_but_what_its_init_allows(room: str) -> None:
+    found, looked_at = foreign(room)
+    assert found == set()
+    assert looked_at > len([name for name in modules() if room_of(name) == room and name != room])
+
+
+def test_every_folder_is_a_room_and_every_file_was_looked_at() -> None:
+    folders = {path.parent for path in modules().values()} - {REPOSITORY / "statemachine", REPOSITORY / "model"}
+    assert {".".join(folder.relative_to(REPOSITORY).parts) for folder in folders} == set(ROOMS)
+    assert len(ROOMS) == 14, "a new room stands in the documents too"
+    assert len(modules()) > 100
+
+
+def test_product_imports_nothing_of_the_model_and_the_reference_nothing_at_all() -> None:
+    for name, path in modules().items():
+        if name.startswith("statemachine"):
+            assert {top.partition(".")[0] for top in imports(path)}.isdisjoint({"model", "tests", "bench"}), name
+    known = imports(modules()["model.reference"])
+    assert {name.partition(".")[0] for name in known} <= sys.stdlib_module_names
