@@ -30,7 +30,7 @@ from rich.console import Console
 
 from model.crashes.child import Journal, Life, Order, config_of
 from model.crashes.judge import Blame, Fault, Log, Story, judge, read_log
-from model.crashes.server import Moment, Server, server
+from model.crashes.server import Server, Signal, Start, Wait, server
 from model.scenarios.replay import Trial, verdict_of
 from statemachine.checking import properties
 from statemachine.core.ledger import Ledger
@@ -78,7 +78,7 @@ class FileLife:
         rng = Random(f"round {self.seed} {number}")
         told = self.folder / f"{number}.ndjson"
         order = self.order(rng, number, told)
-        (heard,) = server.run([("writer", order)], [moment_of(rng)])
+        (heard,) = server.run(Start("writer", order), moment_of(rng), Signal(0, signal.SIGKILL))
         self.told(heard.lines)
         if not heard.killed:
             return [Blame(Fault.BROKEN, text) for text in (*self.story.broken, "the process ended by itself")]
@@ -213,11 +213,11 @@ def is_at_rest(session: Session) -> bool:
     )
 
 
-def moment_of(rng: Random) -> Moment:
+def moment_of(rng: Random) -> Wait:
     """When to kill: now and then while the session is being opened."""
     if rng.random() < 0.15:
-        return 0, rng.random() * 0.04, 0.0, 0, signal.SIGKILL
-    return rng.randrange(ACKNOWLEDGED_MAX), rng.random() * 0.003, REST_S, 0, signal.SIGKILL
+        return Wait(count=0, further_s=rng.random() * 0.04)
+    return Wait(count=rng.randrange(ACKNOWLEDGED_MAX), further_s=rng.random() * 0.003)
 
 
 def words(error: BaseException) -> str:

@@ -1,38 +1,74 @@
-"""Starts processes, stops them, lets them go on, kills them: at moments that the order says.
+"""Starts processes, stops them, lets them go on, kills them: step by step, as the order says.
 
 A server of its own, because the process that judges has threads, and what has threads should not fork. It imports
 everything once; a child is a fork of it, which costs milliseconds instead of half a second. It runs on Linux and
-macOS: one order is a line on stdin, one result a line on stdout.
+macOS: one order is a pickle on stdin, one result a line of JSON on stdout.
 
-A moment is counted in acknowledgements, and then goes a little further, so that signals fall anywhere in a commit:
-[acknowledgements, seconds after that, seconds that it waits for them at most, index of the child, signal].
+A moment is counted in lines that the children say, and then goes a little further, so that signals fall anywhere in a
+commit.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import pickle
 import select
 import signal
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 import anyio
 from anyio.lowlevel import checkpoint
-from attrs import asdict, define, field
+from attrs import define, field, frozen
 
 from model.crashes import child as crash_child
 from model.crashes import reader as crash_reader
 from model.crashes.child import Order
 
-Moment = tuple[int, float, float, int, int]
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 """A process that says nothing for so long hangs."""
+
+
+# What to do
+
+
+@frozen
+class Start:
+    """Starts one more child. They are counted from 0."""
+
+    kind: str
+    order: Order
+
+
+@frozen(kw_only=True)
+class Wait:
+    """Waits until so many different lines of a kind were said since the beginning, and then `further_s`."""
+
+    count: int
+    line: str = "ack"
+    """What such a line begins with (`model/crashes/child.py`)."""
+    child: int | None = None
+    """By whom; None: by all together."""
+    at_most_s: float = PATIENCE_S
+    """After that it goes on all the same."""
+    further_s: float = 0.0
+
+
+@frozen
+class Signal:
+    """Sends a signal to a child, if it has not come to its end."""
+
+    child: int
+    number: int
+
+
+Step = Start | Wait | Signal
 
 
 @define(eq=False)
@@ -53,6 +89,11 @@ class Child:
         self.said += found
         self.is_over = not found
 
+    def lines(self, kind: str) -> set[bytes]:
+        """The different lines of this kind, as far as they are whole."""
+        begin = f'{{"{kind}"'.encode()
+        return {line for line in bytes(self.said).split(b"\n")[:-1] if line.startswith(begin)}
+
     def kill(self) -> None:
         """Ends it, and hears it out."""
         if self.status is not None:
@@ -71,30 +112,45 @@ def serve() -> None:
     """Until nobody orders anything any more."""
     for backend in ("asyncio", "trio"):
         anyio.run(checkpoint, backend=backend)  # imports what it needs; starts no thread
-    for line in sys.stdin:
-        try:
-            result: Any = {"children": run(json.loads(line))}
-        except Exception:
-            result = {"error": traceback.format_exc()}
-        print(json.dumps(result), flush=True)
+    with suppress(EOFError):
+        while True:
+            answer(pickle.load(sys.stdin.buffer))
 
 
-def run(order: dict[str, Any]) -> list[dict[str, Any]]:
-    """Starts the children, waits for every moment, kills all."""
+def answer(steps: Sequence[Step]) -> None:
+    """One order."""
+    try:
+        result: Any = {"children": run(steps)}
+    except Exception:
+        result = {"error": traceback.format_exc()}
+    print(json.dumps(result), flush=True)
+
+
+def run(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """Takes the steps, and kills all children."""
     children: list[Child] = []
     try:
-        for kind, words in order["children"]:
-            children.append(start(kind, words, children))
-        for moment in order["moments"]:
-            wait_for(moment, children)
+        for step in steps:
+            take(step, children)
     finally:
         for child in children:
             child.kill()
     return [{"said": child.said.decode(), "killed": os.WIFSIGNALED(child.status or 0)} for child in children]
 
 
-def start(kind: str, words: dict[str, Any], others: Sequence[Child]) -> Child:
-    """A child of this kind."""
+def take(step: Step, children: list[Child]) -> None:
+    """Does what the step says."""
+    match step:
+        case Start():
+            children.append(start(step, children))
+        case Wait():
+            wait(step, children)
+        case Signal(index, number) if not children[index].is_over:
+            os.kill(children[index].pid, number)
+
+
+def start(step: Start, others: Sequence[Child]) -> Child:
+    """One more child."""
     pipe, end = os.pipe()
     pid = os.fork()
     if pid:
@@ -106,7 +162,7 @@ def start(kind: str, words: dict[str, Any], others: Sequence[Child]) -> Child:
         void = os.open(os.devnull, os.O_RDWR)
         for file in (0, 1, 2):
             os.dup2(void, file)
-        KINDS[kind](Order(**words), end)
+        KINDS[step.kind](step.order, end)
     finally:
         os._exit(1)  # nothing of the server's is to be cleaned up here
 
@@ -114,18 +170,22 @@ def start(kind: str, words: dict[str, Any], others: Sequence[Child]) -> Child:
 KINDS = {"writer": crash_child.main, "reader": crash_reader.main}
 
 
-def wait_for(moment: Moment, children: Sequence[Child]) -> None:
-    """Waits for the moment, and gives the signal."""
-    count, further_s, at_most_s, index, number = moment
-    hear_until(children, time.monotonic() + at_most_s, count)
-    hear_until(children, time.monotonic() + further_s, None)
-    if not children[index].is_over:
-        os.kill(children[index].pid, number)
+def wait(step: Wait, children: Sequence[Child]) -> None:
+    """Hears the children until they have said it, or cannot any more."""
+    chosen = children if step.child is None else [children[step.child]]
+
+    def is_over() -> bool:
+        said = sum(len(child.lines(step.line)) for child in chosen)
+        return said >= step.count or all(child.is_over for child in chosen)
+
+    hear_until(is_over, children, step.at_most_s)
+    hear_until(lambda: False, children, step.further_s)
 
 
-def hear_until(children: Sequence[Child], deadline: float, count: int | None) -> None:
-    """Hears the children until there are so many acknowledgements, or the time is over."""
-    while count is None or sum(child.said.count(b'{"ack"') for child in children) < count:
+def hear_until(is_over: Callable[[], bool], children: Sequence[Child], at_most_s: float) -> None:
+    """Hears all children, so that none waits for its pipe to be emptied."""
+    deadline = time.monotonic() + at_most_s
+    while not is_over():
         living = [child for child in children if not child.is_over]
         remaining = deadline - time.monotonic()
         if not living or remaining <= 0:
@@ -142,17 +202,16 @@ def hear_until(children: Sequence[Child], deadline: float, count: int | None) ->
 class Server:
     """The server, for those who order."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
         assert process.stdin is not None
         assert process.stdout is not None
-        self._in: IO[str] = process.stdin
-        self._out: IO[str] = process.stdout
+        self._in: IO[bytes] = process.stdin
+        self._out: IO[bytes] = process.stdout
 
-    def run(self, children: Sequence[tuple[str, Order]], moments: Sequence[Moment]) -> list[Heard]:
-        """Starts these, and signals at these moments. Returns what each has said until it was killed."""
-        order = {"children": [(kind, asdict(order)) for kind, order in children], "moments": list(moments)}
-        self._in.write(json.dumps(order) + "\n")
+    def run(self, *steps: Step) -> list[Heard]:
+        """Takes these steps. Returns what each child has said until it was killed."""
+        pickle.dump(steps, self._in)
         self._in.flush()
         result = json.loads(self._out.readline())
         if "error" in result:
@@ -179,7 +238,7 @@ def server() -> Iterator[Server]:
     """A server, as long as the block lasts."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     words = [sys.executable, "-c", "from model.crashes import server; server.serve()"]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
         try:
             yield Server(process)
         finally:

@@ -24,7 +24,7 @@ import pytest
 
 from model.crashes.child import Order, config_of
 from model.crashes.judge import Log, Story, read_log
-from model.crashes.server import Server, server
+from model.crashes.server import Server, Signal, Start, Wait, server
 from statemachine import check
 from statemachine.runtime import AgentControl, Turn
 from statemachine.stores import SQLiteStore, StoreError, Synchronous, read_session
@@ -61,7 +61,8 @@ class Killed:
 
     def run(self, killer: Server, number: int, acknowledged: int) -> None:
         order = Order(path=str(self.path), seed=self.seed, number=number, checkpoints=False)
-        (heard,) = killer.run([("writer", order)], [(acknowledged, 0.0005, 10.0, 0, signal.SIGKILL)])
+        moment = Wait(count=acknowledged, further_s=0.0005)
+        (heard,) = killer.run(Start("writer", order), moment, Signal(0, signal.SIGKILL))
         self.lines = heard.lines
         self.story.add(heard.lines)
 
