@@ -161,7 +161,9 @@ class SQLiteStore:
         taken = ownership.take()
         if not taken and not self.takeover:
             owner = reading.owner(self.path) if exists else None
-            raise SessionInUse(self.path, f"the session is open in process {owner or '(unknown)'}", owner)
+            taken = ownership.take()  # the look takes a while, and the owner may have closed meanwhile
+            if not taken:
+                raise SessionInUse(self.path, f"the session is open in process {owner or '(unknown)'}", owner)
         self._ownership, self._failure = ownership, None
         try:
             recovered = self._claim_when_unread(config)

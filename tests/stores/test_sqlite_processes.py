@@ -42,6 +42,21 @@ async def test_session_open_in_another_process_is_refused_by_its_number_until_th
     await store.close()
 
 
+async def test_session_that_its_owner_closes_while_a_refusal_looks_for_its_number_is_opened(
+    path: Path, other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert other.ask("open") == "1"
+
+    def owner_that_closes(_: str) -> int:
+        assert other.ask("close") == "closed"
+        return other.pid
+
+    monkeypatch.setattr(reading, "owner", owner_that_closes)
+    store = await opened(path)
+    assert (store.epoch, other.ask("open")) == (2, "SessionInUse")
+    await store.close()
+
+
 async def test_session_is_one_by_whatever_name_it_is_opened(path: Path, other: Other) -> None:
     other.ask("open")
     link = path.with_name("link.db")
