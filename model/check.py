@@ -22,15 +22,16 @@ from typing import Any
 from attrs import frozen
 from transitions import MachineError
 
-from model.coverage import required
-from model.exploration.explorer import Exploration, Progress, explore
-from model.exploration.scopes import SCOPES, Scope
-from model.fuzzing import fuzz
-from model.fuzzing.fuzz import FAILURES, FuzzResult, save
-from model.scenarios.replay import program_of
 from statemachine.checking import diagrams
 from statemachine.checking.properties import PROPERTIES, STATE_PROPERTIES
 from statemachine.core.machines import MACHINES, IllegalMove
+
+from .coverage import required
+from .exploration.explorer import Exploration, Progress, explore
+from .exploration.scopes import SCOPES, Scope
+from .fuzzing import fuzz
+from .fuzzing.fuzz import FAILURES, FuzzResult, save
+from .scenarios.replay import program_of
 
 FUZZ_EXAMPLES, FUZZ_STEPS = 60, 200
 """The size of one fuzz part; there are as many parts as processes."""

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from attrs import frozen
 
-from model.lockstep import Restart
 from statemachine.core import events as ev
 from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Cancel, Flush, Refused, ShutDown, Stale, StartTurn, Step, WaitEnd, WaitOver, Wake
@@ -23,6 +22,8 @@ from statemachine.core.records import MailAccepted, MailDrained, MailKind, Notic
 from statemachine.core.refusals import REFUSALS
 from statemachine.core.residency import NOBODY
 from statemachine.core.session import Session
+
+from .lockstep import Restart
 
 S = TypeVar("S", bound=IntEnum)
 Seen = Callable[[Session, Any, Step, Session], bool]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from model import reference
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
 from statemachine.core.config import Notice, Overflow, SessionConfig
@@ -22,6 +21,8 @@ from statemachine.core.records import MailAccepted, MailKind
 from statemachine.core.residency import NOBODY
 from statemachine.core.session import Session
 from statemachine.log.recovery import forget, restart
+
+from . import reference
 
 NEVER = 10**9
 """Stands for "no bound" in the reference."""

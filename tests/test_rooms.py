@@ -39,9 +39,11 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            found |= {name if name in modules() else str(node.module) for name in names}
+            package = (
+                ".".join(path.relative_to(REPOSITORY).parent.parts[: 1 - node.level or None]) if node.level else ""
+            )
+            module = ".".join(filter(None, (package, node.module)))
+            found |= {name if (name := f"{module}.{alias.name}") in modules() else module for alias in node.names}
     return found
 
 

@@ -19,8 +19,6 @@ from typing import Any
 
 from attrs import define, field
 
-from model import lockstep
-from model.audits.audit_tail import Tail
 from statemachine.checking import properties
 from statemachine.core.agents import Agent
 from statemachine.core.config import SessionConfig
@@ -38,6 +36,9 @@ from statemachine.core.records import (
 )
 from statemachine.log.snapshot import AgentFacts, durable_turn, ledger_of
 from statemachine.stores.protocol import Entry, LogRecord
+
+from .. import lockstep
+from .audit_tail import Tail
 
 OPEN, TRIGGER, RUNNING = Identity.OPEN, MailKind.TRIGGER, Turn.RUNNING
 

@@ -19,10 +19,6 @@ from typing import Any, BinaryIO
 
 from attrs import frozen
 
-from model import lockstep, reference
-from model.audits.audit import Unsound, audit
-from model.lockstep import NEVER, AnyEvent
-from model.scenarios.replay import Trial, Verdict, json_of, program_line, verdict_of
 from statemachine.checking import properties
 from statemachine.core.config import SessionConfig
 from statemachine.core.ledger import Ledger
@@ -36,6 +32,11 @@ from statemachine.stores.errors import StoreCorrupt
 from statemachine.stores.protocol import LogRecord
 from statemachine.stores.schema import mark_of
 from statemachine.stores.translation import of_sqlite
+
+from .. import lockstep, reference
+from ..lockstep import NEVER, AnyEvent
+from ..scenarios.replay import Trial, Verdict, json_of, program_line, verdict_of
+from .audit import Unsound, audit
 
 FOLD_EVERY = 64
 """Events between two comparisons of the fold of the log with the session. If one fails, they are played again with a

@@ -20,21 +20,22 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from model import lockstep, reference
-from model.breaks.defects import Break, Where, put
-from model.breaks.thread_defects import BREAKS
-from model.check import FUZZ_EXAMPLES, FUZZ_STEPS
-from model.documents.generated import table
-from model.exploration import explorer
-from model.exploration.explorer import Exploration, explore
-from model.exploration.scopes import SCOPES, Scope, find
-from model.fuzzing import fuzz
-from model.fuzzing.fuzz import FuzzResult
-from model.lockstep import AnyEvent, core_step, effects_of, reply_of
-from model.scenarios import replay
-from model.scenarios.script import line_of
 from statemachine.core.config import Overflow, SessionConfig
 from statemachine.core.session import Session
+
+from .. import lockstep, reference
+from ..check import FUZZ_EXAMPLES, FUZZ_STEPS
+from ..documents.generated import table
+from ..exploration import explorer
+from ..exploration.explorer import Exploration, explore
+from ..exploration.scopes import SCOPES, Scope, find
+from ..fuzzing import fuzz
+from ..fuzzing.fuzz import FuzzResult
+from ..lockstep import AnyEvent, core_step, effects_of, reply_of
+from ..scenarios import replay
+from ..scenarios.script import line_of
+from .defects import Break, Where, put
+from .thread_defects import BREAKS
 
 DOCUMENT = Path(__file__).parents[2] / "specs" / "breaks.md"
 FUZZ = "fuzz"

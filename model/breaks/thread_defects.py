@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from model.breaks.defects import BREAKS, breaks
 from statemachine.core import events as ev
 from statemachine.core import joint, operations, reports, rules, turns
 from statemachine.core.deadlines import Bound, Deadlines
@@ -17,6 +16,8 @@ from statemachine.core.refusals import NotRunning
 from statemachine.core.residency import Residents
 from statemachine.core.session import HANDLERS, Session
 from statemachine.log import recovery
+
+from .defects import BREAKS, breaks
 
 __all__ = ["BREAKS"]  # all of them, once this module has added its own
 

@@ -20,24 +20,25 @@ except ImportError as missing:  # a plain install has the product, not what chec
     print(f"statemachine: {missing}; the command needs: pip install 'agent-statemachine[check]'", file=sys.stderr)
     raise SystemExit(2) from None
 
-from model import check as checking
-from model.audits import verify as verification
-from model.command import demo, inspect_session
-from model.command.inspect_session import NoSuchAgent
-from model.crashes import kills as crashes
-from model.documents import generated
-from model.exploration.explorer import Exploration, Progress, explore
-from model.exploration.scopes import RUNGS, SCOPES, BadScope, Scope, find
-from model.fuzzing import fuzz
-from model.fuzzing.fuzz import FAILURES
-from model.scenarios import replay
-from model.simulation import campaign as simulation_campaign
-from model.simulation.schedule import NotRepeatable
 from statemachine.checking import diagrams
 from statemachine.checking.properties import PROPERTIES
 from statemachine.core.machines import MACHINES
 from statemachine.log.trace import TraceError
 from statemachine.stores import StoreError, read_rollout
+
+from .. import check as checking
+from ..audits import verify as verification
+from ..crashes import kills as crashes
+from ..documents import generated
+from ..exploration.explorer import Exploration, Progress, explore
+from ..exploration.scopes import RUNGS, SCOPES, BadScope, Scope, find
+from ..fuzzing import fuzz
+from ..fuzzing.fuzz import FAILURES
+from ..scenarios import replay
+from ..simulation import campaign as simulation_campaign
+from ..simulation.schedule import NotRepeatable
+from . import demo, inspect_session
+from .inspect_session import NoSuchAgent
 
 JOBS = click.option("--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes.")
 SEED = click.option("--seed", type=int, default=1, show_default=True, help="Of the fuzz campaigns.")

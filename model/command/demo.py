@@ -23,13 +23,14 @@ from attrs import define
 from rich.console import Console
 from rich.live import Live
 
-from model.audits import verify
-from model.command.demo_view import Show, said, screen
 from statemachine import Notice, Overflow, SessionConfig
 from statemachine.core.machines import Turn as Status
 from statemachine.log.trace import TraceError
 from statemachine.runtime import AgentControl, AgentInfo, Statistics, Thread, Turn
 from statemachine.stores.protocol import Entry, LogRecord
+
+from ..audits import verify
+from .demo_view import Show, said, screen
 
 CONFIG = SessionConfig(max_concurrent=3, max_resident=3, overflow=Overflow.QUEUE, notice=Notice.TRIGGER)
 NOMINAL_SECONDS = 13.0

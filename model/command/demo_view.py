@@ -13,13 +13,14 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from model.command.inspect_session import outcome_text, short
 from statemachine.core import effects as fx
 from statemachine.core import records as rec
 from statemachine.core.agents import Agent
 from statemachine.core.events import HOST, ROOT
 from statemachine.core.machines import Identity, Residency, Turn
 from statemachine.runtime import AgentControl
+
+from .inspect_session import outcome_text, short
 
 LOG_LINES = 12
 REST_LINES = 20

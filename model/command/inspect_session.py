@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from model.scenarios.replay import program_of
 from statemachine.core.agents import Agent
 from statemachine.core.config import SessionConfig
 from statemachine.core.events import HOST
@@ -27,6 +26,8 @@ from statemachine.log import trace
 from statemachine.stores import reading, schema, tables
 from statemachine.stores.encoding import encode, parse
 from statemachine.stores.protocol import Entry, LogRecord
+
+from ..scenarios.replay import program_of
 
 TEXT_MAX = 100
 """Characters of a text that a person is shown."""

@@ -20,7 +20,6 @@ from typing import Any
 
 from attrs import define, evolve, field, frozen
 
-from model.crashes.child import Request, words_of
 from statemachine.core.events import ROOT
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Identity
@@ -28,6 +27,8 @@ from statemachine.core.records import MailAccepted, MailDrained, MailKind, TurnE
 from statemachine.stores import Entry, reading, tables
 from statemachine.stores.protocol import LogRecord, Receipt
 from statemachine.stores.reading import read_session
+
+from .child import Request, words_of
 
 REQUESTS = ("spawn", "follow_up", "start")
 """What has an outcome."""

@@ -28,10 +28,6 @@ import anyio
 from attrs import define, evolve, field, frozen
 from rich.console import Console
 
-from model.crashes.child import Journal, Life, Order, config_of
-from model.crashes.judge import Blame, Fault, Log, Story, judge, read_log
-from model.crashes.server import Server, Signal, Start, Wait, server
-from model.scenarios.replay import Trial, verdict_of
 from statemachine.checking import properties
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Identity
@@ -42,6 +38,11 @@ from statemachine.log.recovery import restart
 from statemachine.runtime import AgentControl, Turn
 from statemachine.stores.errors import StoreError, StoreMissing
 from statemachine.stores.reading import check_file
+
+from ..scenarios.replay import Trial, verdict_of
+from .child import Journal, Life, Order, config_of
+from .judge import Blame, Fault, Log, Story, judge, read_log
+from .server import Server, Signal, Start, Wait, server
 
 ROUNDS = 8
 """Of a life."""

@@ -10,12 +10,13 @@ import sqlite3
 import traceback
 from functools import partial
 
-from model.crashes.child import Journal, Order, config_of
 from statemachine.checking import properties
 from statemachine.log.recovery import restart
 from statemachine.stores import reading
 from statemachine.stores.errors import StoreMissing
 from statemachine.stores.reading import read_rollout, read_session
+
+from .child import Journal, Order, config_of
 
 Row = tuple[int, int, str, str]
 

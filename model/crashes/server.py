@@ -27,9 +27,9 @@ import anyio
 from anyio.lowlevel import checkpoint
 from attrs import define, field, frozen
 
-from model.crashes import child as crash_child
-from model.crashes import reader as crash_reader
-from model.crashes.child import Order
+from . import child as crash_child
+from . import reader as crash_reader
+from .child import Order
 
 PATIENCE_S = 60.0
 """A process that says nothing for so long hangs."""
@@ -237,7 +237,7 @@ def heard(said: str, killed: bool) -> Heard:
 def server() -> Iterator[Server]:
     """A server, as long as the block lasts."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    words = [sys.executable, "-c", "from model.crashes import server; server.serve()"]
+    words = [sys.executable, "-c", f"from {__package__} import server; server.serve()"]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
         try:
             yield Server(process)

@@ -11,9 +11,10 @@ from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
-from model.documents.properties import properties_document
 from statemachine.checking.diagrams import mermaid, name_of
 from statemachine.core.machines import MACHINES, Machine
+
+from .properties import properties_document
 
 
 def machines_document() -> str:

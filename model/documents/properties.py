@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from model.coverage import REPORTS, SITUATIONS
-from model.exploration import explorer, homeward
-from model.scenarios import golden
 from statemachine.checking.properties import PROPERTIES, Property
 from statemachine.core.machines import MACHINES
 from statemachine.core.refusals import REFUSALS
+
+from ..coverage import REPORTS, SITUATIONS
+from ..exploration import explorer, homeward
+from ..scenarios import golden
 
 README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- properties: written by `python -m model.documents.properties` -->", "<!-- /properties -->"

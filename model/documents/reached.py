@@ -9,9 +9,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from model.check import check
-from model.coverage import SITUATIONS, required
-from model.documents.generated import table
+from ..check import check
+from ..coverage import SITUATIONS, required
+from .generated import table
 
 DOCUMENT = Path(__file__).parents[2] / "specs" / "reached.md"
 SENTENCES = {situation.id: situation.sentence for situation in SITUATIONS}

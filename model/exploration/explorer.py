@@ -24,12 +24,6 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from model import lockstep, reference
-from model.coverage import Coverage, counting, moves_seen
-from model.exploration.homeward import drive_home, is_answer
-from model.exploration.scopes import Scope, events
-from model.exploration.symmetry import Digest, canonical, digest_of, hashed, relevant
-from model.lockstep import AnyEvent, Deviation, Restart, compare_states, compare_step, core_step, of_world
 from statemachine.checking.moment import Moment
 from statemachine.checking.properties import STATE_PROPERTIES, STEP_PROPERTIES, PropertyViolation
 from statemachine.checking.view import is_quiescent
@@ -38,6 +32,13 @@ from statemachine.core.fingerprint import fingerprint
 from statemachine.core.ledger import Ledger
 from statemachine.core.session import Session
 from statemachine.log.recovery import apply, durable_facts, forget
+
+from .. import lockstep, reference
+from ..coverage import Coverage, counting, moves_seen
+from ..lockstep import AnyEvent, Deviation, Restart, compare_states, compare_step, core_step, of_world
+from .homeward import drive_home, is_answer
+from .scopes import Scope, events
+from .symmetry import Digest, canonical, digest_of, hashed, relevant
 
 STEP_JUDGES = tuple((known, known.step) for known in STEP_PROPERTIES if known.step is not None)
 REFUSAL_JUDGES = tuple((known, judge) for known, judge in STEP_JUDGES if known.id == "S12")

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from model.lockstep import AnyEvent
 from statemachine.checking.properties import PROPERTIES, PropertyViolation
 from statemachine.core import events as ev
 from statemachine.core.effects import Refused, Reply
 from statemachine.core.machines import Identity, Turn
 from statemachine.core.refusals import MailboxFull
 from statemachine.core.session import Session
+
+from ..lockstep import AnyEvent
 
 L7 = next(known for known in PROPERTIES if known.id == "L7")
 

@@ -14,12 +14,13 @@ from functools import cache
 
 from attrs import field, frozen
 
-from model.lockstep import AnyEvent, Restart
 from statemachine.core import events as ev
 from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
 from statemachine.core.events import HOST, ROOT
 from statemachine.core.machines import Identity, Residency, SessionState, Turn
 from statemachine.core.session import Session
+
+from ..lockstep import AnyEvent, Restart
 
 FAULTS = ("load", "flush", "death", "deadlines", "restart", "fail", "shutdown", "store")
 """load: loads fail. flush: flushes fail. death: threads die. deadlines: bounds run out. restart: the process is lost.

@@ -7,9 +7,10 @@ from hashlib import blake2b
 from itertools import permutations, product
 from typing import Any
 
-from model.exploration.scopes import Scope
 from statemachine.core.fingerprint import fingerprint
 from statemachine.core.session import Session
+
+from .scopes import Scope
 
 Digest = bytes
 

@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from model.lockstep import AnyEvent, Restart
 from statemachine.core import events as ev
 from statemachine.core.agents import Agent
 from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
@@ -20,6 +19,8 @@ from statemachine.core.events import HOST, ROOT
 from statemachine.core.machines import Identity, Residency, SessionState, Turn
 from statemachine.core.residency import NOBODY
 from statemachine.core.session import Session
+
+from ..lockstep import AnyEvent, Restart
 
 AGENTS_MAX = 13
 """The root and a dozen. Closed agents count, because they are there to be resumed."""

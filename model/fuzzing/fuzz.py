@@ -32,13 +32,14 @@ from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from model.coverage import Coverage, counting, moves_seen
-from model.fuzzing import chance
-from model.fuzzing.shrink import Scenario, shrink
-from model.lockstep import AnyEvent
-from model.scenarios.replay import Trial, program_of
 from statemachine.core.config import SessionConfig
 from statemachine.log import trace
+
+from ..coverage import Coverage, counting, moves_seen
+from ..lockstep import AnyEvent
+from ..scenarios.replay import Trial, program_of
+from . import chance
+from .shrink import Scenario, shrink
 
 FAILURES = Path(".statemachine") / "failures"
 """Where traces of failures are saved, unless the caller says where."""

@@ -16,13 +16,14 @@ from typing import Any
 
 import attrs
 
-from model import lockstep
-from model.lockstep import AnyEvent
-from model.scenarios import script
-from model.scenarios.replay import Trial, Verdict, verdict_of
 from statemachine.core.config import SessionConfig
 from statemachine.core.refusals import InvalidConfig
 from statemachine.core.session import Session
+
+from .. import lockstep
+from ..lockstep import AnyEvent
+from ..scenarios import script
+from ..scenarios.replay import Trial, Verdict, verdict_of
 
 EVENTS_MAX = 60_000
 """Events played while shrinking one scenario: about half a minute."""

@@ -40,9 +40,6 @@ from typing import Any
 from attrs import fields as attrs_of
 from attrs import frozen
 
-from model import lockstep, reference
-from model.lockstep import AnyEvent, Restart
-from model.scenarios import script
 from statemachine.checking import properties
 from statemachine.checking.view import lines, mail_name, name
 from statemachine.core import effects as fx
@@ -54,6 +51,10 @@ from statemachine.core.records import MailAccepted, Outcome, Record
 from statemachine.core.refusals import InvalidConfig, Refusal
 from statemachine.core.session import Session
 from statemachine.log.recovery import durable_facts, fold
+
+from .. import lockstep, reference
+from ..lockstep import AnyEvent, Restart
+from . import script
 
 TRACES = Path(__file__).parents[2] / "specs" / "traces"
 FIELDS = tuple([field.name for field in attrs_of(SessionConfig)])

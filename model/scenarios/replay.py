@@ -21,9 +21,6 @@ from attrs import frozen
 from rich.console import Console
 from rich.text import Text
 
-from model import lockstep, reference
-from model.lockstep import AnyEvent, Deviation, Restart
-from model.scenarios import golden, script
 from statemachine.checking import properties
 from statemachine.checking.moment import Moment
 from statemachine.checking.properties import PropertyViolation
@@ -34,6 +31,10 @@ from statemachine.log import trace
 from statemachine.log.recovery import apply, durable_facts, fold
 from statemachine.log.snapshot import ledger_of
 from statemachine.log.trace import Facts, Trace
+
+from .. import lockstep, reference
+from ..lockstep import AnyEvent, Deviation, Restart
+from . import golden, script
 
 REFERENCE_STEP: Any = reference.step
 NOTHING_CHANGED = tuple([known for known in properties.STEP_PROPERTIES if known.id in ("S9", "S12")])

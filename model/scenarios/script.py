@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from model.lockstep import AnyEvent, Restart
 from statemachine.checking.view import name
 from statemachine.core import events as ev
 from statemachine.core.agents import Agent
 from statemachine.core.events import HOST, ROOT
 from statemachine.core.session import Session
+
+from ..lockstep import AnyEvent, Restart
 
 
 class BadScript(ValueError):

@@ -20,8 +20,8 @@ from pathlib import Path
 import attrs
 from attrs import field, frozen
 
-from model.fuzzing.fuzz import FAILURES, deaf_to_interrupts
-from model.simulation.life import Run, simulate
+from ..fuzzing.fuzz import FAILURES, deaf_to_interrupts
+from .life import Run, simulate
 
 CHUNK = 20
 """Seeds that a process plays in one go."""

@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Callable
 import anyio
 from anyio.lowlevel import checkpoint
 
-from model.simulation.work import check_history, late, note_closed
-from model.simulation.world import Request, Told, World, ask, learn, refusable
 from statemachine.core.events import HOST
 from statemachine.core.refusals import Refusal
 from statemachine.runtime import AgentControl, Handle, KeyReused
 from statemachine.stores.errors import StoreError
+
+from .work import check_history, late, note_closed
+from .world import Request, Told, World, ask, learn, refusable
 
 OPERATIONS_MAX = 6
 HOST_KEYED_PERCENT = 50

@@ -14,9 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from model.scenarios.replay import Trial, verdict_of
-from model.simulation.store import End
-from model.simulation.world import Request, Told, World
 from statemachine.checking import properties
 from statemachine.checking.properties import PropertyViolation
 from statemachine.core.effects import Load, Refused, Stale, Step
@@ -29,8 +26,12 @@ from statemachine.log.snapshot import ledger_of
 from statemachine.runtime import AgentControl
 from statemachine.stores.protocol import LogRecord
 
+from ..scenarios.replay import Trial, verdict_of
+from .store import End
+from .world import Request, Told, World
+
 if TYPE_CHECKING:
-    from model.simulation.life import Opening
+    from .life import Opening
 
 FOLD_EVERY = 16
 GRACE_OVER = "it did not stop within"

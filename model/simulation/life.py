@@ -25,18 +25,19 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from attrs import define, field, frozen
 
-from model.simulation import schedule as simulation_schedule
-from model.simulation.hosts import host
-from model.simulation.judges import judge_log, judge_opening, judge_rest
-from model.simulation.store import Disk, End, SimulatedStore
-from model.simulation.work import roles_of
-from model.simulation.world import World
 from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
 from statemachine.core.machines import SessionState
 from statemachine.core.refusals import Refusal, StoreFailed
 from statemachine.core.session import Session
 from statemachine.runtime import AgentControl, EventsLost, engine
 from statemachine.stores.errors import StoreError
+
+from . import schedule as simulation_schedule
+from .hosts import host
+from .judges import judge_log, judge_opening, judge_rest
+from .store import Disk, End, SimulatedStore
+from .work import roles_of
+from .world import World
 
 CRASHES_MAX = 3
 PATIENCE_S = 30.0

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
 
-from model.simulation.world import Told, World, ask, dawdle, learn, refusable
 from statemachine.core.events import ROOT
 from statemachine.core.records import TurnStarted
 from statemachine.core.refusals import AlreadyWaiting, NotRunning, Refusal, SessionClosed, StoreFailed
 from statemachine.runtime import AgentInfo, NotJson, Thread, ThreadLost, Turn
 from statemachine.runtime.threads import Work
 from statemachine.stores.protocol import LogRecord
+
+from .world import Told, World, ask, dawdle, learn, refusable
 
 if TYPE_CHECKING:
     from statemachine.runtime.turn import Mail

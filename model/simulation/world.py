@@ -16,13 +16,14 @@ import anyio
 from anyio.lowlevel import checkpoint
 from attrs import define, field
 
-from model.simulation.store import Disk
 from statemachine.core.config import SessionConfig
 from statemachine.core.records import Outcome
 from statemachine.core.refusals import AgentClosed, Refusal, SessionClosed, StoreFailed
 from statemachine.runtime import AgentControl, AgentRef, Handle, KeyReused
 from statemachine.runtime.handles import Target
 from statemachine.stores.errors import StoreError
+
+from .store import Disk
 
 T = TypeVar("T")
 
