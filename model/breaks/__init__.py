@@ -1,7 +1,6 @@
 """Rules broken by hand, one at a time, to see which check notices.
 
 Read `hunt.py` first.
-May import: `statemachine`, `reference`, `lockstep`, `coverage`, `check`, `scenarios`, `exploration`, `fuzzing`,
-`documents`.
+May import: `statemachine`, `reference`, `lockstep`, `coverage`, `check`, `scenarios`, `exploration`, `fuzzing`.
 May not know: the runtime, stores.
 """

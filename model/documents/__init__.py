@@ -1,6 +1,6 @@
 """The documents in `specs/` that are written from the code.
 
 Read `generated.py` first.
-May import: `statemachine`, `reference`, `lockstep`, `coverage`, `check`, `scenarios`, `exploration`.
+May import: `statemachine`, `reference`, `lockstep`, `coverage`, `check`, `scenarios`, `exploration`, `breaks`.
 May not know: the command.
 """

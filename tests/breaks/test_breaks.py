@@ -6,10 +6,11 @@ import re
 
 import pytest
 
-from model.breaks import hunt as hunting
 from model.breaks.defects import Break, look_up
-from model.breaks.hunt import FUZZ, NOBODY, Catch, cells, hunt, injected, look_in
+from model.breaks.hunt import FUZZ, Catch, hunt, injected, look_in
 from model.breaks.thread_defects import BREAKS
+from model.documents import breaks as documents
+from model.documents.breaks import NOBODY, cells
 from model.exploration.scopes import SCOPES, find
 from model.scenarios import script
 from model.scenarios.replay import Trial
@@ -17,7 +18,7 @@ from statemachine.checking.properties import PROPERTIES
 from statemachine.core.config import SessionConfig
 
 ROW = re.compile(r"^\| (`[a-z-]+` \| .*) \|$", re.MULTILINE)
-ROWS = [tuple(row.split(" | ")) for row in ROW.findall(hunting.DOCUMENT.read_text("utf-8"))]
+ROWS = [tuple(row.split(" | ")) for row in ROW.findall(documents.DOCUMENT.read_text("utf-8"))]
 """The rows of the document: break, sentence, rules, where, caught by, states, events, without the reference."""
 WRITTEN = {row[0].strip("`"): row for row in ROWS}
 EXPLORED = [b for b in BREAKS if WRITTEN[b.id][3] not in (FUZZ, "-")]
@@ -48,8 +49,10 @@ def test_no_break_goes_unnoticed() -> None:
 
 
 def test_document_is_what_its_rows_and_the_traces_of_today_make_it() -> None:
-    written, now = hunting.DOCUMENT.read_text("utf-8"), hunting.document(ROWS)
-    assert written.splitlines() == now.splitlines(), "run `python -m model.breaks.hunt --write`, then read the diff"
+    written, now = documents.DOCUMENT.read_text("utf-8"), documents.document(ROWS)
+    assert written.splitlines() == now.splitlines(), (
+        "run `python -m model.documents.breaks --write`, then read the diff"
+    )
     assert written == now
 
 
