@@ -118,7 +118,7 @@ def root_counted(*_: Any) -> bool:
     return True
 
 
-@breaks("S1 J2 B09", "trio", (rules, "slot_is_free"))
+@breaks("S1 J2 B09", "idle", (rules, "slot_is_free"))
 def one_slot_too_many(_: Any, held: int, cap: int) -> bool:
     """A slot is free while as many are held as there are."""
     return held <= cap

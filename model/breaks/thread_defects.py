@@ -89,6 +89,29 @@ def mail_is_use(core: Any, s: Session, event: ev.Send) -> Reply:
     return reply
 
 
+@breaks("N1 S6", "trio", (Residents, "victim"))
+def busy_agents_make_room(_: Any, self: Residents, agents: Any, tried: Any) -> int | None:
+    """The victim is the resident agent that was spawned first, at work or not."""
+    for agent in agents[1:]:
+        if agent.residency is Residency.RESIDENT and agent.id not in tried:
+            self.idle.setdefault(agent.id)
+            return int(agent.id)
+    return None
+
+
+@breaks("N1 S6 S13", "pair", (Residents, "victim"))
+def root_makes_room(_: Any, self: Residents, *__: Any) -> int:
+    """The victim is the root."""
+    self.idle[ev.ROOT] = None
+    return ev.ROOT
+
+
+@breaks("N1 S13", "root", (rules, "is_evictable"))
+def root_is_evictable(core: Any, agent: int, live: bool, place: Any, holds_slot: bool) -> Any:
+    """The root stands in the line of those that can be evicted."""
+    return core(agent or 1, live, place, holds_slot)
+
+
 @breaks("S6 L6 B18 B43", "pair", (Residents, "taken"))
 def holder_is_evictable(*_: Any) -> None:
     """An agent that gets a slot still stands in the line of those that can be evicted."""
@@ -152,6 +175,13 @@ def settings_of_the_parent(_: Any, s: Session, agent: Any) -> None:
 
 
 # Fences and bounds
+
+
+@breaks("S4 B69", "pair", (Residents, "load"))
+def same_generation(core: Any, self: Residents, agent: Any) -> None:
+    """A thread that is loaded again has the generation of the one before it."""
+    core(self, agent)
+    agent.generation = 1
 
 
 @breaks("S9 B18", "pair", (reports, "thread"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..check import check
 from ..coverage import SITUATIONS, required
-from .generated import table
+from .markdown import table
 
 DOCUMENT = Path(__file__).parents[2] / "specs" / "reached.md"
 SENTENCES = {situation.id: situation.sentence for situation in SITUATIONS}
@@ -30,13 +30,14 @@ the default scopes, each of which is taken once from every state; *fuzzed* count
 HEAD = ("what", "sentence", "explored", "fuzzed")
 
 
-def document(explored: Counter[str], fuzzed: Counter[str]) -> str:
-    """The document, for these counts."""
+def document(explored: Counter[str], fuzzed: Counter[str], steps: int) -> str:
+    """The document, for these counts, of a run that fuzzed so many steps."""
     situations = [line(name, SENTENCES[name], explored, fuzzed) for name in SENTENCES]
     rest = [line(name, "", explored, fuzzed) for name in required() if name not in SENTENCES]
     return "\n".join(
         [
             INTRO,
+            f"Fuzzed: {steps:,} steps.\n",
             "## Situations\n",
             table(HEAD, situations),
             "## Moves, refusals, stale reports\n",
@@ -50,14 +51,14 @@ def line(name: str, sentence: str, explored: Counter[str], fuzzed: Counter[str])
     return name, sentence, f"{explored[name]:,}", f"{fuzzed[name]:,}"
 
 
-def counts() -> tuple[Counter[str], Counter[str]]:
-    """What a check reaches: by exploring, and by fuzzing."""
+def counts() -> tuple[Counter[str], Counter[str], int]:
+    """What a check reaches: by exploring, and by fuzzing, which takes so many steps."""
     report = check()
     assert report.held, report.failures
     explored: Counter[str] = Counter()
     for exploration in report.explorations:
         explored += exploration.coverage
-    return explored, report.coverage - explored
+    return explored, report.coverage - explored, report.fuzz_steps
 
 
 def main() -> None:
