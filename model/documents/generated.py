@@ -6,7 +6,7 @@ them no longer say what the code says (`tests/documents/test_documents.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from inspect import getdoc
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from typing import Any
 from statemachine.checking.diagrams import mermaid, name_of
 from statemachine.core.machines import MACHINES, Machine
 
+from .front_door import front_door
+from .markdown import table
+from .matrix import matrix_document
 from .properties import properties_document
 
 
@@ -45,15 +48,11 @@ def machine_section(machine: Machine[Any]) -> str:
     )
 
 
-def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """A Markdown table, lines ended by a newline."""
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
-
-
 DOCUMENTS: dict[str, Callable[[], str]] = {
+    "README.md": front_door,
     "machines.md": machines_document,
     "properties.md": properties_document,
+    "matrix.md": matrix_document,
 }
 """File name under specs/ -> what it says now."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from model.documents import generated
+from model.documents.markdown import table
 from statemachine.core.machines import MACHINES
 
 SPECS = Path(__file__).parents[2] / "specs"
@@ -62,4 +63,4 @@ def test_machines_document_has_for_every_machine_its_meaning_its_diagram_and_eve
 
 
 def test_a_table_with_a_bar_in_a_cell_keeps_its_columns() -> None:
-    assert generated.table(("a", "b"), [("x|y", "z")]) == "| a | b |\n| --- | --- |\n| x\\|y | z |\n"
+    assert table(("a", "b"), [("x|y", "z")]) == "| a | b |\n| --- | --- |\n| x\\|y | z |\n"
