@@ -96,13 +96,13 @@ def breaks(rule_ids: str, place: str, where: Where) -> Callable[[Callable[..., A
 # Slots and the ready queue
 
 
-@breaks("S3 B01", "pair", (Slots, "release"))
+@breaks("S3 BUG-B01", "pair", (Slots, "release"))
 def slot_not_released(_: Any, self: Slots, agent: int) -> None:
     """The end of a turn gives its slot back, and the count of held slots stays."""
     self.holders.pop(agent)
 
 
-@breaks("S3 S14 B02", "pair", (HANDLERS, ev.Died))
+@breaks("S3 S14 BUG-B02", "pair", (HANDLERS, ev.Died))
 def death_keeps_the_turn(_: Any, s: Session, event: ev.Died) -> Reply:
     """A thread that dies is dropped, and its turn goes on without it."""
     agent = reports.thread(s, event.agent, event.generation)
@@ -112,19 +112,19 @@ def death_keeps_the_turn(_: Any, s: Session, event: ev.Died) -> Reply:
     return reports.NOTED
 
 
-@breaks("S13 B06", "root", (rules, "is_counted"))
+@breaks("S13 BUG-B06", "root", (rules, "is_counted"))
 def root_counted(*_: Any) -> bool:
     """The root's turn counts against the cap."""
     return True
 
 
-@breaks("S1 J2 B09", "idle", (rules, "slot_is_free"))
+@breaks("S1 J2 BUG-B09", "idle", (rules, "slot_is_free"))
 def one_slot_too_many(_: Any, held: int, cap: int) -> bool:
     """A slot is free while as many are held as there are."""
     return held <= cap
 
 
-@breaks("section 4, start; B08", "fuzz", (HANDLERS, ev.Start))
+@breaks("section 4, start; BUG-B08", "fuzz", (HANDLERS, ev.Start))
 def second_entrance(_: Any, s: Session, event: ev.Start) -> Reply:
     """`start` asks for a turn without asking whether there is a slot for it."""
     asked = ev.FollowUp(ev.HOST, event.target, event.message)
@@ -150,7 +150,7 @@ def endless_queue(*_: Any) -> bool:
     return True
 
 
-@breaks("L1 S12 B01 B14", "reject", (operations, "turn_has_room"))
+@breaks("L1 S12 BUG-B01 BUG-B14", "reject", (operations, "turn_has_room"))
 def finished_agents_block(core: Any, s: Session) -> Refusal | None:
     """An agent in memory counts as if it had a slot, so finished agents keep new ones out."""
     full = not s.residents.has_room
@@ -181,20 +181,20 @@ def stall_wakes_the_first(_: Any, s: Session) -> None:
 # Mail and turns
 
 
-@breaks("next B15 B45", "pair", (rules, "goes_on"))
+@breaks("next BUG-B15 BUG-B45", "pair", (rules, "goes_on"))
 def late_mail_waits(*_: Any) -> bool:
     """A turn that ends releases its slot even if late trigger mail asks for the next turn."""
     return False
 
 
-@breaks("J1 L2 B04 B51", "pair", (turns, "consider"))
+@breaks("J1 L2 BUG-B04 BUG-B51", "pair", (turns, "consider"))
 def idle_agent_sleeps_on(core: Any, s: Session, agent: Any) -> None:
     """Trigger mail to an agent that has had a turn before asks for none."""
     if agent.turn == 0:
         core(s, agent)
 
 
-@breaks("J3 S5 B50", "pair", (turns, "start"))
+@breaks("J3 S5 BUG-B50", "pair", (turns, "start"))
 def turn_reads_nothing(_: Any, s: Session, agent: Any) -> None:
     """A turn starts without reading the mail that asked for it."""
     agent.status = turns.START[agent.status]
@@ -204,7 +204,7 @@ def turn_reads_nothing(_: Any, s: Session, agent: Any) -> None:
     s.effects.append(StartTurn(agent.id, agent.turn, agent.generation, agent.mailbox))
 
 
-@breaks("section 4, D5, S10 B47", "pair", (Ledger, "end_turn"))
+@breaks("section 4, D5, S10 BUG-B47", "pair", (Ledger, "end_turn"))
 def no_demotion(core: Any, self: Ledger, agent: Any, outcome: Any, started: bool) -> Any:
     """A turn that is interrupted before it started keeps its trigger mail, and starts again by itself."""
     mailbox, triggers = agent.mailbox, agent.triggers
@@ -214,7 +214,7 @@ def no_demotion(core: Any, self: Ledger, agent: Any, outcome: Any, started: bool
     return answered
 
 
-@breaks("S5 B45", "pair", (Ledger, "end_turn"))
+@breaks("S5 BUG-B45", "pair", (Ledger, "end_turn"))
 def interrupt_drops_mail(core: Any, self: Ledger, agent: Any, outcome: Any, started: bool) -> Any:
     """A turn that ends before it started takes its unread mail with it."""
     answered = core(self, agent, outcome, started)
@@ -239,12 +239,12 @@ def no_last_place(_: Any, unread: int, promised: int, max_unread: int, __: Any) 
 # Notices and waits
 
 
-@breaks("L3 B32", "pair", (turns, "notify"))
+@breaks("L3 BUG-B32", "pair", (turns, "notify"))
 def notices_to_nobody(*_: Any) -> None:
     """No requester gets a notice."""
 
 
-@breaks("L3 B33", "pair", (turns, "notify"))
+@breaks("L3 BUG-B33", "pair", (turns, "notify"))
 def notices_to_loaded_agents(core: Any, s: Session, requester: Any, outcome: Any) -> None:
     """A requester that is not in memory gets no notice."""
     if requester.residency is Residency.RESIDENT:
@@ -263,24 +263,24 @@ def notices_overfill_the_queue(*_: Any) -> bool:
     return True
 
 
-@breaks("notify_interrupted B40", "pair", (rules, "notice_is_due"))
+@breaks("notify_interrupted BUG-B40", "pair", (rules, "notice_is_due"))
 def interrupts_are_announced(*_: Any) -> bool:
     """An interrupted turn sends notices whatever the configuration says."""
     return True
 
 
-@breaks("section 4, close; L3 B56", "pair", (operations, "close_agent"))
+@breaks("section 4, close; L3 BUG-B56", "pair", (operations, "close_agent"))
 def close_forgets_who_asked(core: Any, s: Session, agent: Any, _: Any, trigger: Any, why: str) -> None:
     """Whoever asked a closed agent for a turn that it never had is not told."""
     core(s, agent, (), trigger, why)
 
 
-@breaks("L4 B36", "pair", (joint, "end_waits"))
+@breaks("L4 BUG-B36", "pair", (joint, "end_waits"))
 def wait_misses_its_end(*_: Any) -> None:
     """A wait that has begun does not see that its condition holds now."""
 
 
-@breaks("L4 B36", "pair", (HANDLERS, ev.Wait))
+@breaks("L4 BUG-B36", "pair", (HANDLERS, ev.Wait))
 def wait_does_not_look_first(core: Any, s: Session, event: ev.Wait) -> Reply:
     """A wait begins to wait without looking whether its condition holds already."""
     original, turns.wait_end = turns.wait_end, lambda *_: None

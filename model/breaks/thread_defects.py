@@ -24,7 +24,7 @@ __all__ = ["BREAKS"]  # all of them, once this module has added its own
 # Residency
 
 
-@breaks("S2 B18", "pair", (rules, "residency_slot_is_free"))
+@breaks("S2 BUG-B18", "pair", (rules, "residency_slot_is_free"))
 def one_resident_too_many(_: Any, occupied: int, most: int) -> bool:
     """A residency slot is free while as many are taken as there are."""
     return occupied <= most
@@ -47,21 +47,21 @@ def no_way_back(core: Any, s: Session) -> bool:
     return fired
 
 
-@breaks("N1 L1 B14", "pair", (Residents, "victim"))
+@breaks("N1 L1 BUG-B14", "pair", (Residents, "victim"))
 def seed_rule(_: Any, self: Residents, agents: Any, tried: Any) -> int | None:
     """Unread mail pins an agent in memory (the seed rule of this field); without a victim, the turn cannot start."""
     candidates = [(agent, agents[agent].triggers > 0) for agent in self.idle if not agents[agent].mailbox]
     return rules.victim(candidates, tried)
 
 
-@breaks("N1 L9 B14", "pair", (joint, "make_room"))
+@breaks("N1 L9 BUG-B14", "pair", (joint, "make_room"))
 def seed_rule_waits(core: Any, s: Session, agent: Any) -> bool:
     """Unread mail pins an agent in memory; without a victim, the turn waits for one."""
     pinned = all(s.agents[a].mailbox for a in s.residents.idle)
     return False if pinned and s.residents.idle else core(s, agent)
 
 
-@breaks("N1 B17", "pair", (Residents, "victim"))
+@breaks("N1 BUG-B17", "pair", (Residents, "victim"))
 def interrupted_agents_stay(_: Any, self: Residents, agents: Any, tried: Any) -> int | None:
     """An agent whose last turn was interrupted cannot be evicted."""
     idle = [agent for agent in self.idle if agents[agent].status is not TurnState.INTERRUPTED]
@@ -112,12 +112,12 @@ def root_is_evictable(core: Any, agent: int, live: bool, place: Any, holds_slot:
     return core(agent or 1, live, place, holds_slot)
 
 
-@breaks("S6 L6 B18 B43", "pair", (Residents, "taken"))
+@breaks("S6 L6 BUG-B18 BUG-B43", "pair", (Residents, "taken"))
 def holder_is_evictable(*_: Any) -> None:
     """An agent that gets a slot still stands in the line of those that can be evicted."""
 
 
-@breaks("N3 S6 B27 D04", "pair", (turns, "evict"))
+@breaks("N3 S6 BUG-B27 BUG-D04", "pair", (turns, "evict"))
 def unload_before_flush(_: Any, s: Session, agent: Any, _serves: int) -> None:
     """A victim is unloaded at once; its rollout is not flushed."""
     turns.drop_thread(s, agent)
@@ -148,14 +148,14 @@ def live_threads_evictable(core: Any, agent: int, live: bool, place: Any, holds_
     return core(agent, False, place, holds_slot and not live)
 
 
-@breaks("N5 S8 B21", "pair", (Residents, "gone"))
+@breaks("N5 S8 BUG-B21", "pair", (Residents, "gone"))
 def status_lost(core: Any, self: Residents, agent: Any) -> None:
     """An unloaded agent forgets how its last turn ended."""
     core(self, agent)
     agent.status, agent.outcome = TurnState.NEW, None
 
 
-@breaks("N5 S7 B21", "idle", (HANDLERS, ev.Flushed))
+@breaks("N5 S7 BUG-B21", "idle", (HANDLERS, ev.Flushed))
 def unloaded_not_found(core: Any, s: Session, event: ev.Flushed) -> Reply:
     """An unloaded agent is not found by its path any more."""
     reply: Reply = core(s, event)
@@ -165,7 +165,7 @@ def unloaded_not_found(core: Any, s: Session, event: ev.Flushed) -> Reply:
     return reply
 
 
-@breaks("S11 B22", "fuzz", (joint, "load"))
+@breaks("S11 BUG-B22", "fuzz", (joint, "load"))
 def settings_of_the_parent(_: Any, s: Session, agent: Any) -> None:
     """An agent is loaded with the settings of its parent."""
     s.residents.load(agent)
@@ -177,20 +177,20 @@ def settings_of_the_parent(_: Any, s: Session, agent: Any) -> None:
 # Fences and bounds
 
 
-@breaks("S4 B69", "pair", (Residents, "load"))
+@breaks("S4 BUG-B69", "pair", (Residents, "load"))
 def same_generation(core: Any, self: Residents, agent: Any) -> None:
     """A thread that is loaded again has the generation of the one before it."""
     core(self, agent)
     agent.generation = 1
 
 
-@breaks("S9 B18", "pair", (reports, "thread"))
+@breaks("S9 BUG-B18", "pair", (reports, "thread"))
 def any_generation(_: Any, s: Session, agent: int, _generation: int) -> Any:
     """A report is taken whatever generation of the thread it is about."""
     return s.agent(agent) if s.state in reports.LIVING else None
 
 
-@breaks("S9 B74", "pair", (reports, "turn"))
+@breaks("S9 BUG-B74", "pair", (reports, "turn"))
 def any_turn(_: Any, s: Session, agent: int, _number: int) -> Any:
     """A report is taken whatever turn it is about."""
     found = s.agent(agent) if s.state in reports.LIVING else None
@@ -221,11 +221,11 @@ def unbounded(bound: Bound, rule_ids: str, sentence: str) -> None:
     breaks(rule_ids, "idle" if bound is Bound.IDLE else "pair", (Deadlines, "set"))(instead)
 
 
-unbounded(Bound.LOAD, "L5 B57", "Nothing bounds a load")
-unbounded(Bound.FLUSH, "L5 B20 B70", "Nothing bounds a flush")
-unbounded(Bound.STOP, "L5 B03", "Nothing bounds how long a turn may take to stop")
-unbounded(Bound.WAIT, "L5 B38", "Nothing bounds a wait")
-unbounded(Bound.IDLE, "idle_ttl B67", "`idle_ttl` is not measured")
+unbounded(Bound.LOAD, "L5 BUG-B57", "Nothing bounds a load")
+unbounded(Bound.FLUSH, "L5 BUG-B20 BUG-B70", "Nothing bounds a flush")
+unbounded(Bound.STOP, "L5 BUG-B03", "Nothing bounds how long a turn may take to stop")
+unbounded(Bound.WAIT, "L5 BUG-B38", "Nothing bounds a wait")
+unbounded(Bound.IDLE, "idle_ttl BUG-B67", "`idle_ttl` is not measured")
 
 
 @breaks("D4", "pair", (reports.OVERDUE, Bound.STOP))
@@ -234,7 +234,7 @@ def stuck_thread_is_kept(_: Any, s: Session, agent: Any) -> None:
     turns.end(s, agent, turns.ABORT, "interrupted")
 
 
-@breaks("cannot_start B49", "pair", (reports, "load_is_lost"))
+@breaks("cannot_start BUG-B49", "pair", (reports, "load_is_lost"))
 def load_is_tried_again(_: Any, s: Session, agent: Any, _error: str) -> None:
     """A turn whose load failed asks for the next load, for ever."""
     s.residents.load_failed(agent)
@@ -244,20 +244,20 @@ def load_is_tried_again(_: Any, s: Session, agent: Any, _error: str) -> None:
 # Close and resume
 
 
-@breaks("S7 S10 B13", "pair", (Session, "subtree"))
+@breaks("S7 S10 BUG-B13", "pair", (Session, "subtree"))
 def close_forgets_children(_: Any, self: Session, agent: int) -> Any:
     """Closing an agent leaves its children open."""
     return [self.agents[agent]]
 
 
-@breaks("S10 B02 B03", "pair", (turns, "drop_thread"))
+@breaks("S10 BUG-B02 BUG-B03", "pair", (turns, "drop_thread"))
 def close_keeps_the_thread(core: Any, s: Session, agent: Any, tell_thread: bool = True) -> None:
     """A closed agent's thread stays in memory."""
     if agent.identity is Identity.OPEN:
         core(s, agent, tell_thread)
 
 
-@breaks("S3 LIVE_THREADS C28", "live", (operations, "close_agent"))
+@breaks("S3 LIVE_THREADS PEER-C28", "live", (operations, "close_agent"))
 def close_keeps_the_slot(core: Any, s: Session, agent: Any, *rest: Any) -> None:
     """`LIVE_THREADS`: a closed agent keeps its slot."""
     slot, held = s.slots.holders.get(agent.id), s.slots.held
@@ -280,12 +280,12 @@ def resume_over_the_number(_: Any, s: Session, agent: Any) -> Any:
     return operations.agent_open(s, agent.parent) or operations.path_free(s, agent.path) or room
 
 
-@breaks("max_depth B11", "reject", (operations, "depth_allowed"))
+@breaks("max_depth BUG-B11", "reject", (operations, "depth_allowed"))
 def endless_depth(*_: Any) -> None:
     """The tree may be as deep as it likes."""
 
 
-@breaks("S7 B23 B28", "reject", (operations, "path_free"))
+@breaks("S7 BUG-B23 BUG-B28", "reject", (operations, "path_free"))
 def unloaded_path_is_free(core: Any, s: Session, path: str) -> Any:
     """The path of an agent that is not in memory is free."""
     holder = s.find(path)
@@ -309,12 +309,12 @@ def missing(kind: type, name: str, rule_ids: str, sentence: str) -> None:
 
 missing(Load, "no_load", "section 5", "No thread is asked to load")
 missing(Flush, "no_flush", "N3 section 5", "No thread is asked to flush")
-missing(Unload, "no_unload", "section 5; B02", "No thread is told to go")
+missing(Unload, "no_unload", "section 5; BUG-B02", "No thread is told to go")
 missing(Cancel, "no_cancel", "section 4, interrupt", "No thread is told to stop its turn")
 missing(Wake, "no_wake", "section 4, wait", "A wait that is over is not told to return")
-missing(Answer, "no_answer", "L3 B32", "No caller gets the outcome of the turn it asked for")
-missing(TurnEnded, "end_unrecorded", "section 5; B25", "The end of a turn is not recorded")
-missing(MailDrained, "reading_unrecorded", "section 5; B61", "That a running turn read its mail is not recorded")
+missing(Answer, "no_answer", "L3 BUG-B32", "No caller gets the outcome of the turn it asked for")
+missing(TurnEnded, "end_unrecorded", "section 5; BUG-B25", "The end of a turn is not recorded")
+missing(MailDrained, "reading_unrecorded", "section 5; BUG-B61", "That a running turn read its mail is not recorded")
 
 
 # Restart, shutdown, and a store that fails
@@ -332,14 +332,14 @@ def recovery_asks_for_nothing(*_: Any) -> list[int]:
     return []
 
 
-@breaks("section 5, recovery; B54", "pair", (recovery, "end_by_crash"))
+@breaks("section 5, recovery; BUG-B54", "pair", (recovery, "end_by_crash"))
 def crash_tells_nobody(core: Any, s: Session, agent: Any) -> Any:
     """Who asked for a turn that a crash ended is not told."""
     outcome, _ = core(s, agent)
     return outcome, ()
 
 
-@breaks("section 4, shutdown; D04", "end", (joint, "drain"))
+@breaks("section 4, shutdown; BUG-D04", "end", (joint, "drain"))
 def shutdown_without_flush(_: Any, s: Session) -> None:
     """A shutdown closes the session without having flushed what is in memory."""
     if all(agent.status < TurnState.RUNNING for agent in s.agents):
@@ -354,6 +354,6 @@ def shutdown_serves_the_queue(core: Any, s: Session) -> None:
     core(s)
 
 
-@breaks("section 5; B49", "reject", (Session, "fail"))
+@breaks("section 5; BUG-B49", "reject", (Session, "fail"))
 def failed_store_goes_on(*_: Any) -> None:
     """A session whose store failed goes on as if nothing had happened."""

@@ -352,7 +352,7 @@ def told_of(m: Moment, outcome: Outcome) -> list[int]:
 
 
 def notice_due(config: SessionConfig, outcome: Outcome, closed: bool) -> bool:
-    """Does the configuration want requesters told of this outcome? `close` always tells (B56)."""
+    """Does the configuration want requesters told of this outcome? `close` always tells (BUG-B56)."""
     if config.notice is Notice.NONE:
         return False
     return outcome.status is not INTERRUPTED or config.notify_interrupted or closed

@@ -80,7 +80,7 @@ def _default_resident(config: SessionConfig) -> int:
 
 @frozen(kw_only=True)
 class SessionConfig:
-    """The caps and rules of one session. Every limit is strict: no interleaving exceeds it (B09).
+    """The caps and rules of one session. Every limit is strict: no interleaving exceeds it (BUG-B09).
 
     Times are seconds. A configuration that cannot work raises `InvalidConfig` with the reason.
     """
@@ -103,7 +103,7 @@ class SessionConfig:
     """UTF-8 bytes of one message."""
     notice: Notice = field(default=Notice.QUEUE, validator=_member(Notice))
     notify_interrupted: bool = field(default=False, validator=_true_or_false)
-    """Does an interrupted turn send notices? (B40)"""
+    """Does an interrupted turn send notices? (BUG-B40)"""
     flush_timeout: float = field(default=10.0, validator=_seconds())
     load_timeout: float = field(default=30.0, validator=_seconds())
     stop_grace: float = field(default=5.0, validator=_seconds())

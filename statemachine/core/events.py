@@ -50,7 +50,7 @@ class FollowUp:
 
 @fact
 class Start:
-    """The host's direct way to a turn, root included; the same admission as every other turn (B08)."""
+    """The host's direct way to a turn, root included; the same admission as every other turn (BUG-B08)."""
 
     target: int
     message: str
@@ -66,7 +66,7 @@ class Drain:
 
 @fact
 class Interrupt:
-    """Stops the turn that the target has or waits for, and only that one. Its children go on (B13)."""
+    """Stops the turn that the target has or waits for, and only that one. Its children go on (BUG-B13)."""
 
     sender: int
     target: int

@@ -101,7 +101,7 @@ def keep(s: State, agent: Agent) -> None:
 
 
 def end_waits(s: State) -> None:
-    """L4: a wait whose condition holds returns, whenever it came to hold (B36)."""
+    """L4: a wait whose condition holds returns, whenever it came to hold (BUG-B36)."""
     for agent, waiting in tuple(s.waits.items()):
         end = turns.wait_end(s, agent, waiting.targets)
         if end is not None:

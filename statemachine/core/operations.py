@@ -199,7 +199,7 @@ def spawn(s: State, event: Spawn) -> Reply:
 
 
 def path_free(s: State, path: str) -> Refusal | None:
-    """No open agent has this path, loaded or not (B23, B28)."""
+    """No open agent has this path, loaded or not (BUG-B23, BUG-B28)."""
     holder = s.ledger.by_path.get(path)
     return None if holder is None else PathTaken(path, holder)
 
@@ -249,7 +249,7 @@ def follow_up(s: State, event: FollowUp) -> Reply:
 
 
 def start(s: State, event: Start) -> Reply:
-    """The host's follow-up, root or not: one admission for every turn (B08)."""
+    """The host's follow-up, root or not: one admission for every turn (BUG-B08)."""
     return follow_up(s, FollowUp(HOST, event.target, event.message))
 
 
@@ -293,7 +293,7 @@ def interrupt(s: State, event: Interrupt) -> Reply:
 
 
 def close(s: State, event: Close) -> Reply:
-    """Closes the target and all its descendants now. It waits for nobody (B03, B20)."""
+    """Closes the target and all its descendants now. It waits for nobody (BUG-B03, BUG-B20)."""
     refusal = session_lives(s) or sender_open(s, event.sender) or agent_known(s, event.target)
     if refusal is None and event.target == ROOT:
         refusal = RootRefused("close")
@@ -346,7 +346,7 @@ def close_agent(
 
 
 def resume(s: State, event: Resume) -> Reply:
-    """Opens a closed agent again; `LIVE_THREADS`: and all that was open below it when it was closed (C45)."""
+    """Opens a closed agent again; `LIVE_THREADS`: and all that was open below it when it was closed (PEER-C45)."""
     refusal = session_takes_work(s) or sender_open(s, event.sender) or agent_known(s, event.target)
     if refusal is None and s.agents[event.target].identity is OPEN:
         refusal = AgentOpen(event.target)
@@ -385,7 +385,7 @@ def resume_allowed(s: State, agent: Agent) -> Refusal | None:
 
 
 def wait(s: State, event: Wait) -> Reply:
-    """The turn waits, keeping its slot; at once over if what it waits for already holds (B36)."""
+    """The turn waits, keeping its slot; at once over if what it waits for already holds (BUG-B36)."""
     refusal = session_lives(s) or agent_known(s, event.agent) or turn_running(s, event.agent, event.turn)
     if refusal is None and not 0 <= event.timeout <= s.config.max_wait:
         refusal = InvalidTimeout(event.timeout, s.config.max_wait)
@@ -419,7 +419,7 @@ def stop_waiting(s: State, event: StopWaiting) -> Reply:
 
 
 def status(s: State, event: Status) -> Reply:
-    """The logical facts of an agent, the same for loaded and unloaded ones (B21)."""
+    """The logical facts of an agent, the same for loaded and unloaded ones (BUG-B21)."""
     refusal = session_answers(s) or agent_known(s, event.target)
     return describe(s.agents[event.target]) if refusal is None else Refused(refusal)
 

@@ -1,8 +1,8 @@
 """Why an operation was refused (semantics.md section 4, S12).
 
 A refusal is an exception with the facts of its cause as attributes and a message that says what to do. The core gives
-it back as data (`Refused.refusal`); whoever runs the core raises it. Different causes are different classes (B12), and
-`holders`, `blockers` name exactly those that stand in the way. Agents are named by id.
+it back as data (`Refused.refusal`); whoever runs the core raises it. Different causes are different classes (BUG-B12),
+and `holders`, `blockers` name exactly those that stand in the way. Agents are named by id.
 """
 
 from __future__ import annotations

@@ -216,7 +216,7 @@ def stop_overdue(s: State, agent: Agent) -> None:
 
 
 def wait_overdue(s: State, agent: Agent) -> None:
-    """The wait's own timeout (B38)."""
+    """The wait's own timeout (BUG-B38)."""
     turns.wake(s, agent.id, WaitEnd.TIMEOUT)
 
 

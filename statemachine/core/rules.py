@@ -100,7 +100,7 @@ def is_stalled(waiting: int, held: int, queued: int) -> bool:
 
 
 def notice_is_due(status: TurnState, notify_interrupted: bool) -> bool:
-    """Does a turn that ended so tell its requesters? (B40)"""
+    """Does a turn that ended so tell its requesters? (BUG-B40)"""
     return notify_interrupted or status is not TURN_INTERRUPTED
 
 

@@ -1,7 +1,7 @@
 """Execution slots and the ready queue (S1, S3; J2's order).
 
-A slot records its holder: an agent, and which of its turns (a bare counter cannot say who leaked, B01, B07). The root
-has a slot like everybody else, but is not counted (S13).
+A slot records its holder: an agent, and which of its turns (a bare counter cannot say who leaked, BUG-B01, BUG-B07).
+The root has a slot like everybody else, but is not counted (S13).
 """
 
 from __future__ import annotations

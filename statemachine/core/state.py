@@ -108,7 +108,7 @@ class State:
         self.effects: list[Effect] = []
 
     def fail(self, error: str) -> None:
-        """The session takes nothing more (B49: half a step is never shown)."""
+        """The session takes nothing more (BUG-B49: half a step is never shown)."""
         if self.state in FAIL:
             self.state = FAIL[self.state]
             self.error = error

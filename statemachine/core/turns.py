@@ -1,7 +1,7 @@
 """The life of one turn: requested, admitted, started, ended (section 3, Turn; section 4, the end of a turn).
 
 The end of a turn is one step: result published, late trigger mail claimed or the slot released, requesters told. The
-session shows no state in which only half of this is true (B15, B21, B32, B52).
+session shows no state in which only half of this is true (BUG-B15, BUG-B21, BUG-B32, BUG-B52).
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def end(
     """The turn that the agent has or waits for is over, by `trigger`.
 
     `also` are requests answered by this end besides those the turn took; `tell_always` tells requesters of an
-    interrupted turn even without `notify_interrupted`, because the agent is closed (B56).
+    interrupted turn even without `notify_interrupted`, because the agent is closed (BUG-B56).
     """
     before = agent.status
     started = before >= RUNNING
@@ -151,7 +151,7 @@ def tell(s: State, outcome: Outcome, answered: tuple[MailAccepted, ...], tell_al
 
 
 def notify(s: State, requester: Agent, outcome: Outcome) -> None:
-    """One notice, loaded or not (B33); to a closed requester it is a dead letter."""
+    """One notice, loaded or not (BUG-B33); to a closed requester it is a dead letter."""
     number = s.ledger.next_mail
     if requester.identity is not OPEN:
         s.records.append(NoticeBuried(number, requester.id, outcome))

@@ -25,16 +25,16 @@ def closed() -> Scenario:
     return s
 
 
-def test_C01_send_to_a_closed_session_is_refused() -> None:
+def test_peer_C01_send_to_a_closed_session_is_refused() -> None:
     closed().play("send host root").refused("SessionClosed")
 
 
-def test_C02_status_is_still_told_by_a_closed_session() -> None:
+def test_peer_C02_status_is_still_told_by_a_closed_session() -> None:
     s = closed()
     assert s.status("root").status is TurnState.NEW
 
 
-def test_C02_status_is_not_told_by_a_session_whose_store_failed() -> None:
+def test_peer_C02_status_is_not_told_by_a_session_whose_store_failed() -> None:
     s = Scenario()
     s.play("write_failed").see("""
         /root  new
@@ -42,28 +42,28 @@ def test_C02_status_is_not_told_by_a_session_whose_store_failed() -> None:
     s.play("status root").refused("StoreFailed", "disk full")
 
 
-def test_C03_H05_spawn_in_a_closed_session_is_refused() -> None:
+def test_peer_C03_H05_spawn_in_a_closed_session_is_refused() -> None:
     closed().play("spawn root a").refused("SessionClosed")
 
 
-def test_C04_resume_in_a_closed_session_is_refused() -> None:
+def test_peer_C04_resume_in_a_closed_session_is_refused() -> None:
     closed().play("resume host root").refused("SessionClosed")
 
 
 # Status
 
 
-def test_C05_started_turn_is_running() -> None:
+def test_peer_C05_started_turn_is_running() -> None:
     status = running().status("a")
     assert (status.status, status.turn, status.outcome) == (TurnState.RUNNING, 1, None)
 
 
-def test_C06_finished_turn_is_completed_with_its_result() -> None:
+def test_peer_C06_finished_turn_is_completed_with_its_result() -> None:
     status = idle().status("a")
     assert (status.status, status.outcome) == (TurnState.COMPLETED, Outcome(1, 1, TurnState.COMPLETED, "result"))
 
 
-def test_C07_failed_turn_is_errored_with_its_error() -> None:
+def test_peer_C07_failed_turn_is_errored_with_its_error() -> None:
     s = running()
     s.play("failed a").see("""
         /root    new
@@ -73,7 +73,7 @@ def test_C07_failed_turn_is_errored_with_its_error() -> None:
     assert (status.status, status.outcome) == (TurnState.ERRORED, Outcome(1, 1, TurnState.ERRORED, "error"))
 
 
-def test_C08_stopped_turn_is_interrupted_and_not_errored() -> None:
+def test_peer_C08_stopped_turn_is_interrupted_and_not_errored() -> None:
     s = running()
     s.play("interrupt host a").see("""
         /root    new
@@ -90,7 +90,7 @@ def test_C08_stopped_turn_is_interrupted_and_not_errored() -> None:
     )
 
 
-def test_C09_shutdown_leaves_status_and_result_as_they_were() -> None:
+def test_peer_C09_shutdown_leaves_status_and_result_as_they_were() -> None:
     s = idle()
     before = s.status("a")
     s.play("shutdown 0").asks(fx.Flush(ROOT, 0, 1), fx.Flush(1, 1, 2)).see("""
@@ -110,15 +110,15 @@ def test_C09_shutdown_leaves_status_and_result_as_they_were() -> None:
     assert (before.resident, after.resident) == (True, False)
 
 
-def test_C10_H50_send_to_an_unknown_agent_is_refused_with_its_id() -> None:
+def test_peer_C10_H50_send_to_an_unknown_agent_is_refused_with_its_id() -> None:
     Scenario().play("send host #9").refused("UnknownAgent", 9)
 
 
-def test_C11_status_of_an_unknown_agent_is_refused() -> None:
+def test_peer_C11_status_of_an_unknown_agent_is_refused() -> None:
     Scenario().play("status #9").refused("UnknownAgent", 9)
 
 
-def test_C12_spawned_agent_is_starting_and_the_root_without_work_is_new() -> None:
+def test_peer_C12_spawned_agent_is_starting_and_the_root_without_work_is_new() -> None:
     s = Scenario()
     s.play("spawn root a by host").see("""
         /root    new
@@ -128,14 +128,14 @@ def test_C12_spawned_agent_is_starting_and_the_root_without_work_is_new() -> Non
     assert (s.status("root").status, s.status("root").turn) == (TurnState.NEW, 0)
 
 
-def test_C13_wait_for_an_unknown_agent_is_refused() -> None:
+def test_peer_C13_wait_for_an_unknown_agent_is_refused() -> None:
     running().play("wait a 5 #9").refused("UnknownAgent", 9)
 
 
 # Work
 
 
-def test_C15_start_gives_a_mail_number_and_one_turn_with_that_mail() -> None:
+def test_peer_C15_start_gives_a_mail_number_and_one_turn_with_that_mail() -> None:
     task = MailAccepted(0, HOST, ROOT, MailKind.TRIGGER, "work")
     s = Scenario().play("start root").says(fx.Accepted(0)).asks(fx.StartTurn(ROOT, 1, 0, (task,)))
     s.see("""
@@ -143,7 +143,7 @@ def test_C15_start_gives_a_mail_number_and_one_turn_with_that_mail() -> None:
         session  open, slots 0/3, residency 0/3, ready -, idle -""")
 
 
-def test_C16_queue_only_mail_waits_and_starts_no_turn() -> None:
+def test_peer_C16_queue_only_mail_waits_and_starts_no_turn() -> None:
     s = idle().play("send root a").says(fx.Accepted(1)).asks()
     s.see("""
         /root    new
@@ -151,7 +151,7 @@ def test_C16_queue_only_mail_waits_and_starts_no_turn() -> None:
         session  open, slots 0/3, residency 1/3, ready -, idle a""")
 
 
-def test_C19_spawn_loads_the_agent_and_its_first_turn_gets_the_message() -> None:
+def test_peer_C19_spawn_loads_the_agent_and_its_first_turn_gets_the_message() -> None:
     s = Scenario()
     s.play("spawn root a").says(fx.Spawned(1, 0)).asks(fx.Load(1, 1, "settings of a")).see("""
         /root    new, owed 1
@@ -164,7 +164,7 @@ def test_C19_spawn_loads_the_agent_and_its_first_turn_gets_the_message() -> None
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
 
 
-def test_C28_live_thread_that_dies_gives_its_slot_back() -> None:
+def test_peer_C28_live_thread_that_dies_gives_its_slot_back() -> None:
     s = idle(max_concurrent=2, slot_policy=LIVE)
     s.play("died a").see("""
         /root    new
@@ -177,7 +177,7 @@ def test_C28_live_thread_that_dies_gives_its_slot_back() -> None:
         session  open, slots 1/1, residency 1/1, ready -, idle -""")
 
 
-def test_C32_live_child_that_is_closed_while_it_runs_leaves_its_parent_a_notice() -> None:
+def test_peer_C32_live_child_that_is_closed_while_it_runs_leaves_its_parent_a_notice() -> None:
     s = Scenario(slot_policy=LIVE)
     s.play("spawn root a").see("""
         /root    new, owed 1
@@ -195,7 +195,7 @@ def test_C32_live_child_that_is_closed_while_it_runs_leaves_its_parent_a_notice(
     assert s.session.agents[ROOT].mailbox == (MailAccepted(1, 1, ROOT, MailKind.QUEUE, "", ended),)
 
 
-def test_C35_request_to_an_unknown_agent_is_refused_and_promises_no_notice() -> None:
+def test_peer_C35_request_to_an_unknown_agent_is_refused_and_promises_no_notice() -> None:
     s = Scenario()
     s.play("start root").see("""
         /root  running 1, slot active, asked by host
@@ -227,7 +227,7 @@ def family(**config: Any) -> Scenario:
         session      open, slots 3/{cap}, residency 3/{cap}, ready -, idle -""")
 
 
-def test_C38_resumed_agent_is_the_same_and_is_loaded_with_its_own_settings() -> None:
+def test_peer_C38_resumed_agent_is_the_same_and_is_loaded_with_its_own_settings() -> None:
     s = idle()
     before = s.status("a")
     s.play("close host a").see("""
@@ -247,7 +247,7 @@ def test_C38_resumed_agent_is_the_same_and_is_loaded_with_its_own_settings() -> 
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
 
 
-def test_C40_subtree_has_closed_descendants_too_and_list_only_the_open_ones() -> None:
+def test_peer_C40_subtree_has_closed_descendants_too_and_list_only_the_open_ones() -> None:
     s = family(max_concurrent=5)
     s.play("spawn root d by host").see("""
         /root        new
@@ -268,7 +268,7 @@ def test_C40_subtree_has_closed_descendants_too_and_list_only_the_open_ones() ->
     s.lists("/root/a", "a", "a/b")
 
 
-def test_C42_close_closes_the_whole_tree_and_drops_each_thread_once() -> None:
+def test_peer_C42_close_closes_the_whole_tree_and_drops_each_thread_once() -> None:
     s = family()
     ends = [Outcome(agent, 1, TurnState.INTERRUPTED, "closed") for agent in (1, 2, 3)]
     s.play("close host a").says(fx.ClosedAgents((1, 2, 3))).asks(
@@ -285,7 +285,7 @@ def test_C42_close_closes_the_whole_tree_and_drops_each_thread_once() -> None:
     s.play("send host a/b").refused("AgentClosed", 2)
 
 
-def test_C45_resume_of_a_live_thread_opens_what_was_open_below_it() -> None:
+def test_peer_C45_resume_of_a_live_thread_opens_what_was_open_below_it() -> None:
     s = family(slot_policy=LIVE)
     s.play("close host a").see("""
         /root        new
@@ -307,7 +307,7 @@ def test_C45_resume_of_a_live_thread_opens_what_was_open_below_it() -> None:
         session      open, slots 3/3, residency 1/3, ready -, idle -""")
 
 
-def test_C46_agents_open_at_a_clean_shutdown_are_open_after_a_restart_without_resume() -> None:
+def test_peer_C46_agents_open_at_a_clean_shutdown_are_open_after_a_restart_without_resume() -> None:
     s = family(slot_policy=LIVE)
     s.rush("loaded a", "finished a", "loaded a/b", "finished a/b", "loaded a/b/c", "finished a/b/c", "shutdown 5")
     s.rush("flushed root", "flushed a", "flushed a/b").see("""

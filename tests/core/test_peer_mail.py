@@ -17,7 +17,7 @@ NOTE = MailAccepted(1, HOST, 1, MailKind.QUEUE, "note")
 # Mail
 
 
-def test_M01_mail_numbers_rise_by_one() -> None:
+def test_peer_M01_mail_numbers_rise_by_one() -> None:
     s = idle()
     s.play("send host a").says(fx.Accepted(1)).see("""
         /root    new
@@ -29,7 +29,7 @@ def test_M01_mail_numbers_rise_by_one() -> None:
         session  open, slots 0/3, residency 1/3, ready -, idle a""")
 
 
-def test_M02_M05_drain_gives_unread_mail_in_order_and_leaves_none() -> None:
+def test_peer_M02_M05_drain_gives_unread_mail_in_order_and_leaves_none() -> None:
     s = running()
     s.play("send host a").see("""
         /root    new
@@ -47,7 +47,7 @@ def test_M02_M05_drain_gives_unread_mail_in_order_and_leaves_none() -> None:
     s.play("drain a").says(fx.Drained(())).same()
 
 
-def test_M03_M06_trigger_mail_is_told_from_queue_only_mail() -> None:
+def test_peer_M03_M06_trigger_mail_is_told_from_queue_only_mail() -> None:
     s = running()
     s.play("send host a").see("""
         /root    new
@@ -61,7 +61,7 @@ def test_M03_M06_trigger_mail_is_told_from_queue_only_mail() -> None:
     assert s.session.agents[1].triggers == 1
 
 
-def test_M04_mail_wakes_a_wait_that_names_nobody() -> None:
+def test_peer_M04_mail_wakes_a_wait_that_names_nobody() -> None:
     s = running()
     s.play("wait a 5").says(fx.Waiting()).see("""
         /root    new
@@ -73,7 +73,7 @@ def test_M04_mail_wakes_a_wait_that_names_nobody() -> None:
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
 
 
-def test_M09_mail_that_waits_joins_the_running_turn_with_what_the_user_adds() -> None:
+def test_peer_M09_mail_that_waits_joins_the_running_turn_with_what_the_user_adds() -> None:
     s = running()
     s.play("send host a").see("""
         /root    new
@@ -94,7 +94,7 @@ def test_M09_mail_that_waits_joins_the_running_turn_with_what_the_user_adds() ->
         session  open, slots 0/3, residency 1/3, ready -, idle a""")
 
 
-def test_M10_late_drain_of_an_ended_turn_takes_no_mail_from_the_next() -> None:
+def test_peer_M10_late_drain_of_an_ended_turn_takes_no_mail_from_the_next() -> None:
     s = idle()
     s.play("follow_up host a").see("""
         /root    new
@@ -112,7 +112,7 @@ def test_M10_late_drain_of_an_ended_turn_takes_no_mail_from_the_next() -> None:
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
 
 
-def test_M11_wait_returns_at_once_for_mail_that_is_there_and_drain_takes_it() -> None:
+def test_peer_M11_wait_returns_at_once_for_mail_that_is_there_and_drain_takes_it() -> None:
     s = running()
     s.play("send host a").see("""
         /root    new
@@ -128,13 +128,13 @@ def test_M11_wait_returns_at_once_for_mail_that_is_there_and_drain_takes_it() ->
 # Names
 
 
-def test_P01_root_is_called_root_and_lives_at_its_path() -> None:
+def test_peer_P01_root_is_called_root_and_lives_at_its_path() -> None:
     s = Scenario()
     assert name(s.session, ROOT) == "root"
     assert s.status("root").path == "/root"
 
 
-def test_P03_path_is_the_parents_path_and_the_name() -> None:
+def test_peer_P03_path_is_the_parents_path_and_the_name() -> None:
     s = Scenario()
     s.play("spawn root a by host").see("""
         /root    new
@@ -150,14 +150,14 @@ def test_P03_path_is_the_parents_path_and_the_name() -> None:
 
 
 @pytest.mark.parametrize("bad", ["", "A", "a-b", "a.b", "..", "a/b", "/root/a", "root", " a", "a\n", "é", "a" * 65])
-def test_P05_name_that_is_none_is_refused(bad: str) -> None:
+def test_peer_P05_name_that_is_none_is_refused(bad: str) -> None:
     s = Scenario()
     s.feed(Spawn(ROOT, bad, "work"))
     s.refused("InvalidName", bad)
 
 
 @pytest.mark.parametrize("good", ["a", "0", "_", "a_b9", "root_", "a" * 64])
-def test_P05_name_of_allowed_characters_is_taken(good: str) -> None:
+def test_peer_P05_name_of_allowed_characters_is_taken(good: str) -> None:
     s = Scenario()
     s.feed(Spawn(ROOT, good, "work"))
     s.says(fx.Spawned(1, 0)).see(f"""

@@ -1,5 +1,5 @@
-"""Spawn, send, list, interrupt, resume and close as callers see them: the rows H02 to H57, H76 to H83 of the peer list
-(`specs/peer-scenarios.md`)."""
+"""Spawn, send, list, interrupt, resume and close as callers see them: the rows PEER-H02 to PEER-H57 and PEER-H76 to
+PEER-H83 of the peer list (`specs/peer-scenarios.md`)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.core.scenario import LIVE, Scenario, idle, running
 # Spawn
 
 
-def test_H02_spawn_with_an_empty_message_is_refused() -> None:
+def test_peer_H02_spawn_with_an_empty_message_is_refused() -> None:
     s = Scenario(slot_policy=LIVE)
     s.feed(Spawn(ROOT, "a", ""))
     s.refused("InvalidMessage", 0, 1 << 20)
 
 
-def test_H04_H27_spawn_returns_the_id_and_status_tells_the_path() -> None:
+def test_peer_H04_H27_spawn_returns_the_id_and_status_tells_the_path() -> None:
     s = Scenario(slot_policy=LIVE)
     s.play("spawn root a").says(fx.Spawned(1, 0)).see("""
         /root    new, owed 1
@@ -30,12 +30,12 @@ def test_H04_H27_spawn_returns_the_id_and_status_tells_the_path() -> None:
     assert s.status("a").path == "/root/a"
 
 
-def test_H08_spawn_by_a_live_thread_at_max_depth_is_refused() -> None:
+def test_peer_H08_spawn_by_a_live_thread_at_max_depth_is_refused() -> None:
     s = running(slot_policy=LIVE, max_depth=1)
     s.play("spawn root/a b").refused("DepthExceeded", 2, 1)
 
 
-def test_H09_spawn_up_to_max_depth_is_accepted() -> None:
+def test_peer_H09_spawn_up_to_max_depth_is_accepted() -> None:
     s = running(slot_policy=LIVE, max_depth=2)
     s.play("spawn root/a b").see("""
         /root      new
@@ -44,18 +44,18 @@ def test_H09_spawn_up_to_max_depth_is_accepted() -> None:
         session    open, slots 2/3, residency 2/3, ready -, idle -""")
 
 
-def test_H10_max_depth_holds_for_active_turns_too() -> None:
+def test_peer_H10_max_depth_holds_for_active_turns_too() -> None:
     s = running(max_depth=1)
     s.play("spawn root/a b").refused("DepthExceeded", 2, 1)
 
 
-def test_H18_spawn_without_a_name_is_refused() -> None:
+def test_peer_H18_spawn_without_a_name_is_refused() -> None:
     s = Scenario()
     s.feed(Spawn(ROOT, "", "work"))
     s.refused("InvalidName", "")
 
 
-def test_H28_spawn_with_an_upper_case_name_is_refused_with_that_name() -> None:
+def test_peer_H28_spawn_with_an_upper_case_name_is_refused_with_that_name() -> None:
     s = Scenario()
     s.play("spawn root Worker").refused("InvalidName", "Worker")
 
@@ -63,7 +63,7 @@ def test_H28_spawn_with_an_upper_case_name_is_refused_with_that_name() -> None:
 # Mail
 
 
-def test_H29_parent_sends_queue_only_mail_to_its_child() -> None:
+def test_peer_H29_parent_sends_queue_only_mail_to_its_child() -> None:
     s = Scenario()
     s.play("start root").see("""
         /root  running 1, slot active, asked by host
@@ -82,7 +82,7 @@ def test_H29_parent_sends_queue_only_mail_to_its_child() -> None:
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
 
 
-def test_H30_child_sends_queue_only_mail_to_the_root_which_does_not_start() -> None:
+def test_peer_H30_child_sends_queue_only_mail_to_the_root_which_does_not_start() -> None:
     s = running()
     s.play("send a root").says(fx.Accepted(1)).asks().see("""
         /root    new, unread a
@@ -91,7 +91,9 @@ def test_H30_child_sends_queue_only_mail_to_the_root_which_does_not_start() -> N
 
 
 @pytest.mark.parametrize("policy", SlotPolicy)
-def test_H35_H51_interrupt_and_follow_up_stop_the_turn_and_start_the_next_with_the_message(policy: SlotPolicy) -> None:
+def test_peer_H35_H51_interrupt_and_follow_up_stop_the_turn_and_start_the_next_with_the_message(
+    policy: SlotPolicy,
+) -> None:
     s = running(slot_policy=policy)
     s.play("interrupt host a").asks(fx.Cancel(1, 1)).see("""
         /root    new
@@ -109,7 +111,7 @@ def test_H35_H51_interrupt_and_follow_up_stop_the_turn_and_start_the_next_with_t
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
 
 
-def test_H47_empty_message_is_refused() -> None:
+def test_peer_H47_empty_message_is_refused() -> None:
     s = idle(slot_policy=LIVE)
     s.feed(Send(HOST, 1, ""))
     s.refused("InvalidMessage", 0, 1 << 20)
@@ -118,7 +120,7 @@ def test_H47_empty_message_is_refused() -> None:
 
 
 @pytest.mark.parametrize("number", [HOST, -7, 2])
-def test_H49_send_to_what_is_no_agent_is_refused(number: int) -> None:
+def test_peer_H49_send_to_what_is_no_agent_is_refused(number: int) -> None:
     s = idle(slot_policy=LIVE)
     s.play(f"send host #{number}").refused("UnknownAgent", number)
 
@@ -126,13 +128,13 @@ def test_H49_send_to_what_is_no_agent_is_refused(number: int) -> None:
 # List
 
 
-def test_H38_list_shows_the_root_first_then_the_completed_worker_with_its_result() -> None:
+def test_peer_H38_list_shows_the_root_first_then_the_completed_worker_with_its_result() -> None:
     s = idle()
     assert s.status("a").outcome == Outcome(1, 1, TurnState.COMPLETED, "result")
     s.lists("/root", "root", "a")
 
 
-def test_H38_list_is_sorted_by_path_and_not_by_age() -> None:
+def test_peer_H38_list_is_sorted_by_path_and_not_by_age() -> None:
     s = running()
     s.play("spawn root/a z by host").see("""
         /root      new
@@ -148,7 +150,7 @@ def test_H38_list_is_sorted_by_path_and_not_by_age() -> None:
     s.lists("/root", "root", "_", "a", "a/z")
 
 
-def test_H39_list_with_a_prefix_shows_that_agent_and_those_below_it() -> None:
+def test_peer_H39_list_with_a_prefix_shows_that_agent_and_those_below_it() -> None:
     s = running()
     s.play("spawn root/a worker by host").see("""
         /root           new
@@ -165,7 +167,7 @@ def test_H39_list_with_a_prefix_shows_that_agent_and_those_below_it() -> None:
     s.lists("/root/a/worker", "a/worker")
 
 
-def test_H40_list_leaves_out_closed_agents() -> None:
+def test_peer_H40_list_leaves_out_closed_agents() -> None:
     s = idle()
     s.play("close host a").see("""
         /root    new
@@ -177,7 +179,7 @@ def test_H40_list_leaves_out_closed_agents() -> None:
 # Interrupt
 
 
-def test_H42_interrupt_stops_only_the_target_and_its_child_goes_on() -> None:
+def test_peer_H42_interrupt_stops_only_the_target_and_its_child_goes_on() -> None:
     s = running()
     s.play("spawn root/a b by host").see("""
         /root      new
@@ -202,7 +204,7 @@ def test_H42_interrupt_stops_only_the_target_and_its_child_goes_on() -> None:
     assert s.session.find("/root/a") == 1
 
 
-def test_H44_interrupt_of_the_root_by_an_agent_is_refused() -> None:
+def test_peer_H44_interrupt_of_the_root_by_an_agent_is_refused() -> None:
     s = running()
     s.play("start root").see("""
         /root    running 1, slot active, asked by host
@@ -211,7 +213,7 @@ def test_H44_interrupt_of_the_root_by_an_agent_is_refused() -> None:
     s.play("interrupt a root").refused("RootRefused", "interrupt")
 
 
-def test_H46_interrupt_of_oneself_is_refused() -> None:
+def test_peer_H46_interrupt_of_oneself_is_refused() -> None:
     running().play("interrupt a a").refused("SelfRefused", "interrupt", 1)
 
 
@@ -219,19 +221,19 @@ def test_H46_interrupt_of_oneself_is_refused() -> None:
 
 
 @pytest.mark.parametrize("number", [HOST, -7])
-def test_H53_resume_of_what_is_no_agent_is_refused(number: int) -> None:
+def test_peer_H53_resume_of_what_is_no_agent_is_refused(number: int) -> None:
     Scenario(slot_policy=LIVE).play(f"resume host #{number}").refused("UnknownAgent", number)
 
 
-def test_H54_resume_of_an_unknown_agent_is_refused_with_its_id() -> None:
+def test_peer_H54_resume_of_an_unknown_agent_is_refused_with_its_id() -> None:
     idle(slot_policy=LIVE).play("resume host #2").refused("UnknownAgent", 2)
 
 
-def test_H55_resume_of_an_open_agent_changes_nothing_and_says_so() -> None:
+def test_peer_H55_resume_of_an_open_agent_changes_nothing_and_says_so() -> None:
     idle(slot_policy=LIVE).play("resume host a").refused("AgentOpen", 1)
 
 
-def test_H56_resumed_agent_takes_mail_and_is_loaded_by_its_next_turn() -> None:
+def test_peer_H56_resumed_agent_takes_mail_and_is_loaded_by_its_next_turn() -> None:
     s = idle(slot_policy=LIVE)
     s.play("close host a").see("""
         /root    new
@@ -252,7 +254,7 @@ def test_H56_resumed_agent_takes_mail_and_is_loaded_by_its_next_turn() -> None:
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
 
 
-def test_H57_resume_at_max_depth_is_accepted_because_depth_was_checked_at_spawn() -> None:
+def test_peer_H57_resume_at_max_depth_is_accepted_because_depth_was_checked_at_spawn() -> None:
     s = idle(slot_policy=LIVE, max_depth=1)
     s.play("close host a").see("""
         /root    new
@@ -267,7 +269,7 @@ def test_H57_resume_at_max_depth_is_accepted_because_depth_was_checked_at_spawn(
 # Close
 
 
-def test_H76_close_drops_the_thread_and_keeps_the_previous_status_readable() -> None:
+def test_peer_H76_close_drops_the_thread_and_keeps_the_previous_status_readable() -> None:
     s = idle(slot_policy=LIVE)
     s.play("close host a").says(fx.ClosedAgents((1,))).asks(fx.Unload(1, 1)).see("""
         /root    new
@@ -278,10 +280,10 @@ def test_H76_close_drops_the_thread_and_keeps_the_previous_status_readable() -> 
 
 
 @pytest.mark.parametrize("number", [HOST, -7])
-def test_H77_close_of_what_is_no_agent_is_refused(number: int) -> None:
+def test_peer_H77_close_of_what_is_no_agent_is_refused(number: int) -> None:
     idle(slot_policy=LIVE).play(f"close host #{number}").refused("UnknownAgent", number)
 
 
 @pytest.mark.parametrize("sender", ["a", "host", "root"])
-def test_H78_H83_close_of_the_root_is_refused_whoever_asks(sender: str) -> None:
+def test_peer_H78_H83_close_of_the_root_is_refused_whoever_asks(sender: str) -> None:
     idle(slot_policy=LIVE).play(f"close {sender} root").refused("RootRefused", "close")

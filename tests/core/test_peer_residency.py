@@ -1,4 +1,5 @@
-"""Residency, eviction and what survives it: the rows L and C50 to C54 of the peer list (`specs/peer-scenarios.md`)."""
+"""Residency, eviction and what survives it: the rows L and PEER-C50 to PEER-C54 of the peer list
+(`specs/peer-scenarios.md`)."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from statemachine.core.records import MailAccepted, MailKind, Outcome
 from tests.core.scenario import LIVE, idle, running, unloaded
 
 
-def test_L01_full_residency_spawn_evicts_oldest_idle() -> None:
+def test_peer_L01_full_residency_spawn_evicts_oldest_idle() -> None:
     s = idle(max_concurrent=2)
     s.play("spawn root b by host").asks(fx.Flush(1, 1, 1)).see("""
         /root    new
@@ -29,7 +30,7 @@ def test_L01_full_residency_spawn_evicts_oldest_idle() -> None:
     assert not s.status("a").resident
 
 
-def test_L01_full_residency_evicts_the_least_recently_used_of_two() -> None:
+def test_peer_L01_full_residency_evicts_the_least_recently_used_of_two() -> None:
     s = idle(max_concurrent=3)
     s.play("spawn root b by host").see("""
         /root    new
@@ -64,7 +65,7 @@ def test_L01_full_residency_evicts_the_least_recently_used_of_two() -> None:
         session  open, slots 1/2, residency 2/2, ready -, idle a""")
 
 
-def test_L02_evicted_interrupted_agent_is_found_and_loaded_again() -> None:
+def test_peer_L02_evicted_interrupted_agent_is_found_and_loaded_again() -> None:
     s = running(max_concurrent=2)
     s.play("interrupt host a").see("""
         /root    new
@@ -107,7 +108,7 @@ def test_L02_evicted_interrupted_agent_is_found_and_loaded_again() -> None:
         session  open, slots 1/1, residency 1/1, ready -, idle -""")
 
 
-def test_L04_agent_on_its_way_out_is_counted_and_mail_does_not_touch_it() -> None:
+def test_peer_L04_agent_on_its_way_out_is_counted_and_mail_does_not_touch_it() -> None:
     s = idle(max_concurrent=3, max_resident=2)
     s.play("spawn root b by host").see("""
         /root    new
@@ -139,7 +140,7 @@ def test_L04_agent_on_its_way_out_is_counted_and_mail_does_not_touch_it() -> Non
         session  open, slots 2/2, residency 2/2, ready -, idle -""")
 
 
-def test_L04_agent_on_its_way_out_stays_when_it_gets_a_turn_and_another_makes_room() -> None:
+def test_peer_L04_agent_on_its_way_out_stays_when_it_gets_a_turn_and_another_makes_room() -> None:
     s = idle(max_concurrent=3, max_resident=2)
     s.play("spawn root b by host").see("""
         /root    new
@@ -178,7 +179,7 @@ def test_L04_agent_on_its_way_out_stays_when_it_gets_a_turn_and_another_makes_ro
         session  open, slots 2/2, residency 2/2, ready -, idle -""")
 
 
-def test_L09_live_thread_is_never_evicted_for_another() -> None:
+def test_peer_L09_live_thread_is_never_evicted_for_another() -> None:
     s = idle(slot_policy=LIVE, max_concurrent=3)
     s.play("spawn root b by host").see("""
         /root    new
@@ -198,7 +199,7 @@ def test_L09_live_thread_is_never_evicted_for_another() -> None:
     s.play("spawn root c by host").refused("LiveThreadsFull", 2, (1, 2))
 
 
-def test_L16_close_of_an_interrupted_parent_closes_its_evicted_grandchild_too() -> None:
+def test_peer_L16_close_of_an_interrupted_parent_closes_its_evicted_grandchild_too() -> None:
     s = running(idle_ttl=10)
     s.play("spawn root/a b by host").see("""
         /root      new
@@ -242,7 +243,7 @@ def test_L16_close_of_an_interrupted_parent_closes_its_evicted_grandchild_too() 
         session      open, slots 0/3, residency 0/3, ready -, idle -""")
 
 
-def test_C50_queue_only_mail_loads_nobody_and_the_next_turn_reads_it() -> None:
+def test_peer_C50_queue_only_mail_loads_nobody_and_the_next_turn_reads_it() -> None:
     s = unloaded()
     s.play("send host a").says(fx.Accepted(1)).asks().see("""
         /root    new
@@ -259,7 +260,7 @@ def test_C50_queue_only_mail_loads_nobody_and_the_next_turn_reads_it() -> None:
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
 
 
-def test_C52_dead_agent_makes_room_at_once_and_a_follow_up_loads_it_again() -> None:
+def test_peer_C52_dead_agent_makes_room_at_once_and_a_follow_up_loads_it_again() -> None:
     s = idle(max_concurrent=2, max_resident=2)
     s.play("spawn root b by host").see("""
         /root    new
@@ -318,7 +319,7 @@ def test_C52_dead_agent_makes_room_at_once_and_a_follow_up_loads_it_again() -> N
         session  open, slots 1/1, residency 2/2, ready -, idle c""")
 
 
-def test_C53_interrupt_of_a_turn_whose_thread_is_dead_frees_everything_after_stop_grace() -> None:
+def test_peer_C53_interrupt_of_a_turn_whose_thread_is_dead_frees_everything_after_stop_grace() -> None:
     s = running()
     s.play("interrupt host a").says(fx.Interrupted(TurnState.RUNNING)).asks(fx.Cancel(1, 1)).see("""
         /root    new
@@ -331,7 +332,7 @@ def test_C53_interrupt_of_a_turn_whose_thread_is_dead_frees_everything_after_sto
         session  open, slots 0/3, residency 0/3, ready -, idle -""")
 
 
-def test_C53_interrupt_of_an_idle_agent_whose_thread_died_finds_no_turn() -> None:
+def test_peer_C53_interrupt_of_an_idle_agent_whose_thread_died_finds_no_turn() -> None:
     s = idle()
     s.play("died a").see("""
         /root    new
@@ -340,7 +341,7 @@ def test_C53_interrupt_of_an_idle_agent_whose_thread_died_finds_no_turn() -> Non
     s.play("interrupt host a").says(fx.Interrupted(TurnState.COMPLETED)).same()
 
 
-def test_C54_child_is_loaded_with_its_own_settings_though_that_evicts_its_parent() -> None:
+def test_peer_C54_child_is_loaded_with_its_own_settings_though_that_evicts_its_parent() -> None:
     s = idle(max_concurrent=2)
     s.play("spawn root/a b by host").see("""
         /root      new

@@ -15,7 +15,7 @@ from tests.core.scenario import LIVE, Scenario, idle, running, unloaded
 # Depth
 
 
-def test_R02_root_has_depth_zero_so_its_child_exceeds_max_depth_zero() -> None:
+def test_peer_R02_root_has_depth_zero_so_its_child_exceeds_max_depth_zero() -> None:
     s = Scenario(max_depth=0)
     s.play("spawn root a").refused("DepthExceeded", 1, 0)
     s.play("start root").see("""
@@ -23,12 +23,12 @@ def test_R02_root_has_depth_zero_so_its_child_exceeds_max_depth_zero() -> None:
         session  open, slots 0/3, residency 0/3, ready -, idle -""")
 
 
-def test_R03_child_of_a_child_has_depth_two_and_exceeds_max_depth_one() -> None:
+def test_peer_R03_child_of_a_child_has_depth_two_and_exceeds_max_depth_one() -> None:
     s = running(max_depth=1)
     s.play("spawn root/a b").refused("DepthExceeded", 2, 1)
 
 
-def test_R04_depth_is_that_of_the_place_even_if_the_host_asks() -> None:
+def test_peer_R04_depth_is_that_of_the_place_even_if_the_host_asks() -> None:
     s = Scenario(max_depth=1)
     s.play("spawn root a by host").see("""
         /root    new
@@ -40,7 +40,7 @@ def test_R04_depth_is_that_of_the_place_even_if_the_host_asks() -> None:
 # Taking and giving back
 
 
-def test_R05_turn_that_never_started_gives_its_slot_back() -> None:
+def test_peer_R05_turn_that_never_started_gives_its_slot_back() -> None:
     s = Scenario(max_concurrent=2, max_resident=2)
     s.play("spawn root a by host").see("""
         /root    new
@@ -57,7 +57,7 @@ def test_R05_turn_that_never_started_gives_its_slot_back() -> None:
         session  open, slots 1/1, residency 2/2, ready -, idle -""")
 
 
-def test_R06_live_thread_holds_its_slot_until_it_is_closed() -> None:
+def test_peer_R06_live_thread_holds_its_slot_until_it_is_closed() -> None:
     s = idle(slot_policy=LIVE, max_concurrent=2)
     s.play("spawn root b by host").refused("LiveThreadsFull", 1, (1,))
     s.play("close host a").see("""
@@ -71,7 +71,7 @@ def test_R06_live_thread_holds_its_slot_until_it_is_closed() -> None:
         session  open, slots 1/1, residency 1/1, ready -, idle -""")
 
 
-def test_R08_unknown_agent_and_foreign_generation_give_no_slot_back() -> None:
+def test_peer_R08_unknown_agent_and_foreign_generation_give_no_slot_back() -> None:
     s = idle(slot_policy=LIVE, max_concurrent=2)
     s.play("close host #9").refused("UnknownAgent", 9)
     s.play("died a 9").says(fx.Stale()).same()
@@ -87,13 +87,13 @@ def test_R08_unknown_agent_and_foreign_generation_give_no_slot_back() -> None:
         session  open, slots 1/1, residency 1/1, ready -, idle -""")
 
 
-def test_R14_root_is_found_by_its_path_from_the_beginning() -> None:
+def test_peer_R14_root_is_found_by_its_path_from_the_beginning() -> None:
     s = Scenario()
     assert s.session.find("/root") == ROOT
     assert s.status("root") == fx.AgentStatus(ROOT, "/root", -1, True, TurnState.NEW, 0, 0, None, None, True)
 
 
-def test_R15_refused_spawn_leaves_path_and_id_free() -> None:
+def test_peer_R15_refused_spawn_leaves_path_and_id_free() -> None:
     s = running(max_concurrent=2, max_resident=2)
     s.play("spawn root b by host").refused("ExecutionFull", 1, (1,))
     assert s.session.find("/root/b") is None
@@ -108,7 +108,7 @@ def test_R15_refused_spawn_leaves_path_and_id_free() -> None:
         session  open, slots 1/1, residency 2/2, ready -, idle a""")
 
 
-def test_R16_path_finds_the_agent_until_it_is_closed() -> None:
+def test_peer_R16_path_finds_the_agent_until_it_is_closed() -> None:
     s = idle()
     assert s.session.find("/root/a") == 1
     s.play("close host a").see("""
@@ -121,7 +121,7 @@ def test_R16_path_finds_the_agent_until_it_is_closed() -> None:
 # Counting turns
 
 
-def test_X01_slot_counts_turns_so_a_completed_agent_blocks_nobody() -> None:
+def test_peer_X01_slot_counts_turns_so_a_completed_agent_blocks_nobody() -> None:
     s = running(max_concurrent=2, max_resident=2)
     s.play("spawn root b by host").refused("ExecutionFull", 1, (1,))
     s.play("finished a").see("""
@@ -135,7 +135,7 @@ def test_X01_slot_counts_turns_so_a_completed_agent_blocks_nobody() -> None:
         session  open, slots 1/1, residency 2/2, ready -, idle a""")
 
 
-def test_X02_root_needs_no_slot_when_all_are_held() -> None:
+def test_peer_X02_root_needs_no_slot_when_all_are_held() -> None:
     s = running(max_concurrent=2)
     s.play("start root").see("""
         /root    running 1, slot active, asked by host
@@ -143,7 +143,7 @@ def test_X02_root_needs_no_slot_when_all_are_held() -> None:
         session  open, slots 1/1, residency 1/1, ready -, idle -""")
 
 
-def test_X02_live_thread_needs_no_second_slot_for_its_turn() -> None:
+def test_peer_X02_live_thread_needs_no_second_slot_for_its_turn() -> None:
     s = idle(slot_policy=LIVE, max_concurrent=2)
     s.play("follow_up host a").see("""
         /root    new
@@ -151,7 +151,7 @@ def test_X02_live_thread_needs_no_second_slot_for_its_turn() -> None:
         session  open, slots 1/1, residency 1/1, ready -, idle -""")
 
 
-def test_X03_cap_cannot_be_changed_and_a_running_turn_holds_its_slot_to_its_end() -> None:
+def test_peer_X03_cap_cannot_be_changed_and_a_running_turn_holds_its_slot_to_its_end() -> None:
     s = idle(max_concurrent=2, max_resident=2)
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         s.session.config.max_concurrent = 3  # type: ignore[misc]
@@ -171,7 +171,7 @@ def test_X03_cap_cannot_be_changed_and_a_running_turn_holds_its_slot_to_its_end(
         session  open, slots 1/1, residency 2/2, ready -, idle a""")
 
 
-def test_X04_cap_of_zero_stops_sub_agents_but_not_the_root() -> None:
+def test_peer_X04_cap_of_zero_stops_sub_agents_but_not_the_root() -> None:
     s = Scenario(max_concurrent=1)
     s.play("start root").see("""
         /root  running 1, slot active, asked by host
@@ -179,7 +179,7 @@ def test_X04_cap_of_zero_stops_sub_agents_but_not_the_root() -> None:
     s.play("spawn root a").refused("ExecutionFull", 0, ())
 
 
-def test_X04_cap_of_zero_leaves_live_threads_no_slot() -> None:
+def test_peer_X04_cap_of_zero_leaves_live_threads_no_slot() -> None:
     s = Scenario(max_concurrent=1, slot_policy=LIVE)
     s.play("start root").see("""
         /root  running 1, slot active, asked by host
@@ -187,7 +187,7 @@ def test_X04_cap_of_zero_leaves_live_threads_no_slot() -> None:
     s.play("spawn root a").refused("LiveThreadsFull", 0, ())
 
 
-def test_X09_reserved_slot_becomes_active_or_free_and_is_counted_once() -> None:
+def test_peer_X09_reserved_slot_becomes_active_or_free_and_is_counted_once() -> None:
     s = idle(max_concurrent=2, max_resident=2)
     s.play("spawn root b by host").see("""
         /root    new
@@ -221,7 +221,7 @@ def test_X09_reserved_slot_becomes_active_or_free_and_is_counted_once() -> None:
         session  open, slots 0/1, residency 2/2, ready -, idle a b""")
 
 
-def test_X10_slot_that_is_freed_admits_whoever_waits_in_the_same_step() -> None:
+def test_peer_X10_slot_that_is_freed_admits_whoever_waits_in_the_same_step() -> None:
     s = running(max_concurrent=2, max_resident=2, overflow=Overflow.QUEUE)
     s.play("spawn root b by host").see("""
         /root    new
@@ -238,7 +238,7 @@ def test_X10_slot_that_is_freed_admits_whoever_waits_in_the_same_step() -> None:
 # Requests for turns
 
 
-def test_E01_follow_up_without_a_free_slot_is_refused_and_its_text_never_arrives() -> None:
+def test_peer_E01_follow_up_without_a_free_slot_is_refused_and_its_text_never_arrives() -> None:
     s = idle(max_concurrent=2, max_resident=2)
     s.play("start root").see("""
         /root    running 1, slot active, asked by host
@@ -263,7 +263,7 @@ def test_E01_follow_up_without_a_free_slot_is_refused_and_its_text_never_arrives
         session  open, slots 1/1, residency 2/2, ready -, idle -""")
 
 
-def test_E03_unloaded_agent_keeps_its_result_and_its_next_turn_gets_only_the_new_task() -> None:
+def test_peer_E03_unloaded_agent_keeps_its_result_and_its_next_turn_gets_only_the_new_task() -> None:
     s = unloaded()
     outcome = Outcome(1, 1, TurnState.COMPLETED, "result")
     assert s.status("a").outcome == outcome
@@ -278,7 +278,7 @@ def test_E03_unloaded_agent_keeps_its_result_and_its_next_turn_gets_only_the_new
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
 
 
-def test_E05_agent_that_cannot_be_loaded_tells_so_and_is_never_resident() -> None:
+def test_peer_E05_agent_that_cannot_be_loaded_tells_so_and_is_never_resident() -> None:
     s = unloaded()
     s.play("follow_up host a").see("""
         /root    new
@@ -292,7 +292,7 @@ def test_E05_agent_that_cannot_be_loaded_tells_so_and_is_never_resident() -> Non
     assert not s.status("a").resident
 
 
-def test_E07_seven_spawns_on_two_slots_over_three_levels_all_report_to_whoever_asked() -> None:
+def test_peer_E07_seven_spawns_on_two_slots_over_three_levels_all_report_to_whoever_asked() -> None:
     s = Scenario(max_concurrent=3, overflow=Overflow.QUEUE)
     s.rush("start root", "spawn root a", "spawn root b", "loaded a", "loaded b")
     s.rush("spawn root c", "spawn root/a d", "spawn root/a e", "spawn root/b f", "spawn root/b g").see("""

@@ -1,4 +1,4 @@
-"""Waiting: the rows H58 to H75 and C14 of the peer list (`specs/peer-scenarios.md`)."""
+"""Waiting: the rows PEER-H58 to PEER-H75 and PEER-C14 of the peer list (`specs/peer-scenarios.md`)."""
 
 from __future__ import annotations
 
@@ -34,30 +34,30 @@ def root_and_worker(asked_by: str) -> Scenario:
 
 
 @pytest.mark.parametrize("timeout", [-1.0, -0.001, float("-inf"), float("nan")])
-def test_H58_H66_wait_for_less_than_no_time_is_refused(timeout: float) -> None:
+def test_peer_H58_H66_wait_for_less_than_no_time_is_refused(timeout: float) -> None:
     s = running()
     s.feed(Wait(1, 1, timeout))
     s.refused("InvalidTimeout", timeout, 3600.0)
 
 
 @pytest.mark.parametrize("targets", ["", " root"])
-def test_H67_H69_wait_for_no_time_returns_at_once(targets: str) -> None:
+def test_peer_H67_H69_wait_for_no_time_returns_at_once(targets: str) -> None:
     running().play(f"wait a 0{targets}").says(fx.WaitOver(WaitEnd.TIMEOUT)).same()
 
 
 @pytest.mark.parametrize("timeout", [60.001, float("inf")])
-def test_H70_wait_for_longer_than_max_wait_is_refused(timeout: float) -> None:
+def test_peer_H70_wait_for_longer_than_max_wait_is_refused(timeout: float) -> None:
     running(max_wait=60).play(f"wait a {timeout}").refused("InvalidTimeout", timeout, 60)
 
 
-def test_H71_wait_for_max_wait_is_accepted() -> None:
+def test_peer_H71_wait_for_max_wait_is_accepted() -> None:
     running(max_wait=60).play("wait a 60").says(fx.Waiting()).see("""
         /root    new
         /root/a  running 1, resident, slot active, asked by host, waits
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
 
 
-def test_H62_wait_for_a_target_without_an_outcome_times_out() -> None:
+def test_peer_H62_wait_for_a_target_without_an_outcome_times_out() -> None:
     s = running()
     s.play("wait a 5 root").says(fx.Waiting()).asks().see("""
         /root    new
@@ -73,7 +73,7 @@ def test_H62_wait_for_a_target_without_an_outcome_times_out() -> None:
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
 
 
-def test_H63_short_timeout_is_kept_as_it_is() -> None:
+def test_peer_H63_short_timeout_is_kept_as_it_is() -> None:
     s = running()
     s.play("wait a 0.25").says(fx.Waiting()).see("""
         /root    new
@@ -89,22 +89,22 @@ def test_H63_short_timeout_is_kept_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("number", [HOST, -7])
-def test_H59_wait_for_what_is_no_agent_is_refused(number: int) -> None:
+def test_peer_H59_wait_for_what_is_no_agent_is_refused(number: int) -> None:
     running().play(f"wait a 5 root #{number}").refused("UnknownAgent", number)
 
 
-def test_H60_H65_wait_without_targets_waits_for_mail() -> None:
+def test_peer_H60_H65_wait_without_targets_waits_for_mail() -> None:
     running().play("wait a 5").says(fx.Waiting()).asks().see("""
         /root    new
         /root/a  running 1, resident, slot active, asked by host, waits
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
 
 
-def test_H61_wait_for_unknown_agents_is_refused_and_names_the_first() -> None:
+def test_peer_H61_wait_for_unknown_agents_is_refused_and_names_the_first() -> None:
     running().play("wait a 5 #8 #9").refused("UnknownAgent", 8)
 
 
-def test_C14_H64_close_of_a_target_ends_the_wait() -> None:
+def test_peer_C14_H64_close_of_a_target_ends_the_wait() -> None:
     s = root_and_worker("host")
     s.play("wait root 5 a").says(fx.Waiting()).see("""
         /root    running 1, slot active, asked by host, waits a
@@ -118,7 +118,7 @@ def test_C14_H64_close_of_a_target_ends_the_wait() -> None:
         session  open, slots 0/3, residency 0/3, ready -, idle -""")
 
 
-def test_H64_wait_for_a_target_that_is_done_returns_at_once() -> None:
+def test_peer_H64_wait_for_a_target_that_is_done_returns_at_once() -> None:
     s = root_and_worker("host")
     s.play("finished a").see("""
         /root    running 1, slot active, asked by host
@@ -130,7 +130,7 @@ def test_H64_wait_for_a_target_that_is_done_returns_at_once() -> None:
 # Mail
 
 
-def test_H72_mail_from_the_worker_ends_the_wait() -> None:
+def test_peer_H72_mail_from_the_worker_ends_the_wait() -> None:
     s = root_and_worker("root")
     s.play("wait root 5").see("""
         /root    running 1, slot active, asked by host, owed 1, waits
@@ -142,7 +142,7 @@ def test_H72_mail_from_the_worker_ends_the_wait() -> None:
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
 
 
-def test_H74_wait_for_mail_ends_with_the_first_of_two_workers_that_reports() -> None:
+def test_peer_H74_wait_for_mail_ends_with_the_first_of_two_workers_that_reports() -> None:
     s = root_and_worker("root")
     s.play("spawn root b").see("""
         /root    running 1, slot active, asked by host, owed 2
@@ -167,7 +167,7 @@ def test_H74_wait_for_mail_ends_with_the_first_of_two_workers_that_reports() -> 
         session  open, slots 1/3, residency 2/3, ready -, idle b""")
 
 
-def test_H75_wait_tells_only_why_it_ended_and_drain_gives_the_result() -> None:
+def test_peer_H75_wait_tells_only_why_it_ended_and_drain_gives_the_result() -> None:
     s = root_and_worker("root")
     s.play("wait root 5").see("""
         /root    running 1, slot active, asked by host, owed 1, waits

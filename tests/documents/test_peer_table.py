@@ -7,20 +7,26 @@ import re
 from collections import Counter
 from pathlib import Path
 
-PEER_LIST = """
-R02 R03 R04 R05 R06 R08 R14 R15 R16 L01 L02 L04 L09 L16 X01 X02 X03 X04 X09 X10 E01 E03 E05 E07
-C01 C02 C03 C04 C05 C06 C07 C08 C09 C10 C11 C12 C13 C14 C15 C16 C18 C19 C28 C32 C35 C38 C40 C42 C45 C46 C50 C52 C53 C54
-C55 M01 M02 M03 M04 M05 M06 M09 M10 M11 P01 P03 P04 P05
-H02 H03 H04 H05 H08 H09 H10 H18 H19 H27 H28 H29 H30 H32 H33 H34 H35 H38 H39 H40 H42 H44 H46 H47 H48 H49 H50 H51 H52 H53
-H54 H55 H56 H57 H58 H59 H60 H61 H62 H63 H64 H65 H66 H67 H68 H69 H70 H71 H72 H74 H75 H76 H77 H78 H83
-"""
-"""The ids of the peer list, which is not part of this repository."""
+PEER_LIST = {
+    "R": "02 03 04 05 06 08 14 15 16",
+    "L": "01 02 04 09 16",
+    "X": "01 02 03 04 09 10",
+    "E": "01 03 05 07",
+    "C": "01 02 03 04 05 06 07 08 09 10 11 12 13 14 15 16 18 19 28 32 35 38 40 42 45 46 50 52 53 54 55",
+    "M": "01 02 03 04 05 06 09 10 11",
+    "P": "01 03 04 05",
+    "H": (
+        "02 03 04 05 08 09 10 18 19 27 28 29 30 32 33 34 35 38 39 40 42 44 46 47 48 49 50 51 52 53 "
+        "54 55 56 57 58 59 60 61 62 63 64 65 66 67 68 69 70 71 72 74 75 76 77 78 83"
+    ),
+}
+"""The rows of the peer list, which is not part of this repository: letter -> numbers."""
 
-PEER_ROWS = PEER_LIST.split()
+PEER_ROWS = [f"PEER-{letter}{number}" for letter, numbers in PEER_LIST.items() for number in numbers.split()]
 REPOSITORY = Path(__file__).parents[2]
 PLAYED = REPOSITORY / "tests" / "core"
 DOCUMENT = (REPOSITORY / "specs" / "peer-scenarios.md").read_text(encoding="utf-8")
-TABLE = re.findall(r"^\| ([A-Z]\d\d) \| (.+) \| (.+) \|$", DOCUMENT, re.MULTILINE)
+TABLE = re.findall(r"^\| (PEER-[A-Z]\d\d) \| (.+) \| (.+) \|$", DOCUMENT, re.MULTILINE)
 DIFFERENCES = re.findall(r"^- \*\*(.+)\*\* .+", DOCUMENT, re.MULTILINE)
 
 
@@ -29,9 +35,9 @@ def peer_tests() -> set[tuple[str, str]]:
     found = set()
     for file in PLAYED.glob("test_peer_*.py"):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_peer_"):
                 rows = re.findall(r"_([A-Z]\d\d)(?=_)", node.name)
-                found |= {(row, f"{file.name}::{node.name}") for row in rows}
+                found |= {(f"PEER-{row}", f"{file.name}::{node.name}") for row in rows}
     return found
 
 
