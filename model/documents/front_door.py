@@ -210,8 +210,8 @@ def broken(name: str, known: Property) -> str:
     assert found.by == known.id, f"{name} is noticed by {found.by}, not by {known.id}: take another break"
     lines = "".join(f"{line}\n" for line in found.lines)
     said = paragraph(
-        f"**Break**: `{name}`. {on_file.sentence}. `make check` notices it by {noticed_by(on_file.by)}, after "
-        f"{on_file.states} states; without the reference model, by {known.id}, after {found.states}:"
+        f"**Break**: `{name}`. {on_file.sentence}. `make check` notices it after {on_file.states} states, by "
+        f"{noticed_by(on_file.by)}. Without the reference model, {known.id} notices it after {found.states} states:"
     )
     return f"{said}\n```\n{lines}```\n\n{known.id}: `{found.detail}`\n"
 
@@ -219,7 +219,7 @@ def broken(name: str, known: Property) -> str:
 def noticed_by(judge: str) -> str:
     """The judge in words: `lockstep, effects`, a property, or another."""
     kind, _, what = judge.partition(", ")
-    return f"the reference model, which has other {what}," if kind == "lockstep" else kind
+    return f"the reference model, which has other {what}" if kind == "lockstep" else kind
 
 
 def row_of(name: str) -> Caught:

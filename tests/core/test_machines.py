@@ -1,7 +1,7 @@
 """The machines: their tables, their two forms, and that the core moves by nothing else.
 
-`TABLES` is section 3 of semantics.md written down a second time, by hand. A change of a table in `machines.py` has to
-be made here too, and that is its review.
+That the tables are those of specs/semantics.md, where they are written by hand, is in
+`tests/documents/test_semantics.py`.
 """
 
 from __future__ import annotations
@@ -42,62 +42,6 @@ PACKAGE = Path(statemachine.__file__).parent
 PURE = ("core", "log")
 """The rooms in which states change."""
 
-# machine -> (initial, [(trigger, from, to)]). Names of triggers that semantics.md leaves open are ours; rows and moves
-# that it does not have as such are marked.
-TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
-    "Identity": (
-        "unknown",
-        [("spawn", "unknown", "open"), ("close", "open", "closed"), ("resume", "closed", "open")],
-    ),
-    "Residency": (
-        "unloaded",
-        [
-            ("load", "unloaded", "loading"),
-            ("loaded", "loading", "resident"),
-            ("load_failed", "loading", "unloaded"),
-            ("evict", "resident", "unloading"),
-            ("keep", "unloading", "resident"),
-            ("gone", "unloading", "unloaded"),
-            ("died", "loading resident unloading", "unloaded"),
-        ],
-    ),
-    "Turn": (
-        "new",
-        [
-            ("request", "new completed errored interrupted", "queued"),
-            ("admit", "queued", "starting"),
-            ("start", "starting", "running"),
-            ("finish", "running stopping", "completed"),
-            ("fail", "running stopping", "errored"),
-            ("stop", "running", "stopping"),
-            ("abort", "stopping starting queued", "interrupted"),
-            ("cannot_start", "starting", "errored"),
-            ("next", "completed errored interrupted", "starting"),
-        ],
-    ),
-    "Slot": (
-        "free",
-        [
-            ("reserve", "free", "reserved"),
-            ("activate", "reserved", "active"),
-            ("release", "reserved active", "free"),
-            ("pass_on", "active", "reserved"),  # ours: in *next* the slot does not become free in between
-        ],
-    ),
-    "Mail": (
-        "accepted",
-        [
-            ("read", "accepted", "read"),
-            ("bury", "accepted", "dead"),
-            ("demote", "accepted", "accepted"),  # ours: demoting as a row, because it is a thing that happens to mail
-        ],
-    ),
-    "Session": (
-        "open",
-        [("shutdown", "open", "draining"), ("drained", "draining", "closed"), ("fail", "open draining", "failed")],
-    ),
-}
-
 every_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 
 
@@ -109,18 +53,6 @@ def moves_of(machine: Machine[Any]) -> list[tuple[str, str, str]]:
 
 
 # The tables
-
-
-def test_machines_are_exactly_those_of_the_specification() -> None:
-    assert [machine.name for machine in MACHINES] == list(TABLES)
-
-
-@every_machine
-def test_a_table_is_the_one_of_the_specification(machine: Machine[Any]) -> None:
-    initial, rows = TABLES[machine.name]
-    assert machine.initial.name.lower() == initial
-    expected = [(trigger, source, target) for trigger, sources, target in rows for source in sources.split()]
-    assert sorted(moves_of(machine)) == sorted(expected)
 
 
 @every_machine
