@@ -48,7 +48,7 @@ ROUNDS = 8
 """Of a life."""
 ACKNOWLEDGED_MAX = 120
 """When a process is killed at the latest."""
-REST_S = 20.0
+REST_S = 60.0
 """Far longer than any bound of the configurations: what is not at rest by then never will be."""
 REPEATED_MAX = 40
 """Keys, and requests that were answered, that are asked again."""

@@ -34,7 +34,7 @@ async def test_signal_wakes_all_who_wait_and_forgets_who_was_cancelled() -> None
         await signal.wait()
         woken.append(name)
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             for name in ("a", "b"):
                 tasks.start_soon(wait, name)
@@ -52,7 +52,7 @@ async def test_signal_wakes_all_who_wait_and_forgets_who_was_cancelled() -> None
             assert scope.cancelled_caught
     assert sorted(woken) == ["a", "b"]
     assert len(waiting) <= 12, "those who still wait, and few who were cancelled"
-    with anyio.fail_after(1):
+    with anyio.fail_after(60):
         await signal.wait()
 
 

@@ -131,11 +131,11 @@ async def test_rollout_that_is_read_while_a_snapshot_is_taken_has_all_records(
         covers.append(len(covers))
         if moment == "in line" and covers == [0]:
             covered.set()
-            go_on.wait(5)
+            go_on.wait(60)
         cover(self, *facts)
         if moment == "not committed" and covers == [0, 1]:
             covered.set()
-            go_on.wait(5)
+            go_on.wait(60)
 
     def entries(numbers: range) -> Write:
         return Write(tuple([Entry(agent, 1, number) for number in numbers for agent in (ROOT, 1)]))
@@ -156,7 +156,7 @@ async def test_rollout_that_is_read_while_a_snapshot_is_taken_has_all_records(
     async with create_task_group() as tasks:
         tasks.start_soon(take_snapshot)
         if moment in ("in line", "not committed"):
-            assert await to_thread.run_sync(covered.wait, 5)
+            assert await to_thread.run_sync(covered.wait, 60)
             assert await numbers() == list(range(100))
             assert store._tables is not None
             assert max(store._tables.uncovered(1)) <= 80 + 2 * 60, "what is not durable is not told"

@@ -131,7 +131,7 @@ async def test_crashed_session_that_is_read_in_this_process_is_opened_as_soon_as
     def read(connection: sqlite3.Connection) -> int:
         found = tables.read_rollout(connection, 1)
         inside.set()
-        go_on.wait(30)
+        go_on.wait(60)
         return len(found)
 
     async def open_it(seconds: float) -> None:
@@ -145,7 +145,7 @@ async def test_crashed_session_that_is_read_in_this_process_is_opened_as_soon_as
         await anyio.to_thread.run_sync(inside.wait)
         with pytest.raises(StoreBusy, match="this process reads it"):
             await open_it(0.05)
-        tasks.start_soon(open_it, 30)
+        tasks.start_soon(open_it, 60)
         await anyio.sleep(0.05)
         go_on.set()
 

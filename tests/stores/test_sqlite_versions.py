@@ -211,8 +211,8 @@ async def test_two_that_turn_to_the_wal_at_once_wait_for_each_other(
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             schema.use_wal(one, busy_s=0.02)
         monkeypatch.setattr(time, "sleep", lambda _: two.execute("COMMIT"))
-        assert schema.use_wal(one, busy_s=1)
-        assert schema.use_wal(two, busy_s=1)
+        assert schema.use_wal(one, busy_s=60)
+        assert schema.use_wal(two, busy_s=60)
 
 
 def make_half_and_die(path: Path) -> None:

@@ -161,7 +161,7 @@ def test_store_that_is_open_can_be_used_and_closed_in_another_event_loop(tmp_pat
     store = anyio.run(opened, tmp_path / "session.db", backend=backend)
 
     async def go_on() -> None:
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             await store.append([Write((Entry(0, 0, "x"),))])
             assert len(await store.rollout(0)) == 1
             await store.close()
@@ -202,7 +202,7 @@ async def test_store_that_two_close_and_one_opens_again_is_open(tmp_path: Path) 
         opened_again.set()
 
     async with anyio.create_task_group() as tasks:
-        for work in (partial(first.do, begin.wait, 30), close_and_open, partial(first.do, opened_again.wait, 30)):
+        for work in (partial(first.do, begin.wait, 60), close_and_open, partial(first.do, opened_again.wait, 60)):
             tasks.start_soon(work)
             await anyio.wait_all_tasks_blocked()  # in this order
         tasks.start_soon(store.close)
@@ -220,7 +220,7 @@ async def test_close_of_a_task_that_asyncio_cancels_is_left_to_the_thread(tmp_pa
     store = await opened(path)
     assert store._worker is not None
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(store._worker.do, gate.wait, 30)
+        tasks.start_soon(store._worker.do, gate.wait, 60)
         await anyio.wait_all_tasks_blocked()
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(store.close(), 0.05)
@@ -284,9 +284,9 @@ def test_rollouts_are_read_from_two_event_loops_at_once(tmp_path: Path, backend:
         await store.append([Write((Entry(0, 0, "x"),))])
         thread = threading.Thread(target=partial(anyio.run, read, store, backend=backend), daemon=True)
         thread.start()
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             await read(store)
-            await anyio.to_thread.run_sync(thread.join, 30)
+            await anyio.to_thread.run_sync(thread.join, 60)
         await store.close()
 
     anyio.run(both, backend=backend)
