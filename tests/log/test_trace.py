@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.fuzzing import chance
@@ -40,7 +40,11 @@ def events_of(kind: type) -> st.SearchStrategy[Any]:
 # What is written is read back
 
 
+QUIET = settings(deadline=None, database=None, derandomize=True)
+
+
 @pytest.mark.parametrize("kind", [*EVENTS, Restart])
+@QUIET
 @given(data=st.data())
 def test_event_of_every_class_is_read_back_as_it_was(kind: type, data: st.DataObject) -> None:
     event = data.draw(events_of(kind))
@@ -52,6 +56,7 @@ def test_event_of_every_class_is_read_back_as_it_was(kind: type, data: st.DataOb
     assert line.count(b"\n") == 1
 
 
+@QUIET
 @given(code=st.binary(min_size=chance.CONFIG_BYTES, max_size=chance.CONFIG_BYTES))
 def test_config_is_read_back_as_it_was(code: bytes) -> None:
     config = chance.config_of(code)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -304,6 +304,7 @@ def test_program_adds_the_event_where_the_line_does_not_say_all() -> None:
     assert lines[3].startswith("wait a 1  -- ")
 
 
+@settings(deadline=None, database=None, derandomize=True)
 @given(
     config=st.binary(min_size=chance.CONFIG_BYTES, max_size=chance.CONFIG_BYTES),
     codes=st.lists(st.binary(min_size=chance.BYTES, max_size=chance.BYTES), max_size=60),
