@@ -126,13 +126,18 @@ async def test_crashed_session_that_is_read_in_this_process_is_opened_as_soon_as
     other.ask("open")
     other.ask("append")
     other.kill()
-    inside, go_on = threading.Event(), threading.Event()
+    inside, go_on, tried = threading.Event(), threading.Event(), threading.Event()
+    close_tables = SQLiteStore._close_tables
 
     def read(connection: sqlite3.Connection) -> int:
         found = tables.read_rollout(connection, 1)
         inside.set()
         go_on.wait(60)
         return len(found)
+
+    def close_between_attempts(store: SQLiteStore) -> None:
+        close_tables(store)
+        tried.set()
 
     async def open_it(seconds: float) -> None:
         monkeypatch.setattr(sqlite, "BUSY_S", seconds)
@@ -145,8 +150,9 @@ async def test_crashed_session_that_is_read_in_this_process_is_opened_as_soon_as
         await anyio.to_thread.run_sync(inside.wait)
         with pytest.raises(StoreBusy, match="this process reads it"):
             await open_it(0.05)
+        monkeypatch.setattr(SQLiteStore, "_close_tables", close_between_attempts)
         tasks.start_soon(open_it, 60)
-        await anyio.sleep(0.05)
+        assert await anyio.to_thread.run_sync(tried.wait, 60)
         go_on.set()
 
 

@@ -216,7 +216,9 @@ async def test_closed_session_that_changes_twice_within_a_tick_of_the_clock_is_r
     assert reading.reading(path, read) == STEPS * ENTRIES + 1
 
 
-async def test_error_of_a_running_session_that_changed_a_moment_ago_counts_if_it_comes_again(path: Path) -> None:
+async def test_error_of_a_running_session_that_changed_a_moment_ago_counts_if_it_comes_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = await opened(path)
     calls: list[int] = []
 
@@ -226,7 +228,7 @@ async def test_error_of_a_running_session_that_changed_a_moment_ago_counts_if_it
             raise sqlite3.DatabaseError("it was closed and opened again within a tick of the clock")
         return len(calls)
 
-    os.utime(path)
+    monkeypatch.setattr(time, "time_ns", lambda: path.stat().st_mtime_ns)  # it is the moment of the change
     assert reading.reading(path, read) == 2
     await store.close()
 

@@ -24,12 +24,16 @@ pytestmark = pytest.mark.anyio
 NAME = "statemachine-store"
 
 
-def threads() -> int:
-    """How many stores write in this process. One that was told to end may take a moment."""
-    for thread in threading.enumerate():
-        if thread.name == NAME:
-            thread.join(0.5)
-    return sum(thread.name == NAME for thread in threading.enumerate())
+def threads() -> set[threading.Thread]:
+    """Those in which stores write in this process."""
+    return {thread for thread in threading.enumerate() if thread.name == NAME}
+
+
+def left(before: set[threading.Thread]) -> set[threading.Thread]:
+    """Those that were not there before and do not end. One that was told to end may take a while."""
+    for thread in threads() - before:
+        thread.join(60)
+    return threads() - before
 
 
 async def test_calls_are_made_one_after_another_in_one_thread_and_give_what_they_return_or_raise() -> None:
@@ -104,16 +108,17 @@ async def test_closed_store_has_no_thread_and_neither_has_one_that_could_not_be_
     before = threads()
     with pytest.raises(StoreError):
         await SQLiteStore(foreign).open(CONFIG)
+    assert left(before) == set()
     store = SQLiteStore(tmp_path / "session.db")
     for _ in range(2):
         await store.open(CONFIG)
         with pytest.raises(SessionInUse, match="open already"):
             await store.open(CONFIG)
-        assert len([thread for thread in threading.enumerate() if thread.name == NAME]) == before + 1
+        assert len(threads() - before) == 1
         await store.append([Write((Entry(0, 0, "x"),))])
         await store.close()
         await store.close()
-        assert threads() == before
+        assert left(before) == set()
     with pytest.raises(StoreClosed):
         await store.append([Write((Entry(0, 0, "x"),))])
 
@@ -132,15 +137,19 @@ anyio.run(main)
 print("left")
 """
 BUSY = """
-import asyncio, time
+import asyncio, threading
 from statemachine.stores.worker import Worker
 
+gate = threading.Event()
+
 async def main():
-    task = asyncio.create_task(Worker("worker").do(time.sleep, 0.3))
-    await asyncio.sleep(0.1)
+    task = asyncio.create_task(Worker("worker").do(gate.wait))
+    await asyncio.sleep(0)  # it begins
 
 asyncio.run(main())
-time.sleep(0.5)
+(thread,) = [thread for thread in threading.enumerate() if thread.name == "worker"]
+gate.set()
+thread.join()
 print("left")
 """
 
@@ -216,7 +225,7 @@ async def test_store_that_two_close_and_one_opens_again_is_open(tmp_path: Path) 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_close_of_a_task_that_asyncio_cancels_is_left_to_the_thread(tmp_path: Path) -> None:
-    path, gate = tmp_path / "session.db", threading.Event()
+    path, gate, before = tmp_path / "session.db", threading.Event(), threads()
     store = await opened(path)
     assert store._worker is not None
     async with anyio.create_task_group() as tasks:
@@ -227,8 +236,7 @@ async def test_close_of_a_task_that_asyncio_cancels_is_left_to_the_thread(tmp_pa
         with pytest.raises(SessionInUse, match="open already"):
             await store.open(CONFIG)
         gate.set()
-    while threads():
-        await anyio.sleep(0.01)
+    assert left(before) == set()
     for again in (store, SQLiteStore(path)):
         await again.open(CONFIG)
         await again.append([Write((Entry(0, 0, "x"),))])
@@ -240,7 +248,7 @@ async def test_store_that_nobody_closes_leaves_no_thread(tmp_path: Path) -> None
     for number in range(3):
         await opened(tmp_path / f"{number}.db")
     gc.collect()
-    assert threads() == before
+    assert left(before) == set()
 
 
 @pytest.mark.parametrize("rows", [1, 2, ALONE_MAX, ALONE_MAX + 1, 3 * ALONE_MAX])
