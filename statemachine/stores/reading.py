@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
@@ -91,22 +91,15 @@ def reading(path: str | os.PathLike[str], read: Callable[[sqlite3.Connection], T
             if before.is_fresh and not before.index:
                 time.sleep(TICK_S)
                 before = _state(real)
-            parameters = "mode=ro&readonly_shm=1" if before.index else "mode=ro&immutable=1"
             try:
-                copies = before.wal and not before.index
-                found = _read_copy(real, read) if copies else _read(real, parameters, read)
+                found, is_sure = _read_as(real, before, read)
             except FileNotFoundError:
                 continue  # the session was closed meanwhile, and its WAL is gone
-            except (sqlite3.Error, StoreError) as error:
-                if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_RECOVERY:
-                    with suppress(FileNotFoundError):
-                        found = _read_copy(real, read)  # whoever has it open has not made the index yet
-                        if _is_same(real, before, index_too=False):  # or it may be the copy of two states
-                            return found
-                elif _is_same(real, before):
+            except (sqlite3.Error, StoreError, EncodingError, UnicodeDecodeError):
+                if _is_same(real, before):
                     raise
-                continue
-            if before.index or _is_same(real, before):
+                continue  # it may be of two states, which do not fit together
+            if is_sure or _is_same(real, before, index_too=not before.index):
                 return found
         raise StoreBusy(real, f"the file was changed each of the {ATTEMPTS_MAX} times that it was read")
 
@@ -159,6 +152,18 @@ def _counted(path: str) -> Generator[None]:
     finally:
         with counting:
             under_way[path] -= 1
+
+
+def _read_as(path: str, before: _State, read: Callable[[sqlite3.Connection], T]) -> tuple[T, bool]:
+    """What `read` makes of a file in this state, and whether locks kept others from changing it meanwhile."""
+    if not before.index:
+        return (_read_copy(path, read) if before.wal else _read(path, "mode=ro&immutable=1", read)), False
+    try:
+        return _read(path, "mode=ro&readonly_shm=1", read), True
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_READONLY_RECOVERY:
+            raise
+        return _read_copy(path, read), False  # whoever has it open has not made the index yet
 
 
 def _read(path: str, parameters: str, read: Callable[[sqlite3.Connection], T]) -> T:

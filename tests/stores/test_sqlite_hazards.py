@@ -94,25 +94,35 @@ async def test_owner_whose_look_at_its_file_fails_keeps_its_locks_too(
         schema.mark_of(str(path))
 
 
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("alive", [False, True])
 async def test_copy_is_made_again_if_somebody_opened_the_session_meanwhile(
-    path: Path, other: Other, monkeypatch: pytest.MonkeyPatch
+    path: Path, other: Other, monkeypatch: pytest.MonkeyPatch, alive: bool, fails: bool
 ) -> None:
     store = await opened(path)
     await store.append(group(0))
     await store.close()
     other.ask("open")
     other.ask("append")
-    other.kill()
-    os.unlink(f"{path}-shm")
+    if alive:
+        with open(f"{path}-shm", "r+b") as index:
+            index.seek(48)  # the header is there twice, and here the second one is half made
+            index.write(b"another")
+    else:
+        other.kill()
+        os.unlink(f"{path}-shm")
     copy_pages, late = schema.copy_pages, list[int]()
 
     def copied(*words: str) -> None:
         if not late:
             late.append(1)
+            other.kill()
             with other_process(path) as third:  # the WAL has been copied, and gets into the file now
                 third.ask("open")
                 third.ask("append")
                 third.ask("close")
+            if fails:
+                raise sqlite3.DatabaseError("what was copied does not fit together")
         copy_pages(*words)
 
     monkeypatch.setattr(schema, "copy_pages", copied)
