@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-FRONT = {"model": {"reference", "lockstep", "coverage", "check"}, "statemachine": {"guard", "eventloops"}}
+FRONT = {
+    "model": {"reference", "configurations", "lockstep", "coverage", "check"},
+    "statemachine": {"guard", "eventloops"},
+}
 """Modules beside the rooms."""
 FREE = {"attrs", "statemachine.guard"}
 """What every room may import."""

@@ -31,7 +31,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from attrs import define
 
-from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
+from statemachine.core.config import SessionConfig
 from statemachine.core.effects import Interrupted
 from statemachine.core.events import HOST
 from statemachine.core.machines import Identity
@@ -43,8 +43,9 @@ from statemachine.stores import Entry, SQLiteStore, StoreError
 from statemachine.stores.protocol import LogRecord, Snapshot, Write
 from statemachine.stores.sqlite import Synchronous
 
+from ..configurations import KILLED, KILLED_LIVE, draw
+
 Request = dict[str, Any]
-AGENTS_MAX = 24
 HOSTS = 4
 NAP_S = 0.002
 
@@ -71,24 +72,7 @@ class Order:
 def config_of(seed: int) -> SessionConfig:
     """The configuration of the life with this seed: small caps, so that everything is soon full."""
     rng = Random(f"config {seed}")
-    live = rng.random() < 0.15
-    cap = AGENTS_MAX if live else rng.randint(1, 4)
-    return SessionConfig(
-        max_concurrent=cap + 1,
-        max_resident=cap + rng.choice((0, 0, 1, 3)),
-        slot_policy=SlotPolicy.LIVE_THREADS if live else SlotPolicy.ACTIVE_TURNS,
-        overflow=Overflow.REJECT if live else rng.choice((Overflow.REJECT, Overflow.QUEUE, Overflow.QUEUE)),
-        max_queued=rng.choice((3, 30)),
-        max_depth=4,
-        max_agents=AGENTS_MAX,
-        max_unread=rng.choice((4, 30)),
-        notice=rng.choice(tuple(Notice)),
-        notify_interrupted=rng.random() < 0.5,
-        stop_grace=0.01,
-        flush_timeout=0.02,
-        max_wait=10.0,
-        idle_ttl=0.005 if not live and rng.random() < 0.25 else None,
-    )
+    return draw(rng.choices((KILLED, KILLED_LIVE), (85, 15))[0], rng.choice)
 
 
 class Journal:

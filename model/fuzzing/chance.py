@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from statemachine.core import events as ev
 from statemachine.core.agents import Agent
-from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
+from statemachine.core.config import SessionConfig
 from statemachine.core.events import HOST, ROOT
 from statemachine.core.machines import Identity, Residency, SessionState, TurnState
 from statemachine.core.residency import NOBODY
 from statemachine.core.session import Session
 
+from ..configurations import FUZZED, draw
 from ..lockstep import AnyEvent, Restart
 
 AGENTS_MAX = 13
@@ -33,49 +34,13 @@ T = TypeVar("T")
 Play = Callable[[Session, int, int, int], AnyEvent]
 
 
-# Configurations
-
-POLICIES = (
-    *[(SlotPolicy.ACTIVE_TURNS, Overflow.REJECT)] * 3,
-    *[(SlotPolicy.ACTIVE_TURNS, Overflow.QUEUE)] * 5,
-    (SlotPolicy.LIVE_THREADS, Overflow.REJECT),
-)
-CONCURRENT = (4, 2, 3, 2, 3, 2, 6, 1, 10)
-SPARE_RESIDENCY = (0, 0, 0, 1, 3)
-LIMITS: dict[str, tuple[Any, ...]] = {
-    "max_queued": (1000, 1, 1, 2, 4),
-    "max_depth": (None, None, 2, 4, 1),
-    "max_agents": (None, None, 8, 5, 3),
-    "max_unread": (1000, 1000, 1000, 1000, 6, 4, 3, 2),
-    "max_message_bytes": (1 << 20, 8),
-    "notice": (Notice.QUEUE, Notice.TRIGGER, Notice.TRIGGER, Notice.NONE),
-    "notify_interrupted": (False, True),
-    "flush_timeout": (10.0, 3.0, 2.0, 0.0),
-    "load_timeout": (30.0, 4.0, 2.0, 0.0),
-    "stop_grace": (5.0, 3.0, 1.0, 0.0),
-    "max_wait": (3600.0, 3.0),
-    "idle_ttl": (None, None, 4.0, 1.0, 0.0),
-}
-"""Small enough to be met, large enough to get somewhere; the default first."""
-CONFIG_BYTES = 3 + len(LIMITS)
+CONFIG_BYTES = len(FUZZED)
 
 
 def config_of(code: bytes) -> SessionConfig:
-    """The configuration that these bytes mean; zeros are the default."""
-    slot_policy, overflow = choose(POLICIES, code[0])
-    max_concurrent = choose(CONCURRENT, code[1])
-    limits = {name: choose(values, byte) for (name, values), byte in zip(LIMITS.items(), code[3:], strict=True)}
-    if slot_policy is SlotPolicy.LIVE_THREADS:
-        limits["idle_ttl"] = None
-    if max_concurrent == 1:
-        overflow = Overflow.REJECT
-    return SessionConfig(
-        max_concurrent=max_concurrent,
-        max_resident=max_concurrent - 1 + choose(SPARE_RESIDENCY, code[2]),
-        slot_policy=slot_policy,
-        overflow=overflow,
-        **limits,
-    )
+    """The configuration that these bytes mean, one a field; zeros are the default."""
+    codes = iter(code)
+    return draw(FUZZED, lambda among: choose(among, next(codes)))
 
 
 # Picking

@@ -25,13 +25,13 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from attrs import define, field, frozen
 
-from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
 from statemachine.core.machines import SessionState
 from statemachine.core.refusals import Refusal, StoreFailed
 from statemachine.core.session import Session
 from statemachine.runtime import AgentControl, EventsLost, engine
 from statemachine.stores.errors import StoreError
 
+from ..configurations import SIMULATED, draw
 from . import schedule as simulation_schedule
 from .hosts import host
 from .judges import judge_log, judge_opening, judge_rest
@@ -89,7 +89,8 @@ def simulate(seed: int) -> Run:
 
 def _simulate(seed: int, folder: Path) -> Run:
     rng = random.Random(seed)
-    world = World(seed, rng, config_of(rng), Disk())
+    config = draw(SIMULATED, lambda among: among[int(rng.random() * len(among))])
+    world = World(seed, rng, config, Disk())
     snapshot_records, engine.SNAPSHOT_RECORDS = engine.SNAPSHOT_RECORDS, world.choose((4, 25, 5_000))
     try:
         stuck = simulation_schedule.run(lambda: live(world, folder), seed)
@@ -133,34 +134,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.disabled = before
-
-
-def config_of(rng: random.Random) -> SessionConfig:
-    """Small caps, so that everything is soon full."""
-
-    def one_of(*values: object) -> object:
-        return values[int(rng.random() * len(values))]
-
-    live = rng.random() < 0.2
-    queueing = not live and rng.random() < 0.65
-    concurrent = int(rng.random() * 3) + (2 if queueing or live or rng.random() < 0.9 else 1)
-    return SessionConfig(
-        max_concurrent=concurrent,
-        max_resident=max(0, concurrent - 1) + int(rng.random() * 2),
-        slot_policy=SlotPolicy.LIVE_THREADS if live else SlotPolicy.ACTIVE_TURNS,
-        overflow=Overflow.QUEUE if queueing else Overflow.REJECT,
-        max_queued=one_of(1, 2, 1000),  # type: ignore[arg-type]
-        max_depth=one_of(None, None, 1, 2),  # type: ignore[arg-type]
-        max_agents=one_of(None, None, 2, 4),  # type: ignore[arg-type]
-        max_unread=one_of(2, 4, 1000),  # type: ignore[arg-type]
-        notice=one_of(Notice.QUEUE, Notice.TRIGGER, Notice.NONE),  # type: ignore[arg-type]
-        notify_interrupted=rng.random() < 0.5,
-        flush_timeout=one_of(0.5, 2.0),  # type: ignore[arg-type]
-        load_timeout=one_of(1.0, 2.0),  # type: ignore[arg-type]
-        stop_grace=one_of(0.5, 0.5, 2.0),  # type: ignore[arg-type]
-        max_wait=5.0,
-        idle_ttl=None if live else one_of(None, None, 0.1, 1.0),  # type: ignore[arg-type]
-    )
 
 
 # A life

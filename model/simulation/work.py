@@ -118,8 +118,8 @@ async def late(world: World, turn: Turn) -> None:
         await world.choose(calls)()
     except NotRunning:
         return
-    except (StoreFailed, SessionClosed):
-        if turn._control.has_ended:
+    except Refusal as refusal:
+        if turn._control.has_ended and isinstance(refusal, StoreFailed | SessionClosed):
             return
     world.blame(f"turn {turn.number} of agent {turn.agent.id} had ended, and its late call was answered")
 
