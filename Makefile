@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
-SOURCES := statemachine model tests bench
+SOURCES := statemachine model tests bench specs
 
 # No tool asks a registry for a newer version of itself.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -33,8 +33,10 @@ test: $(STAMP) ## run the tests, without the nightly ones
 bench: $(STAMP) $(PEERS_STAMP) ## measure, and compare with peers in .venv-peers
 	@$(BIN)/python -m bench
 
-docs: $(STAMP) ## write the generated documents in specs/ anew
+docs: $(STAMP) ## write the generated documents in specs/ anew, and the API reference into build/api
 	@$(BIN)/statemachine docs
+	@$(BIN)/python -m sphinx -q -E -W -b html specs/api build/api
+	@echo "the API reference begins at build/api/index.html"
 
 lint: $(STAMP) ## format, style and types
 	@$(BIN)/ruff format --check $(SOURCES)

@@ -1,7 +1,7 @@
 """A session as readers see it: one line an agent, one line the session.
 
 Replay, golden traces and the scenario tests all show this, so that a test asserts the *whole* state after every step.
-A line leaves out what is ordinary:
+A line leaves out what is ordinary::
 
     /root    new
     /root/a  running 1, resident, slot active, asked by root, waits

@@ -102,6 +102,7 @@ class ShutDown:
 
 
 Effect = Load | StartTurn | Cancel | Flush | Unload | Wake | Answer | ShutDown
+"""What a step asks to be done."""
 
 # Replies
 
@@ -223,6 +224,7 @@ Reply = (
     | Noted
     | Stale
 )
+"""What a step answers. Operations have their own; reports and time get `Noted` or `Stale`."""
 
 
 @fact

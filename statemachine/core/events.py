@@ -237,6 +237,7 @@ Operation = (
 )
 Report = Loaded | LoadFailed | Flushed | FlushFailed | Finished | Failed | Aborted | Died
 Event = Operation | Report | Tick | WriteFailed
+"""What `Session.handle` takes."""
 
 EVENTS: tuple[type[Event], ...] = (*Operation.__args__, *Report.__args__, Tick, WriteFailed)
 """Every event class that a session handles."""

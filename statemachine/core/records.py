@@ -107,6 +107,7 @@ class AgentResumed:
 Record = (
     AgentSpawned | MailAccepted | NoticeBuried | TurnStarted | MailDrained | TurnEnded | AgentsClosed | AgentResumed
 )
+"""What the log has of a session. The fold of all of them is its durable state."""
 
 RECORDS: tuple[type[Record], ...] = Record.__args__
 """Every record class there is."""

@@ -33,6 +33,7 @@ class Entry:
 
 
 LogRecord = Record | Entry
+"""What a rollout consists of."""
 
 
 @fact
