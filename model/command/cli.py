@@ -1,4 +1,5 @@
-"""The command `statemachine`. It lives in `model` because nothing in `statemachine` imports `model`.
+"""The command `statemachine`. It lives in `model` because nothing in `statemachine` imports `model`, and is found by
+`statemachine/__main__.py`, which says what to install if something that is imported here is not.
 
 Exit codes: 0 everything held, 1 something failed, 2 it could not run: one clear line on stderr, and nothing written.
 """
@@ -11,14 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-try:
-    import click
-    from rich.console import Console
-    from rich.live import Live
-    from rich.table import Table
-except ImportError as missing:  # a plain install has the product, not what checks it
-    print(f"statemachine: {missing}; the command needs: pip install 'agent-statemachine[check]'", file=sys.stderr)
-    raise SystemExit(2) from None
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
 
 from statemachine.checking import diagrams
 from statemachine.checking.properties import PROPERTIES

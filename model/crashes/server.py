@@ -237,7 +237,8 @@ def heard(said: str, killed: bool) -> Heard:
 def server() -> Iterator[Server]:
     """A server, as long as the block lasts."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    words = [sys.executable, "-c", f"from {__package__} import server; server.serve()"]
+    # -P: the working directory, in which a project may have its own `model`, is on the path only if it was on ours
+    words = [sys.executable, "-P", "-c", f"from {__package__} import server; server.serve()"]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
         try:
             yield Server(process)
