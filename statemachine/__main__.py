@@ -40,9 +40,9 @@ def judging_package() -> str | None:
     """
     for name in NAMES:
         found = find_spec(name)
-        if found is not None and found.origin is not None:
-            if Path(found.origin).resolve() == BESIDE / name / "__init__.py":
-                return name
+        origin = "" if found is None else found.origin or ""
+        if Path(origin).resolve() == BESIDE / name / "__init__.py":
+            return name
     return None
 
 

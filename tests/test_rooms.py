@@ -16,7 +16,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 FRONT = {
-    "model": {"reference", "configurations", "lockstep", "coverage", "check"},
+    "model": {"reference", "checkout", "configurations", "lockstep", "coverage", "check"},
     "statemachine": {"guard", "eventloops"},
 }
 """Modules beside the rooms."""

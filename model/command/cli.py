@@ -24,6 +24,7 @@ from statemachine.log.trace import TraceError
 from statemachine.stores import StoreError, read_rollout
 
 from .. import check as checking
+from .. import checkout
 from ..audits import verify as verification
 from ..crashes import kills as crashes
 from ..documents import generated
@@ -369,6 +370,18 @@ def docs(only_check: bool, folder: Path) -> None:
     sys.exit(1 if only_check and names else 0)
 
 
+CANNOT_RUN = (
+    BadScope,
+    NoSuchAgent,
+    NotRepeatable,
+    StoreError,
+    TraceError,
+    checkout.NeedsCheckout,
+    diagrams.DrawingUnavailable,
+)
+"""Errors whose message says what to do instead."""
+
+
 def main() -> None:
     """The entry point: errors of use are one line on stderr and exit code 2."""
     try:
@@ -379,7 +392,7 @@ def main() -> None:
         fail("interrupted", 130)
     except click.ClickException as error:
         fail(error.format_message(), 2)
-    except (BadScope, NotRepeatable, NoSuchAgent, StoreError, TraceError, diagrams.DrawingUnavailable) as error:
+    except CANNOT_RUN as error:
         fail(str(error), 2)
     except OSError as error:
         fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 2)

@@ -7,20 +7,20 @@ the properties alone do not notice is looked for in thousands of states.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 from attrs import evolve
 
 from statemachine.core.config import Overflow
 
+from .. import checkout
 from ..breaks.defects import Break
 from ..breaks.hunt import ALONE_STATES_MAX, FUZZ, Catch, hunt, injected, look_in
 from ..breaks.thread_defects import BREAKS
 from ..exploration.scopes import find
 from .markdown import table
 
-DOCUMENT = Path(__file__).parents[2] / "specs" / "breaks.md"
+DOCUMENT = checkout.REPOSITORY / "specs" / "breaks.md"
 HEAD = ("break", "what the core does then", "rules", "where", "caught by", "states", "events", "without the reference")
 NOBODY = "nobody"
 
@@ -120,8 +120,10 @@ def document(rows: list[tuple[str, ...]]) -> str:
 def main(arguments: list[str]) -> int:
     """The command."""
     if arguments not in ([], ["--write"]):
-        print("usage: python -m model.documents.breaks [--write]", file=sys.stderr)
+        print(f"usage: python -m {__package__}.breaks [--write]", file=sys.stderr)
         return 2
+    if arguments:
+        checkout.require(DOCUMENT.parent)
     rows = []
     for a_break in BREAKS:
         found = hunt(a_break)

@@ -7,17 +7,17 @@ noticed which break in specs/breaks.md: both are written by a run and held to th
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from attrs import frozen
 
 from statemachine.checking.properties import Property
 
+from .. import checkout
 from ..exploration.explorer import REFUSAL_JUDGES, STALE_JUDGES
 from ..exploration.golden_counts import together
 from ..scenarios import golden
 
-SPECS = Path(__file__).parents[2] / "specs"
+SPECS = checkout.REPOSITORY / "specs"
 EVERY_EVENT = {known.id for known, _ in (*REFUSAL_JUDGES, *STALE_JUDGES)}
 """Properties that are judged on refused or stale events too, and not only on steps that changed something."""
 

@@ -10,19 +10,19 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from statemachine.checking.properties import PROPERTIES, Property
 from statemachine.core.machines import MACHINES
 from statemachine.core.refusals import REFUSALS
 
+from .. import checkout
 from ..coverage import REPORTS, SITUATIONS
 from ..exploration import explorer, homeward
 from ..scenarios import golden
 from .markdown import table
 
-README = Path(__file__).parents[2] / "README.md"
+README = checkout.REPOSITORY / "README.md"
 BEGIN, END = "<!-- properties: written by `python -m model.documents.properties` -->", "<!-- /properties -->"
 
 INTRO = """\

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from pathlib import Path
 
+from .. import checkout
 from ..check import check
 from ..coverage import SITUATIONS, required
 from .markdown import table
 
-DOCUMENT = Path(__file__).parents[2] / "specs" / "reached.md"
+DOCUMENT = checkout.REPOSITORY / "specs" / "reached.md"
 SENTENCES = {situation.id: situation.sentence for situation in SITUATIONS}
 
 INTRO = """\
@@ -63,8 +63,11 @@ def counts() -> tuple[Counter[str], Counter[str], int]:
 
 def main() -> None:
     """Prints the document, or writes it."""
+    is_written = sys.argv[1:] == ["--write"]
+    if is_written:
+        checkout.require(DOCUMENT.parent)
     text = document(*counts())
-    if sys.argv[1:] == ["--write"]:
+    if is_written:
         DOCUMENT.write_text(text, encoding="utf-8", newline="\n")
     else:
         print(text, end="")

@@ -52,11 +52,11 @@ from statemachine.core.refusals import InvalidConfig, Refusal
 from statemachine.core.session import Session
 from statemachine.log.recovery import durable_facts, fold
 
-from .. import lockstep, reference
+from .. import checkout, lockstep, reference
 from ..lockstep import AnyEvent, Restart
 from . import script
 
-TRACES = Path(__file__).parents[2] / "specs" / "traces"
+TRACES = checkout.REPOSITORY / "specs" / "traces"
 FIELDS = tuple([field.name for field in attrs_of(SessionConfig)])
 ENUMS = {"slot_policy": SlotPolicy, "overflow": Overflow, "notice": Notice}
 REFERENCE_STEP: Any = reference.step
@@ -320,7 +320,8 @@ def line(kind: str, rows: dict[type, Callable[[Words, Any], str]], words: Words,
 
 
 def files(folder: Path = TRACES) -> list[Path]:
-    """The traces of a folder, by name."""
+    """The traces of a folder, by name. Raises `NeedsCheckout` if there is no such folder."""
+    checkout.require(folder)
     return sorted(folder.glob("*.txt"))
 
 
@@ -346,20 +347,21 @@ def write(paths: Iterable[Path]) -> list[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 1 if a file is no trace, or (without `--write`) if one says something else than the core."""
+    """The command line; 1 if a file is not a trace, if this is not a checkout and no file is named, or (without
+    `--write`) if a trace says something else than the core."""
     parser = ArgumentParser(
-        "python -m model.scenarios.golden", description="Golden traces against the core, as unified diffs."
+        f"python -m {__package__}.golden", description="Golden traces against the core, as unified diffs."
     )
     parser.add_argument("--write", action="store_true", help="rewrite the logs instead of showing how they differ")
     parser.add_argument("paths", nargs="*", type=Path, metavar="FILE", help="default: all of specs/traces")
     chosen = parser.parse_args(arguments)
-    paths = chosen.paths or files()
     try:
+        paths = chosen.paths or files()
         if chosen.write:
             print(*[f"written: {path.name}" for path in write(paths)] or ["nothing has changed"], sep="\n")
             return 0
         diffs = [difference(path) for path in paths]
-    except BadTrace as error:
+    except (BadTrace, checkout.NeedsCheckout) as error:
         print(error, file=sys.stderr)
         return 1
     print("".join(diffs), end="")
