@@ -8,6 +8,27 @@ shrunk by `model/fuzzing/shrink.py`, and comes as a program and as a trace file 
 `run` plays examples from a seed. The same seed gives the same examples as long as their number, their length and the
 code are the same (Hypothesis looks for interesting numbers in the modules that are loaded, so this is about one
 program, not about two with the same seed). `soak` plays rounds of `run` in several processes until its time is over.
+
+In the tests of a project, it shows that the rules hold with the configuration of that project. The wheel has this
+package as `statemachine_model`, and pytest needs no more than this::
+
+    from pathlib import Path
+
+    from statemachine import Overflow, SessionConfig
+    from statemachine_model.fuzzing.fuzz import Fuzz, run
+
+
+    class Ours(Fuzz):
+        config = SessionConfig(max_concurrent=3, max_resident=4, overflow=Overflow.QUEUE)
+
+
+    def test_sessions_with_our_configuration_keep_every_rule(tmp_path: Path) -> None:
+        result = run(examples=30, steps=200, seed=1, folder=tmp_path, machine=Ours)
+        assert result.failure is None, str(result.failure)
+
+What fails is told as a short program, with the file of its trace. A subclass may have rules of its own, which look at
+`self.trial.session` and give events to `self.feed`. Hypothesis' own `Ours.TestCase` is not a test here: it shrinks
+bytes, which takes minutes and tells a reader nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +44,7 @@ from hashlib import blake2b
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event as Flag
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import hypothesis
@@ -61,15 +82,6 @@ ROUND_EXAMPLES, ROUND_STEPS = 100, 300
 FAILURES_MAX = 10
 """A soak campaign with so many failures has done what it could."""
 
-UNTIMED: dict[str, Any] = {
-    "deadline": None,
-    "database": None,
-    "print_blob": False,
-    "suppress_health_check": list(HealthCheck),
-}
-settings.register_profile("ci", settings(max_examples=150, stateful_step_count=200, derandomize=True, **UNTIMED))
-settings.register_profile("nightly", settings(max_examples=5000, stateful_step_count=600, **UNTIMED))
-
 
 class Stopped(Exception):
     """Raised by whoever is told of progress: the campaign is to end now."""
@@ -90,6 +102,9 @@ class Campaign:
 class Fuzz(RuleBasedStateMachine):
     """One example: a session from its configuration to the last event, or to the first that breaks something."""
 
+    config: ClassVar[SessionConfig | None] = None
+    """Of every example. None: each draws its own."""
+
     def __init__(self, campaign: Campaign) -> None:
         super().__init__()
         self.campaign = campaign
@@ -101,7 +116,7 @@ class Fuzz(RuleBasedStateMachine):
     def begin(self, code: bytes) -> None:
         """The session."""
         self.campaign.examples += 1
-        self.trial = Trial(chance.config_of(code), FOLD_EVERY)
+        self.trial = Trial(self.config or chance.config_of(code), FOLD_EVERY)
 
     @rule(codes=BURSTS)
     def work(self, codes: bytes) -> None:
@@ -187,16 +202,18 @@ def run(
     seed: int,
     on_progress: Callable[[int, int], None] | None = None,
     folder: Path = FAILURES,
+    machine: type[Fuzz] = Fuzz,
 ) -> FuzzResult:
-    """Plays `examples` lives of at most `steps` events each, up to the first failure. `on_progress` is told examples
-    and steps so far, every ten examples or so; it may raise `Stopped`."""
+    """Plays `examples` lives of at most `steps` events each, up to the first failure, whose trace is saved in `folder`.
+    `on_progress` is told examples and steps so far, every ten examples or so; it may raise `Stopped`. `machine` is what
+    plays them: a subclass has its configuration or rules of its own."""
     campaign = Campaign(steps)
     with counting() as moves:
         for number, begun in enumerate(range(0, examples, BATCH)):
             try:
                 if on_progress is not None:
                     on_progress(campaign.examples, campaign.steps)
-                play_batch(campaign, min(BATCH, examples - begun), round_seed(seed, number))
+                play_batch(campaign, machine, min(BATCH, examples - begun), round_seed(seed, number))
             except Stopped:
                 break
             except Exception:
@@ -210,7 +227,7 @@ def run(
     return FuzzResult(campaign.examples, campaign.steps, coverage, failure)
 
 
-def play_batch(campaign: Campaign, examples: int, seed: int) -> None:
+def play_batch(campaign: Campaign, machine: type[Fuzz], examples: int, seed: int) -> None:
     """Some examples of a campaign. Raises what the first failure raises."""
     profile = settings(
         max_examples=examples,
@@ -218,9 +235,12 @@ def play_batch(campaign: Campaign, examples: int, seed: int) -> None:
         phases=[Phase.generate],
         verbosity=Verbosity.quiet,
         report_multiple_bugs=False,
-        **UNTIMED,
+        deadline=None,
+        database=None,
+        print_blob=False,
+        suppress_health_check=list(HealthCheck),
     )
-    start: Any = hypothesis.seed(seed)(lambda: Fuzz(campaign))
+    start: Any = hypothesis.seed(seed)(lambda: machine(campaign))
     run_state_machine_as_test(start, settings=profile)
 
 

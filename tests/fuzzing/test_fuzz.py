@@ -10,36 +10,33 @@ from collections import Counter
 from concurrent.futures import Future
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import pytest
-from hypothesis import settings
+from hypothesis.stateful import rule
 
 from model.coverage import SITUATIONS, required
 from model.fuzzing import chance, fuzz
 from model.fuzzing.fuzz import Failure, FuzzResult, Soak
 from model.scenarios import replay, script
 from statemachine.core import rules, turns
+from statemachine.core.config import Overflow, SessionConfig
 from statemachine.core.effects import StartTurn
+from statemachine.core.events import HOST, Spawn
 from statemachine.core.machines import TurnState
 from statemachine.core.session import Session
 from statemachine.log import trace
 
+ROOT = str(Path(fuzz.__file__).parents[2])
 SEED = 20
-
-
-def play(profile: str, folder: Path) -> FuzzResult:
-    """The campaign that a profile asks for."""
-    size = settings.get_profile(profile)
-    return fuzz.run(size.max_examples, size.stateful_step_count, SEED, folder=folder)
 
 
 # The core under the fuzzer
 
 
-@pytest.mark.parametrize("profile", ["ci", pytest.param("nightly", marks=pytest.mark.nightly)])
-def test_core_holds_and_every_deep_pair_is_reached(profile: str, tmp_path: Path) -> None:
-    result = play(profile, tmp_path)
+@pytest.mark.parametrize(("examples", "steps"), [(150, 200), pytest.param(5000, 600, marks=pytest.mark.nightly)])
+def test_core_holds_and_every_deep_pair_is_reached(examples: int, steps: int, tmp_path: Path) -> None:
+    result = fuzz.run(examples, steps, SEED, folder=tmp_path)
     assert result.failure is None, str(result.failure)
     deep = [situation.id for situation in SITUATIONS]
     assert [name for name in deep if not result.coverage[name]] == []
@@ -67,6 +64,47 @@ def test_run_plays_no_longer_lives_than_asked(monkeypatch: pytest.MonkeyPatch) -
     result = fuzz.run(20, 30, 1)
     assert max(lengths) == 30
     assert sum(lengths) == result.steps
+
+
+class Machine(fuzz.Fuzz):
+    """As a project makes one: with its configuration, and a rule of its own."""
+
+    config = SessionConfig(max_concurrent=3, max_depth=1, overflow=Overflow.QUEUE)
+    lives: ClassVar[list[Machine]] = []
+
+    def __init__(self, campaign: fuzz.Campaign) -> None:
+        super().__init__(campaign)
+        self.lives.append(self)
+
+    @rule()
+    def deeper(self) -> None:
+        self.feed(Spawn(len(self.trial.session.agents) - 1, "deep", "m", sender=HOST))
+
+
+def test_run_of_a_subclass_has_its_configuration_in_every_life_and_its_rules_in_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Machine, "lives", [])
+    result = fuzz.run(30, 100, SEED, folder=tmp_path, machine=Machine)
+    assert result.failure is None, str(result.failure)
+    assert result.examples == len(Machine.lives) >= 30
+    assert {life.trial.session.config for life in Machine.lives} == {Machine.config}
+    assert result.steps == sum(len(life.events) for life in Machine.lives)
+    assert any(isinstance(event, Spawn) and event.name == "deep" for life in Machine.lives for event in life.events)
+
+
+def test_fuzzer_imported_into_a_project_leaves_its_profiles_of_hypothesis_alone() -> None:
+    program = """
+from hypothesis import settings
+settings.register_profile("ci", max_examples=7)
+settings.register_profile("nightly", max_examples=7)
+settings.load_profile("ci")
+from model.fuzzing import fuzz
+assert {settings.default.max_examples, *[settings.get_profile(p).max_examples for p in ("ci", "nightly")]} == {7}
+"""
+    here = {**os.environ, "PYTHONPATH": ROOT}
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=here)
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 def test_run_that_is_stopped_says_what_was_done() -> None:
@@ -257,11 +295,10 @@ if __name__ == "__main__":
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups")
 def test_ctrl_c_ends_a_soak_without_noise(tmp_path: Path) -> None:
     (tmp_path / "soak.py").write_text(SOAK)
-    root = str(Path(fuzz.__file__).parent.parent)
     with subprocess.Popen(
         [sys.executable, str(tmp_path / "soak.py")],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": root},
+        env={**os.environ, "PYTHONPATH": ROOT},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
