@@ -2,7 +2,8 @@
 
 Both distributions write into one folder `statemachine`, and whichever came last has overwritten files of the other
 (`__init__.py` for a start). So this package refuses to be imported next to it. If the other one's
-`__init__.py` won, the modules that anybody would import of ours (`statemachine.core`, `model`) still say so.
+`__init__.py` won, the modules that anybody would import of ours (`statemachine.core`, `statemachine_model`) still
+say so.
 """
 
 from __future__ import annotations

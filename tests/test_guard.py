@@ -49,12 +49,23 @@ def other(tmp_path: Path) -> Path:
     return folder
 
 
+def install(folder: Path) -> Path:
+    """Our packages in this folder: the model under the name that a checkout has, and that of a wheel."""
+    for package, name in (("statemachine", "statemachine"), ("model", "model"), ("model", "statemachine_model")):
+        shutil.copytree(ROOT / package, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which this distribution is installed."""
+    return install(tmp_path_factory.mktemp("ours"))
+
+
 @pytest.fixture
 def overwritten(tmp_path: Path) -> Path:
     """A folder in which both are installed, and the other one came last: its files have replaced ours."""
-    folder = tmp_path / "overwritten"
-    for package in ("statemachine", "model"):
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    folder = install(tmp_path / "overwritten")
     (folder / "python_statemachine-3.2.2.dist-info").mkdir()
     (folder / "statemachine" / "__init__.py").write_text(FOREIGN)
     (folder / "statemachine" / "events.py").write_text("class Events: ...\n")
@@ -68,26 +79,31 @@ IMPORTS = (
     "import model",
     "from statemachine.core.session import Session",
     "import model.lockstep",
+    "import statemachine_model",
+    "from statemachine_model.fuzzing.fuzz import Fuzz",
 )
+COMMAND = "from statemachine.__main__ import main; main()"
 
 
 @pytest.mark.parametrize("code", IMPORTS)
-def test_an_import_without_the_other_distribution_works(code: str, tmp_path: Path) -> None:
-    done = run(code, tmp_path, ROOT)
+def test_an_import_without_the_other_distribution_works(code: str, tmp_path: Path, ours: Path) -> None:
+    done = run(code, tmp_path, ours)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("code", IMPORTS)
-def test_an_import_beside_the_other_distribution_fails_with_the_reason_and_the_remedy(code: str, other: Path) -> None:
-    assert_refused(run(code, other, ROOT))
+@pytest.mark.parametrize("code", [*IMPORTS, COMMAND])
+def test_an_import_beside_the_other_distribution_fails_with_the_reason_and_the_remedy(
+    code: str, other: Path, ours: Path
+) -> None:
+    assert_refused(run(code, other, ours))
 
 
-@pytest.mark.parametrize("code", IMPORTS[1:])
+@pytest.mark.parametrize("code", [*IMPORTS[1:], COMMAND])
 def test_an_import_of_our_modules_after_the_other_has_replaced_init_still_says_so(code: str, overwritten: Path) -> None:
     assert_refused(run(code, overwritten))
 
 
-@pytest.mark.parametrize("code", IMPORTS)
+@pytest.mark.parametrize("code", [*IMPORTS, COMMAND])
 def test_an_import_when_the_other_has_replaced_modules_but_not_init_says_so_before_it_stumbles_over_them(
     code: str, overwritten: Path
 ) -> None:

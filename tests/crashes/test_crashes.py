@@ -133,3 +133,10 @@ def test_processes_that_fight_for_a_session_have_one_history_and_a_reader_sees_i
         assert story.lost["StoreFailed"] == 0, "nobody loses what nobody takes"
     assert read == sorted(read)
     assert len(set(read)) >= READ, "while somebody read"
+
+
+def test_server_started_in_the_folder_of_another_model_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.py").write_text("raise SystemExit('the model of another project was imported')\n", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    with server() as found:
+        assert found.run() == []
