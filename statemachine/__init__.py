@@ -1,7 +1,7 @@
 """Many durable agents on few execution slots and little memory, as explicit state machines.
 
 The core is `Session`: `session.handle(event)` gives a `Step` of records, reply and effects, and does no I/O. Start
-reading at `machines.py`, then `session.py`. What judges it is the package `model`.
+reading at `machines.py`, then `session.py`. What judges it is the folder `model`, installed as `statemachine_model`.
 
 `AgentControl` runs a session: see `statemachine.runtime`, which is imported when one of its names is first asked for
 here, so that whoever uses the core alone needs `attrs` and nothing else.

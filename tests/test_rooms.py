@@ -103,8 +103,24 @@ def test_every_folder_is_a_room_and_every_file_was_looked_at() -> None:
 
 
 def test_product_imports_nothing_of_the_model_and_the_reference_nothing_at_all() -> None:
+    judges = {"model", "statemachine_model", "tests", "bench"}
     for name, path in modules().items():
         if name.startswith("statemachine"):
-            assert {top.partition(".")[0] for top in imports(path)}.isdisjoint({"model", "tests", "bench"}), name
+            assert {top.partition(".")[0] for top in imports(path)}.isdisjoint(judges), name
+            assert "statemachine.__main__" not in imports(path), f"{name}: only a person asks for the command"
     known = imports(modules()["model.reference"])
     assert {name.partition(".")[0] for name in known} <= sys.stdlib_module_names
+
+
+def test_model_imports_itself_by_relative_names_because_a_wheel_has_it_under_another() -> None:
+    relative, absolute = 0, set[str]()
+    for path in (path for name, path in modules().items() if name.startswith("model")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                absolute |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                absolute.add(node.module or "")
+            elif isinstance(node, ast.ImportFrom):
+                relative += 1
+    assert {name for name in absolute if name.partition(".")[0] in ("model", "statemachine_model")} == set()
+    assert relative > 50
