@@ -119,6 +119,8 @@ Read [machines.md](machines.md), then a trace such as [eviction_and_reload.txt](
 | [breaks.md](breaks.md) | rules broken by hand, and what noticed each | `python -m model.documents.breaks --write` |
 | [reached.md](reached.md) | what `make check` must reach, and how often | `python -m model.documents.reached --write` |
 | [correctness.md](correctness.md) | every claim, with its code and its test; what is *not* claimed | people |
+| [embedding.md](embedding.md) | how to run the core yourself, and your duties when you do | people |
+| [api](api/) | the pages of the API reference, which `make docs` builds from the docstrings | people |
 | [traces](traces/) | scenarios with their full log | people; logs: `python -m model.scenarios.golden --write` |
 | [field-bugs.md](field-bugs.md) | bugs of comparable systems, which must not be possible here | people |
 | [peer-scenarios.md](peer-scenarios.md) | the scenarios of a comparable system, and ours | people |

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -15,36 +14,22 @@ from model.command.cli import command
 from model.documents import properties as properties_document
 from statemachine.checking.diagrams import mermaid
 from statemachine.core.machines import RESIDENCY, TURN
+from tests.documents.programs import HERE, REPOSITORY, assert_types_are_strict, blocks, printed_by
 
-REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text("utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    """The text of every fenced block of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
 LENGTHS = {"run agents": 30, "the core": 20}
 """Program of the README, in its order -> lines that it has at most."""
 
 
-def printed_by(script: Path) -> str:
-    """What a program prints, run in its folder as a user would, with warnings as errors."""
-    command_line = [sys.executable, "-W", "error", script.name]
-    here = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    ran = subprocess.run(
-        command_line, capture_output=True, text=True, check=False, env=here, timeout=60, cwd=script.parent
-    )
-    assert (ran.returncode, ran.stderr) == (0, "")
-    return ran.stdout
-
-
 @pytest.mark.parametrize("name", LENGTHS)
 def test_program_in_the_readme_prints_what_the_readme_says_and_the_same_when_run_again(
     name: str, tmp_path: Path
 ) -> None:
-    programs = dict(zip(LENGTHS, zip(blocks("python"), blocks("text"), strict=True), strict=True))
+    programs = dict(
+        zip(LENGTHS, zip(blocks("README.md", "python"), blocks("README.md", "text"), strict=True), strict=True)
+    )
     program, expected = programs[name]
     assert len(program.splitlines()) <= LENGTHS[name]
     script = tmp_path / "program.py"
@@ -55,15 +40,7 @@ def test_program_in_the_readme_prints_what_the_readme_says_and_the_same_when_run
 
 
 def test_programs_in_the_readme_pass_strict_type_checking(tmp_path: Path) -> None:
-    for number, program in enumerate(blocks("python")):
-        (tmp_path / f"program{number}.py").write_text(program, "utf-8")
-    options = ["--strict", "--no-incremental", "--config-file", os.devnull]
-    here = {**os.environ, "MYPYPATH": str(REPOSITORY)}
-    files = [str(path) for path in sorted(tmp_path.glob("*.py"))]
-    ran = subprocess.run(
-        [sys.executable, "-m", "mypy", *options, *files], capture_output=True, text=True, check=False, env=here
-    )
-    assert ran.returncode == 0, ran.stdout
+    assert_types_are_strict(blocks("README.md", "python"), tmp_path)
 
 
 def test_package_imported_for_its_core_loads_nothing_of_the_runtime_until_it_is_asked_for() -> None:
@@ -85,17 +62,16 @@ except AttributeError as error:
 else:
     raise AssertionError
 """
-    here = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     ran = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False, env=here
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False, env=HERE
     )
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
 def test_pictures_in_the_readme_are_those_of_specs_machines() -> None:
-    assert blocks("mermaid") == [mermaid(TURN), mermaid(RESIDENCY)]
+    assert blocks("README.md", "mermaid") == [mermaid(TURN), mermaid(RESIDENCY)]
     machines = (REPOSITORY / "specs" / "machines.md").read_text("utf-8")
-    for picture in blocks("mermaid"):
+    for picture in blocks("README.md", "mermaid"):
         assert f"```mermaid\n{picture}```\n" in machines
 
 
@@ -120,7 +96,9 @@ def test_commands_in_the_readme_are_all_that_there_are() -> None:
 
 def test_targets_of_make_in_the_readme_are_in_the_makefile() -> None:
     makefile = (REPOSITORY / "Makefile").read_text("utf-8")
-    targets = set(re.findall(r"\bmake (\w+)", "\n".join([*blocks("sh"), *re.findall(r"`[^`\n]+`", README)])))
+    targets = set(
+        re.findall(r"\bmake (\w+)", "\n".join([*blocks("README.md", "sh"), *re.findall(r"`[^`\n]+`", README)]))
+    )
     assert targets >= {"check", "test"}
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
