@@ -114,3 +114,9 @@ def test_fault_of_a_link_says_what_is_missing(text: str, target: str, fault: str
 def test_anchor_of_a_heading_is_what_it_is_linked_by() -> None:
     assert anchor("D2 With `LIVE_THREADS`, a death closes the agent") == "d2-with-live_threads-a-death-closes-the-agent"
     assert anchor("`start` is the host's `follow_up`") == "start-is-the-hosts-follow_up"
+
+
+def test_paths_in_contributing_are_there() -> None:
+    named = re.findall(r"`([\w.]+/[\w./]*)`", (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8"))
+    assert len(named) > 30
+    assert [path for path in named if path != "build/api" and not (REPOSITORY / path).exists()] == []
