@@ -1,14 +1,12 @@
-"""specs/properties.md, and the table of properties in the README: what must hold, and who looks at it.
+"""specs/properties.md: what must hold, and which engine judges it.
 
-Both are generated, from `statemachine/checking/properties.py`, `model/coverage.py` and the heads of the golden traces,
-so that they cannot name what is not there. `python -m model.documents.properties` writes the table into the
-README.
+It is generated from `statemachine/checking/properties.py`, `model/coverage.py` and the heads of the golden traces, so
+that it cannot name what is not there.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -16,14 +14,10 @@ from statemachine.checking.properties import PROPERTIES, Property
 from statemachine.core.machines import MACHINES
 from statemachine.core.refusals import REFUSALS
 
-from .. import checkout
 from ..coverage import REPORTS, SITUATIONS
 from ..exploration import explorer, homeward
 from ..scenarios import golden
 from .markdown import table
-
-README = checkout.REPOSITORY / "README.md"
-BEGIN, END = "<!-- properties: written by `python -m model.documents.properties` -->", "<!-- /properties -->"
 
 INTRO = """\
 # Properties
@@ -114,31 +108,3 @@ def sometimes_sections() -> list[str]:
         f"### Every kind of report, stale\n\n{reports}.\n",
         f"### Situations\n\n{table(('id', 'what is seen'), [(s.id, s.sentence) for s in SITUATIONS])}",
     ]
-
-
-# The README
-
-
-def readme_table() -> str:
-    """The block in the README, its markers included."""
-    rows = [(known.id, known.sentence) for known in PROPERTIES]
-    return f"{BEGIN}\n\n{table(('id', 'property'), rows)}\n{END}"
-
-
-def with_table(readme: str) -> str:
-    """The text of the README with the table as it is now. Raises `ValueError` if the markers are not there, once."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end) or BEGIN in after or END in after:
-        raise ValueError(f"the README must have the lines {BEGIN} and {END}, once")
-    return before + readme_table() + after
-
-
-def main() -> int:
-    """Writes the table into the README."""
-    README.write_text(with_table(README.read_text("utf-8")), "utf-8", newline="\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,15 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from model.command.cli import command
-from model.documents import properties as properties_document
-from statemachine.checking.diagrams import mermaid
-from statemachine.core.machines import RESIDENCY, TURN
 from tests.documents.programs import HERE, REPOSITORY, assert_types_are_strict, blocks, printed_by
 
 README = (REPOSITORY / "README.md").read_text("utf-8")
 
 
-LENGTHS = {"run agents": 30, "the core": 20}
+LENGTHS = {"run agents": 25}
 """Program of the README, in its order -> lines that it has at most."""
 
 
@@ -66,25 +63,6 @@ else:
         [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False, env=HERE
     )
     assert (ran.returncode, ran.stderr) == (0, "")
-
-
-def test_pictures_in_the_readme_are_those_of_specs_machines() -> None:
-    assert blocks("README.md", "mermaid") == [mermaid(TURN), mermaid(RESIDENCY)]
-    machines = (REPOSITORY / "specs" / "machines.md").read_text("utf-8")
-    for picture in blocks("README.md", "mermaid"):
-        assert f"```mermaid\n{picture}```\n" in machines
-
-
-def test_table_of_properties_in_the_readme_is_the_one_that_is_generated() -> None:
-    assert properties_document.with_table(README) == README, "run `python -m model.documents.properties`"
-
-
-def test_table_of_properties_is_written_between_its_markers_and_nowhere_else() -> None:
-    begin, end, now = properties_document.BEGIN, properties_document.END, properties_document.readme_table()
-    assert properties_document.with_table(f"a\n{begin}\nold\n{end}\nb\n") == f"a\n{now}\nb\n"
-    for text in ("", begin, f"{end}{begin}", f"{begin}{end}{begin}{end}"):
-        with pytest.raises(ValueError, match="the README must have the lines"):
-            properties_document.with_table(text)
 
 
 def test_commands_in_the_readme_are_all_that_there_are() -> None:
