@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
+
+HOLD = "\N{NO-BREAK SPACE}"
+"""Stands for a space at which no line ends. (textwrap breaks at ASCII spaces only.)"""
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
@@ -13,5 +17,6 @@ def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def paragraph(text: str) -> str:
-    """Running text in lines of 120 columns, ended by a newline."""
-    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False) + "\n"
+    """Running text in lines of 120 columns, ended by a newline. Code stays on one line."""
+    held = re.sub(r"`[^`]*`", lambda code: code[0].replace(" ", HOLD), text)
+    return textwrap.fill(held, 120, break_long_words=False, break_on_hyphens=False).replace(HOLD, " ") + "\n"

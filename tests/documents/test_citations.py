@@ -22,7 +22,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 SPECS = REPOSITORY / "specs"
 FOLDERS = ("statemachine", "model", "tests", "bench", "specs")
-KINDS = (".py", ".md", ".txt")
+KINDS = (".py", ".md", ".txt", ".rst")
 
 ID = re.compile(r"(?<![\w-])(?:(?:BUG|PEER)-)?[A-Z]\d{1,2}(?!\w)")
 ROWS_IN_A_NAME = re.compile(r"peer((?:_[A-Z]\d\d)+)(?=_)")

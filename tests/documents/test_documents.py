@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from model.documents import generated
-from model.documents.markdown import table
+from model.documents.markdown import paragraph, table
 from statemachine.core.machines import MACHINES
 
 SPECS = Path(__file__).parents[2] / "specs"
@@ -64,3 +64,8 @@ def test_machines_document_has_for_every_machine_its_meaning_its_diagram_and_eve
 
 def test_a_table_with_a_bar_in_a_cell_keeps_its_columns() -> None:
     assert table(("a", "b"), [("x|y", "z")]) == "| a | b |\n| --- | --- |\n| x\\|y | z |\n"
+
+
+def test_a_paragraph_has_lines_of_the_width_of_the_others_and_code_on_one_line() -> None:
+    text = f"{'word ' * 22}`make check` and more words than fit"
+    assert paragraph(text) == f"{'word ' * 22}".rstrip() + "\n`make check` and more words than fit\n"
