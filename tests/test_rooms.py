@@ -1,5 +1,7 @@
 """The arrows between rooms: what a folder says that it may import is all that it imports.
 
+No import leads back to where it came from: product and model have no circle of modules at all.
+
 The `__init__` of each folder has a line `May import:`, and this reads it. Imports in functions and for type checkers
 count too, at any depth of folders. Other distributions count in the product alone: a judge may use what helps it.
 """
@@ -9,7 +11,9 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from collections.abc import Mapping
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -100,6 +104,37 @@ def test_every_folder_is_a_room_and_every_file_was_looked_at() -> None:
     assert {".".join(folder.relative_to(REPOSITORY).parts) for folder in folders} == set(ROOMS)
     assert len(ROOMS) == 14, "a new room stands in the documents too"
     assert len(modules()) > 100
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """A way through the graph that ends where it begins; empty if there is none, so nothing is connected both ways."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return [*error.args[1]]
+    return []
+
+
+def test_modules_import_each_other_in_no_circle() -> None:
+    graph = {name: imports(path) & modules().keys() for name, path in modules().items()}
+    assert circle(graph) == []
+    assert len(graph) > 110
+    assert sum(len(imported) for imported in graph.values()) > 600
+
+
+@pytest.mark.parametrize(
+    "line", ["from b import x", "import b", "def f():\n    from b import x", "if TYPE_CHECKING:\n    import b"]
+)
+def test_circle_is_found_wherever_its_imports_stand(line: str, tmp_path: Path) -> None:
+    module = tmp_path / "a.py"
+    module.write_text(line, "utf-8")
+    assert sorted(circle({"a": {name.partition(".")[0] for name in imports(module)}, "b": {"c"}, "c": {"a"}})[1:]) == [
+        "a",
+        "b",
+        "c",
+    ]
+    assert circle({"a": {"b"}, "b": {"c"}}) == []
+    assert circle({"a": {"a"}}) == ["a", "a"]
 
 
 def test_product_imports_nothing_of_the_model_and_the_reference_nothing_at_all() -> None:

@@ -18,7 +18,9 @@ from statemachine.core import records as rec
 from statemachine.core.agents import Agent
 from statemachine.core.events import HOST, ROOT
 from statemachine.core.machines import Identity, Residency, TurnState
+from statemachine.core.session import Session
 from statemachine.runtime import AgentControl
+from statemachine.runtime.control import inside
 
 from .inspect_session import outcome_text, short
 
@@ -56,9 +58,19 @@ class Show:
     """What the host does now."""
 
     @property
+    def session(self) -> Session:
+        """What the core knows."""
+        return inside(self.control).session
+
+    @property
+    def seconds(self) -> float:
+        """Since the session was opened."""
+        return inside(self.control).engine.now()
+
+    @property
     def agents(self) -> list[Agent]:
         """All agents."""
-        return self.control.session.agents
+        return self.session.agents
 
     def name(self, agent: int) -> str:
         """A short name: the end of the path."""
@@ -75,8 +87,7 @@ def said(show: Show, event: Any) -> Text | None:
     if found is None:
         return None
     kind, text = found
-    seconds = show.control.engine.now()
-    return Text(f"{seconds:6.1f} s  {kind:8} {text}", STYLES.get(kind, ""))
+    return Text(f"{show.seconds:6.1f} s  {kind:8} {text}", STYLES.get(kind, ""))
 
 
 def tell_mail(show: Show, mail: rec.MailAccepted) -> tuple[str, str] | None:
@@ -101,7 +112,7 @@ def tell_load(show: Show, load: fx.Load) -> tuple[str, str]:
 def tell_flush(show: Show, flush: fx.Flush) -> tuple[str, str] | None:
     if flush.agent == ROOT:
         return None
-    served = show.control.session.residents.serves.get(flush.agent, -1)
+    served = show.session.residents.serves.get(flush.agent, -1)
     return "evict", f"{show.name(flush.agent)} makes room{f' for {show.name(served)}' if served > ROOT else ''}"
 
 
@@ -123,7 +134,7 @@ TELL: dict[type, Callable[[Show, Any], tuple[str, str] | None]] = {
 
 def screen(show: Show, height: int) -> RenderableType:
     """All of it, in so many lines."""
-    session, now, counts = show.control.session, show.control.engine.now(), show.control.statistics()
+    session, now, counts = show.session, show.seconds, show.control.statistics()
     held = [agent for agent in session.slots.holders if agent != ROOT]
     slots = [slot_text(show, agent) for agent in held]
     inside = [a for a in show.agents[1:] if a.residency is not Residency.UNLOADED]
@@ -147,8 +158,8 @@ def places(taken: list[Text], cap: int) -> Text:
 
 
 def slot_text(show: Show, agent: int) -> Text:
-    turn, state = show.control.session.slots.holders[agent]
-    waits = ", waits" if agent in show.control.session.waits else ""
+    turn, state = show.session.slots.holders[agent]
+    waits = ", waits" if agent in show.session.waits else ""
     style = "bold cyan" if state.name == "ACTIVE" else "cyan"
     return Text(f"{show.name(agent)}, turn {turn}{waits or (', starts' if style == 'cyan' else '')}", style)
 
@@ -166,7 +177,7 @@ def tree(show: Show) -> Table:
     for agent in sorted(show.agents, key=lambda a: a.path):
         is_open = agent.identity is Identity.OPEN
         status = agent.status.name.lower() if is_open else "closed"
-        status += ", waits" if agent.id in show.control.session.waits else ""
+        status += ", waits" if agent.id in show.session.waits else ""
         memory = "" if agent.residency is Residency.UNLOADED else agent.residency.name.lower()
         table.add_row(
             "  " * agent.depth + show.name(agent.id),

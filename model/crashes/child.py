@@ -38,6 +38,7 @@ from statemachine.core.machines import Identity
 from statemachine.core.records import Outcome
 from statemachine.core.refusals import Refusal, StoreFailed
 from statemachine.runtime import AgentControl, AgentInfo, AgentRef, Handle, Thread, Turn, engine
+from statemachine.runtime.control import inside
 from statemachine.runtime.threads import Work
 from statemachine.stores import Entry, SQLiteStore, StoreError
 from statemachine.stores.protocol import LogRecord, Snapshot, Write
@@ -122,7 +123,7 @@ class JournalingStore(SQLiteStore):
 async def perform(control: AgentControl, request: Request, turn: Turn | None = None) -> tuple[Request, Handle | None]:
     """Does what the request says, through the turn if there is one. Returns what was acknowledged."""
     to = request.get("to")
-    found = None if to is None else control.session.agent(to)  # one whose spawn was lost is not there
+    found = None if to is None else inside(control).session.agent(to)  # one whose spawn was lost is not there
     turn_before = None if found is None else found.turn
     status_before = None if found is None else found.status
     result = await (of_host(control, request) if turn is None else of_turn(turn, request))
@@ -144,11 +145,11 @@ def of_host(control: AgentControl, request: Request) -> Awaitable[Any]:
     match do:
         case "spawn":
             settings, role = request["settings"], request["role"]
-            return control.spawn_for(by, request["parent"], request["name"], text, settings, role, key)
+            return control.spawn(request["parent"], request["name"], text, settings, role=role, sender=by, key=key)
         case "send":
             return control.send(to, text, sender=by, key=key)
         case "follow_up":
-            return control.follow_up_for(by, to, text, key)
+            return control.follow_up(to, text, sender=by, key=key)
         case "start":
             return control.start(to, text, key=key)
         case "interrupt":
@@ -218,7 +219,7 @@ class Life:
         (do,) = rng.choices(tuple(weights), tuple(weights.values()))
         fresh = self.journal.fresh()
         if do == "record":
-            return {"do": do, "by": by, "turn": self.control.session.agents[by].turn, "data": {"said": fresh}}
+            return {"do": do, "by": by, "turn": inside(self.control).session.agents[by].turn, "data": {"said": fresh}}
         if do in ("interrupt", "close", "resume"):
             return {"do": do, "by": by, "to": self.someone(rng, is_open=do != "resume")}
         request: Request = {"do": do, "by": by, "text": fresh, "key": f"key {fresh}" if rng.random() < 0.4 else None}
@@ -230,7 +231,7 @@ class Life:
 
     def someone(self, rng: Random, is_open: bool = True) -> int:
         """An agent, most often an open one."""
-        agents = self.control.session.agents
+        agents = inside(self.control).session.agents
         found = [a.id for a in agents if (a.identity is Identity.OPEN) == is_open]
         return rng.choice(found if found and rng.random() < 0.95 else [a.id for a in agents])
 

@@ -36,6 +36,7 @@ from statemachine.core.session import Session
 from statemachine.log import trace
 from statemachine.log.recovery import restart
 from statemachine.runtime import AgentControl, Turn
+from statemachine.runtime.control import inside
 from statemachine.stores.errors import StoreError, StoreMissing
 from statemachine.stores.reading import check_file
 
@@ -202,9 +203,9 @@ class FileLife:
                 life = Life(order, journal, tasks)
                 life.control = control
                 await life.again()
-                while not is_at_rest(control.session):
+                while not is_at_rest(inside(control).session):
                     await anext(events)
-                blames += self.judge_session(lambda: control.session)
+                blames += self.judge_session(lambda: inside(control).session)
 
 
 def is_at_rest(session: Session) -> bool:

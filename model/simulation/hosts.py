@@ -57,20 +57,20 @@ async def cancelled_at_random(world: World, call: Callable[[], Awaitable[None]])
 
 
 async def spawns(world: World, control: AgentControl) -> None:
-    parent = world.target(control) if world.rng.random() < 0.5 else "/root"
+    parent = world.target() if world.rng.random() < 0.5 else "/root"
     await send_request(world, control, world.request("spawn", HOST, parent, keyed(world)))
 
 
 async def sends(world: World, control: AgentControl) -> None:
-    await send_request(world, control, world.request("send", HOST, world.target(control), keyed(world)))
+    await send_request(world, control, world.request("send", HOST, world.target(), keyed(world)))
 
 
 async def follows_up(world: World, control: AgentControl) -> None:
-    await send_request(world, control, world.request("follow_up", HOST, world.target(control), keyed(world)))
+    await send_request(world, control, world.request("follow_up", HOST, world.target(), keyed(world)))
 
 
 async def starts(world: World, control: AgentControl) -> None:
-    target = "/root" if world.rng.random() < 0.6 else world.target(control)
+    target = "/root" if world.rng.random() < 0.6 else world.target()
     await send_request(world, control, world.request("start", HOST, target, keyed(world)))
 
 
@@ -87,7 +87,7 @@ async def repeats(world: World, control: AgentControl) -> None:
         if not told:
             return
         request = world.choose(told)
-    if request.sender != HOST and control.session.agents[request.sender].identity.name != "OPEN":
+    if request.sender != HOST and world.inside.session.agents[request.sender].identity.name != "OPEN":
         return
     await send_request(world, control, request)
 
@@ -96,10 +96,9 @@ async def send_request(world: World, control: AgentControl, r: Request) -> None:
     """Asks, and may wait for the outcome."""
     call: Callable[[], Awaitable[Handle | int]]
     if r.verb == "spawn":
-        sender = r.sender
 
         def call() -> Awaitable[Handle | int]:
-            return control.spawn_for(sender, r.target, r.name, r.text, r.settings, r.role, r.key)
+            return control.spawn(r.target, r.name, r.text, r.settings, role=r.role, sender=r.sender, key=r.key)
     elif r.verb == "send":
 
         def call() -> Awaitable[Handle | int]:
@@ -107,7 +106,7 @@ async def send_request(world: World, control: AgentControl, r: Request) -> None:
     elif r.verb == "follow_up":
 
         def call() -> Awaitable[Handle | int]:
-            return control.follow_up_for(r.sender, r.target, r.text, r.key)
+            return control.follow_up(r.target, r.text, sender=r.sender, key=r.key)
     else:
 
         def call() -> Awaitable[Handle | int]:
@@ -148,14 +147,14 @@ async def asks_for_an_outcome(world: World, control: AgentControl) -> None:
 
 
 async def interrupts(world: World, control: AgentControl) -> None:
-    answer = await refusable(world, lambda: control.interrupt(world.target(control)))
+    answer = await refusable(world, lambda: control.interrupt(world.target()))
     if answer is not None and not answer.previous.is_idle:
         world.note(f"interrupted while {answer.previous.name}")
 
 
 async def regrets(world: World, control: AgentControl) -> None:
     """Asks for a turn and interrupts it, before anybody can know whether it has begun."""
-    request = world.request("start", HOST, world.target(control), keyed(world))
+    request = world.request("start", HOST, world.target(), keyed(world))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(send_request, world, control, request)
         for _ in range(int(world.rng.random() * 4)):
@@ -164,12 +163,12 @@ async def regrets(world: World, control: AgentControl) -> None:
 
 
 async def closes(world: World, control: AgentControl) -> None:
-    note_closed(world, await refusable(world, lambda: control.close(world.target(control))))
+    note_closed(world, await refusable(world, lambda: control.close(world.target())))
 
 
 async def resumes(world: World, control: AgentControl) -> None:
-    closed = [a.id for a in control.session.agents if a.identity.name == "CLOSED"]
-    target = world.choose(closed) if closed and world.rng.random() < 0.8 else world.target(control)
+    closed = [a.id for a in world.inside.session.agents if a.identity.name == "CLOSED"]
+    target = world.choose(closed) if closed and world.rng.random() < 0.8 else world.target()
     if await refusable(world, lambda: control.resume(target)):
         world.note("resumed")
 
@@ -180,12 +179,12 @@ async def looks(world: World, control: AgentControl) -> None:
         for status in found:
             if status.agent and status.agent not in world.disk.spawned and not world.crashed:
                 world.blame(f"the list shows {status.path}, which is not in the log")
-    await refusable(world, lambda: control.status(world.target(control)))
+    await refusable(world, lambda: control.status(world.target()))
     control.statistics()
 
 
 async def reads(world: World, control: AgentControl) -> None:
-    agent = control.session.agents[int(world.rng.random() * len(control.session.agents))].id
+    agent = world.inside.session.agents[int(world.rng.random() * len(world.inside.session.agents))].id
     history = await refusable(world, lambda: control.history(agent))
     if history is not None:
         check_history(world, agent, history)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import accumulate, chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attrs import define, field
 
@@ -23,15 +23,13 @@ from statemachine.core.session import Session
 from statemachine.log import trace
 from statemachine.log.recovery import durable_facts, restart
 from statemachine.log.snapshot import ledger_of
-from statemachine.runtime import AgentControl
+from statemachine.runtime import AgentControl, Handle
+from statemachine.runtime.control import inside
 from statemachine.stores.protocol import LogRecord
 
 from ..scenarios.replay import Trial, verdict_of
 from .store import End
-from .world import Request, Told, World
-
-if TYPE_CHECKING:
-    from .life import Opening
+from .world import Opening, Request, Told, World
 
 FOLD_EVERY = 16
 GRACE_OVER = "it did not stop within"
@@ -68,7 +66,7 @@ def judge_opening(world: World, opening: Opening) -> None:
     if control is None:
         return
     # The trace of a session that was abandoned ends with what was durable, the session a little later.
-    if not world.crashed and played.session.fingerprint() != control.session.fingerprint():
+    if not world.crashed and played.session.fingerprint() != inside(control).session.fingerprint():
         world.blame("the session is in another state than its trace says")
     judge_stream(world, opening, played)
     judge_statistics(world, opening, control, played)
@@ -155,9 +153,9 @@ def judge_statistics(world: World, opening: Opening, control: AgentControl, play
 
 def judge_leftovers(world: World, control: AgentControl) -> None:
     """When the block has been left, nothing is left of it. A session that ended well has closed its threads."""
-    if control._keys:
-        world.blame(f"keys are still held: {sorted(control._keys)}")
-    if world.crashed or control.session.state is not SessionState.CLOSED:
+    if keys := inside(control).requests.keys:
+        world.blame(f"keys are still held: {keys}")
+    if world.crashed or inside(control).session.state is not SessionState.CLOSED:
         return
     for thread in world.threads:
         if thread.closed != 1 and not thread.abandoned:
@@ -169,7 +167,7 @@ def judge_leftovers(world: World, control: AgentControl) -> None:
 
 async def judge_rest(world: World, control: AgentControl) -> None:
     """Threads have answered, nobody asks: nothing is in flight, and nobody waits for anything."""
-    session = control.session
+    session = inside(control).session
     try:
         properties.check(session)
     except PropertyViolation as error:
@@ -182,17 +180,22 @@ async def judge_rest(world: World, control: AgentControl) -> None:
         world.blame(f"at rest: slots {held}, queue {session.slots.ready}, waits {session.waits}")
     if durable_facts(world.disk.folded) != durable_facts(session.ledger):
         world.blame("at rest: the log folds to other facts than those of the session")
-    alive = {agent for agent, live in control._live._live.items() if agent}
+    alive = {agent for agent, live in inside(control).live.threads.items() if agent}
     resident = {a.id for a in session.agents[1:] if a.residency.name == "RESIDENT"}
     if alive != resident:
         world.blame(f"at rest: the threads of {sorted(alive)} are alive, resident are {sorted(resident)}")
-    if any(live.turn is not None for live in control._live._live.values()):
+    if any(live.turn is not None for live in inside(control).live.threads.values()):
         world.blame("at rest: a thread has a turn")
     lost = [token for token, (_, opening) in world.flushed.items() if opening == world.opening]
     for token in lost:
         if token not in world.disk.entries:
             world.blame(f"at rest: what was flushed ({token}) is not in the log")
     await judge_answers(world, control)
+
+
+def answer_of(handle: Handle) -> Outcome | None:
+    """What the handle gives, if it gives anything at once."""
+    return handle._request.outcome
 
 
 async def judge_answers(world: World, control: AgentControl) -> None:
@@ -204,13 +207,14 @@ async def judge_answers(world: World, control: AgentControl) -> None:
         if request.ref.mail not in answers:
             world.blame(f"at rest: {request.verb} {request.text} to {request.ref} has no answer")
     for handle in world.handles:
-        if handle._answer != answers.get(handle.ref.mail):
-            world.blame(f"at rest: {handle.ref} was told {handle._answer}, the log has {answers.get(handle.ref.mail)}")
+        told = answer_of(handle)
+        if told != answers.get(handle.ref.mail):
+            world.blame(f"at rest: {handle.ref} was told {told}, the log has {answers.get(handle.ref.mail)}")
     for _ in range(min(HANDLES_MAX, len(asked))):
         ref = world.choose(asked).ref
         assert ref is not None
         handle = await control.handle(ref)
-        told = handle._answer
+        told = answer_of(handle)
         if told != answers.get(ref.mail):
             world.blame(f"at rest: the handle of {ref} gives {told}, the log {answers.get(ref.mail)}")
 

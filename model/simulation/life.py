@@ -23,12 +23,12 @@ from pathlib import Path
 import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
-from attrs import define, field, frozen
+from attrs import frozen
 
 from statemachine.core.machines import SessionState
 from statemachine.core.refusals import Refusal, StoreFailed
-from statemachine.core.session import Session
 from statemachine.runtime import AgentControl, EventsLost, engine
+from statemachine.runtime.control import inside
 from statemachine.stores.errors import StoreError
 
 from ..configurations import SIMULATED, draw
@@ -37,7 +37,7 @@ from .hosts import host
 from .judges import judge_log, judge_opening, judge_rest
 from .store import Disk, End, SimulatedStore
 from .work import roles_of
-from .world import World
+from .world import Opening, World
 
 CRASHES_MAX = 3
 PATIENCE_S = 30.0
@@ -63,22 +63,6 @@ class Run:
     """One an opening."""
     digest: str
     """Of traces and log: two runs of a seed have the same."""
-
-
-@define(eq=False)
-class Opening:
-    """One opening of the session, for the judge."""
-
-    end: End
-    trace: Path
-    store: SimulatedStore
-    session: Session | None = None
-    """None: it was never open."""
-    control: AgentControl | None = None
-    stream: list[object] = field(factory=list[object])
-    """What `events()` gave."""
-    lost: bool = False
-    """The stream's reader was too slow once."""
 
 
 def simulate(seed: int) -> Run:
@@ -197,8 +181,9 @@ async def hold_open(
 ) -> None:
     """The block, and what is done in it. Hosts are outside of it, so they see it end."""
     control = AgentControl.open(opening.store, roles_of(world), world.config, trace=opening.trace)
+    world.control = control
     async with control:
-        opening.session, opening.control = control.session, control
+        opening.session, opening.control = inside(control).session, control
         hosts.start_soon(read_events, world, opening, control)
         await use(world, opening, control, hosts, everything)
         if is_last:
@@ -240,7 +225,7 @@ async def use(
             hosts.cancel_scope.cancel()
         everything.cancel()
         await checkpoint()
-    if opening.end is End.SHUTDOWN and control.session.state is SessionState.OPEN:
+    if opening.end is End.SHUTDOWN and inside(control).session.state is SessionState.OPEN:
         answer = await control.shutdown(world.choose((0.0, 1.0)))
         world.note("shutdown interrupted", len(answer.interrupted))
         world.note("shutdown could not flush", len(answer.unflushed))
@@ -278,7 +263,7 @@ async def come_to_rest(world: World, opening: Opening, control: AgentControl) ->
     world.calm.set()
     opening.store.reads_fail = False
     await anyio.sleep(PATIENCE_S)
-    if control.session.state is not SessionState.FAILED:
+    if inside(control).session.state is not SessionState.FAILED:
         try:
             await judge_rest(world, control)
         except Refusal as refusal:

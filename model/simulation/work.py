@@ -119,7 +119,7 @@ async def late(world: World, turn: Turn) -> None:
     except NotRunning:
         return
     except Refusal as refusal:
-        if turn._control.has_ended and isinstance(refusal, StoreFailed | SessionClosed):
+        if world.inside.requests.has_ended and isinstance(refusal, StoreFailed | SessionClosed):
             return
     world.blame(f"turn {turn.number} of agent {turn.agent.id} had ended, and its late call was answered")
 
@@ -164,7 +164,7 @@ async def sleeps_long(world: World, _: Turn) -> None:
 
 
 async def waits(world: World, turn: Turn) -> None:
-    targets = tuple([world.target(turn._control, turn.agent.id) for _ in range(world.choose((0, 0, 1, 2)))])
+    targets = tuple([world.target(turn.agent.id) for _ in range(world.choose((0, 0, 1, 2)))])
     await wait_once(world, turn, targets)
 
 
@@ -204,21 +204,21 @@ async def spawns(world: World, turn: Turn) -> None:
 
 
 async def sends(world: World, turn: Turn) -> None:
-    r = world.request("send", turn.agent.id, world.target(turn._control, turn.agent.id), world.chance(30))
+    r = world.request("send", turn.agent.id, world.target(turn.agent.id), world.chance(30))
     await ask(world, r, lambda: turn.send(r.target, r.text, key=r.key))
 
 
 async def follows_up(world: World, turn: Turn) -> None:
-    r = world.request("follow_up", turn.agent.id, world.target(turn._control, turn.agent.id), world.chance(30))
+    r = world.request("follow_up", turn.agent.id, world.target(turn.agent.id), world.chance(30))
     await ask(world, r, lambda: turn.follow_up(r.target, r.text, key=r.key))
 
 
 async def interrupts(world: World, turn: Turn) -> None:
-    await refusable(world, lambda: turn.interrupt(world.target(turn._control, turn.agent.id)))
+    await refusable(world, lambda: turn.interrupt(world.target(turn.agent.id)))
 
 
 async def closes(world: World, turn: Turn) -> None:
-    closed = await refusable(world, lambda: turn.close(world.target(turn._control, turn.agent.id)))
+    closed = await refusable(world, lambda: turn.close(world.target(turn.agent.id)))
     note_closed(world, closed)
 
 
@@ -231,7 +231,7 @@ def note_closed(world: World, closed: tuple[int, ...] | None) -> None:
 
 
 async def resumes(world: World, turn: Turn) -> None:
-    await refusable(world, lambda: turn.resume(world.target(turn._control, turn.agent.id)))
+    await refusable(world, lambda: turn.resume(world.target(turn.agent.id)))
 
 
 async def records(world: World, turn: Turn) -> None:

@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
@@ -19,11 +20,13 @@ from attrs import define, field
 from statemachine.core.config import SessionConfig
 from statemachine.core.records import Outcome
 from statemachine.core.refusals import AgentClosed, Refusal, SessionClosed, StoreFailed
+from statemachine.core.session import Session
 from statemachine.runtime import AgentControl, AgentRef, Handle, KeyReused
+from statemachine.runtime.control import Inside, inside
 from statemachine.runtime.handles import Target
 from statemachine.stores.errors import StoreError
 
-from .store import Disk
+from .store import Disk, End, SimulatedStore
 
 T = TypeVar("T")
 
@@ -80,6 +83,8 @@ class World:
     crashed: bool = False
     """Has the present opening been abandoned?"""
     opening: int = 0
+    control: AgentControl | None = None
+    """Of the present opening, or the last."""
     requests: list[Request] = field(factory=list[Request])
     by_text: dict[str, Request] = field(factory=dict[str, Request])
     lost: list[Request] = field(factory=list[Request])
@@ -147,18 +152,41 @@ class World:
         self.by_text[made.text] = made
         return made
 
-    def target(self, control: AgentControl, sender: int = -1) -> Target:
+    @property
+    def inside(self) -> Inside:
+        """What the session runs on that is open, or was last."""
+        assert self.control is not None
+        return inside(self.control)
+
+    def target(self, sender: int = -1) -> Target:
         """Some agent: mostly one that is open, by id, path or reference."""
-        agents = control.session.agents
+        session = self.inside.session
+        agents = session.agents
         agent = agents[int(self.rng.random() * len(agents))]
-        if self.rng.random() < 0.5 and control.session.ledger.by_path:
-            agent = agents[self.choose(list(control.session.ledger.by_path.values()))]
+        if self.rng.random() < 0.5 and session.ledger.by_path:
+            agent = agents[self.choose(list(session.ledger.by_path.values()))]
         if agent.id == sender and self.rng.random() < 0.8:
             agent = agents[0] if sender else agents[-1]
         draw = self.rng.random()
         if draw < 0.6:
             return agent.id
         return agent.path if draw < 0.9 else AgentRef(agent.id, agent.path, 0)
+
+
+@define(eq=False)
+class Opening:
+    """One opening of the session, for the judge."""
+
+    end: End
+    trace: Path
+    store: SimulatedStore
+    session: Session | None = None
+    """None: it was never open."""
+    control: AgentControl | None = None
+    stream: list[object] = field(factory=list[object])
+    """What `events()` gave."""
+    lost: bool = False
+    """The stream's reader was too slow once."""
 
 
 async def dawdle(rng: random.Random) -> None:

@@ -1,6 +1,7 @@
 """Sessions that run: `AgentControl` carries out what the core asks for, on asyncio or trio.
 
-Read `control.py` first, then `engine.py` and `live.py`.
+Read what users see first: `threads.py` (what they write), `turn.py` (what its code gets), `handles.py` and `control.py`.
+Then what is behind it, from below: `engine.py`, `requests.py`, `verbs.py`, `waits.py`, `calls.py`, `live.py`.
 May import: `core`, `log`, `stores`, `eventloops`, `anyio`.
 May not know: SQLite (it gets a `Store`), what judges it.
 """
@@ -16,8 +17,9 @@ from statemachine.runtime.errors import (
     UnknownRole,
 )
 from statemachine.runtime.handles import AgentRef, Handle
+from statemachine.runtime.settings import AgentInfo
 from statemachine.runtime.statistics import Statistics
-from statemachine.runtime.threads import AgentInfo, Thread
+from statemachine.runtime.threads import Thread
 from statemachine.runtime.turn import Mail, Turn
 
 __all__ = [

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
 
 import anyio
 from attrs import define, field
 
 from statemachine.core import events as ev
 from statemachine.runtime.checks import check_result
-from statemachine.runtime.threads import json_value
+from statemachine.runtime.engine import Engine
+from statemachine.runtime.settings import AgentInfo, json_value
+from statemachine.runtime.threads import Thread
+from statemachine.runtime.turn import Turn
+from statemachine.runtime.waits import Waits
 from statemachine.stores.protocol import Entry
 
-if TYPE_CHECKING:
-    from statemachine.runtime.engine import Engine
-    from statemachine.runtime.live import Live
-    from statemachine.runtime.turn import Turn
+
+@define(eq=False)
+class InMemory:
+    """A thread in memory, and of which load of its agent it is."""
+
+    agent: int
+    generation: int
+    info: AgentInfo
+    thread: Thread
+    loaded: bool
+    """Has it seen its rollout?"""
 
 
 @define(eq=False)
 class Call(ABC):
     """One call, which may be in line or be made now."""
 
-    live: Live
+    live: InMemory
     engine: Engine
     is_cancelled: bool = field(default=False, init=False)
     """Has it been asked to stop?"""
@@ -63,6 +73,7 @@ class TurnCall(Call):
     """Runs a turn. The root has no load effect, so its first turn loads it."""
 
     turn: Turn
+    waits: Waits
 
     async def make(self) -> ev.Report:
         live, turn = self.live, self.turn

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import anyio
 from attrs import define, field
@@ -28,6 +29,8 @@ from statemachine.log.snapshot import facts_of, touched
 from statemachine.runtime.errors import words
 from statemachine.runtime.tracing import TraceFile
 from statemachine.stores.protocol import Entry, LogRecord, Receipt, Snapshot, Store, Write
+
+R = TypeVar("R")
 
 TICK_SECONDS = 0.002
 """The core is told the time no more often than this, so a bound may end this much early."""
@@ -163,10 +166,30 @@ class Engine:
                 return
         else:
             await anyio.lowlevel.checkpoint()  # who asks again and again lets others have their turn
-        if self.error is not None:
-            raise StoreFailed(words(self.error)) from self.error
-        if batch is not None:
-            raise SessionClosed
+        if self.error is not None or batch is not None:
+            raise self.ended_by()
+
+    def ended_by(self) -> Exception:
+        """Why nothing is made durable any more: the session has failed, or was shut down or left."""
+        if self.error is None:
+            return SessionClosed()
+        refusal = StoreFailed(words(self.error))
+        refusal.__cause__ = self.error
+        return refusal
+
+    # Asking
+
+    async def ask(self, event: Event, kind: type[R]) -> R:
+        """One event, and its reply once that is durable. Raises the refusal if it is refused."""
+        return await self.answered(self.apply(event), kind)
+
+    async def answered(self, reply: Reply, kind: type[R]) -> R:
+        """The reply, once it is durable. Raises the refusal if it is one."""
+        await self.settled()
+        if isinstance(reply, Refused):
+            raise reply.refusal
+        assert isinstance(reply, kind)
+        return reply
 
     # Tasks
 

@@ -1,8 +1,12 @@
-"""References to agents, and to what was asked of them."""
+"""References to agents, and to what was asked of them.
+
+A `Request` is the runtime's side of one request, a `Handle` what a caller holds of it. Every handle on a request shows
+the same one, so an answer is given once and everybody who waits has it.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from attrs import define, field
 
@@ -11,10 +15,7 @@ from statemachine.core.facts import fact
 from statemachine.core.machines import TurnState
 from statemachine.core.records import MailAccepted, MailDrained, Outcome, TurnEnded, TurnStarted
 from statemachine.eventloops import Signal
-
-if TYPE_CHECKING:
-    from statemachine.runtime.control import AgentControl
-    from statemachine.stores.protocol import LogRecord
+from statemachine.stores.protocol import LogRecord
 
 
 @fact
@@ -26,39 +27,83 @@ class AgentRef:
     mail: int
 
 
+class Asker(Protocol):
+    """What a request has to know of the session in which it was made."""
+
+    has_ended: bool
+    """Has the session been shut down, or failed? Then nothing is answered any more."""
+
+    def signal(self) -> Signal:
+        """A new signal, for code to wait for."""
+        ...
+
+    def ended_by(self) -> Exception:
+        """Why the session has ended."""
+        ...
+
+
 @define(eq=False)
-class Handle:
-    """The host's hold on one request: on its agent, and on the outcome of the turn that takes it as input."""
+class Request:
+    """One request, and what came of it."""
 
     ref: AgentRef
-    _control: AgentControl = field(repr=False)
-    _answer: Outcome | None = field(default=None, init=False)
+    _asker: Asker = field(repr=False)
+    outcome: Outcome | None = field(default=None, init=False)
+    """None: nothing yet."""
     _changed: Signal | None = field(default=None, init=False, repr=False)
+
+    def answer(self, outcome: Outcome) -> None:
+        """The core says what came of it."""
+        self.outcome = outcome
+        self.end()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        if self._changed is not None:
+            self._changed.set()
+
+    async def wait(self) -> Outcome:
+        """What came of it, as soon as it is known. Raises why it never will be.
+
+        Whoever awaits this within a turn is no waiting turn as far as the core knows. Here is where to tell it.
+        """
+        if self.outcome is None and not self._asker.has_ended:
+            if self._changed is None:
+                self._changed = self._asker.signal()
+            await self._changed.wait()
+        if self.outcome is None:
+            raise self._asker.ended_by()
+        return self.outcome
+
+
+@define(eq=False, repr=False)
+class Handle:
+    """The hold on one request: on its agent, and on the outcome of the turn that takes it as input."""
+
+    _request: Request
+
+    def __repr__(self) -> str:
+        return f"Handle({self.ref})"
+
+    @property
+    def ref(self) -> AgentRef:
+        """What finds the request again, in this process or a later one: `AgentControl.handle`."""
+        return self._request.ref
 
     @property
     def id(self) -> int:
         """The agent's id."""
-        return self.ref.id
+        return self._request.ref.id
 
     @property
     def path(self) -> str:
         """The agent's path."""
-        return self.ref.path
+        return self._request.ref.path
 
     @property
     def is_answered(self) -> bool:
         """Is the outcome known? Then `outcome` gives it at once."""
-        return self._answer is not None
-
-    def answer(self, outcome: Outcome) -> None:
-        """The core says what came of the request. For the runtime."""
-        self._answer = outcome
-        self.end()
-
-    def end(self) -> None:
-        """Nothing more will come. For the runtime."""
-        if self._changed is not None:
-            self._changed.set()
+        return self._request.outcome is not None
 
     async def outcome(self) -> Outcome:
         """How the turn ended that took the request as input, as soon as it has; it waits without a bound of its own.
@@ -67,13 +112,7 @@ class Handle:
 
         Do not await it in a turn, which keeps its slot meanwhile: there, `Turn.wait` is what the core knows of.
         """
-        if self._answer is None and not self._control.has_ended:
-            if self._changed is None:
-                self._changed = self._control.engine.signal()
-            await self._changed.wait()
-        if self._answer is None:
-            raise self._control.ended_by()
-        return self._answer
+        return await self._request.wait()
 
 
 Target = str | int | AgentRef | Handle

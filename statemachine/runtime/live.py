@@ -11,7 +11,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import anyio
 from anyio.abc import TaskGroup
@@ -22,8 +22,10 @@ from statemachine.core import events as ev
 from statemachine.core.events import ROOT
 from statemachine.core.machines import Identity, SessionState
 from statemachine.eventloops import Signal, is_cancelled
-from statemachine.runtime.calls import Call, FlushCall, LoadCall, TurnCall
+from statemachine.runtime.calls import Call, FlushCall, InMemory, LoadCall, TurnCall
+from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import ThreadLost, words
+from statemachine.runtime.settings import info_of
 from statemachine.runtime.tasks import (
     OwnTask,
     ScopeLeftEntered,
@@ -32,11 +34,10 @@ from statemachine.runtime.tasks import (
     own_context,
     own_task,
 )
-from statemachine.runtime.threads import AgentInfo, FunctionThread, Roles, Thread, info_of
+from statemachine.runtime.threads import FunctionThread, Roles
 from statemachine.runtime.turn import Turn
-
-if TYPE_CHECKING:
-    from statemachine.runtime.control import AgentControl
+from statemachine.runtime.verbs import Verbs
+from statemachine.runtime.waits import Waits
 
 log = logging.getLogger("statemachine")
 
@@ -46,14 +47,9 @@ LEFT_ENTERED = "the code of agent %s left a scope entered in its task: its threa
 
 
 @define(eq=False)
-class Live:
+class Live(InMemory):
     """One thread, from load to unload."""
 
-    agent: int
-    generation: int
-    info: AgentInfo
-    thread: Thread
-    loaded: bool
     turn: TurnCall | None = None
     """The turn that runs on it, from its start effect on."""
     side: LoadCall | FlushCall | None = None
@@ -90,12 +86,24 @@ class Live:
 class LiveThreads:
     """All threads of a session."""
 
-    def __init__(self, control: AgentControl, roles: Roles, tasks: TaskGroup) -> None:
-        self._control = control
+    def __init__(
+        self,
+        engine: Engine,
+        verbs: Verbs,
+        roles: Roles,
+        tasks: TaskGroup,
+        stop_by: Callable[[BaseException], None],
+    ) -> None:
+        """`stop_by` has the session's block left by an error that is not the code's own, such as KeyboardInterrupt."""
+        self._engine = engine
+        self._session = engine.session
+        self._verbs = verbs
         self._roles = roles
         self._tasks = tasks
+        self._stop_by = stop_by
         self._cancelled = anyio.get_cancelled_exc_class()
-        self._live: dict[int, Live] = {}
+        self.threads: dict[int, Live] = {}
+        """Agent -> its thread, as long as it is not dropped."""
         self.loads = self.reloads = self.evictions = 0
 
     # Effects
@@ -111,42 +119,44 @@ class LiveThreads:
         try:
             live = self._build(effect.agent, effect.generation)
         except (KeyboardInterrupt, SystemExit) as error:
-            self._control.stop_by(error)
+            self._stop_by(error)
             return
         except (Exception, self._cancelled) as error:  # of the user's constructor
-            self._control.engine.apply(ev.LoadFailed(effect.agent, effect.generation, words(error)))
+            self._engine.apply(ev.LoadFailed(effect.agent, effect.generation, words(error)))
             return
         if live.is_function:
-            self._control.engine.apply(ev.Loaded(effect.agent, effect.generation))
+            self._engine.apply(ev.Loaded(effect.agent, effect.generation))
         else:
-            live.side = LoadCall(live, self._control.engine)
+            live.side = LoadCall(live, self._engine)
             self._ask(live, live.side)
 
     def start(self, effect: fx.StartTurn) -> None:
         """Runs a turn on its thread. The root has no load effect: its thread is built when a turn names it."""
-        live = self._live.get(effect.agent)
+        live = self.threads.get(effect.agent)
         if live is None or live.generation != effect.generation:
-            known = self._control.session.agents[effect.agent]
+            known = self._session.agents[effect.agent]
             if effect.agent != ROOT or known.generation != effect.generation:
                 return  # its thread was lost while the start was in line, and the turn with it
             try:
                 live = self._build(ROOT, effect.generation)
             except (KeyboardInterrupt, SystemExit) as error:
-                self._control.stop_by(error)
+                self._stop_by(error)
                 return
             except (Exception, self._cancelled) as error:  # of the user's constructor
-                self._control.engine.apply(ev.Failed(ROOT, effect.turn, words(error)))
+                self._engine.apply(ev.Failed(ROOT, effect.turn, words(error)))
                 return
             live.loaded = live.is_function
         live.leaving = False
         if live.side is not None:
             live.cancel(live.side)  # a flush that is not wanted any more (J6)
-        live.turn = TurnCall(live, self._control.engine, Turn(self._control, live.info, effect))
+        waits = Waits(self._engine, effect.agent, effect.turn)
+        turn = Turn(self._engine, self._verbs, waits, live.info, effect)
+        live.turn = TurnCall(live, self._engine, turn, waits)
         self._ask(live, live.turn)
 
     def cancel(self, effect: fx.Cancel) -> None:
         """Asks the turn's work to stop."""
-        live = self._live.get(effect.agent)
+        live = self.threads.get(effect.agent)
         if live is not None and live.turn is not None and live.turn.turn.number == effect.turn:
             live.cancel(live.turn)
             if live.turn in live.line:  # whatever the thread is busy with need not end first
@@ -155,53 +165,53 @@ class LiveThreads:
 
     def flush(self, effect: fx.Flush) -> None:
         """Flushes a thread. With a plain function there is nothing to flush: entries are durable as they are made."""
-        live = self._live.get(effect.agent)
+        live = self.threads.get(effect.agent)
         if live is not None and not live.is_function:
             live.leaving = True
             if live.side is not None:
                 live.cancel(live.side)  # one that took too long
-            live.side = FlushCall(live, self._control.engine, effect.flush)
+            live.side = FlushCall(live, self._engine, effect.flush)
             self._ask(live, live.side)
             return
         if live is not None:
             live.leaving = True
-        self._control.engine.apply(ev.Flushed(effect.agent, effect.generation, effect.flush))
+        self._engine.apply(ev.Flushed(effect.agent, effect.generation, effect.flush))
 
     def unload(self, effect: fx.Unload) -> None:
         """Drops a thread, whatever it does."""
-        live = self._live.get(effect.agent)
+        live = self.threads.get(effect.agent)
         if live is not None and live.generation == effect.generation:
-            session = self._control.session
+            session = self._session
             is_open = session.state is SessionState.OPEN and session.agents[live.agent].identity is Identity.OPEN
             self.evictions += live.leaving and is_open
             self._drop(live)
 
     def wake(self, effect: fx.Wake) -> None:
         """A turn's wait is over."""
-        live = self._live.get(effect.agent)
+        live = self.threads.get(effect.agent)
         if live is not None and live.turn is not None and live.turn.turn.number == effect.turn:
-            live.turn.turn.wake(effect.end)
+            live.turn.waits.wake(effect.end)
 
     # Dropping
 
     def drop_all(self) -> None:
         """The session has ended: nothing that threads do counts any more."""
-        for live in list(self._live.values()):
+        for live in list(self.threads.values()):
             self._drop(live)
 
     def _lose(self, live: Live) -> None:
         """The thread is of no use any more, and the core will not ask to drop it."""
-        if self._live.get(live.agent) is live:
+        if self.threads.get(live.agent) is live:
             self._drop(live)
 
     def _drop(self, live: Live) -> None:
-        del self._live[live.agent]
+        del self.threads[live.agent]
         if live.turn is not None:
-            live.turn.turn.end()
+            live.turn.waits.end()
         for call in (live.turn, live.side):
             if call is not None:
                 live.cancel(call)
-        live.end_by = anyio.current_time() + self._control.session.config.stop_grace
+        live.end_by = anyio.current_time() + self._session.config.stop_grace
         if live.asked is not None:
             live.asked.set()
         if live.call is not None and not live.is_function:
@@ -221,7 +231,7 @@ class LiveThreads:
         """Has the thread's task make this call, after what it was asked before."""
         live.line.append(call)
         if live.asked is None:
-            live.asked = self._control.engine.signal()
+            live.asked = self._engine.signal()
             self._tasks.start_soon(self._live_on, live)
         else:
             live.asked.set()
@@ -253,7 +263,7 @@ class LiveThreads:
             with TaskScope() as live.scope:
                 while live.end_by == math.inf:
                     if not live.line:
-                        live.asked = self._control.engine.signal()
+                        live.asked = self._engine.signal()
                         await live.asked.wait()
                         continue
                     call = live.call = live.line.popleft()
@@ -278,7 +288,7 @@ class LiveThreads:
             self._lose(live)
             return ev.Died(live.agent, live.generation, words(error))
         except (KeyboardInterrupt, SystemExit) as error:
-            self._control.stop_by(error)  # from a task, asyncio would leave its loop at once, and the block never
+            self._stop_by(error)  # from a task, asyncio would leave its loop at once, and the block never
             await anyio.sleep_forever()
         except self._cancelled as error:
             if is_cancelled():
@@ -293,12 +303,12 @@ class LiveThreads:
         if call is live.side:
             live.side = None
         elif isinstance(call, TurnCall):
-            call.turn.end()
+            call.waits.end()
             if live.turn is call:
                 live.turn = None
         if not live.loaded:  # a load that failed, or the first turn of the root
             self._lose(live)
-        self._control.engine.apply(report)
+        self._engine.apply(report)
 
     async def _meet_cancellation(self, task: OwnTask) -> None:
         """Between two calls of the thread's code: one that is still on its way, and was not about the session."""
@@ -320,12 +330,12 @@ class LiveThreads:
             await live.thread.close()
 
         try:
-            with anyio.move_on_after(self._control.session.config.stop_grace, shield=True) as scope:
+            with anyio.move_on_after(self._session.config.stop_grace, shield=True) as scope:
                 await own_context(work())
             if scope.cancelled_caught:
                 log.warning(ABANDONED, path)
         except (KeyboardInterrupt, SystemExit) as error:
-            self._control.stop_by(error)
+            self._stop_by(error)
         except Exception:
             log.exception(NOT_CLOSED, path)
         except self._cancelled:
@@ -338,10 +348,10 @@ class LiveThreads:
     # What it does
 
     def _build(self, agent: int, generation: int) -> Live:
-        known = self._control.session.agents[agent]
+        known = self._session.agents[agent]
         info = info_of(agent, known.path, known.settings)
         thread = self._roles.build(info)
-        live = self._live[agent] = Live(agent, generation, info, thread, isinstance(thread, FunctionThread))
+        live = self.threads[agent] = Live(agent, generation, info, thread, isinstance(thread, FunctionThread))
         return live
 
 

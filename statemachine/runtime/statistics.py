@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-if TYPE_CHECKING:
-    from statemachine.core.session import Session
-    from statemachine.runtime.engine import Engine
-    from statemachine.runtime.live import LiveThreads
+from statemachine.core.session import Session
+from statemachine.runtime.engine import Engine
+from statemachine.runtime.live import LiveThreads
 
 
 @frozen

@@ -6,30 +6,13 @@ when its agent is loaded, sees the rollout then, and is dropped when its agent i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from attrs import frozen
-
-from statemachine.runtime.errors import NotJson, UnknownRole
-from statemachine.stores.encoding import NESTING_MAX, EncodingError, to_json
-
-if TYPE_CHECKING:
-    from statemachine.runtime.turn import Turn
-    from statemachine.stores.protocol import LogRecord
-
-DEFAULT_ROLE = "default"
-
-
-@frozen
-class AgentInfo:
-    """Who a thread works for. `settings` is what the agent was spawned with, the same at every load (S11)."""
-
-    id: int
-    path: str
-    role: str
-    settings: Any
+from statemachine.runtime.errors import UnknownRole
+from statemachine.runtime.settings import AgentInfo
+from statemachine.runtime.turn import Turn
+from statemachine.stores.protocol import LogRecord
 
 
 class Thread:
@@ -80,7 +63,7 @@ class FunctionThread(Thread):
         self.run = function  # type: ignore[method-assign,assignment]
 
 
-Function = Callable[["Turn"], Awaitable[str | None]]
+Function = Callable[[Turn], Awaitable[str | None]]
 Work = Function | type[Thread]
 """What a role does: an async function of a turn, or a class of threads."""
 
@@ -116,45 +99,3 @@ class Roles:
         if not isinstance(thread, Thread):
             raise TypeError(f"a class of threads makes a Thread, not {type(thread).__name__}")
         return thread
-
-
-# Settings as the core keeps them: a text that says role and settings
-
-
-def info_of(agent: int, path: str, settings: str | None) -> AgentInfo:
-    """Who a thread works for, from what the core keeps."""
-    return AgentInfo(agent, path, *unwrap(settings))
-
-
-def wrap(role: str, settings: Any) -> str | None:
-    """The text. Raises `NotJson`."""
-    if role == DEFAULT_ROLE and settings is None:
-        return None
-    return json_text({"role": role, "settings": settings})
-
-
-def unwrap(text: str | None) -> tuple[str, Any]:
-    """Role and settings again."""
-    if text is None:
-        return DEFAULT_ROLE, None
-    found = json.loads(text)
-    return found["role"], found["settings"]
-
-
-def json_text(value: Any) -> str:
-    """The value as JSON, the same text for equal values. Raises `NotJson`."""
-    try:
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise NotJson(value, str(error)) from None
-    if text.count("[") + text.count("{") > NESTING_MAX:
-        json_value(value)
-    return text
-
-
-def json_value(value: Any) -> Any:
-    """A copy of the value as JSON has it, which nobody else can change. Raises `NotJson` for what no store takes."""
-    try:
-        return json.loads(to_json(value))
-    except (EncodingError, RecursionError) as error:
-        raise NotJson(value, str(error)) from None

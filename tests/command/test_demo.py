@@ -24,6 +24,7 @@ from model.scenarios import replay
 from statemachine import AgentControl
 from statemachine.core.machines import Identity
 from statemachine.runtime import Statistics
+from statemachine.runtime.control import inside
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -120,8 +121,8 @@ def test_screen_in_the_middle_shows_who_holds_what_and_who_queues(tmp_path: Path
             show = demo_view.Show(control)
             await control.start("/root", "make a survey")
             await anyio.wait_all_tasks_blocked()
-            while len(control.session.agents) < 8 - 1 or control.session.residents.loading:
-                await control.engine.settled()
+            while len(inside(control).session.agents) < 8 - 1 or inside(control).session.residents.loading:
+                await inside(control).engine.settled()
                 await anyio.wait_all_tasks_blocked()
             console = Console(file=io.StringIO(), width=110, height=45)
             console.print(demo_view.screen(show, 45))

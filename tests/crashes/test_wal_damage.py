@@ -27,6 +27,7 @@ from model.crashes.judge import Log, Story, read_log
 from model.crashes.server import Server, Signal, Start, Wait, server
 from statemachine import check
 from statemachine.runtime import AgentControl, Turn
+from statemachine.runtime.control import inside
 from statemachine.stores import SQLiteStore, StoreError, Synchronous, read_session
 from statemachine.stores.reading import check_file
 
@@ -193,7 +194,7 @@ async def go_on(path: Path, seed: int) -> None:
     async with AgentControl.open(store, {"default": work, "keeper": work}, config_of(seed)) as control:
         handle = await control.start("/root", "go on")
         assert (await handle.outcome()).result in ("done", "")
-        check(control.session)
+        check(inside(control).session)
 
 
 def test_wal_cut_beside_its_old_index_is_read_as_a_beginning_or_named_by_a_typed_error_and_goes_on(

@@ -28,6 +28,7 @@ from statemachine import Outcome, SessionConfig, check
 from statemachine.core.machines import TurnState
 from statemachine.log import trace
 from statemachine.runtime import AgentControl, AgentInfo, Thread, Turn
+from statemachine.runtime.control import inside
 from statemachine.runtime.threads import Work
 from statemachine.stores import MemoryStore, Store
 
@@ -105,7 +106,7 @@ def traced_sessions(tmp_path: Path) -> Iterator[Open]:
             async with control:
                 traces.append(path)
                 yield control
-            check(control.session)
+            check(inside(control).session)
 
     yield open_session
     assert traces, "a test of the runtime opens a session"

@@ -18,12 +18,10 @@ import pytest
 from attrs import define
 
 from statemachine import check
-from statemachine.core import events as ev
-from statemachine.core.effects import AgentStatus
-from statemachine.core.events import HOST
 from statemachine.core.machines import SessionState
 from statemachine.core.records import MailAccepted
 from statemachine.runtime import AgentControl, Handle, Turn
+from statemachine.runtime.control import inside
 from statemachine.stores import Entry, MemoryStore, Snapshot, Write
 from tests.runtime.running import Open, Stage, completed, counts, ending, recorder, traced_sessions, virtual_time
 
@@ -85,7 +83,7 @@ class World:
 
     async def accepted(self, kind: type, **facts: Any) -> int:
         """How many records of this kind with these facts are in the log."""
-        agents = range(len(self.control.session.agents))
+        agents = range(len(inside(self.control).session.agents))
         rollouts = [record for agent in agents for record in await self.store.rollout(agent)]
         return sum(isinstance(r, kind) and all(getattr(r, k) == v for k, v in facts.items()) for r in rollouts)
 
@@ -124,8 +122,8 @@ async def works_on(w: World) -> None:
     control = w.control
     await anyio.wait_all_tasks_blocked()
     await w.slow.outcome()
-    check(control.session)
-    assert control.session.waits == {}
+    check(inside(control).session)
+    assert inside(control).session.waits == {}
     held = counts(control)["slots"]
     if (await control.status("/root/a")).open and not (await control.status("/root/a")).status.is_idle:
         assert held == 1
@@ -136,7 +134,7 @@ async def works_on(w: World) -> None:
             handle = await control.follow_up(path, "go on")
             assert ending(await handle.outcome()) == completed("go on")
     await anyio.wait_all_tasks_blocked()
-    assert control._keys == {}
+    assert inside(control).requests.keys == []
 
 
 Call = Callable[[World], Coroutine[Any, Any, Any]]
@@ -147,7 +145,7 @@ async def at_most_once(w: World, kind: type, **facts: Any) -> None:
 
 
 async def spawned_once(w: World) -> None:
-    names = [agent.path for agent in w.control.session.agents]
+    names = [agent.path for agent in inside(w.control).session.agents]
     assert names.count("/root/b/n") <= 1
     assert names.count("/root/a/n") <= 1
 
@@ -166,10 +164,8 @@ async def unchanged(_: World) -> None:
 
 CONTROL: dict[str, tuple[Call, Callable[[World], Awaitable[None]]]] = {
     "spawn": (lambda w: w.control.spawn("/root/b", "n", "x"), spawned_once),
-    "spawn_for": (lambda w: w.control.spawn_for(HOST, "/root/b", "n", "x", None, "default", "k"), spawned_once),
     "send": (lambda w: w.control.send("/root/b", "swept"), mailed_once),
     "follow_up": (lambda w: w.control.follow_up("/root/b", "swept"), mailed_once),
-    "follow_up_for": (lambda w: w.control.follow_up_for(HOST, "/root/b", "swept", "k"), mailed_once),
     "start": (lambda w: w.control.start("/root", "swept"), mailed_once),
     "interrupt": (lambda w: w.control.interrupt("/root/slow"), unchanged),
     "close": (lambda w: w.control.close("/root/b"), unchanged),
@@ -178,8 +174,6 @@ CONTROL: dict[str, tuple[Call, Callable[[World], Awaitable[None]]]] = {
     "list": (lambda w: w.control.list(), unchanged),
     "history": (lambda w: w.control.history("/root/a"), unchanged),
     "handle": (lambda w: w.control.handle(w.slow.ref), unchanged),
-    "ask": (lambda w: w.control.ask(ev.Status(1), AgentStatus), unchanged),
-    "answered": (lambda w: w.control.answered(w.control.engine.apply(ev.Status(1)), AgentStatus), unchanged),
 }
 TURN: dict[str, tuple[Call, Callable[[World], Awaitable[None]]]] = {
     "drain": (lambda w: w.turn.drain(), unchanged),
@@ -206,7 +200,7 @@ CALLS = {f"{cls.__name__}.{verb}": case for cls, calls in SWEPT.items() for verb
 
 def other_tasks(control: AgentControl) -> int:
     """How many tasks there are, but for those of threads in memory."""
-    threads = [live for live in control._live._live.values() if live.asked is not None]
+    threads = [live for live in inside(control).live.threads.values() if live.asked is not None]
     return len(anyio.get_running_tasks()) - len(threads)
 
 
@@ -236,8 +230,8 @@ async def test_shutdown_cancelled_at_each_of_its_awaits_is_refused_or_comes_to_i
     for step in range(1, STEPS_MAX):
         async with world(open_session) as w:
             reached = await cancelled_at(step, w.control.shutdown(1))
-            assert w.control.session.state is not SessionState.OPEN, "nothing is awaited before it is accepted"
-        assert w.control.session.state is SessionState.CLOSED
+            assert inside(w.control).session.state is not SessionState.OPEN, "nothing is awaited before it is accepted"
+        assert inside(w.control).session.state is SessionState.CLOSED
         assert counts(w.control) == {}
         if reached is NotReached:
             break
@@ -357,11 +351,7 @@ def verbs(cls: type) -> set[str]:
         name
         for name, method in found
         if not name.startswith("_")
-        and (
-            inspect.iscoroutinefunction(method)
-            or inspect.isasyncgenfunction(inspect.unwrap(method))
-            or str(getattr(method, "__annotations__", {}).get("return")).startswith("Coroutine")
-        )
+        and (inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(inspect.unwrap(method)))
     }
 
 
@@ -372,6 +362,6 @@ def test_every_public_verb_has_a_sweep(cls: type) -> None:
 
 def test_every_verb_with_a_key_has_a_sweep_of_its_key() -> None:
     def takes_key(cls: type, verb: str) -> bool:
-        return "key" in inspect.signature(getattr(cls, verb)).parameters and not verb.endswith("_for")
+        return "key" in inspect.signature(getattr(cls, verb)).parameters
 
     assert {f"{cls.__name__}.{verb}" for cls in SWEPT for verb in verbs(cls) if takes_key(cls, verb)} == set(KEYED)

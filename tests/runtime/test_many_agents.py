@@ -28,6 +28,7 @@ from statemachine.core.effects import Load, StartTurn, Unload
 from statemachine.core.records import AgentsClosed, Outcome, TurnEnded
 from statemachine.core.refusals import AgentClosed, Refusal
 from statemachine.runtime import AgentControl, AgentInfo, Thread, Turn
+from statemachine.runtime.control import inside
 from statemachine.stores import Entry, SQLiteStore, Synchronous
 from statemachine.stores.reading import check_file
 
@@ -227,7 +228,7 @@ async def crowd_on(path: Path, agents: int, turns: int) -> tuple[Crowd, Watch, i
         before = await blocks(events)
         await crowd.keep_busy(turns)
         left = await blocks(events) - before
-        check(control.session)
+        check(inside(control).session)
         assert control.statistics().open_agents == agents
         assert (control.statistics().slots_held, control.statistics().queued) == (0, 0)
         await control.shutdown(0)

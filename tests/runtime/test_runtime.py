@@ -23,6 +23,7 @@ from statemachine.core.refusals import (
     SessionDraining,
 )
 from statemachine.runtime import Turn, UnknownPath
+from statemachine.runtime.control import inside
 from tests.runtime.running import Open, Stage, completed, counts, echo, ending, states, traced_sessions, virtual_time
 
 pytestmark = pytest.mark.anyio
@@ -205,7 +206,7 @@ async def test_spawn_beyond_the_cap_is_refused_with_the_holders_and_leaves_no_tr
         with pytest.raises(UnknownPath):
             await control.status("/root/c")
         assert control.statistics().refusals == {"ExecutionFull": 1}
-        assert control.session.ledger.next_mail == 2
+        assert inside(control).session.ledger.next_mail == 2
 
 
 async def test_queued_spawns_run_one_after_the_other_in_their_order(open_session: Open) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from statemachine.core.machines import TurnState
 from statemachine.runtime import AgentControl, Thread, ThreadLost, Turn
+from statemachine.runtime.control import inside
 from statemachine.stores import MemoryStore
 from tests.runtime.running import Open, completed, ending, traced_sessions, virtual_time
 
@@ -84,12 +85,12 @@ async def test_queue_only_mail_leaves_nothing_that_waits_for_an_answer(open_sess
 
     async with open_session(work) as control:
         handle = await control.spawn("/root", "a", "x")
-        assert control._handles
+        assert inside(control).requests._unanswered
         assert ending(await handle.outcome()) == completed("1")
         for _ in range(10):
             await control.send("/root/a", "m")
         assert ending(await (await control.follow_up("/root/a", "y")).outcome()) == completed("11")
-        assert not control._handles
+        assert not inside(control).requests._unanswered
 
 
 async def test_turn_and_its_mail_are_gone_when_it_has_completed(open_session: Open) -> None:

@@ -14,6 +14,7 @@ from statemachine.core.events import HOST, Drain, Send
 from statemachine.core.machines import TurnState
 from statemachine.core.refusals import NotRunning
 from statemachine.runtime import Handle, Thread, ThreadLost, Turn
+from statemachine.runtime.control import inside
 from tests.runtime.running import (
     Open,
     Stage,
@@ -220,7 +221,7 @@ async def test_wait_that_was_cancelled_is_over_and_its_wake_never_ends_the_next_
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(turn.wait, 60)
             await anyio.wait_all_tasks_blocked()
-            control.engine.apply(Send(HOST, 1, "mail"))  # ends the wait; its wake is on its way
+            inside(control).engine.apply(Send(HOST, 1, "mail"))  # ends the wait; its wake is on its way
             tasks.cancel_scope.cancel()
         await turn.drain()
         began = anyio.current_time()
@@ -241,8 +242,8 @@ async def test_wake_goes_to_the_wait_that_it_ends_although_the_next_one_has_begu
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait, "first")
             await anyio.wait_all_tasks_blocked()
-            control.engine.apply(Send(HOST, 1, "one"))  # ends the first wait; the wake is on its way
-            control.engine.apply(Drain(1, 1))
+            inside(control).engine.apply(Send(HOST, 1, "one"))  # ends the first wait; the wake is on its way
+            inside(control).engine.apply(Drain(1, 1))
             tasks.start_soon(wait, "second")
             await anyio.wait_all_tasks_blocked()
             assert ends == [("first", "MAIL")]

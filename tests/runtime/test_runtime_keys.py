@@ -11,6 +11,7 @@ from statemachine import Overflow
 from statemachine.core.machines import TurnState
 from statemachine.core.refusals import ExecutionFull, PathTaken
 from statemachine.runtime import AgentControl, AgentRef, Handle, KeyReused, Turn, UnknownRequest
+from statemachine.runtime.control import inside
 from statemachine.stores import MemoryStore
 from tests.runtime.running import Open, Stage, completed, counts, echo, ending, states, traced_sessions, virtual_time
 
@@ -45,7 +46,7 @@ async def test_key_that_comes_again_with_another_request_is_refused_with_the_fir
                 await call()
             assert refused.value.key == "k"
             assert '"Spawn"' in refused.value.first
-        assert control.session.ledger.next_mail == 1
+        assert inside(control).session.ledger.next_mail == 1
 
 
 async def test_same_key_from_many_callers_at_the_same_time_spawns_one_agent(open_session: Open) -> None:
@@ -59,7 +60,7 @@ async def test_same_key_from_many_callers_at_the_same_time_spawns_one_agent(open
             for _ in range(10):
                 tasks.start_soon(ask, control)
         assert refs == [AgentRef(1, "/root/a", 0)] * 10
-        assert len(control.session.agents) == 2
+        assert len(inside(control).session.agents) == 2
 
 
 async def test_refused_request_does_not_use_up_its_key(open_session: Open) -> None:
@@ -139,7 +140,7 @@ async def test_keys_and_outcomes_are_there_after_a_restart(open_session: Open) -
             "late": (TurnState.INTERRUPTED, "closed"),
             "next": completed("next"),
         }
-        assert len(control.session.agents) == 4
+        assert len(inside(control).session.agents) == 4
 
 
 async def test_reference_that_never_was_is_refused(open_session: Open) -> None:

@@ -15,6 +15,7 @@ import pytest
 from statemachine.core.machines import SessionState, TurnState
 from statemachine.core.refusals import NotRunning, Refusal, SessionClosed
 from statemachine.runtime import AgentControl, NotJson, Thread, ThreadLost, Turn, checks
+from statemachine.runtime.control import inside
 from statemachine.stores import Entry, MemoryStore, encoding
 from tests.runtime.running import Open, Stage, completed, counts, echo, ending, recorder, traced_sessions, virtual_time
 
@@ -345,8 +346,8 @@ async def test_verb_with_arguments_of_the_wrong_type_is_refused_and_the_session_
         await (await control.spawn("/root", "a", "x")).outcome()
         with pytest.raises((Refusal, TypeError)):
             await getattr(control, verb)(*args, **options)
-        assert control.session.state is SessionState.OPEN
-        assert len(control.session.agents) == 2
+        assert inside(control).session.state is SessionState.OPEN
+        assert len(inside(control).session.agents) == 2
         await works_on(control)
 
 

@@ -16,6 +16,7 @@ from statemachine.core.machines import SessionState, TurnState
 from statemachine.core.records import MailAccepted
 from statemachine.core.refusals import SessionClosed, StoreFailed
 from statemachine.runtime import AgentControl, AgentRef, Handle, Turn
+from statemachine.runtime.control import inside
 from statemachine.stores import Entry, LogRecord, MemoryStore, Snapshot, SQLiteStore, Write
 from statemachine.stores.errors import SessionInUse, StoreError, StoreFull
 from tests.runtime.running import (
@@ -83,7 +84,7 @@ async def test_append_that_fails_fails_everybody_who_waits_and_the_log_has_all_t
                 tasks.start_soon(caller, first.outcome)
                 for _ in range(2):
                     tasks.start_soon(caller, busy, control, acknowledged)
-            assert control.session.state is SessionState.FAILED
+            assert inside(control).session.state is SessionState.FAILED
             for call in (control.status, control.history, control.interrupt, control.close):
                 with pytest.raises(StoreFailed):
                     await call("/root/a")
@@ -124,7 +125,7 @@ async def test_defect_of_the_core_fails_the_session_and_tells_everybody(
             handle = await control.spawn("/root", "a", "x")
             tasks.start_soon(outcome, handle)
             await anyio.wait_all_tasks_blocked()
-            monkeypatch.setattr(control.session.ledger, "by_path", None)
+            monkeypatch.setattr(inside(control).session.ledger, "by_path", None)
             with pytest.raises(TypeError):
                 await control.list()
             monkeypatch.undo()
@@ -167,7 +168,7 @@ async def test_callers_outside_of_a_block_that_is_left_by_an_error_are_told_that
             await block(tasks)
     assert sorted(ends) == ["a is there", "b is not"]
     async with open_session(echo, MemoryStore(store.log)) as control:
-        assert [agent.path for agent in control.session.agents] == ["/root", "/root/a"]
+        assert [agent.path for agent in inside(control).session.agents] == ["/root", "/root/a"]
 
 
 class Gated(MemoryStore):
@@ -280,7 +281,7 @@ def test_session_on_disk_goes_on_after_shutdown_and_after_a_crash(backend: str, 
             )
             assert [s.path for s in await control.list()] == ["/root", "/root/a", "/root/b"]
             assert control.statistics().loads == 0
-            check(control.session)
+            check(inside(control).session)
 
     run(backend, first)
     with pytest.raises(ConnectionAbortedError):

@@ -17,6 +17,7 @@ from statemachine.core.config import SessionConfig
 from statemachine.core.events import HOST, ROOT, Interrupt, Start
 from statemachine.core.machines import TurnState
 from statemachine.runtime import AgentControl, Thread, ThreadLost, Turn
+from statemachine.runtime.control import inside
 from statemachine.runtime.tasks import own_context
 from statemachine.stores import LogRecord, MemoryStore
 from tests.runtime.running import Open, completed, counts, ending, traced_sessions, virtual_time
@@ -203,8 +204,8 @@ async def test_root_whose_first_turn_is_interrupted_before_it_begins_is_loaded_f
 ) -> None:
     Located.where.clear()
     async with open_session(Located) as control:
-        control.engine.apply(Start(ROOT, "x"))
-        control.engine.apply(Interrupt(HOST, ROOT))  # in one commit
+        inside(control).engine.apply(Start(ROOT, "x"))
+        inside(control).engine.apply(Interrupt(HOST, ROOT))  # in one commit
         await anyio.wait_all_tasks_blocked()
         assert [what for what, _ in Located.where] == ["close"]
         await (await control.start("/root", "y")).outcome()

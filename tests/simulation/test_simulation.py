@@ -30,14 +30,16 @@ from model.simulation.schedule import NotRepeatable
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
 from statemachine.core.effects import Answer, Step
-from statemachine.runtime import AgentInfo, control, engine, live, stream
+from statemachine.runtime import AgentInfo, engine, live, requests, stream
 from statemachine.runtime.calls import Call
 from statemachine.runtime.control import AgentControl
 from statemachine.runtime.engine import Batch, Engine
 from statemachine.runtime.errors import words
 from statemachine.runtime.live import LiveThreads
-from statemachine.runtime.threads import info_of
-from statemachine.runtime.turn import Turn
+from statemachine.runtime.requests import Requests
+from statemachine.runtime.settings import info_of
+from statemachine.runtime.verbs import Verbs
+from statemachine.runtime.waits import Waits
 from statemachine.stores.protocol import Entry
 
 SEEDS, CHUNK = 1_000, 100
@@ -141,7 +143,7 @@ def answered_before_the_commit(m: pytest.MonkeyPatch) -> None:
 
 
 def waits_go_on_when_cancelled(m: pytest.MonkeyPatch) -> None:
-    m.setattr(Turn, "_give_up", lambda *_: None)
+    m.setattr(Waits, "_give_up", lambda *_: None)
 
 
 def nobody_told_of_a_failure(m: pytest.MonkeyPatch) -> None:
@@ -183,7 +185,7 @@ def cancel_skipped_before_the_turn_began(m: pytest.MonkeyPatch) -> None:
     cancel = LiveThreads.cancel
 
     def only_if_begun(self: LiveThreads, effect: Any) -> None:
-        known = self._live.get(effect.agent)
+        known = self.threads.get(effect.agent)
         if known is not None and known.call is not None:
             cancel(self, effect)
 
@@ -221,7 +223,7 @@ def two_at_a_time_on_a_thread(m: pytest.MonkeyPatch) -> None:
             self._over(known, call, report)
 
         if known.asked is None:
-            known.asked = self._control.engine.signal()
+            known.asked = self._engine.signal()
             self._tasks.start_soon(self._live_on, known)
         self._tasks.start_soon(alone)
 
@@ -229,7 +231,7 @@ def two_at_a_time_on_a_thread(m: pytest.MonkeyPatch) -> None:
 
 
 def late_calls_answered(m: pytest.MonkeyPatch) -> None:
-    m.setattr(Turn, "_lasts", lambda _: None)
+    m.setattr(Waits, "check", lambda _: None)
 
 
 def answers_dropped(m: pytest.MonkeyPatch) -> None:
@@ -241,7 +243,7 @@ def first_end_taken_for_the_answer(m: pytest.MonkeyPatch) -> None:
     def first(rollout: tuple[Any, ...], *_: Any) -> Any:
         return next((r.outcome for r in rollout if r.__class__.__name__ == "TurnEnded"), None)
 
-    m.setattr(control, "outcome_in", first)
+    m.setattr(requests, "outcome_in", first)
 
 
 def entries_of_flushes_dropped(m: pytest.MonkeyPatch) -> None:
@@ -296,19 +298,19 @@ def settings_forgotten(m: pytest.MonkeyPatch) -> None:
 
 
 def senders_mistaken(m: pytest.MonkeyPatch) -> None:
-    follow_up = AgentControl.follow_up_for
-    m.setattr(AgentControl, "follow_up_for", lambda self, _, *rest: follow_up(self, -1, *rest))
+    follow_up = Verbs.follow_up
+    m.setattr(Verbs, "follow_up", lambda self, _, *rest: follow_up(self, -1, *rest))
 
 
 def keys_not_in_line(m: pytest.MonkeyPatch) -> None:
     """Two at a time may ask with one key."""
-    request = AgentControl._request
+    once = Requests._once
 
-    async def alone(self: AgentControl, key: str | None, *rest: Any) -> Any:
+    async def alone(self: Requests, *rest: Any) -> Any:
         self._keys = {}
-        return await request(self, key, *rest)
+        return await once(self, *rest)
 
-    m.setattr(AgentControl, "_request", alone)
+    m.setattr(Requests, "_once", alone)
 
 
 def stale_generations_loaded(m: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,162 @@
+"""Requests: mail that is to be accepted, and how it is answered, with keys, receipts and handles (semantics.md 4).
+
+A request is one event to the core. With a key it is made once, however often it is asked for: its receipt is durable
+with it, and a repeat gets the first answer. Its outcome comes as an `Answer` effect while the session is open, and is
+found in the rollout afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+from weakref import WeakValueDictionary
+
+import anyio
+
+from statemachine.core import effects as fx
+from statemachine.core import events as ev
+from statemachine.core.records import MailAccepted
+from statemachine.log.trace import event_line
+from statemachine.runtime.checks import check_text
+from statemachine.runtime.engine import Engine
+from statemachine.runtime.errors import KeyReused, UnknownRequest
+from statemachine.runtime.handles import AgentRef, Handle, Request, outcome_in
+from statemachine.runtime.settings import json_text
+from statemachine.stores.protocol import LogRecord, Receipt
+
+RequestEvent = ev.Spawn | ev.Send | ev.FollowUp | ev.Start
+
+
+class Requests:
+    """All requests of a session. `check_role` raises `UnknownRole` for a role that has no work."""
+
+    def __init__(self, engine: Engine, check_role: Callable[[str], object]) -> None:
+        self._engine = engine
+        self._session = engine.session
+        self._check_role = check_role
+        self.signal = engine.signal
+        self.ended_by = engine.ended_by
+        self.has_ended = False
+        """Has the session been shut down, or failed?"""
+        self._is_left = False
+        """Has the store been given back?"""
+        self._unanswered: dict[int, Request] = {}
+        """Mail -> a request that was made here and is not answered yet."""
+        self._looked_up: WeakValueDictionary[int, Request] = WeakValueDictionary()
+        """Mail -> a request that was made before, answered or not."""
+        self._keys: dict[str, anyio.Event] = {}
+        """Keys with which a request is being made, each with what ends that."""
+
+    # Making
+
+    def make(
+        self, event: RequestEvent, target: int | None, key: str | None, role: str | None = None
+    ) -> Coroutine[Any, Any, Handle]:
+        """Carries out a request, to an agent that is there or (None) to be spawned with this role. Raises the refusal,
+        `UnknownRole` and `KeyReused`.
+        """
+        if key is not None:
+            return self._once(key, event, target, role)
+        if role is not None:
+            self._check_role(role)
+        return self._carried_out(event, target, None)
+
+    async def _once(self, key: str, event: RequestEvent, target: int | None, role: str | None) -> Handle:
+        """If the key was used before, the first answer is given again.
+
+        All of this runs in the task of who asks, so from the moment on at which the core has the event it is shielded:
+        a key is either used, with its receipt, or free.
+        """
+        check_text(key, "a key")
+        while key in self._keys:
+            await self._keys[key].wait()
+        self._keys[key] = anyio.Event()
+        try:
+            request = event_line(event).decode().strip()
+            self._check_not_left()
+            first = await self._engine.store.receipt(key)
+            if first is not None and first.request != request:
+                raise KeyReused(key, first.request)
+            if first is not None:
+                return await self.find(AgentRef(*json.loads(first.answer)))
+            if role is not None:
+                self._check_role(role)
+            with anyio.CancelScope(shield=True):  # until it is known whether the key is used
+                return await self._carried_out(event, target, (key, request))
+            raise AssertionError("a shield swallows no exception")
+        finally:
+            self._keys.pop(key).set()
+
+    async def _carried_out(self, event: RequestEvent, target: int | None, key: tuple[str, str] | None) -> Handle:
+        receipt = None if key is None else partial(self._receipt_of, key, target)
+        reply = self._engine.apply(event, receipt)
+        if reply.__class__ is fx.Refused:
+            await self._engine.answered(reply, fx.Accepted)
+        request = Request(self._ref_of(target, reply), self)
+        if event.__class__ is not ev.Send:  # which is not answered
+            self._unanswered[request.ref.mail] = request  # before anything is awaited, so that no answer is missed
+        await self._engine.settled()
+        return Handle(request)
+
+    def _ref_of(self, target: int | None, reply: Any) -> AgentRef:
+        agent = reply.agent if target is None else target
+        return AgentRef(agent, self._session.agents[agent].path, reply.mail)
+
+    def _receipt_of(self, key: tuple[str, str], target: int | None, reply: fx.Reply) -> Receipt:
+        ref = self._ref_of(target, reply)
+        return Receipt(*key, json_text([ref.id, ref.path, ref.mail]))
+
+    @property
+    def keys(self) -> list[str]:
+        """Those with which a request is being made."""
+        return sorted(self._keys)
+
+    # Answering
+
+    def answer(self, effect: fx.Answer) -> None:
+        """The core says what came of some requests."""
+        for mail in effect.mails:
+            if (request := self._unanswered.pop(mail, None)) is not None:
+                request.answer(effect.outcome)
+            if self._looked_up and (request := self._looked_up.pop(mail, None)) is not None:
+                request.answer(effect.outcome)  # also if it was looked up before the mail was there
+
+    async def find(self, ref: AgentRef) -> Handle:
+        """A handle on a request that was made before, in this process or an earlier one. Raises `UnknownRequest` if it
+        never was.
+        """
+        found = self._unanswered.get(ref.mail) or self._looked_up.get(ref.mail)
+        if found is None:
+            found = self._looked_up[ref.mail] = Request(ref, self)
+        if found.outcome is None:  # also if it was there: who made it may have been cancelled before it was known
+            rollout = await self.rollout(ref.id)
+            if not any(isinstance(record, MailAccepted) and record.mail == ref.mail for record in rollout):
+                raise UnknownRequest(ref.path, ref.mail)
+            outcome = outcome_in(rollout, ref.mail, self._session.live_threads)
+            if outcome is not None:
+                found.answer(outcome)
+        return Handle(found)
+
+    # The end
+
+    def end(self) -> None:
+        """Nothing is answered any more: whoever waits is told so."""
+        self.has_ended = True
+        for request in [*self._unanswered.values(), *self._looked_up.values()]:
+            request.end()
+
+    def leave(self) -> None:
+        """The block is left, and the store with it."""
+        self._is_left = True
+
+    def _check_not_left(self) -> None:
+        """Raises `SessionClosed` or `StoreFailed` once the block has been left, and the store with it."""
+        if self._is_left:
+            raise self.ended_by()
+
+    async def rollout(self, agent: int) -> tuple[LogRecord, ...]:
+        """The agent's mail, turns and entries, from the store."""
+        self._check_not_left()
+        return await self._engine.store.rollout(agent)

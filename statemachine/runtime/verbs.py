@@ -1,0 +1,116 @@
+"""The verbs, in the name of the host or of an agent (semantics.md section 4, operations).
+
+`AgentControl` offers them to the host and `Turn` to the code of an agent; here each stands once. A verb looks at its
+values, gives one event to the core, and returns when what it tells is durable, or raises the refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+from statemachine.core import effects as fx
+from statemachine.core import events as ev
+from statemachine.core.refusals import UnknownAgent
+from statemachine.runtime.checks import check_sender, check_text
+from statemachine.runtime.engine import Engine
+from statemachine.runtime.errors import UnknownPath
+from statemachine.runtime.handles import AgentRef, Handle, Target
+from statemachine.runtime.requests import Requests
+from statemachine.runtime.settings import wrap
+from statemachine.stores.protocol import LogRecord
+
+REFERENCES = (Handle, AgentRef)
+
+
+class Verbs:
+    """What the host and agents may ask for. A `sender` is an agent's id, or HOST."""
+
+    def __init__(self, engine: Engine, requests: Requests) -> None:
+        self._engine = engine
+        self._session = engine.session
+        self._requests = requests
+
+    def id_of(self, target: Target) -> int:
+        """The id. A path means the open agent there, or else the last that was closed there. Raises `UnknownPath`."""
+        if isinstance(target, REFERENCES):
+            return target.id
+        if isinstance(target, int) and not isinstance(target, bool):
+            return target
+        if not isinstance(target, str):
+            raise TypeError(f"a target is a path, an id or a reference, not {target!r}")
+        found = self._session.find(target)
+        if found is None:
+            found = next((a.id for a in reversed(self._session.agents) if a.path == target), None)
+        if found is None:
+            raise UnknownPath(target)
+        return found
+
+    # Requests: what they return is the coroutine of the request itself, so that no call stands around it
+
+    def spawn(
+        self, sender: int, parent: Target, name: str, message: str, settings: Any, role: str, key: str | None
+    ) -> Coroutine[Any, Any, Handle]:
+        """A new agent below the parent; the sender is told how its turn ended."""
+        check_text(message)
+        check_text(name, "a name")
+        check_text(role, "a role")
+        check_sender(sender)
+        event = ev.Spawn(self.id_of(parent), name, message, wrap(role, settings), sender)
+        return self._requests.make(event, None, key, role)
+
+    async def send(self, sender: int, target: Target, message: str, key: str | None) -> int:
+        """Queue-only mail; its number."""
+        check_text(message)
+        check_sender(sender)
+        agent = self.id_of(target)
+        return (await self._requests.make(ev.Send(sender, agent, message), agent, key)).ref.mail
+
+    def follow_up(self, sender: int, target: Target, message: str, key: str | None) -> Coroutine[Any, Any, Handle]:
+        """Trigger mail."""
+        check_text(message)
+        check_sender(sender)
+        agent = self.id_of(target)
+        return self._requests.make(ev.FollowUp(sender, agent, message), agent, key)
+
+    def start(self, target: Target, message: str, key: str | None) -> Coroutine[Any, Any, Handle]:
+        """The host's direct way to a turn."""
+        check_text(message)
+        agent = self.id_of(target)
+        return self._requests.make(ev.Start(agent, message), agent, key)
+
+    # Control
+
+    async def interrupt(self, sender: int, target: Target) -> fx.Interrupted:
+        """Stops the turn that the target has or waits for."""
+        check_sender(sender)
+        return await self._engine.ask(ev.Interrupt(sender, self.id_of(target)), fx.Interrupted)
+
+    async def close(self, sender: int, target: Target) -> tuple[int, ...]:
+        """Closes the target and all below it."""
+        check_sender(sender)
+        return (await self._engine.ask(ev.Close(sender, self.id_of(target)), fx.ClosedAgents)).agents
+
+    async def resume(self, sender: int, target: Target) -> tuple[int, ...]:
+        """Opens a closed agent again."""
+        check_sender(sender)
+        return (await self._engine.ask(ev.Resume(sender, self.id_of(target)), fx.Resumed)).agents
+
+    # Looking
+
+    async def status(self, target: Target) -> fx.AgentStatus:
+        """The logical facts of an agent."""
+        return await self._engine.ask(ev.Status(self.id_of(target)), fx.AgentStatus)
+
+    async def list(self, prefix: str) -> tuple[fx.AgentStatus, ...]:
+        """Every open agent at or below the prefix."""
+        check_text(prefix, "a prefix")
+        return (await self._engine.ask(ev.ListAgents(prefix), fx.Listing)).agents
+
+    async def history(self, target: Target) -> tuple[LogRecord, ...]:
+        """The rollout of an agent, with all that was accepted before."""
+        agent = self.id_of(target)
+        if not 0 <= agent < len(self._session.agents):
+            raise UnknownAgent(agent)
+        await self._engine.settled()
+        return await self._requests.rollout(agent)
