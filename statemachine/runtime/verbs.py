@@ -11,6 +11,7 @@ from typing import Any
 
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
+from statemachine.core.events import HOST
 from statemachine.core.refusals import UnknownAgent
 from statemachine.runtime.checks import check_sender, check_text
 from statemachine.runtime.engine import Engine
@@ -55,21 +56,24 @@ class Verbs:
         check_text(message)
         check_text(name, "a name")
         check_text(role, "a role")
-        check_sender(sender)
+        if sender != HOST:
+            check_sender(sender)
         event = ev.Spawn(self.id_of(parent), name, message, wrap(role, settings), sender)
         return self._requests.make(event, None, key, role)
 
     async def send(self, sender: int, target: Target, message: str, key: str | None) -> int:
         """Queue-only mail; its number."""
         check_text(message)
-        check_sender(sender)
+        if sender != HOST:
+            check_sender(sender)
         agent = self.id_of(target)
         return (await self._requests.make(ev.Send(sender, agent, message), agent, key)).ref.mail
 
     def follow_up(self, sender: int, target: Target, message: str, key: str | None) -> Coroutine[Any, Any, Handle]:
         """Trigger mail."""
         check_text(message)
-        check_sender(sender)
+        if sender != HOST:
+            check_sender(sender)
         agent = self.id_of(target)
         return self._requests.make(ev.FollowUp(sender, agent, message), agent, key)
 
@@ -83,17 +87,20 @@ class Verbs:
 
     async def interrupt(self, sender: int, target: Target) -> fx.Interrupted:
         """Stops the turn that the target has or waits for."""
-        check_sender(sender)
+        if sender != HOST:
+            check_sender(sender)
         return await self._engine.ask(ev.Interrupt(sender, self.id_of(target)), fx.Interrupted)
 
     async def close(self, sender: int, target: Target) -> tuple[int, ...]:
         """Closes the target and all below it."""
-        check_sender(sender)
+        if sender != HOST:
+            check_sender(sender)
         return (await self._engine.ask(ev.Close(sender, self.id_of(target)), fx.ClosedAgents)).agents
 
     async def resume(self, sender: int, target: Target) -> tuple[int, ...]:
         """Opens a closed agent again."""
-        check_sender(sender)
+        if sender != HOST:
+            check_sender(sender)
         return (await self._engine.ask(ev.Resume(sender, self.id_of(target)), fx.Resumed)).agents
 
     # Looking
