@@ -154,7 +154,8 @@ def endless_queue(*_: Any) -> bool:
 def finished_agents_block(core: Any, s: Session) -> Refusal | None:
     """An agent in memory counts as if it had a slot, so finished agents keep new ones out."""
     full = not s.residents.has_room
-    return ExecutionFull(s.slots.cap, s.slots.counted_holders()) if full else core(s)
+    holders = s.slots.counted_holders()
+    return ExecutionFull(s.slots.cap, holders, s.paths(holders)) if full else core(s)
 
 
 @breaks("section 4, spawn", "reject", (HANDLERS, ev.Spawn))

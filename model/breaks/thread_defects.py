@@ -206,8 +206,8 @@ def any_flush(_: Any, s: Session, agent: int, generation: int, _flush: int) -> A
 @breaks("S9", "fuzz", (operations, "turn_running"))
 def any_caller(_: Any, s: Session, agent: int, turn: int) -> Any:
     """A turn that is over may still drain and wait in the name of the next."""
-    running = s.agents[agent].status is TurnState.RUNNING
-    return None if running else NotRunning(agent, turn)
+    found = s.agents[agent]
+    return None if found.status is TurnState.RUNNING else NotRunning(agent, turn, found.path)
 
 
 def unbounded(bound: Bound, rule_ids: str, sentence: str) -> None:

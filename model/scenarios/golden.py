@@ -243,7 +243,7 @@ class Words:
 
     def refusal(self, r: Refusal) -> str:
         """Its class and its facts, by name."""
-        facts = [f"{field.name} {self.fact(field.name, getattr(r, field.name))}" for field in attrs_of(type(r))]
+        facts = [f"{name} {self.fact(name, getattr(r, name))}" for name in r.fact_names]
         return ", ".join([type(r).__name__, *facts])
 
     def fact(self, field: str, value: Any) -> str:

@@ -8,7 +8,7 @@ Each answers None, or what is wrong. `properties.py` gives them their names.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from statemachine.checking.moment import Moment
@@ -243,6 +243,19 @@ TRUE: dict[type[rf.Refusal], Callable[[Session, Any], bool]] = {
 """Refusal -> is what it says of the session true? What is about the operation alone is left to the tests."""
 
 
+ABOUT_ONE = (rf.AgentClosed, rf.AgentOpen, rf.MailboxFull, rf.SelfRefused, rf.NotRunning, rf.AlreadyWaiting)
+"""Refusals with an agent, and its path beside it."""
+
+
+def _paths(refusal: rf.Refusal) -> Iterable[tuple[int, str]]:
+    """The agents that a refusal names, each with the path that stands beside it."""
+    if isinstance(refusal, ABOUT_ONE):
+        return [(refusal.agent, refusal.path)]
+    if isinstance(refusal, rf.ExecutionFull | rf.LiveThreadsFull):
+        return zip(refusal.holders, refusal.paths, strict=True)
+    return zip(refusal.queued, refusal.paths, strict=True) if isinstance(refusal, rf.QueueFull) else ()
+
+
 def s12_refusals(m: Moment) -> str | None:
     assert m.before is not None
     assert m.step is not None
@@ -252,6 +265,9 @@ def s12_refusals(m: Moment) -> str | None:
     is_true = TRUE.get(type(refusal))
     if is_true is not None and not is_true(m.before, refusal):
         return f"refused with {refusal.facts}, which is not so"
+    for agent, path in _paths(refusal):
+        if m.before.agents[agent].path != path:
+            return f"refused with {refusal.facts}, and agent {agent} is not at {path}"
     if m.step.records or m.step.effects or not m.is_unchanged():
         return f"{m.event} was refused, and changed something"
     return None

@@ -113,7 +113,7 @@ def agent_open(s: State, agent: int) -> Refusal | None:
     """The agent is known and open."""
     if not 0 <= agent < len(s.agents):
         return UnknownAgent(agent)
-    return None if s.agents[agent].identity is OPEN else AgentClosed(agent)
+    return None if s.agents[agent].identity is OPEN else AgentClosed(agent, s.agents[agent].path)
 
 
 def sender_open(s: State, sender: int) -> Refusal | None:
@@ -131,7 +131,7 @@ def mailbox_open(s: State, agent: Agent, kind: MailKind) -> Refusal | None:
     """One more mail of this kind finds room."""
     if rules.mailbox_has_room(len(agent.mailbox), agent.promised, s.config.max_unread, kind):
         return None
-    return MailboxFull(agent.id, len(agent.mailbox), agent.promised, s.config.max_unread)
+    return MailboxFull(agent.id, len(agent.mailbox), agent.promised, s.config.max_unread, agent.path)
 
 
 def notice_has_room(s: State, sender: int, target: int) -> Refusal | None:
@@ -145,10 +145,14 @@ def turn_has_room(s: State) -> Refusal | None:
     """An idle sub-agent's turn finds a slot, or room in the ready queue."""
     slots, config = s.slots, s.config
     if config.overflow is REJECT:
-        free = rules.slot_is_free(slots.held, slots.cap)
-        return None if free else ExecutionFull(slots.cap, slots.counted_holders())
-    room = rules.queue_has_room(len(slots.ready), slots.free, config.max_queued)
-    return None if room else QueueFull(config.max_queued, tuple(slots.ready))
+        if rules.slot_is_free(slots.held, slots.cap):
+            return None
+        holders = slots.counted_holders()
+        return ExecutionFull(slots.cap, holders, s.paths(holders))
+    if rules.queue_has_room(len(slots.ready), slots.free, config.max_queued):
+        return None
+    queued = tuple(slots.ready)
+    return QueueFull(config.max_queued, queued, s.paths(queued))
 
 
 def live_thread_has_room(s: State) -> Refusal | None:
@@ -156,7 +160,8 @@ def live_thread_has_room(s: State) -> Refusal | None:
     slots = s.slots
     if rules.slot_is_free(slots.held, slots.cap):
         return None
-    return LiveThreadsFull(slots.cap, slots.counted_holders())
+    holders = slots.counted_holders()
+    return LiveThreadsFull(slots.cap, holders, s.paths(holders))
 
 
 def number_has_room(s: State) -> Refusal | None:
@@ -268,7 +273,7 @@ def turn_running(s: State, agent: int, turn: int) -> Refusal | None:
     """That turn of the agent is running, and not stopping."""
     found = s.agents[agent]
     running = found.status is RUNNING and rules.is_current(turn, found.turn)
-    return None if running else NotRunning(agent, turn)
+    return None if running else NotRunning(agent, turn, found.path)
 
 
 # Interrupt, close, resume
@@ -280,7 +285,7 @@ def interrupt(s: State, event: Interrupt) -> Reply:
     if refusal is None and event.target == ROOT and event.sender != HOST:
         refusal = RootRefused("interrupt")
     if refusal is None and event.target == event.sender:
-        refusal = SelfRefused("interrupt", event.target)
+        refusal = SelfRefused("interrupt", event.target, s.agents[event.target].path)
     if refusal is not None:
         return Refused(refusal)
     agent = s.agents[event.target]
@@ -298,7 +303,7 @@ def close(s: State, event: Close) -> Reply:
     if refusal is None and event.target == ROOT:
         refusal = RootRefused("close")
     if refusal is None and event.sender != HOST and is_self_or_ancestor(s, event.target, event.sender):
-        refusal = SelfRefused("close", event.target)
+        refusal = SelfRefused("close", event.target, s.agents[event.target].path)
     if refusal is not None:
         return Refused(refusal)
     if s.agents[event.target].identity is not OPEN:
@@ -349,7 +354,7 @@ def resume(s: State, event: Resume) -> Reply:
     """Opens a closed agent again; `LIVE_THREADS`: and all that was open below it when it was closed (PEER-C45)."""
     refusal = session_takes_work(s) or sender_open(s, event.sender) or agent_known(s, event.target)
     if refusal is None and s.agents[event.target].identity is OPEN:
-        refusal = AgentOpen(event.target)
+        refusal = AgentOpen(event.target, s.agents[event.target].path)
     refusal = refusal or resume_allowed(s, s.agents[event.target])
     if refusal is not None:
         return Refused(refusal)
@@ -392,7 +397,7 @@ def wait(s: State, event: Wait) -> Reply:
     for target in event.targets:
         refusal = refusal or agent_known(s, target)
     if refusal is None and event.agent in s.waits:
-        refusal = AlreadyWaiting(event.agent, event.turn)
+        refusal = AlreadyWaiting(event.agent, event.turn, s.agents[event.agent].path)
     if refusal is not None:
         return Refused(refusal)
     end = turns.wait_end(s, event.agent, event.targets)

@@ -2,14 +2,18 @@
 
 A refusal is an exception with the facts of its cause as attributes and a message that says what to do. The core gives
 it back as data (`Refused.refusal`); whoever runs the core raises it. Different causes are different classes (BUG-B12),
-and `holders`, `blockers` name exactly those that stand in the way. Agents are named by id.
+and `holders`, `blockers` name exactly those that stand in the way. Agents are named by id, with the path
+beside it.
 """
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from attrs import astuple, define
+from attrs import define, field, fields
+
+BESIDE = "beside"
+"""Marks the attribute that has the path, or the paths in the same order, of the agents that the facts name by id."""
 
 
 class InvalidConfig(ValueError):
@@ -23,12 +27,22 @@ class Refusal(Exception):
     text: ClassVar[str] = "the operation was refused"
 
     @property
+    def fact_names(self) -> tuple[str, ...]:
+        """Its attributes, without the paths beside ids, which say nothing more."""
+        return tuple([f.name for f in fields(type(self)) if BESIDE not in f.metadata])
+
+    @property
     def facts(self) -> tuple[Any, ...]:
-        """The class name and the attributes: two refusals are the same if these are."""
-        return (type(self).__name__, *astuple(self, recurse=False))
+        """The class name and the facts: two refusals are the same if these are."""
+        return (type(self).__name__, *[getattr(self, name) for name in self.fact_names])
 
     def __str__(self) -> str:
         return self.text.format(self=self)
+
+
+def named(agents: tuple[int, ...], paths: tuple[str, ...]) -> str:
+    """Agents as a message names them."""
+    return ", ".join([f"{path} ({agent})" for agent, path in zip(agents, paths, strict=True)])
 
 
 @define(auto_exc=True)
@@ -44,7 +58,8 @@ class AgentClosed(Refusal):
     """The agent was closed."""
 
     agent: int
-    text: ClassVar[str] = "agent {self.agent} is closed; `resume` opens it again"
+    path: str = field(metadata={BESIDE: True})
+    text: ClassVar[str] = "agent {self.path} ({self.agent}) is closed; `resume` opens it again"
 
 
 @define(auto_exc=True)
@@ -52,7 +67,8 @@ class AgentOpen(Refusal):
     """`resume` of an agent that is open."""
 
     agent: int
-    text: ClassVar[str] = "agent {self.agent} is open already; send to it or follow up"
+    path: str = field(metadata={BESIDE: True})
+    text: ClassVar[str] = "agent {self.path} ({self.agent}) is open already; send to it or follow up"
 
 
 @define(auto_exc=True)
@@ -104,9 +120,13 @@ class ExecutionFull(Refusal):
 
     cap: int
     holders: tuple[int, ...]
-    text: ClassVar[str] = (
-        "all {self.cap} execution slots are held, by agents {self.holders}; wait for one, or interrupt one"
-    )
+    paths: tuple[str, ...] = field(metadata={BESIDE: True})
+    text: ClassVar[str] = "all {self.cap} execution slots are held, by {self.named}; wait for one, or interrupt one"
+
+    @property
+    def named(self) -> str:
+        """Who holds them."""
+        return named(self.holders, self.paths)
 
 
 @define(auto_exc=True)
@@ -115,7 +135,13 @@ class LiveThreadsFull(Refusal):
 
     cap: int
     holders: tuple[int, ...]
-    text: ClassVar[str] = "all {self.cap} slots are held by the open agents {self.holders}; close one first"
+    paths: tuple[str, ...] = field(metadata={BESIDE: True})
+    text: ClassVar[str] = "all {self.cap} slots are held by the open agents {self.named}; close one first"
+
+    @property
+    def named(self) -> str:
+        """Who holds them."""
+        return named(self.holders, self.paths)
 
 
 @define(auto_exc=True)
@@ -124,6 +150,7 @@ class QueueFull(Refusal):
 
     max_queued: int
     queued: tuple[int, ...]
+    paths: tuple[str, ...] = field(metadata={BESIDE: True})
     text: ClassVar[str] = "{self.max_queued} turns wait for a slot already, the most allowed; try again later"
 
 
@@ -137,10 +164,11 @@ class MailboxFull(Refusal):
     unread: int
     promised: int
     max_unread: int
+    path: str = field(metadata={BESIDE: True})
     text: ClassVar[str] = (
-        "the mailbox of agent {self.agent} is full: {self.unread} unread and {self.promised} notices to come, of "
-        "{self.max_unread}, the last of which is for trigger mail; get it to a turn, which "
-        "reads its mail, or close and resume it"
+        "the mailbox of agent {self.path} ({self.agent}) is full: {self.unread} unread and {self.promised} notices to "
+        "come, of {self.max_unread}, the last of which is for trigger mail; get it to a turn, which reads its mail, or "
+        "close and resume it"
     )
 
 
@@ -161,9 +189,10 @@ class SelfRefused(Refusal):
 
     operation: str
     agent: int
+    path: str = field(metadata={BESIDE: True})
     text: ClassVar[str] = (
-        "{self.operation} of agent {self.agent} by itself or by one below it is refused; end the turn instead, or "
-        "leave it to the parent or the host"
+        "{self.operation} of agent {self.path} ({self.agent}) by itself or by one below it is refused; end the turn "
+        "instead, or leave it to the parent or the host"
     )
 
 
@@ -173,8 +202,10 @@ class NotRunning(Refusal):
 
     agent: int
     turn: int
+    path: str = field(metadata={BESIDE: True})
     text: ClassVar[str] = (
-        "turn {self.turn} of agent {self.agent} is not running any more; stop its work, and follow up for another turn"
+        "turn {self.turn} of agent {self.path} ({self.agent}) is not running any more; stop its work, and follow up "
+        "for another turn"
     )
 
 
@@ -184,7 +215,10 @@ class AlreadyWaiting(Refusal):
 
     agent: int
     turn: int
-    text: ClassVar[str] = "turn {self.turn} of agent {self.agent} is waiting already; a turn has one wait at a time"
+    path: str = field(metadata={BESIDE: True})
+    text: ClassVar[str] = (
+        "turn {self.turn} of agent {self.path} ({self.agent}) is waiting already; a turn has one wait at a time"
+    )
 
 
 @define(auto_exc=True)

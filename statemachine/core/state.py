@@ -151,6 +151,10 @@ class State:
         """The id of the open agent at this path (S7), loaded or not."""
         return self.ledger.by_path.get(path)
 
+    def paths(self, agents: Iterable[int]) -> tuple[str, ...]:
+        """Where these agents are, or were."""
+        return tuple([self.agents[agent].path for agent in agents])
+
     def subtree(self, agent: int) -> Iterable[Agent]:
         """The agent and all below it, open or closed, breadth first."""
         line = [agent]

@@ -1,6 +1,7 @@
 """Sessions that run: `AgentControl` carries out what the core asks for, on asyncio or trio.
 
-Read what users see first: `threads.py` (what they write), `turn.py` (what its code gets), `handles.py` and `control.py`.
+Read what users see first: `threads.py` (what they write), `turn.py` (what its code
+gets), `handles.py` and `control.py`.
 Then what is behind it, from below: `engine.py`, `requests.py`, `verbs.py`, `waits.py`, `calls.py`, `live.py`.
 May import: `core`, `log`, `stores`, `eventloops`, `anyio`.
 May not know: SQLite (it gets a `Store`), what judges it.

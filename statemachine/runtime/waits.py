@@ -44,7 +44,7 @@ class Waits:
     def _ended(self) -> Exception:
         if self._engine.error is not None:
             return self._engine.ended_by()
-        return NotRunning(self._agent, self._turn)
+        return NotRunning(self._agent, self._turn, self._session.agents[self._agent].path)
 
     def end(self) -> None:
         """The turn has ended, and so has what waits in it."""

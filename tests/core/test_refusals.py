@@ -15,6 +15,7 @@ import pytest
 
 from statemachine.core import events as ev
 from statemachine.core.config import Overflow, SessionConfig
+from statemachine.core.effects import Refused
 from statemachine.core.events import HOST, ROOT
 from statemachine.core.refusals import REFUSALS, InvalidConfig, Refusal
 from tests.core.scenario import LIVE, Scenario
@@ -296,6 +297,25 @@ def test_refusal_of_the_store_wins_over_draining() -> None:
     s.refused("StoreFailed", "disk full")
 
 
+SEVERAL = {"ExecutionFull": "holders", "LiveThreadsFull": "holders", "QueueFull": "queued"}
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_refusal_has_the_path_of_every_agent_that_it_names_by_id(situation: str) -> None:
+    config, program, asks = SITUATIONS[situation]
+    session = arrange(config, program).session
+    for event, cause, *_ in asks:
+        reply = session.handle(event).reply
+        assert isinstance(reply, Refused)
+        refusal: Any = reply.refusal
+        if cause in SEVERAL:
+            assert refusal.paths == tuple([session.agents[agent].path for agent in getattr(refusal, SEVERAL[cause])])
+            assert refusal.paths
+        elif "agent" in refusal.fact_names and cause != "UnknownAgent":  # who was never there is nowhere
+            assert refusal.path == session.agents[refusal.agent].path
+        assert {"path", "paths"}.isdisjoint(refusal.fact_names) or cause == "PathTaken"
+
+
 @pytest.mark.parametrize("grace", [-1.0, math.inf, math.nan])
 def test_refusal_of_a_shutdown_names_a_grace_that_is_none(grace: float) -> None:
     s = Scenario()
@@ -315,8 +335,8 @@ def test_refusals_above_are_all_that_there_are() -> None:
 MESSAGES: list[tuple[str, tuple[Any, ...], str, str]] = [
     # refusal, its facts, what the message says of them, what it says to do
     ("UnknownAgent", (9,), "no agent 9", "`list` shows the open ones"),
-    ("AgentClosed", (9,), "agent 9 is closed", "`resume` opens it again"),
-    ("AgentOpen", (9,), "agent 9 is open already", "send to it or follow up"),
+    ("AgentClosed", (9, "/root/a"), "agent /root/a (9) is closed", "`resume` opens it again"),
+    ("AgentOpen", (9, "/root/a"), "agent /root/a (9) is open already", "send to it or follow up"),
     ("PathTaken", ("/root/a", 9), "path /root/a belongs to open agent 9", "take another name or close that agent"),
     ("InvalidName", ("BAD",), "'BAD' is no agent name", "1 to 64 of a-z, 0-9 and _, and not 'root'"),
     ("InvalidMessage", (9, 8), "this one has 9", "a message has 1 to 8 bytes"),
@@ -324,29 +344,49 @@ MESSAGES: list[tuple[str, tuple[Any, ...], str, str]] = [
     ("TooManyAgents", (7,), "7 sub-agents are open", "close one first"),
     (
         "ExecutionFull",
-        (2, (3, 4)),
-        "all 2 execution slots are held, by agents (3, 4)",
+        (2, (3, 4), ("/root/a", "/root/b")),
+        "all 2 execution slots are held, by /root/a (3), /root/b (4)",
         "wait for one, or interrupt one",
     ),
-    ("LiveThreadsFull", (2, (3, 4)), "all 2 slots are held by the open agents (3, 4)", "close one first"),
-    ("QueueFull", (2, (3, 4)), "2 turns wait for a slot already", "try again later"),
+    (
+        "LiveThreadsFull",
+        (2, (3, 4), ("/root/a", "/root/b")),
+        "all 2 slots are held by the open agents /root/a (3), /root/b (4)",
+        "close one first",
+    ),
+    ("QueueFull", (2, (3, 4), ("/root/a", "/root/b")), "2 turns wait for a slot already", "try again later"),
     (
         "MailboxFull",
-        (5, 6, 7, 8),
-        "agent 5 is full: 6 unread and 7 notices to come, of 8",
+        (5, 6, 7, 8, "/root/a"),
+        "agent /root/a (5) is full: 6 unread and 7 notices to come, of 8",
         "get it to a turn, which reads its mail, or close and resume it",
     ),
     ("RootRefused", ("interrupt",), "interrupt of the root", "only the host starts or interrupts it"),
     ("RootRefused", ("close",), "close of the root", "it is closed by shutting the session down"),
-    ("SelfRefused", ("close", 5), "close of agent 5 by itself or by one below it", "end the turn instead"),
-    ("SelfRefused", ("close", 5), "close of agent 5 by itself", "leave it to the parent or the host"),
+    (
+        "SelfRefused",
+        ("close", 5, "/root/a"),
+        "close of agent /root/a (5) by itself or by one below it",
+        "end the turn instead",
+    ),
+    (
+        "SelfRefused",
+        ("close", 5, "/root/a"),
+        "close of agent /root/a (5) by itself",
+        "leave it to the parent or the host",
+    ),
     (
         "NotRunning",
-        (5, 6),
-        "turn 6 of agent 5 is not running any more",
+        (5, 6, "/root/a"),
+        "turn 6 of agent /root/a (5) is not running any more",
         "stop its work, and follow up for another turn",
     ),
-    ("AlreadyWaiting", (5, 6), "turn 6 of agent 5 is waiting already", "a turn has one wait at a time"),
+    (
+        "AlreadyWaiting",
+        (5, 6, "/root/a"),
+        "turn 6 of agent /root/a (5) is waiting already",
+        "a turn has one wait at a time",
+    ),
     ("InvalidTimeout", (-1.0, 60.0), "not -1.0", "a timeout is 0 to 60.0 seconds"),
     ("SessionDraining", (), "the session is shutting down", "open it again from its log, and ask then"),
     ("SessionClosed", (), "the session is closed", "open it again from its log"),
@@ -364,7 +404,7 @@ def test_refusal_message_says_what_stands_in_the_way_and_what_to_do(
 
 
 def test_refusal_message_of_a_full_mailbox_says_whom_its_last_place_is_for() -> None:
-    assert "of 8, the last of which is for trigger mail" in str(KINDS["MailboxFull"](5, 6, 1, 8))
+    assert "of 8, the last of which is for trigger mail" in str(KINDS["MailboxFull"](5, 6, 1, 8, "/root/a"))
 
 
 def test_refusal_messages_above_are_all_that_there_are() -> None:
