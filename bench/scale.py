@@ -9,7 +9,7 @@ from bench.sessions import ReloadCycles, ResidentCycles, drive, residents, with_
 from statemachine.core.config import SessionConfig
 from statemachine.core.events import HOST, ROOT, Spawn
 from statemachine.core.machines import Residency, TurnState
-from statemachine.core.records import Outcome
+from statemachine.core.records import Cause, Outcome
 from statemachine.core.session import Session
 
 FEW = 100
@@ -50,7 +50,7 @@ def memory_rows(size: Size) -> list[Row]:
     assert len(unloaded) == size.many
     assert all(agent.status is TurnState.COMPLETED for agent in unloaded)
     for agent in s.agents[1:]:
-        agent.outcome = Outcome(agent.id, agent.turn, agent.status, "ok")
+        agent.outcome = Outcome(agent.id, agent.turn, agent.status, "ok", Cause.FINISHED)
     figures.append(traced_bytes() - before)
     for agent in s.agents[1:]:
         agent.outcome = None

@@ -14,7 +14,7 @@ from bench.measure import Row, Size, at_least, at_most, best_seconds
 from statemachine.core.config import SessionConfig
 from statemachine.core.events import HOST, ROOT
 from statemachine.core.machines import Identity, TurnState
-from statemachine.core.records import MailAccepted, MailKind, Outcome, TurnEnded, TurnStarted
+from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome, TurnEnded, TurnStarted
 from statemachine.log.recovery import restart
 from statemachine.log.snapshot import AgentFacts
 from statemachine.stores import Entry, Snapshot, SQLiteStore, Write
@@ -34,7 +34,7 @@ def turn(agent: int, number: int, said: str = "I have looked at it, and this is 
             MailAccepted(number, HOST, agent, MailKind.TRIGGER, "please look at this"),
             TurnStarted(agent, number),
             Entry(agent, number, {"said": said}),
-            TurnEnded(Outcome(agent, number, TurnState.COMPLETED, "it is done")),
+            TurnEnded(Outcome(agent, number, TurnState.COMPLETED, "it is done", Cause.FINISHED)),
         )
     )
 
@@ -47,7 +47,7 @@ def agents(count: int) -> Snapshot:
             [
                 AgentFacts(
                     *(number, ROOT, f"agent_{number}", None, Identity.OPEN, -1, ended, 1),
-                    *(Outcome(number, 1, ended, f"result of {number}"), (), ()),
+                    *(Outcome(number, 1, ended, f"result of {number}", Cause.FINISHED), (), ()),
                 )
                 for number in range(1, count + 1)
             ]

@@ -18,7 +18,7 @@ from statemachine.core import events as ev
 from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Cancel, Flush, Refused, ShutDown, Stale, StartTurn, Step, WaitEnd, WaitOver, Wake
 from statemachine.core.machines import COMPILED, MACHINES, Identity, Moves, Residency, TurnState
-from statemachine.core.records import MailAccepted, MailDrained, MailKind, NoticeBuried, TurnEnded, TurnStarted
+from statemachine.core.records import Cause, MailAccepted, MailDrained, MailKind, NoticeBuried, TurnEnded, TurnStarted
 from statemachine.core.refusals import REFUSALS
 from statemachine.core.residency import NOBODY
 from statemachine.core.session import Session
@@ -117,9 +117,9 @@ def second_candidate(before: Session, event: Any, _: Step, after: Session) -> bo
     return served != NOBODY and any(after.residents.serves[a] == served for a in evicted_for_turn(before, after))
 
 
-def cannot_start(why: str) -> Seen:
+def cannot_start(*causes: Cause) -> Seen:
     def seen(_: Session, __: Any, step: Step, ___: Session) -> bool:
-        return any(r.__class__ is TurnEnded and r.outcome.result.startswith(why) for r in step.records)
+        return any(r.__class__ is TurnEnded and r.outcome.cause in causes for r in step.records)
 
     return seen
 
@@ -196,7 +196,7 @@ SITUATIONS: tuple[Sometimes, ...] = (
         "J5 evict", "a starting turn makes somebody leave", ANY, lambda b, _, __, a: bool(evicted_for_turn(b, a)), Flush
     ),
     Sometimes("J5 queued victim", "the victim has unread trigger mail, for want of another", ANY, queued_victim, Flush),
-    Sometimes("J5 cannot start", "every candidate's flush failed", ANY, cannot_start("no residency slot"), TurnEnded),
+    Sometimes("J5 cannot start", "every candidate's flush failed", ANY, cannot_start(Cause.NO_ROOM), TurnEnded),
     Sometimes("J6 keep", "an agent gets a slot on its way out, and stays", ANY, kept, StartTurn),
     Sometimes("J7 stalled", "everybody waits while somebody queues", ANY, woken(WaitEnd.STALLED), Wake),
     Sometimes("D11 passed on", "an eviction serves another turn than the one it began for", ANY, passed_on),
@@ -251,7 +251,7 @@ SITUATIONS: tuple[Sometimes, ...] = (
         "load, fails",
         "a load fails and its turn cannot start",
         (ev.LoadFailed,),
-        cannot_start("load failed"),
+        cannot_start(Cause.LOAD_FAILED),
         TurnEnded,
     ),
     Sometimes(

@@ -15,7 +15,8 @@ from statemachine.checking.properties import check
 from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
 from statemachine.core.effects import Step
 from statemachine.core.events import HOST, ROOT, Event
-from statemachine.core.records import Outcome, Record
+from statemachine.core.machines import TurnState
+from statemachine.core.records import Cause, Outcome, Record
 from statemachine.core.refusals import InvalidConfig, Refusal
 from statemachine.core.session import Session
 from statemachine.log.recovery import recover
@@ -27,6 +28,7 @@ __all__ = [
     "HOST",
     "ROOT",
     "AgentControl",
+    "Cause",
     "Event",
     "InvalidConfig",
     "Notice",
@@ -40,6 +42,7 @@ __all__ = [
     "Step",
     "Thread",
     "Turn",
+    "TurnState",
     "check",
     "recover",
 ]

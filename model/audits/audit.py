@@ -20,6 +20,7 @@ from typing import Any
 from attrs import define, field
 
 from statemachine.checking import properties
+from statemachine.checking.causes import ASKED, STATUSES
 from statemachine.core.agents import Agent
 from statemachine.core.config import SessionConfig
 from statemachine.core.events import ROOT
@@ -27,6 +28,7 @@ from statemachine.core.ledger import Ledger, demoted, requests
 from statemachine.core.machines import Identity, MailState, TurnState
 from statemachine.core.records import (
     AgentsClosed,
+    Cause,
     MailAccepted,
     MailDrained,
     MailKind,
@@ -190,6 +192,9 @@ class Rollouts:
             return f"no turn ends {outcome.status.name.lower()}"
         if not found.running and outcome.status is TurnState.COMPLETED:
             return f"turn {outcome.turn} of agent {outcome.agent} is completed, and never started"
+        problem = cause_problem(outcome, found.running)
+        if problem is not None:
+            return problem
         if not found.running:
             found.unread = [demoted(mail) for mail in found.unread]
         found.ended, found.outcome, found.running, found.read = outcome.turn, outcome, False, []
@@ -239,6 +244,25 @@ class Rollouts:
         self.dropped += len(found.unread) - len(agent.mailbox)
         found.unread = [*agent.mailbox]
         return None
+
+
+def cause_problem(outcome: Outcome, started: bool) -> str | None:
+    """No turn can have ended by that."""
+    cause = outcome.cause
+    what = f"turn {outcome.turn} of agent {outcome.agent} ended {outcome.status.name.lower()} by {cause.name}"
+    if outcome.status not in STATUSES[cause] or (outcome.by is not None and cause not in ASKED):
+        return what + ("" if outcome.by is None else f" of {outcome.by}")
+    if cause in (OF_STARTED, OF_NOT_STARTED)[started]:
+        return f"{what}, and {'had' if started else 'never'} started"
+    return None
+
+
+OF_STARTED = (
+    *(Cause.FINISHED, Cause.FAILED, Cause.INTERRUPTED, Cause.NOT_STOPPED, Cause.SHUT_DOWN),
+    Cause.CRASHED,
+)
+OF_NOT_STARTED = (Cause.LOAD_DIED, Cause.NO_ROOM, Cause.NOT_STARTED)
+"""By what only a turn ends that had started; or that had not."""
 
 
 def status_of(outcome: Outcome | None) -> TurnState:

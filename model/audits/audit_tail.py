@@ -104,6 +104,8 @@ class Tail:
 
     def end(self, record: TurnEnded) -> str | None:
         outcome = record.outcome
+        if outcome.by not in (None, HOST) and not self.knows(outcome.by):
+            return f"nobody has the id {outcome.by}, by whom it ended"
         if self.is_open(outcome.agent):
             agent = self.ledger.agents[outcome.agent]
             return None if agent.status is RUNNING or agent.triggers else "it had not started, and nothing asked for it"

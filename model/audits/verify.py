@@ -117,7 +117,8 @@ def play(path: Path, every: int, progress: Progress) -> Played:
     """
     size, number, is_cut = path.stat().st_size, 0, False
     with path.open("rb") as file:
-        trial, deviates = begin(path, file)
+        header = header_of(path, file)
+        trial, deviates = begin(header)
         if trial is None:
             return Played(0, deviates, False)
         player = Player(trial, every)
@@ -125,7 +126,7 @@ def play(path: Path, every: int, progress: Progress) -> Played:
         for line in file:
             done += len(line)
             try:
-                event = trace.event_of(line)
+                event = trace.event_of(line, header.version)
             except TraceError as error:
                 is_cut = not line.endswith(b"\n")
                 if is_cut:
@@ -209,17 +210,21 @@ class Player:
         raise AssertionError("the core is not deterministic: what deviated does so no more when played again")
 
 
-def begin(path: Path, file: BinaryIO) -> tuple[Trial | None, Deviates | None]:
-    """The session at the beginning of the trace."""
+def header_of(path: Path, file: BinaryIO) -> trace.Header:
+    """What the first line of the trace says."""
     line = file.readline(trace.HEADER_BYTES_MAX)
     if line.startswith(trace.BEGINNING) and not line.endswith(b"\n"):
         line += file.readline()
     try:
-        config, facts = trace.header_of(line)
+        return trace.header_of(line)
     except TraceError as error:
         raise TraceError(error.problem, 1, str(path)) from None
+
+
+def begin(header: trace.Header) -> tuple[Trial | None, Deviates | None]:
+    """The session at the beginning of the trace."""
     try:
-        return Trial(config, NEVER, facts), None
+        return Trial(header.config, NEVER, header.facts), None
     except Exception as error:  # the core and the reference recover to different things
         return None, Deviates(0, "", "", verdict_of(error))
 

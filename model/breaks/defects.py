@@ -19,11 +19,12 @@ from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Accepted, Cancel, Refused, Reply, StartTurn, WaitEnd
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Residency
-from statemachine.core.records import MailAccepted, TurnStarted
+from statemachine.core.records import Cause, MailAccepted, TurnStarted
 from statemachine.core.refusals import ExecutionFull, Refusal
 from statemachine.core.residency import NOBODY
 from statemachine.core.session import HANDLERS, Session
 from statemachine.core.slots import Slots
+from statemachine.core.state import Stop
 
 Where = tuple[Any, Any]
 """Where a function of the core is looked up: (module or class, its name) or (table, key)."""
@@ -271,9 +272,21 @@ def interrupts_are_announced(*_: Any) -> bool:
 
 
 @breaks("section 4, close; L3 BUG-B56", "pair", (operations, "close_agent"))
-def close_forgets_who_asked(core: Any, s: Session, agent: Any, _: Any, trigger: Any, why: str) -> None:
+def close_forgets_who_asked(core: Any, s: Session, agent: Any, _: Any, ending: operations.Ending) -> None:
     """Whoever asked a closed agent for a turn that it never had is not told."""
-    core(s, agent, (), trigger, why)
+    core(s, agent, (), ending)
+
+
+@breaks("S8", "pair", (turns, "stop"))
+def stopped_by_nobody(core: Any, s: Session, agent: Any, why: Stop) -> None:
+    """It is forgotten who asked a turn to stop."""
+    core(s, agent, Stop(why.cause))
+
+
+@breaks("S8", "pair", (turns, "end"))
+def death_is_a_failure(core: Any, *ending: Any, **told: Any) -> None:
+    """A turn whose thread died says that its code failed."""
+    core(*[Cause.FAILED if part is Cause.THREAD_DIED else part for part in ending], **told)
 
 
 @breaks("L4 BUG-B36", "pair", (joint, "end_waits"))
@@ -292,8 +305,9 @@ def wait_does_not_look_first(core: Any, s: Session, event: ev.Wait) -> Reply:
 
 
 @breaks("section 4, interrupt", "pair", (turns, "stop"))
-def interrupt_lets_wait(_: Any, s: Session, agent: Any) -> None:
+def interrupt_lets_wait(_: Any, s: Session, agent: Any, why: Stop) -> None:
     """An interrupted turn that waits is not woken."""
     agent.status = turns.STOP[agent.status]
+    s.stops[agent.id] = why
     s.effects.append(Cancel(agent.id, agent.turn))
     s.deadlines.set(Bound.STOP, agent.id, s.now + s.config.stop_grace)

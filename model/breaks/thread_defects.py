@@ -11,7 +11,7 @@ from statemachine.core import joint, operations, reports, rules, turns
 from statemachine.core.deadlines import Bound, Deadlines
 from statemachine.core.effects import Accepted, Answer, Cancel, Flush, Load, Reply, Step, Unload, Wake
 from statemachine.core.machines import Identity, Residency, TurnState
-from statemachine.core.records import MailDrained, TurnEnded
+from statemachine.core.records import Cause, MailDrained, TurnEnded
 from statemachine.core.refusals import NotRunning
 from statemachine.core.residency import Residents
 from statemachine.core.session import HANDLERS, Session
@@ -231,11 +231,11 @@ unbounded(Bound.IDLE, "idle_ttl BUG-B67", "`idle_ttl` is not measured")
 @breaks("D4", "pair", (reports.OVERDUE, Bound.STOP))
 def stuck_thread_is_kept(_: Any, s: Session, agent: Any) -> None:
     """A thread that does not stop in time is kept, though it may still be at work."""
-    turns.end(s, agent, turns.ABORT, "interrupted")
+    turns.end(s, agent, turns.ABORT, "interrupted", Cause.NOT_STOPPED, s.stops[agent.id].by)
 
 
 @breaks("cannot_start BUG-B49", "pair", (reports, "load_is_lost"))
-def load_is_tried_again(_: Any, s: Session, agent: Any, _error: str) -> None:
+def load_is_tried_again(_: Any, s: Session, agent: Any, *_why: Any) -> None:
     """A turn whose load failed asks for the next load, for ever."""
     s.residents.load_failed(agent)
     s.deadlines.clear(Bound.LOAD, agent.id)
@@ -267,10 +267,10 @@ def close_keeps_the_slot(core: Any, s: Session, agent: Any, *rest: Any) -> None:
 
 
 @breaks("D2", "live", (reports, "close_subtree"))
-def death_leaves_it_open(_: Any, s: Session, target: int, trigger: Any, why: str) -> None:
+def death_leaves_it_open(_: Any, s: Session, target: int, ending: operations.Ending) -> None:
     """`LIVE_THREADS`: an agent whose thread died stays open, without a thread."""
-    if s.agents[target].status in trigger:
-        turns.end(s, s.agents[target], trigger, why)
+    if s.agents[target].status in ending.trigger:
+        turns.end(s, s.agents[target], ending.trigger, ending.result, ending.cause)
 
 
 @breaks("D12 S10", "fuzz", (operations, "resume_allowed"))

@@ -126,7 +126,6 @@ def as_json(found: Inspection) -> dict[str, Any]:
 
 def agent_json(agent: Agent) -> dict[str, Any]:
     """What the log says of an agent."""
-    said = agent.outcome
     return {
         "id": agent.id,
         "path": agent.path,
@@ -136,7 +135,18 @@ def agent_json(agent: Agent) -> dict[str, Any]:
         "unread": len(agent.mailbox),
         "triggers": agent.triggers,
         "settings": agent.settings,
-        "outcome": said and {"turn": said.turn, "status": said.status.name.lower(), "result": said.result},
+        "outcome": agent.outcome and outcome_json(agent.outcome),
+    }
+
+
+def outcome_json(outcome: Outcome) -> dict[str, Any]:
+    """How its last turn ended."""
+    return {
+        "turn": outcome.turn,
+        "status": outcome.status.name.lower(),
+        "result": outcome.result,
+        "cause": outcome.cause.name.lower(),
+        "by": outcome.by,
     }
 
 

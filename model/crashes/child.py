@@ -7,7 +7,7 @@ reads the journal knows what was acknowledged, and what may have been done witho
     {"ask": "0.3", "do": "send", "by": -1, "to": 2, "text": "0.3", "key": null}
     {"ack": "0.3", "mail": 17}
     {"took": [2, 5], "mail": [17]}                       a turn runs, and has read this
-    {"outcome": 12, "is": [2, 5, "completed", "r2.5"]}   what came of request 12
+    {"outcome": 12, "is": [2, 5, "COMPLETED", "r2.5", "FINISHED", null]}   what came of request 12
     {"commit": 120}                                      an append has returned; the log's last position
     {"broken": "..."}                                    something that must not be
 
@@ -291,9 +291,13 @@ WEIGHTS_OF_AGENT = {"spawn": 4, "send": 3, "follow_up": 4, "record": 8, "interru
 ROLES = ("default", "keeper")
 
 
-def words_of(outcome: Outcome) -> tuple[int, int, str, str]:
+OutcomeWords = tuple[int, int, str, str, str, int | None]
+"""Agent, turn, status, result, cause and by whom."""
+
+
+def words_of(outcome: Outcome) -> OutcomeWords:
     """An outcome as the journal has it."""
-    return outcome.agent, outcome.turn, outcome.status.name, outcome.result
+    return (outcome.agent, outcome.turn, outcome.status.name, outcome.result, outcome.cause.name, outcome.by)
 
 
 def keeper_of(life: Life) -> type[Thread]:

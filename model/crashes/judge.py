@@ -23,12 +23,12 @@ from attrs import define, evolve, field, frozen
 from statemachine.core.events import ROOT
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Identity
-from statemachine.core.records import MailAccepted, MailDrained, MailKind, TurnEnded, TurnStarted
+from statemachine.core.records import Cause, MailAccepted, MailDrained, MailKind, TurnEnded, TurnStarted
 from statemachine.stores import Entry, reading, tables
 from statemachine.stores.protocol import LogRecord, Receipt
 from statemachine.stores.reading import read_session
 
-from .child import Request, words_of
+from .child import OutcomeWords, Request, words_of
 
 REQUESTS = ("spawn", "follow_up", "start")
 """What has an outcome."""
@@ -59,9 +59,7 @@ class Story:
     asked: dict[str, Asked] = field(factory=dict[str, Asked])
     took: list[tuple[int, int, list[int]]] = field(factory=list[tuple[int, int, list[int]]])
     """Agent, turn, and the mail that it has read."""
-    outcomes: dict[int, list[tuple[int, int, str, str]]] = field(
-        factory=lambda: defaultdict[int, list[tuple[int, int, str, str]]](list)
-    )
+    outcomes: dict[int, list[OutcomeWords]] = field(factory=lambda: defaultdict[int, list[OutcomeWords]](list))
     """Mail number -> what came of it, as often as it was told."""
     broken: list[str] = field(factory=list[str])
     """What processes found wrong themselves."""
@@ -121,8 +119,8 @@ class Story:
             agent, turn = words["took"]
             self.took.append((agent, turn, words["mail"]))
         elif "outcome" in words:
-            agent, turn, status, result = words["is"]
-            self.outcomes[words["outcome"]].append((agent, turn, status, result))
+            agent, turn, status, result, cause, by = words["is"]
+            self.outcomes[words["outcome"]].append((agent, turn, status, result, cause, by))
         elif "broken" in words:
             self.broken.append(words["broken"])
         elif "open" in words:
@@ -175,9 +173,7 @@ class Log:
     read: dict[int, tuple[int, int]] = field(factory=dict[int, tuple[int, int]])
     """Mail -> the turn that was the first to read after it came. Dead letters seem to be read by the next turn."""
     started: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
-    ended: dict[tuple[int, int], tuple[int, int, str, str]] = field(
-        factory=dict[tuple[int, int], tuple[int, int, str, str]]
-    )
+    ended: dict[tuple[int, int], OutcomeWords] = field(factory=dict[tuple[int, int], OutcomeWords])
     kept: Counter[int] = field(factory=Counter[int])
     """Agent -> entries of its threads that count them."""
     wrong: list[str] = field(factory=list[str])
@@ -393,19 +389,19 @@ def judge_outcomes(story: Story, log: Log) -> Iterator[Blame]:
     """What was told of a turn is what its rollout says, whenever it was told."""
     for mail, told in story.outcomes.items():
         outcome = told[0]
-        agent, turn, _, result = outcome
+        agent, turn, _, _, cause, _ = outcome
         if any(other != outcome for other in told):
             yield Blame(Fault.OTHER, f"request {mail} was answered by {told}")
         if log.ended.get((agent, turn)) != outcome:
             yield Blame(Fault.LOST, f"outcome {outcome}; the log has {log.ended.get((agent, turn))}")
-        if log.read.get(mail) != (agent, turn) and (agent, turn) in log.started and result != "closed":
+        if log.read.get(mail) != (agent, turn) and (agent, turn) in log.started and cause != Cause.CLOSED.name:
             yield Blame(Fault.OTHER, f"request {mail} was answered by {outcome}, which {log.read.get(mail)} took")
     for asked in story.acknowledged():
         reply = asked.reply or {}
         if asked.do == "interrupt" and reply.get("previous") in ("QUEUED", "STARTING"):
             stopped = (asked.request["to"], reply["turn"])
             end = log.ended.get(stopped)
-            if stopped in log.started or end is None or end[2] != "INTERRUPTED":
+            if stopped in log.started or end is None or end[4:] != (Cause.NOT_STARTED.name, asked.request["by"]):
                 yield Blame(Fault.LOST, f"turn {stopped} was interrupted before it started, but ended with {end}")
 
 

@@ -213,10 +213,10 @@ class Server:
         """Takes these steps. Returns what each child has said until it was killed."""
         pickle.dump(steps, self._in)
         self._in.flush()
-        result = json.loads(self._out.readline())
-        if "error" in result:
-            raise RuntimeError(result["error"])
-        return [heard(child["said"], child["killed"]) for child in result["children"]]
+        answer = json.loads(self._out.readline())
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return [heard(child["said"], child["killed"]) for child in answer["children"]]
 
 
 @define

@@ -124,7 +124,6 @@ Read [machines.md](machines.md), then a trace such as [eviction_and_reload.txt](
 | [traces](traces/) | scenarios with their full log | people; logs: `python -m model.scenarios.golden --write` |
 | [field-bugs.md](field-bugs.md) | bugs of comparable systems, which must not be possible here | people |
 | [peer-scenarios.md](peer-scenarios.md) | the scenarios of a comparable system, and ours | people |
-| [api](api/) | the API reference, for users, built into `build/api` | people, in docstrings; `make docs` |
 
 ## Ids
 

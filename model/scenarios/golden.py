@@ -41,13 +41,13 @@ from attrs import fields as attrs_of
 from attrs import frozen
 
 from statemachine.checking import properties
-from statemachine.checking.view import lines, mail_name, name
+from statemachine.checking.view import lines, mail_name, name, why
 from statemachine.core import effects as fx
 from statemachine.core import records as rc
 from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
 from statemachine.core.effects import Step
 from statemachine.core.events import HOST
-from statemachine.core.records import MailAccepted, Outcome, Record
+from statemachine.core.records import Cause, MailAccepted, Outcome, Record
 from statemachine.core.refusals import InvalidConfig, Refusal
 from statemachine.core.session import Session
 from statemachine.log.recovery import durable_facts, fold
@@ -232,8 +232,9 @@ class Words:
         return ", ".join(f"{m.mail} {mail_name(self.s, m)}" for m in mail) or "-"
 
     def outcome(self, o: Outcome) -> str:
-        """How a turn ended."""
-        return f"{self.agent(o.agent)} turn {o.turn} {o.status.name.lower()}, {json.dumps(o.result)}"
+        """How a turn ended; and why, unless its code finished or failed."""
+        because = "" if o.cause in (Cause.FINISHED, Cause.FAILED) else f" ({why(self.s, o.cause, o.by)})"
+        return f"{self.agent(o.agent)} turn {o.turn} {o.status.name.lower()}{because}, {json.dumps(o.result)}"
 
     def status(self, a: fx.AgentStatus) -> str:
         """What `status` and `list` tell."""

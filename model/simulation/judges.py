@@ -18,7 +18,16 @@ from statemachine.checking import properties
 from statemachine.checking.properties import PropertyViolation
 from statemachine.core.effects import Load, Refused, Stale, Step
 from statemachine.core.machines import Identity, SessionState, TurnState
-from statemachine.core.records import AgentsClosed, MailAccepted, MailDrained, MailKind, Outcome, TurnEnded, TurnStarted
+from statemachine.core.records import (
+    AgentsClosed,
+    Cause,
+    MailAccepted,
+    MailDrained,
+    MailKind,
+    Outcome,
+    TurnEnded,
+    TurnStarted,
+)
 from statemachine.core.session import Session
 from statemachine.log import trace
 from statemachine.log.recovery import durable_facts, restart
@@ -32,8 +41,6 @@ from .store import End
 from .world import Opening, Request, Told, World
 
 FOLD_EVERY = 16
-GRACE_OVER = "it did not stop within"
-LOAD_OVER = "load failed: no answer"
 HANDLES_MAX = 6
 """Requests that are asked for their outcome again, when all is at rest."""
 
@@ -293,11 +300,10 @@ def judge_outcomes(world: World) -> None:
             world.blame(f"the handle of {ref} gave {outcome}, the log has {answers.get(ref.mail)}")
     for turn, outcome in world.disk.ended.items():
         came_to = world.came_to.get(turn)
-        word = {TurnState.COMPLETED: "completed", TurnState.ERRORED: "errored"}.get(outcome.status)
         did_run = came_to is not None or outcome.status is TurnState.COMPLETED
-        if word is not None and did_run and came_to != (word, outcome.result):
+        if outcome.status is not TurnState.INTERRUPTED and did_run and came_to != (outcome.cause, outcome.result):
             world.blame(f"{outcome} is in the log, its work came to {came_to}")
-        elif outcome.status is TurnState.INTERRUPTED and GRACE_OVER in outcome.result and turn not in world.deaf:
+        elif outcome.cause is Cause.NOT_STOPPED and turn not in world.deaf:
             world.blame(f"{outcome} is in the log, and its work would have stopped")
-        elif outcome.result.startswith(LOAD_OVER) and turn[0] not in world.slow_loads:
+        elif outcome.cause is Cause.LOAD_TIMED_OUT and turn[0] not in world.slow_loads:
             world.blame(f"{outcome} is in the log, and its thread would have been loaded")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import anyio
 
 from statemachine.core.events import ROOT
-from statemachine.core.records import TurnStarted
+from statemachine.core.records import Cause, TurnStarted
 from statemachine.core.refusals import AlreadyWaiting, NotRunning, Refusal, SessionClosed, StoreFailed
 from statemachine.runtime import AgentInfo, NotJson, Thread, ThreadLost, Turn
 from statemachine.runtime.threads import Work
@@ -54,20 +54,21 @@ async def work(world: World, turn: Turn) -> Any:
         if world.chance(10):
             await ignore(world, turn)
         if world.chance(5):
-            world.came_to[key] = ("errored", "Broken: in the face of cancellation")
+            world.came_to[key] = (Cause.FAILED, "Broken: in the face of cancellation")
             raise Broken("in the face of cancellation") from None
         raise
     except Exception as error:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        world.came_to[key] = ("errored", f"its thread died: {text}" if isinstance(error, ThreadLost) else text)
+        is_lost = isinstance(error, ThreadLost)
+        world.came_to[key] = (Cause.THREAD_DIED, f"its thread died: {text}") if is_lost else (Cause.FAILED, text)
         raise
     finally:
         if world.chance(10):
             world.old_turns.append(turn)
     if result is None or isinstance(result, str):
-        world.came_to[key] = ("completed", result or "")
+        world.came_to[key] = (Cause.FINISHED, result or "")
     else:
-        world.came_to[key] = ("errored", f"TypeError: a turn returns a text or None, not {type(result).__name__}")
+        world.came_to[key] = (Cause.FAILED, f"TypeError: a turn returns a text or None, not {type(result).__name__}")
     return result
 
 

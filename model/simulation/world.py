@@ -18,7 +18,7 @@ from anyio.lowlevel import checkpoint
 from attrs import define, field
 
 from statemachine.core.config import SessionConfig
-from statemachine.core.records import Outcome
+from statemachine.core.records import Cause, Outcome
 from statemachine.core.refusals import AgentClosed, Refusal, SessionClosed, StoreFailed
 from statemachine.core.session import Session
 from statemachine.runtime import AgentControl, AgentRef, Handle, KeyReused
@@ -99,7 +99,7 @@ class World:
     """Turns that work has seen, by agent and turn."""
     read: dict[int, tuple[int, int]] = field(factory=dict[int, tuple[int, int]])
     """Mail -> the turn that has seen it."""
-    came_to: dict[tuple[int, int], tuple[str, str]] = field(factory=dict[tuple[int, int], tuple[str, str]])
+    came_to: dict[tuple[int, int], tuple[Cause, str]] = field(factory=dict[tuple[int, int], tuple[Cause, str]])
     """Turn -> what its work returned ("completed") or raised ("errored")."""
     deaf: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
     """Turns whose work ignored its cancellation."""

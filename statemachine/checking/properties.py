@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 from attrs import field, frozen
 
-from statemachine.checking import step_properties
+from statemachine.checking import causes, step_properties
 from statemachine.checking.moment import Moment
 from statemachine.core import rules
 from statemachine.core.agents import Agent
@@ -314,9 +314,9 @@ PROPERTIES: tuple[Property, ...] = (
     ),
     Property(
         "S8",
-        "status is that of the logical agent, unchanged by load, unload and restart",
-        "N5; BUG-B21 BUG-B25 BUG-B40 BUG-B49 BUG-B54 BUG-B58",
-        None,
+        "status is that of the logical agent, unchanged by load, unload and restart; an outcome names its true cause",
+        "N5; section 3, Turn; BUG-B21 BUG-B25 BUG-B40 BUG-B49 BUG-B54 BUG-B58",
+        causes.s8_stops,
         sp.s8_status,
     ),
     Property("S9", "a stale report changes nothing", "section 4, reports; BUG-B41 BUG-B43 BUG-B74", None, sp.s9_stale),

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from statemachine.checking.causes import wrong_cause
 from statemachine.checking.moment import Moment
 from statemachine.core import refusals as rf
 from statemachine.core.agents import Agent
@@ -105,7 +106,7 @@ def s8_status(m: Moment) -> str | None:
             asked = after.triggers > 0 or any(r.agent == before.id for r in m.of_kind(TurnStarted))
             if after.status.is_idle or not asked:
                 return f"agent {before.id} was {before.status.name}, is {after.status.name}, and nobody asked"
-    return None
+    return wrong_cause(m)
 
 
 def s9_stale(m: Moment) -> str | None:

@@ -9,7 +9,7 @@ A line leaves out what is ordinary::
     session  open, slots 1/1, residency 1/1, ready b, idle -
 
 `running 1` is the status with the turn's number. Unread mail is named by its sender, oldest first; `!` asks for a turn,
-`=completed` is a notice of how the sender's turn ended.
+`=completed` is a notice of how the sender's turn ended. A stopping turn says why, as in `interrupted by host`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from statemachine.core.agents import Agent
-    from statemachine.core.records import MailAccepted
+    from statemachine.core.records import Cause, MailAccepted
     from statemachine.core.session import Session
 
 
@@ -50,6 +50,9 @@ def agent_facts(s: Session, a: Agent) -> list[str]:
     slot = s.slots.holders.get(a.id)
     if slot is not None:
         facts.append(f"slot {SlotState(slot[1]).name.lower()}")
+    if a.id in s.stops:
+        stop = s.stops[a.id]
+        facts.append(why(s, stop.cause, stop.by))
     if a.asked:
         facts.append(f"asked by {names(s, (mail.sender for mail in a.asked))}")
     if a.mailbox:
@@ -80,6 +83,12 @@ def session_facts(s: Session) -> list[str]:
         facts.append(f"interrupted {names(s, s.draining.interrupted)}")
         facts.append(f"unflushed {names(s, s.draining.unflushed)}")
     return facts
+
+
+def why(s: Session, cause: Cause, by: int | None) -> str:
+    """What ended a turn, or is to end it, and who asked for that."""
+    words = cause.name.lower().replace("_", " ")
+    return words if by is None else f"{words} by {name(s, by)}"
 
 
 def mail_name(s: Session, mail: MailAccepted) -> str:

@@ -7,6 +7,7 @@ the core reads none, it is told.
 from __future__ import annotations
 
 from statemachine.core.facts import fact
+from statemachine.core.records import Cause
 
 HOST = -1
 """The sender of what the embedding program does."""
@@ -174,11 +175,14 @@ class Finished:
 
 @fact
 class Failed:
-    """The turn's work raised `error`."""
+    """The turn's work raised `error`. `cause` is FAILED; or LOAD_FAILED or LOAD_TIMED_OUT if the thread had still to be
+    loaded, as the root's in its first turn.
+    """
 
     agent: int
     turn: int
     error: str
+    cause: Cause = Cause.FAILED
 
 
 @fact

@@ -13,6 +13,7 @@ from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Flush, Load, ShutDown, WaitEnd
 from statemachine.core.events import ROOT
 from statemachine.core.machines import SESSION, Residency, SessionState, TurnState
+from statemachine.core.records import Cause
 from statemachine.core.state import State
 
 DRAINED = SESSION.moves("drained")
@@ -89,7 +90,7 @@ def make_room(s: State, agent: Agent) -> bool:
         return False
     else:
         names = ", ".join(s.agents[candidate].path for candidate in tried)
-        turns.end(s, agent, turns.CANNOT_START, f"no residency slot: could not flush {names}")
+        turns.end(s, agent, turns.CANNOT_START, f"no residency slot: could not flush {names}", Cause.NO_ROOM)
         serve(s)
     return True
 

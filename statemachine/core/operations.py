@@ -48,9 +48,18 @@ from statemachine.core.events import (
     StopWaiting,
     Wait,
 )
+from statemachine.core.facts import fact
 from statemachine.core.ledger import requests
 from statemachine.core.machines import SESSION, Identity, Moves, Residency, SessionState, TurnState
-from statemachine.core.records import AgentResumed, AgentsClosed, AgentSpawned, MailAccepted, MailDrained, MailKind
+from statemachine.core.records import (
+    AgentResumed,
+    AgentsClosed,
+    AgentSpawned,
+    Cause,
+    MailAccepted,
+    MailDrained,
+    MailKind,
+)
 from statemachine.core.refusals import (
     AgentClosed,
     AgentOpen,
@@ -74,7 +83,7 @@ from statemachine.core.refusals import (
     TooManyAgents,
     UnknownAgent,
 )
-from statemachine.core.state import State
+from statemachine.core.state import State, Stop
 
 SHUTDOWN = SESSION.moves("shutdown")
 OPEN, OPEN_SESSION, DRAINING = Identity.OPEN, SessionState.OPEN, SessionState.DRAINING
@@ -291,9 +300,9 @@ def interrupt(s: State, event: Interrupt) -> Reply:
     agent = s.agents[event.target]
     previous = agent.status
     if previous is RUNNING:
-        turns.stop(s, agent)
+        turns.stop(s, agent, Stop(Cause.INTERRUPTED, event.sender))
     elif previous in (TurnState.QUEUED, TurnState.STARTING):
-        turns.end(s, agent, turns.ABORT, "interrupted before it started")
+        turns.end(s, agent, turns.ABORT, "interrupted before it started", Cause.NOT_STARTED, event.sender)
     return Interrupted(previous)
 
 
@@ -308,7 +317,7 @@ def close(s: State, event: Close) -> Reply:
         return Refused(refusal)
     if s.agents[event.target].identity is not OPEN:
         return ClosedAgents(())
-    return ClosedAgents(close_subtree(s, event.target, turns.ABORT, "closed"))
+    return ClosedAgents(close_subtree(s, event.target, Ending(turns.ABORT, "closed", Cause.CLOSED, event.sender)))
 
 
 def is_self_or_ancestor(s: State, target: int, agent: int) -> bool:
@@ -318,34 +327,40 @@ def is_self_or_ancestor(s: State, target: int, agent: int) -> bool:
     return agent == target
 
 
-def close_subtree(s: State, target: int, trigger: Moves[TurnState], why: str) -> tuple[int, ...]:
+@fact
+class Ending:
+    """How a turn is to end: see `turns.end`."""
+
+    trigger: Moves[TurnState]
+    result: str
+    cause: Cause
+    by: int | None = None
+
+
+def close_subtree(s: State, target: int, ending: Ending) -> tuple[int, ...]:
     """Turns aborted, slots and residency slots given back, unread mail dead-lettered, requesters told. The whole set
-    is closed before anybody is told, so that nobody in it is woken. The target's own turn ends by `trigger`.
+    is closed before anybody is told, so that nobody in it is woken. `ending` is that of the target's own turn.
     """
     members = [agent for agent in s.subtree(target) if agent.identity is OPEN]
     ids = tuple([agent.id for agent in members])
     s.records.append(AgentsClosed(target, ids))
     s.ledger.forget_earlier_close(target)
     dead_letters = [s.ledger.close(agent, target) for agent in members]
+    below = Ending(turns.ABORT, "closed", Cause.CLOSED, ending.by)
     for agent, letters in zip(members, dead_letters, strict=True):
-        if agent.id == target:
-            close_agent(s, agent, requests(letters), trigger, why)
-        else:
-            close_agent(s, agent, requests(letters), turns.ABORT, "closed")
+        close_agent(s, agent, requests(letters), ending if agent.id == target else below)
     return ids
 
 
-def close_agent(
-    s: State, agent: Agent, unanswered: tuple[MailAccepted, ...], trigger: Moves[TurnState], why: str
-) -> None:
+def close_agent(s: State, agent: Agent, unanswered: tuple[MailAccepted, ...], ending: Ending) -> None:
     """What a closed agent held is given back; `unanswered` are the requests among its dead letters."""
-    if agent.status is RUNNING and trigger is turns.ABORT:
+    if agent.status is RUNNING and ending.trigger is turns.ABORT:
         agent.status = turns.STOP[agent.status]
     elif unanswered and agent.status.is_idle:  # only during a shutdown, when nothing is requested (D14)
         turns.request(s, agent)
     turns.drop_thread(s, agent)
     if not agent.status.is_idle:
-        turns.end(s, agent, trigger, why, unanswered, tell_always=True)
+        turns.end(s, agent, ending.trigger, ending.result, ending.cause, ending.by, unanswered, tell_always=True)
     if s.live_threads and agent.id in s.slots.holders:
         s.slots.release(agent.id)
 

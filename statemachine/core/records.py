@@ -21,14 +21,51 @@ class MailKind(IntEnum):
     """Asks for a turn."""
 
 
+class Cause(IntEnum):
+    """What ended a turn. Decide by this, never by the words of a result: they are for people."""
+
+    FINISHED = 0
+    """Its code returned."""
+    FAILED = 1
+    """Its code raised."""
+    THREAD_DIED = 2
+    """Its thread was lost. Its status is ERRORED, or INTERRUPTED if it was not running: stopping, or not started."""
+    LOAD_FAILED = 3
+    """Its thread could not be loaded."""
+    LOAD_DIED = 4
+    """Its thread was lost while it was loaded."""
+    LOAD_TIMED_OUT = 5
+    """Its thread was not loaded within `load_timeout`."""
+    NO_ROOM = 6
+    """No residency slot could be made free for its thread (J5)."""
+    INTERRUPTED = 7
+    """It was interrupted, and stopped."""
+    NOT_STARTED = 8
+    """It was interrupted before it started."""
+    NOT_STOPPED = 9
+    """It was asked to stop, by an interrupt or a shutdown, and did not within `stop_grace`."""
+    CLOSED = 10
+    """Its agent was closed."""
+    SHUT_DOWN = 11
+    """It was stopped at the end of a shutdown's grace."""
+    CRASHED = 12
+    """The process was lost."""
+
+
 @fact
 class Outcome:
-    """How a turn ended: `status` is COMPLETED, ERRORED or INTERRUPTED, `result` its result or the reason."""
+    """How a turn ended: `status` is COMPLETED, ERRORED or INTERRUPTED, `result` its result or the reason in words.
+
+    `by` is who interrupted it or closed its agent: an agent, or HOST. It is None for every other cause, if nobody asked
+    (a shutdown; a death that closed an ancestor), and if the file is of a version that did not record it.
+    """
 
     agent: int
     turn: int
     status: TurnState
     result: str
+    cause: Cause
+    by: int | None = None
 
 
 @fact

@@ -29,12 +29,13 @@ from statemachine.core.events import (
     WriteFailed,
 )
 from statemachine.core.machines import Residency, SessionState, TurnState
-from statemachine.core.operations import close_subtree
+from statemachine.core.operations import Ending, close_subtree
+from statemachine.core.records import Cause
 from statemachine.core.residency import NOBODY
-from statemachine.core.state import State
+from statemachine.core.state import State, Stop
 
 LIVING = (SessionState.OPEN, SessionState.DRAINING)
-RUNNING = TurnState.RUNNING
+RUNNING, FINISHED = TurnState.RUNNING, Cause.FINISHED
 LOADING, UNLOADING, UNLOADED = Residency.LOADING, Residency.UNLOADING, Residency.UNLOADED
 NOTED = Noted()
 
@@ -64,16 +65,16 @@ def load_failed(s: State, event: LoadFailed) -> Reply:
     agent = thread(s, event.agent, event.generation)
     if agent is None or agent.residency is not LOADING:
         return stale(s)
-    load_is_lost(s, agent, event.error)
+    load_is_lost(s, agent, event.error, Cause.LOAD_FAILED)
     return NOTED
 
 
-def load_is_lost(s: State, agent: Agent, error: str) -> None:
+def load_is_lost(s: State, agent: Agent, error: str, cause: Cause) -> None:
     """No thread; the residency slot is free again."""
     s.residents.load_failed(agent)
     s.deadlines.clear(Bound.LOAD, agent.id)
     if agent.status is TurnState.STARTING:
-        turns.end(s, agent, turns.CANNOT_START, f"load failed: {error}")
+        turns.end(s, agent, turns.CANNOT_START, f"load failed: {error}", cause)
 
 
 def flushed(s: State, event: Flushed) -> Reply:
@@ -123,15 +124,15 @@ def died(s: State, event: Died) -> Reply:
         flush_is_lost(s, agent)
     was_loading = agent.residency is LOADING
     turns.drop_thread(s, agent, tell_thread=False)
-    trigger, why = turns.ABORT, "its thread died"
+    trigger, why, cause = turns.ABORT, "its thread died", Cause.THREAD_DIED
     if agent.status is TurnState.RUNNING:
         trigger, why = turns.FAIL, f"its thread died: {event.error}"
     elif agent.status is TurnState.STARTING and was_loading:
-        trigger, why = turns.CANNOT_START, f"load failed: its thread died: {event.error}"
+        trigger, why, cause = turns.CANNOT_START, f"load failed: its thread died: {event.error}", Cause.LOAD_DIED
     if s.live_threads and agent.id != ROOT:
-        close_subtree(s, agent.id, trigger, why)
+        close_subtree(s, agent.id, Ending(trigger, why, cause))
     elif agent.status >= TurnState.RUNNING or trigger is turns.CANNOT_START:
-        turns.end(s, agent, trigger, why)
+        turns.end(s, agent, trigger, why, cause)
     return NOTED
 
 
@@ -156,7 +157,7 @@ def finished(s: State, event: Finished) -> Reply:
     agent = turn(s, event.agent, event.turn)
     if agent is None:
         return stale(s)
-    turns.end(s, agent, turns.FINISH, event.result)
+    turns.end(s, agent, turns.FINISH, event.result, FINISHED)
     return NOTED
 
 
@@ -165,7 +166,7 @@ def failed(s: State, event: Failed) -> Reply:
     agent = turn(s, event.agent, event.turn)
     if agent is None:
         return stale(s)
-    turns.end(s, agent, turns.FAIL, event.error)
+    turns.end(s, agent, turns.FAIL, event.error, event.cause)
     return NOTED
 
 
@@ -174,7 +175,8 @@ def aborted(s: State, event: Aborted) -> Reply:
     agent = turn(s, event.agent, event.turn)
     if agent is None or agent.status is not TurnState.STOPPING:
         return stale(s)
-    turns.end(s, agent, turns.ABORT, "interrupted")
+    why = s.stops[agent.id]
+    turns.end(s, agent, turns.ABORT, "interrupted", why.cause, why.by)
     return NOTED
 
 
@@ -206,13 +208,14 @@ def tick(s: State, event: Tick) -> Reply:
 def load_overdue(s: State, agent: Agent) -> None:
     """`load_timeout`: as if the load had failed, and the half-loaded thread is dropped."""
     s.effects.append(Unload(agent.id, agent.generation))
-    load_is_lost(s, agent, f"no answer for {s.config.load_timeout} s")
+    load_is_lost(s, agent, f"no answer for {s.config.load_timeout} s", Cause.LOAD_TIMED_OUT)
 
 
 def stop_overdue(s: State, agent: Agent) -> None:
     """`stop_grace`: the turn is interrupted, and its thread, which may still be at work, is dropped (decision D4)."""
     turns.drop_thread(s, agent)
-    turns.end(s, agent, turns.ABORT, f"interrupted; it did not stop within {s.config.stop_grace} s")
+    words = f"interrupted; it did not stop within {s.config.stop_grace} s"
+    turns.end(s, agent, turns.ABORT, words, Cause.NOT_STOPPED, s.stops[agent.id].by)
 
 
 def wait_overdue(s: State, agent: Agent) -> None:
@@ -230,7 +233,7 @@ def grace_overdue(s: State, _: Agent) -> None:
     """The grace of a shutdown: what still runs is interrupted."""
     for agent in [s.agents[holder] for holder in sorted(s.slots.holders)]:
         if agent.status is TurnState.RUNNING:
-            turns.stop(s, agent)
+            turns.stop(s, agent, Stop(Cause.SHUT_DOWN))
 
 
 OVERDUE: dict[Bound, Callable[[State, Agent], None]] = {

@@ -16,9 +16,10 @@ from statemachine.core.agents import Agent
 from statemachine.core.config import Notice, SessionConfig, SlotPolicy
 from statemachine.core.deadlines import Deadlines
 from statemachine.core.effects import Effect
+from statemachine.core.facts import fact
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import SESSION, Residency, SessionState
-from statemachine.core.records import Record
+from statemachine.core.records import Cause, Record
 from statemachine.core.residency import Residents
 from statemachine.core.slots import Slots
 
@@ -31,6 +32,15 @@ class Waiting:
 
     turn: int
     targets: tuple[int, ...]
+
+
+@fact
+class Stop:
+    """Why a turn was asked to stop, and by whom: what its outcome says once it has stopped."""
+
+    cause: Cause
+    """INTERRUPTED or SHUT_DOWN."""
+    by: int | None = None
 
 
 @define
@@ -80,6 +90,7 @@ class State:
         "slots",
         "stale_reports",
         "state",
+        "stops",
         "waits",
     )
 
@@ -99,6 +110,8 @@ class State:
         self.deadlines = Deadlines()
         self.waits: dict[int, Waiting] = {}
         """Agent -> what its turn waits for, in the order in which they began to wait."""
+        self.stops: dict[int, Stop] = {}
+        """Agent -> why its turn is stopping. Only a running turn is asked to stop, so the first to ask is named."""
         self.draining: Draining | None = None
         self.error = ""
         """Why the session failed."""
@@ -126,6 +139,7 @@ class State:
         other.residents = self.residents.copy()
         other.deadlines = self.deadlines.copy()
         other.waits = self.waits.copy()
+        other.stops = self.stops.copy()
         other.draining = None if self.draining is None else self.draining.copy()
         other.error = self.error
         other.stale_reports = self.stale_reports

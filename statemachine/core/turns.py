@@ -13,8 +13,8 @@ from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Answer, Cancel, Flush, StartTurn, Unload, WaitEnd, Wake
 from statemachine.core.events import HOST, ROOT
 from statemachine.core.machines import TURN, Identity, Moves, Residency, SessionState, SlotState, TurnState
-from statemachine.core.records import MailAccepted, MailKind, NoticeBuried, Outcome, TurnEnded, TurnStarted
-from statemachine.core.state import State
+from statemachine.core.records import Cause, MailAccepted, MailKind, NoticeBuried, Outcome, TurnEnded, TurnStarted
+from statemachine.core.state import State, Stop
 
 REQUEST, ADMIT, START, NEXT = (TURN.moves(trigger) for trigger in ("request", "admit", "start", "next"))
 FINISH, FAIL, ABORT = (TURN.moves(trigger) for trigger in ("finish", "fail", "abort"))
@@ -78,17 +78,19 @@ def end(
     agent: Agent,
     trigger: Moves[TurnState],
     result: str,
+    cause: Cause,
+    by: int | None = None,
     also: tuple[MailAccepted, ...] = (),
     tell_always: bool = False,
 ) -> None:
-    """The turn that the agent has or waits for is over, by `trigger`.
+    """The turn that the agent has or waits for is over, by `trigger`. What `cause` and `by` say: see `Outcome`.
 
     `also` are requests answered by this end besides those the turn took; `tell_always` tells requesters of an
     interrupted turn even without `notify_interrupted`, because the agent is closed (BUG-B56).
     """
     before = agent.status
     started = before >= RUNNING
-    outcome = Outcome(agent.id, agent.turn, trigger[before], result)
+    outcome = Outcome(agent.id, agent.turn, trigger[before], result, cause, by)
     s.records.append(TurnEnded(outcome))
     answered = s.ledger.end_turn(agent, outcome, started)
     if before is QUEUED:
@@ -101,6 +103,7 @@ def end(
             if s.waits.pop(agent.id, None) is not None:
                 s.deadlines.clear(Bound.WAIT, agent.id)
             if before is STOPPING:
+                s.stops.pop(agent.id, None)
                 s.deadlines.clear(Bound.STOP, agent.id)
         give_back(s, agent, started)
     if s.residents.occupied:
@@ -180,11 +183,12 @@ def accept(s: State, mail: MailAccepted) -> None:
 # Stopping and waiting
 
 
-def stop(s: State, agent: Agent) -> None:
+def stop(s: State, agent: Agent, why: Stop) -> None:
     """A running turn is asked to stop; `stop_grace` bounds how long that may take."""
     if agent.id in s.waits:
         wake(s, agent.id, WaitEnd.INTERRUPTED)
     agent.status = STOP[agent.status]
+    s.stops[agent.id] = why
     s.effects.append(Cancel(agent.id, agent.turn))
     s.deadlines.set(Bound.STOP, agent.id, s.now + s.config.stop_grace)
 

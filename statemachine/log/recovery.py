@@ -23,6 +23,7 @@ from statemachine.core.records import (
     AgentResumed,
     AgentsClosed,
     AgentSpawned,
+    Cause,
     MailAccepted,
     MailDrained,
     NoticeBuried,
@@ -86,7 +87,7 @@ def end_by_crash(s: Session, agent: Agent) -> tuple[Outcome, tuple[MailAccepted,
     """A turn that was running when the session was lost is interrupted. Its requesters are to be told, whatever the
     configuration says of interrupts, because nobody asked for this one.
     """
-    outcome = Outcome(agent.id, agent.turn, TurnState.INTERRUPTED, "interrupted by a crash")
+    outcome = Outcome(agent.id, agent.turn, TurnState.INTERRUPTED, "interrupted by a crash", Cause.CRASHED)
     s.records.append(TurnEnded(outcome))
     return outcome, s.ledger.end_turn(agent, outcome, started=True)
 

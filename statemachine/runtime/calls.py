@@ -8,6 +8,7 @@ import anyio
 from attrs import define, field
 
 from statemachine.core import events as ev
+from statemachine.core.records import Cause
 from statemachine.runtime.checks import check_result
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.settings import AgentInfo, json_value
@@ -82,13 +83,15 @@ class TurnCall(Call):
             with anyio.move_on_after(load_timeout):
                 await self.load_thread()
             if not live.loaded:
-                return self.failed(f"load failed: no answer for {load_timeout} s")
+                words = f"load failed: no answer for {load_timeout} s"
+                return ev.Failed(live.agent, turn.number, words, Cause.LOAD_TIMED_OUT)
         result = await live.thread.run(turn)
         check_result(result)
         return ev.Finished(live.agent, turn.number, result or "")
 
     def failed(self, error: str) -> ev.Report:
-        return ev.Failed(self.live.agent, self.turn.number, error)
+        cause = Cause.FAILED if self.live.loaded else Cause.LOAD_FAILED
+        return ev.Failed(self.live.agent, self.turn.number, error, cause)
 
     def cancelled(self) -> ev.Report:
         return ev.Aborted(self.live.agent, self.turn.number)

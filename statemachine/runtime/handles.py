@@ -12,8 +12,7 @@ from attrs import define, field
 
 from statemachine.core.events import ROOT
 from statemachine.core.facts import fact
-from statemachine.core.machines import TurnState
-from statemachine.core.records import MailAccepted, MailDrained, Outcome, TurnEnded, TurnStarted
+from statemachine.core.records import Cause, MailAccepted, MailDrained, Outcome, TurnEnded, TurnStarted
 from statemachine.eventloops import Signal
 from statemachine.stores.protocol import LogRecord
 
@@ -107,7 +106,7 @@ class Handle:
 
     async def outcome(self) -> Outcome:
         """How the turn ended that took the request as input, as soon as it has; it waits without a bound of its own.
-        INTERRUPTED with "closed": the agent was closed before. Raises `StoreFailed` if the session failed meanwhile,
+        Its cause is CLOSED if the agent was closed before. Raises `StoreFailed` if the session failed meanwhile,
         `SessionClosed` if it was shut down and the request waits in the log for the next opening.
 
         Do not await it in a turn, which keeps its slot meanwhile: there, `Turn.wait` is what the core knows of.
@@ -141,13 +140,10 @@ def outcome_in(rollout: tuple[LogRecord, ...], mail: int, live_threads: bool) ->
 
 
 def closed_with(outcome: Outcome, live_threads: bool) -> bool:
-    """Was the agent closed when this turn ended? Its result says so: what user code says is no reason of an interrupt,
-    and in an error the name of its class comes first.
-    """
-    if outcome.status is TurnState.INTERRUPTED and outcome.result == "closed":
-        return True
-    may_close = live_threads and outcome.agent != ROOT
-    return may_close and outcome.result.startswith("its thread died") and outcome.status is not TurnState.COMPLETED
+    """Was the agent closed when this turn ended? With `LIVE_THREADS`, the death of its thread closes an agent."""
+    if outcome.cause in (Cause.THREAD_DIED, Cause.LOAD_DIED):
+        return live_threads and outcome.agent != ROOT
+    return outcome.cause is Cause.CLOSED
 
 
 def not_started(rollout: tuple[LogRecord, ...], outcome: Outcome) -> bool:

@@ -21,6 +21,7 @@ from statemachine.core import effects as fx
 from statemachine.core import events as ev
 from statemachine.core.events import ROOT
 from statemachine.core.machines import Identity, SessionState
+from statemachine.core.records import Cause
 from statemachine.eventloops import Signal, is_cancelled
 from statemachine.runtime.calls import Call, FlushCall, InMemory, LoadCall, TurnCall
 from statemachine.runtime.engine import Engine
@@ -143,7 +144,7 @@ class LiveThreads:
                 self._stop_by(error)
                 return
             except (Exception, self._cancelled) as error:  # of the user's constructor
-                self._engine.apply(ev.Failed(ROOT, effect.turn, words(error)))
+                self._engine.apply(ev.Failed(ROOT, effect.turn, words(error), Cause.LOAD_FAILED))
                 return
             live.loaded = live.is_function
         live.leaving = False

@@ -1,13 +1,15 @@
 """Records, entries and facts as JSON texts, and back.
 
     MailAccepted  {"mail":0,"sender":-1,"target":1,"kind":"trigger","message":"work","notice":null}
-    TurnEnded     {"outcome":{"agent":1,"turn":1,"status":"completed","result":"done"}}
+    TurnEnded     {"outcome":{"agent":1,"turn":1,"status":"completed","result":"done","cause":"finished","by":null}}
     Entry         {"agent":1,"turn":1,"data":{"said":"hello"}}
 
 A member of an enum is its name in lower case. The facts of a snapshot, which can be derived from the log, are lists in
 the order of `AgentFacts`: opening reads those of every agent, and a list takes a third of the time.
 
-    [1,0,"a",null,"open",-1,"completed",1,[1,1,"completed","done"],[],[]]
+    [1,0,"a",null,"open",-1,"completed",1,[1,1,"completed","done","finished",null],[],[]]
+
+Outcomes in files of older versions have no `cause` and no `by`; the cause is told from their words (`log/older.py`).
 
 Every class is written and read by hand here, because a turn writes four records, and anything that looks at
 annotations while it does so takes several times as long.
@@ -32,6 +34,7 @@ from statemachine.core.records import (
     AgentResumed,
     AgentsClosed,
     AgentSpawned,
+    Cause,
     MailAccepted,
     MailDrained,
     MailKind,
@@ -40,6 +43,7 @@ from statemachine.core.records import (
     TurnEnded,
     TurnStarted,
 )
+from statemachine.log.older import cause_in_words
 from statemachine.log.snapshot import AgentFacts
 from statemachine.stores.protocol import Entry, LogRecord
 
@@ -196,12 +200,17 @@ def _texts(members: type[E]) -> dict[E, str]:
     return {member: f'"{member.name.lower()}"' for member in members}
 
 
-MAIL_KIND_TEXT, TURN_TEXT, IDENTITY_TEXT = _texts(MailKind), _texts(TurnState), _texts(Identity)
+MAIL_KIND_TEXT, IDENTITY_TEXT = _texts(MailKind), _texts(Identity)
+TURN_TEXT, CAUSE_TEXT = _texts(TurnState), _texts(Cause)
 quote = encode_basestring
 
 
 def _write_outcome(r: Outcome) -> str:
-    return f'{{"agent":{r.agent:d},"turn":{r.turn:d},"status":{TURN_TEXT[r.status]},"result":{quote(r.result)}}}'
+    by = "null" if r.by is None else f"{r.by:d}"
+    return (
+        f'{{"agent":{r.agent:d},"turn":{r.turn:d},"status":{TURN_TEXT[r.status]},"result":{quote(r.result)},'
+        f'"cause":{CAUSE_TEXT[r.cause]},"by":{by}}}'
+    )
 
 
 def _write_mail(r: MailAccepted) -> str:
@@ -247,8 +256,10 @@ def _write_entry(r: Entry) -> str:
 
 def _write_facts(f: AgentFacts) -> str:
     settings = "null" if f.settings is None else quote(f.settings)
-    o = f.outcome
-    outcome = "null" if o is None else f"[{o.agent:d},{o.turn:d},{TURN_TEXT[o.status]},{quote(o.result)}]"
+    outcome, o = "null", f.outcome
+    if o is not None:
+        by = "null" if o.by is None else f"{o.by:d}"
+        outcome = f"[{o.agent:d},{o.turn:d},{TURN_TEXT[o.status]},{quote(o.result)},{CAUSE_TEXT[o.cause]},{by}]"
     return (
         f"[{f.agent:d},{f.parent:d},{quote(f.name)},{settings},{IDENTITY_TEXT[f.identity]},{f.closed_by:d},"
         f"{TURN_TEXT[f.status]},{f.turn:d},{outcome},{_write_mails(f.asked)},{_write_mails(f.mailbox)}]"
@@ -279,7 +290,7 @@ def _members(members: type[E]) -> dict[str, E]:
     return {member.name.lower(): member for member in members}
 
 
-MAIL_KIND, TURN, IDENTITY = _members(MailKind), _members(TurnState), _members(Identity)
+MAIL_KIND, TURN, IDENTITY, CAUSE = _members(MailKind), _members(TurnState), _members(Identity), _members(Cause)
 
 
 def _fields(found: Any, count: int) -> Any:
@@ -306,9 +317,25 @@ def _list(value: Any) -> list[Any]:
     return value
 
 
+OLDER_OUTCOME = 4
+"""How many fields an outcome of an older version has."""
+
+
 def _read_outcome(found: Any) -> Outcome:
-    f = _fields(found, 4)
-    return Outcome(_whole(f["agent"]), _whole(f["turn"]), TURN[f["status"]], _text(f["result"]))
+    if found.__class__ is dict and len(found) == OLDER_OUTCOME:
+        return _older_outcome(found["agent"], found["turn"], found["status"], found["result"])
+    f = _fields(found, 6)
+    return _outcome(f["agent"], f["turn"], f["status"], f["result"], f["cause"], f["by"])
+
+
+def _outcome(agent: Any, turn: Any, status: Any, result: Any, cause: Any, by: Any) -> Outcome:
+    who = None if by is None else _whole(by)
+    return Outcome(_whole(agent), _whole(turn), TURN[status], _text(result), CAUSE[cause], who)
+
+
+def _older_outcome(agent: Any, turn: Any, status: Any, result: Any) -> Outcome:
+    state, words = TURN[status], _text(result)
+    return Outcome(_whole(agent), _whole(turn), state, words, cause_in_words(state, words))
 
 
 def _read_mail(found: Any) -> MailAccepted:
@@ -363,8 +390,7 @@ def _read_entry(found: Any) -> Entry:
 def _read_facts(found: Any) -> AgentFacts:
     agent, parent, name, settings, identity, closed_by, status, turn, outcome, asked, mailbox = _list(found)
     if outcome is not None:
-        of, number, how, result = _list(outcome)
-        outcome = Outcome(_whole(of), _whole(number), TURN[how], _text(result))
+        outcome = (_older_outcome if len(_list(outcome)) == OLDER_OUTCOME else _outcome)(*outcome)
     return AgentFacts(
         _whole(agent),
         _whole(parent),

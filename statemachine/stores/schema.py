@@ -66,7 +66,13 @@ def _rollouts(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-MIGRATIONS: tuple[Migration, ...] = (_first, _rollouts)
+def _causes(_: sqlite3.Connection) -> None:
+    """Outcomes have a cause. Those that are there are read as they are (`encoding.py`), so no row changes; but who
+    cannot read those to come must not open the file.
+    """
+
+
+MIGRATIONS: tuple[Migration, ...] = (_first, _rollouts, _causes)
 """Each leads from the version that is its index to the next. They are never changed, only added to."""
 
 

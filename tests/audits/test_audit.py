@@ -14,13 +14,14 @@ from model.audits import audit_tail
 from model.audits.audit import Unsound, audit
 from model.fuzzing import chance
 from model.scenarios import script
-from statemachine import Notice, Overflow, Session, SessionConfig
+from statemachine import HOST, Notice, Overflow, Session, SessionConfig
 from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import (
     RECORDS,
     AgentResumed,
     AgentsClosed,
     AgentSpawned,
+    Cause,
     MailAccepted,
     MailDrained,
     MailKind,
@@ -113,7 +114,9 @@ def test_lives_that_are_audited_have_every_kind_of_record() -> None:
 
 
 def outcome(agent: int, turn: int, status: TurnState = TurnState.COMPLETED) -> Outcome:
-    return Outcome(agent, turn, status, "result")
+    """By a cause that allows of the turn to have started, and not to have."""
+    causes = {TurnState.ERRORED: Cause.LOAD_FAILED, TurnState.INTERRUPTED: Cause.CLOSED}
+    return Outcome(agent, turn, status, "result", causes.get(status, Cause.FINISHED))
 
 
 def mail(number: int, target: int, sender: int = -1, text: str = "x", notice: Outcome | None = None) -> MailAccepted:
@@ -185,6 +188,31 @@ TAIL: dict[str, tuple[str, LogRecord, str]] = {
         f"{LIFE}; follow_up host c",
         TurnEnded(outcome(3, 2)),
         "turn 2 of agent 3 is completed, and never started",
+    ),
+    "an end with another status than its cause leaves": (
+        f"{LIFE}; follow_up host a/b",
+        TurnEnded(Outcome(2, 2, TurnState.ERRORED, "error", Cause.INTERRUPTED, HOST)),
+        "turn 2 of agent 2 ended errored by INTERRUPTED of -1",
+    ),
+    "an end that somebody asked for who cannot have": (
+        f"{LIFE}; follow_up host a/b",
+        TurnEnded(Outcome(2, 2, TurnState.ERRORED, "error", Cause.FAILED, 1)),
+        "turn 2 of agent 2 ended errored by FAILED of 1",
+    ),
+    "an end that nobody there asked for": (
+        f"{LIFE}; follow_up host a/b",
+        TurnEnded(Outcome(2, 2, TurnState.INTERRUPTED, "interrupted", Cause.INTERRUPTED, 9)),
+        "nobody has the id 9, by whom it ended",
+    ),
+    "a running turn that never started": (
+        f"{LIFE}; follow_up host a/b",
+        TurnEnded(Outcome(2, 2, TurnState.INTERRUPTED, "interrupted", Cause.NOT_STARTED, HOST)),
+        "turn 2 of agent 2 ended interrupted by NOT_STARTED, and had started",
+    ),
+    "a turn that fails and never started": (
+        f"{LIFE}; follow_up host c",
+        TurnEnded(Outcome(3, 2, TurnState.ERRORED, "error", Cause.FAILED)),
+        "turn 2 of agent 3 ended errored by FAILED, and never started",
     ),
     "an end that nobody asked for": (
         LIFE,

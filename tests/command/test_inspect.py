@@ -77,7 +77,8 @@ def test_inspect_of_a_closed_session_says_what_is_in_it_and_leaves_every_file_as
     said = json.loads(out)
     agents = {(agent.pop("path"), agent.pop("id")): agent for agent in said.pop("agents")}
     guard = {"status": "completed", "turn": 1, "unread": 0, "triggers": 0, "settings": None}
-    done = {"turn": 1, "status": "completed", "result": "done"}
+    done = {"turn": 1, "status": "completed", "result": "done", "cause": "finished", "by": None}
+    failed = {"turn": 1, "status": "errored", "result": "RuntimeError: no \x1b[31mriver\ud800\n", "cause": "failed"}
     assert agents == {
         ("/root", 0): {**guard, "open": True, "status": "new", "turn": 0, "outcome": None},
         ("/root/guard", 3): {**guard, "open": False, "outcome": done},
@@ -93,7 +94,7 @@ def test_inspect_of_a_closed_session_says_what_is_in_it_and_leaves_every_file_as
             **guard,
             "open": True,
             "status": "errored",
-            "outcome": {"turn": 1, "status": "errored", "result": "RuntimeError: no \x1b[31mriver\ud800\n"},
+            "outcome": {**failed, "by": None},
         },
     }
     assert said == {

@@ -255,13 +255,17 @@ def test_core_makes_agents_in_the_ledger_alone_and_copies_them_or_reads_their_fa
 
 def test_outcomes_get_their_status_by_a_look_up_on_the_status_before() -> None:
     assert calls("Outcome") == {
-        ("turns", "end", "Outcome(agent.id, agent.turn, trigger[before], result)"),
+        ("turns", "end", "Outcome(agent.id, agent.turn, trigger[before], result, cause, by)"),
         # After a crash: the turn was running or stopping, and `abort` after `stop` leads here.
-        ("recovery", "end_by_crash", "Outcome(agent.id, agent.turn, TurnState.INTERRUPTED, 'interrupted by a crash')"),
+        (
+            *("recovery", "end_by_crash"),
+            "Outcome(agent.id, agent.turn, TurnState.INTERRUPTED, 'interrupted by a crash', Cause.CRASHED)",
+        ),
     }
     assert TURN.moves("abort")[TURN.moves("stop")[TurnState.RUNNING]] is TurnState.INTERRUPTED
-    ends = [call for call in calls("turns.end") | calls("end") if ", trigger" not in call[2]]
-    given = {ast.unparse(ast.parse(call, mode="eval").body.args[2]) for _, _, call in ends}  # type: ignore[attr-defined]
+    ends = [(call, 2) for call in calls("turns.end") | calls("end")] + [(call, 0) for call in calls("Ending")]
+    given = {ast.unparse(ast.parse(call, mode="eval").body.args[at]) for (_, _, call), at in ends}  # type: ignore[attr-defined]
+    given -= {"trigger", "ending.trigger"}  # of those that are given elsewhere
     turns = sys.modules["statemachine.core.turns"]
     assert given == {f"turns.{trigger}" for trigger in ("FINISH", "FAIL", "ABORT", "CANNOT_START")}
     assert {getattr(turns, name.removeprefix("turns.")).machine for name in given} == {TURN.name}

@@ -7,7 +7,7 @@ from typing import Any
 from statemachine.core import effects as fx
 from statemachine.core.events import HOST, ROOT
 from statemachine.core.machines import TurnState
-from statemachine.core.records import MailAccepted, MailKind, Outcome
+from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome
 from tests.core.scenario import LIVE, Scenario, idle, running
 
 # Without a session to serve
@@ -60,7 +60,10 @@ def test_peer_C05_started_turn_is_running() -> None:
 
 def test_peer_C06_finished_turn_is_completed_with_its_result() -> None:
     status = idle().status("a")
-    assert (status.status, status.outcome) == (TurnState.COMPLETED, Outcome(1, 1, TurnState.COMPLETED, "result"))
+    assert (status.status, status.outcome) == (
+        TurnState.COMPLETED,
+        Outcome(1, 1, TurnState.COMPLETED, "result", Cause.FINISHED),
+    )
 
 
 def test_peer_C07_failed_turn_is_errored_with_its_error() -> None:
@@ -70,14 +73,17 @@ def test_peer_C07_failed_turn_is_errored_with_its_error() -> None:
         /root/a  errored 1, resident
         session  open, slots 0/3, residency 1/3, ready -, idle a""")
     status = s.status("a")
-    assert (status.status, status.outcome) == (TurnState.ERRORED, Outcome(1, 1, TurnState.ERRORED, "error"))
+    assert (status.status, status.outcome) == (
+        TurnState.ERRORED,
+        Outcome(1, 1, TurnState.ERRORED, "error", Cause.FAILED),
+    )
 
 
 def test_peer_C08_stopped_turn_is_interrupted_and_not_errored() -> None:
     s = running()
     s.play("interrupt host a").see("""
         /root    new
-        /root/a  stopping 1, resident, slot active, asked by host
+        /root/a  stopping 1, resident, slot active, interrupted by host, asked by host
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
     s.play("aborted a").see("""
         /root    new
@@ -86,7 +92,7 @@ def test_peer_C08_stopped_turn_is_interrupted_and_not_errored() -> None:
     status = s.status("a")
     assert (status.status, status.outcome) == (
         TurnState.INTERRUPTED,
-        Outcome(1, 1, TurnState.INTERRUPTED, "interrupted"),
+        Outcome(1, 1, TurnState.INTERRUPTED, "interrupted", Cause.INTERRUPTED, HOST),
     )
 
 
@@ -187,7 +193,7 @@ def test_peer_C32_live_child_that_is_closed_while_it_runs_leaves_its_parent_a_no
         /root    new, owed 1
         /root/a  running 1, resident, slot active, asked by root
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
-    ended = Outcome(1, 1, TurnState.INTERRUPTED, "closed")
+    ended = Outcome(1, 1, TurnState.INTERRUPTED, "closed", Cause.CLOSED, HOST)
     s.play("close host a").asks(fx.Unload(1, 1), fx.Answer((0,), ended)).see("""
         /root    new, unread a=interrupted
         /root/a  closed, interrupted 1
@@ -270,7 +276,7 @@ def test_peer_C40_subtree_has_closed_descendants_too_and_list_only_the_open_ones
 
 def test_peer_C42_close_closes_the_whole_tree_and_drops_each_thread_once() -> None:
     s = family()
-    ends = [Outcome(agent, 1, TurnState.INTERRUPTED, "closed") for agent in (1, 2, 3)]
+    ends = [Outcome(agent, 1, TurnState.INTERRUPTED, "closed", Cause.CLOSED, HOST) for agent in (1, 2, 3)]
     s.play("close host a").says(fx.ClosedAgents((1, 2, 3))).asks(
         *(fx.Unload(1, 1), fx.Answer((0,), ends[0])),
         *(fx.Unload(2, 1), fx.Answer((1,), ends[1])),

@@ -9,7 +9,7 @@ from statemachine.core import effects as fx
 from statemachine.core.config import SlotPolicy
 from statemachine.core.events import HOST, ROOT, FollowUp, Send, Spawn
 from statemachine.core.machines import TurnState
-from statemachine.core.records import MailAccepted, MailKind, Outcome
+from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome
 from tests.core.scenario import LIVE, Scenario, idle, running
 
 # Spawn
@@ -97,14 +97,14 @@ def test_peer_H35_H51_interrupt_and_follow_up_stop_the_turn_and_start_the_next_w
     s = running(slot_policy=policy)
     s.play("interrupt host a").asks(fx.Cancel(1, 1)).see("""
         /root    new
-        /root/a  stopping 1, resident, slot active, asked by host
+        /root/a  stopping 1, resident, slot active, interrupted by host, asked by host
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
     s.play("follow_up host a").says(fx.Accepted(1)).asks().see("""
         /root    new
-        /root/a  stopping 1, resident, slot active, asked by host, unread host!
+        /root/a  stopping 1, resident, slot active, interrupted by host, asked by host, unread host!
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
     task = MailAccepted(1, HOST, 1, MailKind.TRIGGER, "work")
-    stopped = Outcome(1, 1, TurnState.INTERRUPTED, "interrupted")
+    stopped = Outcome(1, 1, TurnState.INTERRUPTED, "interrupted", Cause.INTERRUPTED, HOST)
     s.play("aborted a").asks(fx.Answer((0,), stopped), fx.StartTurn(1, 2, 1, (task,))).see("""
         /root    new
         /root/a  running 2, resident, slot active, asked by host
@@ -130,7 +130,7 @@ def test_peer_H49_send_to_what_is_no_agent_is_refused(number: int) -> None:
 
 def test_peer_H38_list_shows_the_root_first_then_the_completed_worker_with_its_result() -> None:
     s = idle()
-    assert s.status("a").outcome == Outcome(1, 1, TurnState.COMPLETED, "result")
+    assert s.status("a").outcome == Outcome(1, 1, TurnState.COMPLETED, "result", Cause.FINISHED)
     s.lists("/root", "root", "a")
 
 
@@ -193,7 +193,7 @@ def test_peer_H42_interrupt_stops_only_the_target_and_its_child_goes_on() -> Non
         session    open, slots 2/3, residency 2/3, ready -, idle -""")
     s.play("interrupt host a").says(fx.Interrupted(TurnState.RUNNING)).asks(fx.Cancel(1, 1)).see("""
         /root      new
-        /root/a    stopping 1, resident, slot active, asked by host
+        /root/a    stopping 1, resident, slot active, interrupted by host, asked by host
         /root/a/b  running 1, resident, slot active, asked by host
         session    open, slots 2/3, residency 2/3, ready -, idle -""")
     s.play("aborted a").see("""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from statemachine.core import effects as fx
 from statemachine.core.events import HOST
 from statemachine.core.machines import TurnState
-from statemachine.core.records import MailAccepted, MailKind, Outcome
+from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome
 from tests.core.scenario import LIVE, idle, running, unloaded
 
 
@@ -69,7 +69,7 @@ def test_peer_L02_evicted_interrupted_agent_is_found_and_loaded_again() -> None:
     s = running(max_concurrent=2)
     s.play("interrupt host a").see("""
         /root    new
-        /root/a  stopping 1, resident, slot active, asked by host
+        /root/a  stopping 1, resident, slot active, interrupted by host, asked by host
         session  open, slots 1/1, residency 1/1, ready -, idle -""")
     s.play("aborted a").see("""
         /root    new
@@ -225,7 +225,7 @@ def test_peer_L16_close_of_an_interrupted_parent_closes_its_evicted_grandchild_t
         session      open, slots 2/3, residency 2/3, ready -, idle -""")
     s.play("interrupt host a").see("""
         /root        new
-        /root/a      stopping 1, resident, slot active, asked by host
+        /root/a      stopping 1, resident, slot active, interrupted by host, asked by host
         /root/a/b    running 1, resident, slot active, asked by host
         /root/a/b/c  completed 1
         session      open, slots 2/3, residency 2/3, ready -, idle -""")
@@ -323,9 +323,9 @@ def test_peer_C53_interrupt_of_a_turn_whose_thread_is_dead_frees_everything_afte
     s = running()
     s.play("interrupt host a").says(fx.Interrupted(TurnState.RUNNING)).asks(fx.Cancel(1, 1)).see("""
         /root    new
-        /root/a  stopping 1, resident, slot active, asked by host
+        /root/a  stopping 1, resident, slot active, interrupted by host, asked by host
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
-    ended = Outcome(1, 1, TurnState.INTERRUPTED, "interrupted; it did not stop within 5.0 s")
+    ended = Outcome(1, 1, TurnState.INTERRUPTED, "interrupted; it did not stop within 5.0 s", Cause.NOT_STOPPED, HOST)
     s.play("tick 5").asks(fx.Unload(1, 1), fx.Answer((0,), ended)).see("""
         /root    new
         /root/a  interrupted 1

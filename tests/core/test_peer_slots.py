@@ -9,7 +9,7 @@ from statemachine.core import effects as fx
 from statemachine.core.config import Overflow
 from statemachine.core.events import HOST, ROOT
 from statemachine.core.machines import TurnState
-from statemachine.core.records import MailAccepted, MailKind, Outcome
+from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome
 from tests.core.scenario import LIVE, Scenario, idle, running, unloaded
 
 # Depth
@@ -212,7 +212,7 @@ def test_peer_X09_reserved_slot_becomes_active_or_free_and_is_counted_once() -> 
     s.play("interrupt host b").see("""
         /root    new
         /root/a  completed 1, resident
-        /root/b  stopping 2, resident, slot active, asked by host
+        /root/b  stopping 2, resident, slot active, interrupted by host, asked by host
         session  open, slots 1/1, residency 2/2, ready -, idle a""")
     s.play("aborted b").see("""
         /root    new
@@ -265,7 +265,7 @@ def test_peer_E01_follow_up_without_a_free_slot_is_refused_and_its_text_never_ar
 
 def test_peer_E03_unloaded_agent_keeps_its_result_and_its_next_turn_gets_only_the_new_task() -> None:
     s = unloaded()
-    outcome = Outcome(1, 1, TurnState.COMPLETED, "result")
+    outcome = Outcome(1, 1, TurnState.COMPLETED, "result", Cause.FINISHED)
     assert s.status("a").outcome == outcome
     s.play("follow_up host a").asks(fx.Load(1, 2, "settings of a")).see("""
         /root    new
@@ -284,7 +284,7 @@ def test_peer_E05_agent_that_cannot_be_loaded_tells_so_and_is_never_resident() -
         /root    new
         /root/a  starting 2, loading, slot reserved, unread host!
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
-    failed = Outcome(1, 2, TurnState.ERRORED, "load failed: cannot load")
+    failed = Outcome(1, 2, TurnState.ERRORED, "load failed: cannot load", Cause.LOAD_FAILED)
     s.play("load_failed a").asks(fx.Answer((1,), failed)).see("""
         /root    new
         /root/a  errored 2, unread host

@@ -94,7 +94,7 @@ def test_view_of_a_shutdown_names_who_finished_who_was_interrupted_and_what_was_
     s.see("""
         /root    new
         /root/a  completed 1, resident
-        /root/b  stopping 1, resident, slot active, asked by host
+        /root/b  stopping 1, resident, slot active, shut down, asked by host
         session  draining, slots 1/3, residency 2/3, ready -, idle a, done a, interrupted -, unflushed -""")
     s.play("aborted b").see("""
         /root    new

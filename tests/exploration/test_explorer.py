@@ -24,7 +24,7 @@ from statemachine.core import rules
 from statemachine.core.effects import Refused, Stale, Step
 from statemachine.core.events import HOST, ROOT, Event, Loaded, Send, Spawn
 from statemachine.core.machines import Residency, TurnState
-from statemachine.core.records import MailAccepted, MailKind, Outcome
+from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome
 from statemachine.core.session import Session
 from tests.core.scenario import everything
 
@@ -224,7 +224,7 @@ def test_moment_leaves_no_agent_out_that_a_step_property_would_look_at(name: str
     ("name", "value"),
     [
         ("status", TurnState.ERRORED),
-        ("outcome", Outcome(0, 1, TurnState.ERRORED, "r")),
+        ("outcome", Outcome(0, 1, TurnState.ERRORED, "r", Cause.FAILED)),
         ("mailbox", (MailAccepted(0, 0, 0, MailKind.QUEUE, "m"),)),
         ("residency", Residency.UNLOADED),
         ("settings", "other"),

@@ -28,7 +28,7 @@ from statemachine.core.effects import Load, Step
 from statemachine.core.events import HOST, ROOT, Resume
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Identity, SessionState, TurnState
-from statemachine.core.records import MailAccepted, MailKind, Outcome, Record, TurnEnded
+from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome, Record, TurnEnded
 from statemachine.core.refusals import InvalidConfig
 from statemachine.core.session import Session
 from statemachine.log.recovery import apply, durable_facts, fold, forget, recover, restart
@@ -211,7 +211,7 @@ def asked_by_both(**config: Any) -> Scenario:
 
 def ends(*agents: int) -> list[Outcome]:
     """How a crash ends the first turns of these agents."""
-    return [Outcome(agent, 1, TurnState.INTERRUPTED, "interrupted by a crash") for agent in agents]
+    return [Outcome(agent, 1, TurnState.INTERRUPTED, "interrupted by a crash", Cause.CRASHED) for agent in agents]
 
 
 @pytest.mark.parametrize("config", [{}, {"notify_interrupted": True}, {"notice": Notice.NONE}])

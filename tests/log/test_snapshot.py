@@ -17,7 +17,7 @@ from statemachine.core.config import Notice, SessionConfig, SlotPolicy
 from statemachine.core.events import HOST, ROOT
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Identity, MailState, TurnState
-from statemachine.core.records import AgentsClosed, MailAccepted, MailKind, Outcome, Record
+from statemachine.core.records import AgentsClosed, Cause, MailAccepted, MailKind, Outcome, Record
 from statemachine.core.session import Session
 from statemachine.log.recovery import apply, durable_facts, fold
 from statemachine.log.snapshot import TOUCHED, AgentFacts, facts_of, ledger_of, touched
@@ -138,7 +138,7 @@ def test_touched_by_a_second_close_names_those_that_stay_closed_when_the_target_
 def test_facts_of_a_turn_that_a_crash_would_forget_are_those_of_after_the_crash(
     status: TurnState, ended: TurnState | None
 ) -> None:
-    outcome = None if ended is None else Outcome(1, 3, ended, "why")
+    outcome = None if ended is None else Outcome(1, 3, ended, "why", Cause.FAILED)
     facts = facts_of(Agent(1, 0, "/root/a", None, status=status, turn=4, outcome=outcome))
     if status is TurnState.STOPPING:
         assert (facts.status, facts.turn) == (TurnState.RUNNING, 4)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from model.fuzzing import chance
 from statemachine.core.config import Notice, SessionConfig
 from statemachine.core.events import EVENTS, Finished, ListAgents, Restart, Send, Spawn, Tick, Wait
+from statemachine.core.records import Cause
 from statemachine.core.session import Session
 from statemachine.log import trace
 from statemachine.log.trace import Trace, TraceError
@@ -27,6 +28,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     str | None: st.none() | st.text(),
     int | None: st.none() | NUMBERS,
     tuple[int, ...]: st.lists(NUMBERS).map(tuple),
+    Cause: st.sampled_from(Cause),
 }
 HEADER = trace.header_line(SessionConfig())
 
@@ -142,7 +144,7 @@ def configured(**fields: Any) -> bytes:
         (b'{"format": "something else"}\n', "this is no trace"),
         (trace.event_line(Tick(1.0)), "this is no trace"),
         (b" " * (1 << 17) + HEADER, "this is no trace"),
-        (changed(version=2), "this trace has version 2, newer than 1"),
+        (changed(version=3), "this trace has version 3, newer than 2"),
         (changed(version=0), "'version' must be a whole number from 1, not 0"),
         (changed(version="1"), "'version' must be a whole number from 1, not '1'"),
         (changed(version=True), "'version' must be a whole number from 1, not True"),

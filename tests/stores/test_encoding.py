@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from statemachine.core.events import ROOT
+from statemachine.core.events import HOST, ROOT
 from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import (
     RECORDS,
     AgentResumed,
     AgentsClosed,
     AgentSpawned,
+    Cause,
     MailAccepted,
     MailDrained,
     MailKind,
@@ -33,12 +34,19 @@ SPAWNED = AgentSpawned(1, ROOT, "a", "settings of a")
 MAIL = MailAccepted(0, ROOT, 1, MailKind.TRIGGER, "work")
 STARTED = TurnStarted(1, 1)
 ENTRY = Entry(1, 1, {"said": ["hello", 1, 2.5, None, True]})
-ENDED = TurnEnded(Outcome(1, 1, TurnState.COMPLETED, "done"))
+ENDED = TurnEnded(Outcome(1, 1, TurnState.COMPLETED, "done", Cause.FINISHED))
 
 
 whole_numbers = st.integers(-1, 2**70)
 texts = st.text(st.characters(exclude_categories=()))
-outcomes = st.builds(Outcome, whole_numbers, whole_numbers, st.sampled_from(TurnState), texts)
+outcomes = st.builds(
+    Outcome,
+    *[whole_numbers] * 2,
+    st.sampled_from(TurnState),
+    texts,
+    st.sampled_from(Cause),
+    st.none() | whole_numbers,
+)
 mails = st.builds(
     MailAccepted,
     *[whole_numbers] * 3,
@@ -104,11 +112,16 @@ def test_every_record_class_can_be_written_and_belongs_to_the_rollout_it_is_abou
 
 
 def test_written_records_look_like_this() -> None:
-    notice = MailAccepted(3, 2, 1, MailKind.QUEUE, "", Outcome(2, 1, TurnState.ERRORED, "why"))
-    assert [encode(record)[2] for record in (MAIL, notice, ENTRY, AgentsClosed(1, (1, 2)))] == [
+    failed, closed = (
+        Outcome(2, 1, TurnState.ERRORED, "why", Cause.FAILED),
+        Outcome(3, 2, TurnState.INTERRUPTED, "closed", Cause.CLOSED, HOST),
+    )
+    notice = MailAccepted(3, 2, 1, MailKind.QUEUE, "", failed)
+    assert [encode(record)[2] for record in (MAIL, notice, TurnEnded(closed), ENTRY, AgentsClosed(1, (1, 2)))] == [
         '{"mail":0,"sender":0,"target":1,"kind":"trigger","message":"work","notice":null}',
         '{"mail":3,"sender":2,"target":1,"kind":"queue","message":"",'
-        '"notice":{"agent":2,"turn":1,"status":"errored","result":"why"}}',
+        '"notice":{"agent":2,"turn":1,"status":"errored","result":"why","cause":"failed","by":null}}',
+        '{"outcome":{"agent":3,"turn":2,"status":"interrupted","result":"closed","cause":"closed","by":-1}}',
         '{"agent":1,"turn":1,"data":{"said":["hello",1,2.5,null,true]}}',
         '{"target":1,"agents":[1,2]}',
     ]
@@ -135,6 +148,9 @@ def test_written_records_look_like_this() -> None:
         ("TurnEnded", '{"outcome":{"agent":1,"turn":1,"status":"done","result":""}}'),
         ("TurnEnded", '{"outcome":{"agent":1,"turn":1,"status":["new"],"result":""}}'),
         ("TurnEnded", '{"outcome":{"agent":1,"turn":1,"status":"new","result":null}}'),
+        ("TurnEnded", '{"outcome":{"agent":1,"turn":1,"status":"new","result":"","cause":"failed"}}'),
+        ("TurnEnded", '{"outcome":{"agent":1,"turn":1,"status":"new","result":"","cause":"fate","by":null}}'),
+        ("TurnEnded", '{"outcome":{"agent":1,"turn":1,"status":"new","result":"","cause":"failed","by":"host"}}'),
         ("AgentsClosed", '{"target":1,"agents":{}}'),
         ("AgentsClosed", '{"target":1,"agents":["1"]}'),
         ("Entry", '{"agent":1,"turn":1,"data":NaN}'),

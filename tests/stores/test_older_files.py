@@ -15,7 +15,7 @@ import pytest
 from model.scenarios.replay import Trial
 from statemachine.core.events import Failed, Finished
 from statemachine.core.machines import Identity, TurnState
-from statemachine.core.records import RECORDS, Outcome, TurnEnded
+from statemachine.core.records import RECORDS, Cause, Outcome, TurnEnded
 from statemachine.log import trace
 from statemachine.stores import Entry, SQLiteStore
 from statemachine.stores.protocol import Receipt
@@ -26,47 +26,50 @@ pytestmark = pytest.mark.anyio
 FILES = Path(__file__).with_name("files")
 COMPLETED, ERRORED, INTERRUPTED = TurnState.COMPLETED, TurnState.ERRORED, TurnState.INTERRUPTED
 
-OUTCOMES: dict[str, list[tuple[TurnState, str]]] = {
-    "/root": [(ERRORED, "load failed: no answer for 30.0 s")],
-    "/root/asker": [(INTERRUPTED, "interrupted by a crash")],
-    "/root/done": [(COMPLETED, "a river")],
-    "/root/asker/child": [(ERRORED, "ValueError: no bridge")],
-    "/root/dies": [(ERRORED, "its thread died: lost")],
-    "/root/dies_stopping": [(INTERRUPTED, "its thread died")],
-    "/root/no_load": [(ERRORED, "load failed: cannot load")],
-    "/root/dies_loading": [(ERRORED, "load failed: its thread died: lost")],
-    "/root/stopped": [(INTERRUPTED, "interrupted")],
-    "/root/deaf": [(INTERRUPTED, "interrupted; it did not stop within 5.0 s")],
-    "/root/early": [(INTERRUPTED, "interrupted before it started")],
-    "/root/slow": [(ERRORED, "load failed: no answer for 30.0 s")],
-    "/root/told": [(COMPLETED, "closed")],
-    "/root/raises": [(ERRORED, "its thread died: so it says")],
-    "/root/says": [(COMPLETED, "its thread died: not really")],
-    "/root/nothing": [(COMPLETED, "")],
-    "/root/odd": [(COMPLETED, "caf\u00e9 \ud800")],
-    "/root/gone": [(INTERRUPTED, "closed")],
-    "/root/gone/below": [(INTERRUPTED, "closed")],
-    "/root/again": [(COMPLETED, "first"), (COMPLETED, "second")],
-    "/root/runs": [(INTERRUPTED, "interrupted by a crash")],
-    "/root/runs/stops": [(INTERRUPTED, "interrupted by a crash")],
-    "/root/full": [(COMPLETED, "room")],
-    "/root/roomless": [(ERRORED, "no residency slot: could not flush /root/full")],
-    "/root/live": [(ERRORED, "its thread died: lost")],
-    "/root/live/child": [(INTERRUPTED, "closed")],
-    "/root/late": [(INTERRUPTED, "its thread died")],
-    "/root/lost": [(ERRORED, "load failed: its thread died: lost")],
-    "/root/mute": [(INTERRUPTED, "interrupted; it did not stop within 5.0 s")],
-    "/root/quits": [(INTERRUPTED, "interrupted"), (ERRORED, "RuntimeError: worn out")],
-    "/root/closes": [(INTERRUPTED, "closed")],
-    "/root/closes/heir": [(INTERRUPTED, "interrupted before it started"), (INTERRUPTED, "closed")],
-    "/root/ends": [(INTERRUPTED, "interrupted")],
-    "/root/yields": [(COMPLETED, "in time")],
+OUTCOMES: dict[str, list[tuple[TurnState, str, Cause]]] = {
+    "/root": [(ERRORED, "load failed: no answer for 30.0 s", Cause.LOAD_TIMED_OUT)],
+    "/root/asker": [(INTERRUPTED, "interrupted by a crash", Cause.CRASHED)],
+    "/root/done": [(COMPLETED, "a river", Cause.FINISHED)],
+    "/root/asker/child": [(ERRORED, "ValueError: no bridge", Cause.FAILED)],
+    "/root/dies": [(ERRORED, "its thread died: lost", Cause.THREAD_DIED)],
+    "/root/dies_stopping": [(INTERRUPTED, "its thread died", Cause.THREAD_DIED)],
+    "/root/no_load": [(ERRORED, "load failed: cannot load", Cause.LOAD_FAILED)],
+    "/root/dies_loading": [(ERRORED, "load failed: its thread died: lost", Cause.LOAD_DIED)],
+    "/root/stopped": [(INTERRUPTED, "interrupted", Cause.INTERRUPTED)],
+    "/root/deaf": [(INTERRUPTED, "interrupted; it did not stop within 5.0 s", Cause.NOT_STOPPED)],
+    "/root/early": [(INTERRUPTED, "interrupted before it started", Cause.NOT_STARTED)],
+    "/root/slow": [(ERRORED, "load failed: no answer for 30.0 s", Cause.LOAD_TIMED_OUT)],
+    "/root/told": [(COMPLETED, "closed", Cause.FINISHED)],
+    "/root/raises": [(ERRORED, "its thread died: so it says", Cause.THREAD_DIED)],
+    "/root/says": [(COMPLETED, "its thread died: not really", Cause.FINISHED)],
+    "/root/nothing": [(COMPLETED, "", Cause.FINISHED)],
+    "/root/odd": [(COMPLETED, "caf\u00e9 \ud800", Cause.FINISHED)],
+    "/root/gone": [(INTERRUPTED, "closed", Cause.CLOSED)],
+    "/root/gone/below": [(INTERRUPTED, "closed", Cause.CLOSED)],
+    "/root/again": [(COMPLETED, "first", Cause.FINISHED), (COMPLETED, "second", Cause.FINISHED)],
+    "/root/runs": [(INTERRUPTED, "interrupted by a crash", Cause.CRASHED)],
+    "/root/runs/stops": [(INTERRUPTED, "interrupted by a crash", Cause.CRASHED)],
+    "/root/full": [(COMPLETED, "room", Cause.FINISHED)],
+    "/root/roomless": [(ERRORED, "no residency slot: could not flush /root/full", Cause.NO_ROOM)],
+    "/root/live": [(ERRORED, "its thread died: lost", Cause.THREAD_DIED)],
+    "/root/live/child": [(INTERRUPTED, "closed", Cause.CLOSED)],
+    "/root/late": [(INTERRUPTED, "its thread died", Cause.THREAD_DIED)],
+    "/root/lost": [(ERRORED, "load failed: its thread died: lost", Cause.LOAD_DIED)],
+    "/root/mute": [(INTERRUPTED, "interrupted; it did not stop within 5.0 s", Cause.NOT_STOPPED)],
+    "/root/quits": [(INTERRUPTED, "interrupted", Cause.INTERRUPTED), (ERRORED, "RuntimeError: worn out", Cause.FAILED)],
+    "/root/closes": [(INTERRUPTED, "closed", Cause.CLOSED)],
+    "/root/closes/heir": [
+        (INTERRUPTED, "interrupted before it started", Cause.NOT_STARTED),
+        (INTERRUPTED, "closed", Cause.CLOSED),
+    ],
+    "/root/ends": [(INTERRUPTED, "interrupted", Cause.INTERRUPTED)],
+    "/root/yields": [(COMPLETED, "in time", Cause.FINISHED)],
 }
 """Path -> how each of its turns ended."""
 
 
-def ending(outcome: Outcome) -> tuple[TurnState, str]:
-    return outcome.status, outcome.result
+def ending(outcome: Outcome) -> tuple[TurnState, str, Cause]:
+    return outcome.status, outcome.result, outcome.cause
 
 
 @pytest.fixture
@@ -98,11 +101,11 @@ async def test_file_of_the_second_version_is_found_whole(path: Path) -> None:
     ]
     notices = {mail.mail: mail.notice for agent in agents for mail in agent.mailbox if mail.notice is not None}
     assert {number: (agents[o.agent].path, *ending(o)) for number, o in notices.items()} == {
-        4: ("/root/asker/child", ERRORED, "ValueError: no bridge"),
-        35: ("/root/again", COMPLETED, "first"),
-        39: ("/root/asker", INTERRUPTED, "interrupted by a crash"),
-        40: ("/root/runs", INTERRUPTED, "interrupted by a crash"),
-        41: ("/root/runs/stops", INTERRUPTED, "interrupted by a crash"),
+        4: ("/root/asker/child", ERRORED, "ValueError: no bridge", Cause.FAILED),
+        35: ("/root/again", COMPLETED, "first", Cause.FINISHED),
+        39: ("/root/asker", INTERRUPTED, "interrupted by a crash", Cause.CRASHED),
+        40: ("/root/runs", INTERRUPTED, "interrupted by a crash", Cause.CRASHED),
+        41: ("/root/runs/stops", INTERRUPTED, "interrupted by a crash", Cause.CRASHED),
     }
     assert await store.receipt("key of again") == Receipt("key of again", '{"spawn":"again"}', '[19,"/root/again",34]')
     await store.close()
@@ -111,6 +114,8 @@ async def test_file_of_the_second_version_is_found_whole(path: Path) -> None:
 async def test_rollouts_of_the_second_version_are_found_whole(path: Path) -> None:
     store = await opened(path)
     rollouts = [await store.rollout(agent) for agent in range(len(OUTCOMES))]
+    ends = [record.outcome for rollout in rollouts for record in rollout if isinstance(record, TurnEnded)]
+    assert {outcome.by for outcome in ends} == {None}
     told = [[ending(record.outcome) for record in rollout if isinstance(record, TurnEnded)] for rollout in rollouts]
     assert dict(zip(OUTCOMES, told, strict=True)) == OUTCOMES
     assert [record for rollout in rollouts for record in rollout if isinstance(record, Entry)] == [
@@ -134,5 +139,6 @@ def test_trace_of_the_first_version_is_played_as_it_was() -> None:
     trial = Trial(told.config, facts=told.facts)
     for event in told.events:
         trial.play(event)
-    ends = [ending(agent.outcome) for agent in trial.session.agents if agent.outcome is not None]
-    assert ends == [ends[-1] for ends in OUTCOMES.values()]
+    ends = {agent.path: ending(agent.outcome) for agent in trial.session.agents if agent.outcome is not None}
+    played = {"/root/ends": (INTERRUPTED, "interrupted", Cause.SHUT_DOWN)}  # the words alone do not tell
+    assert ends == {path: ends[-1] for path, ends in OUTCOMES.items()} | played

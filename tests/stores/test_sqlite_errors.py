@@ -14,7 +14,7 @@ import pytest
 
 from statemachine.core.events import ROOT
 from statemachine.core.machines import TurnState
-from statemachine.core.records import MailAccepted, MailKind, Outcome, TurnEnded, TurnStarted
+from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome, TurnEnded, TurnStarted
 from statemachine.log.recovery import durable_facts
 from statemachine.stores import Entry, SQLiteStore, Write
 from statemachine.stores.errors import (
@@ -273,7 +273,7 @@ async def test_damage_to_what_opening_reads_is_a_typed_error_and_the_lock_is_giv
 ) -> None:
     await make(path)
     late = MailAccepted(1, ROOT, 1, MailKind.TRIGGER, "again")
-    await make(path, Write((late, TurnStarted(1, 2), TurnEnded(Outcome(1, 2, TurnState.ERRORED, "why")))))
+    await make(path, Write((late, TurnStarted(1, 2), TurnEnded(Outcome(1, 2, TurnState.ERRORED, "why", Cause.FAILED)))))
     damage(path)
     before = path.read_bytes()
     for _ in range(2):

@@ -60,6 +60,10 @@ a migration if need be.
 """
 
 
+FIRST_EPOCH = 3
+"""Its epoch. Each migration raises it, and so does each opening."""
+
+
 def write_first_version(path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for statement in FIRST_VERSION:
@@ -70,7 +74,7 @@ async def test_file_of_the_first_version_is_found_whole(path: Path) -> None:
     write_first_version(path)
     store = SQLiteStore(path)
     found = await store.open(CONFIG)
-    assert (found.epoch, found.config, found.tail) == (5, CONFIG, 3)  # a migration raises it too
+    assert (found.epoch, found.config, found.tail) == (FIRST_EPOCH + len(schema.MIGRATIONS), CONFIG, 3)
     a, b = found.ledger.agents[1:]
     assert (a.path, a.status.name, a.asked, b.path, b.settings) == ("/root/a", "COMPLETED", (), "/root/a/b", "of b")
     assert len(await store.rollout(1)) == 4
@@ -110,7 +114,10 @@ async def test_older_file_is_brought_up_to_date_by_opening_and_read_only_then(
     for number in (1, 2):
         store = await opened(path)
         await store.append([Write((TurnStarted(1, number + 3),))])
-        assert (store.epoch, version_of(path)) == (5 + number, len(schema.MIGRATIONS))
+        assert (store.epoch, version_of(path)) == (
+            FIRST_EPOCH + len(schema.MIGRATIONS) + number - 1,
+            len(schema.MIGRATIONS),
+        )
         assert len(await store.rollout(1)) == 4 + number
         await store.close()
     assert durable_facts(read_session(path).ledger) != before
@@ -131,7 +138,7 @@ async def test_migration_that_fails_leaves_the_file_at_the_version_before(
     assert version_of(path) == len(schema.MIGRATIONS) - 1
     monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:-1])
     store = await opened(path)
-    assert (store.epoch, len(await store.rollout(1))) == (6, 4)
+    assert (store.epoch, len(await store.rollout(1))) == (FIRST_EPOCH + len(schema.MIGRATIONS), 4)
     await store.close()
 
 
@@ -151,7 +158,7 @@ async def test_migration_fences_whoever_has_the_file_open_as_the_older_one(path:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         schema.migrate(connection, str(path), schema.MIGRATIONS)
         found = connection.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchall()
-    assert found == [(4,)]  # it was 3, and whoever has that writes nothing more
+    assert found == [(FIRST_EPOCH + len(schema.MIGRATIONS) - 1,)]  # and whoever has the older one writes nothing more
 
 
 async def test_file_whose_creation_was_lost_is_new(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +199,9 @@ async def test_two_that_bring_a_file_up_to_date_at_once_do_it_once(
 
         monkeypatch.setattr(schema, "present_version", overtaken)
         schema.migrate(one, str(path), schema.MIGRATIONS)
-        assert one.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchall() == [(4 if first else 0,)]
+        assert one.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchall() == [
+            (FIRST_EPOCH + len(schema.MIGRATIONS) - 1 if first else 0,)
+        ]
     assert version_of(path) == len(schema.MIGRATIONS)
     store = await opened(path)
     assert await store.check() == ()

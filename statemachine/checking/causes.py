@@ -1,0 +1,107 @@
+"""What the cause of an outcome has to be (S8): derived from the event, and from the session before it.
+
+The core says the cause where it ends a turn. Here it is said once more, from outside: by who reported or asked, and by
+where turn and thread stood before.
+"""
+
+from __future__ import annotations
+
+from statemachine.checking.moment import Moment
+from statemachine.core.agents import Agent
+from statemachine.core.events import Aborted, Close, Died, Failed, Finished, Interrupt, LoadFailed, Tick
+from statemachine.core.machines import Residency, TurnState
+from statemachine.core.records import AgentsClosed, Cause, Outcome, TurnEnded
+from statemachine.core.state import Stop
+
+COMPLETED, ERRORED, INTERRUPTED = TurnState.COMPLETED, TurnState.ERRORED, TurnState.INTERRUPTED
+STARTING, RUNNING, STOPPING, LOADING = TurnState.STARTING, TurnState.RUNNING, TurnState.STOPPING, Residency.LOADING
+
+STATUSES: dict[Cause, tuple[TurnState, ...]] = {
+    Cause.FINISHED: (COMPLETED,),
+    Cause.FAILED: (ERRORED,),
+    Cause.THREAD_DIED: (ERRORED, INTERRUPTED),
+    Cause.LOAD_FAILED: (ERRORED,),
+    Cause.LOAD_DIED: (ERRORED,),
+    Cause.LOAD_TIMED_OUT: (ERRORED,),
+    Cause.NO_ROOM: (ERRORED,),
+    Cause.INTERRUPTED: (INTERRUPTED,),
+    Cause.NOT_STARTED: (INTERRUPTED,),
+    Cause.NOT_STOPPED: (INTERRUPTED,),
+    Cause.CLOSED: (INTERRUPTED,),
+    Cause.SHUT_DOWN: (INTERRUPTED,),
+    Cause.CRASHED: (INTERRUPTED,),
+}
+"""Cause -> with which status a turn may have ended by it."""
+
+ASKED = (Cause.INTERRUPTED, Cause.NOT_STARTED, Cause.NOT_STOPPED, Cause.CLOSED)
+"""The causes of which an outcome may say by whom."""
+
+End = tuple[TurnState, Cause, int | None]
+"""Status, cause, and by whom."""
+
+
+def wrong_cause(m: Moment) -> str | None:
+    """A turn that ended in this step for another reason than its outcome says, or is stopping for another than that of
+    the first who asked it to.
+    """
+    assert m.before is not None
+    for record in m.of_kind(TurnEnded):
+        outcome: Outcome = record.outcome
+        said, true = (outcome.status, outcome.cause, outcome.by), true_end(m, outcome)
+        if said != true:
+            return f"turn {outcome.turn} of agent {outcome.agent} ended {words(said)}; in truth {words(true)}"
+    for number, stop in m.after.stops.items():
+        asked = Stop(Cause.INTERRUPTED, m.event.sender) if isinstance(m.event, Interrupt) else Stop(Cause.SHUT_DOWN)
+        first = m.before.stops.get(number, asked)
+        if stop != first:
+            return f"agent {number} is stopped by {stop}; in truth by {first}"
+    return None
+
+
+def true_end(m: Moment, outcome: Outcome) -> End:
+    """How this turn ended. Whether there really was no room, L1 judges."""
+    assert m.before is not None
+    before, event, number = m.before.agent(outcome.agent), m.event, outcome.agent
+    if before is None:
+        return ERRORED, Cause.NO_ROOM, None
+    if isinstance(event, Died) and event.agent == number:
+        return _end_by_death(before)
+    if any(number in closed.agents for closed in m.of_kind(AgentsClosed)):
+        return INTERRUPTED, Cause.CLOSED, event.sender if isinstance(event, Close) else None
+    if isinstance(event, Interrupt) and event.target == number:
+        return INTERRUPTED, Cause.NOT_STARTED, event.sender
+    if isinstance(event, Finished) and event.agent == number:
+        return COMPLETED, Cause.FINISHED, None
+    if isinstance(event, Failed) and event.agent == number:
+        return ERRORED, event.cause, None
+    stop = m.before.stops.get(number, Stop(Cause.INTERRUPTED))
+    if isinstance(event, Aborted) and event.agent == number:
+        return INTERRUPTED, stop.cause, stop.by
+    if isinstance(event, LoadFailed) and event.agent == number:
+        return ERRORED, Cause.LOAD_FAILED, None
+    if isinstance(event, Tick) and before.status is STOPPING:
+        return INTERRUPTED, Cause.NOT_STOPPED, stop.by
+    if isinstance(event, Tick) and before.residency is LOADING:
+        return ERRORED, Cause.LOAD_TIMED_OUT, None
+    return ERRORED, Cause.NO_ROOM, None
+
+
+def _end_by_death(before: Agent) -> End:
+    if before.status is RUNNING:
+        return ERRORED, Cause.THREAD_DIED, None
+    if before.status is STARTING and before.residency is LOADING:
+        return ERRORED, Cause.LOAD_DIED, None
+    return INTERRUPTED, Cause.THREAD_DIED, None
+
+
+def s8_stops(m: Moment) -> str | None:
+    """It is known of each stopping turn, and of no other, why it is to stop."""
+    stopping = [a.id for a in m.agents if a.status is STOPPING]
+    known = m.after.stops
+    return None if stopping == sorted(known) else f"{stopping} are stopping, it is known why {sorted(known)} are"
+
+
+def words(end: End) -> str:
+    """An end, for people."""
+    status, cause, by = end
+    return f"{status.name} by {cause.name}" + ("" if by is None else f" of {by}")
