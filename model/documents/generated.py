@@ -14,6 +14,8 @@ from typing import Any
 from statemachine.checking.diagrams import mermaid, name_of
 from statemachine.core.machines import MACHINES, Machine
 
+from .. import checkout
+from .evidence import SPECS
 from .front_door import front_door
 from .markdown import table
 from .matrix import matrix_document
@@ -66,7 +68,10 @@ def write(folder: Path) -> list[str]:
 
 
 def stale(folder: Path) -> list[str]:
-    """The names of the documents that are missing in the folder, or say something else than the code does now."""
+    """The names of the documents that are missing in the folder, or say something else than the code does now.
+    Raises `NeedsCheckout` in a wheel: they tell of other documents too, which are written by long runs.
+    """
+    checkout.require(SPECS)
     return [name for name, document in DOCUMENTS.items() if not _says(folder / name, document())]
 
 
