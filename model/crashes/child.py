@@ -32,7 +32,7 @@ from anyio.lowlevel import checkpoint
 from attrs import define
 
 from statemachine.core.config import SessionConfig
-from statemachine.core.effects import Interrupted
+from statemachine.core.effects import ClosedAgents, Interrupted, Resumed
 from statemachine.core.events import HOST
 from statemachine.core.machines import Identity
 from statemachine.core.records import Outcome
@@ -133,8 +133,8 @@ async def perform(control: AgentControl, request: Request, turn: Turn | None = N
         # The core may have been told the time in between. What was so before and was interrupted is the same turn.
         known = result.previous is status_before
         return {"previous": result.previous.name, "turn": turn_before} if known else {}, None
-    if isinstance(result, tuple):
-        return {"agents": list(result)}, None
+    if isinstance(result, ClosedAgents | Resumed):
+        return {"agents": list(result.agents)}, None
     return {} if result is None else {"mail": result}, None
 
 

@@ -19,6 +19,7 @@ from statemachine.checking.properties import PropertyViolation
 from statemachine.core.effects import Load, Refused, Stale, Step
 from statemachine.core.machines import Identity, SessionState, TurnState
 from statemachine.core.records import (
+    RECORDS,
     AgentsClosed,
     Cause,
     MailAccepted,
@@ -34,13 +35,14 @@ from statemachine.log.recovery import durable_facts, restart
 from statemachine.log.snapshot import ledger_of
 from statemachine.runtime import AgentControl, Handle
 from statemachine.runtime.control import inside
-from statemachine.stores.protocol import LogRecord
+from statemachine.stores.protocol import Entry, LogRecord
 
 from ..scenarios.replay import Trial, verdict_of
 from .store import End
 from .world import Opening, Request, Told, World
 
 FOLD_EVERY = 16
+LOGGED = (Entry, *RECORDS)
 HANDLES_MAX = 6
 """Requests that are asked for their outcome again, when all is at rest."""
 
@@ -123,22 +125,27 @@ def judge_durable(world: World, played: Played) -> None:
 
 
 def judge_stream(world: World, opening: Opening, played: Played) -> None:
-    """`events()` gave the records and effects of the steps from some step on, as far as they were durable."""
+    """`events()` gave the records and effects of the steps from some step on, as far as they were durable, and between
+    them the entries of turns, as they stand in the log.
+    """
     if opening.lost or not opening.stream:
         return
+    logged = [event for event in opening.stream if isinstance(event, LOGGED)]
+    if not is_part(logged, world.disk.records[world.disk.began :]):
+        world.blame(f"events() gave {len(logged)} records and entries that are no stretch of the log")
     expected = list(chain.from_iterable([(*step.records, *step.effects) for step in played.steps]))
-    got = opening.stream
+    got = [event for event in opening.stream if not isinstance(event, Entry)]
     first = len(played.steps[0].records) + len(played.steps[0].effects)
     if got != expected[first : first + len(got)] and not is_part(got, expected):
         world.blame(f"events() gave {len(got)} things that are no stretch of the {len(expected)} of the trace")
     elif opening.end is End.CALM and got[-1:] != expected[-1:]:
-        world.blame(f"events() ended with {got[-1]}, the trace with {expected[-1]}")
+        world.blame(f"events() ended with {got[-1:]}, the trace with {expected[-1]}")
 
 
 def is_part(got: list[Any], expected: list[Any]) -> bool:
     """Does the one stand in the other, in one piece? The reader may have begun a little later."""
-    starts = [at for at, one in enumerate(expected) if one == got[0]]
-    return any(expected[at : at + len(got)] == got for at in starts)
+    starts = [at for at, one in enumerate(expected) if one == got[0]] if got else []
+    return not got or any(expected[at : at + len(got)] == got for at in starts)
 
 
 def judge_statistics(world: World, opening: Opening, control: AgentControl, played: Played) -> None:

@@ -52,6 +52,8 @@ class Disk:
     """What each append of the present opening wrote, but for entries."""
     folded: Ledger = field(factory=lambda: fold(SessionConfig(), ()))
     """The fold of all records."""
+    began: int = 0
+    """How many there were when the present opening began."""
     appends: int = 0
     """Appends of the present opening that came to be durable, whether it heard so or not."""
     mails: dict[int, MailAccepted] = field(factory=dict[int, MailAccepted])
@@ -68,7 +70,7 @@ class Disk:
 
     def begin(self) -> None:
         """A new opening."""
-        self.writes, self.appends = [], 0
+        self.writes, self.appends, self.began = [], 0, len(self.records)
 
     def take(self, items: Sequence[Write | Snapshot]) -> None:
         """These are durable."""

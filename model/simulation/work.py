@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
 
+from statemachine.core.effects import ClosedAgents
 from statemachine.core.events import ROOT
 from statemachine.core.records import Cause, TurnStarted
 from statemachine.core.refusals import AlreadyWaiting, NotRunning, Refusal, SessionClosed, StoreFailed
@@ -223,8 +224,9 @@ async def closes(world: World, turn: Turn) -> None:
     note_closed(world, closed)
 
 
-def note_closed(world: World, closed: tuple[int, ...] | None) -> None:
+def note_closed(world: World, reply: ClosedAgents | None) -> None:
     """A close was answered."""
+    closed = () if reply is None else reply.agents
     if closed:
         world.closed[closed] += 1
         if world.disk.closed[closed] < world.closed[closed]:

@@ -145,17 +145,22 @@ class Interrupted:
 
 @fact
 class ClosedAgents:
-    """These agents are closed now, the target first. Empty: it was closed already."""
+    """These agents are closed now, the target first, with their paths. Empty: it was closed already."""
 
     agents: tuple[int, ...]
+    paths: tuple[str, ...]
 
 
 @fact
 class Resumed:
-    """These agents are open again, the target first. `skipped` stayed closed: path taken, no slot, too many agents."""
+    """These agents are open again, the target first. `skipped` stayed closed: path taken, no slot, too many agents.
+    The paths are in the same order.
+    """
 
     agents: tuple[int, ...]
     skipped: tuple[int, ...]
+    paths: tuple[str, ...]
+    skipped_paths: tuple[str, ...]
 
 
 @fact

@@ -316,8 +316,9 @@ def close(s: State, event: Close) -> Reply:
     if refusal is not None:
         return Refused(refusal)
     if s.agents[event.target].identity is not OPEN:
-        return ClosedAgents(())
-    return ClosedAgents(close_subtree(s, event.target, Ending(turns.ABORT, "closed", Cause.CLOSED, event.sender)))
+        return ClosedAgents((), ())
+    closed = close_subtree(s, event.target, Ending(turns.ABORT, "closed", Cause.CLOSED, event.sender))
+    return ClosedAgents(closed, s.paths(closed))
 
 
 def is_self_or_ancestor(s: State, target: int, agent: int) -> bool:
@@ -387,7 +388,7 @@ def resume(s: State, event: Resume) -> Reply:
         if s.live_threads:
             s.slots.reserve(member, agent.turn)
             line.extend(child for child in agent.children or () if s.agents[child].closed_by == event.target)
-    return Resumed(tuple(opened), tuple(skipped))
+    return Resumed(tuple(opened), tuple(skipped), s.paths(opened), s.paths(skipped))
 
 
 def resume_allowed(s: State, agent: Agent) -> Refusal | None:

@@ -20,6 +20,7 @@ from attrs import frozen
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
 from statemachine.core.config import SessionConfig
+from statemachine.core.effects import ClosedAgents, Interrupted, Resumed, ShutDown
 from statemachine.core.events import HOST
 from statemachine.core.machines import SessionState
 from statemachine.core.session import Session
@@ -31,7 +32,8 @@ from statemachine.runtime.live import LiveThreads
 from statemachine.runtime.requests import Requests
 from statemachine.runtime.settings import DEFAULT_ROLE
 from statemachine.runtime.statistics import Statistics, statistics_of
-from statemachine.runtime.stream import Streams
+from statemachine.runtime.status import AgentStatus
+from statemachine.runtime.stream import Happening, Streams
 from statemachine.runtime.threads import Roles, Work
 from statemachine.runtime.tracing import TraceFile
 from statemachine.runtime.verbs import Verbs
@@ -52,13 +54,48 @@ NOT_OPEN: Any = NotOpen()
 
 
 class AgentControl:
-    """One open session. Make it with `AgentControl.open`, use it as an async context manager.
+    """A session that runs: a tree of durable agents, and the verbs with which the host gives them work.
 
-    Leaving the block shuts the session down without grace: running turns are interrupted, rollouts are flushed. Leaving
-    it by an exception stops at once, as a crash would; the log has everything that was acknowledged. Either way it is
-    left when the code of every thread has come to its end. Code that does not answer within its bound is dropped, and
-    its agent goes on without it; but code that swallows its cancellation for ever keeps the block from being left, and
-    code that blocks the event loop keeps everybody from everything. Nothing in a process can stop either.
+    Make it with `AgentControl.open`, and use it within `async with`:
+
+        >>> import anyio
+        >>> from statemachine import AgentControl, MemoryStore, Turn
+        >>> async def work(turn: Turn) -> str:
+        ...     return f"{turn.path} has read: {turn.mail[0].text}"
+        >>> async def main() -> None:
+        ...     async with AgentControl.open(MemoryStore(), work) as control:  # or a path: "session.db"
+        ...         scout = await control.spawn("/root", "scout", "how deep is the river?", key="survey 1")
+        ...         outcome = await scout.outcome()
+        ...         print(outcome.status.name, "-", outcome.result)
+        ...         for agent in await control.list():
+        ...             print(agent.path, "- turns:", agent.turn)
+        >>> anyio.run(main)
+        COMPLETED - /root/scout has read: how deep is the river?
+        /root - turns: 0
+        /root/scout - turns: 1
+
+    **What a verb promises.** It returns when what it tells is durable. A verb that is refused raises a `Refusal` (see
+    `statemachine.errors`) and has changed nothing. A caller that is cancelled loses the answer, not what it has asked
+    for.
+
+    **What verbs take.** A `target` is an agent: its path ("/root/a": the open agent there, or else the one that was
+    closed there last), its id, or an `AgentRef` or `Handle`. A `message` is a text of 1 to `max_message_bytes` bytes. A
+    `sender` is the id of an agent in whose name the host acts, or `HOST`, the host itself: whoever asks for a turn is
+    told how it ended. A `key` is a text of the caller's own: the same request with the same key is made once, and every
+    repeat gets the first answer, at the same time or after a restart.
+
+    **What every verb may raise.** `SessionClosed` once the session is shut down or left, and `StoreFailed` once it
+    failed; what gives work raises `SessionDraining` during a shutdown. `UnknownPath` and `UnknownAgent` if no agent
+    ever was at this path or had this id; `AgentClosed` if the target, parent or sender is closed. With a `key`:
+    `KeyReused` if it was used for another request, and `StoreError` if the store cannot be read. `TypeError` for a
+    value of the wrong type, `RuntimeError` before the block is entered. What a verb raises besides stands with it.
+
+    **The end.** Leaving the block shuts the session down without grace: running turns are interrupted, rollouts are
+    flushed. Leaving it by an exception stops at once, as a crash would; the log has everything that was acknowledged.
+    Either way it is left when the code of every thread has come to its end. Code that does not answer within its bound
+    is dropped, and its agent goes on without it; but code that swallows its cancellation for ever keeps the block from
+    being left, and code that blocks the event loop keeps everybody from everything. Nothing in a process can stop
+    either.
     """
 
     def __init__(
@@ -70,7 +107,7 @@ class AgentControl:
         self._trace = trace
         self._stack = AsyncExitStack()
         self._ended = anyio.Event()
-        self._shut_down: fx.ShutDown | None = None
+        self._shut_down: ShutDown | None = None
         self._stopped_by: BaseException | None = None
         self._entered = False
         # Until the block is entered. An attribute that is there costs nothing; `__getattr__` would cost all of them.
@@ -90,11 +127,17 @@ class AgentControl:
         *,
         trace: str | os.PathLike[str] | None = None,
     ) -> AgentControl:
-        """The session in this SQLite file (made if it is not there) or this store, with this work for its agents.
+        """Makes the control of a session, which `async with AgentControl.open(...) as control:` opens.
 
-        `trace` is a file into which every event is written, for `statemachine replay` and `statemachine verify`.
-        Entering the block raises `StoreError` if the store cannot be opened, `InvalidConfig` if the log exceeds the
-        configuration.
+        `store` is the path of an SQLite file, made if it is not there, or a `Store`. `work` is what agents do: an async
+        function of a `Turn`, a class of `Thread`, or a mapping from roles to these. `config` has the limits; without
+        one they are those of `SessionConfig()`. `trace` is the path of a new file into which every event is written,
+        for `statemachine replay` and `statemachine verify`.
+
+        Entering raises `StoreError` if the store cannot be opened (`SessionInUse`: another process has it),
+        `InvalidConfig` if the log exceeds the configuration, and `TraceError` if the trace cannot be written. What an
+        earlier process had not finished goes on by itself: its running turns are interrupted, those that had not begun
+        are asked for again.
         """
         if isinstance(store, str | os.PathLike):
             store = SQLiteStore(Path(store))
@@ -188,7 +231,7 @@ class AgentControl:
         self._streams.end()
         self._requests.end()
 
-    # Verbs
+    # Verbs that give work
 
     async def spawn(
         self,
@@ -201,63 +244,77 @@ class AgentControl:
         sender: int = HOST,
         key: str | None = None,
     ) -> Handle:
-        """A new agent `name` under `parent`, with `message` as its first mail.
+        """Opens an agent `name` under `parent`, with `message` as its first mail, which asks for a turn.
 
-        `settings` is any JSON value, given back at every load. Raises what `spawn` is refused with (semantics.md
-        section 4), `UnknownRole` and `NotJson`.
+        Returns the handle of that request. `name` is 1 to 64 of a-z, 0-9 and _, and not "root". `role` chooses its work
+        from the mapping that the session was opened with. `settings` is any JSON value, which `Turn.settings`, every
+        `Thread` and `status` give back. `sender` and `key`: see the class.
+
+        Raises `InvalidName`, `InvalidMessage`, `PathTaken` (an open agent is there), `DepthExceeded`, `TooManyAgents`,
+        `UnknownRole`, and `NotJson` for the settings. Without a free slot: `ExecutionFull`, or `LiveThreadsFull`, or
+        `QueueFull` if turns may queue. `MailboxFull` if an agent is the sender, and has no room for the notice.
         """
         return await self._verbs.spawn(sender, parent, name, message, settings, role, key)
 
     async def send(self, target: Target, message: str, *, sender: int = HOST, key: str | None = None) -> int:
-        """Queue-only mail: the target's next turn reads it, and nobody is woken. Returns the mail's number."""
+        """Sends queue-only mail: the next turn of `target` reads `message`, and nobody is woken. Returns the mail's
+        number. `sender` and `key`: see the class.
+
+        Raises `InvalidMessage` and `MailboxFull`.
+        """
         return await self._verbs.send(sender, target, message, key)
 
     async def follow_up(self, target: Target, message: str, *, sender: int = HOST, key: str | None = None) -> Handle:
-        """Trigger mail: asks for a turn of the target, or for its next one. The handle has the outcome."""
+        """Sends trigger mail: `message` asks for a turn of `target`, or for one more after the present one. Returns the
+        handle, which has the outcome of the turn that reads it. `sender` and `key`: see the class.
+
+        Raises `InvalidMessage` and `MailboxFull`; if the target is idle and finds no slot, `ExecutionFull` or
+        `QueueFull`; `RootRefused` if an agent asks the root.
+        """
         return await self._verbs.follow_up(sender, target, message, key)
 
     async def start(self, target: Target, message: str, *, key: str | None = None) -> Handle:
-        """The direct way to a turn of the root, or of any agent; the same admission as every other turn."""
+        """Starts a turn of `target`, of the root or any agent, with `message`: what `follow_up` of the host does, and
+        refused likewise. Returns the handle. `key`: see the class.
+        """
         return await self._verbs.start(target, message, key)
 
-    async def interrupt(self, target: Target, *, sender: int = HOST) -> fx.Interrupted:
-        """Stops the turn that the target has or waits for, and only that one: its children go on. The reply has the
-        status before; an idle one means that there was no turn. Returns before a running turn has stopped.
+    # Verbs that control
+
+    async def interrupt(self, target: Target, *, sender: int = HOST) -> Interrupted:
+        """Stops the turn that `target` has or waits for, and only that one: its children go on.
+
+        Returns before a running turn has stopped: `previous` is the status before, and if that is idle there was no
+        turn. `sender`: see the class. Raises `RootRefused` and `SelfRefused` if an agent interrupts the root or itself.
         """
         return await self._verbs.interrupt(sender, target)
 
-    async def close(self, target: Target, *, sender: int = HOST) -> tuple[int, ...]:
-        """Closes the target and all below it, at once; never waits for a thread. Returns the ids of those that were
-        open. Closing a closed agent succeeds.
+    async def close(self, target: Target, *, sender: int = HOST) -> ClosedAgents:
+        """Closes `target` and all below it at once, whatever they do: turns are aborted, unread mail is dropped.
+
+        Returns `agents`, the ids of those that were open, the target first, and their `paths`; none if it was closed
+        already. `sender`: see the class. Raises `RootRefused`, and `SelfRefused` if an agent closes itself or one above
+        it.
         """
         return await self._verbs.close(sender, target)
 
-    async def resume(self, target: Target, *, sender: int = HOST) -> tuple[int, ...]:
-        """Opens a closed agent again, not loaded. Returns the ids of those that are open again, the target first."""
+    async def resume(self, target: Target, *, sender: int = HOST) -> Resumed:
+        """Opens a closed agent again, with its history and settings; it is loaded when it has a turn.
+
+        Returns `agents`, the ids of those that are open again, the target first, and their `paths`. With `LIVE_THREADS`
+        these are also those below it that were closed with it, and `skipped` (with `skipped_paths`) those that could
+        not be opened. `sender`: see the class. Raises `AgentOpen` if it is open, `AgentClosed` if its parent is closed,
+        `PathTaken`, `DepthExceeded`, `TooManyAgents` and `LiveThreadsFull`.
+        """
         return await self._verbs.resume(sender, target)
 
-    async def status(self, target: Target) -> fx.AgentStatus:
-        """The logical facts of an agent, the same for loaded and unloaded ones, and whether it is resident."""
-        return await self._verbs.status(target)
+    async def shutdown(self, grace: float) -> ShutDown:
+        """Shuts the session down: no new work; running turns may finish within `grace` seconds, then are interrupted;
+        rollouts are flushed. The session is closed when this returns, and the block may be left.
 
-    async def list(self, prefix: str = "/root") -> tuple[fx.AgentStatus, ...]:
-        """Every open agent at or below `prefix`, root first, then by path."""
-        return await self._verbs.list(prefix)
-
-    async def history(self, target: Target) -> tuple[LogRecord, ...]:
-        """The rollout of an agent: its mail, turns and entries, oldest first."""
-        return await self._verbs.history(target)
-
-    async def handle(self, ref: AgentRef) -> Handle:
-        """A handle on a request that was made before, in this process or an earlier one. Raises `UnknownRequest` if it
-        never was.
-        """
-        check_reference(ref)
-        return await self._requests.find(ref)
-
-    async def shutdown(self, grace: float) -> fx.ShutDown:
-        """No new work; running turns may finish within `grace` seconds, then are interrupted; rollouts are flushed.
-        Returns who was done, who was interrupted and who could not be flushed. The session is closed then.
+        Returns the ids of agents whose turn was `done` within the grace, of those `interrupted`, and of those whose
+        rollout could not be flushed (`unflushed`); `status` still knows their paths. Raises `InvalidTimeout` for a
+        grace below 0 or without end, and `SessionDraining` if a shutdown is under way.
         """
         check_seconds(grace)
         await self._engine.ask(ev.Shutdown(grace), fx.ShuttingDown)
@@ -266,17 +323,51 @@ class AgentControl:
             raise self._engine.ended_by()
         return self._shut_down
 
+    # Verbs that look
+
+    async def status(self, target: Target) -> AgentStatus:
+        """Tells the logical facts of `target`, open or closed, and whether it is in memory: path, status, turns, unread
+        mail, last outcome, role, settings. They are the same for loaded and unloaded agents.
+        """
+        return await self._verbs.status(target)
+
+    async def list(self, prefix: str = "/root") -> tuple[AgentStatus, ...]:
+        """Tells the same of every open agent whose path is `prefix` or below it, root first, then by path."""
+        return await self._verbs.list(prefix)
+
+    async def history(self, target: Target) -> tuple[LogRecord, ...]:
+        """Reads the rollout of `target`: the records of its mail and turns, and the entries that its turns wrote
+        (`Entry`), oldest first. Raises `StoreError` if the store cannot be read.
+        """
+        return await self._verbs.history(target)
+
+    async def handle(self, ref: AgentRef) -> Handle:
+        """Finds a request again that was made before, in this process or an earlier one, by the `ref` of its handle.
+
+        Raises `UnknownRequest` if it never was made, and `StoreError` if the store cannot be read.
+        """
+        check_reference(ref)
+        return await self._requests.find(ref)
+
     @asynccontextmanager
-    async def events(self, unread_max: int = 10_000) -> AsyncGenerator[AsyncIterator[Any]]:
-        """What happens from here on, as records and effects in their order, once it is durable:
-        `async with control.events() as events: async for event in events: ...`. Ends with the session. Raises
-        `EventsLost` at a reader that is more than `unread_max` behind.
+    async def events(self, unread_max: int = 10_000) -> AsyncGenerator[AsyncIterator[Happening]]:
+        """Shows what happens from here on, once it is durable, until the session ends: the records of the log and the
+        entries of turns, in their order in the log, and after the records of a step its effects.
+
+            async with control.events() as events:
+                async for event in events:
+                    print(event)
+
+        The session waits for no reader. One that is more than `unread_max` events behind loses them and is told so
+        once, by `EventsLost`; then it may go on reading.
         """
         with self._streams.subscribe(unread_max) as stream:
             yield stream
 
     def statistics(self) -> Statistics:
-        """Slots, residency, ready queue, and how often what happened since the session was opened."""
+        """Counts slots, residency slots and the ready queue as they are now, and how often what happened since the
+        session was opened.
+        """
         return statistics_of(self._session, self._engine, self._live)
 
     # Effects
@@ -285,8 +376,8 @@ class AgentControl:
         kind = effect.__class__
         if kind is fx.Answer:
             self._requests.answer(cast("fx.Answer", effect))
-        elif kind is fx.ShutDown:
-            self._shut_down = cast("fx.ShutDown", effect)
+        elif kind is ShutDown:
+            self._shut_down = cast("ShutDown", effect)
             self._end()
         else:
             self._live.carry_out(effect)

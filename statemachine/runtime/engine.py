@@ -48,7 +48,8 @@ class Batch:
     """Set when the commit has succeeded, or never will."""
     records: list[LogRecord] = field(factory=list[LogRecord])
     receipts: list[Receipt] = field(factory=list[Receipt])
-    steps: list[Step] = field(factory=list[Step])
+    events: list[Step | Entry] = field(factory=list[Step | Entry])
+    """What happened, in the order of its records."""
     traced: list[bytes] = field(factory=list[bytes])
     """The lines of its events, if there is a trace."""
     is_durable: bool = False
@@ -72,7 +73,7 @@ class Engine:
         session: Session,
         store: Store,
         carry_out: Callable[[Effect], None],
-        publish: Callable[[Sequence[Step]], None],
+        publish: Callable[[Sequence[Step | Entry]], None],
         trace: TraceFile | None = None,
     ) -> None:
         self.session = session
@@ -147,19 +148,20 @@ class Engine:
         batch.records += step.records
         if receipt is not None:
             batch.receipts.append(receipt)
-        batch.steps.append(step)
+        batch.events.append(step)
         self._work.set()
 
     def record(self, entry: Entry) -> None:
         """An entry for a rollout is in line for the next commit."""
         self._batch.records.append(entry)
+        self._batch.events.append(entry)
         self._work.set()
 
     async def settled(self) -> None:
         """Waits until everything that was applied so far is durable. Raises `StoreFailed` if it never will be, or
         `SessionClosed` if the session was left before.
         """
-        batch = self._batch if self._batch.steps or self._batch.records else self._committing
+        batch = self._batch if self._batch.events else self._committing
         if batch is not None:
             await batch.settled.wait()
             if batch.is_durable:
@@ -206,7 +208,7 @@ class Engine:
     async def _commit(self) -> None:
         self._work = self.signal()
         batch, self._batch = self._batch, Batch(self.signal())
-        if not batch.steps and not batch.records:
+        if not batch.events:
             return
         self._committing = batch
         items = self._items(batch)
@@ -226,11 +228,12 @@ class Engine:
         batch.settled.set()
         if self.trace is not None:
             self.trace.write(batch.traced)
-        self.publish(batch.steps)
+        self.publish(batch.events)
         if not self._is_over:  # or there are no threads any more
-            for step in batch.steps:
-                for effect in step.effects:
-                    self.carry_out(effect)
+            for event in batch.events:
+                if isinstance(event, Step):
+                    for effect in event.effects:
+                        self.carry_out(effect)
 
     def _items(self, batch: Batch) -> Sequence[Write | Snapshot]:
         """What to append: with a snapshot, if it is time for one. The session is as it is after the batch."""

@@ -24,9 +24,12 @@ class UnknownPath(Refusal):
 class UnknownRequest(Refusal):
     """The agent never got a mail with this number."""
 
+    agent: int
     path: str
     mail: int
-    text: ClassVar[str] = "agent {self.path} never got mail {self.mail}; give a reference as `Handle.ref` has it"
+    text: ClassVar[str] = (
+        "agent {self.path} ({self.agent}) never got mail {self.mail}; give a reference as `Handle.ref` has it"
+    )
 
 
 @define(auto_exc=True)

@@ -133,7 +133,7 @@ class Requests:
         if found.outcome is None:  # also if it was there: who made it may have been cancelled before it was known
             rollout = await self.rollout(ref.id)
             if not any(isinstance(record, MailAccepted) and record.mail == ref.mail for record in rollout):
-                raise UnknownRequest(ref.path, ref.mail)
+                raise UnknownRequest(ref.id, ref.path, ref.mail)
             outcome = outcome_in(rollout, ref.mail, self._session.live_threads)
             if outcome is not None:
                 found.answer(outcome)

@@ -5,27 +5,33 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import anyio
 
-from statemachine.core.effects import Step
+from statemachine.core.effects import Effect, Step
 from statemachine.runtime.errors import EventsLost
+from statemachine.stores.protocol import Entry, LogRecord
+
+Happening = LogRecord | Effect
+"""What `events()` gives: a record of the log, those included that turns wrote, or an effect."""
 
 
-class Stream(AsyncIterator[Any]):
+class Stream(AsyncIterator[Happening]):
     """What one reader has not read yet."""
 
     def __init__(self, unread_max: int) -> None:
         self._unread_max = unread_max
-        self._unread: deque[Any] = deque()
+        self._unread: deque[Happening] = deque()
         self._lost = self._over = False
         self._changed = anyio.Event()
 
-    def add(self, step: Step) -> None:
-        """One more step."""
-        self._unread.extend(step.records)
-        self._unread.extend(step.effects)
+    def add(self, event: Step | Entry) -> None:
+        """One more step, or entry."""
+        if isinstance(event, Step):
+            self._unread.extend(event.records)
+            self._unread.extend(event.effects)
+        else:
+            self._unread.append(event)
         if len(self._unread) > self._unread_max:
             self._unread.clear()
             self._lost = True
@@ -36,7 +42,7 @@ class Stream(AsyncIterator[Any]):
         self._over = True
         self._changed.set()
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> Happening:
         while not self._unread and not self._lost:
             if self._over:
                 raise StopAsyncIteration
@@ -55,11 +61,11 @@ class Streams:
         self._streams: list[Stream] = []
         self._over = False
 
-    def publish(self, steps: Sequence[Step]) -> None:
-        """Some more steps, for everybody."""
+    def publish(self, events: Sequence[Step | Entry]) -> None:
+        """Some more steps and entries, for everybody."""
         for stream in self._streams:
-            for step in steps:
-                stream.add(step)
+            for event in events:
+                stream.add(event)
 
     def end(self) -> None:
         """The session has ended."""

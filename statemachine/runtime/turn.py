@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from statemachine.core.effects import AgentStatus, Drained, StartTurn, WaitEnd
+from statemachine.core.effects import ClosedAgents, Drained, Interrupted, Resumed, StartTurn, WaitEnd
 from statemachine.core.events import HOST, Drain
 from statemachine.core.facts import fact
 from statemachine.core.records import MailAccepted, MailKind, Outcome
@@ -16,6 +16,7 @@ from statemachine.runtime.checks import check_seconds
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.handles import Handle, Target
 from statemachine.runtime.settings import DEFAULT_ROLE, AgentInfo, json_value
+from statemachine.runtime.status import AgentStatus
 from statemachine.runtime.verbs import Verbs
 from statemachine.runtime.waits import Waits
 from statemachine.stores.protocol import Entry, LogRecord
@@ -37,7 +38,12 @@ class Mail:
 
 
 class Turn:
-    """One turn of an agent's work."""
+    """One turn of an agent's work: the mail that it has read, and the verbs with which its code acts for its agent.
+
+    The verbs are those of `AgentControl`, with the same names, values and errors, and with this agent as the sender:
+    it gets a notice when a turn ends that it has asked for. Once the turn has ended, each of them raises `NotRunning`
+    (`over` tells), or `SessionClosed` or `StoreFailed` if the session has.
+    """
 
     def __init__(self, engine: Engine, verbs: Verbs, waits: Waits, agent: AgentInfo, start: StartTurn) -> None:
         self._engine = engine
@@ -89,10 +95,11 @@ class Turn:
 
     async def wait(self, timeout: float, targets: tuple[Target, ...] = ()) -> WaitEnd:
         """Waits until there is unread mail (MAIL), one of `targets` is idle with an outcome or closed (TARGET), or
-        `timeout` seconds have passed (TIMEOUT). The turn keeps its slot. STALLED: everybody waits while somebody queues
-        for a slot, so this turn should end soon. INTERRUPTED comes with the turn's cancellation.
+        `timeout` seconds have passed (TIMEOUT). The turn keeps its slot. STALLED: everybody waits while a turn queues
+        for a slot, so this one should end soon. INTERRUPTED comes with the turn's cancellation.
 
-        Raises `AlreadyWaiting` for a second wait at the same time, `InvalidTimeout` beyond `max_wait`.
+        Raises `AlreadyWaiting` for a second wait at the same time, `InvalidTimeout` below 0 and beyond `max_wait`, and
+        `UnknownPath` or `UnknownAgent` for a target that never was.
         """
         self._waits.check()
         check_seconds(timeout)
@@ -101,57 +108,57 @@ class Turn:
     # The rollout
 
     async def record(self, entry: Any) -> None:
-        """Writes an entry into the agent's rollout, any JSON value; returns when it is durable. Raises `NotJson`."""
+        """Writes an entry, any JSON value, into the agent's rollout; returns when it is durable. Raises `NotJson`."""
         self._waits.check()
         engine = self._engine
         engine.record(Entry(self.agent.id, self.number, json_value(entry)))
         await engine.settled()
 
-    async def history(self) -> tuple[LogRecord, ...]:
-        """The agent's rollout so far: its mail, turns and entries, oldest first."""
+    async def history(self, target: Target | None = None) -> tuple[LogRecord, ...]:
+        """Reads the rollout of this agent, or of `target`. See `AgentControl.history`."""
         self._waits.check()
-        return await self._verbs.history(self.agent.id)
+        return await self._verbs.history(self.agent.id if target is None else target)
 
-    # Others. What these raise and return is said at the verbs of `AgentControl`.
+    # Others
 
     async def spawn(
         self, name: str, message: str, settings: Any = None, *, role: str = DEFAULT_ROLE, key: str | None = None
     ) -> Handle:
-        """A sub-agent of this one, which gets the notice when its turn ends."""
+        """Opens an agent `name` under this one, with `message` as its first mail. See `AgentControl.spawn`."""
         self._waits.check()
         return await self._verbs.spawn(self.agent.id, self.agent.id, name, message, settings, role, key)
 
     async def send(self, target: Target, message: str, *, key: str | None = None) -> int:
-        """Queue-only mail from this agent; returns its number."""
+        """Sends queue-only mail; returns its number. See `AgentControl.send`."""
         self._waits.check()
         return await self._verbs.send(self.agent.id, target, message, key)
 
     async def follow_up(self, target: Target, message: str, *, key: str | None = None) -> Handle:
-        """Trigger mail from this agent, which gets the notice when the turn ends that reads it."""
+        """Sends trigger mail, which asks for a turn of `target`. See `AgentControl.follow_up`."""
         self._waits.check()
         return await self._verbs.follow_up(self.agent.id, target, message, key)
 
-    async def interrupt(self, target: Target) -> None:
-        """Stops the turn that another agent has or waits for."""
+    async def interrupt(self, target: Target) -> Interrupted:
+        """Stops the turn that another agent has or waits for. See `AgentControl.interrupt`."""
         self._waits.check()
-        await self._verbs.interrupt(self.agent.id, target)
+        return await self._verbs.interrupt(self.agent.id, target)
 
-    async def close(self, target: Target) -> tuple[int, ...]:
-        """Closes another agent and all below it; returns their ids."""
+    async def close(self, target: Target) -> ClosedAgents:
+        """Closes another agent and all below it. See `AgentControl.close`."""
         self._waits.check()
         return await self._verbs.close(self.agent.id, target)
 
-    async def resume(self, target: Target) -> tuple[int, ...]:
-        """Opens a closed agent again; returns the ids of those that are open again."""
+    async def resume(self, target: Target) -> Resumed:
+        """Opens a closed agent again. See `AgentControl.resume`."""
         self._waits.check()
         return await self._verbs.resume(self.agent.id, target)
 
     async def status(self, target: Target) -> AgentStatus:
-        """The logical facts of an agent."""
+        """Tells the logical facts of an agent. See `AgentControl.status`."""
         self._waits.check()
         return await self._verbs.status(target)
 
     async def list(self, prefix: str = "/root") -> tuple[AgentStatus, ...]:
-        """Every open agent at or below `prefix`."""
+        """Tells the same of every open agent at or below `prefix`. See `AgentControl.list`."""
         self._waits.check()
         return await self._verbs.list(prefix)

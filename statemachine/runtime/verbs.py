@@ -19,6 +19,7 @@ from statemachine.runtime.errors import UnknownPath
 from statemachine.runtime.handles import AgentRef, Handle, Target
 from statemachine.runtime.requests import Requests
 from statemachine.runtime.settings import wrap
+from statemachine.runtime.status import AgentStatus, status_of
 from statemachine.stores.protocol import LogRecord
 
 REFERENCES = (Handle, AgentRef)
@@ -91,28 +92,29 @@ class Verbs:
             check_sender(sender)
         return await self._engine.ask(ev.Interrupt(sender, self.id_of(target)), fx.Interrupted)
 
-    async def close(self, sender: int, target: Target) -> tuple[int, ...]:
+    async def close(self, sender: int, target: Target) -> fx.ClosedAgents:
         """Closes the target and all below it."""
         if sender != HOST:
             check_sender(sender)
-        return (await self._engine.ask(ev.Close(sender, self.id_of(target)), fx.ClosedAgents)).agents
+        return await self._engine.ask(ev.Close(sender, self.id_of(target)), fx.ClosedAgents)
 
-    async def resume(self, sender: int, target: Target) -> tuple[int, ...]:
+    async def resume(self, sender: int, target: Target) -> fx.Resumed:
         """Opens a closed agent again."""
         if sender != HOST:
             check_sender(sender)
-        return (await self._engine.ask(ev.Resume(sender, self.id_of(target)), fx.Resumed)).agents
+        return await self._engine.ask(ev.Resume(sender, self.id_of(target)), fx.Resumed)
 
     # Looking
 
-    async def status(self, target: Target) -> fx.AgentStatus:
+    async def status(self, target: Target) -> AgentStatus:
         """The logical facts of an agent."""
-        return await self._engine.ask(ev.Status(self.id_of(target)), fx.AgentStatus)
+        return status_of(await self._engine.ask(ev.Status(self.id_of(target)), fx.AgentStatus))
 
-    async def list(self, prefix: str) -> tuple[fx.AgentStatus, ...]:
+    async def list(self, prefix: str) -> tuple[AgentStatus, ...]:
         """Every open agent at or below the prefix."""
         check_text(prefix, "a prefix")
-        return (await self._engine.ask(ev.ListAgents(prefix), fx.Listing)).agents
+        listing = await self._engine.ask(ev.ListAgents(prefix), fx.Listing)
+        return tuple([status_of(said) for said in listing.agents])
 
     async def history(self, target: Target) -> tuple[LogRecord, ...]:
         """The rollout of an agent, with all that was accepted before."""

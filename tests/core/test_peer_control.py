@@ -240,7 +240,7 @@ def test_peer_C38_resumed_agent_is_the_same_and_is_loaded_with_its_own_settings(
         /root    new
         /root/a  closed, completed 1
         session  open, slots 0/3, residency 0/3, ready -, idle -""")
-    s.play("resume host a").says(fx.Resumed((1,), ())).asks().see("""
+    s.play("resume host a").says(fx.Resumed((1,), (), ("/root/a",), ())).asks().see("""
         /root    new
         /root/a  completed 1
         session  open, slots 0/3, residency 0/3, ready -, idle -""")
@@ -277,7 +277,7 @@ def test_peer_C40_subtree_has_closed_descendants_too_and_list_only_the_open_ones
 def test_peer_C42_close_closes_the_whole_tree_and_drops_each_thread_once() -> None:
     s = family()
     ends = [Outcome(agent, 1, TurnState.INTERRUPTED, "closed", Cause.CLOSED, HOST) for agent in (1, 2, 3)]
-    s.play("close host a").says(fx.ClosedAgents((1, 2, 3))).asks(
+    s.play("close host a").says(fx.ClosedAgents((1, 2, 3), ("/root/a", "/root/a/b", "/root/a/b/c"))).asks(
         *(fx.Unload(1, 1), fx.Answer((0,), ends[0])),
         *(fx.Unload(2, 1), fx.Answer((1,), ends[1])),
         *(fx.Unload(3, 1), fx.Answer((2,), ends[2])),
@@ -299,7 +299,7 @@ def test_peer_C45_resume_of_a_live_thread_opens_what_was_open_below_it() -> None
         /root/a/b    closed with a, interrupted 1
         /root/a/b/c  closed with a, interrupted 1
         session      open, slots 0/3, residency 0/3, ready -, idle -""")
-    s.play("resume host a").says(fx.Resumed((1, 2, 3), ())).see("""
+    s.play("resume host a").says(fx.Resumed((1, 2, 3), (), ("/root/a", "/root/a/b", "/root/a/b/c"), ())).see("""
         /root        new
         /root/a      interrupted 1, slot reserved
         /root/a/b    interrupted 1, slot reserved

@@ -240,7 +240,7 @@ def test_peer_H56_resumed_agent_takes_mail_and_is_loaded_by_its_next_turn() -> N
         /root/a  closed, completed 1
         session  open, slots 0/3, residency 0/3, ready -, idle -""")
     s.play("send host a").refused("AgentClosed", 1)
-    s.play("resume host a").says(fx.Resumed((1,), ())).asks().see("""
+    s.play("resume host a").says(fx.Resumed((1,), (), ("/root/a",), ())).asks().see("""
         /root    new
         /root/a  completed 1, slot reserved
         session  open, slots 1/3, residency 0/3, ready -, idle -""")
@@ -260,7 +260,7 @@ def test_peer_H57_resume_at_max_depth_is_accepted_because_depth_was_checked_at_s
         /root    new
         /root/a  closed, completed 1
         session  open, slots 0/3, residency 0/3, ready -, idle -""")
-    s.play("resume host a").says(fx.Resumed((1,), ())).see("""
+    s.play("resume host a").says(fx.Resumed((1,), (), ("/root/a",), ())).see("""
         /root    new
         /root/a  completed 1, slot reserved
         session  open, slots 1/3, residency 0/3, ready -, idle -""")
@@ -271,7 +271,7 @@ def test_peer_H57_resume_at_max_depth_is_accepted_because_depth_was_checked_at_s
 
 def test_peer_H76_close_drops_the_thread_and_keeps_the_previous_status_readable() -> None:
     s = idle(slot_policy=LIVE)
-    s.play("close host a").says(fx.ClosedAgents((1,))).asks(fx.Unload(1, 1)).see("""
+    s.play("close host a").says(fx.ClosedAgents((1,), ("/root/a",))).asks(fx.Unload(1, 1)).see("""
         /root    new
         /root/a  closed, completed 1
         session  open, slots 0/3, residency 0/3, ready -, idle -""")

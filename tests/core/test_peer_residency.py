@@ -235,7 +235,7 @@ def test_peer_L16_close_of_an_interrupted_parent_closes_its_evicted_grandchild_t
         /root/a/b    running 1, resident, slot active, asked by host
         /root/a/b/c  completed 1
         session      open, slots 1/3, residency 2/3, ready -, idle a""")
-    s.play("close host a").says(fx.ClosedAgents((1, 2, 3))).see("""
+    s.play("close host a").says(fx.ClosedAgents((1, 2, 3), ("/root/a", "/root/a/b", "/root/a/b/c"))).see("""
         /root        new
         /root/a      closed, interrupted 1
         /root/a/b    closed with a, interrupted 1

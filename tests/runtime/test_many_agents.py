@@ -160,7 +160,7 @@ class Crowd:
     async def reopen(self, agent: int) -> None:
         """Closed with all below it, and opened again, top down."""
         async with self.reopening:
-            for member in await self.control.close(agent):
+            for member in (await self.control.close(agent)).agents:
                 await self.control.resume(member)
 
     async def spawn_all(self, count: int) -> None:

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from statemachine import Notice, Overflow, SlotPolicy
-from statemachine.core.effects import WaitEnd
+from statemachine.core.effects import ClosedAgents, Resumed, WaitEnd
 from statemachine.core.machines import TurnState
 from statemachine.core.records import MailAccepted, TurnEnded, TurnStarted
 from statemachine.core.refusals import (
@@ -236,9 +236,9 @@ async def test_live_threads_hold_their_slots_until_they_are_closed(open_session:
         with pytest.raises(LiveThreadsFull) as refused:
             await control.spawn("/root", "c", "x")
         assert refused.value.holders == (1, 2)
-        assert await control.close("/root/a") == (1, 2)
+        assert (await control.close("/root/a")).agents == (1, 2)
         assert counts(control) == {}
-        assert await control.resume("/root/a") == (1, 2)
+        assert (await control.resume("/root/a")).agents == (1, 2)
         assert counts(control) == {"slots": 2}
         assert ending(await (await control.follow_up("/root/a/b", "again")).outcome()) == completed("again")
 
@@ -328,7 +328,7 @@ async def test_close_of_a_subtree_while_it_runs_gives_everything_back_at_once(op
         await control.spawn("/root", "c", "x")
         scenes = [await stage.scene(path) for path in ("/root/a", "/root/a/b", "/root/c")]
         late = await control.follow_up("/root/a", "late")
-        assert await control.close("/root/a") == (1, 2)
+        assert (await control.close("/root/a")).agents == (1, 2)
         assert counts(control) == {"slots": 1, "resident": 1}
         for handle in (first, second, late):
             assert ending(await handle.outcome()) == (TurnState.INTERRUPTED, "closed")
@@ -337,14 +337,14 @@ async def test_close_of_a_subtree_while_it_runs_gives_everything_back_at_once(op
         assert [scene.was_cancelled for scene in scenes] == [True, True, False]
         with pytest.raises(AgentClosed):
             await control.follow_up("/root/a", "x")
-        assert await control.close("/root/a") == ()
+        assert await control.close("/root/a") == ClosedAgents((), ())
 
 
 async def test_resume_of_a_closed_agent_keeps_its_history_and_works_again(open_session: Open) -> None:
     async with open_session(echo) as control:
         await (await control.spawn("/root", "a", "one", {"model": "large"})).outcome()
         await control.close("/root/a")
-        assert await control.resume("/root/a") == (1,)
+        assert await control.resume("/root/a") == Resumed((1,), (), ("/root/a",), ())
         assert ending(await (await control.follow_up("/root/a", "two")).outcome()) == completed("two")
         assert [type(record) for record in await control.history("/root/a")] == [
             MailAccepted,

@@ -106,7 +106,7 @@ async def test_close_of_a_loading_agent_drops_its_thread_at_once(open_session: O
     async with open_session(work) as control:
         handle = await control.spawn("/root", "a", "x")
         await anyio.wait_all_tasks_blocked()
-        assert await control.close("/root/a") == (1,)
+        assert (await control.close("/root/a")).paths == ("/root/a",)
         assert counts(control) == {}
         assert ending(await handle.outcome()) == (TurnState.INTERRUPTED, "closed")
         await anyio.wait_all_tasks_blocked()

@@ -12,7 +12,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -173,7 +173,7 @@ def steps_torn(m: pytest.MonkeyPatch) -> None:
     items = Engine._items
 
     def but_for_the_last(self: Engine, batch: Batch) -> Any:
-        last = batch.steps[-1].records if batch.steps else ()
+        last = next((event.records for event in reversed(batch.events) if isinstance(event, Step)), ())
         if len(last) > 1 and batch.records[-1] is last[-1]:
             self._batch.records.append(batch.records.pop())
         return items(self, batch)
@@ -266,18 +266,33 @@ def snapshots_miss_agents(m: pytest.MonkeyPatch) -> None:
 
 
 def effects_published_before_records(m: pytest.MonkeyPatch) -> None:
-    def add(self: stream.Stream, step: Step) -> None:
-        self._unread.extend((*step.effects, *step.records))
+    def add(self: stream.Stream, event: Step | Entry) -> None:
+        happened = (event,) if isinstance(event, Entry) else (*event.effects, *event.records)
+        self._unread.extend(happened)
         self._changed.set()
 
     m.setattr(stream.Stream, "add", add)
 
 
+def entries_not_shown(m: pytest.MonkeyPatch) -> None:
+    add = stream.Stream.add
+    m.setattr(stream.Stream, "add", lambda self, event: None if isinstance(event, Entry) else add(self, event))
+
+
+def entries_shown_too_early(m: pytest.MonkeyPatch) -> None:
+    publish = stream.Streams.publish
+
+    def entries_first(self: stream.Streams, events: Sequence[Step | Entry]) -> None:
+        publish(self, sorted(events, key=lambda event: not isinstance(event, Entry)))
+
+    m.setattr(stream.Streams, "publish", entries_first)
+
+
 def slow_readers_miss_events_silently(m: pytest.MonkeyPatch) -> None:
     add = stream.Stream.add
 
-    def silently(self: stream.Stream, step: Step) -> None:
-        add(self, step)
+    def silently(self: stream.Stream, event: Step | Entry) -> None:
+        add(self, event)
         self._lost = False
 
     m.setattr(stream.Stream, "add", silently)
@@ -356,6 +371,8 @@ BREAKS: dict[Callable[[pytest.MonkeyPatch], None], str] = {
     entries_not_in_line: "was acknowledged, and is not in the log",
     snapshots_miss_agents: "the snapshot cannot be|other facts than the log folds to",
     effects_published_before_records: "no stretch of",
+    entries_not_shown: "no stretch of the log",
+    entries_shown_too_early: "no stretch of the log",
     slow_readers_miss_events_silently: "no stretch of|events.. ended with",
     time_stands_still: "never ended|still waits|block was left by|have something to do",
     settings_forgotten: "was spawned as .* and is",

@@ -1,0 +1,56 @@
+"""What `status` and `list` tell of an agent, with its role and settings as they were given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+from statemachine.core import effects as fx
+from statemachine.core.machines import TurnState
+from statemachine.core.records import Outcome
+from statemachine.runtime.settings import unwrap
+
+
+@frozen
+class AgentStatus:
+    """The logical facts of an agent: the same whether it is loaded or not (S8), but for `resident`."""
+
+    agent: int
+    """Its id."""
+    path: str
+    parent: int
+    """The parent's id; -1 is that of the root."""
+    open: bool
+    """False: it was closed."""
+    status: TurnState
+    """What its turn does, or how its last one ended."""
+    turn: int
+    """Number of its last turn, from 1; 0: there was none."""
+    unread: int
+    """Mails in its mailbox."""
+    outcome: Outcome | None
+    """How its last turn ended."""
+    role: str
+    settings: Any
+    """As they were given to `spawn`, as JSON has them: a tuple is a list."""
+    resident: bool
+    """Is its thread in memory?"""
+
+
+def status_of(said: fx.AgentStatus) -> AgentStatus:
+    """The same, in terms of who asks: the core has role and settings as one text."""
+    role, settings = unwrap(said.settings)
+    return AgentStatus(
+        said.agent,
+        said.path,
+        said.parent,
+        said.open,
+        said.status,
+        said.turn,
+        said.unread,
+        said.outcome,
+        role,
+        settings,
+        said.resident,
+    )
