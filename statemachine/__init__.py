@@ -3,56 +3,157 @@
 The core is `Session`: `session.handle(event)` gives a `Step` of records, reply and effects, and does no I/O. Start
 reading at `machines.py`, then `session.py`. What judges it is the folder `model`, installed as `statemachine_model`.
 
-`AgentControl` runs a session: see `statemachine.runtime`, which is imported when one of its names is first asked for
-here, so that whoever uses the core alone needs `attrs` and nothing else.
+`AgentControl` runs a session: see `statemachine.runtime`. Whatever its verbs take, return or show can be imported from
+here, and every error from `statemachine.errors`. The names of the runtime and of the stores are imported when they are
+first asked for, so that whoever uses the core alone needs `attrs` and nothing else. The events of the core are in
+`statemachine.core.events`.
 """
 
-from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 from statemachine import guard as _guard  # noqa: F401  # pyright: ignore[reportUnusedImport]  (first: refuses to work next to python-statemachine)
 from statemachine.checking.properties import check
 from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
-from statemachine.core.effects import Step
+from statemachine.core.effects import (
+    Answer,
+    Cancel,
+    ClosedAgents,
+    Effect,
+    Flush,
+    Interrupted,
+    Load,
+    Resumed,
+    ShutDown,
+    StartTurn,
+    Step,
+    Unload,
+    WaitEnd,
+    Wake,
+)
 from statemachine.core.events import HOST, ROOT, Event
 from statemachine.core.machines import TurnState
-from statemachine.core.records import Cause, Outcome, Record
+from statemachine.core.records import (
+    AgentResumed,
+    AgentsClosed,
+    AgentSpawned,
+    Cause,
+    MailAccepted,
+    MailDrained,
+    MailKind,
+    NoticeBuried,
+    Outcome,
+    Record,
+    TurnEnded,
+    TurnStarted,
+)
 from statemachine.core.refusals import InvalidConfig, Refusal
 from statemachine.core.session import Session
+from statemachine.lazy import lazily as _lazily
 from statemachine.log.recovery import recover
 
 if TYPE_CHECKING:
-    from statemachine.runtime import AgentControl, Thread, Turn
+    from statemachine.runtime import (
+        AgentControl,
+        AgentInfo,
+        AgentRef,
+        AgentStatus,
+        Handle,
+        Happening,
+        Mail,
+        Statistics,
+        Target,
+        Thread,
+        ThreadLost,
+        Turn,
+        Work,
+    )
+    from statemachine.stores import (
+        Entry,
+        LogRecord,
+        MemoryLog,
+        MemoryStore,
+        Receipt,
+        Recovered,
+        Snapshot,
+        SQLiteStore,
+        Store,
+        Synchronous,
+        Write,
+        read_rollout,
+        read_session,
+    )
 
 __all__ = [
     "HOST",
     "ROOT",
     "AgentControl",
+    "AgentInfo",
+    "AgentRef",
+    "AgentResumed",
+    "AgentSpawned",
+    "AgentStatus",
+    "AgentsClosed",
+    "Answer",
+    "Cancel",
     "Cause",
+    "ClosedAgents",
+    "Effect",
+    "Entry",
     "Event",
+    "Flush",
+    "Handle",
+    "Happening",
+    "Interrupted",
     "InvalidConfig",
+    "Load",
+    "LogRecord",
+    "Mail",
+    "MailAccepted",
+    "MailDrained",
+    "MailKind",
+    "MemoryLog",
+    "MemoryStore",
     "Notice",
+    "NoticeBuried",
     "Outcome",
     "Overflow",
+    "Receipt",
     "Record",
+    "Recovered",
     "Refusal",
+    "Resumed",
+    "SQLiteStore",
     "Session",
     "SessionConfig",
+    "ShutDown",
     "SlotPolicy",
+    "Snapshot",
+    "StartTurn",
+    "Statistics",
     "Step",
+    "Store",
+    "Synchronous",
+    "Target",
     "Thread",
+    "ThreadLost",
     "Turn",
+    "TurnEnded",
+    "TurnStarted",
     "TurnState",
+    "Unload",
+    "WaitEnd",
+    "Wake",
+    "Work",
+    "Write",
     "check",
+    "read_rollout",
+    "read_session",
     "recover",
 ]
 
-_OF_THE_RUNTIME = frozenset(("AgentControl", "Thread", "Turn"))
+__getattr__ = _lazily(__name__, __all__, ("statemachine.runtime", "statemachine.stores"))
 
 
-def __getattr__(name: str) -> object:
-    """The names of the runtime, on first use."""
-    if name not in _OF_THE_RUNTIME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(_import_module("statemachine.runtime"), name)
-    return found
+def __dir__() -> list[str]:
+    """Those that have not been asked for yet too."""
+    return sorted({*globals(), *__all__})

@@ -21,7 +21,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 FRONT = {
     "model": {"reference", "checkout", "configurations", "lockstep", "coverage", "check"},
-    "statemachine": {"guard", "eventloops"},
+    "statemachine": {"guard", "errors", "eventloops", "lazy"},
 }
 """Modules beside the rooms."""
 FREE = {"attrs", "statemachine.guard"}

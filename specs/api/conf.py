@@ -11,10 +11,11 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
 import statemachine
+import statemachine.errors
 import statemachine.runtime
 import statemachine.stores
 
-PACKAGES = (statemachine, statemachine.runtime, statemachine.stores)
+PACKAGES = (statemachine, statemachine.errors, statemachine.runtime, statemachine.stores)
 """What their `__all__` names is on a page."""
 OF_MODULES = {"class", "exception", "function", "data"}
 MEMBERS = {"attribute", "method", "property"}

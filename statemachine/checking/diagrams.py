@@ -4,7 +4,8 @@ Nothing here is used by the core, and nothing here declares anything: states and
 `tests/core/test_machines.py` shows that both forms agree on every (state, trigger) pair. The library is imported when a
 function is called, because `import statemachine` must not pay for it.
 
-    >>> from statemachine import diagrams, machines
+    >>> from statemachine.checking import diagrams
+    >>> from statemachine.core import machines
     >>> turn = diagrams.load(machines.TURN)
     >>> turn.request(), turn.state
     (True, 'queued')
@@ -27,6 +28,8 @@ from statemachine.core.machines import Machine
 
 if TYPE_CHECKING:
     from transitions.extensions import GraphMachine
+
+__all__ = ["DrawingUnavailable", "Model", "declaration", "load", "mermaid", "name_of", "svg"]
 
 STYLES: dict[str, dict[str, Any]] = {
     "node": {

@@ -26,6 +26,8 @@ from statemachine.core.machines import Identity, MailState, Residency, SessionSt
 from statemachine.core.records import MailKind
 from statemachine.core.session import Session
 
+__all__ = ["PROPERTIES", "STATE_PROPERTIES", "STEP_PROPERTIES", "Property", "PropertyViolation", "check", "check_step"]
+
 QUEUED, STARTING, RUNNING, STOPPING = TurnState.QUEUED, TurnState.STARTING, TurnState.RUNNING, TurnState.STOPPING
 HOLDING, LIVING = (STARTING, RUNNING, STOPPING), (SessionState.OPEN, SessionState.DRAINING)
 UNLOADED, LOADING = Residency.UNLOADED, Residency.LOADING

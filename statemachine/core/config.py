@@ -10,6 +10,8 @@ from attrs import Attribute, Factory, field, frozen
 
 from statemachine.core.refusals import InvalidConfig
 
+__all__ = ["Notice", "Overflow", "SessionConfig", "SlotPolicy"]
+
 
 class SlotPolicy(Enum):
     """Who holds an execution slot."""

@@ -13,6 +13,35 @@ from statemachine.core.machines import TurnState
 from statemachine.core.records import MailAccepted, Outcome, Record
 from statemachine.core.refusals import Refusal
 
+__all__ = [
+    "Accepted",
+    "AgentStatus",
+    "Answer",
+    "Cancel",
+    "ClosedAgents",
+    "Drained",
+    "Effect",
+    "Flush",
+    "Interrupted",
+    "Listing",
+    "Load",
+    "Noted",
+    "Refused",
+    "Reply",
+    "Resumed",
+    "ShutDown",
+    "ShuttingDown",
+    "Spawned",
+    "Stale",
+    "StartTurn",
+    "Step",
+    "Unload",
+    "WaitEnd",
+    "WaitOver",
+    "Waiting",
+    "Wake",
+]
+
 
 class WaitEnd(IntEnum):
     """Why a wait returned."""

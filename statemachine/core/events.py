@@ -9,6 +9,39 @@ from __future__ import annotations
 from statemachine.core.facts import fact
 from statemachine.core.records import Cause
 
+__all__ = [
+    "EVENTS",
+    "HOST",
+    "ROOT",
+    "Aborted",
+    "Close",
+    "Died",
+    "Drain",
+    "Event",
+    "Failed",
+    "Finished",
+    "FlushFailed",
+    "Flushed",
+    "FollowUp",
+    "Interrupt",
+    "ListAgents",
+    "LoadFailed",
+    "Loaded",
+    "Operation",
+    "Report",
+    "Restart",
+    "Resume",
+    "Send",
+    "Shutdown",
+    "Spawn",
+    "Start",
+    "Status",
+    "StopWaiting",
+    "Tick",
+    "Wait",
+    "WriteFailed",
+]
+
 HOST = -1
 """The sender of what the embedding program does."""
 ROOT = 0

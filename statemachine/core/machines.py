@@ -30,6 +30,26 @@ from typing import Any, Generic, TypeVar
 
 from attrs import field, frozen
 
+__all__ = [
+    "IDENTITY",
+    "MACHINES",
+    "MAIL",
+    "RESIDENCY",
+    "SESSION",
+    "SLOT",
+    "TURN",
+    "Identity",
+    "IllegalMove",
+    "Machine",
+    "MailState",
+    "Moves",
+    "Residency",
+    "Row",
+    "SessionState",
+    "SlotState",
+    "TurnState",
+]
+
 
 class Identity(IntEnum):
     """Is the agent part of the tree? A closed agent keeps its id and can be resumed."""

@@ -11,6 +11,22 @@ from enum import IntEnum
 from statemachine.core.facts import fact
 from statemachine.core.machines import TurnState
 
+__all__ = [
+    "RECORDS",
+    "AgentResumed",
+    "AgentSpawned",
+    "AgentsClosed",
+    "Cause",
+    "MailAccepted",
+    "MailDrained",
+    "MailKind",
+    "NoticeBuried",
+    "Outcome",
+    "Record",
+    "TurnEnded",
+    "TurnStarted",
+]
+
 
 class MailKind(IntEnum):
     """Does a mail ask for a turn?"""

@@ -12,6 +12,32 @@ from typing import Any, ClassVar
 
 from attrs import define, field, fields
 
+__all__ = [
+    "REFUSALS",
+    "AgentClosed",
+    "AgentOpen",
+    "AlreadyWaiting",
+    "DepthExceeded",
+    "ExecutionFull",
+    "InvalidConfig",
+    "InvalidMessage",
+    "InvalidName",
+    "InvalidTimeout",
+    "LiveThreadsFull",
+    "MailboxFull",
+    "NotRunning",
+    "PathTaken",
+    "QueueFull",
+    "Refusal",
+    "RootRefused",
+    "SelfRefused",
+    "SessionClosed",
+    "SessionDraining",
+    "StoreFailed",
+    "TooManyAgents",
+    "UnknownAgent",
+]
+
 BESIDE = "beside"
 """Marks the attribute that has the path, or the paths in the same order, of the agents that the facts name by id."""
 

@@ -18,6 +18,8 @@ from statemachine.core.operations import OPERATIONS
 from statemachine.core.reports import REPORTS
 from statemachine.core.state import State
 
+__all__ = ["Session"]
+
 HANDLERS: dict[type, Callable[[State, Any], Reply]] = {**OPERATIONS, **REPORTS}
 """Event class -> what it does."""
 

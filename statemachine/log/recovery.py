@@ -36,6 +36,8 @@ from statemachine.core.refusals import InvalidConfig
 from statemachine.core.session import Session
 from statemachine.log.snapshot import durable_turn
 
+__all__ = ["apply", "durable_facts", "fold", "recover", "restart"]
+
 
 def recover(config: SessionConfig, records: Iterable[Record], now: float = 0.0) -> tuple[Session, Step]:
     """The session that this log is of, and its first step: what the crash ended, and the turns that are asked for

@@ -34,6 +34,8 @@ from statemachine.core.refusals import InvalidConfig
 from statemachine.log.older import with_causes
 from statemachine.log.snapshot import AgentFacts, facts_of, ledger_of
 
+__all__ = ["Facts", "Trace", "TraceError", "event_line", "header_line", "read", "write"]
+
 FORMAT = "agent-statemachine-trace"
 VERSION = 2
 HEADER_BYTES_MAX = 1 << 16

@@ -1,8 +1,7 @@
 """Sessions that run: `AgentControl` carries out what the core asks for, on asyncio or trio.
 
-Read what users see first: `threads.py` (what they write), `turn.py` (what its code
-gets), `handles.py` and `control.py`.
-Then what is behind it, from below: `engine.py`, `requests.py`, `verbs.py`, `waits.py`, `calls.py`, `live.py`.
+Read `threads.py` (what users write), `turn.py` (what its code gets), `handles.py` and `control.py` first, then what is
+behind them, from below: `engine.py`, `requests.py`, `verbs.py`, `waits.py`, `calls.py`, `live.py`.
 May import: `core`, `log`, `stores`, `eventloops`, `anyio`.
 May not know: SQLite (it gets a `Store`), what judges it.
 """
@@ -17,26 +16,32 @@ from statemachine.runtime.errors import (
     UnknownRequest,
     UnknownRole,
 )
-from statemachine.runtime.handles import AgentRef, Handle
+from statemachine.runtime.handles import AgentRef, Handle, Target
 from statemachine.runtime.settings import AgentInfo
 from statemachine.runtime.statistics import Statistics
-from statemachine.runtime.threads import Thread
+from statemachine.runtime.status import AgentStatus
+from statemachine.runtime.stream import Happening
+from statemachine.runtime.threads import Thread, Work
 from statemachine.runtime.turn import Mail, Turn
 
 __all__ = [
     "AgentControl",
     "AgentInfo",
     "AgentRef",
+    "AgentStatus",
     "EventsLost",
     "Handle",
+    "Happening",
     "KeyReused",
     "Mail",
     "NotJson",
     "Statistics",
+    "Target",
     "Thread",
     "ThreadLost",
     "Turn",
     "UnknownPath",
     "UnknownRequest",
     "UnknownRole",
+    "Work",
 ]

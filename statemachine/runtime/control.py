@@ -40,6 +40,8 @@ from statemachine.runtime.verbs import Verbs
 from statemachine.stores.protocol import LogRecord, Store
 from statemachine.stores.sqlite import SQLiteStore
 
+__all__ = ["AgentControl", "Inside", "inside"]
+
 
 class NotOpen:
     """Stands where an open session has its parts."""
@@ -299,7 +301,7 @@ class AgentControl:
         return await self._verbs.close(sender, target)
 
     async def resume(self, target: Target, *, sender: int = HOST) -> Resumed:
-        """Opens a closed agent again, with its history and settings; it is loaded when it has a turn.
+        """Opens a closed agent, `target`, again, with its history and settings; it is loaded when it has a turn.
 
         Returns `agents`, the ids of those that are open again, the target first, and their `paths`. With `LIVE_THREADS`
         these are also those below it that were closed with it, and `skipped` (with `skipped_paths`) those that could

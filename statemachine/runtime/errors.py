@@ -11,6 +11,8 @@ from attrs import define
 
 from statemachine.core.refusals import Refusal
 
+__all__ = ["EventsLost", "KeyReused", "NotJson", "ThreadLost", "UnknownPath", "UnknownRequest", "UnknownRole"]
+
 
 @define(auto_exc=True)
 class UnknownPath(Refusal):

@@ -16,6 +16,8 @@ from statemachine.core.records import Cause, MailAccepted, MailDrained, Outcome,
 from statemachine.eventloops import Signal
 from statemachine.stores.protocol import LogRecord
 
+__all__ = ["AgentRef", "Handle", "Target"]
+
 
 @fact
 class AgentRef:

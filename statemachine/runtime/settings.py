@@ -13,6 +13,8 @@ from attrs import frozen
 from statemachine.runtime.errors import NotJson
 from statemachine.stores.encoding import NESTING_MAX, EncodingError, to_json
 
+__all__ = ["AgentInfo"]
+
 DEFAULT_ROLE = "default"
 
 

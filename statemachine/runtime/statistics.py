@@ -10,6 +10,8 @@ from statemachine.core.session import Session
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.live import LiveThreads
 
+__all__ = ["Statistics"]
+
 
 @frozen
 class Statistics:

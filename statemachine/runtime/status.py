@@ -11,6 +11,8 @@ from statemachine.core.machines import TurnState
 from statemachine.core.records import Outcome
 from statemachine.runtime.settings import unwrap
 
+__all__ = ["AgentStatus"]
+
 
 @frozen
 class AgentStatus:

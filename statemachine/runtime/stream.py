@@ -12,6 +12,8 @@ from statemachine.core.effects import Effect, Step
 from statemachine.runtime.errors import EventsLost
 from statemachine.stores.protocol import Entry, LogRecord
 
+__all__ = ["Happening"]
+
 Happening = LogRecord | Effect
 """What `events()` gives: a record of the log, those included that turns wrote, or an effect."""
 

@@ -14,6 +14,8 @@ from statemachine.runtime.settings import AgentInfo
 from statemachine.runtime.turn import Turn
 from statemachine.stores.protocol import LogRecord
 
+__all__ = ["Thread", "Work"]
+
 
 class Thread:
     """An agent in memory. Subclass it, and give the class as work.

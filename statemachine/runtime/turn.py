@@ -21,6 +21,8 @@ from statemachine.runtime.verbs import Verbs
 from statemachine.runtime.waits import Waits
 from statemachine.stores.protocol import Entry, LogRecord
 
+__all__ = ["Mail", "Turn"]
+
 TRIGGER = MailKind.TRIGGER
 
 

@@ -8,6 +8,21 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+__all__ = [
+    "ForeignFile",
+    "NewerSchema",
+    "OlderSchema",
+    "SessionInUse",
+    "StoreBusy",
+    "StoreClosed",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreFull",
+    "StoreMissing",
+    "StoreReadOnly",
+    "Unstorable",
+]
+
 
 class StoreError(Exception):
     """The store cannot do what was asked. This class itself: the disk or the system failed, `problem` says how."""

@@ -19,6 +19,8 @@ from statemachine.stores.errors import SessionInUse, StoreClosed, Unstorable
 from statemachine.stores.folding import NO_MAIL, fold
 from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot, Write
 
+__all__ = ["MemoryLog", "MemoryStore"]
+
 PATH = "memory"
 
 Row = tuple[str, int | None, Stored]

@@ -19,6 +19,8 @@ from statemachine.core.ledger import Ledger
 from statemachine.core.records import Record
 from statemachine.log.snapshot import AgentFacts
 
+__all__ = ["Entry", "LogRecord", "Receipt", "Recovered", "Snapshot", "Store", "Write"]
+
 
 @fact
 class Entry:

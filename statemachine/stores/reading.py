@@ -31,6 +31,8 @@ from statemachine.stores.errors import OlderSchema, StoreBusy, StoreCorrupt, Sto
 from statemachine.stores.protocol import LogRecord, Recovered
 from statemachine.stores.translation import typed
 
+__all__ = ["check_file", "read_rollout", "read_session"]
+
 ATTEMPTS_MAX = 100
 """How often a file is read that changes meanwhile."""
 BUSY_S = 5.0

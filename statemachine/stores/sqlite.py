@@ -31,6 +31,8 @@ from statemachine.stores.tables import Encoded, Tables
 from statemachine.stores.translation import typed
 from statemachine.stores.worker import Worker
 
+__all__ = ["SQLiteStore", "Synchronous"]
+
 BUSY_S = 5.0
 """Seconds that a transaction waits for another process to end its own."""
 CACHE_KIB = 16 * 1024

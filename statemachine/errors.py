@@ -1,0 +1,114 @@
+"""Every error that a caller may meet, in one place.
+
+A `Refusal` says that what was asked for was refused and nothing was changed; its attributes are the facts. A
+`StoreError` is about the file or the disk. Each message says what to do next.
+"""
+
+from typing import TYPE_CHECKING
+
+from statemachine.checking.properties import PropertyViolation
+from statemachine.core.machines import IllegalMove
+from statemachine.core.refusals import (
+    AgentClosed,
+    AgentOpen,
+    AlreadyWaiting,
+    DepthExceeded,
+    ExecutionFull,
+    InvalidConfig,
+    InvalidMessage,
+    InvalidName,
+    InvalidTimeout,
+    LiveThreadsFull,
+    MailboxFull,
+    NotRunning,
+    PathTaken,
+    QueueFull,
+    Refusal,
+    RootRefused,
+    SelfRefused,
+    SessionClosed,
+    SessionDraining,
+    StoreFailed,
+    TooManyAgents,
+    UnknownAgent,
+)
+from statemachine.lazy import lazily as _lazily
+from statemachine.log.trace import TraceError
+
+if TYPE_CHECKING:
+    from statemachine.checking.diagrams import DrawingUnavailable
+    from statemachine.runtime.errors import (
+        EventsLost,
+        KeyReused,
+        NotJson,
+        ThreadLost,
+        UnknownPath,
+        UnknownRequest,
+        UnknownRole,
+    )
+    from statemachine.stores.errors import (
+        ForeignFile,
+        NewerSchema,
+        OlderSchema,
+        SessionInUse,
+        StoreBusy,
+        StoreClosed,
+        StoreCorrupt,
+        StoreError,
+        StoreFull,
+        StoreMissing,
+        StoreReadOnly,
+        Unstorable,
+    )
+
+__all__ = [
+    "AgentClosed",
+    "AgentOpen",
+    "AlreadyWaiting",
+    "DepthExceeded",
+    "DrawingUnavailable",
+    "EventsLost",
+    "ExecutionFull",
+    "ForeignFile",
+    "IllegalMove",
+    "InvalidConfig",
+    "InvalidMessage",
+    "InvalidName",
+    "InvalidTimeout",
+    "KeyReused",
+    "LiveThreadsFull",
+    "MailboxFull",
+    "NewerSchema",
+    "NotJson",
+    "NotRunning",
+    "OlderSchema",
+    "PathTaken",
+    "PropertyViolation",
+    "QueueFull",
+    "Refusal",
+    "RootRefused",
+    "SelfRefused",
+    "SessionClosed",
+    "SessionDraining",
+    "SessionInUse",
+    "StoreBusy",
+    "StoreClosed",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreFailed",
+    "StoreFull",
+    "StoreMissing",
+    "StoreReadOnly",
+    "ThreadLost",
+    "TooManyAgents",
+    "TraceError",
+    "UnknownAgent",
+    "UnknownPath",
+    "UnknownRequest",
+    "UnknownRole",
+    "Unstorable",
+]
+
+__getattr__ = _lazily(
+    __name__, __all__, ("statemachine.runtime.errors", "statemachine.stores.errors", "statemachine.checking.diagrams")
+)
