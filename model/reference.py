@@ -5,7 +5,8 @@ because of the phase that a turn is in. No mailboxes: one post office. No queues
 one with the oldest stamp. Who is in memory, and which notices are to come, is counted when asked
 for. A bound in time, and an eviction for a turn, lapse with what they are for. An event changes a
 copy of the world, which a refusal throws away; joint rules then fire until none can. Rule ids are
-those of semantics.md. Not modelled: settings, texts, results, listing, the log.
+those of semantics.md; lockstep.py has the words of the core for ours. N4 and N5 need no code: only
+`advance` loads, and `drop` takes only the thread. Not modelled: texts, results, listing, the log.
 """
 
 from __future__ import annotations
@@ -595,7 +596,7 @@ class World:
         return False
 
     def make_room(self, turn: Turn) -> bool:
-        """J5: an eviction comes to serve this turn, or it cannot start. False: it is to wait."""
+        """J5: uses or begins an eviction for this turn, or ends the turn. False: the turn waits."""
         served = [agent for agent, other in self.serves.items() if self.needs_load(*other)]
         spare = [agent for agent in self.flush if agent not in served]  # the oldest first
         victims = [agent for agent in self.evictable() if agent not in self.tried.get(turn, ())]

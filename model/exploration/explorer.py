@@ -43,7 +43,7 @@ from .symmetry import Digest, canonical, digest_of, hashed, relevant
 STEP_JUDGES = tuple((known, known.step) for known in STEP_PROPERTIES if known.step is not None)
 REFUSAL_JUDGES = tuple((known, judge) for known, judge in STEP_JUDGES if known.id == "S12")
 STALE_JUDGES = tuple((known, judge) for known, judge in STEP_JUDGES if known.id == "S9")
-"""Those about events that change nothing; that they do not is seen once, after all of them."""
+"""Those for events that must change nothing. That nothing changed is verified once, after all of them."""
 STATE_JUDGES = tuple((known, known.state) for known in STATE_PROPERTIES if known.state is not None)
 
 Both = tuple[Session, Any]

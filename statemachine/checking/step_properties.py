@@ -122,7 +122,7 @@ def s9_stale(m: Moment) -> str | None:
 
 
 def is_current(s: Session, event: Event | None) -> bool:
-    """Is a report about the thread, turn and flush that are current? What is no report is."""
+    """Is a report about the thread, turn and flush that are current? An event that is not a report always is."""
     judge = CURRENT.get(event.__class__)
     if judge is None:
         return True

@@ -1,7 +1,8 @@
 """The rules that decide, one small pure function each, over numbers, enums and tuples (semantics.md sections 2 to 6).
 
-The session asks these functions and does what they say; no decision is taken anywhere else. So every rule has one
-place where it can be read, checked, or replaced by a defect to see what notices it (`model/breaks/hunt.py`).
+The session asks these functions and does what they say, so a rule has one place where it can be read, checked, or
+replaced by a defect to see what notices it (`model/breaks/hunt.py`). In which order turns are served is decided where
+the lines stand: `joint.py`, `residency.py` and `slots.py`.
 """
 
 from __future__ import annotations

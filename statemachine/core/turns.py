@@ -37,7 +37,7 @@ def consider(s: State, agent: Agent) -> None:
 
 
 def request(s: State, agent: Agent) -> None:
-    """The turn waits for a slot, or for nothing if it is entitled to one."""
+    """The turn queues for a slot. One that is entitled to a slot is admitted in the same step."""
     agent.status = REQUEST[agent.status]
     agent.turn += 1
     if s.config.idle_ttl is not None:

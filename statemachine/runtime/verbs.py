@@ -1,7 +1,7 @@
 """The verbs, in the name of the host or of an agent (semantics.md section 4, operations).
 
-`AgentControl` offers them to the host and `Turn` to the code of an agent; here each stands once. A verb looks at its
-values, gives one event to the core, and returns when what it tells is durable, or raises the refusal.
+`AgentControl` offers them to the host and `Turn` to the code of an agent; each is written here once. A verb looks at
+its values, gives one event to the core, and returns when what it tells is durable, or raises the refusal.
 """
 
 from __future__ import annotations

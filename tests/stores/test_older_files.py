@@ -2,7 +2,7 @@
 
 `session-v2.db` has every kind of record, and turns that ended in every way there was. Three processes had it open: with
 much room, until they crashed; with room for one agent; and with `LIVE_THREADS`. `session-v1.trace` is the trace of the
-last. Neither is ever changed: what becomes of the code must go on reading them.
+last. Neither is ever changed: every later version of the code has to read them.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ FIRST_VERSION = (
     """INSERT INTO keys VALUES ('key', 'spawn', '{"agent":1}')""",
     "PRAGMA user_version = 1",
 )
-"""A file as the first version wrote it. It is never changed: what becomes of the code must go on reading it, by way of
+"""A file as the first version wrote it. It is never changed: every later version of the code has to read it, by way of
 a migration if need be.
 """
 
