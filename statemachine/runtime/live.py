@@ -1,8 +1,35 @@
 """Live threads: builds, runs, flushes and drops the threads that the core's effects are about (N3, S4, S9).
 
-A thread lives in one task of the session's task group, in which all calls of its code are made, so no two run at a
-time. A thread is known by (agent, generation): what an older one still does is not stopped by force, because nothing
-can, but nobody listens to it any more (S9, decision D4).
+The problem. A thread is code of a user: it may raise anything, swallow its cancellation, never return, or return
+after its turn was given up. The core wants one report for each effect, within its bound, and at most one call of a
+thread's code at a time (S4). Neither may depend on what the code does.
+
+What is done. A thread lives in one task of the session's task group, and that task makes all calls of its code, from
+`load` to `close`, one after the other. An effect only puts a call in the task's line and never waits, so effects are
+carried out in their order however slow a thread is. A thread is known by (agent, generation). When it is dropped, its
+calls are cancelled and its task goes on for `stop_grace`; what it still reports names a generation that is not
+current, and the core ignores it (S9, decision D4). So dropping a thread is a matter of forgetting it, not of ending
+it.
+
+What was rejected.
+
+- A task for each call. It is the plainest form, and cost a third of a turn: a task, two scopes and a lock. It also
+  let a flush and a turn of one thread overlap while one was being cancelled.
+- Ending code by force. There is no such thing for a coroutine, and an operating system's thread cannot be killed
+  either.
+- A scope for each call. To enter and leave one is a tenth of a turn, so one scope spans the calls of a stretch, and
+  only a call that was cancelled or has raised ends the stretch. That is why `_stretch` and `_live_on` are two loops.
+- Waiting for a dropped thread before its agent is loaded anew. An agent would hang on code that hangs.
+
+What remains ugly.
+
+- Python code that does not await stops all agents and every clock. No bound of ours can run meanwhile.
+- Code that swallows its cancellation for ever keeps the block of the session from being left, because a task group
+  waits for its tasks. It is abandoned, and a warning names its agent.
+- The root has no load effect (S13), so its thread is built when its first turn starts, and a load that fails is told
+  as a failed turn.
+- A cancellation can arrive between two calls, meant for the one before. `_meet_cancellation` takes it away, which is
+  right only because no code of a user runs at that point.
 """
 
 from __future__ import annotations

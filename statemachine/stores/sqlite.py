@@ -1,11 +1,35 @@
 """The store of one machine: a session in one SQLite file.
 
-The file is in WAL mode, so it can be read while a session runs, also by other processes (`reading.py`). `append` is
-one transaction, which is on the disk when it returns. All writing is done by one thread (`worker.py`), on one
-connection; rollouts and receipts are read on another one.
+The problem. What a caller was told must be on the disk, one process may write, others may read meanwhile, and a disk
+takes a millisecond in which the event loop has to go on. Every step can fail: the disk is full, a process is killed
+in the middle, the file is copied, linked or taken over.
 
-An append that has begun comes to its end, whatever becomes of its caller: a cancelled caller waits for it, and a task
-of asyncio that is cancelled past anyio's shields leaves it to the thread, whose failure every later append reports.
+What is done. The file is in WAL mode, so it can be read while a session runs, also by other processes (`reading.py`).
+`append` is one transaction, on the disk when it returns, for all that arrived while the one before ran. All writing
+is done by one thread (`worker.py`) on one connection, and rollouts and receipts are read on another. A lock file
+keeps two processes from opening one session by mistake (`ownership.py`); the epoch, compared within the very
+transaction that writes, makes it impossible. An append that has begun comes to its end whatever becomes of its
+caller: a cancelled caller waits for it, and a task of asyncio that is cancelled past anyio's shields leaves it to the
+thread. After a failed append every later one reports the same failure, because nothing is known of what it wrote.
+
+What was rejected.
+
+- The lock alone. A lock can be taken away, some file systems have none, and a process that was stopped for an hour
+  still believes that it has it.
+- Writing in the event loop. It saves two hand-overs between threads, and a slow disk would stop every agent.
+- A pool of threads. SQLite writes one transaction at a time anyway, and a thread of our own halves the time of a
+  commit.
+- An index of the log by agent. Each commit wrote a page for each of its agents; now a table is brought up to date
+  with the snapshots.
+- Opening the file by hand to look at it. Closing it drops the POSIX locks of the whole process, also SQLite's.
+
+What remains ugly.
+
+- Within a process, SQLite gives the index that a reader has of a crashed session to whoever opens it next. So opening
+  waits until such a reader is done (`_claim_when_unread`).
+- A file with a second name (a hard link) would have two logs, and is refused.
+- If the disk fails at the very end of a commit, the caller gets `StoreFailed`, and the next opening may find the
+  records nevertheless. A key tells.
 """
 
 from __future__ import annotations
