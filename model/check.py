@@ -8,14 +8,11 @@ and was not is a failure too.
 
 from __future__ import annotations
 
-import multiprocessing
 import queue
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing.synchronize import Event as Flag
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +28,7 @@ from .exploration.explorer import Exploration, Progress, explore
 from .exploration.scopes import SCOPES, Scope
 from .fuzzing import fuzz
 from .fuzzing.fuzz import FAILURES, FuzzResult, save
+from .pools import CONTEXT, Task, stop_is_asked, workers
 from .scenarios.replay import program_of
 
 FUZZ_EXAMPLES, FUZZ_STEPS = 60, 200
@@ -57,6 +55,10 @@ class Failure:
     detail: str
     program: tuple[str, ...] = ()
     trace: str = ""
+
+    def __str__(self) -> str:
+        lines = [f"{self.engine}: {self.kind}: {self.detail}", *[f"    {line}" for line in self.program]]
+        return "\n".join([*lines, *([f"    step by step: statemachine replay {self.trace}"] if self.trace else [])])
 
 
 @frozen
@@ -97,19 +99,17 @@ class Interrupted(Exception):
 # In the processes of the pool
 
 _news: Any = None
-_stop: Flag | None = None
 
 
-def _begin_worker(news: Any, stop: Flag) -> None:
-    global _news, _stop
-    _news, _stop = news, stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who asks us to stop
+def _begin_worker(news: Any) -> None:
+    global _news  # noqa: PLW0603  (each process of the pool is told once)
+    _news = news
 
 
 def _tell(part: Part) -> None:
     if _news is not None:
         _news.put(part)
-    if _stop is not None and _stop.is_set():
+    if stop_is_asked():
         raise Interrupted
 
 
@@ -181,22 +181,18 @@ def run_parts(
     jobs: int, seed: int, on_progress: OnProgress, folder: Path, scopes: tuple[Scope, ...]
 ) -> tuple[list[Exploration], list[FuzzResult]]:
     """Explores the scopes and fuzzes, side by side."""
-    context = multiprocessing.get_context("spawn")  # a fork would copy the progress display's thread
-    news, stop = context.Queue(), context.Event()
-    with ProcessPoolExecutor(jobs, context, _begin_worker, (news, stop)) as pool:
+    news = CONTEXT.Queue()
+    with workers(jobs, _begin_worker, news) as processes:
         try:
-            fuzzing = [pool.submit(_fuzz_part, f"fuzz {seed + n}", seed + n, folder) for n in range(jobs)]
-            exploring = [pool.submit(_explore_part, scope) for scope in sorted(scopes, key=lambda s: -s.weight)]
+            fuzzing = [processes.submit(Task(_fuzz_part, (f"fuzz {seed + n}", seed + n, folder))) for n in range(jobs)]
+            by_weight = sorted(scopes, key=lambda s: -s.weight)
+            exploring = [processes.submit(Task(_explore_part, (scope,))) for scope in by_weight]
             waiting: set[Future[Any]] = {*fuzzing, *exploring}
             while waiting:
                 waiting = set(wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED).not_done)
                 pass_on(news, on_progress)
             by_name = {found.scope.name: found for found in (future.result() for future in exploring)}
             return [by_name[scope.name] for scope in scopes], [future.result() for future in fuzzing]
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
         finally:
             pass_on(news, on_progress)
 

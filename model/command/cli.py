@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import click
 from rich.console import Console
@@ -47,6 +48,43 @@ JSON = click.option("--json", "as_json", is_flag=True, help="The result as JSON 
 @click.version_option(package_name="agent-statemachine")
 def command() -> None:
     """Check the rules of agent-statemachine, explore them, fuzz them, and look at traces."""
+
+
+class Campaign(Protocol):
+    """What a campaign came to, or has come to so far."""
+
+    @property
+    def failures(self) -> Sequence[object]:
+        """Each says of itself what failed, and how to see it."""
+        ...
+
+    def progress(self) -> str:
+        """How far it is, as a line."""
+        ...
+
+    def summary(self) -> str:
+        """What it came to."""
+        ...
+
+    def as_json(self) -> dict[str, Any]:
+        """The same, for programs."""
+        ...
+
+
+C = TypeVar("C", bound=Campaign)
+
+
+def conduct(title: str, run: Callable[[Callable[[C], None]], C], as_json: bool) -> NoReturn:
+    """Runs a campaign, shows on stderr how far it is, prints what it came to, and exits: 1 if something failed."""
+    with Console(stderr=True).status(title) as status:
+        found = run(lambda so_far: status.update(so_far.progress()))
+    if as_json:
+        click.echo(json.dumps(found.as_json(), indent=2))
+    else:
+        console = Console()
+        print_failures(found.failures, console)
+        console.print(found.summary(), markup=False, soft_wrap=True)
+    sys.exit(1 if found.failures else 0)
 
 
 @command.command()
@@ -89,21 +127,18 @@ def print_report(report: checking.Report, console: Console) -> None:
         table.add_row(row.subject, row.engine, row.verdict, f"{row.evidence:,} {row.unit}", style=style)
     console.print(table)
     console.print(scope_table(report.explorations))
-    for failure in report.failures:
-        print_failure(failure, console)
+    print_failures(report.failures, console)
     verdict = "all held" if report.held else f"{len(report.failures)} failed"
     console.print(f"{verdict}: {len(PROPERTIES)} properties, {report.fuzz_steps:,} fuzz steps, {report.seconds:.1f} s")
 
 
-def print_failure(failure: checking.Failure, console: Console) -> None:
+def print_failures(failures: Iterable[object], console: Console) -> None:
     """What failed, and how to see it."""
-    console.print(
-        f"\n{failure.engine}: {failure.kind}: {failure.detail}", style="bold red", markup=False, soft_wrap=True
-    )
-    for line in failure.program:
-        console.print(f"    {line}", markup=False, soft_wrap=True)
-    if failure.trace:
-        console.print(f"    step by step: statemachine replay {failure.trace}", markup=False, soft_wrap=True)
+    for failure in failures:
+        first, *rest = str(failure).splitlines()
+        console.print(first, style="bold red", markup=False, soft_wrap=True)
+        for line in rest:
+            console.print(line, markup=False, soft_wrap=True)
 
 
 def scope_table(explorations: tuple[Exploration, ...]) -> Table:
@@ -167,8 +202,7 @@ def explore_command(
     faults = [checking.exploration_failure(x, FAILURES) for x in done if x.fault is not None]
     if as_json:
         click.echo(json.dumps([checking.scope_json(x) for x in done], indent=2))
-    for failure in faults:
-        print_failure(failure, errors if as_json else console)
+    print_failures(faults, errors if as_json else console)
     sys.exit(1 if faults else 0)
 
 
@@ -179,26 +213,7 @@ def explore_command(
 @JSON
 def fuzz_command(minutes: float, jobs: int, seed: int, as_json: bool) -> None:
     """A soak campaign: rounds of fuzzing until the time is over. Ctrl-C ends it early and keeps what was found."""
-    errors, console = Console(stderr=True), Console()
-    with errors.status("fuzzing") as status:
-
-        def show(s: fuzz.Soak) -> None:
-            status.update(f"{s.rounds} rounds, {s.examples:,} lives, {s.steps:,} steps, {len(s.failures)} failures")
-
-        soak = fuzz.soak(minutes, jobs, seed, show)
-    if as_json:
-        found = [{"seed": f.seed, "kind": f.kind, "message": f.message, "program": f.program} for f in soak.failures]
-        result = {"rounds": soak.rounds, "examples": soak.examples, "steps": soak.steps, "failures": found}
-        click.echo(json.dumps({**result, "coverage": dict(sorted(soak.coverage.items()))}, indent=2))
-    else:
-        for failure in soak.failures:
-            console.print(str(failure), style="bold red", markup=False, soft_wrap=True)
-        end = ", stopped early" if soak.interrupted else ""
-        console.print(
-            f"{soak.rounds} rounds from seed {seed}, {soak.examples:,} lives, {soak.steps:,} steps, "
-            f"{len(soak.failures)} failures{end}"
-        )
-    sys.exit(1 if soak.failures else 0)
+    conduct("fuzzing", lambda show: fuzz.soak(minutes, jobs, seed, show), as_json)
 
 
 @command.command("simulate")
@@ -208,25 +223,7 @@ def fuzz_command(minutes: float, jobs: int, seed: int, as_json: bool) -> None:
 @JSON
 def simulate_command(seeds: int, first: int, jobs: int, as_json: bool) -> None:
     """Whole lives of a session that runs, with crashes, in virtual time. Ctrl-C ends it early."""
-    errors, console = Console(stderr=True), Console()
-    with errors.status("simulating") as status:
-
-        def show(c: simulation_campaign.Campaign) -> None:
-            status.update(f"{c.seeds:,} of {seeds:,} seeds, {c.events:,} events, {len(c.failures)} failures")
-
-        campaign = simulation_campaign.campaign(seeds, first, jobs, show)
-    if as_json:
-        found = [{"seed": f.seed, "blames": f.blames, "traces": [str(t) for t in f.traces]} for f in campaign.failures]
-        result = {"seeds": campaign.seeds, "first": first, "events": campaign.events, "failures": found}
-        click.echo(json.dumps({**result, "notes": dict(sorted(campaign.notes.items()))}, indent=2))
-    else:
-        for failure in campaign.failures:
-            console.print(str(failure), style="bold red", markup=False, soft_wrap=True)
-        end = ", stopped early" if campaign.interrupted else ""
-        console.print(
-            f"{campaign.seeds:,} seeds from {first}, {campaign.events:,} events, {len(campaign.failures)} failures{end}"
-        )
-    sys.exit(1 if campaign.failures else 0)
+    conduct("simulating", lambda show: simulation_campaign.campaign(seeds, first, jobs, show), as_json)
 
 
 @command.command("replay")
@@ -321,14 +318,7 @@ def crash_command(kills: int, seed: int, keep: Path, as_json: bool) -> None:
     """Kill a session under load, again and again, and compare its file with what was acknowledged."""
     if not hasattr(os, "fork"):
         raise click.UsageError("this needs an operating system with fork and SIGKILL, such as Linux")
-    errors = Console(stderr=True)
-    with errors.status("killing") as status:
-        report = crashes.crash(kills, seed, keep, lambda report: status.update(crashes.progress(report)))
-    if as_json:
-        click.echo(json.dumps(crashes.as_json(report), indent=2))
-    else:
-        crashes.print_report(report, Console())
-    sys.exit(1 if report.failures else 0)
+    conduct("killing", lambda show: crashes.crash(kills, seed, keep, show), as_json)
 
 
 @command.command()

@@ -26,7 +26,6 @@ from typing import Any
 
 import anyio
 from attrs import define, evolve, field, frozen
-from rich.console import Console
 
 from statemachine.checking import properties
 from statemachine.core.ledger import Ledger
@@ -40,6 +39,7 @@ from statemachine.runtime.control import inside
 from statemachine.stores.errors import StoreError, StoreMissing
 from statemachine.stores.reading import check_file
 
+from ..pools import noting_interrupts
 from ..scenarios.replay import Trial, verdict_of
 from .child import Journal, Life, Order, config_of
 from .judge import Blame, Fault, Log, Story, judge, read_log
@@ -248,6 +248,13 @@ class Failure:
         """What does the same again, but for the moment of the kill."""
         return f"statemachine crash --kills {self.number + 1} --seed {self.seed}"
 
+    def __str__(self) -> str:
+        lines = [f"round {self.number} of seed {self.seed}"]
+        lines += [f"    {blame}" for blame in self.blames[:BLAMES_SHOWN]]
+        if len(self.blames) > BLAMES_SHOWN:
+            lines.append(f"    and {len(self.blames) - BLAMES_SHOWN} more")
+        return "\n".join([*lines, f"    again: {self.command}", f"    as it was left: {self.kept}"])
+
 
 @define(eq=False)
 class Report:
@@ -259,17 +266,58 @@ class Report:
     """Verbs that had returned, and were looked for in the log."""
     notes: Counter[str] = field(factory=Counter[str])
     failures: list[Failure] = field(factory=list[Failure])
+    interrupts: list[int] = field(factory=list[int])
+    """Ctrl-C, as often as it came: it ended the rest before its time."""
 
     def faults(self, *faults: Fault) -> int:
         """So many things were wrong in one of these ways."""
         return sum(blame.fault in faults for failure in self.failures for blame in failure.blames)
 
+    def progress(self) -> str:
+        """How far it is, as a line."""
+        per_round = sum(self.rounds_s) / max(1, len(self.rounds_s))
+        said = f"{self.kills} kills, {self.acknowledged:,} acknowledged operations, {len(self.failures)} failures"
+        return f"{said}, {per_round:.2f} s each"
+
+    def summary(self) -> str:
+        """The verdict: what was looked for, and how much was wrong."""
+        counts = ", ".join(f"{count:,} {what}" for what, count in sorted(self.notes.items()))
+        end = ", stopped early" if self.interrupts else ""
+        lost, twice = self.faults(Fault.LOST), self.faults(Fault.TWICE)
+        others = self.faults(Fault.INVENTED, Fault.OTHER, Fault.BROKEN)
+        verdict = f"{lost} lost, {twice} there twice, {others} other violations"
+        return (
+            f"{self.kills} kills in {sum(self.rounds_s):.1f} s: {counts}\n"
+            f"{self.acknowledged:,} acknowledged operations: {verdict}{end}"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The same, for programs."""
+        return {
+            "kills": self.kills,
+            "acknowledged": self.acknowledged,
+            "notes": dict(sorted(self.notes.items())),
+            "faults": {fault.value: self.faults(fault) for fault in Fault},
+            "failures": [
+                {
+                    "seed": failure.seed,
+                    "round": failure.number,
+                    "blames": [str(blame) for blame in failure.blames],
+                    "again": failure.command,
+                    "kept": str(failure.kept),
+                }
+                for failure in self.failures
+            ],
+        }
+
 
 def crash(kills: int, seed: int, keep: Path, show: Callable[[Report], None]) -> Report:
-    """So many kills, in lives with the seeds from `seed` on. What failed is kept in a folder of its own in `keep`."""
-    report = Report()
-    with server() as killer:
-        while report.kills < kills:
+    """So many kills, in lives with the seeds from `seed` on. What failed is kept in a folder of its own in `keep`.
+    Ctrl-C ends it after the present round, and what was done is returned all the same.
+    """
+    with server() as killer, noting_interrupts() as interrupts:
+        report = Report(interrupts=interrupts)
+        while report.kills < kills and not interrupts:
             with tempfile.TemporaryDirectory(prefix="crash-") as folder:
                 life = FileLife(seed, Path(folder))
                 live(life, killer, min(ROUNDS, kills - report.kills), report, keep, show)
@@ -291,7 +339,7 @@ def live(
             shutil.copytree(life.folder, kept, dirs_exist_ok=True)
             report.failures.append(Failure(life.seed, number, tuple(blames), kept))
         show(report)
-        if blames:
+        if blames or report.interrupts:
             break
     story = life.story
     report.acknowledged += len(story.acknowledged())
@@ -300,51 +348,3 @@ def live(
     report.notes["outcomes told"] += sum(len(told) for told in story.outcomes.values())
     report.notes["keys asked again"] += story.repeated
     report.notes += life.notes
-
-
-# Printing
-
-
-def progress(report: Report) -> str:
-    """How far it is, as a line."""
-    per_round = sum(report.rounds_s) / max(1, len(report.rounds_s))
-    said = f"{report.kills} kills, {report.acknowledged:,} acknowledged operations, {len(report.failures)} failures"
-    return f"{said}, {per_round:.2f} s each"
-
-
-def print_report(report: Report, console: Console) -> None:
-    """The verdict: what was looked for, and everything that was wrong with the command that does it again."""
-    for failure in report.failures:
-        console.print(f"\nround {failure.number} of seed {failure.seed}", style="bold red", markup=False)
-        for blame in failure.blames[:BLAMES_SHOWN]:
-            console.print(f"    {blame}", markup=False, soft_wrap=True)
-        if len(failure.blames) > BLAMES_SHOWN:
-            console.print(f"    and {len(failure.blames) - BLAMES_SHOWN} more")
-        console.print(f"    again: {failure.command}", markup=False, soft_wrap=True)
-        console.print(f"    as it was left: {failure.kept}", markup=False, soft_wrap=True)
-    counts = ", ".join(f"{count:,} {what}" for what, count in sorted(report.notes.items()))
-    console.print(f"{report.kills} kills in {sum(report.rounds_s):.1f} s: {counts}", soft_wrap=True)
-    lost, twice = report.faults(Fault.LOST), report.faults(Fault.TWICE)
-    others = report.faults(Fault.INVENTED, Fault.OTHER, Fault.BROKEN)
-    verdict = f"{lost} lost, {twice} there twice, {others} other violations"
-    console.print(f"{report.acknowledged:,} acknowledged operations: {verdict}", soft_wrap=True)
-
-
-def as_json(report: Report) -> dict[str, Any]:
-    """The same, for programs."""
-    return {
-        "kills": report.kills,
-        "acknowledged": report.acknowledged,
-        "notes": dict(sorted(report.notes.items())),
-        "faults": {fault.value: report.faults(fault) for fault in Fault},
-        "failures": [
-            {
-                "seed": failure.seed,
-                "round": failure.number,
-                "blames": [str(blame) for blame in failure.blames],
-                "again": failure.command,
-                "kept": str(failure.kept),
-            }
-            for failure in report.failures
-        ],
-    }

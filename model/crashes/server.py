@@ -27,6 +27,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 from attrs import define, field, frozen
 
+from ..pools import deaf_to_interrupts
 from . import child as crash_child
 from . import reader as crash_reader
 from .child import Order
@@ -239,7 +240,9 @@ def server() -> Iterator[Server]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     # -P: the working directory, in which a project may have its own `model`, is on the path only if it was on ours
     words = [sys.executable, "-P", "-c", f"from {__package__} import server; server.serve()"]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
+    with deaf_to_interrupts():
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    with process:
         try:
             yield Server(process)
         finally:

@@ -19,7 +19,6 @@ import pickle
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from attrs import define, field, frozen
@@ -36,6 +35,7 @@ from statemachine.log.recovery import apply, durable_facts, forget
 from .. import lockstep, reference
 from ..coverage import Coverage, counting, moves_seen
 from ..lockstep import AnyEvent, Deviation, Restart, compare_states, compare_step, core_step, of_world
+from ..pools import workers
 from .homeward import drive_home, is_answer
 from .scopes import Scope, events
 from .symmetry import Digest, canonical, digest_of, hashed, relevant
@@ -348,11 +348,8 @@ def explore(
     if jobs == 1:
         expander = Expander(scope, travels=False)
         return _explore(scope, lambda chunks: map(expander.expand, chunks), max_states, on_progress)
-    with ProcessPoolExecutor(jobs, initializer=_start_worker, initargs=(scope,)) as pool:
-        try:
-            return _explore(scope, lambda chunks: pool.map(_expand, chunks), max_states, on_progress)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with workers(jobs, _start_worker, scope) as processes:
+        return _explore(scope, lambda chunks: processes.map(_expand, chunks), max_states, on_progress)
 
 
 def _explore(

@@ -33,16 +33,10 @@ bytes, which takes minutes and tells a reader nothing.
 
 from __future__ import annotations
 
-import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
-from concurrent.futures import wait as wait_for
-from contextlib import contextmanager
+from collections.abc import Callable
 from hashlib import blake2b
-from multiprocessing import get_context
-from multiprocessing.synchronize import Event as Flag
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -58,6 +52,7 @@ from statemachine.log import trace
 
 from ..coverage import Coverage, counting, moves_seen
 from ..lockstep import AnyEvent
+from ..pools import Task, campaign, stop_is_asked
 from ..scenarios.replay import Trial, program_of
 from . import chance
 from .shrink import Scenario, shrink
@@ -270,6 +265,8 @@ def save(config: SessionConfig, events: tuple[AnyEvent, ...], kind: str, folder:
 class Soak:
     """What a soak campaign came to, or has come to so far."""
 
+    seed: int
+    """Of its first round."""
     rounds: int = 0
     examples: int = 0
     steps: int = 0
@@ -281,13 +278,32 @@ class Soak:
     def plus(self, result: FuzzResult) -> Soak:
         """One more round."""
         return Soak(
+            self.seed,
             self.rounds + 1,
             self.examples + result.examples,
             self.steps + result.steps,
             self.coverage + result.coverage,
             self.failures if result.failure is None else (*self.failures, result.failure),
-            self.interrupted,
         )
+
+    def progress(self) -> str:
+        """How far it is, as a line."""
+        found = f"{len(self.failures)} failures"
+        return f"{self.rounds} rounds, {self.examples:,} lives, {self.steps:,} steps, {found}"
+
+    def summary(self) -> str:
+        """What it came to, as a line."""
+        end = ", stopped early" if self.interrupted else ""
+        return (
+            f"{self.rounds} rounds from seed {self.seed}, {self.examples:,} lives, {self.steps:,} steps, "
+            f"{len(self.failures)} failures{end}"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The same, for programs."""
+        found = [{"seed": f.seed, "kind": f.kind, "message": f.message, "program": f.program} for f in self.failures]
+        result = {"rounds": self.rounds, "examples": self.examples, "steps": self.steps, "failures": found}
+        return {**result, "coverage": dict(sorted(self.coverage.items()))}
 
 
 def round_seed(seed: int, number: int) -> int:
@@ -308,58 +324,24 @@ def soak(
 ) -> Soak:
     """Plays rounds with derived seeds in `jobs` processes until the time is over, but at least a whole round in each.
     Ctrl-C ends it early, and what was done is returned all the same. `on_progress` is told after each round."""
-    context = get_context("spawn")  # a fork would copy whatever threads the caller has
-    stop = context.Event()
     until = time.monotonic() + 60 * minutes
-    so_far, started = Soak(), 0
-    running: set[Future[FuzzResult]] = set()
-    with ProcessPoolExecutor(jobs, context, _begin_worker, (stop,)) as pool:
-        while True:
-            try:
-                while len(running) < jobs and _goes_on(so_far, started < jobs, until):
-                    seconds = None if started < jobs else until - time.monotonic()
-                    with deaf_to_interrupts():
-                        running.add(
-                            pool.submit(play_round, examples, steps, round_seed(seed, started), folder, seconds)
-                        )
-                    started += 1
-                if not running:
-                    return so_far
-                for future in wait_for(running, return_when=FIRST_COMPLETED).done:
-                    so_far = so_far.plus(future.result())
-                    running.remove(future)
-                    if on_progress is not None:
-                        on_progress(so_far)
-            except KeyboardInterrupt:
-                if so_far.interrupted:
-                    raise
-                stop.set()
-                so_far = attrs.evolve(so_far, interrupted=True)
+    so_far = Soak(seed)
 
+    def next_round(number: int) -> Task[FuzzResult] | None:
+        is_first = number < jobs
+        seconds = None if is_first else until - time.monotonic()
+        if len(so_far.failures) >= FAILURES_MAX or (seconds is not None and seconds <= 0):
+            return None
+        return Task(play_round, (examples, steps, round_seed(seed, number), folder, seconds))
 
-def _goes_on(so_far: Soak, is_first: bool, until: float) -> bool:
-    may_go_on = not so_far.interrupted and len(so_far.failures) < FAILURES_MAX
-    return may_go_on and (is_first or time.monotonic() < until)
+    def take(result: FuzzResult) -> None:
+        nonlocal so_far
+        so_far = so_far.plus(result)
+        if on_progress is not None:
+            on_progress(so_far)
 
-
-@contextmanager
-def deaf_to_interrupts() -> Iterator[None]:
-    """A process that starts now never hears Ctrl-C, which reaches all of them: the parent asks the others to stop. One
-    that comes meanwhile is heard afterwards: blocked signals wait, while ignored ones would be lost.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-_stop: Flag | None = None
-
-
-def _begin_worker(stop: Flag) -> None:
-    global _stop  # noqa: PLW0603  (each process of the pool is told once)
-    _stop = stop
+    interrupted = campaign(jobs, next_round, take)
+    return attrs.evolve(so_far, interrupted=interrupted)
 
 
 def play_round(examples: int, steps: int, seed: int, folder: Path, seconds: float | None) -> FuzzResult:
@@ -368,7 +350,7 @@ def play_round(examples: int, steps: int, seed: int, folder: Path, seconds: floa
 
     def stop_in_time(*_: int) -> None:
         over = seconds is not None and time.monotonic() - began >= seconds
-        if over or (_stop is not None and _stop.is_set()):
+        if over or stop_is_asked():
             raise Stopped
 
     return run(examples, steps, seed, stop_in_time, folder)

@@ -1,6 +1,7 @@
 """Whole lives of the runtime, one a seed: order, clock, disk, hosts, work and crashes all come from it. Begin at
 `life.py`; `judges.py` says what must hold, `campaign.py` plays many.
 
-May import: `statemachine`, `reference`, `configurations`, `lockstep`, `coverage`, `scenarios`, `fuzzing`, `audits`.
+May import: `statemachine`, `reference`, `configurations`, `lockstep`, `coverage`, `pools`, `scenarios`, `fuzzing`,
+`audits`.
 May not know: exploration, real time.
 """

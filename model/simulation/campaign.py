@@ -6,21 +6,17 @@ A seed that fails is told with the command that plays it again, and its traces a
 from __future__ import annotations
 
 import gc
-import signal
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
-from concurrent.futures import wait as wait_for
-from contextlib import contextmanager
-from itertools import islice
-from multiprocessing import get_context
-from multiprocessing.synchronize import Event as Flag
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import attrs
 from attrs import field, frozen
 
-from ..fuzzing.fuzz import FAILURES, deaf_to_interrupts
+from .. import pools
+from ..fuzzing.fuzz import FAILURES
+from ..pools import Task, noting_interrupts, stop_is_asked
 from .life import Run, simulate
 
 CHUNK = 20
@@ -56,6 +52,9 @@ class Campaign:
     failures: tuple[Failure, ...] = ()
     interrupted: bool = False
     """Ctrl-C ended it before its time."""
+    first: int = 0
+    wanted: int = 0
+    """The seeds of the whole campaign: so many, from this one on."""
 
     def plus(self, other: Campaign) -> Campaign:
         """Both together."""
@@ -65,14 +64,32 @@ class Campaign:
             self.notes + other.notes,
             tuple(sorted((*self.failures, *other.failures), key=lambda failure: failure.seed)),
             self.interrupted or other.interrupted,
+            self.first,
+            self.wanted,
         )
+
+    def progress(self) -> str:
+        """How far it is, as a line."""
+        return f"{self.seeds:,} of {self.wanted:,} seeds, {self.events:,} events, {len(self.failures)} failures"
+
+    def summary(self) -> str:
+        """What it came to, as a line."""
+        end = ", stopped early" if self.interrupted else ""
+        found = f"{len(self.failures)} failures{end}"
+        return f"{self.seeds:,} seeds from {self.first}, {self.events:,} events, {found}"
+
+    def as_json(self) -> dict[str, Any]:
+        """The same, for programs."""
+        found = [{"seed": f.seed, "blames": f.blames, "traces": [str(t) for t in f.traces]} for f in self.failures]
+        result = {"seeds": self.seeds, "first": self.first, "events": self.events, "failures": found}
+        return {**result, "notes": dict(sorted(self.notes.items()))}
 
 
 def play(seeds: Iterable[int], folder: Path = FAILURES) -> Campaign:
     """These seeds, in this process, up to the first that fails or until the campaign is stopped."""
     so_far = Campaign()
     for seed in seeds:
-        if _stop is not None and _stop.is_set():
+        if stop_is_asked():
             break
         run = simulate(seed)
         failures = (failure_of(run, folder),) if run.blames else ()
@@ -103,39 +120,26 @@ def campaign(
     """
     if seeds <= CHUNK or jobs == 1:
         return _in_this_process(seeds, first, on_progress, folder)
-    context = get_context("spawn")  # a fork would copy whatever threads the caller has
-    stop = context.Event()
     chunks = iter([range(at, min(at + CHUNK, first + seeds)) for at in range(first, first + seeds, CHUNK)])
-    so_far = Campaign()
-    running: set[Future[Campaign]] = set()
-    with ProcessPoolExecutor(jobs, context, _begin_worker, (stop,)) as pool:
-        while True:
-            try:
-                if not so_far.interrupted and len(so_far.failures) < FAILURES_MAX:
-                    with deaf_to_interrupts():
-                        running.update(pool.submit(play, chunk, folder) for chunk in _next(chunks, jobs, running))
-                if not running:
-                    return so_far
-                for future in wait_for(running, return_when=FIRST_COMPLETED).done:
-                    running.remove(future)
-                    so_far = so_far.plus(future.result())
-                    if on_progress is not None:
-                        on_progress(so_far)
-            except KeyboardInterrupt:
-                if so_far.interrupted:
-                    raise
-                stop.set()
-                so_far = attrs.evolve(so_far, interrupted=True)
+    so_far = Campaign(first=first, wanted=seeds)
 
+    def next_chunk(_: int) -> Task[Campaign] | None:
+        chunk = next(chunks, None) if len(so_far.failures) < FAILURES_MAX else None
+        return None if chunk is None else Task(play, (chunk, folder))
 
-def _next(chunks: Iterator[range], jobs: int, running: set[Future[Campaign]]) -> list[range]:
-    """What is to be played next: each process has one chunk at work and one in line."""
-    return list(islice(chunks, 2 * jobs - len(running)))
+    def take(played: Campaign) -> None:
+        nonlocal so_far
+        so_far = so_far.plus(played)
+        if on_progress is not None:
+            on_progress(so_far)
+
+    interrupted = pools.campaign(jobs, next_chunk, take, in_line=jobs)
+    return attrs.evolve(so_far, interrupted=interrupted)
 
 
 def _in_this_process(seeds: int, first: int, on_progress: Callable[[Campaign], None] | None, folder: Path) -> Campaign:
-    so_far = Campaign()
-    with _noting_interrupts() as interrupts:
+    so_far = Campaign(first=first, wanted=seeds)
+    with noting_interrupts() as interrupts:
         for at in range(first, first + seeds):
             so_far = so_far.plus(play([at], folder))
             if on_progress is not None:
@@ -143,22 +147,3 @@ def _in_this_process(seeds: int, first: int, on_progress: Callable[[Campaign], N
             if interrupts or len(so_far.failures) >= FAILURES_MAX:
                 break
     return attrs.evolve(so_far, interrupted=bool(interrupts))
-
-
-@contextmanager
-def _noting_interrupts() -> Iterator[list[int]]:
-    """Ctrl-C is noted and no more: in the middle of a seed it would look as if the runtime had broken."""
-    noted: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-_stop: Flag | None = None
-
-
-def _begin_worker(stop: Flag) -> None:
-    global _stop  # noqa: PLW0603  (each process of the pool is told once)
-    _stop = stop

@@ -79,6 +79,14 @@ def test_crash_command_that_finds_something_exits_1_names_the_command_and_keeps_
     assert (tmp_path / "crash-9-0" / "said.ndjson").exists()
 
 
+def test_crash_that_is_interrupted_ends_after_its_round_and_keeps_what_was_done(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    report = crashes.crash(9, 1, tmp_path, lambda _: signal.raise_signal(signal.SIGINT))
+    assert (report.kills, report.failures) == (1, [])
+    assert report.summary().endswith(", stopped early")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 # Two owners, and a reader
 
 

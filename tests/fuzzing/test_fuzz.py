@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import Future
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis.stateful import rule
 
+from model import pools
 from model.coverage import SITUATIONS, required
 from model.fuzzing import chance, fuzz
 from model.fuzzing.fuzz import Failure, FuzzResult, Soak
@@ -239,13 +238,10 @@ class Pool:
 
     stop: Any = None
 
-    def __init__(self, _: int, __: object, ___: object, arguments: tuple[Any]) -> None:
-        (Pool.stop,) = arguments
+    def __init__(self, _: int, __: object, ___: object, arguments: tuple[Any, ...]) -> None:
+        Pool.stop = arguments[0]
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def shutdown(self, cancel_futures: bool) -> None:
         pass
 
     def submit(self, _: object, examples: int, steps: int, seed: int, *__: object) -> Future[FuzzResult]:
@@ -256,7 +252,7 @@ class Pool:
 
 
 def test_soak_gives_up_after_so_many_failures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fuzz, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(pools, "ProcessPoolExecutor", Pool)
     done = fuzz.soak(1e6, 1, 7)
     assert done.rounds == fuzz.FAILURES_MAX
     assert [failure.seed for failure in done.failures] == [fuzz.round_seed(7, n) for n in range(fuzz.FAILURES_MAX)]
@@ -269,7 +265,7 @@ def test_soak_that_is_interrupted_stops_its_rounds_and_says_what_was_done(monkey
         if so_far.rounds == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(fuzz, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(pools, "ProcessPoolExecutor", Pool)
     done = fuzz.soak(1e6, 3, 7, interrupt)
     assert (done.rounds, len(done.failures), done.interrupted) == (3, 3, True), "three were under way"
     assert Pool.stop.is_set()
@@ -278,34 +274,8 @@ def test_soak_that_is_interrupted_stops_its_rounds_and_says_what_was_done(monkey
 def test_round_that_is_stopped_or_out_of_time_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fuzz.play_round(30, 20, 7, Path("unused"), seconds=1e6).examples >= 30
     assert fuzz.play_round(30, 20, 7, Path("unused"), seconds=0).examples == 0
-    stop = get_context("spawn").Event()
-    monkeypatch.setattr(fuzz, "_stop", stop)
+    stop = pools.CONTEXT.Event()
+    monkeypatch.setattr(pools, "_stop", stop)
     assert fuzz.play_round(30, 20, 7, Path("unused"), seconds=None).examples >= 30
     stop.set()
     assert fuzz.play_round(30, 20, 7, Path("unused"), seconds=None).examples == 0
-
-
-SOAK = """
-from model.fuzzing import fuzz
-if __name__ == "__main__":
-    print(fuzz.soak(1e6, 2, 7, lambda so_far: print(so_far.rounds, flush=True), examples=10, steps=40).interrupted)
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="process groups")
-def test_ctrl_c_ends_a_soak_without_noise(tmp_path: Path) -> None:
-    (tmp_path / "soak.py").write_text(SOAK)
-    with subprocess.Popen(
-        [sys.executable, str(tmp_path / "soak.py")],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": ROOT},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "1\n"
-        os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out.splitlines()[-1], err) == (0, "True", "")
