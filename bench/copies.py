@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.measure import Row, Size, best_seconds
 from statemachine.core.config import Overflow, SessionConfig
 from statemachine.core.events import HOST, ROOT, Finished, FollowUp, Loaded, Send, Spawn, Wait
-from statemachine.core.machines import Residency, Turn
+from statemachine.core.machines import Residency, TurnState
 from statemachine.core.session import Session
 
 
@@ -20,7 +20,12 @@ def small_session() -> Session:
     s.handle(Wait(1, 2, 10.0, (2,)))
     s.handle(Spawn(ROOT, "c", "work"))
     s.handle(Send(1, 3, "note"))
-    assert [agent.status for agent in s.agents] == [Turn.NEW, Turn.RUNNING, Turn.STARTING, Turn.QUEUED]
+    assert [agent.status for agent in s.agents] == [
+        TurnState.NEW,
+        TurnState.RUNNING,
+        TurnState.STARTING,
+        TurnState.QUEUED,
+    ]
     assert s.agents[2].residency is Residency.LOADING
     assert list(s.waits) == [1]
     assert len(s.agents[3].mailbox) == 2

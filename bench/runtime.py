@@ -12,7 +12,7 @@ import anyio
 
 from bench.measure import QUICK, Row, Size, at_most
 from statemachine import Overflow, SessionConfig
-from statemachine.core.machines import Turn as TurnState
+from statemachine.core.machines import TurnState
 from statemachine.runtime import AgentControl, AgentInfo, Handle, Thread, Turn
 from statemachine.stores import Entry, LogRecord
 

@@ -8,7 +8,7 @@ from bench.measure import Row, Size, at_most, best_seconds, traced_bytes
 from bench.sessions import ReloadCycles, ResidentCycles, drive, residents, with_agents
 from statemachine.core.config import SessionConfig
 from statemachine.core.events import HOST, ROOT, Spawn
-from statemachine.core.machines import Residency, Turn
+from statemachine.core.machines import Residency, TurnState
 from statemachine.core.records import Outcome
 from statemachine.core.session import Session
 
@@ -48,7 +48,7 @@ def memory_rows(size: Size) -> list[Row]:
     figures = [traced_bytes() - before]
     unloaded = [agent for agent in s.agents[1:] if agent.residency is Residency.UNLOADED]
     assert len(unloaded) == size.many
-    assert all(agent.status is Turn.COMPLETED for agent in unloaded)
+    assert all(agent.status is TurnState.COMPLETED for agent in unloaded)
     for agent in s.agents[1:]:
         agent.outcome = Outcome(agent.id, agent.turn, agent.status, "ok")
     figures.append(traced_bytes() - before)

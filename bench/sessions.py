@@ -7,7 +7,7 @@ from collections.abc import Callable
 from statemachine.core.config import SessionConfig
 from statemachine.core.effects import Effect, Flush, Load, StartTurn
 from statemachine.core.events import HOST, ROOT, Event, Finished, Flushed, FollowUp, Loaded, Spawn
-from statemachine.core.machines import Residency, Turn
+from statemachine.core.machines import Residency, TurnState
 from statemachine.core.session import Session
 
 
@@ -65,7 +65,7 @@ class ResidentCycles:
         assert s.stale_reports == 0
         for agent in (s.agents[number] for number in self.agents):
             assert agent.turn == self.turn
-            assert agent.status is Turn.COMPLETED
+            assert agent.status is TurnState.COMPLETED
             assert agent.residency is Residency.RESIDENT
 
 

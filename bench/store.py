@@ -13,7 +13,7 @@ import anyio
 from bench.measure import Row, Size, at_least, at_most, best_seconds
 from statemachine.core.config import SessionConfig
 from statemachine.core.events import HOST, ROOT
-from statemachine.core.machines import Identity, Turn
+from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import MailAccepted, MailKind, Outcome, TurnEnded, TurnStarted
 from statemachine.log.recovery import restart
 from statemachine.log.snapshot import AgentFacts
@@ -34,14 +34,14 @@ def turn(agent: int, number: int, said: str = "I have looked at it, and this is 
             MailAccepted(number, HOST, agent, MailKind.TRIGGER, "please look at this"),
             TurnStarted(agent, number),
             Entry(agent, number, {"said": said}),
-            TurnEnded(Outcome(agent, number, Turn.COMPLETED, "it is done")),
+            TurnEnded(Outcome(agent, number, TurnState.COMPLETED, "it is done")),
         )
     )
 
 
 def agents(count: int) -> Snapshot:
     """Open agents, each of which had one turn."""
-    ended = Turn.COMPLETED
+    ended = TurnState.COMPLETED
     return Snapshot(
         tuple(
             [

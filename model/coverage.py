@@ -17,7 +17,7 @@ from attrs import frozen
 from statemachine.core import events as ev
 from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Cancel, Flush, Refused, ShutDown, Stale, StartTurn, Step, WaitEnd, WaitOver, Wake
-from statemachine.core.machines import COMPILED, MACHINES, Identity, Moves, Residency, Turn
+from statemachine.core.machines import COMPILED, MACHINES, Identity, Moves, Residency, TurnState
 from statemachine.core.records import MailAccepted, MailDrained, MailKind, NoticeBuried, TurnEnded, TurnStarted
 from statemachine.core.refusals import REFUSALS
 from statemachine.core.residency import NOBODY
@@ -86,7 +86,7 @@ def moves_seen(moves: Counter[tuple[str, str, IntEnum]]) -> Counter[str]:
 # What is seen in a step
 
 
-def target_was(place: Residency | None = None, *phases: Turn) -> Seen:
+def target_was(place: Residency | None = None, *phases: TurnState) -> Seen:
     """The operation found its target with its thread at this place, and its turn in one of these phases."""
 
     def seen(before: Session, event: Any, _: Step, __: Session) -> bool:
@@ -96,7 +96,7 @@ def target_was(place: Residency | None = None, *phases: Turn) -> Seen:
     return seen
 
 
-def agent_was(place: Residency | None = None, *phases: Turn) -> Seen:
+def agent_was(place: Residency | None = None, *phases: TurnState) -> Seen:
     """The report was about an agent with its thread at this place, and its turn in one of these phases."""
 
     def seen(before: Session, event: Any, _: Step, __: Session) -> bool:
@@ -164,7 +164,7 @@ def record_seen(kind: type) -> Seen:
     return lambda _, __, step, ___: any(r.__class__ is kind for r in step.records)
 
 
-def some_agent_was(*phases: Turn) -> Seen:
+def some_agent_was(*phases: TurnState) -> Seen:
     return lambda before, *_: any(a.status in phases for a in before.agents)
 
 
@@ -187,7 +187,7 @@ def kept(before: Session, _: Any, __: Step, after: Session) -> bool:
     )
 
 
-STARTED, NOT_STARTED = (Turn.RUNNING, Turn.STOPPING), (Turn.QUEUED, Turn.STARTING)
+STARTED, NOT_STARTED = (TurnState.RUNNING, TurnState.STOPPING), (TurnState.QUEUED, TurnState.STARTING)
 ANY: tuple[type, ...] = (*ev.EVENTS, Restart)
 ENDS = (ev.Finished, ev.Failed, ev.Aborted)
 
@@ -211,30 +211,30 @@ SITUATIONS: tuple[Sometimes, ...] = (
         "run, follow_up", "a follow-up arrives while its target runs", (ev.FollowUp,), target_was(None, *STARTED)
     ),
     Sometimes(
-        "queue, interrupt", "interrupt of a queued turn", (ev.Interrupt,), target_was(None, Turn.QUEUED), TurnEnded
+        "queue, interrupt", "interrupt of a queued turn", (ev.Interrupt,), target_was(None, TurnState.QUEUED), TurnEnded
     ),
     Sometimes(
         "load, interrupt",
         "interrupt of a turn that loads",
         (ev.Interrupt,),
-        target_was(LOADING, Turn.STARTING),
+        target_was(LOADING, TurnState.STARTING),
         TurnEnded,
     ),
     Sometimes(
         "evict, interrupt",
         "interrupt of a turn that waits for room",
         (ev.Interrupt,),
-        target_was(UNLOADED, Turn.STARTING),
+        target_was(UNLOADED, TurnState.STARTING),
         TurnEnded,
     ),
     Sometimes(
         "wait, interrupt", "interrupt of a waiting turn", (ev.Interrupt,), lambda b, e, *_: e.target in b.waits, Cancel
     ),
-    Sometimes("stop, interrupt", "interrupt of a stopping turn", (ev.Interrupt,), target_was(None, Turn.STOPPING)),
+    Sometimes("stop, interrupt", "interrupt of a stopping turn", (ev.Interrupt,), target_was(None, TurnState.STOPPING)),
     Sometimes("unload, close", "close while unloading", (ev.Close,), target_was(UNLOADING)),
     Sometimes("load, close", "close while loading", (ev.Close,), target_was(LOADING)),
     Sometimes("run, close", "close of a running turn", (ev.Close,), target_was(None, *STARTED)),
-    Sometimes("queue, close", "close of a queued turn", (ev.Close,), target_was(None, Turn.QUEUED)),
+    Sometimes("queue, close", "close of a queued turn", (ev.Close,), target_was(None, TurnState.QUEUED)),
     Sometimes(
         "close twice",
         "close of a closed agent",
@@ -264,11 +264,11 @@ SITUATIONS: tuple[Sometimes, ...] = (
         "stop, finish",
         "a turn finishes though it was asked to stop",
         (ev.Finished,),
-        agent_was(None, Turn.STOPPING),
+        agent_was(None, TurnState.STOPPING),
         TurnEnded,
     ),
-    Sometimes("run, die", "a thread dies under a running turn", (ev.Died,), agent_was(None, Turn.RUNNING)),
-    Sometimes("stop, die", "a thread dies under a stopping turn", (ev.Died,), agent_was(None, Turn.STOPPING)),
+    Sometimes("run, die", "a thread dies under a running turn", (ev.Died,), agent_was(None, TurnState.RUNNING)),
+    Sometimes("stop, die", "a thread dies under a stopping turn", (ev.Died,), agent_was(None, TurnState.STOPPING)),
     Sometimes("load, die", "a thread dies while it loads", (ev.Died,), agent_was(LOADING)),
     Sometimes("unload, die", "a thread dies while it is flushed", (ev.Died,), agent_was(UNLOADING)),
     Sometimes("load, late", "load_timeout", (ev.Tick,), due(Bound.LOAD)),

@@ -16,7 +16,7 @@ from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Effect, Reply, Step, WaitEnd
 from statemachine.core.events import ROOT
 from statemachine.core.ledger import Ledger
-from statemachine.core.machines import Identity, MailState, Residency, SessionState, Turn
+from statemachine.core.machines import Identity, MailState, Residency, SessionState, TurnState
 from statemachine.core.records import MailAccepted, MailKind
 from statemachine.core.residency import NOBODY
 from statemachine.core.session import Session
@@ -92,7 +92,7 @@ TRANSLATE: dict[type, Callable[[Any], tuple[Any, ...]]] = {
 # Replies and effects
 
 WAIT_END = {end: end.name.lower() for end in WaitEnd}
-PHASE = {turn: turn.name.lower() for turn in Turn}
+PHASE = {turn: turn.name.lower() for turn in TurnState}
 PLACE = {
     Residency.UNLOADED: "out",
     Residency.LOADING: "loading",

@@ -24,7 +24,7 @@ from statemachine.core.agents import Agent
 from statemachine.core.config import SessionConfig
 from statemachine.core.events import ROOT
 from statemachine.core.ledger import Ledger, demoted, requests
-from statemachine.core.machines import Identity, MailState, Turn
+from statemachine.core.machines import Identity, MailState, TurnState
 from statemachine.core.records import (
     AgentsClosed,
     MailAccepted,
@@ -40,7 +40,7 @@ from statemachine.stores.protocol import Entry, LogRecord
 from .. import lockstep
 from .audit_tail import Tail
 
-OPEN, TRIGGER, RUNNING = Identity.OPEN, MailKind.TRIGGER, Turn.RUNNING
+OPEN, TRIGGER, RUNNING = Identity.OPEN, MailKind.TRIGGER, TurnState.RUNNING
 
 
 class Unsound(Exception):
@@ -186,9 +186,9 @@ class Rollouts:
         if outcome.turn != found.ended + 1:
             what = f"its turn {found.ended + 1} runs" if found.running else f"its last one was {found.ended}"
             return f"turn {outcome.turn} of agent {outcome.agent} ends, {what}"
-        if not outcome.status.is_idle or outcome.status is Turn.NEW:
+        if not outcome.status.is_idle or outcome.status is TurnState.NEW:
             return f"no turn ends {outcome.status.name.lower()}"
-        if not found.running and outcome.status is Turn.COMPLETED:
+        if not found.running and outcome.status is TurnState.COMPLETED:
             return f"turn {outcome.turn} of agent {outcome.agent} is completed, and never started"
         if not found.running:
             found.unread = [demoted(mail) for mail in found.unread]
@@ -241,12 +241,12 @@ class Rollouts:
         return None
 
 
-def status_of(outcome: Outcome | None) -> Turn:
+def status_of(outcome: Outcome | None) -> TurnState:
     """The status of an agent without a turn."""
-    return Turn.NEW if outcome is None else outcome.status
+    return TurnState.NEW if outcome is None else outcome.status
 
 
-def said(turn: int, status: Turn, outcome: Outcome | None) -> str:
+def said(turn: int, status: TurnState, outcome: Outcome | None) -> str:
     """What a snapshot or a rollout says of turns."""
     last = "" if outcome is None else f", the last to end {outcome.turn} {outcome.status.name} {outcome.result!r:.100}"
     return f"turn {turn} is {status.name}{last}"

@@ -12,7 +12,7 @@ from typing import Any
 from statemachine.core import rules
 from statemachine.core.events import HOST, ROOT
 from statemachine.core.ledger import Ledger
-from statemachine.core.machines import Identity, Turn
+from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import (
     AgentResumed,
     AgentsClosed,
@@ -27,7 +27,7 @@ from statemachine.core.records import (
 from statemachine.log.recovery import apply
 from statemachine.stores.protocol import Entry, LogRecord
 
-OPEN, RUNNING = Identity.OPEN, Turn.RUNNING
+OPEN, RUNNING = Identity.OPEN, TurnState.RUNNING
 
 
 class Tail:

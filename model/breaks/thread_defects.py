@@ -10,7 +10,7 @@ from statemachine.core import events as ev
 from statemachine.core import joint, operations, reports, rules, turns
 from statemachine.core.deadlines import Bound, Deadlines
 from statemachine.core.effects import Accepted, Answer, Cancel, Flush, Load, Reply, Step, Unload, Wake
-from statemachine.core.machines import Identity, Residency, Turn
+from statemachine.core.machines import Identity, Residency, TurnState
 from statemachine.core.records import MailDrained, TurnEnded
 from statemachine.core.refusals import NotRunning
 from statemachine.core.residency import Residents
@@ -64,7 +64,7 @@ def seed_rule_waits(core: Any, s: Session, agent: Any) -> bool:
 @breaks("N1 B17", "pair", (Residents, "victim"))
 def interrupted_agents_stay(_: Any, self: Residents, agents: Any, tried: Any) -> int | None:
     """An agent whose last turn was interrupted cannot be evicted."""
-    idle = [agent for agent in self.idle if agents[agent].status is not Turn.INTERRUPTED]
+    idle = [agent for agent in self.idle if agents[agent].status is not TurnState.INTERRUPTED]
     return rules.victim([(agent, agents[agent].triggers > 0) for agent in idle], tried)
 
 
@@ -129,7 +129,7 @@ def live_threads_evictable(core: Any, agent: int, live: bool, place: Any, holds_
 def status_lost(core: Any, self: Residents, agent: Any) -> None:
     """An unloaded agent forgets how its last turn ended."""
     core(self, agent)
-    agent.status, agent.outcome = Turn.NEW, None
+    agent.status, agent.outcome = TurnState.NEW, None
 
 
 @breaks("N5 S7 B21", "idle", (HANDLERS, ev.Flushed))
@@ -164,7 +164,7 @@ def any_generation(_: Any, s: Session, agent: int, _generation: int) -> Any:
 def any_turn(_: Any, s: Session, agent: int, _number: int) -> Any:
     """A report is taken whatever turn it is about."""
     found = s.agent(agent) if s.state in reports.LIVING else None
-    return found if found is not None and found.status >= Turn.RUNNING else None
+    return found if found is not None and found.status >= TurnState.RUNNING else None
 
 
 @breaks("S9 D3", "pair", (reports, "flush_in_flight"))
@@ -176,7 +176,7 @@ def any_flush(_: Any, s: Session, agent: int, generation: int, _flush: int) -> A
 @breaks("S9", "fuzz", (operations, "turn_running"))
 def any_caller(_: Any, s: Session, agent: int, turn: int) -> Any:
     """A turn that is over may still drain and wait in the name of the next."""
-    running = s.agents[agent].status is Turn.RUNNING
+    running = s.agents[agent].status is TurnState.RUNNING
     return None if running else NotRunning(agent, turn)
 
 
@@ -312,7 +312,7 @@ def crash_tells_nobody(core: Any, s: Session, agent: Any) -> Any:
 @breaks("section 4, shutdown; D04", "end", (joint, "drain"))
 def shutdown_without_flush(_: Any, s: Session) -> None:
     """A shutdown closes the session without having flushed what is in memory."""
-    if all(agent.status < Turn.RUNNING for agent in s.agents):
+    if all(agent.status < TurnState.RUNNING for agent in s.agents):
         joint.close_session(s)
 
 

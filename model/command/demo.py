@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.live import Live
 
 from statemachine import Notice, Overflow, SessionConfig
-from statemachine.core.machines import Turn as Status
+from statemachine.core.machines import TurnState
 from statemachine.log.trace import TraceError
 from statemachine.runtime import AgentControl, AgentInfo, Statistics, Thread, Turn
 from statemachine.stores.protocol import Entry, LogRecord
@@ -151,7 +151,7 @@ async def play(show: Show, sleep: Sleep) -> bool:
     await control.close("/root/forge")
     await sleep(1.0)
     show.act = "the end"
-    return all(outcome.status is Status.COMPLETED for outcome in outcomes)
+    return all(outcome.status is TurnState.COMPLETED for outcome in outcomes)
 
 
 @define

@@ -17,7 +17,7 @@ from statemachine.core import effects as fx
 from statemachine.core import records as rec
 from statemachine.core.agents import Agent
 from statemachine.core.events import HOST, ROOT
-from statemachine.core.machines import Identity, Residency, Turn
+from statemachine.core.machines import Identity, Residency, TurnState
 from statemachine.runtime import AgentControl
 
 from .inspect_session import outcome_text, short
@@ -36,13 +36,13 @@ STYLES = {
 }
 """Kind of line -> how it is shown; the others are plain."""
 STATUS_STYLES = {
-    Turn.QUEUED: "yellow",
-    Turn.STARTING: "cyan",
-    Turn.RUNNING: "bold cyan",
-    Turn.STOPPING: "cyan",
-    Turn.ERRORED: "red",
-    Turn.INTERRUPTED: "magenta",
-    Turn.COMPLETED: "green",
+    TurnState.QUEUED: "yellow",
+    TurnState.STARTING: "cyan",
+    TurnState.RUNNING: "bold cyan",
+    TurnState.STOPPING: "cyan",
+    TurnState.ERRORED: "red",
+    TurnState.INTERRUPTED: "magenta",
+    TurnState.COMPLETED: "green",
 }
 
 
@@ -88,7 +88,7 @@ def tell_mail(show: Show, mail: rec.MailAccepted) -> tuple[str, str] | None:
 
 def tell_end(show: Show, ended: rec.TurnEnded) -> tuple[str, str]:
     outcome = ended.outcome
-    kind = "ended" if outcome.status is Turn.COMPLETED else "failed"
+    kind = "ended" if outcome.status is TurnState.COMPLETED else "failed"
     return kind, f"turn {outcome.turn} of {show.name(outcome.agent)}: {outcome_text(outcome)}"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from statemachine.checking.properties import PROPERTIES, PropertyViolation
 from statemachine.core import events as ev
 from statemachine.core.effects import Refused, Reply
-from statemachine.core.machines import Identity, Turn
+from statemachine.core.machines import Identity, TurnState
 from statemachine.core.refusals import MailboxFull
 from statemachine.core.session import Session
 
@@ -29,7 +29,7 @@ def drive_home(session: Session) -> None:
     if session.state.name != "OPEN" or session.config.execution_cap == 0:
         return
     for agent in session.agents:
-        if agent.identity is not Identity.OPEN or agent.status is Turn.RUNNING:
+        if agent.identity is not Identity.OPEN or agent.status is TurnState.RUNNING:
             continue
         trial = session.fork()
         event = ev.FollowUp(ev.HOST, agent.id, "drive")
@@ -40,10 +40,10 @@ def drive_home(session: Session) -> None:
             reply = trial.handle(event).reply
         for _ in range(4 * len(trial.agents)):
             answer = next(answers_of(trial), None)
-            if answer is None or trial.agents[agent.id].status is Turn.RUNNING:
+            if answer is None or trial.agents[agent.id].status is TurnState.RUNNING:
                 break
             trial.handle(answer)
-        if trial.agents[agent.id].status is not Turn.RUNNING:
+        if trial.agents[agent.id].status is not TurnState.RUNNING:
             raise PropertyViolation(L7, f"agent {agent.id} gets no turn any more: {reply}")
 
 
@@ -59,7 +59,7 @@ def answers_of(s: Session) -> Iterator[ev.Event]:
             yield ev.Loaded(a.id, a.generation)
         if a.id in s.residents.flushes:
             yield ev.Flushed(a.id, a.generation, s.residents.flushes[a.id])
-        if a.status is Turn.RUNNING:
+        if a.status is TurnState.RUNNING:
             yield ev.Finished(a.id, a.turn, "r")
-        if a.status is Turn.STOPPING:
+        if a.status is TurnState.STOPPING:
             yield ev.Aborted(a.id, a.turn)

@@ -17,7 +17,7 @@ from attrs import field, frozen
 from statemachine.core import events as ev
 from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
 from statemachine.core.events import HOST, ROOT
-from statemachine.core.machines import Identity, Residency, SessionState, Turn
+from statemachine.core.machines import Identity, Residency, SessionState, TurnState
 from statemachine.core.session import Session
 
 from ..lockstep import AnyEvent, Restart
@@ -110,7 +110,7 @@ def host_events(scope: Scope, s: Session) -> Iterator[AnyEvent]:
 def agent_events(scope: Scope, s: Session, a: int) -> Iterator[AnyEvent]:
     """What the turn of an agent does: it drains, waits, and acts on its children and its parent."""
     me = s.agents[a]
-    if me.status not in (Turn.RUNNING, Turn.STOPPING):
+    if me.status not in (TurnState.RUNNING, TurnState.STOPPING):
         return
     yield ev.Drain(a, me.turn)
     children = [c for c in me.children or () if s.agents[c].identity is Identity.OPEN]
@@ -120,7 +120,7 @@ def agent_events(scope: Scope, s: Session, a: int) -> Iterator[AnyEvent]:
             yield ev.Wait(a, me.turn, 1, (child,))
         if a in s.waits:
             yield ev.StopWaiting(a, me.turn)
-    if scope.agents_act and me.status is Turn.RUNNING:
+    if scope.agents_act and me.status is TurnState.RUNNING:
         if len(s.agents) <= scope.ids:
             yield from (ev.Spawn(a, name, "m") for parent, name in scope.tree if parent == me.path)
         for child in children:
@@ -150,7 +150,7 @@ def thread_events(scope: Scope, s: Session, a: int) -> Iterator[AnyEvent]:
         yield ev.Flushed(a, me.generation, flush)
         if "flush" in faults:
             yield ev.FlushFailed(a, me.generation, flush, "e")
-    if me.status in (Turn.RUNNING, Turn.STOPPING):
+    if me.status in (TurnState.RUNNING, TurnState.STOPPING):
         yield ev.Finished(a, me.turn, "r")
         if "fail" in faults:
             yield ev.Failed(a, me.turn, "e")

@@ -16,7 +16,7 @@ from statemachine.core import events as ev
 from statemachine.core.agents import Agent
 from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
 from statemachine.core.events import HOST, ROOT
-from statemachine.core.machines import Identity, Residency, SessionState, Turn
+from statemachine.core.machines import Identity, Residency, SessionState, TurnState
 from statemachine.core.residency import NOBODY
 from statemachine.core.session import Session
 
@@ -105,11 +105,11 @@ GROUPS: tuple[Callable[[Session, Agent], bool], ...] = (
     lambda _, a: a.residency is UNLOADING,
     lambda _, a: a.residency is LOADING,
     lambda s, a: a.id in s.waits,
-    lambda _, a: a.status is Turn.STOPPING,
-    lambda _, a: a.status is Turn.STARTING and a.residency is UNLOADED,
-    lambda _, a: a.status is Turn.QUEUED,
+    lambda _, a: a.status is TurnState.STOPPING,
+    lambda _, a: a.status is TurnState.STARTING and a.residency is UNLOADED,
+    lambda _, a: a.status is TurnState.QUEUED,
     lambda s, a: a.id == next(iter(s.slots.ready), None),
-    lambda _, a: a.status is Turn.RUNNING,
+    lambda _, a: a.status is TurnState.RUNNING,
     lambda s, a: a.id in s.residents.idle,
     lambda _, a: a.status.is_idle and a.residency is UNLOADED,
     lambda s, a: a.id in s.residents.serves and s.residents.serves[a.id] != NOBODY,
@@ -157,7 +157,7 @@ def start(s: Session, who: int, _: int, __: int) -> AnyEvent:
 
 def running(s: Session) -> list[Agent]:
     """The agents with a turn that runs."""
-    return [a for a in s.agents if a.status is Turn.RUNNING]
+    return [a for a in s.agents if a.status is TurnState.RUNNING]
 
 
 def drain(s: Session, who: int, other: int, variant: int) -> AnyEvent:
@@ -226,9 +226,9 @@ def owed(s: Session) -> list[tuple[ev.Event, ...]]:
         if flush is not None:
             failed = ev.FlushFailed(a.id, a.generation, flush, "cannot flush")
             answers.append((ev.Flushed(a.id, a.generation, flush), failed, failed, died))
-        if a.status >= Turn.RUNNING:
+        if a.status >= TurnState.RUNNING:
             ends = (ev.Finished(a.id, a.turn, "result"), ev.Failed(a.id, a.turn, "error"))
-            answers.append((*ends, died) if a.status is Turn.RUNNING else (ev.Aborted(a.id, a.turn), *ends, died))
+            answers.append((*ends, died) if a.status is TurnState.RUNNING else (ev.Aborted(a.id, a.turn), *ends, died))
     return answers
 
 

@@ -17,7 +17,7 @@ from attrs import define, field
 from statemachine.checking import properties
 from statemachine.checking.properties import PropertyViolation
 from statemachine.core.effects import Load, Refused, Stale, Step
-from statemachine.core.machines import Identity, SessionState, Turn
+from statemachine.core.machines import Identity, SessionState, TurnState
 from statemachine.core.records import AgentsClosed, MailAccepted, MailDrained, MailKind, Outcome, TurnEnded, TurnStarted
 from statemachine.core.session import Session
 from statemachine.log import trace
@@ -289,11 +289,11 @@ def judge_outcomes(world: World) -> None:
             world.blame(f"the handle of {ref} gave {outcome}, the log has {answers.get(ref.mail)}")
     for turn, outcome in world.disk.ended.items():
         came_to = world.came_to.get(turn)
-        word = {Turn.COMPLETED: "completed", Turn.ERRORED: "errored"}.get(outcome.status)
-        did_run = came_to is not None or outcome.status is Turn.COMPLETED
+        word = {TurnState.COMPLETED: "completed", TurnState.ERRORED: "errored"}.get(outcome.status)
+        did_run = came_to is not None or outcome.status is TurnState.COMPLETED
         if word is not None and did_run and came_to != (word, outcome.result):
             world.blame(f"{outcome} is in the log, its work came to {came_to}")
-        elif outcome.status is Turn.INTERRUPTED and GRACE_OVER in outcome.result and turn not in world.deaf:
+        elif outcome.status is TurnState.INTERRUPTED and GRACE_OVER in outcome.result and turn not in world.deaf:
             world.blame(f"{outcome} is in the log, and its work would have stopped")
         elif outcome.result.startswith(LOAD_OVER) and turn[0] not in world.slow_loads:
             world.blame(f"{outcome} is in the log, and its thread would have been loaded")

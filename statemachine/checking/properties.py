@@ -22,11 +22,11 @@ from statemachine.core.agents import Agent
 from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Step
 from statemachine.core.events import ROOT, Event
-from statemachine.core.machines import Identity, MailState, Residency, SessionState, SlotState, Turn
+from statemachine.core.machines import Identity, MailState, Residency, SessionState, SlotState, TurnState
 from statemachine.core.records import MailKind
 from statemachine.core.session import Session
 
-QUEUED, STARTING, RUNNING, STOPPING = Turn.QUEUED, Turn.STARTING, Turn.RUNNING, Turn.STOPPING
+QUEUED, STARTING, RUNNING, STOPPING = TurnState.QUEUED, TurnState.STARTING, TurnState.RUNNING, TurnState.STOPPING
 HOLDING, LIVING = (STARTING, RUNNING, STOPPING), (SessionState.OPEN, SessionState.DRAINING)
 UNLOADED, LOADING = Residency.UNLOADED, Residency.LOADING
 RESIDENT, UNLOADING = Residency.RESIDENT, Residency.UNLOADING

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from statemachine.core.events import HOST, ROOT
-from statemachine.core.machines import Identity, Residency, SlotState, Turn
+from statemachine.core.machines import Identity, Residency, SlotState, TurnState
 from statemachine.core.records import MailKind
 
 if TYPE_CHECKING:
@@ -102,4 +102,6 @@ def names(s: Session, agents: Iterable[int]) -> str:
 
 def is_quiescent(s: Session) -> bool:
     """Nothing is in flight: no load, no unload, no turn that could still report by itself (section 1)."""
-    return not s.residents.loading and not s.residents.flushes and not any(a.status >= Turn.RUNNING for a in s.agents)
+    return (
+        not s.residents.loading and not s.residents.flushes and not any(a.status >= TurnState.RUNNING for a in s.agents)
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from attrs import define
 
-from statemachine.core.machines import Identity, Residency, Turn
+from statemachine.core.machines import Identity, Residency, TurnState
 from statemachine.core.records import MailAccepted, Outcome
 
 
@@ -26,7 +26,7 @@ class Agent:
     """The target of the close that closed it, so that `resume` knows what was open then. -1: none."""
     children: list[int] | None = None
     """Ids in order of spawning, closed ones included."""
-    status: Turn = Turn.NEW
+    status: TurnState = TurnState.NEW
     turn: int = 0
     """Number of the last turn; turns count from 1."""
     outcome: Outcome | None = None

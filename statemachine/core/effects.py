@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from statemachine.core.facts import fact
-from statemachine.core.machines import Turn
+from statemachine.core.machines import TurnState
 from statemachine.core.records import MailAccepted, Outcome, Record
 from statemachine.core.refusals import Refusal
 
@@ -139,7 +139,7 @@ class Drained:
 class Interrupted:
     """`previous` is the status before. An idle one means: there was no turn, nothing happened."""
 
-    previous: Turn
+    previous: TurnState
 
 
 @fact
@@ -177,7 +177,7 @@ class AgentStatus:
     path: str
     parent: int
     open: bool
-    status: Turn
+    status: TurnState
     turn: int
     unread: int
     outcome: Outcome | None

@@ -14,13 +14,13 @@ from __future__ import annotations
 from typing import Any
 
 from statemachine.core.events import HOST
-from statemachine.core.machines import Turn
+from statemachine.core.machines import TurnState
 from statemachine.core.records import MailKind
 from statemachine.core.state import State
 
 TRIGGER = MailKind.TRIGGER
-ENDED = (Turn.COMPLETED, Turn.ERRORED, Turn.INTERRUPTED)
-STATUS = {status: +Turn.COMPLETED if status in ENDED else +status for status in Turn}
+ENDED = (TurnState.COMPLETED, TurnState.ERRORED, TurnState.INTERRUPTED)
+STATUS = {status: +TurnState.COMPLETED if status in ENDED else +status for status in TurnState}
 
 
 def fingerprint(s: State) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from statemachine.core.agents import Agent
 from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Flush, Load, ShutDown, WaitEnd
 from statemachine.core.events import ROOT
-from statemachine.core.machines import SESSION, Residency, SessionState, Turn
+from statemachine.core.machines import SESSION, Residency, SessionState, TurnState
 from statemachine.core.state import State
 
 DRAINED = SESSION.moves("drained")
@@ -123,7 +123,7 @@ def drain(s: State) -> None:
         agent = s.agents[agent_id]
         if agent.residency is not RESIDENT:
             del draining.to_flush[agent_id]  # closed, died, or on its way out
-        elif agent.status < Turn.RUNNING and agent_id not in s.residents.flushes:
+        elif agent.status < TurnState.RUNNING and agent_id not in s.residents.flushes:
             del draining.to_flush[agent_id]
             s.deadlines.set(Bound.FLUSH, agent_id, s.now + s.config.flush_timeout)
             s.effects.append(Flush(agent_id, agent.generation, s.residents.flush(agent)))

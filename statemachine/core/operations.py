@@ -49,7 +49,7 @@ from statemachine.core.events import (
     Wait,
 )
 from statemachine.core.ledger import requests
-from statemachine.core.machines import SESSION, Identity, Moves, Residency, SessionState, Turn
+from statemachine.core.machines import SESSION, Identity, Moves, Residency, SessionState, TurnState
 from statemachine.core.records import AgentResumed, AgentsClosed, AgentSpawned, MailAccepted, MailDrained, MailKind
 from statemachine.core.refusals import (
     AgentClosed,
@@ -78,7 +78,7 @@ from statemachine.core.state import State
 
 SHUTDOWN = SESSION.moves("shutdown")
 OPEN, OPEN_SESSION, DRAINING = Identity.OPEN, SessionState.OPEN, SessionState.DRAINING
-RUNNING, TRIGGER, QUEUE = Turn.RUNNING, MailKind.TRIGGER, MailKind.QUEUE
+RUNNING, TRIGGER, QUEUE = TurnState.RUNNING, MailKind.TRIGGER, MailKind.QUEUE
 REJECT = Overflow.REJECT
 
 
@@ -287,7 +287,7 @@ def interrupt(s: State, event: Interrupt) -> Reply:
     previous = agent.status
     if previous is RUNNING:
         turns.stop(s, agent)
-    elif previous in (Turn.QUEUED, Turn.STARTING):
+    elif previous in (TurnState.QUEUED, TurnState.STARTING):
         turns.end(s, agent, turns.ABORT, "interrupted before it started")
     return Interrupted(previous)
 
@@ -313,7 +313,7 @@ def is_self_or_ancestor(s: State, target: int, agent: int) -> bool:
     return agent == target
 
 
-def close_subtree(s: State, target: int, trigger: Moves[Turn], why: str) -> tuple[int, ...]:
+def close_subtree(s: State, target: int, trigger: Moves[TurnState], why: str) -> tuple[int, ...]:
     """Turns aborted, slots and residency slots given back, unread mail dead-lettered, requesters told. The whole set
     is closed before anybody is told, so that nobody in it is woken. The target's own turn ends by `trigger`.
     """
@@ -330,7 +330,9 @@ def close_subtree(s: State, target: int, trigger: Moves[Turn], why: str) -> tupl
     return ids
 
 
-def close_agent(s: State, agent: Agent, unanswered: tuple[MailAccepted, ...], trigger: Moves[Turn], why: str) -> None:
+def close_agent(
+    s: State, agent: Agent, unanswered: tuple[MailAccepted, ...], trigger: Moves[TurnState], why: str
+) -> None:
     """What a closed agent held is given back; `unanswered` are the requests among its dead letters."""
     if agent.status is RUNNING and trigger is turns.ABORT:
         agent.status = turns.STOP[agent.status]

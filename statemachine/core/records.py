@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from statemachine.core.facts import fact
-from statemachine.core.machines import Turn
+from statemachine.core.machines import TurnState
 
 
 class MailKind(IntEnum):
@@ -27,7 +27,7 @@ class Outcome:
 
     agent: int
     turn: int
-    status: Turn
+    status: TurnState
     result: str
 
 

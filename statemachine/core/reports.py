@@ -28,13 +28,13 @@ from statemachine.core.events import (
     Tick,
     WriteFailed,
 )
-from statemachine.core.machines import Residency, SessionState, Turn
+from statemachine.core.machines import Residency, SessionState, TurnState
 from statemachine.core.operations import close_subtree
 from statemachine.core.residency import NOBODY
 from statemachine.core.state import State
 
 LIVING = (SessionState.OPEN, SessionState.DRAINING)
-RUNNING = Turn.RUNNING
+RUNNING = TurnState.RUNNING
 LOADING, UNLOADING, UNLOADED = Residency.LOADING, Residency.UNLOADING, Residency.UNLOADED
 NOTED = Noted()
 
@@ -72,7 +72,7 @@ def load_is_lost(s: State, agent: Agent, error: str) -> None:
     """No thread; the residency slot is free again."""
     s.residents.load_failed(agent)
     s.deadlines.clear(Bound.LOAD, agent.id)
-    if agent.status is Turn.STARTING:
+    if agent.status is TurnState.STARTING:
         turns.end(s, agent, turns.CANNOT_START, f"load failed: {error}")
 
 
@@ -124,13 +124,13 @@ def died(s: State, event: Died) -> Reply:
     was_loading = agent.residency is LOADING
     turns.drop_thread(s, agent, tell_thread=False)
     trigger, why = turns.ABORT, "its thread died"
-    if agent.status is Turn.RUNNING:
+    if agent.status is TurnState.RUNNING:
         trigger, why = turns.FAIL, f"its thread died: {event.error}"
-    elif agent.status is Turn.STARTING and was_loading:
+    elif agent.status is TurnState.STARTING and was_loading:
         trigger, why = turns.CANNOT_START, f"load failed: its thread died: {event.error}"
     if s.live_threads and agent.id != ROOT:
         close_subtree(s, agent.id, trigger, why)
-    elif agent.status >= Turn.RUNNING or trigger is turns.CANNOT_START:
+    elif agent.status >= TurnState.RUNNING or trigger is turns.CANNOT_START:
         turns.end(s, agent, trigger, why)
     return NOTED
 
@@ -172,7 +172,7 @@ def failed(s: State, event: Failed) -> Reply:
 def aborted(s: State, event: Aborted) -> Reply:
     """The turn stopped as asked. A turn that nobody asked to stop cannot abort: the report is stale."""
     agent = turn(s, event.agent, event.turn)
-    if agent is None or agent.status is not Turn.STOPPING:
+    if agent is None or agent.status is not TurnState.STOPPING:
         return stale(s)
     turns.end(s, agent, turns.ABORT, "interrupted")
     return NOTED
@@ -229,7 +229,7 @@ def idle_overdue(s: State, agent: Agent) -> None:
 def grace_overdue(s: State, _: Agent) -> None:
     """The grace of a shutdown: what still runs is interrupted."""
     for agent in [s.agents[holder] for holder in sorted(s.slots.holders)]:
-        if agent.status is Turn.RUNNING:
+        if agent.status is TurnState.RUNNING:
             turns.stop(s, agent)
 
 

@@ -11,12 +11,12 @@ from collections.abc import Collection, Iterable
 
 from statemachine.core.effects import WaitEnd
 from statemachine.core.events import ROOT
-from statemachine.core.machines import Identity, Residency, Turn
+from statemachine.core.machines import Identity, Residency, TurnState
 from statemachine.core.records import MailKind
 
 NAME = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
 
-TURN_COMPLETED, TURN_INTERRUPTED = Turn.COMPLETED, Turn.INTERRUPTED
+TURN_COMPLETED, TURN_INTERRUPTED = TurnState.COMPLETED, TurnState.INTERRUPTED
 RESIDENT, OPEN, TRIGGER = Residency.RESIDENT, Identity.OPEN, MailKind.TRIGGER
 
 
@@ -47,7 +47,7 @@ def mailbox_has_room(unread: int, promised: int, max_unread: int, kind: MailKind
     return unread + promised < (max_unread if kind is TRIGGER else max_unread - 1)
 
 
-def wants_turn(identity: Identity, status: Turn, unread_triggers: int) -> bool:
+def wants_turn(identity: Identity, status: TurnState, unread_triggers: int) -> bool:
     """J1: an idle open agent has unread trigger mail."""
     return unread_triggers > 0 and status <= TURN_INTERRUPTED and identity is OPEN
 
@@ -89,7 +89,7 @@ def wait_end(unread: int, target_done: bool) -> WaitEnd | None:
     return WaitEnd.TARGET if target_done else None
 
 
-def is_done(identity: Identity, status: Turn) -> bool:
+def is_done(identity: Identity, status: TurnState) -> bool:
     """Is this target of a wait closed, or idle with an outcome?"""
     return identity is not OPEN or TURN_COMPLETED <= status <= TURN_INTERRUPTED
 
@@ -99,13 +99,20 @@ def is_stalled(waiting: int, held: int, queued: int) -> bool:
     return queued > 0 and waiting == held
 
 
-def notice_is_due(status: Turn, notify_interrupted: bool) -> bool:
+def notice_is_due(status: TurnState, notify_interrupted: bool) -> bool:
     """Does a turn that ended so tell its requesters? (B40)"""
     return notify_interrupted or status is not TURN_INTERRUPTED
 
 
 def may_wake(
-    agent: int, status: Turn, live_threads: bool, takes_work: bool, cap: int, queued: int, free: int, max_queued: int
+    agent: int,
+    status: TurnState,
+    live_threads: bool,
+    takes_work: bool,
+    cap: int,
+    queued: int,
+    free: int,
+    max_queued: int,
 ) -> bool:
     """May a notice be trigger mail? Not if the turn that it asks for would find no room in the ready queue (D8), now
     or, if the session takes no new work, when it is opened again; nor if sub-agents share no slot at all, as in a log

@@ -12,7 +12,7 @@ from statemachine.core.config import Notice
 from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Answer, Cancel, Flush, StartTurn, Unload, WaitEnd, Wake
 from statemachine.core.events import HOST, ROOT
-from statemachine.core.machines import TURN, Identity, Moves, Residency, SessionState, SlotState, Turn
+from statemachine.core.machines import TURN, Identity, Moves, Residency, SessionState, SlotState, TurnState
 from statemachine.core.records import MailAccepted, MailKind, NoticeBuried, Outcome, TurnEnded, TurnStarted
 from statemachine.core.state import State
 
@@ -21,7 +21,7 @@ FINISH, FAIL, ABORT = (TURN.moves(trigger) for trigger in ("finish", "fail", "ab
 STOP, CANNOT_START = TURN.moves("stop"), TURN.moves("cannot_start")
 
 OPEN_SESSION, OPEN = SessionState.OPEN, Identity.OPEN
-QUEUED, STARTING, RUNNING, STOPPING = Turn.QUEUED, Turn.STARTING, Turn.RUNNING, Turn.STOPPING
+QUEUED, STARTING, RUNNING, STOPPING = TurnState.QUEUED, TurnState.STARTING, TurnState.RUNNING, TurnState.STOPPING
 RESIDENT, NO_NOTICE = Residency.RESIDENT, Notice.NONE
 
 
@@ -76,7 +76,7 @@ def start(s: State, agent: Agent) -> None:
 def end(
     s: State,
     agent: Agent,
-    trigger: Moves[Turn],
+    trigger: Moves[TurnState],
     result: str,
     also: tuple[MailAccepted, ...] = (),
     tell_always: bool = False,
@@ -110,7 +110,7 @@ def end(
     if answered or also:
         tell(s, outcome, answered + also, tell_always)
     if s.draining is not None and started:
-        s.draining.add(agent.id, outcome.status is Turn.INTERRUPTED)
+        s.draining.add(agent.id, outcome.status is TurnState.INTERRUPTED)
 
 
 def give_back(s: State, agent: Agent, started: bool) -> None:

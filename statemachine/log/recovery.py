@@ -18,7 +18,7 @@ from statemachine.core.events import ROOT
 from statemachine.core.fingerprint import asked_again
 from statemachine.core.joint import settle
 from statemachine.core.ledger import Ledger
-from statemachine.core.machines import Identity, Residency, Turn
+from statemachine.core.machines import Identity, Residency, TurnState
 from statemachine.core.records import (
     AgentResumed,
     AgentsClosed,
@@ -53,7 +53,7 @@ def restart(config: SessionConfig, ledger: Ledger, now: float) -> tuple[Session,
         for agent in s.agents[1:]:
             if agent.identity is Identity.OPEN:
                 s.slots.reserve(agent.id, agent.turn)
-    ended = [end_by_crash(s, agent) for agent in s.agents if agent.status is Turn.RUNNING]
+    ended = [end_by_crash(s, agent) for agent in s.agents if agent.status is TurnState.RUNNING]
     for number in asked_again(s):
         turns.consider(s, s.agents[number])
     for outcome, answered in ended:
@@ -86,7 +86,7 @@ def end_by_crash(s: Session, agent: Agent) -> tuple[Outcome, tuple[MailAccepted,
     """A turn that was running when the session was lost is interrupted. Its requesters are to be told, whatever the
     configuration says of interrupts, because nobody asked for this one.
     """
-    outcome = Outcome(agent.id, agent.turn, Turn.INTERRUPTED, "interrupted by a crash")
+    outcome = Outcome(agent.id, agent.turn, TurnState.INTERRUPTED, "interrupted by a crash")
     s.records.append(TurnEnded(outcome))
     return outcome, s.ledger.end_turn(agent, outcome, started=True)
 
@@ -115,13 +115,13 @@ def _closed(ledger: Ledger, record: AgentsClosed) -> None:
 
 def _started(ledger: Ledger, record: TurnStarted) -> None:
     agent = ledger.agents[record.agent]
-    agent.status, agent.turn = Turn.RUNNING, record.turn
+    agent.status, agent.turn = TurnState.RUNNING, record.turn
     ledger.read_mail(agent)
 
 
 def _ended(ledger: Ledger, record: TurnEnded) -> None:
     agent = ledger.agents[record.outcome.agent]
-    ledger.end_turn(agent, record.outcome, agent.status is Turn.RUNNING)
+    ledger.end_turn(agent, record.outcome, agent.status is TurnState.RUNNING)
 
 
 def _drained(ledger: Ledger, record: MailDrained) -> None:

@@ -18,7 +18,7 @@ from statemachine.core.config import Notice, SessionConfig
 from statemachine.core.events import ROOT
 from statemachine.core.facts import fact
 from statemachine.core.ledger import ACCEPTED, Ledger
-from statemachine.core.machines import Identity, Turn
+from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import (
     AgentResumed,
     AgentsClosed,
@@ -31,7 +31,7 @@ from statemachine.core.records import (
 )
 
 OPEN = Identity.OPEN
-QUEUED, STARTING, RUNNING, STOPPING = Turn.QUEUED, Turn.STARTING, Turn.RUNNING, Turn.STOPPING
+QUEUED, STARTING, RUNNING, STOPPING = TurnState.QUEUED, TurnState.STARTING, TurnState.RUNNING, TurnState.STOPPING
 
 
 @fact
@@ -44,7 +44,7 @@ class AgentFacts:
     settings: str | None
     identity: Identity
     closed_by: int
-    status: Turn
+    status: TurnState
     turn: int
     outcome: Outcome | None
     asked: tuple[MailAccepted, ...]
@@ -70,11 +70,11 @@ def facts_of(agent: Agent) -> AgentFacts:
     )
 
 
-def durable_turn(agent: Agent) -> tuple[Turn, int]:
+def durable_turn(agent: Agent) -> tuple[TurnState, int]:
     """Status and turn number as the log has them."""
     status = agent.status
     if status is QUEUED or status is STARTING:
-        return (Turn.NEW if agent.outcome is None else agent.outcome.status), agent.turn - 1
+        return (TurnState.NEW if agent.outcome is None else agent.outcome.status), agent.turn - 1
     return (RUNNING if status is STOPPING else status), agent.turn
 
 

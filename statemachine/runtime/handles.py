@@ -8,7 +8,7 @@ from attrs import define, field
 
 from statemachine.core.events import ROOT
 from statemachine.core.facts import fact
-from statemachine.core.machines import Turn as Status
+from statemachine.core.machines import TurnState
 from statemachine.core.records import MailAccepted, MailDrained, Outcome, TurnEnded, TurnStarted
 from statemachine.eventloops import Signal
 
@@ -105,10 +105,10 @@ def closed_with(outcome: Outcome, live_threads: bool) -> bool:
     """Was the agent closed when this turn ended? Its result says so: what user code says is no reason of an interrupt,
     and in an error the name of its class comes first.
     """
-    if outcome.status is Status.INTERRUPTED and outcome.result == "closed":
+    if outcome.status is TurnState.INTERRUPTED and outcome.result == "closed":
         return True
     may_close = live_threads and outcome.agent != ROOT
-    return may_close and outcome.result.startswith("its thread died") and outcome.status is not Status.COMPLETED
+    return may_close and outcome.result.startswith("its thread died") and outcome.status is not TurnState.COMPLETED
 
 
 def not_started(rollout: tuple[LogRecord, ...], outcome: Outcome) -> bool:

@@ -14,7 +14,7 @@ from attrs import define, field
 from statemachine.core.effects import AgentStatus, Drained, StartTurn, WaitEnd, Waiting, WaitOver
 from statemachine.core.events import HOST, Drain, StopWaiting, Wait
 from statemachine.core.facts import fact
-from statemachine.core.machines import Turn as Status
+from statemachine.core.machines import TurnState
 from statemachine.core.records import MailAccepted, MailKind, Outcome
 from statemachine.core.refusals import NotRunning
 from statemachine.runtime.checks import check_seconds
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from statemachine.runtime.threads import AgentInfo
     from statemachine.stores.protocol import LogRecord
 
-TRIGGER, RUNNING = MailKind.TRIGGER, Status.RUNNING
+TRIGGER, RUNNING = MailKind.TRIGGER, TurnState.RUNNING
 
 
 @fact

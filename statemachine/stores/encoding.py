@@ -27,7 +27,7 @@ from json.encoder import encode_basestring
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from statemachine.core.machines import Identity, Turn
+from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import (
     AgentResumed,
     AgentsClosed,
@@ -196,7 +196,7 @@ def _texts(members: type[E]) -> dict[E, str]:
     return {member: f'"{member.name.lower()}"' for member in members}
 
 
-MAIL_KIND_TEXT, TURN_TEXT, IDENTITY_TEXT = _texts(MailKind), _texts(Turn), _texts(Identity)
+MAIL_KIND_TEXT, TURN_TEXT, IDENTITY_TEXT = _texts(MailKind), _texts(TurnState), _texts(Identity)
 quote = encode_basestring
 
 
@@ -279,7 +279,7 @@ def _members(members: type[E]) -> dict[str, E]:
     return {member.name.lower(): member for member in members}
 
 
-MAIL_KIND, TURN, IDENTITY = _members(MailKind), _members(Turn), _members(Identity)
+MAIL_KIND, TURN, IDENTITY = _members(MailKind), _members(TurnState), _members(Identity)
 
 
 def _fields(found: Any, count: int) -> Any:

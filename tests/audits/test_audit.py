@@ -15,8 +15,7 @@ from model.audits.audit import Unsound, audit
 from model.fuzzing import chance
 from model.scenarios import script
 from statemachine import Notice, Overflow, Session, SessionConfig
-from statemachine.core.machines import Identity
-from statemachine.core.machines import Turn as Status
+from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import (
     RECORDS,
     AgentResumed,
@@ -113,7 +112,7 @@ def test_lives_that_are_audited_have_every_kind_of_record() -> None:
 # Damaged tails: nothing is covered by a snapshot
 
 
-def outcome(agent: int, turn: int, status: Status = Status.COMPLETED) -> Outcome:
+def outcome(agent: int, turn: int, status: TurnState = TurnState.COMPLETED) -> Outcome:
     return Outcome(agent, turn, status, "result")
 
 
@@ -179,7 +178,7 @@ TAIL: dict[str, tuple[str, LogRecord, str]] = {
     "a second end": (LIFE, TurnEnded(outcome(2, 1)), "turn 1 of agent 2 ends, its last one was 1"),
     "an end that is none": (
         f"{LIFE}; follow_up host a/b",
-        TurnEnded(outcome(2, 2, Status.RUNNING)),
+        TurnEnded(outcome(2, 2, TurnState.RUNNING)),
         "no turn ends running",
     ),
     "a completed turn that never started": (
@@ -189,12 +188,12 @@ TAIL: dict[str, tuple[str, LogRecord, str]] = {
     ),
     "an end that nobody asked for": (
         LIFE,
-        TurnEnded(outcome(2, 2, Status.ERRORED)),
+        TurnEnded(outcome(2, 2, TurnState.ERRORED)),
         "it had not started, and nothing asked for it",
     ),
     "an end after the close": (
         f"{LIFE}; follow_up host a/b; close host a/b",
-        TurnEnded(outcome(2, 3, Status.INTERRUPTED)),
+        TurnEnded(outcome(2, 3, TurnState.INTERRUPTED)),
         "agent 2 is closed, and has no turn",
     ),
     "a close that forgets a child": (LIFE, AgentsClosed(1, (1,)), "those open at and below it are [1, 2]"),
@@ -301,7 +300,7 @@ def without(*positions: int) -> Callable[[Rows, Any], None]:
 def stranger(rows: Rows, _: Any) -> None:
     """In the place of an agent's rollout there is another's."""
     rows[13] = MailAccepted(4, -1, 9, MailKind.TRIGGER, "x")
-    rows[14] = TurnEnded(outcome(9, 1, Status.ERRORED))
+    rows[14] = TurnEnded(outcome(9, 1, TurnState.ERRORED))
 
 
 def with_facts(agent: int, **changes: Any) -> Callable[[Rows, Any], None]:
@@ -341,11 +340,11 @@ COVERED: dict[str, tuple[Callable[[Rows, Any], None], int, str]] = {
     "a rollout of nobody": (stranger, 17, "of agent 9, whom the snapshot does not know"),
     "an agent without a rollout": (without(13, 14), 17, "agent 3 has no rollout"),
     "another outcome": (
-        with_facts(2, outcome=outcome(2, 1, Status.ERRORED)),
+        with_facts(2, outcome=outcome(2, 1, TurnState.ERRORED)),
         17,
         "of agent 2 it says turn 1 is COMPLETED",
     ),
-    "another status": (with_facts(2, status=Status.RUNNING), 17, "of agent 2 it says turn 1 is RUNNING"),
+    "another status": (with_facts(2, status=TurnState.RUNNING), 17, "of agent 2 it says turn 1 is RUNNING"),
     "another turn": (with_facts(2, turn=2), 17, "of agent 2 it says turn 2 is COMPLETED"),
     "unread mail is forgotten": (with_facts(2, mailbox=()), 17, "the snapshot cannot be"),
     "unread mail is forgotten, and counted as read": (forgotten, 17, "2 mails are in no rollout, or neither read nor"),

@@ -35,7 +35,7 @@ from statemachine.core.machines import (
     Residency,
     Row,
     SlotState,
-    Turn,
+    TurnState,
 )
 
 PACKAGE = Path(statemachine.__file__).parent
@@ -185,8 +185,8 @@ def test_moves_of_a_trigger_that_the_machine_has_not_is_a_key_error_that_names_t
 def test_an_illegal_move_leaves_the_look_up_as_it_was() -> None:
     admit = TURN.moves("admit")
     with pytest.raises(IllegalMove):
-        admit[Turn.RUNNING]
-    assert dict(admit) == {Turn.QUEUED: Turn.STARTING}
+        admit[TurnState.RUNNING]
+    assert dict(admit) == {TurnState.QUEUED: TurnState.STARTING}
 
 
 def test_moves_of_one_trigger_are_one_object_so_that_its_uses_can_be_counted() -> None:
@@ -204,7 +204,7 @@ NOT_BY_LOOK_UP = {
     # The look-up was made in turns.end, for the outcome: see test_outcomes_get_their_status below.
     ("ledger", "end_turn", "agent.status = outcome.status"),
     # Recovery restores what a record or the ledger says; between the two nothing moved.
-    ("recovery", "_started", "agent.status, agent.turn = (Turn.RUNNING, record.turn)"),
+    ("recovery", "_started", "agent.status, agent.turn = (TurnState.RUNNING, record.turn)"),
     ("recovery", "forget", "agent.status, agent.turn = durable_turn(agent)"),
     ("recovery", "forget", "agent.residency = Residency.UNLOADED"),
     (
@@ -325,9 +325,9 @@ def test_outcomes_get_their_status_by_a_look_up_on_the_status_before() -> None:
     assert calls("Outcome") == {
         ("turns", "end", "Outcome(agent.id, agent.turn, trigger[before], result)"),
         # After a crash: the turn was running or stopping, and `abort` after `stop` leads here.
-        ("recovery", "end_by_crash", "Outcome(agent.id, agent.turn, Turn.INTERRUPTED, 'interrupted by a crash')"),
+        ("recovery", "end_by_crash", "Outcome(agent.id, agent.turn, TurnState.INTERRUPTED, 'interrupted by a crash')"),
     }
-    assert TURN.moves("abort")[TURN.moves("stop")[Turn.RUNNING]] is Turn.INTERRUPTED
+    assert TURN.moves("abort")[TURN.moves("stop")[TurnState.RUNNING]] is TurnState.INTERRUPTED
     ends = [call for call in calls("turns.end") | calls("end") if ", trigger" not in call[2]]
     given = {ast.unparse(ast.parse(call, mode="eval").body.args[2]) for _, _, call in ends}  # type: ignore[attr-defined]
     turns = sys.modules["statemachine.core.turns"]

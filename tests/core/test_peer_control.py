@@ -6,7 +6,7 @@ from typing import Any
 
 from statemachine.core import effects as fx
 from statemachine.core.events import HOST, ROOT
-from statemachine.core.machines import Turn
+from statemachine.core.machines import TurnState
 from statemachine.core.records import MailAccepted, MailKind, Outcome
 from tests.core.scenario import LIVE, Scenario, idle, running
 
@@ -31,7 +31,7 @@ def test_C01_send_to_a_closed_session_is_refused() -> None:
 
 def test_C02_status_is_still_told_by_a_closed_session() -> None:
     s = closed()
-    assert s.status("root").status is Turn.NEW
+    assert s.status("root").status is TurnState.NEW
 
 
 def test_C02_status_is_not_told_by_a_session_whose_store_failed() -> None:
@@ -55,12 +55,12 @@ def test_C04_resume_in_a_closed_session_is_refused() -> None:
 
 def test_C05_started_turn_is_running() -> None:
     status = running().status("a")
-    assert (status.status, status.turn, status.outcome) == (Turn.RUNNING, 1, None)
+    assert (status.status, status.turn, status.outcome) == (TurnState.RUNNING, 1, None)
 
 
 def test_C06_finished_turn_is_completed_with_its_result() -> None:
     status = idle().status("a")
-    assert (status.status, status.outcome) == (Turn.COMPLETED, Outcome(1, 1, Turn.COMPLETED, "result"))
+    assert (status.status, status.outcome) == (TurnState.COMPLETED, Outcome(1, 1, TurnState.COMPLETED, "result"))
 
 
 def test_C07_failed_turn_is_errored_with_its_error() -> None:
@@ -70,7 +70,7 @@ def test_C07_failed_turn_is_errored_with_its_error() -> None:
         /root/a  errored 1, resident
         session  open, slots 0/3, residency 1/3, ready -, idle a""")
     status = s.status("a")
-    assert (status.status, status.outcome) == (Turn.ERRORED, Outcome(1, 1, Turn.ERRORED, "error"))
+    assert (status.status, status.outcome) == (TurnState.ERRORED, Outcome(1, 1, TurnState.ERRORED, "error"))
 
 
 def test_C08_stopped_turn_is_interrupted_and_not_errored() -> None:
@@ -84,7 +84,10 @@ def test_C08_stopped_turn_is_interrupted_and_not_errored() -> None:
         /root/a  interrupted 1, resident
         session  open, slots 0/3, residency 1/3, ready -, idle a""")
     status = s.status("a")
-    assert (status.status, status.outcome) == (Turn.INTERRUPTED, Outcome(1, 1, Turn.INTERRUPTED, "interrupted"))
+    assert (status.status, status.outcome) == (
+        TurnState.INTERRUPTED,
+        Outcome(1, 1, TurnState.INTERRUPTED, "interrupted"),
+    )
 
 
 def test_C09_shutdown_leaves_status_and_result_as_they_were() -> None:
@@ -121,8 +124,8 @@ def test_C12_spawned_agent_is_starting_and_the_root_without_work_is_new() -> Non
         /root    new
         /root/a  starting 1, loading, slot reserved, unread host!
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
-    assert (s.status("a").status, s.status("a").turn, s.status("a").outcome) == (Turn.STARTING, 1, None)
-    assert (s.status("root").status, s.status("root").turn) == (Turn.NEW, 0)
+    assert (s.status("a").status, s.status("a").turn, s.status("a").outcome) == (TurnState.STARTING, 1, None)
+    assert (s.status("root").status, s.status("root").turn) == (TurnState.NEW, 0)
 
 
 def test_C13_wait_for_an_unknown_agent_is_refused() -> None:
@@ -184,7 +187,7 @@ def test_C32_live_child_that_is_closed_while_it_runs_leaves_its_parent_a_notice(
         /root    new, owed 1
         /root/a  running 1, resident, slot active, asked by root
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
-    ended = Outcome(1, 1, Turn.INTERRUPTED, "closed")
+    ended = Outcome(1, 1, TurnState.INTERRUPTED, "closed")
     s.play("close host a").asks(fx.Unload(1, 1), fx.Answer((0,), ended)).see("""
         /root    new, unread a=interrupted
         /root/a  closed, interrupted 1
@@ -267,7 +270,7 @@ def test_C40_subtree_has_closed_descendants_too_and_list_only_the_open_ones() ->
 
 def test_C42_close_closes_the_whole_tree_and_drops_each_thread_once() -> None:
     s = family()
-    ends = [Outcome(agent, 1, Turn.INTERRUPTED, "closed") for agent in (1, 2, 3)]
+    ends = [Outcome(agent, 1, TurnState.INTERRUPTED, "closed") for agent in (1, 2, 3)]
     s.play("close host a").says(fx.ClosedAgents((1, 2, 3))).asks(
         *(fx.Unload(1, 1), fx.Answer((0,), ends[0])),
         *(fx.Unload(2, 1), fx.Answer((1,), ends[1])),

@@ -8,7 +8,7 @@ import pytest
 from statemachine.core import effects as fx
 from statemachine.core.config import SlotPolicy
 from statemachine.core.events import HOST, ROOT, FollowUp, Send, Spawn
-from statemachine.core.machines import Turn
+from statemachine.core.machines import TurnState
 from statemachine.core.records import MailAccepted, MailKind, Outcome
 from tests.core.scenario import LIVE, Scenario, idle, running
 
@@ -102,7 +102,7 @@ def test_H35_H51_interrupt_and_follow_up_stop_the_turn_and_start_the_next_with_t
         /root/a  stopping 1, resident, slot active, asked by host, unread host!
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
     task = MailAccepted(1, HOST, 1, MailKind.TRIGGER, "work")
-    stopped = Outcome(1, 1, Turn.INTERRUPTED, "interrupted")
+    stopped = Outcome(1, 1, TurnState.INTERRUPTED, "interrupted")
     s.play("aborted a").asks(fx.Answer((0,), stopped), fx.StartTurn(1, 2, 1, (task,))).see("""
         /root    new
         /root/a  running 2, resident, slot active, asked by host
@@ -128,7 +128,7 @@ def test_H49_send_to_what_is_no_agent_is_refused(number: int) -> None:
 
 def test_H38_list_shows_the_root_first_then_the_completed_worker_with_its_result() -> None:
     s = idle()
-    assert s.status("a").outcome == Outcome(1, 1, Turn.COMPLETED, "result")
+    assert s.status("a").outcome == Outcome(1, 1, TurnState.COMPLETED, "result")
     s.lists("/root", "root", "a")
 
 
@@ -189,7 +189,7 @@ def test_H42_interrupt_stops_only_the_target_and_its_child_goes_on() -> None:
         /root/a    running 1, resident, slot active, asked by host
         /root/a/b  running 1, resident, slot active, asked by host
         session    open, slots 2/3, residency 2/3, ready -, idle -""")
-    s.play("interrupt host a").says(fx.Interrupted(Turn.RUNNING)).asks(fx.Cancel(1, 1)).see("""
+    s.play("interrupt host a").says(fx.Interrupted(TurnState.RUNNING)).asks(fx.Cancel(1, 1)).see("""
         /root      new
         /root/a    stopping 1, resident, slot active, asked by host
         /root/a/b  running 1, resident, slot active, asked by host
@@ -274,7 +274,7 @@ def test_H76_close_drops_the_thread_and_keeps_the_previous_status_readable() -> 
         /root/a  closed, completed 1
         session  open, slots 0/3, residency 0/3, ready -, idle -""")
     status = s.status("a")
-    assert (status.open, status.status, status.resident) == (False, Turn.COMPLETED, False)
+    assert (status.open, status.status, status.resident) == (False, TurnState.COMPLETED, False)
 
 
 @pytest.mark.parametrize("number", [HOST, -7])

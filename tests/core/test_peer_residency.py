@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statemachine.core import effects as fx
 from statemachine.core.events import HOST
-from statemachine.core.machines import Turn
+from statemachine.core.machines import TurnState
 from statemachine.core.records import MailAccepted, MailKind, Outcome
 from tests.core.scenario import LIVE, idle, running, unloaded
 
@@ -89,7 +89,7 @@ def test_L02_evicted_interrupted_agent_is_found_and_loaded_again() -> None:
         /root/a  interrupted 1
         /root/b  running 1, resident, slot active, asked by host
         session  open, slots 1/1, residency 1/1, ready -, idle -""")
-    assert s.status("a").status is Turn.INTERRUPTED
+    assert s.status("a").status is TurnState.INTERRUPTED
     s.play("finished b").see("""
         /root    new
         /root/a  interrupted 1
@@ -320,11 +320,11 @@ def test_C52_dead_agent_makes_room_at_once_and_a_follow_up_loads_it_again() -> N
 
 def test_C53_interrupt_of_a_turn_whose_thread_is_dead_frees_everything_after_stop_grace() -> None:
     s = running()
-    s.play("interrupt host a").says(fx.Interrupted(Turn.RUNNING)).asks(fx.Cancel(1, 1)).see("""
+    s.play("interrupt host a").says(fx.Interrupted(TurnState.RUNNING)).asks(fx.Cancel(1, 1)).see("""
         /root    new
         /root/a  stopping 1, resident, slot active, asked by host
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
-    ended = Outcome(1, 1, Turn.INTERRUPTED, "interrupted; it did not stop within 5.0 s")
+    ended = Outcome(1, 1, TurnState.INTERRUPTED, "interrupted; it did not stop within 5.0 s")
     s.play("tick 5").asks(fx.Unload(1, 1), fx.Answer((0,), ended)).see("""
         /root    new
         /root/a  interrupted 1
@@ -337,7 +337,7 @@ def test_C53_interrupt_of_an_idle_agent_whose_thread_died_finds_no_turn() -> Non
         /root    new
         /root/a  completed 1
         session  open, slots 0/3, residency 0/3, ready -, idle -""")
-    s.play("interrupt host a").says(fx.Interrupted(Turn.COMPLETED)).same()
+    s.play("interrupt host a").says(fx.Interrupted(TurnState.COMPLETED)).same()
 
 
 def test_C54_child_is_loaded_with_its_own_settings_though_that_evicts_its_parent() -> None:

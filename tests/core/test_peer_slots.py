@@ -8,7 +8,7 @@ import pytest
 from statemachine.core import effects as fx
 from statemachine.core.config import Overflow
 from statemachine.core.events import HOST, ROOT
-from statemachine.core.machines import Turn
+from statemachine.core.machines import TurnState
 from statemachine.core.records import MailAccepted, MailKind, Outcome
 from tests.core.scenario import LIVE, Scenario, idle, running, unloaded
 
@@ -90,7 +90,7 @@ def test_R08_unknown_agent_and_foreign_generation_give_no_slot_back() -> None:
 def test_R14_root_is_found_by_its_path_from_the_beginning() -> None:
     s = Scenario()
     assert s.session.find("/root") == ROOT
-    assert s.status("root") == fx.AgentStatus(ROOT, "/root", -1, True, Turn.NEW, 0, 0, None, None, True)
+    assert s.status("root") == fx.AgentStatus(ROOT, "/root", -1, True, TurnState.NEW, 0, 0, None, None, True)
 
 
 def test_R15_refused_spawn_leaves_path_and_id_free() -> None:
@@ -265,7 +265,7 @@ def test_E01_follow_up_without_a_free_slot_is_refused_and_its_text_never_arrives
 
 def test_E03_unloaded_agent_keeps_its_result_and_its_next_turn_gets_only_the_new_task() -> None:
     s = unloaded()
-    outcome = Outcome(1, 1, Turn.COMPLETED, "result")
+    outcome = Outcome(1, 1, TurnState.COMPLETED, "result")
     assert s.status("a").outcome == outcome
     s.play("follow_up host a").asks(fx.Load(1, 2, "settings of a")).see("""
         /root    new
@@ -284,7 +284,7 @@ def test_E05_agent_that_cannot_be_loaded_tells_so_and_is_never_resident() -> Non
         /root    new
         /root/a  starting 2, loading, slot reserved, unread host!
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
-    failed = Outcome(1, 2, Turn.ERRORED, "load failed: cannot load")
+    failed = Outcome(1, 2, TurnState.ERRORED, "load failed: cannot load")
     s.play("load_failed a").asks(fx.Answer((1,), failed)).see("""
         /root    new
         /root/a  errored 2, unread host

@@ -7,7 +7,7 @@ import pytest
 from statemachine.core import effects as fx
 from statemachine.core.effects import WaitEnd
 from statemachine.core.events import HOST, ROOT, Wait
-from statemachine.core.machines import Turn
+from statemachine.core.machines import TurnState
 from statemachine.core.records import MailAccepted, MailKind, Outcome
 from tests.core.scenario import Scenario, running
 
@@ -110,7 +110,7 @@ def test_C14_H64_close_of_a_target_ends_the_wait() -> None:
         /root    running 1, slot active, asked by host, waits a
         /root/a  running 1, resident, slot active, asked by host
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
-    ended = Outcome(1, 1, Turn.INTERRUPTED, "closed")
+    ended = Outcome(1, 1, TurnState.INTERRUPTED, "closed")
     woken = fx.Wake(ROOT, 1, WaitEnd.TARGET)
     s.play("close host a").asks(fx.Unload(1, 1), fx.Answer((1,), ended), woken).see("""
         /root    running 1, slot active, asked by host
@@ -159,7 +159,7 @@ def test_H74_wait_for_mail_ends_with_the_first_of_two_workers_that_reports() -> 
         /root/a  running 1, resident, slot active, asked by root
         /root/b  running 1, resident, slot active, asked by root
         session  open, slots 2/3, residency 2/3, ready -, idle -""")
-    ended = Outcome(2, 1, Turn.COMPLETED, "result")
+    ended = Outcome(2, 1, TurnState.COMPLETED, "result")
     s.play("finished b").asks(fx.Answer((2,), ended), fx.Wake(ROOT, 1, WaitEnd.MAIL)).see("""
         /root    running 1, slot active, asked by host, unread b=completed, owed 1
         /root/a  running 1, resident, slot active, asked by root
@@ -173,7 +173,7 @@ def test_H75_wait_tells_only_why_it_ended_and_drain_gives_the_result() -> None:
         /root    running 1, slot active, asked by host, owed 1, waits
         /root/a  running 1, resident, slot active, asked by root
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
-    ended = Outcome(1, 1, Turn.COMPLETED, "result")
+    ended = Outcome(1, 1, TurnState.COMPLETED, "result")
     s.play("finished a").asks(fx.Answer((1,), ended), fx.Wake(ROOT, 1, WaitEnd.MAIL)).see("""
         /root    running 1, slot active, asked by host, unread a=completed
         /root/a  completed 1, resident

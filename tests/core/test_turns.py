@@ -16,12 +16,12 @@ from statemachine.core import events as ev
 from statemachine.core.config import Notice, Overflow
 from statemachine.core.effects import WaitEnd
 from statemachine.core.events import HOST, ROOT
-from statemachine.core.machines import Turn
+from statemachine.core.machines import TurnState
 from statemachine.core.records import MailAccepted, MailKind, Outcome, TurnEnded
 from tests.core.scenario import LIVE, Scenario, idle, running
 
 QUEUE = Overflow.QUEUE
-DONE = Outcome(1, 1, Turn.COMPLETED, "result")
+DONE = Outcome(1, 1, TurnState.COMPLETED, "result")
 
 
 # Next: late trigger mail
@@ -33,10 +33,11 @@ def contended() -> Scenario:
 
 
 @pytest.mark.parametrize(
-    ("end", "status"), [("finished", Turn.COMPLETED), ("failed", Turn.ERRORED), ("aborted", Turn.INTERRUPTED)]
+    ("end", "status"),
+    [("finished", TurnState.COMPLETED), ("failed", TurnState.ERRORED), ("aborted", TurnState.INTERRUPTED)],
 )
 def test_slot_of_a_turn_that_ended_with_late_trigger_mail_passes_to_the_next_though_others_queue(
-    end: str, status: Turn
+    end: str, status: TurnState
 ) -> None:
     s = contended().rush("follow_up host a")
     if end == "aborted":
@@ -51,7 +52,7 @@ def test_slot_of_a_turn_that_ended_with_late_trigger_mail_passes_to_the_next_tho
     assert isinstance(answer, fx.Answer)
     assert (answer.mails, answer.outcome.status) == ((0,), status)
     assert start == fx.StartTurn(1, 2, 1, (MailAccepted(3, HOST, 1, MailKind.TRIGGER, "work"),))
-    s.play("finished a").asks(fx.Answer((3,), Outcome(1, 2, Turn.COMPLETED, "result")), fx.Flush(1, 1, 1)).see("""
+    s.play("finished a").asks(fx.Answer((3,), Outcome(1, 2, TurnState.COMPLETED, "result")), fx.Flush(1, 1, 1)).see("""
         /root    new
         /root/a  completed 2, unloading, makes room for b
         /root/b  starting 1, slot reserved, unread host!
@@ -67,7 +68,7 @@ def test_slot_of_a_turn_that_lost_its_thread_passes_to_the_next_which_is_loaded_
         /root/b  queued 1, unread host!
         /root/c  queued 1, unread host!
         session  open, slots 1/1, residency 1/1, ready b c, idle -""")
-    failed = Outcome(1, 1, Turn.ERRORED, "its thread died: lost")
+    failed = Outcome(1, 1, TurnState.ERRORED, "its thread died: lost")
     s.asks(fx.Answer((0,), failed), fx.Load(1, 2, "settings of a"))
 
 
@@ -114,7 +115,7 @@ def test_turn_that_a_notice_asked_for_ends_without_telling_anybody() -> None:
         /root/a/b  completed 1, resident
         session    open, slots 0/3, residency 2/3, ready -, idle a/b a""")
     assert s.step is not None
-    assert s.step.records == (TurnEnded(Outcome(1, 2, Turn.COMPLETED, "result")),)
+    assert s.step.records == (TurnEnded(Outcome(1, 2, TurnState.COMPLETED, "result")),)
 
 
 def test_notice_that_asks_for_a_turn_promises_its_sender_nothing() -> None:
@@ -138,7 +139,7 @@ def test_agent_that_asked_itself_gets_no_notice_and_is_promised_none() -> None:
         /root    new
         /root/a  completed 2, resident
         session  open, slots 0/3, residency 1/3, ready -, idle a""")
-    s.asks(fx.Answer((1,), Outcome(1, 2, Turn.COMPLETED, "result")))
+    s.asks(fx.Answer((1,), Outcome(1, 2, TurnState.COMPLETED, "result")))
 
 
 def test_requester_who_asked_twice_for_one_turn_gets_one_notice() -> None:
@@ -167,7 +168,7 @@ def test_request_that_becomes_a_dead_letter_is_answered_and_its_sender_is_owed_n
         /root/a  queued 1, unread root!
         session  open, slots 1/1, residency 1/1, ready a, idle -""")
     told = {Notice.QUEUE: ", unread a=interrupted", Notice.TRIGGER: ", unread a=interrupted!", Notice.NONE: ""}[notice]
-    s.play("close host a").asks(fx.Answer((2,), Outcome(2, 1, Turn.INTERRUPTED, "closed"))).see(f"""
+    s.play("close host a").asks(fx.Answer((2,), Outcome(2, 1, TurnState.INTERRUPTED, "closed"))).see(f"""
         /root    running 1, slot active, asked by host{told}
         /root/x  starting 1, loading, slot reserved, unread host!
         /root/a  closed, interrupted 1
@@ -186,7 +187,7 @@ def test_late_request_of_a_turn_that_is_closed_is_answered_once_with_the_one_tha
         /root    running 1, slot active, asked by host, owed 2
         /root/a  running 1, resident, slot active, asked by root, unread root!
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
-    closed = fx.Answer((1, 2), Outcome(1, 1, Turn.INTERRUPTED, "closed"))
+    closed = fx.Answer((1, 2), Outcome(1, 1, TurnState.INTERRUPTED, "closed"))
     s.play("close host a").asks(fx.Unload(1, 1), closed).see("""
         /root    running 1, slot active, asked by host, unread a=interrupted
         /root/a  closed, interrupted 1
@@ -201,7 +202,7 @@ def test_request_to_an_idle_agent_that_is_closed_in_a_shutdown_is_answered() -> 
         /root    running 1, slot active, asked by host, owed 1
         /root/a  completed 1, resident, unread root!
         session  draining, slots 0/3, residency 1/3, ready -, idle a, done a, interrupted -, unflushed -""")
-    closed = fx.Answer((2,), Outcome(1, 2, Turn.INTERRUPTED, "closed"))
+    closed = fx.Answer((2,), Outcome(1, 2, TurnState.INTERRUPTED, "closed"))
     s.play("close host a").asks(fx.Unload(1, 1), closed).see("""
         /root    running 1, slot active, asked by host, unread a=interrupted
         /root/a  closed, interrupted 2
@@ -218,7 +219,7 @@ def test_live_thread_that_dies_with_late_mail_has_no_next_turn_and_its_notice_wa
         /root/a    running 2, resident, slot active, asked by a/b, unread host!
         /root/a/b  completed 1, resident, slot reserved, owed 1
         session    open, slots 2/3, residency 2/3, ready -, idle -""")
-    failed = Outcome(1, 2, Turn.ERRORED, "its thread died: lost")
+    failed = Outcome(1, 2, TurnState.ERRORED, "its thread died: lost")
     s.play("died a").asks(fx.Answer((2, 3), failed), fx.Unload(2, 1)).see("""
         /root      new
         /root/a    closed, errored 2
@@ -279,7 +280,7 @@ def test_wait_ends_in_the_same_step_as_its_target_for_which_no_room_could_be_mad
         /root/a  completed 1, unloading, makes room for b
         /root/b  starting 1, slot reserved, unread host!
         session  open, slots 1/1, residency 1/1, ready -, idle -""")
-    failed = Outcome(2, 1, Turn.ERRORED, "no residency slot: could not flush /root/a")
+    failed = Outcome(2, 1, TurnState.ERRORED, "no residency slot: could not flush /root/a")
     s.play("flush_failed a").asks(fx.Answer((2,), failed), fx.Wake(ROOT, 1, WaitEnd.TARGET)).see("""
         /root    running 1, slot active, asked by host
         /root/a  completed 1, resident

@@ -22,7 +22,7 @@ from statemachine.checking.properties import PROPERTIES
 from statemachine.core import joint, rules, turns
 from statemachine.core.config import Notice, SessionConfig
 from statemachine.core.events import HOST, ROOT, Event, Finished, FollowUp, Loaded, Spawn
-from statemachine.core.machines import MACHINES, Turn
+from statemachine.core.machines import MACHINES, TurnState
 from statemachine.core.records import MailKind
 from statemachine.core.residency import Residents
 from statemachine.core.session import Session
@@ -213,7 +213,7 @@ def work_of_two(monkeypatch: pytest.MonkeyPatch | None) -> Iterator[str]:
     ]
     for event in program:
         s.handle(event)
-    while at_work := [agent for agent in s.agents if agent.status is Turn.RUNNING]:
+    while at_work := [agent for agent in s.agents if agent.status is TurnState.RUNNING]:
         yield at_work[0].path
         s.handle(Finished(at_work[0].id, at_work[0].turn, "r"))
 

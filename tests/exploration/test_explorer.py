@@ -22,7 +22,7 @@ from statemachine.checking.moment import Moment
 from statemachine.core import rules
 from statemachine.core.effects import Refused, Stale, Step
 from statemachine.core.events import HOST, ROOT, Event, Loaded, Send, Spawn
-from statemachine.core.machines import Residency, Turn
+from statemachine.core.machines import Residency, TurnState
 from statemachine.core.records import MailAccepted, MailKind, Outcome
 from statemachine.core.session import Session
 from tests.core.scenario import everything
@@ -231,8 +231,8 @@ def test_moment_leaves_no_agent_out_that_a_step_property_would_look_at(name: str
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("status", Turn.ERRORED),
-        ("outcome", Outcome(0, 1, Turn.ERRORED, "r")),
+        ("status", TurnState.ERRORED),
+        ("outcome", Outcome(0, 1, TurnState.ERRORED, "r")),
         ("mailbox", (MailAccepted(0, 0, 0, MailKind.QUEUE, "m"),)),
         ("residency", Residency.UNLOADED),
         ("settings", "other"),

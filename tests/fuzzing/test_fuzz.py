@@ -21,7 +21,7 @@ from model.fuzzing.fuzz import Failure, FuzzResult, Soak
 from model.scenarios import replay, script
 from statemachine.core import rules, turns
 from statemachine.core.effects import StartTurn
-from statemachine.core.machines import Turn
+from statemachine.core.machines import TurnState
 from statemachine.core.session import Session
 from statemachine.log import trace
 
@@ -102,7 +102,7 @@ BREAKS: dict[str, tuple[Any, str, Any]] = {
     "stale": (rules, "is_current", lambda *_: True),
     "stall": (rules, "is_stalled", no_stall),
     "victim": (rules, "victim", newest_victim),
-    "wait": (rules, "is_done", lambda _, status: status is Turn.COMPLETED),
+    "wait": (rules, "is_done", lambda _, status: status is TurnState.COMPLETED),
     "mail": (turns, "start", lost_mail),
     "evict": (rules, "is_evictable", lambda *_: False),
 }

@@ -27,7 +27,7 @@ from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
 from statemachine.core.effects import Load, Step
 from statemachine.core.events import HOST, ROOT, Resume
 from statemachine.core.ledger import Ledger
-from statemachine.core.machines import Identity, SessionState, Turn
+from statemachine.core.machines import Identity, SessionState, TurnState
 from statemachine.core.records import MailAccepted, MailKind, Outcome, Record, TurnEnded
 from statemachine.core.refusals import InvalidConfig
 from statemachine.core.session import Session
@@ -72,10 +72,10 @@ def facts(ledger: Ledger) -> tuple[Any, ...]:
     rows = [attrs.asdict(agent, recurse=False, filter=lambda f, _: f.name not in FORGOTTEN) for agent in ledger.agents]
     for row in rows:
         ended: Outcome | None = row["outcome"]
-        if row["status"] in (Turn.QUEUED, Turn.STARTING):
-            row["status"], row["turn"] = (Turn.NEW, 0) if ended is None else (ended.status, ended.turn)
-        elif row["status"] is Turn.STOPPING:
-            row["status"] = Turn.RUNNING
+        if row["status"] in (TurnState.QUEUED, TurnState.STARTING):
+            row["status"], row["turn"] = (TurnState.NEW, 0) if ended is None else (ended.status, ended.turn)
+        elif row["status"] is TurnState.STOPPING:
+            row["status"] = TurnState.RUNNING
     return rows, [getattr(ledger, name) for name in Ledger.__slots__ if name != "agents"]
 
 
@@ -111,7 +111,7 @@ class Run:
 
 def worth_losing(s: Session) -> set[str]:
     """What a crash finds."""
-    at_work = [a for a in s.agents if a.status >= Turn.RUNNING]
+    at_work = [a for a in s.agents if a.status >= TurnState.RUNNING]
     found = {
         "late trigger mail": any(a.triggers for a in at_work),
         "request of an agent": any(m.sender != HOST for a in at_work for m in a.asked),
@@ -124,7 +124,7 @@ def worth_losing(s: Session) -> set[str]:
 
 
 TO_LOSE = {
-    *(member.name for kind in (Turn, SessionState, SlotPolicy, Notice) for member in kind),
+    *(member.name for kind in (TurnState, SessionState, SlotPolicy, Notice) for member in kind),
     *("late trigger mail", "request of an agent", "closed agent", "promise", "late mail to the root"),
 }
 
@@ -164,7 +164,7 @@ def test_second_crash_at_once_ends_no_turn_tells_nobody_and_asks_for_the_same_ag
 
     def judge(run: Run) -> None:
         first = run.feed(Restart())
-        if run.session.agents[ROOT].status is Turn.RUNNING:
+        if run.session.agents[ROOT].status is TurnState.RUNNING:
             return  # the root is in memory and needs no slot, so its turn has begun already, and can be interrupted
         state = of_session(run.session)
         second = run.feed(Restart())
@@ -181,7 +181,7 @@ def test_second_crash_at_once_ends_no_turn_tells_nobody_and_asks_for_the_same_ag
 def test_facts_that_judge_a_fold_notice_whatever_is_wrong_with_an_agent(name: str) -> None:
     ledger = running().session.ledger
     before = durable_facts(ledger)
-    setattr(ledger.agents[1], name, Turn.ERRORED if name == "status" else 7)
+    setattr(ledger.agents[1], name, TurnState.ERRORED if name == "status" else 7)
     assert durable_facts(ledger) != before
 
 
@@ -192,7 +192,7 @@ def test_empty_log_is_that_of_a_new_session() -> None:
     assert (again.now, step) == (7.0, Step((), fx.Noted(), ()))
 
 
-@pytest.mark.parametrize("what", [None, "TurnEnded", Turn.RUNNING, fx.Noted(), Restart()])
+@pytest.mark.parametrize("what", [None, "TurnEnded", TurnState.RUNNING, fx.Noted(), Restart()])
 def test_record_that_is_none_is_refused_with_its_name(what: Any) -> None:
     with pytest.raises(TypeError, match="is no record of"):
         recover(SessionConfig(), [what])
@@ -211,7 +211,7 @@ def asked_by_both(**config: Any) -> Scenario:
 
 def ends(*agents: int) -> list[Outcome]:
     """How a crash ends the first turns of these agents."""
-    return [Outcome(agent, 1, Turn.INTERRUPTED, "interrupted by a crash") for agent in agents]
+    return [Outcome(agent, 1, TurnState.INTERRUPTED, "interrupted by a crash") for agent in agents]
 
 
 @pytest.mark.parametrize("config", [{}, {"notify_interrupted": True}, {"notice": Notice.NONE}])
@@ -232,7 +232,7 @@ def test_turn_at_work_is_interrupted_by_a_crash_and_its_requesters_are_told_as_a
 
 def test_turn_at_work_that_took_no_request_ends_by_a_crash_without_an_answer() -> None:
     s = Scenario(notice=Notice.TRIGGER).rush("spawn root b", "loaded b", "finished b")
-    assert s.session.agents[ROOT].status is Turn.RUNNING  # by the notice
+    assert s.session.agents[ROOT].status is TurnState.RUNNING  # by the notice
     crash(s).asks().see("""
         /root    interrupted 1
         /root/b  completed 1

@@ -16,7 +16,7 @@ from statemachine.core.agents import Agent
 from statemachine.core.config import Notice, SessionConfig, SlotPolicy
 from statemachine.core.events import HOST, ROOT
 from statemachine.core.ledger import Ledger
-from statemachine.core.machines import Identity, MailState, Turn
+from statemachine.core.machines import Identity, MailState, TurnState
 from statemachine.core.records import AgentsClosed, MailAccepted, MailKind, Outcome, Record
 from statemachine.core.session import Session
 from statemachine.log.recovery import apply, durable_facts, fold
@@ -105,7 +105,7 @@ def test_snapshots_and_tail_of_a_random_run_give_what_the_whole_log_gives(late: 
     seen: Counter[str] = Counter()
     for seed in range(80):
         play(seed, late, seen)
-    wanted = {kind.__name__ for kind in TOUCHED} | {f"{status.name} OPEN" for status in Turn}
+    wanted = {kind.__name__ for kind in TOUCHED} | {f"{status.name} OPEN" for status in TurnState}
     assert wanted - set(seen) == set()
     assert {"COMPLETED CLOSED", "INTERRUPTED CLOSED"} <= set(seen)
 
@@ -133,17 +133,17 @@ def test_touched_by_a_second_close_names_those_that_stay_closed_when_the_target_
     assert touched((record,), resumed.ledger) == {1, 2}
 
 
-@pytest.mark.parametrize("status", [Turn.QUEUED, Turn.STARTING, Turn.STOPPING])
-@pytest.mark.parametrize("ended", [None, Turn.ERRORED])
+@pytest.mark.parametrize("status", [TurnState.QUEUED, TurnState.STARTING, TurnState.STOPPING])
+@pytest.mark.parametrize("ended", [None, TurnState.ERRORED])
 def test_facts_of_a_turn_that_a_crash_would_forget_are_those_of_after_the_crash(
-    status: Turn, ended: Turn | None
+    status: TurnState, ended: TurnState | None
 ) -> None:
     outcome = None if ended is None else Outcome(1, 3, ended, "why")
     facts = facts_of(Agent(1, 0, "/root/a", None, status=status, turn=4, outcome=outcome))
-    if status is Turn.STOPPING:
-        assert (facts.status, facts.turn) == (Turn.RUNNING, 4)
+    if status is TurnState.STOPPING:
+        assert (facts.status, facts.turn) == (TurnState.RUNNING, 4)
     else:
-        assert (facts.status, facts.turn) == (ended or Turn.NEW, 3)
+        assert (facts.status, facts.turn) == (ended or TurnState.NEW, 3)
     assert facts.name == "a"
 
 
@@ -163,7 +163,7 @@ def test_ledger_of_facts_follows_the_configuration_in_who_is_promised_a_notice()
 other: Any = attrs.evolve  # which asks for more than type checkers know of facts
 
 MAIL = MailAccepted(0, HOST, 1, MailKind.TRIGGER, "work")
-A = AgentFacts(1, ROOT, "a", None, Identity.OPEN, -1, Turn.NEW, 0, None, (), ())
+A = AgentFacts(1, ROOT, "a", None, Identity.OPEN, -1, TurnState.NEW, 0, None, (), ())
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from trio.testing import MockClock
 
 from model.scenarios.replay import frames
 from statemachine import Outcome, SessionConfig, check
-from statemachine.core.machines import Turn as Status
+from statemachine.core.machines import TurnState
 from statemachine.log import trace
 from statemachine.runtime import AgentControl, AgentInfo, Thread, Turn
 from statemachine.runtime.threads import Work
@@ -240,11 +240,11 @@ def counts(control: AgentControl) -> dict[str, int]:
     return {name: count for name, count in found.items() if count}
 
 
-def completed(result: str) -> tuple[Status, str]:
+def completed(result: str) -> tuple[TurnState, str]:
     """What `ending` gives for a turn that came to this result."""
-    return Status.COMPLETED, result
+    return TurnState.COMPLETED, result
 
 
-def ending(outcome: Outcome | None) -> tuple[Status, str] | None:
+def ending(outcome: Outcome | None) -> tuple[TurnState, str] | None:
     """Status and result of an outcome."""
     return None if outcome is None else (outcome.status, outcome.result)

@@ -7,7 +7,7 @@ import pytest
 
 from statemachine import Notice, Overflow, SlotPolicy
 from statemachine.core.effects import WaitEnd
-from statemachine.core.machines import Turn as Status
+from statemachine.core.machines import TurnState
 from statemachine.core.records import MailAccepted, TurnEnded, TurnStarted
 from statemachine.core.refusals import (
     AgentClosed,
@@ -48,7 +48,7 @@ async def test_start_of_the_root_runs_its_turn_without_a_slot(open_session: Open
         handle = await control.start("/root", "go")
         scene = await stage.scene("/root")
         assert counts(control) == {}
-        assert (await control.status("/root")).status is Status.RUNNING
+        assert (await control.status("/root")).status is TurnState.RUNNING
         scene.end("gone")
         assert ending(await handle.outcome()) == completed("gone")
 
@@ -74,7 +74,7 @@ async def test_send_to_an_idle_agent_wakes_nobody_and_is_read_by_its_next_turn(o
         await (await control.spawn("/root", "a", "one")).outcome()
         await control.send("/root/a", "aside")
         status = await control.status("/root/a")
-        assert (status.status, status.unread) == (Status.COMPLETED, 1)
+        assert (status.status, status.unread) == (TurnState.COMPLETED, 1)
         assert ending(await (await control.follow_up("/root/a", "two")).outcome()) == completed("aside two")
 
 
@@ -250,8 +250,8 @@ async def test_interrupt_of_a_running_turn_cancels_its_work_and_frees_its_slot(o
     async with open_session(stage) as control:
         handle = await control.spawn("/root", "a", "x")
         scene = await stage.scene("/root/a")
-        assert (await control.interrupt("/root/a")).previous is Status.RUNNING
-        assert ending(await handle.outcome()) == (Status.INTERRUPTED, "interrupted")
+        assert (await control.interrupt("/root/a")).previous is TurnState.RUNNING
+        assert ending(await handle.outcome()) == (TurnState.INTERRUPTED, "interrupted")
         assert scene.was_cancelled
         assert counts(control) == {"resident": 1}
         again = await control.follow_up("/root/a", "y")
@@ -273,7 +273,7 @@ async def test_interrupt_of_a_waiting_turn_ends_its_wait_and_then_its_work(open_
         await anyio.wait_all_tasks_blocked()
         assert counts(control)["waiting"] == 1
         await control.interrupt("/root/a")
-        assert ending(await handle.outcome()) == (Status.INTERRUPTED, "interrupted")
+        assert ending(await handle.outcome()) == (TurnState.INTERRUPTED, "interrupted")
         assert ends == [WaitEnd.INTERRUPTED]
         assert counts(control) == {"resident": 1}
 
@@ -283,8 +283,8 @@ async def test_interrupt_of_a_queued_turn_ends_it_unread_and_leaves_the_holder_a
     async with open_session(stage, max_concurrent=2, overflow=Overflow.QUEUE) as control:
         await control.spawn("/root", "a", "x")
         queued = await control.spawn("/root", "b", "y")
-        assert (await control.interrupt("/root/b")).previous is Status.QUEUED
-        assert ending(await queued.outcome()) == (Status.INTERRUPTED, "interrupted before it started")
+        assert (await control.interrupt("/root/b")).previous is TurnState.QUEUED
+        assert ending(await queued.outcome()) == (TurnState.INTERRUPTED, "interrupted before it started")
         assert (await control.status("/root/b")).unread == 1
         assert await states(control) == {"/root/a": "running loaded", "/root/b": "interrupted"}
         (await stage.scene("/root/a")).end()
@@ -296,7 +296,7 @@ async def test_interrupt_of_a_queued_turn_ends_it_unread_and_leaves_the_holder_a
 async def test_interrupt_of_an_idle_agent_does_nothing(open_session: Open) -> None:
     async with open_session(echo) as control:
         await (await control.spawn("/root", "a", "x")).outcome()
-        assert (await control.interrupt("/root/a")).previous is Status.COMPLETED
+        assert (await control.interrupt("/root/a")).previous is TurnState.COMPLETED
         assert await states(control) == {"/root/a": "completed loaded"}
 
 
@@ -330,7 +330,7 @@ async def test_close_of_a_subtree_while_it_runs_gives_everything_back_at_once(op
         assert await control.close("/root/a") == (1, 2)
         assert counts(control) == {"slots": 1, "resident": 1}
         for handle in (first, second, late):
-            assert ending(await handle.outcome()) == (Status.INTERRUPTED, "closed")
+            assert ending(await handle.outcome()) == (TurnState.INTERRUPTED, "closed")
         assert await states(control) == {"/root/c": "running loaded"}
         await anyio.wait_all_tasks_blocked()
         assert [scene.was_cancelled for scene in scenes] == [True, True, False]
@@ -380,7 +380,7 @@ async def test_shutdown_lets_turns_finish_within_its_grace_and_interrupts_the_re
         assert anyio.current_time() - began == pytest.approx(10, abs=0.01)
         assert (result.done, result.interrupted, result.unflushed) == ((1,), (2,), ())
         assert ending(await short.outcome()) == completed("slept")
-        assert ending(await long.outcome()) == (Status.INTERRUPTED, "interrupted")
+        assert ending(await long.outcome()) == (TurnState.INTERRUPTED, "interrupted")
         with pytest.raises(SessionClosed):
             await control.spawn("/root", "c", "x")
         assert [status.path for status in await control.list()] == ["/root", "/root/a", "/root/b"]

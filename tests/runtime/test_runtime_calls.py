@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from statemachine.core.machines import Turn as Status
+from statemachine.core.machines import TurnState
 from statemachine.runtime import AgentControl, Thread, ThreadLost, Turn
 from statemachine.stores import MemoryStore
 from tests.runtime.running import Open, completed, ending, traced_sessions, virtual_time
@@ -72,7 +72,7 @@ async def test_interrupt_of_a_turn_in_line_leaves_the_call_alone_that_is_made(
         slow = await control.follow_up("/root/a", "slow")  # a is kept; its flush does not stop yet
         await anyio.sleep(0.1)
         await control.interrupt("/root/a")
-        assert (await slow.outcome()).status is Status.INTERRUPTED
+        assert (await slow.outcome()).status is TurnState.INTERRUPTED
         await anyio.sleep(1)
         assert ending(await (await control.follow_up("/root/a", "y")).outcome()) == completed("done")
         assert ending(await third.outcome()) == completed("done")

@@ -11,7 +11,7 @@ from anyio import get_cancelled_exc_class
 
 from statemachine import Notice, SlotPolicy
 from statemachine.core.events import HOST, Drain, Send
-from statemachine.core.machines import Turn as Status
+from statemachine.core.machines import TurnState
 from statemachine.core.refusals import NotRunning
 from statemachine.runtime import Handle, Thread, ThreadLost, Turn
 from tests.runtime.running import (
@@ -46,7 +46,7 @@ async def test_load_that_hangs_ends_with_load_timeout_and_the_next_turn_loads_ag
         began = anyio.current_time()
         outcome = await (await control.spawn("/root", "a", "x")).outcome()
         assert anyio.current_time() - began == seconds(7)
-        assert ending(outcome) == (Status.ERRORED, "load failed: no answer for 7.0 s")
+        assert ending(outcome) == (TurnState.ERRORED, "load failed: no answer for 7.0 s")
         await anyio.wait_all_tasks_blocked()
         assert counts(control) == {}
         assert work.log == ["new /root/a", "load /root/a", "close /root/a"]
@@ -61,7 +61,7 @@ async def test_load_of_the_root_that_hangs_ends_with_load_timeout_on_a_thread_th
     work.hang["load"] = anyio.Event()
     async with open_session(work, load_timeout=7.0) as control:
         outcome = await (await control.start("/root", "x")).outcome()
-        assert ending(outcome) == (Status.ERRORED, "load failed: no answer for 7.0 s")
+        assert ending(outcome) == (TurnState.ERRORED, "load failed: no answer for 7.0 s")
         work.hang.clear()
         assert ending(await (await control.start("/root", "y")).outcome()) == completed("y")
     assert work.log == [
@@ -75,7 +75,7 @@ async def test_load_that_raises_ends_the_turn_with_its_words_and_its_mail_is_rea
     work.fail["load"] = ConnectionError("no model")
     async with open_session(work) as control:
         outcome = await (await control.spawn("/root", "a", "x")).outcome()
-        assert ending(outcome) == (Status.ERRORED, "load failed: ConnectionError: no model")
+        assert ending(outcome) == (TurnState.ERRORED, "load failed: ConnectionError: no model")
         assert counts(control) == {}
         await anyio.wait_all_tasks_blocked()
         assert work.log == ["new /root/a", "load /root/a", "close /root/a"]
@@ -90,8 +90,8 @@ async def test_interrupt_of_a_loading_turn_ends_it_and_the_load_goes_on_to_an_id
         handle = await control.spawn("/root", "a", "x")
         await anyio.wait_all_tasks_blocked()
         assert await states(control) == {"/root/a": "starting"}
-        assert (await control.interrupt("/root/a")).previous is Status.STARTING
-        assert ending(await handle.outcome()) == (Status.INTERRUPTED, "interrupted before it started")
+        assert (await control.interrupt("/root/a")).previous is TurnState.STARTING
+        assert ending(await handle.outcome()) == (TurnState.INTERRUPTED, "interrupted before it started")
         assert counts(control) == {"resident": 1}
         loaded.set()
         await anyio.wait_all_tasks_blocked()
@@ -107,7 +107,7 @@ async def test_close_of_a_loading_agent_drops_its_thread_at_once(open_session: O
         await anyio.wait_all_tasks_blocked()
         assert await control.close("/root/a") == (1,)
         assert counts(control) == {}
-        assert ending(await handle.outcome()) == (Status.INTERRUPTED, "closed")
+        assert ending(await handle.outcome()) == (TurnState.INTERRUPTED, "closed")
         await anyio.wait_all_tasks_blocked()
         assert work.log == ["new /root/a", "load /root/a", "close /root/a"]
 
@@ -139,7 +139,7 @@ async def test_turn_that_ignores_cancellation_is_dropped_after_stop_grace_and_it
         began = anyio.current_time()
         await control.interrupt("/root/a")
         assert await states(control) == {"/root/a": "stopping loaded"}
-        assert ending(await handle.outcome()) == (Status.INTERRUPTED, "interrupted; it did not stop within 3.0 s")
+        assert ending(await handle.outcome()) == (TurnState.INTERRUPTED, "interrupted; it did not stop within 3.0 s")
         assert anyio.current_time() - began == seconds(3)
         assert counts(control) == {}
         assert ending(await (await control.follow_up("/root/a", "y")).outcome()) == completed("y")
@@ -304,7 +304,7 @@ async def test_flush_that_fails_keeps_the_agent_in_memory_and_the_turn_that_need
             work.left_over = {1, 2} if how == "is no JSON" else deep(300)
         began = anyio.current_time()
         outcome = await (await control.spawn("/root", "b", "x")).outcome()
-        assert ending(outcome) == (Status.ERRORED, "no residency slot: could not flush /root/a")
+        assert ending(outcome) == (TurnState.ERRORED, "no residency slot: could not flush /root/a")
         assert anyio.current_time() - began == seconds(4 if how == "hangs" else 0)
         assert await states(control) == {"/root/a": "completed loaded", "/root/b": "errored"}
         assert counts(control) == {"resident": 1}
@@ -397,7 +397,7 @@ async def test_turn_that_waits_for_a_flush_that_does_not_stop_is_interrupted_at_
         began = anyio.current_time()
         await control.interrupt("/root/a")
         outcome = await handle.outcome()
-        assert (outcome.status, outcome.result) == (Status.INTERRUPTED, "interrupted")
+        assert (outcome.status, outcome.result) == (TurnState.INTERRUPTED, "interrupted")
         assert anyio.current_time() == began
         assert ending(await (await control.follow_up("/root/a", "z")).outcome()) == completed("z")
         assert anyio.current_time() - began > 30  # that one waits for the end of the flush
@@ -410,8 +410,8 @@ async def test_live_thread_that_is_lost_closes_its_agent_with_its_subtree(open_s
         below = await control.spawn("/root/a", "b", "x")
         late = await control.follow_up("/root/a", "late")
         (await stage.scene("/root/a")).end(ThreadLost("gone"))
-        assert ending(await first.outcome()) == (Status.ERRORED, "its thread died: ThreadLost: gone")
-        assert ending(await below.outcome()) == (Status.INTERRUPTED, "closed")
+        assert ending(await first.outcome()) == (TurnState.ERRORED, "its thread died: ThreadLost: gone")
+        assert ending(await below.outcome()) == (TurnState.INTERRUPTED, "closed")
         assert await states(control) == {}
         assert counts(control) == {}
         again = await control.handle(late.ref)

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from statemachine import Overflow
-from statemachine.core.machines import Turn as Status
+from statemachine.core.machines import TurnState
 from statemachine.core.refusals import ExecutionFull, PathTaken
 from statemachine.runtime import AgentControl, AgentRef, Handle, KeyReused, Turn, UnknownRequest
 from statemachine.stores import MemoryStore
@@ -134,9 +134,9 @@ async def test_keys_and_outcomes_are_there_after_a_restart(open_session: Open) -
         outcomes = {name: ending(await (await control.handle(ref)).outcome()) for name, ref in refs.items()}
         assert outcomes == {
             "done": completed("before the crash"),
-            "running": (Status.INTERRUPTED, outcomes["running"][1]),  # type: ignore[index]
-            "closed": (Status.INTERRUPTED, "closed"),
-            "late": (Status.INTERRUPTED, "closed"),
+            "running": (TurnState.INTERRUPTED, outcomes["running"][1]),  # type: ignore[index]
+            "closed": (TurnState.INTERRUPTED, "closed"),
+            "late": (TurnState.INTERRUPTED, "closed"),
             "next": completed("next"),
         }
         assert len(control.session.agents) == 4
@@ -187,7 +187,7 @@ async def test_role_that_is_unknown_after_a_restart_fails_the_load_and_not_the_s
             await (await control.spawn("/root", name, "x", role=name, key=name)).outcome()
     async with open_session({"writer": echo}, MemoryStore(store.log)) as control:
         outcome = await (await control.follow_up("/root/reader", "x")).outcome()
-        assert outcome.status is Status.ERRORED
+        assert outcome.status is TurnState.ERRORED
         assert outcome.result.startswith("load failed: UnknownRole: ")
         assert counts(control) == {}
         assert ending(await (await control.follow_up("/root/writer", "y")).outcome()) == completed("y")

@@ -12,8 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from statemachine.core.machines import SessionState
-from statemachine.core.machines import Turn as Status
+from statemachine.core.machines import SessionState, TurnState
 from statemachine.core.refusals import NotRunning, Refusal, SessionClosed
 from statemachine.runtime import AgentControl, NotJson, Thread, ThreadLost, Turn, checks
 from statemachine.stores import Entry, MemoryStore, encoding
@@ -33,7 +32,7 @@ async def works_on(control: AgentControl, path: str = "/root/a") -> None:
     await anyio.wait_all_tasks_blocked()
     assert "slots" not in counts(control)
     outcome = await (await control.follow_up(path, "again")).outcome()
-    assert outcome.status is Status.COMPLETED
+    assert outcome.status is TurnState.COMPLETED
     assert outcome.result.endswith("again")
     assert counts(control) == {"resident": 1}
 
@@ -76,7 +75,7 @@ async def test_turn_that_raises_ends_errored_with_the_words_of_its_error(
 
     async with open_session(once(misdeed)) as control:
         outcome = await (await control.spawn("/root", "a", "x")).outcome()
-        assert outcome.status is Status.ERRORED
+        assert outcome.status is TurnState.ERRORED
         assert outcome.result.startswith(said)
         await works_on(control)
 
@@ -91,7 +90,7 @@ async def test_turn_that_loses_its_thread_ends_errored_and_the_next_one_gets_a_n
     work = recorder(once(misdeed))
     async with open_session(work) as control:
         outcome = await (await control.spawn("/root", "a", "x")).outcome()
-        assert outcome.status is Status.ERRORED
+        assert outcome.status is TurnState.ERRORED
         assert outcome.result.startswith("its thread died: ")
         await anyio.wait_all_tasks_blocked()
         assert counts(control) == {}
@@ -106,7 +105,7 @@ async def test_thread_of_the_root_that_is_lost_is_closed_and_built_anew(open_ses
 
     work = recorder(once(misdeed))
     async with open_session(work) as control:
-        assert (await (await control.start("/root", "x")).outcome()).status is Status.ERRORED
+        assert (await (await control.start("/root", "x")).outcome()).status is TurnState.ERRORED
         assert ending(await (await control.start("/root", "y")).outcome()) == completed("y")
     assert work.log == [
         *("new /root", "load /root", "run /root", "close /root"),
@@ -132,7 +131,7 @@ async def test_base_exception_of_a_turn_leaves_the_block_as_itself_and_loses_not
     async with open_session(echo, MemoryStore(store.log)) as control:
         outcome = (await control.status("/root/a")).outcome
         assert outcome is not None
-        assert outcome.status is Status.INTERRUPTED
+        assert outcome.status is TurnState.INTERRUPTED
         await works_on(control)
 
 
@@ -166,7 +165,7 @@ async def test_task_that_somebody_else_cancelled_fails_the_turn_that_awaits_it_a
 
     async with open_session(once(misdeed)) as control:
         outcome = await (await control.spawn("/root", "a", "x")).outcome()
-        assert ending(outcome) == (Status.ERRORED, "CancelledError")
+        assert ending(outcome) == (TurnState.ERRORED, "CancelledError")
         await works_on(control)
 
 
@@ -188,7 +187,7 @@ async def test_constructor_that_raises_a_cancellation_of_something_else_is_a_fai
 
     async with open_session(Careless) as control:
         outcome = await (await control.spawn("/root", "a", "x")).outcome()
-        assert ending(outcome) == (Status.ERRORED, "load failed: CancelledError")
+        assert ending(outcome) == (TurnState.ERRORED, "load failed: CancelledError")
         await works_on(control)
 
 
@@ -202,7 +201,7 @@ async def test_turn_that_returns_no_text_ends_errored(open_session: Open, result
 
     async with open_session(once(misdeed)) as control:
         outcome = await (await control.spawn("/root", "a", "x")).outcome()
-        assert outcome.status is Status.ERRORED
+        assert outcome.status is TurnState.ERRORED
         assert outcome.result == f"TypeError: a turn returns a text or None, not {type(result).__name__}"
         await works_on(control)
 
@@ -221,7 +220,7 @@ async def test_turn_that_returns_or_records_more_than_a_store_takes_is_told_so(
 
     async with open_session(once(misdeed)) as control:
         outcome = await (await control.spawn("/root", "a", "x")).outcome()
-        assert ending(outcome) == (Status.ERRORED, "ValueError: a turn returned 1,001 characters, more than 1,000")
+        assert ending(outcome) == (TurnState.ERRORED, "ValueError: a turn returned 1,001 characters, more than 1,000")
         await works_on(control)
 
 
@@ -241,7 +240,7 @@ async def test_work_that_is_no_async_function_fails_its_turns(open_session: Open
 
     async with open_session(work) as control:
         outcome = await (await control.spawn("/root", "a", "x")).outcome()
-        assert outcome.status is Status.ERRORED
+        assert outcome.status is TurnState.ERRORED
         assert outcome.result.startswith("TypeError")
         await works_on(control)
 
@@ -261,9 +260,9 @@ async def test_constructor_that_raises_or_makes_no_thread_fails_the_load(open_se
 
     async with open_session(Odd) as control:
         outcome = await (await control.spawn("/root", "a", "x")).outcome()
-        assert ending(outcome) == (Status.ERRORED, "load failed: ValueError: not today")
+        assert ending(outcome) == (TurnState.ERRORED, "load failed: ValueError: not today")
         outcome = await (await control.follow_up("/root/a", "x")).outcome()
-        assert outcome.status is Status.ERRORED
+        assert outcome.status is TurnState.ERRORED
         assert outcome.result.startswith("load failed: ")
         await works_on(control)
 

@@ -12,8 +12,7 @@ import anyio
 import pytest
 
 from statemachine import SessionConfig, check
-from statemachine.core.machines import SessionState
-from statemachine.core.machines import Turn as Status
+from statemachine.core.machines import SessionState, TurnState
 from statemachine.core.records import MailAccepted
 from statemachine.core.refusals import SessionClosed, StoreFailed
 from statemachine.runtime import AgentControl, AgentRef, Handle, Turn
@@ -104,7 +103,7 @@ async def test_append_that_fails_fails_everybody_who_waits_and_the_log_has_all_t
             assert sorted(texts) == sorted(acknowledged), "what was refused is not there"
         handle = await control.spawn("/root", "a", "x", key="a")
         assert handle.id == 1
-        assert (await handle.outcome()).status in (Status.COMPLETED, Status.INTERRUPTED)
+        assert (await handle.outcome()).status in (TurnState.COMPLETED, TurnState.INTERRUPTED)
 
 
 @pytest.mark.anyio
@@ -350,7 +349,7 @@ def test_interrupt_of_the_process_in_a_turn_stops_the_session_and_the_log_has_al
 
     async def again() -> None:
         async with AgentControl.open(path, echo) as control:
-            assert (await control.status("/root/a")).status is Status.INTERRUPTED
+            assert (await control.status("/root/a")).status is TurnState.INTERRUPTED
             assert ending(await (await control.follow_up("/root/a", "y")).outcome()) == completed("y")
             assert counts(control) == {"resident": 1}
 

@@ -15,7 +15,7 @@ import pytest
 
 from statemachine.core.config import SessionConfig
 from statemachine.core.events import HOST, ROOT, Interrupt, Start
-from statemachine.core.machines import Turn as Status
+from statemachine.core.machines import TurnState
 from statemachine.runtime import AgentControl, Thread, ThreadLost, Turn
 from statemachine.runtime.tasks import own_context
 from statemachine.stores import LogRecord, MemoryStore
@@ -173,7 +173,7 @@ async def test_code_that_raises_generator_exit_fails_its_turn_and_its_thread_goe
     Closing.closed.clear()
     async with open_session(Closing) as control:
         outcome = await (await control.spawn("/root", "a", "leave")).outcome()
-        assert outcome.status is Status.ERRORED
+        assert outcome.status is TurnState.ERRORED
         assert ending(await (await control.follow_up("/root/a", "y")).outcome()) == completed("y")
     assert Closing.closed == ["/root/a"]
 
@@ -234,7 +234,7 @@ class Cancelling(Thread):
 async def test_thread_that_cancels_its_task_and_is_lost_is_closed(open_session: Open) -> None:
     Cancelling.closed.clear()
     async with open_session(Cancelling) as control:
-        assert (await (await control.spawn("/root", "a", "x")).outcome()).status is Status.ERRORED
+        assert (await (await control.spawn("/root", "a", "x")).outcome()).status is TurnState.ERRORED
         await anyio.wait_all_tasks_blocked()
         assert Cancelling.closed == ["/root/a"]
 
@@ -263,13 +263,13 @@ async def keeps_its_task(turn: Turn) -> str:
 @pytest.mark.parametrize(
     ("misdeed", "status"),
     [
-        (cancels_its_task, Status.COMPLETED),
-        (cancels_its_task_and_waits, Status.ERRORED),
-        (keeps_its_task, Status.COMPLETED),
+        (cancels_its_task, TurnState.COMPLETED),
+        (cancels_its_task_and_waits, TurnState.ERRORED),
+        (keeps_its_task, TurnState.COMPLETED),
     ],
 )
 async def test_task_that_a_turn_cancels_serves_the_next_turn_as_if_new(
-    open_session: Open, misdeed: Callable[[Turn], Any], status: Status
+    open_session: Open, misdeed: Callable[[Turn], Any], status: TurnState
 ) -> None:
     kept.clear()
 
@@ -312,21 +312,21 @@ def enters_a_time_out_for_ever() -> None:
     left_entered[-1].__enter__()
 
 
-async def is_interrupted(control: AgentControl) -> Status:
+async def is_interrupted(control: AgentControl) -> TurnState:
     slow = await control.follow_up("/root/a", "sleep")
     await anyio.wait_all_tasks_blocked()
     await control.interrupt("/root/a")
     return (await slow.outcome()).status
 
 
-async def raises(control: AgentControl) -> Status:
+async def raises(control: AgentControl) -> TurnState:
     return (await (await control.follow_up("/root/a", "raise")).outcome()).status
 
 
-async def is_evicted(control: AgentControl) -> Status:
+async def is_evicted(control: AgentControl) -> TurnState:
     for name in ("c", "d"):
         await (await control.spawn("/root", name, "x")).outcome()
-    return Status.ERRORED
+    return TurnState.ERRORED
 
 
 MISDEEDS = pytest.mark.parametrize("misdeed", [enters_a_scope_for_ever, enters_a_time_out_for_ever])
@@ -355,13 +355,13 @@ async def test_code_that_leaves_a_scope_entered_costs_its_own_thread_only(
     async with open_session(misbehaving(misdeed), max_concurrent=3, max_resident=2) as control:
         await (await control.spawn("/root", "b", "x")).outcome()
         assert ending(await (await control.spawn("/root", "a", "x")).outcome()) == completed("done")
-        assert await then(control) is not Status.COMPLETED
+        assert await then(control) is not TurnState.COMPLETED
         assert "left a scope entered" in caplog.text
         for _ in range(2):
             for path in ("/root/a", "/root/b"):
                 assert ending(await (await control.follow_up(path, "y")).outcome()) == completed("done")
                 await anyio.sleep(1)
-        assert await is_interrupted(control) is Status.INTERRUPTED
+        assert await is_interrupted(control) is TurnState.INTERRUPTED
 
 
 @ONLY_ASYNCIO
@@ -377,7 +377,7 @@ async def test_code_that_leaves_a_scope_entered_ends_the_session_on_asyncio_and_
         async with open_session(misbehaving(misdeed), store=store, max_concurrent=3, max_resident=2) as control:
             await (await control.spawn("/root", "b", "x")).outcome()
             assert ending(await (await control.spawn("/root", "a", "x")).outcome()) == completed("done")
-            assert await then(control) is not Status.COMPLETED
+            assert await then(control) is not TurnState.COMPLETED
             await anyio.sleep_forever()
 
     with pytest.raises(RuntimeError, match="cancel scope"):

@@ -9,7 +9,7 @@ from typing import Any
 
 from statemachine.core.config import SessionConfig
 from statemachine.core.events import ROOT
-from statemachine.core.machines import Turn
+from statemachine.core.machines import TurnState
 from statemachine.core.records import AgentSpawned, MailAccepted, MailKind, Outcome, TurnEnded, TurnStarted
 from statemachine.log.recovery import durable_facts, fold
 from statemachine.stores import Entry, Snapshot, SQLiteStore, Write
@@ -20,7 +20,7 @@ LIFE = (
     MailAccepted(0, ROOT, 1, MailKind.TRIGGER, "work"),
     TurnStarted(1, 1),
     Entry(1, 1, "said"),
-    TurnEnded(Outcome(1, 1, Turn.COMPLETED, "done")),
+    TurnEnded(Outcome(1, 1, TurnState.COMPLETED, "done")),
 )
 RECORDS = [record for record in LIFE if not isinstance(record, Entry)]
 FACTS = durable_facts(fold(CONFIG, RECORDS))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statemachine.core.events import ROOT
-from statemachine.core.machines import Identity, Turn
+from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import (
     RECORDS,
     AgentResumed,
@@ -33,12 +33,12 @@ SPAWNED = AgentSpawned(1, ROOT, "a", "settings of a")
 MAIL = MailAccepted(0, ROOT, 1, MailKind.TRIGGER, "work")
 STARTED = TurnStarted(1, 1)
 ENTRY = Entry(1, 1, {"said": ["hello", 1, 2.5, None, True]})
-ENDED = TurnEnded(Outcome(1, 1, Turn.COMPLETED, "done"))
+ENDED = TurnEnded(Outcome(1, 1, TurnState.COMPLETED, "done"))
 
 
 whole_numbers = st.integers(-1, 2**70)
 texts = st.text(st.characters(exclude_categories=()))
-outcomes = st.builds(Outcome, whole_numbers, whole_numbers, st.sampled_from(Turn), texts)
+outcomes = st.builds(Outcome, whole_numbers, whole_numbers, st.sampled_from(TurnState), texts)
 mails = st.builds(
     MailAccepted,
     *[whole_numbers] * 3,
@@ -69,7 +69,7 @@ facts = st.builds(
     st.none() | texts,
     st.sampled_from(Identity),
     whole_numbers,
-    st.sampled_from(Turn),
+    st.sampled_from(TurnState),
     whole_numbers,
     st.none() | outcomes,
     *[st.lists(mails, max_size=3).map(tuple)] * 2,
@@ -104,7 +104,7 @@ def test_every_record_class_can_be_written_and_belongs_to_the_rollout_it_is_abou
 
 
 def test_written_records_look_like_this() -> None:
-    notice = MailAccepted(3, 2, 1, MailKind.QUEUE, "", Outcome(2, 1, Turn.ERRORED, "why"))
+    notice = MailAccepted(3, 2, 1, MailKind.QUEUE, "", Outcome(2, 1, TurnState.ERRORED, "why"))
     assert [encode(record)[2] for record in (MAIL, notice, ENTRY, AgentsClosed(1, (1, 2)))] == [
         '{"mail":0,"sender":0,"target":1,"kind":"trigger","message":"work","notice":null}',
         '{"mail":3,"sender":2,"target":1,"kind":"queue","message":"",'

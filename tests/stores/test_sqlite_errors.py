@@ -13,7 +13,7 @@ from tempfile import mkdtemp
 import pytest
 
 from statemachine.core.events import ROOT
-from statemachine.core.machines import Turn
+from statemachine.core.machines import TurnState
 from statemachine.core.records import MailAccepted, MailKind, Outcome, TurnEnded, TurnStarted
 from statemachine.log.recovery import durable_facts
 from statemachine.stores import Entry, SQLiteStore, Write
@@ -273,7 +273,7 @@ async def test_damage_to_what_opening_reads_is_a_typed_error_and_the_lock_is_giv
 ) -> None:
     await make(path)
     late = MailAccepted(1, ROOT, 1, MailKind.TRIGGER, "again")
-    await make(path, Write((late, TurnStarted(1, 2), TurnEnded(Outcome(1, 2, Turn.ERRORED, "why")))))
+    await make(path, Write((late, TurnStarted(1, 2), TurnEnded(Outcome(1, 2, TurnState.ERRORED, "why")))))
     damage(path)
     before = path.read_bytes()
     for _ in range(2):

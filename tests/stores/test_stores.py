@@ -15,7 +15,7 @@ from model.fuzzing import chance
 from model.lockstep import Restart, core_step
 from statemachine.core.config import Notice, SessionConfig
 from statemachine.core.events import HOST, ROOT
-from statemachine.core.machines import Turn
+from statemachine.core.machines import TurnState
 from statemachine.core.records import (
     AgentResumed,
     AgentsClosed,
@@ -39,7 +39,7 @@ SPAWNED = AgentSpawned(1, ROOT, "a", "settings of a")
 MAIL = MailAccepted(0, ROOT, 1, MailKind.TRIGGER, "work")
 STARTED = TurnStarted(1, 1)
 ENTRY = Entry(1, 1, {"said": ["hello", 1, 2.5, None, True]})
-ENDED = TurnEnded(Outcome(1, 1, Turn.COMPLETED, "done"))
+ENDED = TurnEnded(Outcome(1, 1, TurnState.COMPLETED, "done"))
 LIFE = (SPAWNED, MAIL, STARTED, ENTRY, ENDED)
 """One agent, one turn."""
 
@@ -160,7 +160,7 @@ async def test_rollout_has_the_agents_mail_turns_and_entries_in_order_and_nothin
     other = (AgentSpawned(2, ROOT, "b", None), MailAccepted(1, 1, 2, MailKind.TRIGGER, "work"), TurnStarted(2, 1))
     drained = MailDrained(1, 1)
     late = MailAccepted(2, HOST, 1, MailKind.QUEUE, "late")
-    closing = (AgentsClosed(2, (2,)), AgentResumed(2), NoticeBuried(3, 1, Outcome(2, 1, Turn.ERRORED, "why")))
+    closing = (AgentsClosed(2, (2,)), AgentResumed(2), NoticeBuried(3, 1, Outcome(2, 1, TurnState.ERRORED, "why")))
     await store.append([Write((*LIFE[:3], *other)), Write((ENTRY,)), Write((late, drained, *closing)), Write((ENDED,))])
     expected = (MAIL, STARTED, ENTRY, late, drained, ENDED)
     assert await store.rollout(1) == expected
@@ -201,7 +201,7 @@ async def test_texts_with_lone_surrogates_and_nuls_survive(new_store: NewStore) 
         MailAccepted(0, HOST, 1, MailKind.TRIGGER, odd),
         TurnStarted(1, 1),
         Entry(1, 1, {odd: odd}),
-        TurnEnded(Outcome(1, 1, Turn.ERRORED, odd)),
+        TurnEnded(Outcome(1, 1, TurnState.ERRORED, odd)),
     )
     store = await opened(new_store())
     await store.append([Write(records, Receipt(odd, odd, '"answer"'))])
@@ -211,7 +211,7 @@ async def test_texts_with_lone_surrogates_and_nuls_survive(new_store: NewStore) 
     for _ in range(2):
         store = new_store(takeover=True)
         agent = (await store.open(CONFIG)).ledger.agents[1]
-        assert (agent.settings, agent.outcome) == (odd, Outcome(1, 1, Turn.ERRORED, odd))
+        assert (agent.settings, agent.outcome) == (odd, Outcome(1, 1, TurnState.ERRORED, odd))
 
 
 # Receipts
@@ -245,7 +245,7 @@ async def test_later_receipt_for_a_key_replaces_the_earlier_one(new_store: NewSt
         Entry(1, 1, {1, 2}),
         Entry(1, 1, math.nan),
         Entry(1, "1", None),  # type: ignore[arg-type]
-        TurnEnded(Outcome(1, 1, Turn.COMPLETED, b"bytes")),  # type: ignore[arg-type]
+        TurnEnded(Outcome(1, 1, TurnState.COMPLETED, b"bytes")),  # type: ignore[arg-type]
         "no record",
     ],
     ids=["set", "nan", "turn", "bytes", "no record"],
