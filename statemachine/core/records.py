@@ -21,14 +21,57 @@ class MailKind(IntEnum):
     """Asks for a turn."""
 
 
+class Cause(IntEnum):
+    """What ended a turn. Decide by this, never by the words of a result: they are for people."""
+
+    FINISHED = 0
+    """Its code returned."""
+    FAILED = 1
+    """Its code raised."""
+    THREAD_DIED = 2
+    """Its thread was lost. Its status is ERRORED, or INTERRUPTED if it was not running: stopping, or not started."""
+    LOAD_FAILED = 3
+    """Its thread could not be loaded."""
+    LOAD_DIED = 4
+    """Its thread was lost while it was loaded."""
+    LOAD_TIMED_OUT = 5
+    """Its thread was not loaded within `load_timeout`."""
+    NO_ROOM = 6
+    """No residency slot could be made free for its thread (J5)."""
+    INTERRUPTED = 7
+    """It was interrupted, and stopped."""
+    NOT_STARTED = 8
+    """It was interrupted before it started."""
+    NOT_STOPPED = 9
+    """It was asked to stop, by an interrupt or a shutdown, and did not within `stop_grace`."""
+    CLOSED = 10
+    """Its agent was closed."""
+    SHUT_DOWN = 11
+    """It was stopped at the end of a shutdown's grace."""
+    CRASHED = 12
+    """The process was lost."""
+    TIMED_OUT = 13
+    """It was stopped at the end of `turn_timeout`."""
+    WITHDRAWN = 14
+    """It had not started, and the mail that asked for it was withdrawn."""
+    LOADS_LOST = 15
+    """A crash has cut off every load of its thread, as often in a row as is tried (B84)."""
+
+
 @fact
 class Outcome:
-    """How a turn ended: `status` is COMPLETED, ERRORED or INTERRUPTED, `result` its result or the reason."""
+    """How a turn ended: `status` is COMPLETED, ERRORED or INTERRUPTED, `result` its result or the reason in words.
+
+    `by` is who interrupted it or closed its agent: an agent, or HOST. It is None for every other cause, if nobody asked
+    (a shutdown; a death that closed an ancestor), and if the file is of a version that did not record it.
+    """
 
     agent: int
     turn: int
     status: TurnState
     result: str
+    cause: Cause
+    by: int | None = None
 
 
 @fact
@@ -55,6 +98,8 @@ class MailAccepted:
     kind: MailKind
     message: str
     notice: Outcome | None = None
+    answers: tuple[int, ...] = ()
+    """The requests of the target that a notice answers."""
 
 
 @fact
@@ -64,6 +109,36 @@ class NoticeBuried:
     mail: int
     target: int
     notice: Outcome
+
+
+@fact
+class MailWithdrawn:
+    """An unread mail of the agent is a dead letter, because its sender or the host wanted that."""
+
+    agent: int
+    mail: int
+
+
+@fact
+class MailDemoted:
+    """These unread mails of the agent ask for no turn any more, and are queue-only."""
+
+    agent: int
+    mails: tuple[int, ...]
+
+
+@fact
+class LoadBegun:
+    """The agent's thread is loaded. If nothing more is said of it, a crash has cut it off (B84)."""
+
+    agent: int
+
+
+@fact
+class LoadEnded:
+    """The load came to its end, but not to a turn, because the session is shut down."""
+
+    agent: int
 
 
 @fact
@@ -77,6 +152,38 @@ class TurnStarted:
 @fact
 class MailDrained:
     """The running turn has read all mail that was unread."""
+
+    agent: int
+    turn: int
+
+
+@fact
+class MailRead:
+    """The turn has read these unread mails: the notices of requests that it awaited."""
+
+    agent: int
+    turn: int
+    mails: tuple[int, ...]
+
+
+@fact
+class TurnStopped:
+    """The turn was asked to stop. `cause` and `by` are as its outcome will say. `below` is the target of an interrupt
+    of a whole subtree: what is told in there of this turn wakes no agent.
+    """
+
+    agent: int
+    turn: int
+    cause: Cause
+    by: int | None = None
+    below: int | None = None
+
+
+@fact
+class TurnReturned:
+    """A crash, or the death of its thread, ended the turn, and it is as if it had never been: all that it had read is
+    unread again (S17).
+    """
 
     agent: int
     turn: int
@@ -104,8 +211,31 @@ class AgentResumed:
     agent: int
 
 
+@fact
+class AgentsForgotten:
+    """`target` and all below it (`agents`, target first) are forgotten. Their ids are not given again."""
+
+    target: int
+    agents: tuple[int, ...]
+
+
 Record = (
-    AgentSpawned | MailAccepted | NoticeBuried | TurnStarted | MailDrained | TurnEnded | AgentsClosed | AgentResumed
+    AgentSpawned
+    | MailAccepted
+    | NoticeBuried
+    | MailWithdrawn
+    | MailDemoted
+    | LoadBegun
+    | LoadEnded
+    | TurnStarted
+    | MailDrained
+    | MailRead
+    | TurnStopped
+    | TurnReturned
+    | TurnEnded
+    | AgentsClosed
+    | AgentResumed
+    | AgentsForgotten
 )
 
 RECORDS: tuple[type[Record], ...] = Record.__args__

@@ -1,7 +1,7 @@
-"""The state of a session, and nothing that happens to it: the four rooms and what stands between them.
+"""The state of a session, and nothing that happens to it: the five rooms and what stands between them.
 
-`ledger` is what is durable, `slots` who may have a turn, `residents` who is in memory, `deadlines` what is bounded.
-Beside them are the waits, a shutdown under way, and the records and effects of the step that is being taken.
+`ledger` is what is durable, `slots` who may have a turn, `waits` who waits for what, `residents` who is in memory,
+`deadlines` what is bounded. Beside them are a shutdown under way, and the records and effects of the step that is being taken.
 Operations, reports and joint rules change it; `session.py` puts them in order.
 """
 
@@ -16,21 +16,15 @@ from statemachine.core.agents import Agent
 from statemachine.core.config import Notice, SessionConfig, SlotPolicy
 from statemachine.core.deadlines import Deadlines
 from statemachine.core.effects import Effect
+from statemachine.core.events import ROOT
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import SESSION, Residency, SessionState
 from statemachine.core.records import Record
 from statemachine.core.residency import Residents
 from statemachine.core.slots import Slots
+from statemachine.core.waits import Waits
 
 FAIL = SESSION.moves("fail")
-
-
-@define(eq=False)
-class Waiting:
-    """A turn that waits: for mail, or for one of `targets` to be done."""
-
-    turn: int
-    targets: tuple[int, ...]
 
 
 @define
@@ -97,8 +91,7 @@ class State:
         self.slots = Slots(config.execution_cap)
         self.residents = Residents(config.max_resident)
         self.deadlines = Deadlines()
-        self.waits: dict[int, Waiting] = {}
-        """Agent -> what its turn waits for, in the order in which they began to wait."""
+        self.waits = Waits()
         self.draining: Draining | None = None
         self.error = ""
         """Why the session failed."""
@@ -134,10 +127,6 @@ class State:
 
     # What operations, reports and joint rules ask for
 
-    def begin_wait(self, agent: int, turn: int, targets: tuple[int, ...]) -> None:
-        """The running turn waits."""
-        self.waits[agent] = Waiting(turn, targets)
-
     def begin_draining(self) -> None:
         """The shutdown begins: everything that is in memory now is to be flushed."""
         resident = [agent.id for agent in self.agents if agent.residency is Residency.RESIDENT]
@@ -150,6 +139,12 @@ class State:
     def find(self, path: str) -> int | None:
         """The id of the open agent at this path (S7), loaded or not."""
         return self.ledger.by_path.get(path)
+
+    def is_below(self, agent: int, top: int) -> bool:
+        """Is the agent `top`, or below it?"""
+        while agent not in (top, ROOT):
+            agent = self.agents[agent].parent
+        return agent == top
 
     def subtree(self, agent: int) -> Iterable[Agent]:
         """The agent and all below it, open or closed, breadth first."""

@@ -1,12 +1,14 @@
 """Traces: what happened to a session, one JSON object a line, so that it can happen again.
 
-    {"format":"agent-statemachine-trace","version":1,"config":{"max_concurrent":4, ...}}
+    {"format":"agent-statemachine-trace","version":2,"config":{"max_concurrent":4, ...}}
     {"event":"Spawn","parent":0,"name":"a","message":"work","settings":null,"sender":-1}
     {"event":"Restart"}
 
 The first line says what the file is, and the whole configuration; then comes one line an event, with every field by its
 name. The core is deterministic, so configuration and events are the session (section 5). How a field is written follows
 from its annotation. Numbers that JSON does not have are the words "inf", "-inf" and "nan".
+
+Version 1 had no causes; those of its facts are told from their words (`older.py`).
 
 Reading is strict: whatever `write` would not have written is a `TraceError`, because a trace that is not quite what it
 seems shows something that never happened.
@@ -26,13 +28,14 @@ import attrs
 from attrs import frozen
 
 from statemachine.core.config import SessionConfig
-from statemachine.core.events import EVENTS, Event, Restart
+from statemachine.core.events import EVENTS, Event, Failed, Restart
 from statemachine.core.ledger import Ledger
 from statemachine.core.refusals import InvalidConfig
+from statemachine.log.older import with_causes
 from statemachine.log.snapshot import AgentFacts, facts_of, ledger_of
 
 FORMAT = "agent-statemachine-trace"
-VERSION = 1
+VERSION = 2
 HEADER_BYTES_MAX = 1 << 16
 """What has a longer first line is read on only if it begins as a trace does."""
 
@@ -77,6 +80,16 @@ class Trace:
     facts: Facts | None = None
 
 
+@frozen
+class Header:
+    """What the first line of a trace says."""
+
+    config: SessionConfig
+    facts: Facts | None
+    version: int
+    """Of the format; the events that follow are written in it."""
+
+
 # Files
 
 
@@ -88,23 +101,22 @@ def write(path: Path, config: SessionConfig, events: Iterable[Event | Restart]) 
 
 def read(path: Path) -> Trace:
     """Reads a whole trace. Raises `TraceError`, with the number of the line, for anything that is none."""
-    config: SessionConfig | None = None
-    facts: Facts | None = None
+    header: Header | None = None
     events: list[Event | Restart] = []
     try:
         with path.open("rb") as file:
             line = file.readline(HEADER_BYTES_MAX)
             if line.startswith(BEGINNING):
                 line += file.readline() if not line.endswith(b"\n") else b""
-            config, facts = header_of(line)
+            header = header_of(line)
             for line in file:
-                events.append(event_of(line))  # noqa: PERF401  (how many there are says which line failed)
+                events.append(event_of(line, header.version))  # noqa: PERF401  (how many there are says which failed)
     except TraceError as error:
-        raise TraceError(error.problem, 1 if config is None else len(events) + 2, str(path)) from None
+        raise TraceError(error.problem, 1 if header is None else len(events) + 2, str(path)) from None
     except OSError as error:
         problem = f"cannot be read: {error.strerror or error}; give the path of a trace file"
         raise TraceError(problem, None, str(path)) from None
-    return Trace(config, tuple(events), facts)
+    return Trace(header.config, tuple(events), header.facts)
 
 
 # Lines
@@ -129,11 +141,11 @@ def event_line(event: Event | Restart) -> bytes:
 
 def config_of(line: bytes) -> SessionConfig:
     """The configuration in the first line of a trace."""
-    return header_of(line)[0]
+    return header_of(line).config
 
 
-def header_of(line: bytes) -> tuple[SessionConfig, Facts | None]:
-    """The configuration in the first line of a trace, and the facts with which the session began."""
+def header_of(line: bytes) -> Header:
+    """What the first line of a trace says."""
     if not line:
         raise TraceError("the file is empty; a trace begins with a header")
     try:
@@ -155,22 +167,24 @@ def header_of(line: bytes) -> tuple[SessionConfig, Facts | None]:
     except InvalidConfig as error:
         raise TraceError(f"no session can have this config: {error}") from None
     if "facts" not in header:
-        return config, None
-    facts = _from_json(Facts, header["facts"], "facts")
+        return Header(config, None, version)
+    facts = _from_json(Facts, with_causes(header["facts"]) if version == 1 else header["facts"], "facts")
     try:
         ledger_of(config, facts.agents, facts.mail_states)
     except ValueError as error:
         raise TraceError(f"no session can have these facts: {error}") from None
-    return config, facts
+    return Header(config, facts, version)
 
 
-def event_of(line: bytes) -> Event | Restart:
-    """The event in a later line of a trace."""
+def event_of(line: bytes, version: int = VERSION) -> Event | Restart:
+    """The event in a later line of a trace of this version."""
     found = _object(line)
     name = found.pop("event", None)
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
         raise TraceError(f"{name!r} is no event; the field 'event' must be one of {', '.join(KINDS)}")
+    if version == 1 and kind is Failed:
+        found.setdefault("cause", "failed")
     event: Event | Restart = _from_json(kind, found, kind.__name__)
     return event
 
