@@ -23,6 +23,7 @@ from statemachine.core.session import Session
 from statemachine.log.recovery import forget, restart
 
 from . import reference
+from .reference import World
 
 NEVER = 10**9
 """Stands for "no bound" in the reference."""
@@ -65,34 +66,34 @@ def caps(config: SessionConfig) -> reference.Caps:
 # Events
 
 TRANSLATE: dict[type, Callable[[Any], tuple[Any, ...]]] = {
-    ev.Spawn: lambda e: ("spawn", e.parent, e.name, e.message, e.parent if e.sender is None else e.sender),
-    ev.Send: lambda e: ("send", e.sender, e.target, e.message, False),
-    ev.FollowUp: lambda e: ("send", e.sender, e.target, e.message, True),
-    ev.Start: lambda e: ("send", ev.HOST, e.target, e.message, True),
-    ev.Drain: lambda e: ("drain", e.agent, e.turn),
-    ev.Interrupt: lambda e: ("interrupt", e.sender, e.target),
-    ev.Close: lambda e: ("close", e.sender, e.target),
-    ev.Resume: lambda e: ("resume", e.sender, e.target),
-    ev.Wait: lambda e: ("wait", e.agent, e.turn, e.timeout, e.targets),
-    ev.StopWaiting: lambda e: ("stop_waiting", e.agent, e.turn),
-    ev.Shutdown: lambda e: ("shutdown", e.grace),
-    ev.Loaded: lambda e: ("loaded", e.agent, e.generation, True),
-    ev.LoadFailed: lambda e: ("loaded", e.agent, e.generation, False),
-    ev.Flushed: lambda e: ("flushed", e.agent, e.generation, e.flush, True),
-    ev.FlushFailed: lambda e: ("flushed", e.agent, e.generation, e.flush, False),
-    ev.Finished: lambda e: ("ended", e.agent, e.turn, "completed"),
-    ev.Failed: lambda e: ("ended", e.agent, e.turn, "errored"),
-    ev.Aborted: lambda e: ("ended", e.agent, e.turn, "interrupted"),
-    ev.Died: lambda e: ("died", e.agent, e.generation),
-    ev.Tick: lambda e: ("tick", e.now),
-    ev.WriteFailed: lambda _: ("write_failed",),
-    Restart: lambda _: ("restart",),
+    ev.Spawn: lambda e: (World.spawn, e.parent, e.name, e.message, e.parent if e.sender is None else e.sender),
+    ev.Send: lambda e: (World.send, e.sender, e.target, e.message, False),
+    ev.FollowUp: lambda e: (World.send, e.sender, e.target, e.message, True),
+    ev.Start: lambda e: (World.send, ev.HOST, e.target, e.message, True),
+    ev.Drain: lambda e: (World.drain, e.agent, e.turn),
+    ev.Interrupt: lambda e: (World.interrupt, e.sender, e.target),
+    ev.Close: lambda e: (World.close, e.sender, e.target),
+    ev.Resume: lambda e: (World.resume, e.sender, e.target),
+    ev.Wait: lambda e: (World.wait, e.agent, e.turn, e.timeout, e.targets),
+    ev.StopWaiting: lambda e: (World.stop_waiting, e.agent, e.turn),
+    ev.Shutdown: lambda e: (World.shutdown, e.grace),
+    ev.Loaded: lambda e: (World.loaded, e.agent, e.generation, True),
+    ev.LoadFailed: lambda e: (World.loaded, e.agent, e.generation, False),
+    ev.Flushed: lambda e: (World.flushed, e.agent, e.generation, e.flush, True),
+    ev.FlushFailed: lambda e: (World.flushed, e.agent, e.generation, e.flush, False),
+    ev.Finished: lambda e: (World.ended, e.agent, e.turn, "completed"),
+    ev.Failed: lambda e: (World.ended, e.agent, e.turn, "errored"),
+    ev.Aborted: lambda e: (World.ended, e.agent, e.turn, "interrupted"),
+    ev.Died: lambda e: (World.died, e.agent, e.generation),
+    ev.Tick: lambda e: (World.tick, e.now),
+    ev.WriteFailed: lambda _: (World.write_failed,),
+    Restart: lambda _: (World.restart,),
 }
 
 # Replies and effects
 
 WAIT_END = {end: end.name.lower() for end in WaitEnd}
-PHASE = {turn: turn.name.lower() for turn in TurnState}
+PHASE: dict[TurnState, Any] = {turn: turn.name.lower() for turn in TurnState}
 PLACE = {
     Residency.UNLOADED: "out",
     Residency.LOADING: "loading",
@@ -183,42 +184,40 @@ def of_session(s: Session) -> tuple[Any, ...]:
     )
 
 
-def of_world(w: Any) -> tuple[Any, ...]:
+def of_world(w: World) -> tuple[Any, ...]:
     """Everything about the world, in the terms of both."""
-    held = reference.held(w)
-    owed, starts, needs_load = reference.owed(w), w.state == "open", reference.needs_load
+    held, promised, starts = w.held(), w.promised(), w.state == "open"
+    serves = {a: turn[0] for a, turn in w.serves.items() if starts and w.needs_load(*turn)}
+    unread = [m for m in w.mail.values() if not m.read]
     return (
         w.state,
         [
-            *zip(
-                *(w.path.values(), w.parent.values(), w.life.values()),
-                *(w.phase.values(), w.place.values(), w.turn.values(), w.load.values()),
-                strict=True,
-            )
+            (path, w.parent[a], w.closed_by.get(a, "open"), w.phase[a], w.place[a], w.turn[a], w.load[a])
+            for a, path in w.path.items()
         ],
-        [owed.count(a) for a in w.path],
+        [promised.count(a) for a in w.path],
         [ROOT, *held] if w.phase[ROOT] in reference.HOLDING else [*held],
-        [*w.mail],
-        sorted([m.number for letters in w.taken.values() for m in letters]),
-        [*reference.queue(w)],
-        reference.evictable(w, held),
-        reference.first(w, "starting"),
-        [(a, w.waits[a][1]) for a in sorted(w.waits, key=w.waits.get)] if w.waits else [],
-        {a: turn[0] if starts and needs_load(w, *turn) else NOBODY for a, turn in w.serves.items()} if w.serves else {},
-        {turn[0]: tried for turn, tried in w.tried.items() if starts and needs_load(w, *turn)} if w.tried else {},
+        [(m.number, m.sender, m.to, m.kind != "queue", m.about) for m in unread],
+        [number for number, letter in w.mail.items() if letter.read],
+        [*w.queue()],
+        w.evictable(),
+        w.in_order("starting"),
+        [(a, w.waits[a][1]) for a in sorted(w.waits, key=w.waits.__getitem__)] if w.waits else [],
+        {a: serves.get(a, NOBODY) for a in reference.having(w.place, "leaving")},
+        {turn[0]: tried for turn, tried in w.tried.items() if starts and w.needs_load(*turn)} if w.tried else {},
         {a: number for a, number in w.flush.items() if number is not None} if w.flush else {},
-        [(at, what, a) for at, _, what, a in reference.bounds(w)] if w.due else [],
-        [len(w.mail), w.posted - w.dead - len(w.mail), w.dead],
+        [(at, what, a) for at, _, what, a in w.bounds()] if w.due else [],
+        [len(unread), w.posted - w.dead - len(unread), w.dead],
         tuple(w.lists.values()) or None,
     )
 
 
-def start(config: SessionConfig) -> tuple[Session, Any]:
+def start(config: SessionConfig) -> tuple[Session, World]:
     """Both, at the beginning."""
-    return Session(config), reference.World(caps(config))
+    return Session(config), World(caps(config))
 
 
-def start_from(config: SessionConfig, ledger: Ledger) -> tuple[Session, Any, Step]:
+def start_from(config: SessionConfig, ledger: Ledger) -> tuple[Session, World, Step]:
     """Both, recovered from these facts, and the core's step. Raises `Deviation` if they come to different things."""
     world, reply, effects = reference.step(world_of(config, ledger), ("restart",))
     session, step = restart(config, ledger, 0.0)
@@ -227,22 +226,27 @@ def start_from(config: SessionConfig, ledger: Ledger) -> tuple[Session, Any, Ste
     return session, world, step
 
 
-def world_of(config: SessionConfig, ledger: Ledger) -> Any:
+def world_of(config: SessionConfig, ledger: Ledger) -> World:
     """A world in which these facts hold: what `of_world` would say of it, as far as they say it."""
-    w: Any = reference.World(caps(config))
+    w = World(caps(config))
     for a in ledger.agents:
-        life, place = "open" if a.identity is OPEN else a.closed_by, "in" if a.id == ROOT else "out"
-        reference.let(w, a.id, path=a.path, parent=a.parent, life=life, phase=PHASE[a.status], place=place)
-        reference.let(w, a.id, turn=a.turn, load=0, taken=tuple([letter(m) for m in a.asked]))
-    w.mail = tuple(sorted([letter(m) for a in ledger.agents for m in a.mailbox]))
+        w.path[a.id], w.parent[a.id] = a.path, a.parent
+        w.phase[a.id], w.turn[a.id] = PHASE[a.status], a.turn
+        w.place[a.id], w.load[a.id] = "in" if a.id == ROOT else "out", 0
+        if a.identity is not OPEN:
+            w.closed_by[a.id] = a.closed_by
+        w.mail.update({m.mail: letter(m, read=True) for m in a.asked})
+        w.mail.update({m.mail: letter(m, read=False) for m in a.mailbox})
+    w.mail = dict(sorted(w.mail.items()))
     w.posted, w.dead = ledger.next_mail, ledger.mail_states[MailState.DEAD]
     return w
 
 
-def letter(m: MailAccepted) -> reference.Letter:
+def letter(m: MailAccepted, read: bool) -> reference.Letter:
     """A mail of the core in the reference's terms."""
     about = None if m.notice is None else PHASE[m.notice.status]
-    return reference.Letter(m.mail, m.sender, m.target, m.kind is TRIGGER, about)
+    kind: Any = "queue" if m.kind is not TRIGGER else "request" if about is None else "trigger"
+    return reference.Letter(m.mail, m.sender, m.target, kind, about, read)
 
 
 def core_step(s: Session, event: AnyEvent) -> tuple[Session, Step]:
@@ -264,7 +268,7 @@ def compare_step(step: Step, reply: tuple[Any, ...], effects: list[tuple[Any, ..
         raise Deviation("effects", asked, due)
 
 
-def compare_states(s: Session, w: Any, said: tuple[Any, ...] | None = None) -> None:
+def compare_states(s: Session, w: World, said: tuple[Any, ...] | None = None) -> None:
     """Raises `Deviation` if the two are in different states. `said` is what `of_world` says of the world, if known."""
     core, model = of_session(s), said or of_world(w)
     if core != model:

@@ -1,250 +1,642 @@
 """The reference model: semantics.md once more, in another shape than the code that it judges.
 
-One world, a few relations over agent ids, and questions asked of them. No slot table: a slot is held because of the
-phase that a turn is in. No mailboxes: one post office of unread letters. No queues: the first has the oldest stamp.
-Nobody counts who is in memory or what is owed: it is counted when asked for. A bound, and an eviction for a turn, lapse
-with what they are for: nobody takes them back. Rules fire until none does. J1 to J7, N1 to N3, S and L: semantics.md.
-
-`step(world, event)` gives (world afterwards, reply, effects) and leaves the world before as it was: a relation is never
-changed but replaced. If nothing changed, that is given. An event is (name of its rule, values ...), agents by id. A
-reply is ("refused", name, facts ...), STALE or (name, values ...). The order of effects means nothing. Not modelled:
-settings, texts, results, listing, the log (a restart forgets). Laid out by hand: a rule is a line, if it fits.
+One world: relations over agent ids, and questions asked of them. No slot table: a slot is held
+because of the phase that a turn is in. No mailboxes: one post office. No queues: the first is the
+one with the oldest stamp. Who is in memory, and which notices are to come, is counted when asked
+for. A bound in time, and an eviction for a turn, lapse with what they are for. An event changes a
+copy of the world, which a refusal throws away; joint rules then fire until none can. Rule ids (N1,
+J1, S1, L1 ...): semantics.md. Not modelled: settings, texts, results, listing, the log.
 """
 
-# fmt: off
-import re
-from collections import namedtuple
-from math import inf
+from __future__ import annotations
 
-HOST, ROOT, NOTED, STALE, NAME = -1, 0, ("noted",), ("stale",), "(?!root$)[a-z0-9_]{1,64}"
-OVER, ACTIVE, NO_TURN = ("completed", "errored", "interrupted"), ("running", "stopping"), (ROOT, 0)  # root is never loaded
-IDLE, HOLDING = ("new", *OVER), ("open", "starting", *ACTIVE)  # lives or phases that hold a slot
-LIVING, WHY = ("open", "draining"), {"failed": "StoreFailed", "closed": "SessionClosed", "draining": "SessionDraining"}
-Caps = namedtuple("Caps", """slots resident live queueing max_queued max_depth max_agents max_unread max_bytes notice
-    notify_interrupted flush_timeout load_timeout stop_grace max_wait idle_ttl""")
-Letter = namedtuple("Letter", "number sender to wants about")  # wants a turn; about: how one ended, if it is a notice
+import re
+from collections.abc import Sequence
+from math import inf
+from typing import Any, Literal, NamedTuple, TypeVar
+
+# Vocabulary
+
+State = Literal["open", "draining", "closed", "failed"]  # of the session
+Ending = Literal["completed", "errored", "interrupted"]
+Phase = Literal["new", "queued", "starting", "running", "stopping", Ending]  # of a turn
+Place = Literal["out", "loading", "in", "leaving"]  # of a thread; "in" is resident
+Bound = Literal["load", "stop", "flush", "wait", "grace", "idle"]  # what must end in time
+Fate = Literal["done", "interrupted", "unflushed"]  # the lists that a shutdown gives
+Kind = Literal["queue", "trigger", "request"]  # of mail: a request is a trigger to be answered
+Turn = tuple[int, int]  # agent, number
+Event = tuple[Any, ...]  # a rule, as `World.spawn`, then its arguments
+Words = tuple[Any, ...]  # a reply or an effect: its name, then facts
+
+HOST, ROOT = -1, 0
+NOTED, STALE = ("noted",), ("stale",)
+REFUSAL = {"draining": "SessionDraining", "closed": "SessionClosed", "failed": "StoreFailed"}
+NAME = "(?!root$)[a-z0-9_]{1,64}"
+LIVING: tuple[State, ...] = ("open", "draining")
+OVER: tuple[Phase, ...] = ("completed", "errored", "interrupted")
+IDLE: tuple[Phase, ...] = ("new", *OVER)
+ACTIVE: tuple[Phase, ...] = ("running", "stopping")
+HOLDING: tuple[Phase, ...] = ("starting", *ACTIVE)  # of a turn that holds a slot
+
+
+class Caps(NamedTuple):  # the configuration; times in seconds
+    slots: int
+    resident: int
+    live: bool  # LIVE_THREADS: slots belong to open agents
+    queueing: bool  # overflow is QUEUE
+    max_queued: int
+    max_depth: int
+    max_agents: int
+    max_unread: int
+    max_bytes: int
+    notice: Literal["queue", "trigger"] | None
+    notify_interrupted: bool
+    flush_timeout: float
+    load_timeout: float
+    stop_grace: float
+    max_wait: float
+    idle_ttl: float | None
+
+
+class Letter(NamedTuple):
+    """A mail that is unread, or a request that was read and has not been answered."""
+
+    number: int
+    sender: int
+    to: int
+    kind: Kind
+    about: Ending | None  # how a turn ended, if this is a notice
+    read: bool = False
+
+
+class Unchanged(Exception):
+    """A refusal or a stale report. Its arguments are the reply."""
+
+
+def require(condition: bool, *refusal: Any) -> None:
+    """S12: the first condition that does not hold refuses the event."""
+    if not condition:
+        raise Unchanged("refused", *refusal)
+
+
+T = TypeVar("T")
+
+
+def having(relation: dict[int, T], *values: T) -> list[int]:
+    """The agents that the relation gives one of these values."""
+    return [agent for agent, value in relation.items() if value in values]
+
 
 class World:
-    """life: "open", or whose close ended it. phase: of its turn. place: of its thread. turn, load: numbers. since, used:
-    stamps of asking for a turn or getting a slot, until it starts, and of last use. taken: what its turn has read and
-    must answer. waits: agent -> (stamp, targets). due: (what, agent) -> (when, stamp). flush: agent -> its flush in
-    flight, None: the shutdown will ask for it. serves: leaving -> (agent, turn). tried: (agent, turn) -> in vain."""
-    def __init__(w, caps):
-        w.caps, w.state, w.mail, w.turn, w.load = caps, "open", (), {0: 0}, {0: 0}
-        w.path, w.parent, w.life, w.phase, w.place = {0: "/root"}, {0: HOST}, {0: "open"}, {0: "new"}, {0: "in"}
-        w.now = w.stamps = w.flushes = w.posted = w.dead = 0
-        w.since = w.used = w.taken = w.waits = w.due = w.flush = w.serves = w.tried = w.lists = {}
-class Unchanged(Exception): """A refusal, or a report that comes too late."""
+    """A session. A stamp is a number that says what came before what."""
 
-def step(before, event):
-    w = World.__new__(World); w.__dict__ = {**before.__dict__, "out": []}
-    try: reply = globals()[event[0]](w, *event[1:]) or NOTED
-    except Unchanged as unchanged: return before, unchanged.args, []
-    settle(w); effects = w.__dict__.pop("out")
-    return before if w.__dict__ == before.__dict__ else w, reply, effects
+    def __init__(self, caps: Caps) -> None:
+        self.caps = caps
+        self.state: State = "open"
+        self.effects: tuple[Words, ...] = ()  # that this step asks for
+        self.now: float = 0
+        self.stamps = self.flushes = self.posted = self.dead = 0  # so far; dead letters
+        # Agents
+        self.path = {ROOT: "/root"}
+        self.parent = {ROOT: HOST}
+        self.closed_by: dict[int, int] = {}  # closed agent -> the agent whose close ended it
+        self.mail: dict[int, Letter] = {}  # by number
+        # Turns
+        self.turn = {ROOT: 0}  # number of the latest
+        self.phase: dict[int, Phase] = {ROOT: "new"}  # of that turn
+        self.since: dict[int, int] = {}  # queued or starting -> stamp of when that began
+        self.waits: dict[int, tuple[int, Sequence[int]]] = {}  # waiting -> stamp, targets
+        # Threads
+        self.load = {ROOT: 0}  # number of the latest
+        self.place: dict[int, Place] = {ROOT: "in"}  # of that thread
+        self.used: dict[int, int] = {}  # stamp of the last use
+        self.flush: dict[int, int | None] = {}  # flush in flight; None: to be asked for at the end
+        self.serves: dict[int, Turn] = {}  # leaving -> the turn that it makes room for
+        self.tried: dict[Turn, tuple[int, ...]] = {}  # turn -> whose flush failed for it
+        # Time, and the end
+        self.due: dict[tuple[Bound, int], tuple[float, int]] = {}  # what, agent -> when, stamp
+        self.lists: dict[Fate, tuple[int, ...]] = {}  # from the shutdown on
 
-# Relations, and questions asked of them
-def let(w, key, **facts):
-    for name, fact in facts.items(): w.__dict__[name] = {**w.__dict__[name], key: fact}
-def lose(w, key, *names):
-    for name in names: w.__dict__[name] = {k: fact for k, fact in w.__dict__[name].items() if k != key}
-def stamp(w): w.stamps += 1; return w.stamps
-def do(w, *effect): w.out.append(effect)
-def bound(w, what, a, seconds): seconds is None or let(w, (what, a), due=(w.now + seconds, stamp(w)))
-def unread(w, a): return [m for m in w.mail if m.to == a]
-def wanted(w, a): return any([m.wants for m in w.mail if m.to == a])
-def asks(m): return m.wants and not m.about
-def owed(w): return [m.sender for line in (w.mail, *w.taken.values()) for m in line if m.sender not in (HOST, m.to) and asks(m)] if w.caps.notice else []
-def held(w): return tuple([a for a, now in (w.life if w.caps.live else w.phase).items() if now in HOLDING and a])
-def first(w, phase): return [a for a in sorted(w.since, key=w.since.get) if w.phase[a] == phase] if w.since else []
-def queue(w): return () if w.caps.live else tuple([a for a in first(w, "queued") if a])
-def would_queue(w, a): return a != ROOT and not w.caps.live and w.phase.get(a, "new") in IDLE  # if it got trigger mail
-def long_queue(w): return not w.caps.slots or len(queue(w)) - (w.caps.slots - len(held(w))) >= w.caps.max_queued
-def evictable(w, busy): return sorted([a for a in w.path if a and w.place[a] == "in" and a not in busy], key=w.used.get)
-def crowded(w): return len(w.place) - 1 - list(w.place.values()).count("out") >= w.caps.resident
-def needs_load(w, a, turn): return w.turn[a] == turn and w.phase[a] == "starting" and w.place[a] == "out"
-def over(w, a): return w.life[a] != "open" or w.phase[a] in OVER
-def wait_over(w, a, targets): return "mail" if unread(w, a) else "target" if [t for t in targets if over(w, t)] else None
-def below(w, line): kids = [a for b in line for a in w.path if w.parent[a] == b]; return line + (kids and below(w, kids))
-def bounds(w): return sorted([(*at, what, a) for (what, a), at in w.due.items() if BOUNDS[what][0](w, a)])
+    def stamp(self) -> int:
+        self.stamps += 1
+        return self.stamps
 
-# Checks: either it is so, or no
-def no(*refusal): raise Unchanged("refused", *refusal)
-def current(w, so):  # S9
-    if not so or w.state not in LIVING: raise Unchanged(*STALE)
-def lives(w): w.state in LIVING or no(WHY[w.state])
-def takes_work(w): w.state == "open" or no(WHY[w.state])
-def known(w, a): a in w.life or no("UnknownAgent", a)
-def is_open(w, a): known(w, a), w.life[a] == "open" or no("AgentClosed", a)
-def may_act(w, a): a == HOST or is_open(w, a)
-def not_root(a, sender, what): a != ROOT or sender == HOST or no("RootRefused", what)
-def not_self(sender, line, what): sender not in line or no("SelfRefused", what, line[0])
-def runs(w, a, turn): known(w, a), (w.phase[a] == "running" and w.turn[a] == turn) or no("NotRunning", a, turn)
-def sound(w, text): n = len(text.encode("utf-8", "surrogatepass")); 0 < n <= w.caps.max_bytes or no("InvalidMessage", n, w.caps.max_bytes)
-def has_room(w, a, wants=False):  # the last place is for trigger mail
-    n, k = len(unread(w, a)), owed(w).count(a); n + k < w.caps.max_unread - (not wants) or no("MailboxFull", a, n, k, w.caps.max_unread)
-def can_be_told(w, a, to): a in (HOST, to) or not w.caps.notice or has_room(w, a)
-def path_free(w, path): [w.path[a] != path or w.life[a] != "open" or no("PathTaken", path, a) for a in w.path]
-def countable(w): list(w.life.values()).count("open") <= w.caps.max_agents or no("TooManyAgents", w.caps.max_agents)
-def slot_free(w, name): len(held(w)) < w.caps.slots or no(name, w.caps.slots, held(w))
-def live_room(w): not w.caps.live or slot_free(w, "LiveThreadsFull")
-def queue_room(w): not long_queue(w) or no("QueueFull", w.caps.max_queued, queue(w))
-def turn_room(w, a): not would_queue(w, a) or (queue_room(w) if w.caps.queueing else slot_free(w, "ExecutionFull"))
+    def ask_for(self, *effect: Any) -> None:
+        self.effects = (*self.effects, effect)
 
-# Operations
-def spawn(w, parent, name, text, sender):
-    takes_work(w), is_open(w, parent), may_act(w, sender), re.fullmatch(NAME, name) or no("InvalidName", name)
-    a, path, depth = len(w.path), f"{w.path[parent]}/{name}", w.path[parent].count("/")
-    sound(w, text), path_free(w, path), depth <= w.caps.max_depth or no("DepthExceeded", depth, w.caps.max_depth)
-    countable(w), can_be_told(w, sender, a), live_room(w), turn_room(w, a)
-    let(w, a, path=path, parent=parent, life="open", phase="new", place="out", turn=0, load=0)
-    return "spawned", a, post(w, sender, a, True)
-def send(w, sender, to, text, wants):
-    takes_work(w), may_act(w, sender), is_open(w, to), sound(w, text), has_room(w, to, wants)
-    if wants: can_be_told(w, sender, to), not_root(to, sender, "follow_up"), turn_room(w, to)
-    return "accepted", post(w, sender, to, wants)
-def drain(w, a, turn): lives(w), runs(w, a, turn); return "drained", read(w, a)
-def interrupt(w, sender, a):
-    lives(w), may_act(w, sender), is_open(w, a), not_root(a, sender, "interrupt"), not_self(sender, [a], "interrupt")
-    previous = w.phase[a]
-    if previous == "running": stop(w, a)
-    elif previous in ("queued", "starting"): end(w, a, "interrupted")
-    return "interrupted", previous
-def close(w, sender, a):
-    lives(w), may_act(w, sender), known(w, a), not_root(a, None, "close"), not_self(sender, below(w, [a]), "close")
-    return "closed", bury(w, a, "interrupted")
-def bury(w, top, how):
-    line = below(w, [top]) if w.life[top] == "open" else []  # who was closed before is not opened with top again
-    members = [a for a in line if w.life[a] == "open"]
-    w.life = {**w.life, **{a: a for a in line if w.life[a] == top}, **dict.fromkeys(members, top)}
-    for a in members:
-        w.dead += len(read(w, a)); drop(w, a)
-        if w.taken.get(a) and w.phase[a] in IDLE: begin(w, a, "queued")  # and ends, so that who asked is told
-        if w.phase[a] not in IDLE: end(w, a, how if a == top else "interrupted")
-    return tuple(members)
-def resume(w, sender, target):
-    def may_open(a): is_open(w, w.parent[a]), path_free(w, w.path[a]), countable(w), live_room(w)
-    takes_work(w), may_act(w, sender), known(w, target), w.life[target] != "open" or no("AgentOpen", target), may_open(target)
-    line = [target]
-    for a in line:
-        try: may_open(a), let(w, a, life="open")
-        except Unchanged: continue
-        line += [child for child in w.path if w.caps.live and w.parent[child] == a and w.life[child] == target]
-    return "resumed", tuple([a for a in line if w.life[a] == "open"]), tuple([a for a in line if w.life[a] != "open"])
-def wait(w, a, turn, timeout, targets):
-    lives(w), runs(w, a, turn), 0 <= timeout <= w.caps.max_wait or no("InvalidTimeout", timeout, w.caps.max_wait)
-    [known(w, target) for target in targets], a not in w.waits or no("AlreadyWaiting", a, turn)
-    if why := wait_over(w, a, targets) or (None if timeout else "timeout"): return "wait over", why
-    let(w, a, waits=(stamp(w), targets)), bound(w, "wait", a, timeout); return ("waiting",)
-def stop_waiting(w, a, turn): lives(w), runs(w, a, turn), lose(w, a, "waits")
-def shutdown(w, grace):
-    takes_work(w), 0 <= grace < inf or no("InvalidTimeout", grace, inf), bound(w, "grace", ROOT, grace)
-    w.state, w.lists = "draining", {"done": (), "interrupted": (), "unflushed": ()}
-    w.flush = {**w.flush, **{a: None for a in w.place if w.place[a] == "in"}}; return ("shutting down",)
+    # Questions
 
-# Mail and turns
-def post(w, sender, to, wants, about=None):
-    if w.life[to] == "open": w.mail = (*w.mail, Letter(w.posted, sender, to, wants, about))
-    else: w.dead += 1
-    w.posted += 1; ask(w); return w.posted - 1
-def read(w, a):
-    mail = unread(w, a)
-    w.mail = tuple([m for m in w.mail if m.to != a]); let(w, a, taken=(*w.taken.get(a, ()), *filter(asks, mail)))
-    return tuple([m.number for m in mail])
-def begin(w, a, phase): let(w, a, phase=phase, turn=w.turn[a] + 1, since=stamp(w))
-def stop(w, a):
-    wake(w, a, "interrupted"), let(w, a, phase="stopping"), bound(w, "stop", a, w.caps.stop_grace)
-    do(w, "cancel", a, w.turn[a])
-def wake(w, a, why): a in w.waits and (lose(w, a, "waits"), do(w, "wake", a, w.turn[a], why))
-def end(w, a, how):
-    ran = w.phase[a] in ACTIVE
-    answers = w.taken.get(a, ()) + (() if ran else tuple(filter(asks, unread(w, a))))
-    if not ran: w.mail = tuple([m._replace(wants=False) if m.to == a else m for m in w.mail])
-    lose(w, a, "since", "taken", "waits"), use(w, a, phase=how)
-    if ran: listed(w, a, "interrupted" if how == "interrupted" else "done")
-    if ran and w.state == "open" == w.life[a] and wanted(w, a): begin(w, a, "starting")  # next
-    tell(w, a, how, answers, must_tell=w.life[a] != "open")
-def tell(w, a, how, answers, must_tell):  # L3
-    if answers: do(w, "answer", tuple([m.number for m in answers]), a, how)
-    if not w.caps.notice or (how == "interrupted" and not (must_tell or w.caps.notify_interrupted)): return
-    for to in dict.fromkeys([m.sender for m in answers if m.sender not in (HOST, a)]):
-        post(w, a, to, w.caps.notice == "trigger" and not (would_queue(w, to) and (long_queue(w) or w.state != "open")), how)
+    def is_open(self, agent: int) -> bool:
+        return agent not in self.closed_by
 
-# Threads, their reports, and time
-def listed(w, a, fate): w.state == "draining" and let(w, fate, lists=(*w.lists[fate], a))
-def use(w, a, **facts): let(w, a, used=stamp(w), **facts), bound(w, "idle", a, w.caps.idle_ttl)
-def flush(w, a):  # N3
-    w.flushes += 1
-    let(w, a, flush=w.flushes), bound(w, "flush", a, w.caps.flush_timeout), do(w, "flush", a, w.load[a], w.flushes)
-def evict(w, a, turn=NO_TURN): let(w, a, place="leaving", serves=turn), flush(w, a)
-def drop(w, a, told=True):
-    if w.place[a] != "out" and told: do(w, "unload", a, w.load[a])
-    if a in w.flush and w.life[a] == "open": listed(w, a, "unflushed")
-    lose(w, a, "flush", "serves"), let(w, a, place="out") if a else let(w, a, load=w.load[a] + 1)
-def gone(w, a, told, fatal=False):  # fatal: its agent is closed with it
-    how = {"running": "errored", "stopping": "interrupted", "starting": w.place[a] == "loading" and "errored"}.get(w.phase[a])
-    drop(w, a, told)
-    if fatal: bury(w, a, how or "interrupted")
-    elif how: end(w, a, how)
-def loaded(w, a, load, fine):
-    current(w, w.place.get(a) == "loading" and w.load[a] == load), use(w, a, place="in") if fine else gone(w, a, told=False)
-def flushed(w, a, load, number, fine):
-    current(w, w.flush.get(a) == number and w.load[a] == load)
-    turn, leaving = w.serves.get(a, NO_TURN), w.place[a] == "leaving"
-    lose(w, a, "flush", "serves")
-    if leaving: drop(w, a) if fine else use(w, a, place="in")
-    if not fine: listed(w, a, "unflushed"), needs_load(w, *turn) and let(w, turn, tried=(*w.tried.get(turn, ()), a))
-def ended(w, a, turn, how): current(w, w.turn.get(a) == turn and w.phase[a] in ACTIVE[how == "interrupted":]), end(w, a, how)
-def died(w, a, load):
-    current(w, w.load.get(a) == load and w.place[a] != "out")
-    if w.state == "draining" and a in w.flush: flushed(w, a, load, w.flush[a], False)
-    gone(w, a, told=False, fatal=w.caps.live and a)
-BOUNDS = {  # what is bounded, how long that goes on, and what happens when time is up
-    "load": (lambda w, a: w.place[a] == "loading", lambda w, a: gone(w, a, told=True)),
-    "stop": (lambda w, a: w.phase[a] == "stopping", lambda w, a: gone(w, a, told=True)),
-    "flush": (lambda w, a: w.flush.get(a), lambda w, a: flushed(w, a, w.load[a], w.flush[a], False)),
-    "wait": (lambda w, a: a in w.waits, lambda w, a: wake(w, a, "timeout")),
-    "grace": (lambda w, _: w.lists and w.state != "closed", lambda w, _: [stop(w, a) for a in w.path if w.phase[a] == "running"]),
-    "idle": (lambda w, a: a and w.place[a] == "in" and w.phase[a] in IDLE, lambda w, a: w.state != "open" or evict(w, a))}
-def tick(w, now):
-    w.now, last = max(w.now, now) if -inf < now < inf else w.now, w.stamps
-    while w.state in LIVING and (due := [at for at in bounds(w) if at[0] <= w.now and at[1] <= last]):
-        what, a = due[0][2:]
-        lose(w, (what, a), "due"), BOUNDS[what][1](w, a)
-def write_failed(w): w.state = "closed" if w.state == "closed" else "failed"
-def restart(w):  # what no record says is forgotten: threads, slots, queue, waits; what was running is interrupted
-    crashed = {a: w.taken.get(a, ()) for a in w.path if w.phase[a] in ACTIVE}
-    for a in [a for a in w.path if w.phase[a] in ("queued", "starting")]: let(w, a, phase="new", turn=w.turn[a] - 1)
-    for a in crashed: let(w, a, phase="interrupted")
-    w.state, w.place, w.load, w.flushes = "open", {**dict.fromkeys(w.path, "out"), ROOT: "in"}, dict.fromkeys(w.path, 0), 0
-    w.since = w.taken = w.waits = w.flush = w.serves = w.tried = w.lists = {}
-    ask(w)
-    for a, answers in crashed.items(): tell(w, a, "interrupted", answers, must_tell=True)
+    def family(self, top: int) -> list[int]:  # and all below, breadth first
+        line = [top]
+        for agent in line:
+            line += having(self.parent, agent)
+        return line
 
-# Joint rules
-def settle(w):
-    while w.state == "open" and (ask(w) or w.since and (admit(w) or advance(w))): pass
-    if w.waits: [wake(w, a, why) for a, (_, targets) in w.waits.items() if (why := wait_over(w, a, targets))]  # L4
-    if w.state == "open" and w.waits and queue(w) and held(w) and {*held(w)} <= {*w.waits}:  # J7
-        wake(w, max(held(w), key=w.waits.get), "stalled")
-    if w.state == "draining":
-        [flush(w, a) for a in w.flush if w.flush[a] is None and w.phase[a] not in ACTIVE]
-        if not w.flush: w.state = "closed"; [drop(w, a) for a in w.path]; do(w, "shut down", *w.lists.values())
-def ask(w): [begin(w, m.to, "queued") for m in w.mail if m.wants and w.state == "open" and w.phase[m.to] in IDLE]  # J1
-def admit(w):  # J2
-    able = [a for a in first(w, "queued") if a == ROOT or w.caps.live or len(held(w)) < w.caps.slots]
-    if able: let(w, able[0], phase="starting", since=stamp(w)); return True
-def advance(w):
-    for a in first(w, "starting"):
-        me = (a, w.turn[a])
-        if w.place[a] == "in": let(w, a, phase="running"), lose(w, a, "since"), do(w, "start", *me, w.load[a], read(w, a))  # J3
-        elif w.place[a] == "out" and not crowded(w):  # J4
-            let(w, a, place="loading", load=w.load[a] + 1), bound(w, "load", a, w.caps.load_timeout), do(w, "load", a, w.load[a])
-        elif w.place[a] == "leaving": let(w, a, place="in"), lose(w, a, "flush", "serves")  # J6
-        elif w.place[a] == "loading" or me in w.serves.values(): continue  # the rest is J5
-        elif spare := [x for x, turn in w.serves.items() if not needs_load(w, *turn)]: let(w, spare[0], serves=me)
-        elif victims := [v for v in evictable(w, held(w)) if v not in w.tried.get(me, ())]:  # N2
-            evict(w, min(victims, key=lambda v: wanted(w, v)), me)
-        elif [b for b in w.path if w.place[b] in ("loading", "leaving") and b not in held(w)]: continue  # in transit
-        else: end(w, a, "errored")
+    def unread(self, agent: int) -> list[Letter]:
+        return [m for m in self.mail.values() if m.to == agent and not m.read]
+
+    def wanted(self) -> list[int]:  # who has unread trigger mail
+        return [m.to for m in self.mail.values() if not m.read and m.kind != "queue"]
+
+    def promised(self) -> list[int]:
+        """To whom notices are still to come: one for each request of an agent to another."""
+        if self.caps.notice is None:
+            return []
+        requests = [m for m in self.mail.values() if m.kind == "request"]
+        return [m.sender for m in requests if m.sender not in (HOST, m.to)]
+
+    def held(self) -> tuple[int, ...]:
+        """S3: the sub-agents that hold a slot."""
+        if self.caps.live:
+            return tuple([a for a in self.path if a != ROOT and a not in self.closed_by])
+        return tuple([a for a in having(self.phase, *HOLDING) if a != ROOT])
+
+    def in_order(self, phase: Phase) -> list[int]:  # the longest first
+        return sorted(having(self.phase, phase), key=self.since.__getitem__)
+
+    def queue(self) -> tuple[int, ...]:
+        """The ready queue: who waits for a slot. Root needs none (S13)."""
+        return tuple([a for a in self.in_order("queued") if a != ROOT and not self.caps.live])
+
+    def would_queue(self, agent: int) -> bool:  # if trigger mail comes
+        return agent != ROOT and not self.caps.live and self.phase[agent] in IDLE
+
+    def is_queue_full(self) -> bool:
+        over = len(self.queue()) + len(self.held()) - self.caps.slots
+        return self.caps.slots == 0 or over >= self.caps.max_queued
+
+    def evictable(self) -> list[int]:
+        """N1, least recently used first."""
+        idle = {*having(self.place, "in")} - {ROOT, *self.held()}
+        return sorted(idle, key=self.used.__getitem__)
+
+    def needs_load(self, agent: int, turn: int) -> bool:
+        starting = self.turn[agent] == turn and self.phase[agent] == "starting"
+        return starting and self.place[agent] == "out"
+
+    def why_over(self, agent: int, targets: Sequence[int]) -> str | None:
+        """What ends a wait of this agent now, if anything does (L4)."""
+        over = [t for t in targets if not self.is_open(t) or self.phase[t] in OVER]
+        return "mail" if self.unread(agent) else "target" if over else None
+
+    # Checks
+
+    def check_caller(self, sender: int, *states: State) -> None:
+        require(self.state in states, REFUSAL.get(self.state))
+        if sender != HOST:
+            self.check_open(sender)
+
+    def check_open(self, agent: int) -> None:
+        require(agent in self.path, "UnknownAgent", agent)
+        require(self.is_open(agent), "AgentClosed", agent)
+
+    def check_runs(self, agent: int, turn: int) -> None:
+        self.check_caller(HOST, *LIVING)
+        require(agent in self.path, "UnknownAgent", agent)
+        running = self.phase[agent] == "running" and self.turn[agent] == turn
+        require(running, "NotRunning", agent, turn)
+
+    def check_text(self, text: str) -> None:
+        size = len(text.encode("utf-8", "surrogatepass"))
+        require(0 < size <= self.caps.max_bytes, "InvalidMessage", size, self.caps.max_bytes)
+
+    def check_mailbox(self, agent: int, reserve: int) -> None:  # promised notices have theirs
+        unread, notices = len(self.unread(agent)), self.promised().count(agent)
+        fits = unread + notices < self.caps.max_unread - reserve
+        require(fits, "MailboxFull", agent, unread, notices, self.caps.max_unread)
+
+    def check_slot(self, refusal: str, holders: tuple[int, ...]) -> None:
+        require(len(holders) < self.caps.slots, refusal, self.caps.slots, holders)
+
+    def check_opening(self, path: str) -> None:  # one more agent, here
+        taken, depth = [a for a in having(self.path, path) if self.is_open(a)], path.count("/") - 1
+        require(not taken, "PathTaken", path, *taken)
+        require(depth <= self.caps.max_depth, "DepthExceeded", depth, self.caps.max_depth)
+        few = len(self.path) - len(self.closed_by) <= self.caps.max_agents
+        require(few, "TooManyAgents", self.caps.max_agents)
+
+    def check_current(self, condition: bool) -> None:
+        """S9: a report on what is not in flight any more changes nothing."""
+        if not condition or self.state not in LIVING:
+            raise Unchanged(*STALE)
+
+    # Operations (section 4): they give their reply, or None for NOTED
+
+    def spawn(self, parent: int, name: str, text: str, sender: int) -> Words:
+        self.check_caller(HOST, "open")
+        self.check_open(parent)
+        self.check_caller(sender, "open")
+        require(re.fullmatch(NAME, name) is not None, "InvalidName", name)
+        self.check_text(text)
+        agent, path, holders = len(self.path), f"{self.path[parent]}/{name}", self.held()
+        self.check_opening(path)
+        self.path[agent] = path
+        self.parent[agent] = parent
+        self.turn[agent] = self.load[agent] = 0
+        self.phase[agent] = "new"
+        self.place[agent] = "out"
+        _, number = self.send(sender, agent, text, wants=True)
+        if self.caps.live:
+            self.check_slot("LiveThreadsFull", holders)
+        return "spawned", agent, number
+
+    def send(self, sender: int, to: int, text: str, wants: bool) -> Words:
+        """With `wants` it is `follow_up`, and `start` if it is by the host."""
+        self.check_caller(sender, "open")
+        self.check_open(to)
+        self.check_text(text)
+        self.check_mailbox(to, 0 if wants else 1)
+        if wants and sender not in (HOST, to) and self.caps.notice is not None:
+            self.check_mailbox(sender, 1)  # for the notice
+        require(not wants or to != ROOT or sender == HOST, "RootRefused", "follow_up")
+        needs_slot = wants and self.would_queue(to)
+        if needs_slot and self.caps.queueing:
+            require(not self.is_queue_full(), "QueueFull", self.caps.max_queued, self.queue())
+        elif needs_slot:  # L1
+            self.check_slot("ExecutionFull", self.held())
+        return "accepted", self.post(sender, to, "request" if wants else "queue")
+
+    def drain(self, agent: int, turn: int) -> Words:
+        self.check_runs(agent, turn)
+        return "drained", self.read(agent)
+
+    def interrupt(self, sender: int, target: int) -> Words:  # the agents below go on
+        self.check_caller(sender, *LIVING)
+        self.check_open(target)
+        require(target != ROOT or sender == HOST, "RootRefused", "interrupt")
+        require(target != sender, "SelfRefused", "interrupt", target)
+        previous = self.phase[target]
+        if previous == "running":
+            self.stop(target)
+        elif previous in ("queued", "starting"):
+            self.end(target, "interrupted")
+        return "interrupted", previous
+
+    def close(self, sender: int, target: int) -> Words:
+        self.check_caller(sender, *LIVING)
+        require(target in self.path, "UnknownAgent", target)
+        require(target != ROOT, "RootRefused", "close")
+        require(sender not in self.family(target), "SelfRefused", "close", target)
+        return "closed", self.bury(target, "interrupted")
+
+    def resume(self, sender: int, target: int) -> Words:
+        """LIVE_THREADS: with what the same close ended, but for branches that cannot be opened."""
+        self.check_caller(sender, "open")
+        require(target in self.path, "UnknownAgent", target)
+        require(not self.is_open(target), "AgentOpen", target)
+        line, together = [target], having(self.closed_by, target) if self.caps.live else []
+        for agent in line:
+            try:
+                self.check_open(self.parent[agent])
+                self.check_opening(self.path[agent])
+                if self.caps.live:
+                    self.check_slot("LiveThreadsFull", self.held())
+            except Unchanged:
+                if agent == target:
+                    raise
+                continue
+            del self.closed_by[agent]
+            line += [child for child in having(self.parent, agent) if child in together]
+        opened = tuple([agent for agent in line if self.is_open(agent)])
+        return "resumed", opened, tuple([agent for agent in line if agent not in opened])
+
+    def wait(self, agent: int, turn: int, timeout: float, targets: Sequence[int]) -> Words:
+        self.check_runs(agent, turn)
+        require(0 <= timeout <= self.caps.max_wait, "InvalidTimeout", timeout, self.caps.max_wait)
+        unknown = [target for target in targets if target not in self.path]
+        require(not unknown, "UnknownAgent", *unknown[:1])
+        require(agent not in self.waits, "AlreadyWaiting", agent, turn)
+        why = self.why_over(agent, targets) or ("timeout" if timeout == 0 else None)
+        if why is not None:
+            return "wait over", why
+        self.waits[agent] = (self.stamp(), targets)
+        self.bound("wait", agent, timeout)
+        return ("waiting",)
+
+    def stop_waiting(self, agent: int, turn: int) -> None:
+        self.check_runs(agent, turn)
+        self.waits.pop(agent, None)
+
+    def shutdown(self, grace: float) -> Words:
+        self.check_caller(HOST, "open")
+        require(0 <= grace < inf, "InvalidTimeout", grace, inf)
+        self.state = "draining"
+        self.lists = {"done": (), "interrupted": (), "unflushed": ()}
+        self.flush.update(dict.fromkeys(having(self.place, "in")))
+        self.bound("grace", ROOT, grace)
+        return ("shutting down",)
+
+    # Mail and turns
+
+    def post(self, sender: int, to: int, kind: Kind, about: Ending | None = None) -> int:
+        number = self.posted
+        self.posted += 1
+        if self.is_open(to):
+            self.mail[number] = Letter(number, sender, to, kind, about)
+        else:
+            self.dead += 1
+        if self.state == "open":
+            self.request()
+        return number
+
+    def read(self, agent: int) -> tuple[int, ...]:
+        """S5: all unread mail, in order."""
+        letters = self.unread(agent)
+        self.mail.update({m.number: m._replace(read=True) for m in letters})
+        return tuple([m.number for m in letters])
+
+    def begin(self, agent: int, phase: Phase) -> None:
+        self.turn[agent] += 1
+        self.phase[agent] = phase
+        self.since[agent] = self.stamp()
+
+    def stop(self, agent: int) -> None:
+        self.wake(agent, "interrupted")
+        self.phase[agent] = "stopping"
+        self.bound("stop", agent, self.caps.stop_grace)
+        self.ask_for("cancel", agent, self.turn[agent])
+
+    def wake(self, agent: int, why: str) -> None:
+        if self.waits.pop(agent, None) is not None:
+            self.ask_for("wake", agent, self.turn[agent], why)
+
+    def end(self, agent: int, how: Ending) -> None:
+        """One step. Mail of a turn that had not started stays, and asks for no turn any more."""
+        ran = self.phase[agent] in ACTIVE
+        letters = [m for m in self.mail.values() if m.to == agent and (m.read or not ran)]
+        self.mail.update({m.number: m._replace(kind="queue") for m in letters})
+        self.since.pop(agent, None)
+        self.waits.pop(agent, None)
+        self.phase[agent] = how
+        self.use(agent)
+        if ran:
+            self.list_as("interrupted" if how == "interrupted" else "done", agent)
+        if ran and self.state == "open" and self.is_open(agent) and agent in self.wanted():
+            self.begin(agent, "starting")  # next
+        told = how != "interrupted" or self.caps.notify_interrupted or not self.is_open(agent)
+        self.answer(agent, how, [m for m in letters if m.kind == "request"], told)
+
+    def answer(self, agent: int, how: Ending, requests: list[Letter], told: bool) -> None:
+        """L3: each requester is told once. The host, who needs no mail, always."""
+        if requests:
+            self.ask_for("answer", tuple([m.number for m in requests]), agent, how)
+        if told and self.caps.notice is not None:
+            for to in dict.fromkeys([m.sender for m in requests if m.sender not in (HOST, agent)]):
+                full = self.would_queue(to) and (self.is_queue_full() or self.state != "open")
+                self.post(agent, to, "queue" if full else self.caps.notice, how)
+
+    def bury(self, top: int, how: Ending) -> tuple[int, ...]:
+        """S10: closes an agent, whose turn ends so, and everything below it. Gives these."""
+        line = self.family(top) if self.is_open(top) else []
+        members = [agent for agent in line if self.is_open(agent)]
+        earlier = [agent for agent in line if self.closed_by.get(agent) == top]
+        self.closed_by |= {agent: agent for agent in earlier} | dict.fromkeys(members, top)
+        for agent in members:
+            self.dead += len(self.read(agent))
+            self.drop(agent)
+            asked = [m for m in self.mail.values() if m.to == agent and m.kind == "request"]
+            if asked and self.phase[agent] in IDLE:
+                self.begin(agent, "queued")  # while the session drains: a turn only to answer
+            if self.phase[agent] not in IDLE:
+                self.end(agent, how if agent == top else "interrupted")
+        return tuple(members)
+
+    # Threads, and what they report
+
+    def use(self, agent: int) -> None:
+        """N2: it was loaded, or a turn of it has ended."""
+        self.used[agent] = self.stamp()
+        if self.caps.idle_ttl is not None:
+            self.bound("idle", agent, self.caps.idle_ttl)
+
+    def ask_for_flush(self, agent: int) -> None:  # N3: before it may go
+        self.flushes += 1
+        self.flush[agent] = self.flushes
+        self.bound("flush", agent, self.caps.flush_timeout)
+        self.ask_for("flush", agent, self.load[agent], self.flushes)
+
+    def drop(self, agent: int) -> None:
+        """The thread goes, and is told unless it is out. Root has a new one at once."""
+        if self.place[agent] != "out":
+            self.ask_for("unload", agent, self.load[agent])
+        if agent in self.flush and self.is_open(agent):
+            self.list_as("unflushed", agent)
+        self.flush.pop(agent, None)
+        self.serves.pop(agent, None)
+        self.load[agent] += 1 if agent == ROOT else 0
+        self.place[agent] = "in" if agent == ROOT else "out"
+
+    def lose(self, agent: int, with_agent: bool = False) -> None:
+        """The thread has failed, and its turn with it; with LIVE_THREADS, perhaps its agent."""
+        phase, place = self.phase[agent], self.place[agent]
+        failed = phase == "running" or (phase == "starting" and place in ("loading", "out"))
+        how: Ending = "errored" if failed else "interrupted"
+        self.drop(agent)
+        if with_agent:
+            self.bury(agent, how)
+        elif failed or phase == "stopping":
+            self.end(agent, how)
+
+    def loaded(self, agent: int, load: int, fine: bool) -> None:
+        self.check_current(self.load.get(agent) == load and self.place[agent] == "loading")
+        self.place[agent] = "in" if fine else "out"
+        if fine:
+            self.use(agent)
+        else:
+            self.lose(agent)
+
+    def flushed(self, agent: int, load: int, number: int | None, fine: bool) -> None:
+        """N3: only if it is durable, the agent goes; else it is not tried again for the turn."""
+        self.check_current(self.load.get(agent) == load and self.flush.get(agent) == number)
+        del self.flush[agent]
+        turn = self.serves.pop(agent, None)
+        if self.place[agent] == "leaving" and fine:
+            self.drop(agent)
+        elif self.place[agent] == "leaving":
+            self.place[agent] = "in"
+            self.use(agent)
+        if not fine:
+            self.list_as("unflushed", agent)
+            if turn is not None and self.needs_load(*turn):
+                self.tried[turn] = (*self.tried.get(turn, ()), agent)
+
+    def ended(self, agent: int, turn: int, how: Ending) -> None:  # aborted: only if it was stopped
+        phases = ("stopping",) if how == "interrupted" else ACTIVE
+        self.check_current(self.turn.get(agent) == turn and self.phase[agent] in phases)
+        self.end(agent, how)
+
+    def died(self, agent: int, load: int) -> None:
+        self.check_current(self.load.get(agent) == load and self.place[agent] != "out")
+        self.place[agent] = "out"
+        self.lose(agent, with_agent=self.caps.live and agent != ROOT)
+
+    def list_as(self, fate: Fate, agent: int) -> None:
+        if self.state == "draining":
+            self.lists[fate] = (*self.lists[fate], agent)
+
+    # Time
+
+    def bound(self, what: Bound, agent: int, seconds: float) -> None:
+        self.due[what, agent] = (self.now + seconds, self.stamp())
+
+    def bounds(self) -> list[tuple[float, int, Bound, int]]:
+        """When, stamp, what, agent: of all that goes on, the first to end first (L5)."""
+        going_on = {
+            "load": having(self.place, "loading"),
+            "stop": having(self.phase, "stopping"),
+            "flush": [agent for agent, number in self.flush.items() if number is not None],
+            "wait": [*self.waits],
+            "grace": [ROOT] if self.lists and self.state != "closed" else [],
+            "idle": [a for a in having(self.place, "in") if a != ROOT and self.phase[a] in IDLE],
+        }
+        return sorted([(*at, *key) for key, at in self.due.items() if key[1] in going_on[key[0]]])
+
+    def tick(self, now: float) -> None:
+        """Bounds run out one after the other. None that begins in this step ends in it."""
+        self.now = max(self.now, now) if -inf < now < inf else self.now
+        last = self.stamps
+        while self.state in LIVING:
+            over = [at for at in self.bounds() if at[0] <= self.now and at[1] <= last]
+            if not over:
+                break
+            _, _, what, agent = over[0]
+            del self.due[what, agent]
+            if what in ("load", "stop"):
+                self.lose(agent)
+            elif what == "flush":
+                self.flushed(agent, self.load[agent], self.flush[agent], fine=False)
+            elif what == "wait":
+                self.wake(agent, "timeout")
+            elif what == "grace":
+                for running in having(self.phase, "running"):
+                    self.stop(running)
+            elif self.state == "open":
+                self.place[agent] = "leaving"
+                self.ask_for_flush(agent)
+
+    def write_failed(self) -> None:
+        self.state = "closed" if self.state == "closed" else "failed"
+
+    def restart(self) -> None:
+        """Section 5: what no record says is forgotten. A turn that ran is interrupted."""
+        crashed = having(self.phase, *ACTIVE)
+        for agent in having(self.phase, "queued", "starting"):
+            self.phase[agent] = "new"
+            self.turn[agent] -= 1
+        self.phase.update(dict.fromkeys(crashed, "interrupted"))
+        self.load = dict.fromkeys(self.path, 0)
+        self.place = {**dict.fromkeys(self.path, "out"), ROOT: "in"}
+        self.state = "open"
+        self.flushes = 0
+        for relation in (self.since, self.waits, self.flush, self.serves, self.tried, self.lists):
+            relation.clear()
+        requests = [m for m in self.mail.values() if m.read]
+        self.mail.update({m.number: m._replace(kind="queue") for m in requests})
+        self.request()
+        for agent in crashed:
+            self.answer(agent, "interrupted", [m for m in requests if m.to == agent], told=True)
+
+    # Joint rules (section 3)
+
+    def settle(self) -> None:
+        """Until none fires: nothing is stuck (L2)."""
+        while self.state == "open" and (self.request() or self.admit() or self.advance()):
+            continue
+        for agent, (_, targets) in [*self.waits.items()]:
+            why = self.why_over(agent, targets)
+            if why is not None:
+                self.wake(agent, why)
+        holders = self.held()
+        if self.state == "open" and self.queue() and holders and {*holders} <= {*self.waits}:
+            self.wake(max(holders, key=lambda agent: self.waits[agent][0]), "stalled")  # J7, L8
+        if self.state == "draining":
+            self.wind_up()
+        self.mail = {n: m for n, m in self.mail.items() if not m.read or m.kind == "request"}
+
+    def request(self) -> bool:
+        """J1: an idle agent with unread trigger mail gets a turn, queued."""
+        idle = [agent for agent in self.wanted() if self.phase[agent] in IDLE]
+        for agent in dict.fromkeys(idle):
+            self.begin(agent, "queued")
+        return idle != []
+
+    def admit(self) -> bool:
+        """J2: a free slot goes to who has been queued longest (S1). Root needs none."""
+        for agent in self.in_order("queued"):
+            if agent == ROOT or self.caps.live or len(self.held()) < self.caps.slots:
+                self.phase[agent] = "starting"
+                self.since[agent] = self.stamp()
+                return True
+        return False
+
+    def advance(self) -> bool:
+        """J3 to J6, for the turn that has been starting longest of those that can go on."""
+        for agent in self.in_order("starting"):
+            turn = (agent, self.turn[agent])
+            place = self.place[agent]
+            in_memory = len(self.place) - len(having(self.place, "out"))
+            if place == "in":  # J3, S14
+                self.phase[agent] = "running"
+                del self.since[agent]
+                self.ask_for("start", *turn, self.load[agent], self.read(agent))
+            elif place == "leaving":  # J6
+                self.place[agent] = "in"
+                del self.flush[agent]
+                self.serves.pop(agent, None)
+            elif place == "out" and in_memory <= self.caps.resident:  # J4, S2: root is one more
+                self.place[agent] = "loading"
+                self.load[agent] += 1
+                self.bound("load", agent, self.caps.load_timeout)
+                self.ask_for("load", agent, self.load[agent])
+            elif place == "loading" or turn in self.serves.values() or not self.make_room(turn):
+                continue
+            return True
+        return False
+
+    def make_room(self, turn: Turn) -> bool:
+        """J5: an eviction comes to serve this turn, or it cannot start. False: it is to wait."""
+        served = [agent for agent, other in self.serves.items() if self.needs_load(*other)]
+        spare = [agent for agent in having(self.place, "leaving") if agent not in served]
+        victims = [agent for agent in self.evictable() if agent not in self.tried.get(turn, ())]
+        if spare:
+            self.serves[spare[0]] = turn
+        elif victims:  # N2, S15
+            wanted = self.wanted()
+            victim = min(victims, key=lambda agent: agent in wanted)
+            self.serves[victim] = turn
+            self.place[victim] = "leaving"
+            self.ask_for_flush(victim)
+        elif {*having(self.place, "loading", "leaving")} - {*self.held()}:
+            return False
+        else:
+            self.end(turn[0], "errored")  # cannot_start
         return True
+
+    def wind_up(self) -> None:
+        """The shutdown: each rollout is flushed once no turn adds to it, then all is unloaded."""
+        for agent, number in [*self.flush.items()]:
+            if number is None and self.phase[agent] not in ACTIVE:
+                self.ask_for_flush(agent)
+        if not self.flush:
+            self.state = "closed"
+            for agent in self.path:
+                self.drop(agent)
+            self.ask_for("shut down", *self.lists.values())
+
+
+def step(before: World, event: Event) -> tuple[World, Words, list[Words]]:
+    """The world afterwards (the one before, if nothing has changed), the reply, the effects."""
+    rule, *values = event
+    world = World.__new__(World)
+    facts = vars(before).items()
+    vars(world).update({key: {**fact} if fact.__class__ is dict else fact for key, fact in facts})
+    try:
+        reply = rule(world, *values) or NOTED
+    except Unchanged as unchanged:
+        return before, unchanged.args, []
+    world.settle()
+    effects, world.effects = [*world.effects], ()
+    return before if vars(world) == vars(before) else world, reply, effects
