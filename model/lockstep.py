@@ -219,7 +219,7 @@ def start(config: SessionConfig) -> tuple[Session, World]:
 
 def start_from(config: SessionConfig, ledger: Ledger) -> tuple[Session, World, Step]:
     """Both, recovered from these facts, and the core's step. Raises `Deviation` if they come to different things."""
-    world, reply, effects = reference.step(world_of(config, ledger), ("restart",))
+    world, reply, effects = reference.step(world_of(config, ledger), (World.restart,))
     session, step = restart(config, ledger, 0.0)
     compare_step(step, reply, effects)
     compare_states(session, world)

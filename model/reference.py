@@ -4,8 +4,8 @@ One world: relations over agent ids, and questions asked of them. No slot table:
 because of the phase that a turn is in. No mailboxes: one post office. No queues: the first is the
 one with the oldest stamp. Who is in memory, and which notices are to come, is counted when asked
 for. A bound in time, and an eviction for a turn, lapse with what they are for. An event changes a
-copy of the world, which a refusal throws away; joint rules then fire until none can. Rule ids (N1,
-J1, S1, L1 ...): semantics.md. Not modelled: settings, texts, results, listing, the log.
+copy of the world, which a refusal throws away; joint rules then fire until none can. Rule ids are
+those of semantics.md. Not modelled: settings, texts, results, listing, the log.
 """
 
 from __future__ import annotations
@@ -25,13 +25,11 @@ Bound = Literal["load", "stop", "flush", "wait", "grace", "idle"]  # what must e
 Fate = Literal["done", "interrupted", "unflushed"]  # the lists that a shutdown gives
 Kind = Literal["queue", "trigger", "request"]  # of mail: a request is a trigger to be answered
 Turn = tuple[int, int]  # agent, number
-Event = tuple[Any, ...]  # a rule, as `World.spawn`, then its arguments
-Words = tuple[Any, ...]  # a reply or an effect: its name, then facts
+Words = tuple[Any, ...]  # an event (its method, as `World.spawn`), a reply, an effect; then facts
 
 HOST, ROOT = -1, 0
 NOTED, STALE = ("noted",), ("stale",)
 REFUSAL = {"draining": "SessionDraining", "closed": "SessionClosed", "failed": "StoreFailed"}
-NAME = "(?!root$)[a-z0-9_]{1,64}"
 LIVING: tuple[State, ...] = ("open", "draining")
 OVER: tuple[Phase, ...] = ("completed", "errored", "interrupted")
 IDLE: tuple[Phase, ...] = ("new", *OVER)
@@ -83,7 +81,7 @@ T = TypeVar("T")
 
 
 def having(relation: dict[int, T], *values: T) -> list[int]:
-    """The agents that the relation gives one of these values."""
+    """Whom the relation gives one of these values."""
     return [agent for agent, value in relation.items() if value in values]
 
 
@@ -155,7 +153,8 @@ class World:
         return tuple([a for a in having(self.phase, *HOLDING) if a != ROOT])
 
     def in_order(self, phase: Phase) -> list[int]:  # the longest first
-        return sorted(having(self.phase, phase), key=self.since.__getitem__)
+        agents = [agent for agent in self.since if self.phase[agent] == phase]
+        return sorted(agents, key=self.since.__getitem__)
 
     def queue(self) -> tuple[int, ...]:
         """The ready queue: who waits for a slot. Root needs none (S13)."""
@@ -229,7 +228,7 @@ class World:
         self.check_caller(HOST, "open")
         self.check_open(parent)
         self.check_caller(sender, "open")
-        require(re.fullmatch(NAME, name) is not None, "InvalidName", name)
+        require(re.fullmatch("(?!root$)[a-z0-9_]{1,64}", name) is not None, "InvalidName", name)
         self.check_text(text)
         agent, path, holders = len(self.path), f"{self.path[parent]}/{name}", self.held()
         self.check_opening(path)
@@ -374,8 +373,8 @@ class World:
         self.use(agent)
         if ran:
             self.list_as("interrupted" if how == "interrupted" else "done", agent)
-        if ran and self.state == "open" and self.is_open(agent) and agent in self.wanted():
-            self.begin(agent, "starting")  # next
+            if self.state == "open" and self.is_open(agent) and agent in self.wanted():
+                self.begin(agent, "starting")  # next
         told = how != "interrupted" or self.caps.notify_interrupted or not self.is_open(agent)
         self.answer(agent, how, [m for m in letters if m.kind == "request"], told)
 
@@ -418,9 +417,9 @@ class World:
         self.bound("flush", agent, self.caps.flush_timeout)
         self.ask_for("flush", agent, self.load[agent], self.flushes)
 
-    def drop(self, agent: int) -> None:
-        """The thread goes, and is told unless it is out. Root has a new one at once."""
-        if self.place[agent] != "out":
+    def drop(self, agent: int, told: bool = True) -> None:
+        """The thread goes, and is told unless it said so. Root has a new one at once."""
+        if told and self.place[agent] != "out":
             self.ask_for("unload", agent, self.load[agent])
         if agent in self.flush and self.is_open(agent):
             self.list_as("unflushed", agent)
@@ -429,24 +428,24 @@ class World:
         self.load[agent] += 1 if agent == ROOT else 0
         self.place[agent] = "in" if agent == ROOT else "out"
 
-    def lose(self, agent: int, with_agent: bool = False) -> None:
+    def lose(self, agent: int, told: bool, with_agent: bool = False) -> None:
         """The thread has failed, and its turn with it; with LIVE_THREADS, perhaps its agent."""
-        phase, place = self.phase[agent], self.place[agent]
-        failed = phase == "running" or (phase == "starting" and place in ("loading", "out"))
-        how: Ending = "errored" if failed else "interrupted"
-        self.drop(agent)
+        phase = self.phase[agent]
+        waited = phase == "starting" and self.place[agent] == "loading"
+        how: Ending = "errored" if waited or phase == "running" else "interrupted"
+        self.drop(agent, told)
         if with_agent:
             self.bury(agent, how)
-        elif failed or phase == "stopping":
+        elif waited or phase in ACTIVE:
             self.end(agent, how)
 
     def loaded(self, agent: int, load: int, fine: bool) -> None:
         self.check_current(self.load.get(agent) == load and self.place[agent] == "loading")
-        self.place[agent] = "in" if fine else "out"
         if fine:
+            self.place[agent] = "in"
             self.use(agent)
         else:
-            self.lose(agent)
+            self.lose(agent, told=False)
 
     def flushed(self, agent: int, load: int, number: int | None, fine: bool) -> None:
         """N3: only if it is durable, the agent goes; else it is not tried again for the turn."""
@@ -470,8 +469,7 @@ class World:
 
     def died(self, agent: int, load: int) -> None:
         self.check_current(self.load.get(agent) == load and self.place[agent] != "out")
-        self.place[agent] = "out"
-        self.lose(agent, with_agent=self.caps.live and agent != ROOT)
+        self.lose(agent, told=False, with_agent=self.caps.live and agent != ROOT)
 
     def list_as(self, fate: Fate, agent: int) -> None:
         if self.state == "draining":
@@ -505,7 +503,7 @@ class World:
             _, _, what, agent = over[0]
             del self.due[what, agent]
             if what in ("load", "stop"):
-                self.lose(agent)
+                self.lose(agent, told=True)
             elif what == "flush":
                 self.flushed(agent, self.load[agent], self.flush[agent], fine=False)
             elif what == "wait":
@@ -549,9 +547,9 @@ class World:
             why = self.why_over(agent, targets)
             if why is not None:
                 self.wake(agent, why)
-        holders = self.held()
-        if self.state == "open" and self.queue() and holders and {*holders} <= {*self.waits}:
-            self.wake(max(holders, key=lambda agent: self.waits[agent][0]), "stalled")  # J7, L8
+        holders = self.held() if self.waits and self.queue() and self.state == "open" else ()
+        if holders and {*holders} <= {*self.waits}:  # J7, L8
+            self.wake(max(holders, key=lambda agent: self.waits[agent][0]), "stalled")
         if self.state == "draining":
             self.wind_up()
         self.mail = {n: m for n, m in self.mail.items() if not m.read or m.kind == "request"}
@@ -599,7 +597,7 @@ class World:
     def make_room(self, turn: Turn) -> bool:
         """J5: an eviction comes to serve this turn, or it cannot start. False: it is to wait."""
         served = [agent for agent, other in self.serves.items() if self.needs_load(*other)]
-        spare = [agent for agent in having(self.place, "leaving") if agent not in served]
+        spare = [agent for agent in self.flush if agent not in served]  # the oldest first
         victims = [agent for agent in self.evictable() if agent not in self.tried.get(turn, ())]
         if spare:
             self.serves[spare[0]] = turn
@@ -627,12 +625,12 @@ class World:
             self.ask_for("shut down", *self.lists.values())
 
 
-def step(before: World, event: Event) -> tuple[World, Words, list[Words]]:
+def step(before: World, event: Words) -> tuple[World, Words, list[Words]]:
     """The world afterwards (the one before, if nothing has changed), the reply, the effects."""
     rule, *values = event
     world = World.__new__(World)
-    facts = vars(before).items()
-    vars(world).update({key: {**fact} if fact.__class__ is dict else fact for key, fact in facts})
+    relations = {key: fact.copy() for key, fact in vars(before).items() if isinstance(fact, dict)}
+    vars(world).update({**vars(before), **relations})
     try:
         reply = rule(world, *values) or NOTED
     except Unchanged as unchanged:

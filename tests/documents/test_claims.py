@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import sys
+import tokenize
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,42 @@ def test_core_imports_nothing_that_does_io_or_tells_the_time_or_draws_random_num
             node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         }
         assert not called & {"open", "print", "input", "exec", "eval", "__import__", "id", "hash"}, module
+
+
+LAYOUT = {
+    *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT),
+    *(tokenize.ENCODING, tokenize.ENDMARKER),
+}
+"""Tokens that say nothing to the interpreter."""
+
+
+def tokens_of(path: Path) -> int:
+    """How long a module is, however it is laid out: its tokens, without layout, comments and docstrings."""
+    docstrings = {
+        node.body[0].value.lineno
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and isinstance(node.body[0], ast.Expr)
+        and ast.get_docstring(node) is not None
+    }
+    with path.open("rb") as file:
+        tokens = [token for token in tokenize.tokenize(file.readline) if token.type not in LAYOUT]
+    return len([token for token in tokens if not (token.type == tokenize.STRING and token.start[0] in docstrings)])
+
+
+def test_reference_is_small_enough_to_be_read_and_needs_the_standard_library_alone() -> None:
+    path = REPOSITORY / "model" / "reference.py"
+    assert {name.partition(".")[0] for name in imports_of(path)} <= sys.stdlib_module_names
+    lines = path.read_text("utf-8").splitlines()
+    assert tokens_of(path) <= 6_000
+    assert len([line for line in lines if line]) <= 550, "blank lines aside"
+    assert max(len(line) for line in lines) <= 100
+
+
+def test_tokens_of_a_module_leave_out_layout_comments_and_docstrings(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text('"""A module."""\n\n\ndef f(a):  # gives it back\n    """What it does."""\n    return "a", a\n')
+    assert tokens_of(path) == 6 + 4
 
 
 @pytest.mark.parametrize("name", ["close_subtree", "recovery", "shutdown", "victims", "wait_stalled"])

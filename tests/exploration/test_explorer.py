@@ -210,7 +210,7 @@ def test_reference_gives_the_world_before_exactly_if_nothing_changed_and_keeps_t
         for event in events(scope, session):
             after, _, _ = reference.step(world, told(event))
             assert (after is world) == (repr(vars(after)) == repr(vars(world))), event
-            for relation in ("parent", "life", "phase", "place", "turn", "load"):
+            for relation in ("parent", "phase", "place", "turn", "load"):
                 assert [*vars(after)[relation]] == [*after.path] == [*range(len(after.path))], "in the order of ids"
 
 
