@@ -22,9 +22,11 @@ def holds_words(node: ast.expr) -> bool:
 
 
 def is_text(node: ast.expr) -> bool:
-    """A text, or a constant that has a name of its own, as constants have."""
+    """Some words, or a constant that has a name of its own, as constants have. Whether there are words at all may be
+    asked.
+    """
     if isinstance(node, ast.Constant):
-        return isinstance(node.value, str)
+        return isinstance(node.value, str) and node.value != ""
     return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Name) and node.id.isupper())
 
 
@@ -35,7 +37,7 @@ def looks(source: str) -> list[str]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             if node.func.attr in LOOKS and holds_words(node.func.value):
                 found.append(ast.unparse(node))
-        elif isinstance(node, ast.Compare):
+        elif isinstance(node, ast.Compare) and not any(isinstance(op, ast.Is | ast.IsNot) for op in node.ops):
             sides = [node.left, *node.comparators]
             if any(map(holds_words, sides)) and any(map(is_text, sides)):
                 found.append(ast.unparse(node))
@@ -59,7 +61,11 @@ def test_look_at_the_words_of_an_outcome_is_found(source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["outcome.cause is Cause.CLOSED", "outcome.result == told.result", "self.error is None", "print(error)"]
+    "source",
+    [
+        *("outcome.cause is Cause.CLOSED", "outcome.result == told.result", "self.error is None", "print(error)"),
+        *('outcome.result == ""', "result is NOTHING"),
+    ],
 )
 def test_other_expressions_are_not_taken_for_looks(source: str) -> None:
     assert looks(source) == []

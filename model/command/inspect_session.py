@@ -226,7 +226,8 @@ def record_text(record: LogRecord, paths: dict[int, str]) -> str:
 
 def outcome_text(outcome: Outcome) -> str:
     """How a turn ended, in a few words."""
-    return f"{outcome.status.name.lower()} {short(outcome.result)}" if outcome.result else outcome.status.name.lower()
+    status, result = outcome.status.name.lower(), outcome.result
+    return status if result is None or result == "" else f"{status} {short(result)}"
 
 
 def short(value: Any) -> str:

@@ -256,8 +256,8 @@ class Life:
         for agent, path, mail in self.order.requests:
             self.tasks.start_soon(self.watch, await self.control.handle(AgentRef(agent, path, mail)))
 
-    async def work(self, turn: Turn) -> str:
-        """One turn."""
+    async def work(self, turn: Turn) -> Any:
+        """One turn. It returns a text, or another JSON value."""
         agent = turn.agent.id
         self.journal.line(took=[agent, turn.number], mail=[mail.number for mail in turn.mail])
         rng = Random(f"turn {self.order.seed} {self.order.number} {agent} {turn.number}")
@@ -265,7 +265,7 @@ class Life:
             await self.act(turn, rng)
         if rng.random() < 0.1:
             raise ValueError(f"e{agent}.{turn.number}")
-        return f"r{agent}.{turn.number}"
+        return rng.choice((f"r{agent}.{turn.number}", {"r": [agent, turn.number]}))
 
     async def act(self, turn: Turn, rng: Random) -> None:
         """Something that a turn does."""
@@ -291,7 +291,7 @@ WEIGHTS_OF_AGENT = {"spawn": 4, "send": 3, "follow_up": 4, "record": 8, "interru
 ROLES = ("default", "keeper")
 
 
-OutcomeWords = tuple[int, int, str, str, str, int | None]
+OutcomeWords = tuple[int, int, str, Any, str, int | None]
 """Agent, turn, status, result, cause and by whom."""
 
 
@@ -315,7 +315,7 @@ def keeper_of(life: Life) -> type[Thread]:
                 raise OSError("not now")
             self.kept = sum("kept" in record.data for record in history if isinstance(record, Entry))
 
-        async def run(self, turn: Turn) -> str:
+        async def run(self, turn: Turn) -> Any:
             self.kept += 1
             request = {"do": "record", "by": self.agent.id, "turn": turn.number, "data": {"kept": self.kept}}
             await life.ask(request, turn)

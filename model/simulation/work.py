@@ -32,6 +32,12 @@ class Broken(Exception):
 
 # A turn
 
+NO_JSON = b"no JSON"
+NO_JSON_SAID = (
+    "ValueError: a turn returned a value of class bytes, which is not a JSON value: "
+    "Object of type bytes is not JSON serializable"
+)
+
 
 async def work(world: World, turn: Turn) -> Any:
     """One turn: a few actions, then an end. Notes what it came to, so that outcomes can be compared with it."""
@@ -66,10 +72,7 @@ async def work(world: World, turn: Turn) -> Any:
     finally:
         if world.chance(10):
             world.old_turns.append(turn)
-    if result is None or isinstance(result, str):
-        world.came_to[key] = (Cause.FINISHED, result or "")
-    else:
-        world.came_to[key] = (Cause.FAILED, f"TypeError: a turn returns a text or None, not {type(result).__name__}")
+    world.came_to[key] = (Cause.FAILED, NO_JSON_SAID) if result is NO_JSON else (Cause.FINISHED, result)
     return result
 
 
@@ -82,12 +85,14 @@ async def finish(world: World, turn: Turn) -> Any:
         world.note("thread lost in a turn")
         raise ThreadLost("in a turn") if world.chance(50) else ThreadLost
     if world.chance(3):
-        world.note("turn returned no text")
-        return 42
+        world.note("turn returned no JSON")
+        return NO_JSON
     if world.chance(6):
         world.note("turn hung")
         await world.calm.wait()
-    return None if world.rng.random() < 0.2 else f"r{turn.agent.id}.{turn.number}"
+    number = world.rng.random()
+    values: tuple[Any, ...] = (None, None, {"r": [turn.agent.id, turn.number]}, [], number, turn.number, number < 0.55)
+    return values[int(number * 10)] if number < 0.7 else f"r{turn.agent.id}.{turn.number}"
 
 
 async def ignore(world: World, turn: Turn | None) -> None:
@@ -356,13 +361,12 @@ class SimulatedThread(Thread):
         finally:
             self.busy = None
 
-    async def run(self, turn: Turn) -> str | None:
+    async def run(self, turn: Turn) -> Any:
         if not self.is_loaded:
             self.world.blame(f"agent {self.agent.id} runs on a thread that was not loaded")
         self._begin("run")
         try:
-            result: str | None = await work(self.world, turn)
-            return result
+            return await work(self.world, turn)
         finally:
             self.abandoned |= (self.agent.id, turn.number) in self.world.deaf
             self.busy = None
@@ -433,9 +437,8 @@ class SimulatedThread(Thread):
 def roles_of(world: World) -> dict[str, Work]:
     """The work of all roles. The default one is that of the root."""
 
-    async def function(turn: Turn) -> str | None:
-        result: str | None = await work(world, turn)
-        return result
+    async def function(turn: Turn) -> Any:
+        return await work(world, turn)
 
     keeper: Work = type("Keeper", (SimulatedThread,), {"world": world})
     return {"default": world.choose((function, keeper)), "work": function, "keep": keeper}

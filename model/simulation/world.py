@@ -99,7 +99,7 @@ class World:
     """Turns that work has seen, by agent and turn."""
     read: dict[int, tuple[int, int]] = field(factory=dict[int, tuple[int, int]])
     """Mail -> the turn that has seen it."""
-    came_to: dict[tuple[int, int], tuple[Cause, str]] = field(factory=dict[tuple[int, int], tuple[Cause, str]])
+    came_to: dict[tuple[int, int], tuple[Cause, Any]] = field(factory=dict[tuple[int, int], tuple[Cause, Any]])
     """Turn -> what its work returned ("completed") or raised ("errored")."""
     deaf: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
     """Turns whose work ignored its cancellation."""

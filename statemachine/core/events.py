@@ -6,7 +6,7 @@ the core reads none, it is told.
 
 from __future__ import annotations
 
-from statemachine.core.facts import fact
+from statemachine.core.facts import Result, fact
 from statemachine.core.records import Cause
 
 __all__ = [
@@ -203,7 +203,7 @@ class Finished:
 
     agent: int
     turn: int
-    result: str
+    result: Result
 
 
 @fact

@@ -7,8 +7,11 @@ after a crash nothing is loaded and nothing runs, and the joint rules ask again 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
-from statemachine.core.facts import fact
+from attrs import field
+
+from statemachine.core.facts import Json, Result, fact
 from statemachine.core.machines import TurnState
 
 __all__ = [
@@ -70,7 +73,7 @@ class Cause(IntEnum):
 
 @fact
 class Outcome:
-    """How a turn ended: `status` is COMPLETED, ERRORED or INTERRUPTED, `result` its result or the reason in words.
+    """How a turn ended: `status` is COMPLETED, ERRORED or INTERRUPTED.
 
     `by` is who interrupted it or closed its agent: an agent, or HOST. It is None for every other cause, if nobody asked
     (a shutdown; a death that closed an ancestor), and if the file is of a version that did not record it.
@@ -79,9 +82,20 @@ class Outcome:
     agent: int
     turn: int
     status: TurnState
-    result: str
+    raw: Result = field(alias="result")
+    """The result as the core carries it."""
     cause: Cause
     by: int | None = None
+
+    @property
+    def result(self) -> Any:
+        """What the turn's code returned, any JSON value; or, of a turn that is not COMPLETED, the reason in words."""
+        raw = self.raw
+        return raw.value if isinstance(raw, Json) else raw
+
+    def __repr__(self) -> str:
+        said = (f"{name}={getattr(self, name)!r}" for name in ("agent", "turn", "status", "result", "cause", "by"))
+        return f"Outcome({', '.join(said)})"
 
 
 @fact

@@ -12,6 +12,7 @@ from statemachine.core.config import Notice
 from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Answer, Cancel, Flush, StartTurn, Unload, WaitEnd, Wake
 from statemachine.core.events import HOST, ROOT
+from statemachine.core.facts import Result
 from statemachine.core.machines import TURN, Identity, Moves, Residency, SessionState, SlotState, TurnState
 from statemachine.core.records import Cause, MailAccepted, MailKind, NoticeBuried, Outcome, TurnEnded, TurnStarted
 from statemachine.core.state import State, Stop
@@ -77,7 +78,7 @@ def end(
     s: State,
     agent: Agent,
     trigger: Moves[TurnState],
-    result: str,
+    result: Result,
     cause: Cause,
     by: int | None = None,
     also: tuple[MailAccepted, ...] = (),

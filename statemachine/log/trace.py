@@ -29,6 +29,7 @@ from attrs import frozen
 
 from statemachine.core.config import SessionConfig
 from statemachine.core.events import EVENTS, Event, Failed, Restart
+from statemachine.core.facts import Json, Result
 from statemachine.core.ledger import Ledger
 from statemachine.core.refusals import InvalidConfig
 from statemachine.log.older import with_causes
@@ -237,15 +238,18 @@ def _only(found: dict[str, Any], expected: Iterable[str], where: str) -> None:
 
 
 def _to_json(kind: type, value: Any) -> dict[str, Any]:
-    return {name: codec.encode(getattr(value, name), f"{kind.__name__}.{name}") for name, codec in FIELDS[kind].items()}
+    return {
+        name: field.codec.encode(getattr(value, field.attribute), f"{kind.__name__}.{name}")
+        for name, field in FIELDS[kind].items()
+    }
 
 
 def _from_json(kind: type[T], found: Any, where: str) -> T:
     if not isinstance(found, dict):
         raise TraceError(f"'{where}' must be a JSON object, not {found!r}")
-    fields, codecs = cast("dict[str, Any]", found), FIELDS[kind]
-    _only(fields, codecs, where)
-    return kind(**{name: codec.decode(fields[name], f"{where}.{name}") for name, codec in codecs.items()})
+    said, fields = cast("dict[str, Any]", found), FIELDS[kind]
+    _only(said, fields, where)
+    return kind(**{name: field.codec.decode(said[name], f"{where}.{name}") for name, field in fields.items()})
 
 
 # Fields
@@ -257,6 +261,16 @@ class Codec:
 
     encode: Callable[[Any, str], Any]
     decode: Callable[[Any, str], Any]
+
+
+@frozen
+class Field:
+    """One field of a class: the attribute that holds it, and how it is written and read. It is written by the name that
+    the constructor has for it.
+    """
+
+    attribute: str
+    codec: Codec
 
 
 def codec_of(annotation: Any) -> Codec:
@@ -299,6 +313,17 @@ def _write_number(value: Any, where: str) -> int | float | str:
 
 def _read_number(value: Any, where: str) -> int | float:
     return float(value) if value in ("inf", "-inf", "nan") else _number(value, where)
+
+
+def _write_result(value: Any, where: str) -> Any:
+    return value.value if isinstance(value, Json) else PLAIN[str].encode(value, where)
+
+
+def _read_result(value: Any, where: str) -> Result:
+    try:
+        return value if isinstance(value, str) else Json(value)
+    except (ValueError, RecursionError) as error:  # of a number that is larger than any float
+        raise TraceError(f"{where} must be a JSON value: {error}") from None
 
 
 def _or_none(other: Codec) -> Codec:
@@ -357,14 +382,15 @@ PLAIN: dict[Any, Codec] = {
     str: _same(str, "a text"),
     bool: _same(bool, "true or false"),
     float: Codec(_write_number, _read_number),
+    Result: Codec(_write_result, _read_result),
 }
 
 
-def _fields(kind: type) -> dict[str, Codec]:
+def _fields(kind: type) -> dict[str, Field]:
     hints = get_type_hints(kind)
-    return {attribute.name: codec_of(hints[attribute.name]) for attribute in attrs.fields(kind)}
+    return {found.alias: Field(found.name, codec_of(hints[found.name])) for found in attrs.fields(kind)}
 
 
-FIELDS: dict[type, dict[str, Codec]] = {}
-"""Class -> its fields in their order, each with its codec."""
+FIELDS: dict[type, dict[str, Field]] = {}
+"""Class -> its fields in their order."""
 FIELDS.update({kind: _fields(kind) for kind in (SessionConfig, Facts, *KINDS.values())})

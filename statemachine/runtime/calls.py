@@ -9,7 +9,7 @@ from attrs import define, field
 
 from statemachine.core import events as ev
 from statemachine.core.records import Cause
-from statemachine.runtime.checks import check_result
+from statemachine.runtime.checks import result_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.settings import AgentInfo, json_value
 from statemachine.runtime.threads import Thread
@@ -85,9 +85,8 @@ class TurnCall(Call):
             if not live.loaded:
                 words = f"load failed: no answer for {load_timeout} s"
                 return ev.Failed(live.agent, turn.number, words, Cause.LOAD_TIMED_OUT)
-        result = await live.thread.run(turn)
-        check_result(result)
-        return ev.Finished(live.agent, turn.number, result or "")
+        result = result_of(await live.thread.run(turn))
+        return ev.Finished(live.agent, turn.number, result)
 
     def failed(self, error: str) -> ev.Report:
         cause = Cause.FAILED if self.live.loaded else Cause.LOAD_FAILED

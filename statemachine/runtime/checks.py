@@ -4,8 +4,9 @@ value of another type would be a defect there, which fails the session.
 
 from __future__ import annotations
 
+from statemachine.core.facts import Json, Result
 from statemachine.runtime.handles import AgentRef
-from statemachine.stores.encoding import TEXT_MAX
+from statemachine.stores.encoding import TEXT_MAX, EncodingError, parse, to_json
 
 
 def check_text(value: object, what: str = "a message") -> None:
@@ -32,11 +33,15 @@ def check_reference(value: object) -> None:
         raise TypeError(f"a reference is an AgentRef, as Handle.ref is, not {value!r}")
 
 
-def check_result(value: object) -> None:
-    """Raises `TypeError` for what no turn returns, and `ValueError` for what no store takes."""
-    if value is None:
-        return
+def result_of(value: object) -> Result:
+    """What a turn returned, as the core carries it. Raises `ValueError` for what is not a JSON value, and for what no
+    store takes.
+    """
     if not isinstance(value, str):
-        raise TypeError(f"a turn returns a text or None, not {type(value).__name__}")
+        try:
+            return Json(parse(to_json(value)))
+        except EncodingError as error:
+            raise ValueError(f"a turn returned {error}") from None
     if len(value) > TEXT_MAX:
         raise ValueError(f"a turn returned {len(value):,} characters, more than {TEXT_MAX:,}")
+    return str.__str__(value)  # of a class of its own it would be another text when it is read again

@@ -41,8 +41,10 @@ class Thread:
         the turn that waits for it ends with an error (*cannot_start*).
         """
 
-    async def run(self, turn: Turn) -> str | None:
-        """One turn. What it returns is the result; what it raises is the error. Raise `ThreadLost` to be rebuilt."""
+    async def run(self, turn: Turn) -> Any:
+        """One turn. What it returns, any JSON value, is the result; what it raises is the error. Raise `ThreadLost` to
+        be rebuilt.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no method `run`")
 
     async def flush(self) -> Any:
@@ -57,15 +59,17 @@ class Thread:
         """
 
 
+Function = Callable[[Turn], Awaitable[Any]]
+
+
 class FunctionThread(Thread):
     """A plain async function as work: nothing to load, nothing to flush."""
 
-    def __init__(self, agent: AgentInfo, function: Callable[[Turn], Awaitable[str | None]]) -> None:
+    def __init__(self, agent: AgentInfo, function: Function) -> None:
         super().__init__(agent)
         self.run = function  # type: ignore[method-assign,assignment]
 
 
-Function = Callable[[Turn], Awaitable[str | None]]
 Work = Function | type[Thread]
 """What a role does: an async function of a turn, or a class of threads."""
 

@@ -4,8 +4,9 @@
     TurnEnded     {"outcome":{"agent":1,"turn":1,"status":"completed","result":"done","cause":"finished","by":null}}
     Entry         {"agent":1,"turn":1,"data":{"said":"hello"}}
 
-A member of an enum is its name in lower case. The facts of a snapshot, which can be derived from the log, are lists in
-the order of `AgentFacts`: opening reads those of every agent, and a list takes a third of the time.
+A result is any JSON value, a member of an enum its name in lower case. The facts of a snapshot, which can be derived
+from the log, are lists in the order of `AgentFacts`: opening reads those of every agent, and a list takes a third of
+the time.
 
     [1,0,"a",null,"open",-1,"completed",1,[1,1,"completed","done","finished",null],[],[]]
 
@@ -29,6 +30,7 @@ from json.encoder import encode_basestring
 from operator import attrgetter
 from typing import Any, TypeVar
 
+from statemachine.core.facts import Json, Result
 from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import (
     AgentResumed,
@@ -48,12 +50,14 @@ from statemachine.log.snapshot import AgentFacts
 from statemachine.stores.protocol import Entry, LogRecord
 
 NESTING_MAX = 100
-"""Lists and dicts within each other in the data of an entry. What is nested deeper could be written, but perhaps not
-read again by somebody with less stack left.
+"""Lists and dicts within each other in the data of an entry, or in a result. What is nested deeper could be written,
+but perhaps not read again by somebody with less stack left.
 """
 
 TEXT_MAX = 100_000_000
-"""Characters in the data of an entry, as JSON, and in a result. SQLite takes 10**9 bytes; some have to be escaped."""
+"""Characters in the data of an entry or in a result, as JSON; in a result that is a text, of that. SQLite takes 10**9
+bytes; some have to be escaped.
+"""
 
 E = TypeVar("E", bound=IntEnum)
 Stored = str | bytes
@@ -90,7 +94,7 @@ def decode(kind: str, data: Stored) -> LogRecord:
         raise EncodingError(f"{kind!r:.100} is no kind of record")
     try:
         record: LogRecord = read(parse(data))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise EncodingError(f"{data!r:.200} is no {kind}") from None
     return record
 
@@ -110,7 +114,7 @@ def decode_facts(data: Stored) -> AgentFacts:
     """The facts in this list. Raises `EncodingError`."""
     try:
         return _read_facts(parse(data))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise EncodingError(f"{data!r:.200} are no facts of an agent") from None
 
 
@@ -150,12 +154,19 @@ def to_json(value: Any) -> str:
     try:
         text = ENCODER.encode(value)
     except (TypeError, ValueError, RecursionError) as error:
-        raise EncodingError(f"a {type(value).__name__} that is no JSON value: {error}") from None
-    if text.count("[") + text.count("{") > NESTING_MAX and _nesting(value) > NESTING_MAX:
-        raise EncodingError(f"a {type(value).__name__} that is nested more than {NESTING_MAX} deep")
+        raise EncodingError(f"a value of class {type(value).__name__}, which is not a JSON value: {error}") from None
+    if may_be_deep(text) and _nesting(value) > NESTING_MAX:
+        raise EncodingError(f"a value of class {type(value).__name__}, nested more than {NESTING_MAX} deep")
     if len(text) > TEXT_MAX:
-        raise EncodingError(f"a {type(value).__name__} of {len(text):,} characters as JSON, more than {TEXT_MAX:,}")
+        raise EncodingError(
+            f"a value of class {type(value).__name__}, {len(text):,} characters as JSON, more than {TEXT_MAX:,}"
+        )
     return text
+
+
+def may_be_deep(text: str) -> bool:
+    """Does the JSON text have enough brackets to be nested more than `NESTING_MAX` deep?"""
+    return text.count("[") + text.count("{") > NESTING_MAX
 
 
 def parse(data: Stored) -> Any:
@@ -205,10 +216,16 @@ TURN_TEXT, CAUSE_TEXT = _texts(TurnState), _texts(Cause)
 quote = encode_basestring
 
 
+def _write_result(raw: Result) -> str:
+    if isinstance(raw, str):
+        return quote(raw)
+    return to_json(raw.value) if may_be_deep(raw.text) else raw.text
+
+
 def _write_outcome(r: Outcome) -> str:
     by = "null" if r.by is None else f"{r.by:d}"
     return (
-        f'{{"agent":{r.agent:d},"turn":{r.turn:d},"status":{TURN_TEXT[r.status]},"result":{quote(r.result)},'
+        f'{{"agent":{r.agent:d},"turn":{r.turn:d},"status":{TURN_TEXT[r.status]},"result":{_write_result(r.raw)},'
         f'"cause":{CAUSE_TEXT[r.cause]},"by":{by}}}'
     )
 
@@ -259,7 +276,8 @@ def _write_facts(f: AgentFacts) -> str:
     outcome, o = "null", f.outcome
     if o is not None:
         by = "null" if o.by is None else f"{o.by:d}"
-        outcome = f"[{o.agent:d},{o.turn:d},{TURN_TEXT[o.status]},{quote(o.result)},{CAUSE_TEXT[o.cause]},{by}]"
+        said, cause = _write_result(o.raw), CAUSE_TEXT[o.cause]
+        outcome = f"[{o.agent:d},{o.turn:d},{TURN_TEXT[o.status]},{said},{cause},{by}]"
     return (
         f"[{f.agent:d},{f.parent:d},{quote(f.name)},{settings},{IDENTITY_TEXT[f.identity]},{f.closed_by:d},"
         f"{TURN_TEXT[f.status]},{f.turn:d},{outcome},{_write_mails(f.asked)},{_write_mails(f.mailbox)}]"
@@ -330,7 +348,8 @@ def _read_outcome(found: Any) -> Outcome:
 
 def _outcome(agent: Any, turn: Any, status: Any, result: Any, cause: Any, by: Any) -> Outcome:
     who = None if by is None else _whole(by)
-    return Outcome(_whole(agent), _whole(turn), TURN[status], _text(result), CAUSE[cause], who)
+    raw = result if result.__class__ is str else Json(result)
+    return Outcome(_whole(agent), _whole(turn), TURN[status], raw, CAUSE[cause], who)
 
 
 def _older_outcome(agent: Any, turn: Any, status: Any, result: Any) -> Outcome:

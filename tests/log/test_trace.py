@@ -15,12 +15,18 @@ from hypothesis import strategies as st
 from model.fuzzing import chance
 from statemachine.core.config import Notice, SessionConfig
 from statemachine.core.events import EVENTS, Finished, ListAgents, Restart, Send, Spawn, Tick, Wait
+from statemachine.core.facts import Json, Result
 from statemachine.core.records import Cause
 from statemachine.core.session import Session
 from statemachine.log import trace
 from statemachine.log.trace import Trace, TraceError
 
 NUMBERS = st.integers(-(1 << 60), 1 << 60)
+JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner | st.text()) | st.dictionaries(st.text(), inner | st.text()),
+    max_leaves=8,
+)
 VALUES: dict[Any, st.SearchStrategy[Any]] = {
     int: NUMBERS,
     str: st.text(),
@@ -29,6 +35,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     int | None: st.none() | NUMBERS,
     tuple[int, ...]: st.lists(NUMBERS).map(tuple),
     Cause: st.sampled_from(Cause),
+    Result: st.text() | JSON_VALUES.map(Json),
 }
 HEADER = trace.header_line(SessionConfig())
 

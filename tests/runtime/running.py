@@ -241,11 +241,11 @@ def counts(control: AgentControl) -> dict[str, int]:
     return {name: count for name, count in found.items() if count}
 
 
-def completed(result: str) -> tuple[TurnState, str]:
+def completed(result: Any) -> tuple[TurnState, Any]:
     """What `ending` gives for a turn that came to this result."""
     return TurnState.COMPLETED, result
 
 
-def ending(outcome: Outcome | None) -> tuple[TurnState, str] | None:
+def ending(outcome: Outcome | None) -> tuple[TurnState, Any] | None:
     """Status and result of an outcome."""
     return None if outcome is None else (outcome.status, outcome.result)

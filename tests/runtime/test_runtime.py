@@ -107,7 +107,7 @@ async def test_delegation_with_wait_gives_the_parent_the_notice_of_its_child(ope
         (notice,) = await turn.drain()
         assert (notice.sender, notice.text, notice.is_trigger) == ("/root/a", "", False)
         assert notice.outcome is not None
-        return notice.outcome.result
+        return str(notice.outcome.result)
 
     async with open_session(work) as control:
         handle = await control.start("/root", "do it")

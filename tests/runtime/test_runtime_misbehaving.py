@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 from statemachine.core.machines import SessionState, TurnState
+from statemachine.core.records import Cause
 from statemachine.core.refusals import NotRunning, Refusal, SessionClosed
 from statemachine.runtime import AgentControl, NotJson, Thread, ThreadLost, Turn, checks
 from statemachine.runtime.control import inside
@@ -48,6 +49,10 @@ def once(misdeed: Callable[[Turn], Any]) -> Callable[[Turn], Any]:
 
 
 # Raising
+
+DEEP: list[Any] = []
+for _ in range(500):
+    DEEP = [DEEP]
 
 
 class Unspeakable(Exception):
@@ -195,33 +200,49 @@ async def test_constructor_that_raises_a_cancellation_of_something_else_is_a_fai
 # Wrong types
 
 
-@pytest.mark.parametrize("result", [5, b"bytes", ["text"], object()])
-async def test_turn_that_returns_no_text_ends_errored(open_session: Open, result: object) -> None:
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        (b"bytes", "a value of class bytes, which is not a JSON value: Object of type bytes is not JSON serializable"),
+        ([{1}], "a value of class list, which is not a JSON value: Object of type set is not JSON serializable"),
+        (float("nan"), "a value of class float, which is not a JSON value: Out of range float values are not JSON"),
+        (DEEP, "a value of class list, "),
+    ],
+)
+async def test_turn_that_returns_what_is_not_json_ends_errored(open_session: Open, result: object, said: str) -> None:
     async def misdeed(_: Turn) -> object:
         return result
 
     async with open_session(once(misdeed)) as control:
         outcome = await (await control.spawn("/root", "a", "x")).outcome()
         assert outcome.status is TurnState.ERRORED
-        assert outcome.result == f"TypeError: a turn returns a text or None, not {type(result).__name__}"
+        assert outcome.cause is Cause.FAILED
+        assert outcome.result.startswith(f"ValueError: a turn returned {said}")
         await works_on(control)
 
 
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        ("x" * 1_001, "1,001 characters, more than 1,000"),
+        (["x" * 997], "a value of class list, 1,001 characters as JSON, more than 1,000"),
+    ],
+)
 async def test_turn_that_returns_or_records_more_than_a_store_takes_is_told_so(
-    open_session: Open, monkeypatch: pytest.MonkeyPatch
+    open_session: Open, monkeypatch: pytest.MonkeyPatch, result: Any, said: str
 ) -> None:
     for module in (checks, encoding):
         monkeypatch.setattr(module, "TEXT_MAX", 1_000)
 
-    async def misdeed(turn: Turn) -> str:
+    async def misdeed(turn: Turn) -> Any:
         with pytest.raises(NotJson, match="1,003 characters"):
             await turn.record("x" * 1_001)
         await turn.record("x" * 998)
-        return "x" * 1_001
+        return result
 
     async with open_session(once(misdeed)) as control:
         outcome = await (await control.spawn("/root", "a", "x")).outcome()
-        assert ending(outcome) == (TurnState.ERRORED, "ValueError: a turn returned 1,001 characters, more than 1,000")
+        assert ending(outcome) == (TurnState.ERRORED, f"ValueError: a turn returned {said}")
         await works_on(control)
 
 
@@ -231,7 +252,7 @@ async def test_turn_that_returns_any_text_or_none_completes(open_session: Open, 
         return result
 
     async with open_session(once(misdeed)) as control:
-        assert ending(await (await control.spawn("/root", "a", "x")).outcome()) == completed(result or "")
+        assert ending(await (await control.spawn("/root", "a", "x")).outcome()) == completed(result)
         await works_on(control)
 
 
@@ -266,11 +287,6 @@ async def test_constructor_that_raises_or_makes_no_thread_fails_the_load(open_se
         assert outcome.status is TurnState.ERRORED
         assert outcome.result.startswith("load failed: ")
         await works_on(control)
-
-
-DEEP: list[Any] = []
-for _ in range(500):
-    DEEP = [DEEP]
 
 
 @pytest.mark.parametrize("entry", [object(), {1, 2}, float("nan"), DEEP, b"x", {"a": {object()}}])

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statemachine.core.events import HOST, ROOT
+from statemachine.core.facts import Json
 from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import (
     RECORDS,
@@ -39,11 +40,17 @@ ENDED = TurnEnded(Outcome(1, 1, TurnState.COMPLETED, "done", Cause.FINISHED))
 
 whole_numbers = st.integers(-1, 2**70)
 texts = st.text(st.characters(exclude_categories=()))
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner) | st.dictionaries(texts, inner),
+    max_leaves=8,
+)
+results = json_values.map(lambda value: value if isinstance(value, str) else Json(value))
 outcomes = st.builds(
     Outcome,
     *[whole_numbers] * 2,
     st.sampled_from(TurnState),
-    texts,
+    results,
     st.sampled_from(Cause),
     st.none() | whole_numbers,
 )
@@ -53,11 +60,6 @@ mails = st.builds(
     st.sampled_from(MailKind),
     texts,
     st.none() | outcomes,
-)
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
-    lambda inner: st.lists(inner) | st.dictionaries(texts, inner),
-    max_leaves=8,
 )
 records = st.one_of(
     st.builds(AgentSpawned, whole_numbers, whole_numbers, texts, st.none() | texts),
@@ -116,12 +118,18 @@ def test_written_records_look_like_this() -> None:
         Outcome(2, 1, TurnState.ERRORED, "why", Cause.FAILED),
         Outcome(3, 2, TurnState.INTERRUPTED, "closed", Cause.CLOSED, HOST),
     )
+    found = Outcome(4, 1, TurnState.COMPLETED, Json({"depth": [2, 2.5, None]}), Cause.FINISHED)
+    nothing = Outcome(4, 2, TurnState.COMPLETED, Json(None), Cause.FINISHED)
     notice = MailAccepted(3, 2, 1, MailKind.QUEUE, "", failed)
-    assert [encode(record)[2] for record in (MAIL, notice, TurnEnded(closed), ENTRY, AgentsClosed(1, (1, 2)))] == [
+    ends = (TurnEnded(closed), TurnEnded(found), TurnEnded(nothing))
+    written = (MAIL, notice, *ends, ENTRY, AgentsClosed(1, (1, 2)))
+    assert [encode(record)[2] for record in written] == [
         '{"mail":0,"sender":0,"target":1,"kind":"trigger","message":"work","notice":null}',
         '{"mail":3,"sender":2,"target":1,"kind":"queue","message":"",'
         '"notice":{"agent":2,"turn":1,"status":"errored","result":"why","cause":"failed","by":null}}',
         '{"outcome":{"agent":3,"turn":2,"status":"interrupted","result":"closed","cause":"closed","by":-1}}',
+        '{"outcome":{"agent":4,"turn":1,"status":"completed","result":{"depth":[2,2.5,null]},"cause":"finished","by":null}}',
+        '{"outcome":{"agent":4,"turn":2,"status":"completed","result":null,"cause":"finished","by":null}}',
         '{"agent":1,"turn":1,"data":{"said":["hello",1,2.5,null,true]}}',
         '{"target":1,"agents":[1,2]}',
     ]
@@ -168,6 +176,13 @@ def test_what_are_no_facts_is_not_read(text: str) -> None:
         decode_facts(text)
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1e999"])
+def test_result_that_no_turn_can_have_returned_is_not_read(number: str) -> None:
+    outcome = f'{{"agent":1,"turn":1,"status":"completed","result":[{number}],"cause":"finished","by":null}}'
+    with pytest.raises(EncodingError):
+        decode("TurnEnded", f'{{"outcome":{outcome}}}')
+
+
 def nested(depth: int) -> Any:
     value: Any = 1
     for number in range(depth):
@@ -186,3 +201,15 @@ def test_entry_is_written_up_to_the_depth_that_can_be_read_everywhere() -> None:
     for data in (nested(NESTING_MAX + 1), nested(5000), circle, ordered):
         with pytest.raises(EncodingError):
             encode(Entry(1, 1, data))
+
+
+def test_result_is_written_up_to_the_depth_that_can_be_read_everywhere() -> None:
+    def ended(result: Any) -> TurnEnded:
+        return TurnEnded(Outcome(1, 1, TurnState.COMPLETED, Json(result), Cause.FINISHED))
+
+    deepest = ended(nested(NESTING_MAX))
+    assert decode(*[encode(deepest)[at] for at in (0, 2)]) == deepest  # type: ignore[arg-type]
+    wide = ended([[{}]] * NESTING_MAX)
+    assert decode(*[encode(wide)[at] for at in (0, 2)]) == wide  # type: ignore[arg-type]
+    with pytest.raises(EncodingError, match="nested more than 100 deep"):
+        encode(ended(nested(NESTING_MAX + 1)))
