@@ -25,6 +25,7 @@ def fact(cls: type[T]) -> type[T]:
 ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
+@define(init=False, repr=False, eq=True, unsafe_hash=True, order=False, weakref_slot=False)
 class Json:
     """A JSON value that is not a text, held as its JSON text: it is compared and hashed like every fact, nothing can
     change it, and the core never looks inside. A tuple becomes a list, and the keys of a dict become texts.
@@ -32,7 +33,7 @@ class Json:
     Raises `TypeError` or `ValueError` for what is not a JSON value.
     """
 
-    __slots__ = ("text",)
+    text: str
 
     def __init__(self, value: Any) -> None:
         self.text = ENCODER.encode(value)
@@ -41,12 +42,6 @@ class Json:
     def value(self) -> Any:
         """The value: a new copy each time."""
         return json.loads(self.text)
-
-    def __eq__(self, other: object) -> bool:
-        return self.text == other.text if isinstance(other, Json) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self.text)
 
     def __repr__(self) -> str:
         return f"Json({self.value!r})"

@@ -43,7 +43,8 @@ def test_json_is_a_fact_by_its_text() -> None:
     assert Json({"a": [1, 2]}) == Json({"a": (1, 2)})
     assert hash(Json({"a": [1, 2]})) == hash(Json({"a": (1, 2)}))
     assert len({Json(1), Json(True), Json(1.0), Json("1"), Json([1]), Json(None), "null"}) == 7
-    assert Json(None) != "null"
+    text: object = "null"
+    assert Json(None) != text
     assert repr(Json({"a": None})) == "Json({'a': None})"
 
 

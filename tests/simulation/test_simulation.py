@@ -51,7 +51,7 @@ MET = (
     *("accepted spawn", "accepted send", "accepted follow_up", "accepted start", "entry recorded", "resumed"),
     *("caller cancelled", "turn cancelled", "wait cancelled", "load cancelled", "work ignored its cancellation"),
     *("wait ended by MAIL", "wait ended by TARGET", "wait ended by TIMEOUT", "wait ended by INTERRUPTED"),
-    *("turn raised", "turn hung", "turn returned no text", "thread lost in a turn", "thread lost in load"),
+    *("turn raised", "turn hung", "turn returned no JSON", "thread lost in a turn", "thread lost in load"),
     *("load raised", "load hung", "constructor raised", "flush of a thread", "evictions", "reloads", "stale_reports"),
     *("repeated key after a lost answer", "repeated key gave the first answer", "key reused for another request"),
     *("outcome by handle", "handle by reference", "call after the turn's end", "events lost by a slow reader"),
