@@ -777,7 +777,7 @@ SCOPES: tuple[Scope, ...] = (
     ),
     scope(
         "flushes fail",
-        caps(1, 1, max_overtaken=1, max_overtaken=1),
+        caps(1, 1, max_overtaken=1),
         TWO,
         "evictions for one another that fail, and loads too",
         host=some("spawn", "follow", "interrupt"),
@@ -966,9 +966,8 @@ class Exploration(NamedTuple):
     closed: bool
     fault: str | None
     path: tuple[Words, ...]
-    worlds: list[World]
-    """If kept: by number."""
     edges: list[list[Edge]]
+    """Of each state, if they were asked for."""
 
 
 def explore(scope: Scope, most: int = 10**9, keep: bool = False, world: type[Watched] = Watched) -> Exploration:
@@ -978,7 +977,6 @@ def explore(scope: Scope, most: int = 10**9, keep: bool = False, world: type[Wat
     origin: list[tuple[int, Words]] = [(-1, ())]
     line: list[tuple[int, World]] = [(0, first)]
     edges: list[list[Edge]] = [[]]
-    worlds: list[World] = [first] if keep else []
     home: set[bytes] = set()
     refusals: dict[str, int] = {}
     ends: dict[str, int] = {}
@@ -990,9 +988,7 @@ def explore(scope: Scope, most: int = 10**9, keep: bool = False, world: type[Wat
             at, before = origin[at]
             path.insert(0, before)
         closed = fault is None and not line
-        return Exploration(
-            len(known), transitions, refusals, ends, most_waiting, closed, fault, tuple(path), worlds, edges
-        )
+        return Exploration(len(known), transitions, refusals, ends, most_waiting, closed, fault, tuple(path), edges)
 
     while line and len(known) <= most:
         following: list[tuple[int, World]] = []
@@ -1002,7 +998,7 @@ def explore(scope: Scope, most: int = 10**9, keep: bool = False, world: type[Wat
                 judge_state(w)
                 most_waiting = max(most_waiting, len([a for a in subs(w) if pending(w, a)]))
                 for event in events(scope, w):
-                    after, reply, effects = step(w, event)
+                    after, reply, effects = step(w, (getattr(world, event[0].__name__), *event[1:]))
                     judge_step(Step(w, event, after, reply, effects))
                     if reply[0] == "refused":
                         refusals[reply[1]] = refusals.get(reply[1], 0) + 1
@@ -1018,10 +1014,8 @@ def explore(scope: Scope, most: int = 10**9, keep: bool = False, world: type[Wat
                         following.append((len(origin), after))
                         origin.append((number, event))
                         edges.append([])
-                        if keep:
-                            worlds.append(after)
                     if keep:
-                        edges[number].append(Edge(known[mark], kept(w, after)))
+                        edges[number].append(Edge(known[mark], kept(w, after, event)))
                 event = ()
                 drive_home(w, home)
             except Violation as violation:
@@ -1031,9 +1025,13 @@ def explore(scope: Scope, most: int = 10**9, keep: bool = False, world: type[Wat
     return result(None, 0)
 
 
-def kept(before: World, after: World) -> Kept:
-    """What is under way, and was not answered in this step."""
+def kept(before: World, after: World, event: Words) -> Kept:
+    """What is under way, and was not answered in this step. Nothing outlives a crash of the process: no run in which it
+    crashes for ever is fair.
+    """
     same: set[tuple[str, int]] = set()
+    if event[0] is World.restart:
+        return frozenset()
     for a in before.path:
         if a not in after.path:
             continue
