@@ -9,7 +9,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import anyio
 import pytest
 from click.testing import CliRunner
 
@@ -25,6 +24,7 @@ from statemachine.checking.properties import Property
 from statemachine.core import rules
 from statemachine.core.records import TurnStarted
 from statemachine.log import recovery, trace
+from tests.runtime.running import in_session
 
 SMALL = SessionConfig(max_concurrent=2, overflow=Overflow.QUEUE)
 
@@ -49,19 +49,17 @@ def session_in(folder: Path) -> tuple[Path, Path]:
     """A session of two openings, with a snapshot in its middle: database, and the trace of the second opening."""
     path, traced = folder / "session.db", folder / "trace.ndjson"
 
-    async def first() -> None:
-        async with AgentControl.open(path, answer, SMALL) as control:
-            for name in ("a", "b"):
-                await (await control.spawn("/root", name, "go", key=name)).outcome()
+    async def first(control: AgentControl) -> None:
+        for name in ("a", "b"):
+            await (await control.spawn("/root", name, "go", key=name)).outcome()
 
-    async def second() -> None:
-        async with AgentControl.open(path, answer, SMALL, trace=traced) as control:
-            await (await control.follow_up("/root/a", "again", key="again")).outcome()
-            await control.close("/root/b")
-            await control.send("/root/a", "by the way")
+    async def second(control: AgentControl) -> None:
+        await (await control.follow_up("/root/a", "again", key="again")).outcome()
+        await control.close("/root/b")
+        await control.send("/root/a", "by the way")
 
-    anyio.run(first)
-    anyio.run(second)
+    in_session(path, first, answer, SMALL)
+    in_session(path, second, answer, SMALL, traced)
     return path, traced
 
 

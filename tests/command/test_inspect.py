@@ -19,6 +19,7 @@ from statemachine.core.records import TurnStarted
 from statemachine.log import trace
 from statemachine.stores import schema
 from statemachine.stores.errors import SessionInUse
+from tests.runtime.running import in_session
 
 CONFIG = SessionConfig(max_concurrent=2, overflow=Overflow.QUEUE, max_unread=50)
 
@@ -58,12 +59,7 @@ async def live_a_little(control: AgentControl) -> None:
 
 def closed_session(path: Path) -> Path:
     """Such a session, closed again."""
-
-    async def main() -> None:
-        async with AgentControl.open(path, work, CONFIG) as control:
-            await live_a_little(control)
-
-    anyio.run(main)
+    in_session(path, live_a_little, work, CONFIG)
     return path
 
 
@@ -169,24 +165,23 @@ def test_inspect_of_a_running_session_sees_what_is_durable_and_does_not_disturb_
 ) -> None:
     path = tmp_path / "session.db"
 
-    async def main() -> None:
-        async with AgentControl.open(path, work, CONFIG) as control:
-            await live_a_little(control)
-            async with control.events() as events:
-                await control.follow_up("/root/scout", "wait")
-                while await anext(events) != TurnStarted(1, 2):
-                    pass
-            code, out, _ = run(capsys, monkeypatch, str(path), "--json")
-            said = json.loads(out)
-            scout = next(agent for agent in said["agents"] if agent["path"] == "/root/scout")
-            assert (code, scout["status"], scout["turn"], scout["unread"]) == (0, "running", 2, 0)
-            assert said["wal_bytes"] == Path(f"{path}-wal").stat().st_size > 0
-            with pytest.raises(SessionInUse):
-                async with AgentControl.open(path, work, CONFIG):
-                    raise AssertionError
-            await control.follow_up("/root/guard", "more")
+    async def main(control: AgentControl) -> None:
+        await live_a_little(control)
+        async with control.events() as events:
+            await control.follow_up("/root/scout", "wait")
+            while await anext(events) != TurnStarted(1, 2):
+                pass
+        code, out, _ = run(capsys, monkeypatch, str(path), "--json")
+        said = json.loads(out)
+        scout = next(agent for agent in said["agents"] if agent["path"] == "/root/scout")
+        assert (code, scout["status"], scout["turn"], scout["unread"]) == (0, "running", 2, 0)
+        assert said["wal_bytes"] == Path(f"{path}-wal").stat().st_size > 0
+        with pytest.raises(SessionInUse):
+            async with AgentControl.open(path, work, CONFIG):
+                raise AssertionError
+        await control.follow_up("/root/guard", "more")
 
-    anyio.run(main)
+    in_session(path, main, work, CONFIG)
     _, out, _ = run(capsys, monkeypatch, str(path), "--json")
     said = {agent["id"]: agent for agent in json.loads(out)["agents"]}
     assert (said[1]["status"], said[4]["triggers"]) == ("interrupted", 1)
@@ -209,11 +204,10 @@ def test_inspect_of_an_agent_with_a_notice_and_mail_of_agents_names_them_by_path
         await turn.drain()
         return "x" * 2 * TEXT_MAX
 
-    async def main() -> None:
-        async with AgentControl.open(path, ask, CONFIG) as control:
-            await (await control.start("/root", "go")).outcome()
+    async def main(control: AgentControl) -> None:
+        await (await control.start("/root", "go")).outcome()
 
-    anyio.run(main)
+    in_session(path, main, ask, CONFIG)
     _, out, _ = run(capsys, monkeypatch, str(path), "--agent", "/root")
     assert 'mail 2 from /root/scout: "on my way"\n' in out
     assert 'notice 3 of turn 1 of /root/scout: completed "here"\n' in out

@@ -30,6 +30,7 @@ from statemachine.runtime import AgentControl, Turn
 from statemachine.runtime.control import inside
 from statemachine.stores import SQLiteStore, StoreError, Synchronous, read_session
 from statemachine.stores.reading import check_file
+from tests.stores.session_files import opened
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 
@@ -69,8 +70,7 @@ class Killed:
 
     async def open_and_close(self) -> None:
         """Now everything is in the file, and there is no WAL."""
-        store = SQLiteStore(self.path)
-        await store.open(config_of(self.seed))
+        store = await opened(self.path, config_of(self.seed))
         await store.close()
         assert not self.wal.exists()
 

@@ -13,7 +13,7 @@ import asyncio
 import itertools
 import random
 import selectors
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -112,6 +112,26 @@ def traced_sessions(tmp_path: Path) -> Iterator[Open]:
     assert traces, "a test of the runtime opens a session"
     for path in traces:
         judge(path)
+
+
+def in_session(
+    store: Path | Store,
+    do: Callable[[AgentControl], Awaitable[object]],
+    work: Work | Mapping[str, Work] | None = None,
+    config: SessionConfig | None = None,
+    trace: Path | None = None,
+    backend: str = "asyncio",
+) -> None:
+    """Opens a session, whose work is `echo` if none is given, does something in it and leaves it: with the clock of
+    the machine, for as long as that takes and no longer than a minute.
+    """
+
+    async def main() -> None:
+        with anyio.fail_after(60):
+            async with AgentControl.open(store, work or echo, config, trace=trace) as control:
+                await do(control)
+
+    anyio.run(main, backend=backend)
 
 
 def judge(path: Path) -> None:

@@ -26,6 +26,7 @@ from tests.runtime.running import (
     counts,
     echo,
     ending,
+    in_session,
     judge,
     recorder,
     traced_sessions,
@@ -247,46 +248,32 @@ async def test_handle_that_was_asked_for_before_its_mail_was_there_is_answered_t
 REAL = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
-def run(backend: str, main: Any) -> None:
-    """Runs it with the clock of the machine, for as long as it takes and no longer than a minute."""
-
-    async def bounded() -> None:
-        with anyio.fail_after(60):
-            await main()
-
-    anyio.run(bounded, backend=backend)
-
-
 @REAL
 def test_session_on_disk_goes_on_after_shutdown_and_after_a_crash(backend: str, tmp_path: Path) -> None:
     path, config = tmp_path / "session.db", SessionConfig(max_concurrent=2)
 
-    async def first() -> None:
-        async with AgentControl.open(path, echo, config, trace=tmp_path / "1") as control:
-            await (await control.spawn("/root", "a", "one", {"n": 1}, key="a")).outcome()
-            await (await control.spawn("/root", "b", "two")).outcome()
-            with pytest.raises(SessionInUse):
-                await AgentControl.open(path, echo).__aenter__()
+    async def first(control: AgentControl) -> None:
+        await (await control.spawn("/root", "a", "one", {"n": 1}, key="a")).outcome()
+        await (await control.spawn("/root", "b", "two")).outcome()
+        with pytest.raises(SessionInUse):
+            await AgentControl.open(path, echo).__aenter__()
 
-    async def crash() -> None:
-        async with AgentControl.open(path, echo, config, trace=tmp_path / "2") as control:
-            await (await control.follow_up("/root/a", "three", key="f")).outcome()
-            raise ConnectionAbortedError
+    async def crash(control: AgentControl) -> None:
+        await (await control.follow_up("/root/a", "three", key="f")).outcome()
+        raise ConnectionAbortedError
 
-    async def last() -> None:
-        async with AgentControl.open(path, echo, config, trace=tmp_path / "3") as control:
-            assert ending(await (await control.follow_up(1, "three", key="f")).outcome()) == completed("three")
-            assert ending(await (await control.spawn("/root", "a", "one", {"n": 1}, key="a")).outcome()) == (
-                completed("one")
-            )
-            assert [s.path for s in await control.list()] == ["/root", "/root/a", "/root/b"]
-            assert control.statistics().loads == 0
-            check(inside(control).session)
+    async def last(control: AgentControl) -> None:
+        assert ending(await (await control.follow_up(1, "three", key="f")).outcome()) == completed("three")
+        again = await control.spawn("/root", "a", "one", {"n": 1}, key="a")
+        assert ending(await again.outcome()) == completed("one")
+        assert [s.path for s in await control.list()] == ["/root", "/root/a", "/root/b"]
+        assert control.statistics().loads == 0
+        check(inside(control).session)
 
-    run(backend, first)
+    in_session(path, first, config=config, trace=tmp_path / "1", backend=backend)
     with pytest.raises(ConnectionAbortedError):
-        run(backend, crash)
-    run(backend, last)
+        in_session(path, crash, config=config, trace=tmp_path / "2", backend=backend)
+    in_session(path, last, config=config, trace=tmp_path / "3", backend=backend)
     for number in "123":
         judge(tmp_path / number)
 
@@ -307,21 +294,19 @@ def test_commit_that_fails_on_disk_fails_the_session_and_keeps_what_was_acknowle
     monkeypatch.setattr(store, "_commit", failing)
     acknowledged: list[str] = []
 
-    async def main() -> None:
-        async with AgentControl.open(store, echo) as control:
-            await control.spawn("/root", "a", "x")
-            await busy(control, acknowledged)
+    async def main(control: AgentControl) -> None:
+        await control.spawn("/root", "a", "x")
+        await busy(control, acknowledged)
 
     with pytest.raises(StoreFailed) as failed:
-        run(backend, main)
+        in_session(store, main, backend=backend)
     assert isinstance(failed.value.__cause__, StoreError)
 
-    async def again() -> None:
-        async with AgentControl.open(path, echo) as control:
-            texts = [r.message for r in await control.history("/root/a") if isinstance(r, MailAccepted)]
-            assert texts == ["x", *acknowledged]
+    async def again(control: AgentControl) -> None:
+        texts = [r.message for r in await control.history("/root/a") if isinstance(r, MailAccepted)]
+        assert texts == ["x", *acknowledged]
 
-    run(backend, again)
+    in_session(path, again, backend=backend)
 
 
 @REAL
@@ -336,25 +321,23 @@ def test_interrupt_of_the_process_in_a_turn_stops_the_session_and_the_log_has_al
             raise error
         return await echo(turn)
 
-    async def main() -> None:
-        async with AgentControl.open(path, work) as control:
-            await (await control.spawn("/root", "a", "x")).outcome()
-            await control.follow_up("/root/a", "stop")
-            await anyio.sleep_forever()
+    async def main(control: AgentControl) -> None:
+        await (await control.spawn("/root", "a", "x")).outcome()
+        await control.follow_up("/root/a", "stop")
+        await anyio.sleep_forever()
 
     with pytest.raises(error):
-        run(backend, main)
+        in_session(path, main, work, backend=backend)
     for thread in [thread for thread in threading.enumerate() if "AnyIO" in thread.name]:
         thread.join(60)
         assert not thread.is_alive(), "it would keep the process"
 
-    async def again() -> None:
-        async with AgentControl.open(path, echo) as control:
-            assert (await control.status("/root/a")).status is TurnState.INTERRUPTED
-            assert ending(await (await control.follow_up("/root/a", "y")).outcome()) == completed("y")
-            assert counts(control) == {"resident": 1}
+    async def again(control: AgentControl) -> None:
+        assert (await control.status("/root/a")).status is TurnState.INTERRUPTED
+        assert ending(await (await control.follow_up("/root/a", "y")).outcome()) == completed("y")
+        assert counts(control) == {"resident": 1}
 
-    run(backend, again)
+    in_session(path, again, backend=backend)
 
 
 @REAL
@@ -370,4 +353,4 @@ def test_verbs_that_read_the_store_say_that_the_session_is_closed_after_the_bloc
             with pytest.raises(SessionClosed):
                 await call()
 
-    run(backend, main)
+    anyio.run(main, backend=backend)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from statemachine.core.config import SessionConfig
 from statemachine.core.events import ROOT
 from statemachine.core.machines import TurnState
 from statemachine.core.records import AgentSpawned, Cause, MailAccepted, MailKind, Outcome, TurnEnded, TurnStarted
 from statemachine.log.recovery import durable_facts, fold
-from statemachine.stores import Entry, Snapshot, SQLiteStore, Write
+from statemachine.stores import Entry, Snapshot, SQLiteStore, Store, Write
+
+S = TypeVar("S", bound=Store)
 
 CONFIG = SessionConfig()
 LIFE = (
@@ -28,16 +30,19 @@ FACTS = durable_facts(fold(CONFIG, RECORDS))
 
 async def make(path: Path, *items: Write | Snapshot) -> None:
     """A session that was opened, written to (`LIFE`, if nothing is said) and closed."""
-    store = SQLiteStore(path)
-    await store.open(CONFIG)
+    store = await opened(path)
     await store.append(items or [Write(LIFE)])
     await store.close()
 
 
-async def opened(path: Path, takeover: bool = False) -> SQLiteStore:
-    """A store that has the session in this file open."""
-    store = SQLiteStore(path, takeover=takeover)
-    await store.open(CONFIG)
+async def opened(path: Path, config: SessionConfig = CONFIG, **options: Any) -> SQLiteStore:
+    """A store that has the session in this file open; the options are those of its class."""
+    return await ready(SQLiteStore(path, **options), config)
+
+
+async def ready(store: S, config: SessionConfig = CONFIG) -> S:
+    """The store, open."""
+    await store.open(config)
     return store
 
 

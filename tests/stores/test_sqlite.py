@@ -25,7 +25,7 @@ from statemachine.stores.errors import (
     StoreFull,
 )
 from statemachine.stores.reading import read_rollout, read_session
-from tests.stores.session_files import CONFIG, FACTS, LIFE, beside, make, sql
+from tests.stores.session_files import CONFIG, FACTS, LIFE, beside, make, opened, sql
 
 pytestmark = pytest.mark.anyio
 
@@ -76,8 +76,7 @@ async def test_facts_that_are_too_large_for_a_row_wait_for_a_later_snapshot(
 
 
 async def test_file_says_what_it_is_and_is_alone_but_for_the_lock_when_closed(path: Path) -> None:
-    store = SQLiteStore(path)
-    await store.open(CONFIG)
+    store = await opened(path)
     assert sql(path, "PRAGMA journal_mode") == [("wal",)]
     assert store._tables is not None
     assert store._tables.connection.execute("PRAGMA synchronous").fetchone() == (2,)
@@ -88,16 +87,14 @@ async def test_file_says_what_it_is_and_is_alone_but_for_the_lock_when_closed(pa
 
 
 async def test_synchronous_normal_is_what_the_connection_has_if_asked_for(path: Path) -> None:
-    store = SQLiteStore(path, synchronous=Synchronous.NORMAL)
-    await store.open(CONFIG)
+    store = await opened(path, synchronous=Synchronous.NORMAL)
     assert store._tables is not None
     assert store._tables.connection.execute("PRAGMA synchronous").fetchone() == (1,)
     await store.close()
 
 
 async def test_snapshot_removes_what_is_in_no_rollout_up_to_it_and_positions_are_never_given_again(path: Path) -> None:
-    store = SQLiteStore(path)
-    await store.open(CONFIG)
+    store = await opened(path)
     agents = fold(CONFIG, LIFE[:1]).agents
     await store.append([Write((*LIFE[1:], LIFE[0])), Snapshot((facts_of(agents[1]),), (0, 1, 0))])
     kept = sql(path, "SELECT position, kind FROM log ORDER BY position")
@@ -171,8 +168,7 @@ async def test_rollout_that_is_read_while_a_snapshot_is_taken_has_all_records(
 
 
 async def reopened_rollout(path: Path) -> tuple[Any, ...]:
-    store = SQLiteStore(path)
-    await store.open(CONFIG)
+    store = await opened(path)
     try:
         return await store.rollout(1)
     finally:
@@ -197,8 +193,7 @@ async def test_opening_reads_nothing_of_the_log_that_a_snapshot_covers(path: Pat
 async def test_failure_in_the_middle_of_an_append_leaves_nothing_of_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = SQLiteStore(path)
-    await store.open(CONFIG)
+    store = await opened(path)
     await store.append([Write(LIFE[:2])])
     real = tables.Tables.set_meta
 
@@ -272,8 +267,7 @@ async def test_append_whose_caller_is_cancelled_on_the_way_comes_to_its_end_and_
 async def test_append_of_a_task_that_asyncio_cancels_ends_before_the_next_which_tells_if_it_failed(
     path: Path, monkeypatch: pytest.MonkeyPatch, anyio_backend: str, fails: bool
 ) -> None:
-    store = SQLiteStore(path)
-    await store.open(CONFIG)
+    store = await opened(path)
     gate = Gate(monkeypatch)
     gate.error = StoreFull(str(path), "no space") if fails else None
     task = asyncio.create_task(store.append([Write(LIFE[:3], RECEIPT)]))
@@ -311,15 +305,13 @@ async def test_nobody_can_write_between_what_opening_finds_and_its_claim(
         return real(*arguments)
 
     monkeypatch.setattr(tables, "read_folded", read_folded)
-    store = SQLiteStore(path)
-    await store.open(CONFIG)
+    store = await opened(path)
     await store.close()
     assert tried == ["database is locked"]
 
 
 async def test_session_that_another_thread_closes_can_be_opened_again(path: Path) -> None:
-    store = SQLiteStore(path)
-    await store.open(CONFIG)
+    store = await opened(path)
     ownership = store._ownership  # not left to the collector, which would release it too
     thread = threading.Thread(target=store._close)
     thread.start()
@@ -359,8 +351,7 @@ async def test_check_finds_what_opening_does_not_look_at(path: Path, statement: 
     await make(path, Write((Entry(1, 1, "more"),), Receipt("other", "", "1")))
     assert await SQLiteStore(path).check() == ()
     sql(path, statement)
-    store = SQLiteStore(path)
-    await store.open(CONFIG)
+    store = await opened(path)
     problems = await store.check()
     assert any(said in problem for problem in problems)
     await store.close()

@@ -26,7 +26,7 @@ from statemachine.stores.errors import (
     StoreReadOnly,
 )
 from statemachine.stores.reading import read_rollout, read_session
-from tests.stores.session_files import CONFIG, FACTS, LIFE, beside, make, sql
+from tests.stores.session_files import CONFIG, FACTS, LIFE, beside, make, opened, sql
 
 pytestmark = pytest.mark.anyio
 
@@ -40,8 +40,7 @@ def path(tmp_path: Path) -> Path:
 
 
 async def test_full_file_is_a_typed_error_and_what_was_acknowledged_is_there(path: Path) -> None:
-    store = SQLiteStore(path)
-    await store.open(CONFIG)
+    store = await opened(path)
     await store.append([Write(LIFE)])
     assert store._tables is not None
     (pages,) = store._tables.connection.execute("PRAGMA page_count").fetchone()

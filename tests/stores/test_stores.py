@@ -34,6 +34,7 @@ from statemachine.log.recovery import durable_facts, fold
 from statemachine.log.snapshot import facts_of, touched
 from statemachine.stores import Entry, MemoryStore, Receipt, Snapshot, SQLiteStore, Store, Write
 from statemachine.stores.errors import SessionInUse, StoreClosed, Unstorable
+from tests.stores.session_files import ready
 
 CONFIG = SessionConfig()
 SPAWNED = AgentSpawned(1, ROOT, "a", "settings of a")
@@ -59,11 +60,6 @@ def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> NewStore:
 pytestmark = pytest.mark.anyio
 
 
-async def opened(store: Store, config: SessionConfig = CONFIG) -> Store:
-    await store.open(config)
-    return store
-
-
 # Opening
 
 
@@ -74,7 +70,7 @@ async def test_opening_a_new_store_gives_the_root_alone_in_the_first_epoch(new_s
 
 
 async def test_opening_again_gives_the_fold_of_all_that_was_appended(new_store: NewStore) -> None:
-    store = await opened(new_store())
+    store = await ready(new_store())
     await store.append([Write(LIFE[:2]), Write(LIFE[2:])])
     await store.append([Write((MailAccepted(1, 1, ROOT, MailKind.QUEUE, "note"),))])
     await store.close()
@@ -85,7 +81,7 @@ async def test_opening_again_gives_the_fold_of_all_that_was_appended(new_store: 
 
 
 async def test_opening_keeps_what_it_folded_so_the_next_one_folds_nothing(new_store: NewStore) -> None:
-    store = await opened(new_store())
+    store = await ready(new_store())
     await store.append([Write(LIFE)])
     await store.close()
     second = new_store()
@@ -99,7 +95,7 @@ async def test_opening_keeps_what_it_folded_so_the_next_one_folds_nothing(new_st
 async def test_opening_with_another_configuration_tells_the_last_one_and_folds_with_the_new(
     new_store: NewStore,
 ) -> None:
-    store = await opened(new_store())
+    store = await ready(new_store())
     request = MailAccepted(1, 1, ROOT, MailKind.TRIGGER, "work")
     await store.append([Write((SPAWNED, MAIL, request))])
     await store.close()
@@ -113,7 +109,7 @@ async def test_opening_with_another_configuration_tells_the_last_one_and_folds_w
 
 
 async def test_snapshot_and_what_comes_after_it_give_the_whole_ledger_when_opened(new_store: NewStore) -> None:
-    store = await opened(new_store())
+    store = await ready(new_store())
     ledger = fold(CONFIG, [SPAWNED, MAIL])
     snapshot = Snapshot(tuple([facts_of(agent) for agent in ledger.agents]), tuple(ledger.mail_states))
     await store.append([Write((SPAWNED, MAIL)), snapshot, Write((STARTED, ENTRY)), Write((ENDED,))])
@@ -129,7 +125,7 @@ async def test_random_run_with_snapshots_and_crashes_is_found_whole_at_every_ope
 ) -> None:
     rnd = random.Random(seed)
     config = chance.config_of(rnd.randbytes(chance.CONFIG_BYTES))
-    s, store = Session(config), await opened(new_store(), config)
+    s, store = Session(config), await ready(new_store(), config)
     dirty: set[int] = set()
     appended = 0
     for _ in range(12):
@@ -157,7 +153,7 @@ async def test_random_run_with_snapshots_and_crashes_is_found_whole_at_every_ope
 
 
 async def test_rollout_has_the_agents_mail_turns_and_entries_in_order_and_nothing_else(new_store: NewStore) -> None:
-    store = await opened(new_store())
+    store = await ready(new_store())
     other = (AgentSpawned(2, ROOT, "b", None), MailAccepted(1, 1, 2, MailKind.TRIGGER, "work"), TurnStarted(2, 1))
     drained = MailDrained(1, 1)
     late = MailAccepted(2, HOST, 1, MailKind.QUEUE, "late")
@@ -175,24 +171,24 @@ async def test_rollout_has_the_agents_mail_turns_and_entries_in_order_and_nothin
 
 
 async def test_rollout_is_whole_after_snapshots_and_reopening(new_store: NewStore) -> None:
-    store = await opened(new_store())
+    store = await ready(new_store())
     ledger = fold(CONFIG, [SPAWNED, MAIL, STARTED])
     await store.append([Write(LIFE[:4]), Snapshot((facts_of(ledger.agents[1]),), tuple(ledger.mail_states))])
     await store.append([Write((ENDED,))])
     for _ in range(2):
         await store.close()
-        store = await opened(new_store())
+        store = await ready(new_store())
         assert await store.rollout(1) == LIFE[1:]
 
 
 async def test_entry_data_comes_back_as_json_has_it(new_store: NewStore) -> None:
-    store = await opened(new_store())
+    store = await ready(new_store())
     await store.append([Write((Entry(1, 1, (1, {2: "x"})), Entry(1, 2, None), Entry(1, 3, "text")))])
     assert await store.rollout(1) == (Entry(1, 1, [1, {"2": "x"}]), Entry(1, 2, None), Entry(1, 3, "text"))
 
 
 async def test_entry_that_is_changed_afterwards_stays_as_it_was_recorded(new_store: NewStore) -> None:
-    store = await opened(new_store())
+    store = await ready(new_store())
     data = {"said": "hello"}
     await store.append([Write((Entry(1, 1, data),))])
     data["said"] = "something else"
@@ -208,7 +204,7 @@ async def test_texts_with_lone_surrogates_and_nuls_survive(new_store: NewStore) 
         Entry(1, 1, {odd: odd}),
         TurnEnded(Outcome(1, 1, TurnState.ERRORED, odd, Cause.FAILED)),
     )
-    store = await opened(new_store())
+    store = await ready(new_store())
     await store.append([Write(records, Receipt(odd, odd, '"answer"'))])
     assert await store.rollout(1) == records[1:]
     assert await store.receipt(odd) == Receipt(odd, odd, '"answer"')
@@ -223,20 +219,20 @@ async def test_texts_with_lone_surrogates_and_nuls_survive(new_store: NewStore) 
 
 
 async def test_receipt_is_found_by_its_key_and_survives_reopening(new_store: NewStore) -> None:
-    store = await opened(new_store())
+    store = await ready(new_store())
     assert await store.receipt("key") is None
     first, other = Receipt("key", "spawn a", '{"agent":1}'), Receipt("other", "", "null")
     await store.append([Write(LIFE, first), Write((), other)])
     assert await store.receipt("key") == first
     await store.close()
-    store = await opened(new_store())
+    store = await ready(new_store())
     assert await store.receipt("key") == first
     assert await store.receipt("other") == other
     assert await store.receipt("third") is None
 
 
 async def test_later_receipt_for_a_key_replaces_the_earlier_one(new_store: NewStore) -> None:
-    store = await opened(new_store())
+    store = await ready(new_store())
     await store.append([Write((), Receipt("key", "a", "1")), Write((), Receipt("key", "b", "2"))])
     assert await store.receipt("key") == Receipt("key", "b", "2")
 
@@ -258,7 +254,7 @@ async def test_later_receipt_for_a_key_replaces_the_earlier_one(new_store: NewSt
 async def test_append_of_what_no_log_can_hold_appends_nothing_of_it_and_the_store_goes_on(
     new_store: NewStore, bad: Any
 ) -> None:
-    store = await opened(new_store())
+    store = await ready(new_store())
     with pytest.raises(Unstorable):
         await store.append([Write((ENTRY,), Receipt("key", "", "1")), Write((STARTED, bad)), Write((ENDED,))])
     assert await store.rollout(1) == ()
@@ -268,7 +264,7 @@ async def test_append_of_what_no_log_can_hold_appends_nothing_of_it_and_the_stor
 
 
 async def test_append_by_a_cancelled_caller_is_durable_when_it_returns(new_store: NewStore) -> None:
-    store = await opened(new_store())
+    store = await ready(new_store())
     with CancelScope() as scope:
         scope.cancel()
         await store.append([Write((ENTRY,))])
@@ -295,7 +291,7 @@ async def test_store_that_is_not_open_takes_and_gives_nothing(new_store: NewStor
 
 
 async def test_opening_what_is_open_is_refused_until_it_is_closed(new_store: NewStore) -> None:
-    first = await opened(new_store())
+    first = await ready(new_store())
     second = new_store()
     for store in (second, first):
         with pytest.raises(SessionInUse):
@@ -306,7 +302,7 @@ async def test_opening_what_is_open_is_refused_until_it_is_closed(new_store: New
 
 
 async def test_taking_over_fences_the_first_owner_and_leaves_the_second_in_peace(new_store: NewStore) -> None:
-    first = await opened(new_store())
+    first = await ready(new_store())
     await first.append([Write((ENTRY,))])
     second = new_store(takeover=True)
     assert (await second.open(CONFIG)).epoch == 2

@@ -254,8 +254,7 @@ async def test_store_that_nobody_closes_leaves_no_thread(tmp_path: Path) -> None
 @pytest.mark.parametrize("rows", [1, 2, ALONE_MAX, ALONE_MAX + 1, 3 * ALONE_MAX])
 async def test_append_of_any_number_of_rows_is_all_there_in_its_order(tmp_path: Path, rows: int) -> None:
     path = tmp_path / "session.db"
-    store = SQLiteStore(path)
-    await store.open(CONFIG)
+    store = await opened(path)
     for first in (0, rows):
         await store.append([Write((Entry(0, 0, first + number),)) for number in range(rows)])
     entries = await store.rollout(0)
@@ -267,8 +266,7 @@ async def test_append_of_any_number_of_rows_is_all_there_in_its_order(tmp_path: 
 @pytest.mark.parametrize("rows", [1, ALONE_MAX + 1])
 async def test_append_after_the_session_was_taken_over_writes_nothing(tmp_path: Path, rows: int) -> None:
     path = tmp_path / "session.db"
-    store = SQLiteStore(path)
-    await store.open(CONFIG)
+    store = await opened(path)
     await store.append([Write((Entry(0, 0, "before"),))])
     sql(path, "UPDATE meta SET value = 7 WHERE name = 'epoch'")
     for _ in range(2):
