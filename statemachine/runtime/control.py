@@ -292,7 +292,8 @@ class AgentControl:
         return await self._verbs.interrupt(sender, target)
 
     async def close(self, target: Target, *, sender: int = HOST) -> ClosedAgents:
-        """Closes `target` and all below it at once, whatever they do: turns are aborted, unread mail is dropped.
+        """Closes `target` and all below it at once, whatever they do: turns are aborted, unread mail becomes dead
+        letters.
 
         Returns `agents`, the ids of those that were open, the target first, and their `paths`; none if it was closed
         already. `sender`: see the class. Raises `RootRefused`, and `SelfRefused` if an agent closes itself or one above
