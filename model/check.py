@@ -208,8 +208,7 @@ def pass_on(news: Any, on_progress: OnProgress) -> None:
 
 def judge_tables() -> tuple[int, list[Failure]]:
     """Compares the compiled look-ups with the `transitions` machines on every (state, trigger) pair. Returns the number
-    of
-    pairs, and the failures."""
+    of pairs, and the failures."""
     pairs, failures = 0, []
     for machine in MACHINES:
         model = diagrams.load(machine)

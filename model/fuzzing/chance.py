@@ -327,8 +327,7 @@ ANYTHING, TROUBLE, PLENTY = spread(EVERYTHING), spread(STORM), spread(FLOW)
 
 def event_of(s: Session, plays: tuple[Play, ...], code: bytes) -> AnyEvent:
     """Returns the event that these bytes mean now. While the session drains, some of them move that on; once it is
-    closed
-    or has failed, half of them are a restart."""
+    closed or has failed, half of them are a restart."""
     kind, agents, variant = code
     if s.state is SessionState.DRAINING and variant % 16 == 15:
         return ev.WriteFailed("disk full")
