@@ -17,7 +17,8 @@ from attrs import field, frozen
 from statemachine.core import events as ev
 from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
 from statemachine.core.events import HOST, ROOT
-from statemachine.core.machines import Identity, Residency, SessionState, TurnState
+from statemachine.core.machines import STARTED, Identity, Residency, SessionState, TurnState
+from statemachine.core.records import MailAccepted
 from statemachine.core.session import Session
 
 from ..lockstep import AnyEvent, Restart
@@ -51,7 +52,15 @@ class Scope:
     host_sends: tuple[str, ...] = ("send", "follow_up")
     closes: bool = True
     waits: bool = True
+    awaits: bool = False
+    """Do turns wait for the requests that they made, and by their own choice?"""
+    waits_each: int = 1
+    """Waits that a turn has at the same time."""
     interrupts: bool = True
+    subtrees: bool = False
+    """Are whole subtrees interrupted?"""
+    withdraws: bool = False
+    forgets: bool = False
     symmetric: bool = False
     """Are the sub-agents interchangeable? Then states that differ only in who is who are visited once."""
     weight: int = 0
@@ -83,6 +92,13 @@ def events(scope: Scope, s: Session) -> Iterator[AnyEvent]:
         yield ev.WriteFailed("full")
 
 
+def has_place(scope: Scope, s: Session, agent: int) -> bool:
+    """Does the scope let one more mail come to the agent? What may be unread again counts as unread."""
+    found = s.agents[agent]
+    read = found.taken if s.config.max_attempts > 1 else ()
+    return len(found.mailbox) + len(read) < scope.mails
+
+
 def host_events(scope: Scope, s: Session) -> Iterator[AnyEvent]:
     """What the embedding program does."""
     if len(s.agents) <= scope.ids:
@@ -90,52 +106,85 @@ def host_events(scope: Scope, s: Session) -> Iterator[AnyEvent]:
             found = s.find(parent)
             if found is not None:
                 yield ev.Spawn(found, name, "m", None, HOST)
-    if scope.root_runs and len(s.agents[ROOT].mailbox) < scope.mails:
+    if scope.root_runs and has_place(scope, s, ROOT):
         yield ev.Start(ROOT, "m")
     if scope.root_runs and scope.interrupts:
         yield ev.Interrupt(HOST, ROOT)
     for agent in s.agents[1:]:
-        if len(agent.mailbox) < scope.mails:
+        if has_place(scope, s, agent.id):
             if "send" in scope.host_sends:
                 yield ev.Send(HOST, agent.id, "m")
             if "follow_up" in scope.host_sends:
                 yield ev.FollowUp(HOST, agent.id, "m")
         if scope.interrupts:
             yield ev.Interrupt(HOST, agent.id)
+        if scope.subtrees:
+            yield ev.Interrupt(HOST, agent.id, subtree=True)
         if scope.closes:
             yield ev.Close(HOST, agent.id)
             yield ev.Resume(HOST, agent.id)
+        if scope.forgets:
+            yield ev.Forget(agent.id)
+    if scope.withdraws:
+        for number in range(s.ledger.next_mail):
+            yield ev.Withdraw(HOST, number)
+        yield ev.Withdraw(HOST, s.ledger.next_mail)
 
 
 def agent_events(scope: Scope, s: Session, a: int) -> Iterator[AnyEvent]:
     """What the turn of an agent does: it drains, waits, and acts on its children and its parent."""
     me = s.agents[a]
-    if me.status not in (TurnState.RUNNING, TurnState.STOPPING):
+    if me.status not in STARTED:
         return
     yield ev.Drain(a, me.turn)
     children = [c for c in me.children or () if s.agents[c].identity is Identity.OPEN]
-    if scope.waits:
-        yield ev.Wait(a, me.turn, 1, ())
-        for child in children:
-            yield ev.Wait(a, me.turn, 1, (child,))
-        if a in s.waits:
-            yield ev.StopWaiting(a, me.turn)
-    if scope.agents_act and me.status is TurnState.RUNNING:
+    mine = list(s.waits.of_agent.get(a, ()))
+    if len(mine) < scope.waits_each:
+        yield from wait_events(scope, s, a, children)
+    for number in mine:
+        yield ev.StopWaiting(a, me.turn, number)
+    if scope.agents_act and me.status is not TurnState.STOPPING:
         if len(s.agents) <= scope.ids:
             yield from (ev.Spawn(a, name, "m") for parent, name in scope.tree if parent == me.path)
         for child in children:
-            if len(s.agents[child].mailbox) < scope.mails:
+            if has_place(scope, s, child) and has_place(scope, s, a):
                 yield ev.FollowUp(a, child, "m")
             if scope.interrupts:
                 yield ev.Interrupt(a, child)
+            if scope.subtrees:
+                yield ev.Interrupt(a, child, subtree=True)
             if scope.closes:
                 yield ev.Close(a, child)
         if a != ROOT:
-            if len(s.agents[me.parent].mailbox) < scope.mails:
+            if has_place(scope, s, me.parent):
                 yield ev.Send(a, me.parent, "m")
             yield ev.FollowUp(a, ROOT, "m")
             yield ev.Interrupt(a, a)
             yield ev.Close(a, a)
+
+
+def wait_events(scope: Scope, s: Session, a: int, children: list[int]) -> Iterator[AnyEvent]:
+    """What the turn of an agent may begin to wait for."""
+    turn = s.agents[a].turn
+    if scope.waits:
+        yield ev.Wait(a, turn, 1, ())
+        for child in children:
+            yield ev.Wait(a, turn, 1, (child,))
+    if scope.awaits:
+        yield ev.Wait(a, turn, None, mail=False)
+        asked = [n for n, target in s.ledger.requests.items() if any(m.sender == a for m in mails_of(s, target, n))]
+        for number in asked:
+            yield ev.Wait(a, turn, None, (), (number,), mail=False)
+            yield ev.Wait(a, turn, 1, (), (number,), mail=False)
+        if len(asked) > 1:
+            yield ev.Wait(a, turn, None, (), tuple(asked), ev.WaitMode.ALL, mail=False)
+        notices = [n for m in s.agents[a].mailbox for n in m.answers]
+        yield from (ev.Wait(a, turn, None, (), (number,), mail=False) for number in notices)
+
+
+def mails_of(s: Session, agent: int, number: int) -> list[MailAccepted]:
+    """The mail with this number, wherever the agent has it."""
+    return [m for m in (*s.agents[agent].mailbox, *s.agents[agent].taken) if m.mail == number]
 
 
 def thread_events(scope: Scope, s: Session, a: int) -> Iterator[AnyEvent]:
@@ -150,7 +199,7 @@ def thread_events(scope: Scope, s: Session, a: int) -> Iterator[AnyEvent]:
         yield ev.Flushed(a, me.generation, flush)
         if "flush" in faults:
             yield ev.FlushFailed(a, me.generation, flush, "e")
-    if me.status in (TurnState.RUNNING, TurnState.STOPPING):
+    if me.status in STARTED:
         yield ev.Finished(a, me.turn, "r")
         if "fail" in faults:
             yield ev.Failed(a, me.turn, "e")

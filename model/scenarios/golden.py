@@ -190,7 +190,9 @@ def view(s: Session) -> list[str]:
     shown = lines(s)
     indent = len(shown[-1]) - len(shown[-1].removeprefix("session").lstrip())
     pending = sorted(s.deadlines.pending.items(), key=lambda item: item[1])
-    due = [f"{bound.name.lower()} {name(s, agent)} {at:g}" for (bound, agent), (at, _) in pending]
+    due = [
+        f"{bound.name.lower()} {of if bound is deadlines.Bound.WAIT else name(s, of)} {at:g}" for (bound, of), (at, _) in pending
+    ]
     return [*shown, f"{'time':{indent}}{s.now:g}, due: {', '.join(due) or '-'}"]
 
 
@@ -262,6 +264,14 @@ RECORDS: dict[type, Callable[[Words, Any], str]] = {
         f"{w.mail([r])} to {w.agent(r.target)}, {w.outcome(r.notice) if r.notice else json.dumps(r.message)}"
     ),
     rc.NoticeBuried: lambda w, r: f"{r.mail} to {w.agent(r.target)}, {w.outcome(r.notice)}",
+    rc.MailWithdrawn: lambda w, r: f"{r.mail} to {w.agent(r.agent)}",
+    rc.MailDemoted: lambda w, r: f"{' '.join(map(str, r.mails))} to {w.agent(r.agent)}",
+    rc.MailRead: lambda w, r: f"{' '.join(map(str, r.mails))} by {w.agent(r.agent)} turn {r.turn}",
+    rc.LoadBegun: lambda w, r: w.agent(r.agent),
+    rc.LoadEnded: lambda w, r: w.agent(r.agent),
+    rc.TurnStopped: lambda w, r: f"{w.agent(r.agent)} turn {r.turn}",
+    rc.TurnReturned: lambda w, r: f"{w.agent(r.agent)} turn {r.turn}",
+    rc.AgentsForgotten: lambda _, r: ", ".join(f"#{agent}" for agent in r.agents),
     rc.TurnStarted: lambda w, r: f"{w.agent(r.agent)} turn {r.turn}",
     rc.MailDrained: lambda w, r: f"{w.agent(r.agent)} turn {r.turn}",
     rc.TurnEnded: lambda w, r: w.outcome(r.outcome),
@@ -276,7 +286,7 @@ EFFECTS: dict[type, Callable[[Words, Any], str]] = {
     fx.Cancel: lambda w, e: f"{w.agent(e.agent)} turn {e.turn}",
     fx.Flush: lambda w, e: f"{w.agent(e.agent)} generation {e.generation} flush {e.flush}",
     fx.Unload: lambda w, e: f"{w.agent(e.agent)} generation {e.generation}",
-    fx.Wake: lambda w, e: f"{w.agent(e.agent)} turn {e.turn}, {e.end.name}",
+    fx.Wake: lambda w, e: f"{w.agent(e.agent)} turn {e.turn} wait {e.wait}, {e.end.name}",
     fx.Answer: lambda w, e: f"mail {' '.join(map(str, e.mails))}: {w.outcome(e.outcome)}",
     fx.ShutDown: lambda w, e: (
         f"done {w.agents(e.done)}; interrupted {w.agents(e.interrupted)}; unflushed {w.agents(e.unflushed)}"
@@ -289,11 +299,13 @@ REPLIES: dict[type, Callable[[Words, Any], str]] = {
     fx.Spawned: lambda w, r: f"{w.agent(r.agent)}, mail {r.mail}",
     fx.Accepted: lambda _, r: f"mail {r.mail}",
     fx.Drained: lambda w, r: w.mail(r.mail),
-    fx.Interrupted: lambda _, r: f"was {r.previous.name.lower()}",
+    fx.Interrupted: lambda w, r: f"was {r.previous.name.lower()}; {w.agents(r.agents)}",
+    fx.Withdrawn: lambda *_: "",
+    fx.Forgotten: lambda _, r: ", ".join(f"#{agent}" for agent in r.agents),
     fx.ClosedAgents: lambda w, r: w.agents(r.agents),
     fx.Resumed: lambda w, r: f"{w.agents(r.agents)}; skipped {w.agents(r.skipped)}",
     fx.WaitOver: lambda _, r: r.end.name,
-    fx.Waiting: lambda *_: "",
+    fx.Waiting: lambda _, r: str(r.wait),
     fx.AgentStatus: lambda w, r: w.status(r),
     fx.Listing: lambda w, r: "".join(f"\n{' ' * 10}{w.status(a)}" for a in r.agents) or "-",
     fx.ShuttingDown: lambda *_: "",

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from statemachine.core.events import HOST, ROOT
+from statemachine.core.events import HOST, ROOT, WaitMode
 from statemachine.core.machines import Identity, Residency, SlotState, TurnState
 from statemachine.core.records import MailKind
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from statemachine.core.agents import Agent
     from statemachine.core.records import Cause, MailAccepted
     from statemachine.core.session import Session
+    from statemachine.core.waits import Waiting
 
 
 def lines(s: Session) -> list[str]:
@@ -50,23 +51,31 @@ def agent_facts(s: Session, a: Agent) -> list[str]:
     slot = s.slots.holders.get(a.id)
     if slot is not None:
         facts.append(f"slot {SlotState(slot[1]).name.lower()}")
-    if a.id in s.stops:
-        stop = s.stops[a.id]
-        facts.append(why(s, stop.cause, stop.by))
-    if a.asked:
-        facts.append(f"asked by {names(s, (mail.sender for mail in a.asked))}")
+    asked = [mail.sender for mail in a.taken if mail.kind is MailKind.TRIGGER and mail.notice is None]
+    if asked:
+        facts.append(f"asked by {names(s, asked)}")
     if a.mailbox:
         facts.append(f"unread {' '.join(mail_name(s, mail) for mail in a.mailbox)}")
     if a.promised:
         facts.append(f"owed {a.promised}")
-    if a.id in s.waits:
-        facts.append(f"waits {names(s, s.waits[a.id].targets)}".rstrip(" -"))
+    facts += [f"waits {wait_facts(s, wait)}" for wait in s.waits.of(a.id)]
+    if a.id in s.ledger.attempts:
+        facts.append(f"returned {s.ledger.attempts[a.id]}")
     if a.id in s.residents.tried:
         facts.append(f"tried {names(s, s.residents.tried[a.id])}")
     served = s.residents.serves.get(a.id, HOST)
     if served != HOST:
         facts.append(f"makes room for {name(s, served)}")
     return facts
+
+
+def wait_facts(s: Session, wait: Waiting) -> str:
+    """The number of a wait, and what it is for."""
+    requests = [f"mail {request}" for request in wait.requests]
+    if wait.mode is WaitMode.ALL and len(requests) > 1:
+        requests = [f"all of {', '.join(requests)}"]
+    what = [*(["mail"] if wait.mail else []), *[name(s, target) for target in wait.targets], *requests]
+    return f"{wait.number} for {' or '.join(what) or 'nothing'}"
 
 
 def session_facts(s: Session) -> list[str]:
@@ -76,6 +85,7 @@ def session_facts(s: Session) -> list[str]:
         f"slots {s.slots.held}/{s.slots.cap}",
         f"residency {s.residents.occupied}/{s.residents.max_resident}",
         f"ready {names(s, s.slots.ready)}",
+        *([f"returning {names(s, s.waits.returning)}"] if s.waits.returning else []),
         f"idle {names(s, s.residents.idle)}",
     ]
     if s.draining is not None:

@@ -2,7 +2,7 @@
 
 Everything a caller can see of an agent is durable and independent of its thread (N5); only the last two fields are
 about the thread. There may be a hundred thousand agents and few threads, so what only a working agent needs lives in
-the rooms that serve it: slots and queue in `slots.py`, threads in `residency.py`, waits in `session.py`.
+the rooms that serve it: slots and queue in `slots.py`, threads in `residency.py`, waits in `waits.py`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Agent:
     turn: int = 0
     """Number of the last turn; turns count from 1."""
     outcome: Outcome | None = None
-    asked: tuple[MailAccepted, ...] = ()
-    """The requests that the running turn has taken as input."""
+    taken: tuple[MailAccepted, ...] = ()
+    """What the turn that is at work has read: the requests among it are answered when it ends."""
     mailbox: tuple[MailAccepted, ...] = ()
     """Unread mail, oldest first."""
     triggers: int = 0
@@ -55,7 +55,7 @@ class Agent:
             self.status,
             self.turn,
             self.outcome,
-            self.asked,
+            self.taken,
             self.mailbox,
             self.triggers,
             self.promised,

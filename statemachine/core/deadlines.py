@@ -19,6 +19,7 @@ class Bound(IntEnum):
     WAIT = 3
     IDLE = 4
     GRACE = 5
+    TURN = 6
 
 
 Key = tuple[Bound, int]
@@ -31,7 +32,7 @@ class Deadlines:
 
     def __init__(self) -> None:
         self.pending: dict[Key, tuple[float, int]] = {}
-        """(bound, agent) -> (when, ticket). An entry of the heap that is not here any more is void."""
+        """(bound, agent or, of a wait, its number) -> (when, ticket). An entry of the heap that is not here any more is void."""
         self.heap: list[tuple[float, int, Key]] = []
         self.tickets = 0
 

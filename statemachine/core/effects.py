@@ -51,6 +51,13 @@ class WaitEnd(IntEnum):
     TIMEOUT = 2
     INTERRUPTED = 3
     STALLED = 4
+    """All slots were held by turns that wait, and no more of them may be lent (J8)."""
+    ANSWERED = 5
+    """The requests that it was about are answered."""
+    DRAINING = 6
+    """The session drains, and what could have ended the wait will not start any more."""
+    GIVEN_UP = 7
+    """By the code that waited."""
 
 
 # Effects
@@ -102,10 +109,11 @@ class Unload:
 
 @fact
 class Wake:
-    """The turn's wait returns."""
+    """The turn's wait with this number returns. The turn has a slot, or is to stop."""
 
     agent: int
     turn: int
+    wait: int
     end: WaitEnd
 
 
@@ -167,9 +175,24 @@ class Drained:
 
 @fact
 class Interrupted:
-    """`previous` is the status before. An idle one means: there was no turn, nothing happened."""
+    """`previous` is the status before. An idle one means: there was no turn, nothing happened. `agents` are those whose
+    turn is stopped or ended by it, the target first.
+    """
 
     previous: TurnState
+    agents: tuple[int, ...]
+
+
+@fact
+class Withdrawn:
+    """The mail is a dead letter."""
+
+
+@fact
+class Forgotten:
+    """Nothing is known of these agents any more, the target first."""
+
+    agents: tuple[int, ...]
 
 
 @fact
@@ -201,7 +224,9 @@ class WaitOver:
 
 @fact
 class Waiting:
-    """The wait has begun; a Wake ends it."""
+    """The wait with this number goes on; a Wake ends it."""
+
+    wait: int
 
 
 @fact
@@ -248,6 +273,8 @@ Reply = (
     | Accepted
     | Drained
     | Interrupted
+    | Withdrawn
+    | Forgotten
     | ClosedAgents
     | Resumed
     | WaitOver

@@ -6,6 +6,8 @@ the core reads none, it is told.
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 from statemachine.core.facts import Result, fact
 from statemachine.core.records import Cause
 
@@ -23,6 +25,7 @@ __all__ = [
     "FlushFailed",
     "Flushed",
     "FollowUp",
+    "Forget",
     "Interrupt",
     "ListAgents",
     "LoadFailed",
@@ -39,6 +42,8 @@ __all__ = [
     "StopWaiting",
     "Tick",
     "Wait",
+    "WaitMode",
+    "Withdraw",
     "WriteFailed",
 ]
 
@@ -46,6 +51,13 @@ HOST = -1
 """The sender of what the embedding program does."""
 ROOT = 0
 """The agent at `/root`."""
+
+
+class WaitMode(IntEnum):
+    """Which of its requests end a wait."""
+
+    ANY = 0
+    ALL = 1
 
 
 @fact
@@ -100,10 +112,13 @@ class Drain:
 
 @fact
 class Interrupt:
-    """Stops the turn that the target has or waits for, and only that one. Its children go on (BUG-B13)."""
+    """Stops the turn that the target has or waits for, and only that one: its children go on (BUG-B13). With `subtree`
+    it stops those of all its descendants too, before anything is told of it, so that none wakes another.
+    """
 
     sender: int
     target: int
+    subtree: bool = False
 
 
 @fact
@@ -124,20 +139,44 @@ class Resume:
 
 @fact
 class Wait:
-    """The running turn waits for mail, or for one of `targets` to be idle with an outcome or closed."""
+    """A wait of the turn begins: for unread `mail`, for one of `targets` to be idle with an outcome or closed, for one
+    of `requests` (numbers of trigger mail) to be answered or, with ALL, for all of them. With none of these the turn
+    waits by its own choice, until it gives up the wait.
+
+    `timeout` is in seconds; None is allowed for a wait on requests alone and for one without a condition.
+    """
 
     agent: int
     turn: int
-    timeout: float
+    timeout: float | None
     targets: tuple[int, ...] = ()
+    requests: tuple[int, ...] = ()
+    mode: WaitMode = WaitMode.ANY
+    mail: bool = True
 
 
 @fact
 class StopWaiting:
-    """The running turn gives up its wait, if it has one: whoever waited was cancelled (decision D18)."""
+    """The turn gives up the wait with this number, if it is not over: the code that waited goes on (decision D18)."""
 
     agent: int
     turn: int
+    wait: int
+
+
+@fact
+class Withdraw:
+    """An unread mail becomes a dead letter, by its sender or the host."""
+
+    sender: int
+    mail: int
+
+
+@fact
+class Forget:
+    """The host drops a closed agent and all below it: nothing is known of them any more, but that their ids are used."""
+
+    target: int
 
 
 @fact
@@ -156,7 +195,9 @@ class ListAgents:
 
 @fact
 class Shutdown:
-    """No new work; running turns may finish within `grace` seconds, then are interrupted; rollouts are flushed."""
+    """No new work; turns that have started may finish within `grace` seconds, then are interrupted; rollouts are
+    flushed. Asked again, it shortens the grace, if that is less.
+    """
 
     grace: float
 
@@ -268,6 +309,8 @@ Operation = (
     | Resume
     | Wait
     | StopWaiting
+    | Withdraw
+    | Forget
     | Status
     | ListAgents
     | Shutdown

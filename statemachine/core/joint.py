@@ -11,64 +11,166 @@ from statemachine.core import rules, turns
 from statemachine.core.agents import Agent
 from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Flush, Load, ShutDown, WaitEnd
-from statemachine.core.events import ROOT
+from statemachine.core.events import ROOT, WaitMode
 from statemachine.core.machines import SESSION, Residency, SessionState, TurnState
-from statemachine.core.records import Cause
+from statemachine.core.records import Cause, LoadBegun
 from statemachine.core.state import State
+from statemachine.core.waits import Waiting
 
+RUNNING = TurnState.RUNNING
 DRAINED = SESSION.moves("drained")
 OPEN_SESSION, DRAINING = SessionState.OPEN, SessionState.DRAINING
 RESIDENT, UNLOADED, UNLOADING = Residency.RESIDENT, Residency.UNLOADED, Residency.UNLOADING
 
 
 def settle(s: State) -> None:
-    """The fixed point. It ends, because every pass takes a turn nearer to its start, or ends it."""
+    """The fixed point. It ends, because every pass ends a wait, or takes a turn nearer to its start or to its end."""
     if s.state is OPEN_SESSION:
-        serve(s)
-        while s.residents.starting and advance(s):
+        slots, waits, residents = s.slots, s.waits, s.residents
+        while (
+            (waits.touched and end_waits(s))
+            or ((slots.ready or slots.entitled or waits.returning) and serve(s))
+            or (residents.unsettled and residents.moved and advance(s))
+        ):
             pass
-    if s.waits:
-        end_waits(s)
-        if s.slots.ready and s.state is OPEN_SESSION:
-            wake_stalled(s)
-    if s.state is DRAINING:
+    elif s.state is DRAINING:
+        while end_waits(s) or end_hopeless_waits(s) or return_turns(s):
+            pass
         drain(s)
 
 
-def serve(s: State) -> None:
-    """J2: slots to those entitled to one, and to the ready queue."""
-    slots = s.slots
+# Waits
+
+
+def end_waits(s: State) -> bool:
+    """L4: a wait whose condition holds is over, whenever it came to hold (BUG-B36)."""
+    waits = s.waits
+    touched, waits.touched = waits.touched, {}
+    is_any_over = False
+    for number in touched:
+        end = turns.wait_end(s, waits.pending[number])
+        if end is not None:
+            turns.wait_is_over(s, number, end)
+            is_any_over = True
+    return is_any_over
+
+
+def end_hopeless_waits(s: State) -> bool:
+    """The session drains: what only turns could end that will not start any more is over."""
+    hopeless = [number for number, wait in s.waits.pending.items() if not has_hope(s, wait)]
+    for number in hopeless:
+        turns.wait_is_over(s, number, WaitEnd.DRAINING)
+    return bool(hopeless)
+
+
+def has_hope(s: State, wait: Waiting) -> bool:
+    """Could a turn that has started end the wait?"""
+
+    def works(agent: int) -> bool:
+        return s.agents[agent].status >= RUNNING
+
+    if wait.is_own_choice or any(works(target) for target in wait.targets):
+        return True
+    if wait.mail and any(a.status >= RUNNING and a.id != wait.agent for a in s.agents):
+        return True
+    awaited = [works(s.ledger.requests[request]) for request in wait.requests if request in s.ledger.requests]
+    return bool(awaited) and (all(awaited) if wait.mode is WaitMode.ALL else any(awaited))
+
+
+# Slots
+
+
+def serve(s: State) -> bool:
+    """J2, J7: slots to those entitled to one, to returning turns and to the ready queue. Did any turn get one?"""
+    slots, waits, config = s.slots, s.waits, s.config
+    served = False
     while slots.entitled:
         first = next(iter(slots.entitled))
         del slots.entitled[first]
         turns.admit(s, s.agents[first])
-    while slots.ready and rules.slot_is_free(slots.held, slots.cap):
-        turns.admit(s, s.agents[slots.ready.popitem(last=False)[0]])
+        served = True
+    while slots.ready or waits.returning:
+        returns = bool(waits.returning) and not slots.is_due(max(1, config.max_overtaken))  # decision D20
+        if not rules.slot_is_free(slots.held, slots.cap):
+            if not waits.lenders:
+                return served
+            if not returns and not rules.may_lend_to_queue(len(slots.lent), config.max_resident, slots.cap):
+                if not waits.returning:
+                    return wake_stalled(s) or served
+                returns = True  # it may not be lent to the queue, so the turn that is due waits a little longer
+            turns.lend(s, s.agents[next(iter(waits.lenders))])
+        if returns:
+            turns.go_on(s, s.agents[next(iter(waits.returning))])
+        else:
+            turns.admit(s, s.agents[slots.first(config.max_overtaken)])
+        served = True
+    return served
+
+
+def return_turns(s: State) -> bool:
+    """The session drains: returning turns go on, and no others get a slot."""
+    slots, waits = s.slots, s.waits
+    served = False
+    while waits.returning:
+        if not rules.slot_is_free(slots.held, slots.cap):
+            if not waits.lenders:
+                return served
+            turns.lend(s, s.agents[next(iter(waits.lenders))])
+        turns.go_on(s, s.agents[next(iter(waits.returning))])
+        served = True
+    return served
+
+
+def wake_stalled(s: State) -> bool:
+    """J8: every holder waits, and no more turns may be in memory without a slot. So the one that began to wait last is
+    told that nothing comes of it. Is there such a one?
+    """
+    lenders = s.waits.lenders
+    by_choice = 0
+    if len(lenders) == s.slots.held:
+        by_choice = len([a for a in lenders if all(wait.is_own_choice for wait in s.waits.of(a))])
+    stopping = len([a for a in s.slots.lent if s.agents[a].status is TurnState.STOPPING])
+    if not rules.is_stalled(len(lenders), s.slots.held, by_choice, stopping):
+        return False
+    for wait in tuple(s.waits.of(next(reversed(lenders)))):
+        turns.wait_is_over(s, wait.number, WaitEnd.STALLED)
+    return True
+
+
+# Memory
 
 
 def advance(s: State) -> bool:
     """The first of J3 to J6 that fires, for the turn that has been starting longest. Did any? One at a time, because
-    the room that it leaves to others goes to whoever has been starting longest, too.
+    the room that it leaves to others goes to the turn that has been starting longest, too.
     """
-    for agent_id in s.residents.starting:
+    residents = s.residents
+    for agent_id in residents.in_order():
         agent = s.agents[agent_id]
         if agent.residency is RESIDENT:
             turns.start(s, agent)
         elif agent.residency is UNLOADED:
-            if s.residents.has_room:
+            if residents.has_room:
                 load(s, agent)
             elif not make_room(s, agent):
                 continue
-        elif agent.residency is UNLOADING:
-            keep(s, agent)
-        else:
+        elif residents.leaves_for_an_older(agent_id):
             continue
+        else:
+            keep(s, agent)
         return True
+    residents.moved = False
     return False
 
 
 def load(s: State, agent: Agent) -> None:
-    """J4: a residency slot is free."""
+    """J4: a residency slot is free. A load that crashes cut off again and again is not tried any more (BUG-B84)."""
+    lost = s.ledger.loads.get(agent.id, 0)
+    if not rules.may_load(lost, s.config.max_attempts):
+        turns.end(s, agent, turns.CANNOT_START, f"load failed: {lost} crashes cut it off", Cause.LOADS_LOST)
+        return
+    s.records.append(LoadBegun(agent.id))
+    s.ledger.loads[agent.id] = lost + 1
     s.residents.load(agent)
     s.residents.stop_waiting(agent.id)
     s.deadlines.set(Bound.LOAD, agent.id, s.now + s.config.load_timeout)
@@ -76,9 +178,7 @@ def load(s: State, agent: Agent) -> None:
 
 
 def make_room(s: State, agent: Agent) -> bool:
-    """J5: evict one victim for this turn; or wait for what is in transit; or the turn cannot start. Then its slot goes
-    to whoever queues for it, before the next turn needs room.
-    """
+    """J5: evict one victim for this turn; or wait for what is in transit; or the turn cannot start."""
     residents = s.residents
     if residents.room_is_coming(agent.id):
         return False
@@ -91,29 +191,13 @@ def make_room(s: State, agent: Agent) -> bool:
     else:
         names = ", ".join(s.agents[candidate].path for candidate in tried)
         turns.end(s, agent, turns.CANNOT_START, f"no residency slot: could not flush {names}", Cause.NO_ROOM)
-        serve(s)
     return True
 
 
 def keep(s: State, agent: Agent) -> None:
-    """J6: the agent got a slot on its way out, so it stays; whoever waited for its residency slot looks further."""
+    """J6: the agent got a slot on its way out, so it stays; a younger turn that waited for its room looks further."""
     s.residents.keep(agent)
     s.deadlines.clear(Bound.FLUSH, agent.id)
-
-
-def end_waits(s: State) -> None:
-    """L4: a wait whose condition holds returns, whenever it came to hold (BUG-B36)."""
-    for agent, waiting in tuple(s.waits.items()):
-        end = turns.wait_end(s, agent, waiting.targets)
-        if end is not None:
-            turns.wake(s, agent, end)
-
-
-def wake_stalled(s: State) -> None:
-    """J7: everybody waits and somebody queues, so whoever began to wait last is woken."""
-    waiting = [agent for agent in s.waits if rules.is_counted(agent)]
-    if waiting and rules.is_stalled(len(waiting), s.slots.held, len(s.slots.ready)):
-        turns.wake(s, waiting[-1], WaitEnd.STALLED)
 
 
 def drain(s: State) -> None:

@@ -17,8 +17,10 @@ from statemachine.core.deadlines import Bound
 from statemachine.core.effects import (
     Accepted,
     AgentStatus,
+    Answer,
     ClosedAgents,
     Drained,
+    Forgotten,
     Interrupted,
     Listing,
     Noted,
@@ -28,15 +30,17 @@ from statemachine.core.effects import (
     ShuttingDown,
     Spawned,
     WaitEnd,
-    Waiting,
     WaitOver,
+    Withdrawn,
 )
+from statemachine.core.effects import Waiting as WaitBegun
 from statemachine.core.events import (
     HOST,
     ROOT,
     Close,
     Drain,
     FollowUp,
+    Forget,
     Interrupt,
     ListAgents,
     Resume,
@@ -47,6 +51,7 @@ from statemachine.core.events import (
     Status,
     StopWaiting,
     Wait,
+    Withdraw,
 )
 from statemachine.core.facts import fact
 from statemachine.core.ledger import requests
@@ -54,16 +59,19 @@ from statemachine.core.machines import SESSION, Identity, Moves, Residency, Sess
 from statemachine.core.records import (
     AgentResumed,
     AgentsClosed,
+    AgentsForgotten,
     AgentSpawned,
     Cause,
     MailAccepted,
+    MailDemoted,
     MailDrained,
     MailKind,
+    MailWithdrawn,
+    Outcome,
 )
 from statemachine.core.refusals import (
     AgentClosed,
     AgentOpen,
-    AlreadyWaiting,
     DepthExceeded,
     ExecutionFull,
     InvalidMessage,
@@ -71,7 +79,9 @@ from statemachine.core.refusals import (
     InvalidTimeout,
     LiveThreadsFull,
     MailboxFull,
+    MailRead,
     NotRunning,
+    NotSender,
     PathTaken,
     QueueFull,
     Refusal,
@@ -82,11 +92,18 @@ from statemachine.core.refusals import (
     StoreFailed,
     TooManyAgents,
     UnknownAgent,
+    UnknownMail,
+    WaitCircle,
 )
-from statemachine.core.state import State, Stop
+from statemachine.core.state import State
+from statemachine.core.waits import Waiting
 
 SHUTDOWN = SESSION.moves("shutdown")
 OPEN, OPEN_SESSION, DRAINING = Identity.OPEN, SessionState.OPEN, SessionState.DRAINING
+FORGOTTEN, NOTED = Identity.FORGOTTEN, Noted()
+STOPPING, INTERRUPTED = TurnState.STOPPING, TurnState.INTERRUPTED
+NOT_STARTED = (TurnState.QUEUED, TurnState.STARTING)
+WORKING = (TurnState.RUNNING, TurnState.WAITING, TurnState.RETURNING)
 RUNNING, TRIGGER, QUEUE = TurnState.RUNNING, MailKind.TRIGGER, MailKind.QUEUE
 REJECT = Overflow.REJECT
 
@@ -114,13 +131,14 @@ def session_answers(s: State) -> Refusal | None:
 
 
 def agent_known(s: State, agent: int) -> Refusal | None:
-    """Some agent has or had this id."""
-    return None if 0 <= agent < len(s.agents) else UnknownAgent(agent)
+    """The id is that of an agent, open or closed, and not forgotten."""
+    is_known = 0 <= agent < len(s.agents) and s.agents[agent].identity is not FORGOTTEN
+    return None if is_known else UnknownAgent(agent)
 
 
 def agent_open(s: State, agent: int) -> Refusal | None:
     """The agent is known and open."""
-    if not 0 <= agent < len(s.agents):
+    if not 0 <= agent < len(s.agents) or s.agents[agent].identity is FORGOTTEN:
         return UnknownAgent(agent)
     return None if s.agents[agent].identity is OPEN else AgentClosed(agent, s.agents[agent].path)
 
@@ -128,6 +146,13 @@ def agent_open(s: State, agent: int) -> Refusal | None:
 def sender_open(s: State, sender: int) -> Refusal | None:
     """Whoever acts is the host, or an open agent: a closed one's late calls are fenced (decision D9)."""
     return None if sender == HOST else agent_open(s, sender)
+
+
+def sender_not_stopping(s: State, sender: int) -> Refusal | None:
+    """A turn that is asked to stop begins nothing new (BUG-B83)."""
+    if sender == HOST or s.agents[sender].status is not STOPPING:
+        return None
+    return NotRunning(sender, s.agents[sender].turn, s.agents[sender].path)
 
 
 def message_valid(s: State, message: str) -> Refusal | None:
@@ -153,12 +178,13 @@ def notice_has_room(s: State, sender: int, target: int) -> Refusal | None:
 def turn_has_room(s: State) -> Refusal | None:
     """An idle sub-agent's turn finds a slot, or room in the ready queue."""
     slots, config = s.slots, s.config
+    available = slots.cap - slots.held if not s.waits.lenders else turns.available(s)
     if config.overflow is REJECT:
-        if rules.slot_is_free(slots.held, slots.cap):
+        if available > 0:
             return None
         holders = slots.counted_holders()
         return ExecutionFull(slots.cap, holders, s.paths(holders))
-    if rules.queue_has_room(len(slots.ready), slots.free, config.max_queued):
+    if rules.queue_has_room(len(slots.ready), available, config.max_queued):
         return None
     queued = tuple(slots.ready)
     return QueueFull(config.max_queued, queued, s.paths(queued))
@@ -192,7 +218,8 @@ def spawn(s: State, event: Spawn) -> Reply:
     parent = s.agents[event.parent]
     sender = parent.id if event.sender is None else event.sender
     refusal = (
-        (None if rules.name_is_valid(event.name) else InvalidName(event.name))
+        sender_not_stopping(s, sender)
+        or (None if rules.name_is_valid(event.name) else InvalidName(event.name))
         or message_valid(s, event.message)
         or path_free(s, f"{parent.path}/{event.name}")
         or depth_allowed(s, parent.depth + 1)
@@ -250,7 +277,7 @@ def follow_up(s: State, event: FollowUp) -> Reply:
     refusal = mail_allowed(s, event, TRIGGER)
     sender, target = event.sender, event.target
     if refusal is None and sender != HOST:
-        refusal = notice_has_room(s, sender, target)
+        refusal = sender_not_stopping(s, sender) or notice_has_room(s, sender, target)
         if target == ROOT:
             refusal = refusal or RootRefused("follow_up")
     if refusal is None and target != ROOT and s.agents[target].status.is_idle and not s.live_threads:
@@ -267,9 +294,35 @@ def start(s: State, event: Start) -> Reply:
     return follow_up(s, FollowUp(HOST, event.target, event.message))
 
 
+def withdraw(s: State, event: Withdraw) -> Reply:
+    """An unread mail becomes a dead letter. A turn that had not started and for which no trigger mail is left is over,
+    and if it was a request, that is its answer.
+    """
+    refusal = session_lives(s) or sender_open(s, event.sender)
+    if refusal is None and not 0 <= event.mail < s.ledger.next_mail:
+        refusal = UnknownMail(event.mail)
+    if refusal is None and event.mail not in s.ledger.unread:
+        refusal = MailRead(event.mail)
+    if refusal is not None:
+        return Refused(refusal)
+    agent = s.agents[s.ledger.unread[event.mail]]
+    mail = next(mail for mail in agent.mailbox if mail.mail == event.mail)
+    if mail.notice is not None or event.sender not in (HOST, mail.sender):
+        return Refused(NotSender(event.mail))
+    s.records.append(MailWithdrawn(agent.id, event.mail))
+    s.ledger.withdraw(event.mail)
+    if agent.triggers == 0 and agent.status in NOT_STARTED:
+        turns.end(s, agent, turns.ABORT, "its mail was withdrawn", Cause.WITHDRAWN, event.sender)
+    if rules.is_request(mail.kind, is_notice=False):
+        why = Outcome(agent.id, agent.turn, INTERRUPTED, "withdrawn", Cause.WITHDRAWN, event.sender)
+        s.effects.append(Answer((mail.mail,), why))
+        s.waits.answered(mail.mail)
+    return Withdrawn()
+
+
 def drain(s: State, event: Drain) -> Reply:
-    """The running turn reads all unread mail."""
-    refusal = session_lives(s) or agent_known(s, event.agent) or turn_running(s, event.agent, event.turn)
+    """The turn reads all unread mail."""
+    refusal = session_lives(s) or agent_known(s, event.agent) or turn_works(s, event.agent, event.turn)
     if refusal is not None:
         return Refused(refusal)
     mail = s.ledger.read_mail(s.agents[event.agent])
@@ -278,11 +331,11 @@ def drain(s: State, event: Drain) -> Reply:
     return Drained(mail)
 
 
-def turn_running(s: State, agent: int, turn: int) -> Refusal | None:
-    """That turn of the agent is running, and not stopping."""
+def turn_works(s: State, agent: int, turn: int) -> Refusal | None:
+    """That turn of the agent has started and is not stopping. Its code may have several tasks, so it may be waiting."""
     found = s.agents[agent]
-    running = found.status is RUNNING and rules.is_current(turn, found.turn)
-    return None if running else NotRunning(agent, turn, found.path)
+    works = found.status in WORKING and rules.is_current(turn, found.turn)
+    return None if works else NotRunning(agent, turn, found.path)
 
 
 # Interrupt, close, resume
@@ -297,13 +350,46 @@ def interrupt(s: State, event: Interrupt) -> Reply:
         refusal = SelfRefused("interrupt", event.target, s.agents[event.target].path)
     if refusal is not None:
         return Refused(refusal)
+    if event.subtree and event.sender != HOST and s.is_below(event.sender, event.target):
+        return Refused(SelfRefused("interrupt", event.target, s.agents[event.target].path))
     agent = s.agents[event.target]
     previous = agent.status
-    if previous is RUNNING:
-        turns.stop(s, agent, Stop(Cause.INTERRUPTED, event.sender))
-    elif previous in (TurnState.QUEUED, TurnState.STARTING):
+    if event.subtree:
+        return Interrupted(previous, interrupt_subtree(s, event))
+    if previous in WORKING:
+        turns.stop(s, agent, Cause.INTERRUPTED, event.sender)
+    elif previous in NOT_STARTED:
         turns.end(s, agent, turns.ABORT, "interrupted before it started", Cause.NOT_STARTED, event.sender)
-    return Interrupted(previous)
+    return Interrupted(previous, () if previous.is_idle or previous is STOPPING else (agent.id,))
+
+
+def interrupt_subtree(s: State, event: Interrupt) -> tuple[int, ...]:
+    """Stops every turn that the target and those below it have or wait for. All are stopped before anything is told,
+    and trigger mail among them asks for no turn any more, so that none of them wakes another.
+    """
+    members = {agent.id: agent for agent in s.subtree(event.target) if agent.identity is OPEN}
+    for agent in members.values():
+        if agent.status is STOPPING:
+            turns.widen(s, agent, event.target)
+    touched = [agent for agent in members.values() if agent.status in WORKING or agent.status in NOT_STARTED]
+    for agent in touched:
+        if agent.status in WORKING:
+            turns.stop(s, agent, Cause.INTERRUPTED, event.sender, event.target)
+    demoted: list[tuple[Agent, tuple[MailAccepted, ...]]] = []
+    for agent in members.values():
+        among = [mail.mail for mail in agent.mailbox if mail.kind is TRIGGER and mail.sender in members]
+        if among and agent.status not in NOT_STARTED:
+            s.records.append(MailDemoted(agent.id, tuple(among)))
+            demoted.append((agent, s.ledger.demote(agent, among)))
+    for agent in touched:
+        if agent.status in NOT_STARTED:
+            words = "interrupted before it started"
+            turns.end(s, agent, turns.ABORT, words, Cause.NOT_STARTED, event.sender, below=event.target)
+    for agent, answered in demoted:
+        if answered:
+            why = Outcome(agent.id, agent.turn, INTERRUPTED, "its mail was demoted", Cause.NOT_STARTED, event.sender)
+            turns.tell(s, why, answered, below=event.target)
+    return tuple([agent.id for agent in touched])
 
 
 def close(s: State, event: Close) -> Reply:
@@ -355,13 +441,14 @@ def close_subtree(s: State, target: int, ending: Ending) -> tuple[int, ...]:
 
 def close_agent(s: State, agent: Agent, unanswered: tuple[MailAccepted, ...], ending: Ending) -> None:
     """What a closed agent held is given back; `unanswered` are the requests among its dead letters."""
-    if agent.status is RUNNING and ending.trigger is turns.ABORT:
+    if agent.status in WORKING and ending.trigger is turns.ABORT:
         agent.status = turns.STOP[agent.status]
     elif unanswered and agent.status.is_idle:  # only during a shutdown, when nothing is requested (D14)
         turns.request(s, agent)
     turns.drop_thread(s, agent)
     if not agent.status.is_idle:
         turns.end(s, agent, ending.trigger, ending.result, ending.cause, ending.by, unanswered, tell_always=True)
+    s.waits.touch(s.waits.on_target.get(agent.id, ()))
     if s.live_threads and agent.id in s.slots.holders:
         s.slots.release(agent.id)
 
@@ -402,38 +489,92 @@ def resume_allowed(s: State, agent: Agent) -> Refusal | None:
     )
 
 
+def forget(s: State, event: Forget) -> Reply:
+    """Drops what is known of a closed agent and of all below it, which are closed too. Only the host asks for it."""
+    refusal = session_lives(s) or agent_known(s, event.target)
+    if refusal is None and event.target == ROOT:
+        refusal = RootRefused("forget")
+    if refusal is None and s.agents[event.target].identity is OPEN:
+        refusal = AgentOpen(event.target, s.agents[event.target].path)
+    if refusal is not None:
+        return Refused(refusal)
+    ids = tuple([agent.id for agent in s.subtree(event.target)])
+    s.records.append(AgentsForgotten(event.target, ids))
+    for agent in ids:
+        s.ledger.forget(s.agents[agent])
+        s.waits.touch(s.waits.on_target.get(agent, ()))
+    return Forgotten(ids)
+
+
 # Wait
 
 
 def wait(s: State, event: Wait) -> Reply:
-    """The turn waits, keeping its slot; at once over if what it waits for already holds (BUG-B36)."""
-    refusal = session_lives(s) or agent_known(s, event.agent) or turn_running(s, event.agent, event.turn)
-    if refusal is None and not 0 <= event.timeout <= s.config.max_wait:
-        refusal = InvalidTimeout(event.timeout, s.config.max_wait)
+    """A wait of the turn begins; at once over if what it waits for already holds (BUG-B36). A turn that has lent its slot
+    meanwhile, for another wait, is told as soon as it has one again.
+    """
+    refusal = session_lives(s) or agent_known(s, event.agent) or turn_works(s, event.agent, event.turn)
+    refusal = refusal or timeout_allowed(s, event)
     for target in event.targets:
         refusal = refusal or agent_known(s, target)
-    if refusal is None and event.agent in s.waits:
-        refusal = AlreadyWaiting(event.agent, event.turn, s.agents[event.agent].path)
+    for request in event.requests:
+        refusal = refusal or (None if 0 <= request < s.ledger.next_mail else UnknownMail(request))
     if refusal is not None:
         return Refused(refusal)
-    end = turns.wait_end(s, event.agent, event.targets)
+    number, requests = s.waits.last + 1, tuple(dict.fromkeys(event.requests))
+    is_bounded = event.timeout is not None
+    begun = Waiting(number, event.agent, event.mail, event.targets, requests, event.mode, is_bounded)
+    missing = tuple([request for request in requests if request in s.ledger.requests])
+    is_over = rules.is_answered(begun.mode, len(requests), len(missing)) or turns.has_target(s, begun)
+    circle = () if is_over else s.waits.circle(begun, s.ledger.requests)
+    if circle:
+        return Refused(WaitCircle(circle, s.paths(circle)))
+    agent = s.agents[event.agent]
+    read_awaited(s, agent, requests)
+    s.waits.begin(begun, missing, agent.status is RUNNING)
+    end = turns.wait_end(s, begun)
     if end is None and event.timeout == 0:
         end = WaitEnd.TIMEOUT
-    if end is not None:
+    if end is None:
+        if event.timeout is not None:
+            s.deadlines.set(Bound.WAIT, number, s.now + event.timeout)
+        return WaitBegun(number)
+    if agent.status is RUNNING:
+        s.waits.end(number)
         return WaitOver(end)
-    s.begin_wait(event.agent, event.turn, event.targets)
-    s.deadlines.set(Bound.WAIT, event.agent, s.now + event.timeout)
-    return Waiting()
+    turns.wait_is_over(s, number, end)
+    return WaitBegun(number)
+
+
+def timeout_allowed(s: State, event: Wait) -> Refusal | None:
+    """Within `max_wait`. Without a timeout are waits on requests alone, which end, and those without a condition."""
+    if event.timeout is None:
+        return InvalidTimeout(math.inf, s.config.max_wait) if event.mail or event.targets else None
+    return None if 0 <= event.timeout <= s.config.max_wait else InvalidTimeout(event.timeout, s.config.max_wait)
+
+
+def read_awaited(s: State, agent: Agent, requests: tuple[int, ...]) -> None:
+    """The turn awaits requests that are answered: it reads their notices, so that an outcome is delivered once."""
+    answered = {request for request in requests if request not in s.ledger.requests}
+    if answered and agent.mailbox:
+        notices = tuple([mail.mail for mail in agent.mailbox if answered.intersection(mail.answers)])
+        if notices:
+            turns.read_some(s, agent, notices)
 
 
 def stop_waiting(s: State, event: StopWaiting) -> Reply:
-    """The wait is over without a wake: the turn neither stalls others nor is woken for what it waited for."""
-    refusal = session_lives(s) or agent_known(s, event.agent) or turn_running(s, event.agent, event.turn)
+    """The code that waited goes on without what it waited for: at once if the turn has a slot, and else with one."""
+    refusal = session_lives(s) or agent_known(s, event.agent) or turn_works(s, event.agent, event.turn)
     if refusal is not None:
         return Refused(refusal)
-    if s.waits.pop(event.agent, None) is not None:
-        s.deadlines.clear(Bound.WAIT, event.agent)
-    return Noted()
+    if event.wait not in s.waits.of_agent.get(event.agent, ()):
+        return NOTED  # it is over, and the wake is on its way
+    if s.agents[event.agent].status is RUNNING:
+        s.waits.end(event.wait)
+        s.deadlines.clear(Bound.WAIT, event.wait)
+        return WaitOver(WaitEnd.GIVEN_UP)
+    turns.wait_is_over(s, event.wait, WaitEnd.GIVEN_UP)
+    return NOTED
 
 
 # Asking
@@ -475,15 +616,23 @@ def list_agents(s: State, event: ListAgents) -> Reply:
 
 
 def shutdown(s: State, event: Shutdown) -> Reply:
-    """No new work from here on; `joint.py` sees the rest through."""
-    refusal = session_takes_work(s)
+    """No new work from here on; `joint.py` sees the rest through. Asked again, it may shorten the grace."""
+    refusal = session_lives(s)
     if refusal is None and not 0 <= event.grace < math.inf:
         refusal = InvalidTimeout(event.grace, math.inf)
     if refusal is not None:
         return Refused(refusal)
+    end = s.now + event.grace
+    if s.state is DRAINING:
+        before, _ = s.deadlines.pending.get((Bound.GRACE, ROOT), (-math.inf, 0))
+        if end < before:
+            s.deadlines.set(Bound.GRACE, ROOT, end)
+        return ShuttingDown()
     s.state = SHUTDOWN[s.state]
     s.begin_draining()
-    s.deadlines.set(Bound.GRACE, ROOT, s.now + event.grace)
+    for agent in list(s.residents.starting):
+        turns.requeue(s, s.agents[agent])
+    s.deadlines.set(Bound.GRACE, ROOT, end)
     return ShuttingDown()
 
 
@@ -498,6 +647,8 @@ OPERATIONS: dict[type, Callable[[State, Any], Reply]] = {
     Resume: resume,
     Wait: wait,
     StopWaiting: stop_waiting,
+    Withdraw: withdraw,
+    Forget: forget,
     Status: status,
     ListAgents: list_agents,
     Shutdown: shutdown,

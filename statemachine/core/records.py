@@ -69,6 +69,12 @@ class Cause(IntEnum):
     """It was stopped at the end of a shutdown's grace."""
     CRASHED = 12
     """The process was lost."""
+    TIMED_OUT = 13
+    """It was stopped at the end of `turn_timeout`."""
+    WITHDRAWN = 14
+    """It had not started, and the mail that asked for it was withdrawn."""
+    LOADS_LOST = 15
+    """A crash has cut off every load of its thread, as often in a row as is tried (BUG-B84)."""
 
 
 @fact
@@ -122,6 +128,8 @@ class MailAccepted:
     kind: MailKind
     message: str
     notice: Outcome | None = None
+    answers: tuple[int, ...] = ()
+    """The requests of the target that a notice answers."""
 
 
 @fact
@@ -131,6 +139,36 @@ class NoticeBuried:
     mail: int
     target: int
     notice: Outcome
+
+
+@fact
+class MailWithdrawn:
+    """An unread mail of the agent is a dead letter, because its sender or the host wanted that."""
+
+    agent: int
+    mail: int
+
+
+@fact
+class MailDemoted:
+    """These unread mails of the agent ask for no turn any more, and are queue-only."""
+
+    agent: int
+    mails: tuple[int, ...]
+
+
+@fact
+class LoadBegun:
+    """The agent's thread is loaded. If nothing more is said of it, a crash has cut it off (BUG-B84)."""
+
+    agent: int
+
+
+@fact
+class LoadEnded:
+    """The load came to its end, but not to a turn, because the session is shut down."""
+
+    agent: int
 
 
 @fact
@@ -144,6 +182,38 @@ class TurnStarted:
 @fact
 class MailDrained:
     """The running turn has read all mail that was unread."""
+
+    agent: int
+    turn: int
+
+
+@fact
+class MailRead:
+    """The turn has read these unread mails: the notices of requests that it awaited."""
+
+    agent: int
+    turn: int
+    mails: tuple[int, ...]
+
+
+@fact
+class TurnStopped:
+    """The turn was asked to stop. `cause` and `by` are as its outcome will say. `below` is the target of an interrupt
+    of a whole subtree: what is told in there of this turn wakes no agent.
+    """
+
+    agent: int
+    turn: int
+    cause: Cause
+    by: int | None = None
+    below: int | None = None
+
+
+@fact
+class TurnReturned:
+    """A crash, or the death of its thread, ended the turn, and it is as if it had never been: all that it had read is
+    unread again (S17).
+    """
 
     agent: int
     turn: int
@@ -171,8 +241,31 @@ class AgentResumed:
     agent: int
 
 
+@fact
+class AgentsForgotten:
+    """`target` and all below it (`agents`, target first) are forgotten. Their ids are not given again."""
+
+    target: int
+    agents: tuple[int, ...]
+
+
 Record = (
-    AgentSpawned | MailAccepted | NoticeBuried | TurnStarted | MailDrained | TurnEnded | AgentsClosed | AgentResumed
+    AgentSpawned
+    | MailAccepted
+    | NoticeBuried
+    | MailWithdrawn
+    | MailDemoted
+    | LoadBegun
+    | LoadEnded
+    | TurnStarted
+    | MailDrained
+    | MailRead
+    | TurnStopped
+    | TurnReturned
+    | TurnEnded
+    | AgentsClosed
+    | AgentResumed
+    | AgentsForgotten
 )
 """What the log has of a session. The fold of all of them is its durable state."""
 

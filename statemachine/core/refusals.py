@@ -16,7 +16,6 @@ __all__ = [
     "REFUSALS",
     "AgentClosed",
     "AgentOpen",
-    "AlreadyWaiting",
     "DepthExceeded",
     "ExecutionFull",
     "InvalidConfig",
@@ -24,8 +23,10 @@ __all__ = [
     "InvalidName",
     "InvalidTimeout",
     "LiveThreadsFull",
+    "MailRead",
     "MailboxFull",
     "NotRunning",
+    "NotSender",
     "PathTaken",
     "QueueFull",
     "Refusal",
@@ -36,6 +37,8 @@ __all__ = [
     "StoreFailed",
     "TooManyAgents",
     "UnknownAgent",
+    "UnknownMail",
+    "WaitCircle",
 ]
 
 BESIDE = "beside"
@@ -73,10 +76,10 @@ def named(agents: tuple[int, ...], paths: tuple[str, ...]) -> str:
 
 @define(auto_exc=True)
 class UnknownAgent(Refusal):
-    """No agent ever had this id."""
+    """No agent has this id: it was never given, or its agent was forgotten."""
 
     agent: int
-    text: ClassVar[str] = "no agent {self.agent} was ever spawned in this session; `list` shows the open ones"
+    text: ClassVar[str] = "there is no agent {self.agent} in this session; `list` shows the open ones"
 
 
 @define(auto_exc=True)
@@ -90,7 +93,7 @@ class AgentClosed(Refusal):
 
 @define(auto_exc=True)
 class AgentOpen(Refusal):
-    """`resume` of an agent that is open."""
+    """`resume` or `forget` of an agent that is open."""
 
     agent: int
     path: str = field(metadata={BESIDE: True})
@@ -204,8 +207,7 @@ class RootRefused(Refusal):
 
     operation: str
     text: ClassVar[str] = (
-        "{self.operation} of the root is refused: only the host starts or interrupts it, and it is closed by shutting "
-        "the session down"
+        "{self.operation} of the root is refused: only the host starts or interrupts it, and it ends with the session"
     )
 
 
@@ -236,15 +238,44 @@ class NotRunning(Refusal):
 
 
 @define(auto_exc=True)
-class AlreadyWaiting(Refusal):
-    """A turn has one wait at a time."""
+class WaitCircle(Refusal):
+    """The wait could never end: it leads to agents that, in the end, wait without a time-out for the one that asks."""
 
-    agent: int
-    turn: int
-    path: str = field(metadata={BESIDE: True})
+    agents: tuple[int, ...]
+    paths: tuple[str, ...] = field(metadata={BESIDE: True})
     text: ClassVar[str] = (
-        "turn {self.turn} of agent {self.path} ({self.agent}) is waiting already; a turn has one wait at a time"
+        "this wait could never end, because these agents would wait for each other: {self.names}; give it a timeout, "
+        "or end the turn and let the notice start the next one"
     )
+
+    @property
+    def names(self) -> str:
+        """The agents as the message names them."""
+        return named(self.agents, self.paths)
+
+
+@define(auto_exc=True)
+class UnknownMail(Refusal):
+    """No mail with this number was ever accepted."""
+
+    mail: int
+    text: ClassVar[str] = "mail {self.mail} was never accepted; give the number that the request returned"
+
+
+@define(auto_exc=True)
+class MailRead(Refusal):
+    """The mail is not unread any more."""
+
+    mail: int
+    text: ClassVar[str] = "mail {self.mail} is not unread any more; interrupt the turn that took it instead"
+
+
+@define(auto_exc=True)
+class NotSender(Refusal):
+    """Only its sender and the host withdraw a mail, and no one withdraws a notice."""
+
+    mail: int
+    text: ClassVar[str] = "mail {self.mail} is withdrawn by its sender or the host alone, and a notice never is"
 
 
 @define(auto_exc=True)
@@ -294,7 +325,10 @@ REFUSALS: tuple[type[Refusal], ...] = (
     RootRefused,
     SelfRefused,
     NotRunning,
-    AlreadyWaiting,
+    WaitCircle,
+    UnknownMail,
+    MailRead,
+    NotSender,
     InvalidTimeout,
     SessionDraining,
     SessionClosed,

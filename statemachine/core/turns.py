@@ -14,15 +14,30 @@ from statemachine.core.effects import Answer, Cancel, Flush, StartTurn, Unload, 
 from statemachine.core.events import HOST, ROOT
 from statemachine.core.facts import Result
 from statemachine.core.machines import TURN, Identity, Moves, Residency, SessionState, SlotState, TurnState
-from statemachine.core.records import Cause, MailAccepted, MailKind, NoticeBuried, Outcome, TurnEnded, TurnStarted
-from statemachine.core.state import State, Stop
+from statemachine.core.records import (
+    Cause,
+    LoadEnded,
+    MailAccepted,
+    MailKind,
+    MailRead,
+    NoticeBuried,
+    Outcome,
+    TurnEnded,
+    TurnReturned,
+    TurnStarted,
+    TurnStopped,
+)
+from statemachine.core.state import State
+from statemachine.core.waits import Waiting
 
 REQUEST, ADMIT, START, NEXT = (TURN.moves(trigger) for trigger in ("request", "admit", "start", "next"))
 FINISH, FAIL, ABORT = (TURN.moves(trigger) for trigger in ("finish", "fail", "abort"))
-STOP, CANNOT_START = TURN.moves("stop"), TURN.moves("cannot_start")
+STOP, CANNOT_START, REQUEUE = TURN.moves("stop"), TURN.moves("cannot_start"), TURN.moves("requeue")
+LEND, CALL_BACK, GO_ON = TURN.moves("lend"), TURN.moves("call_back"), TURN.moves("go_on")
 
 OPEN_SESSION, OPEN = SessionState.OPEN, Identity.OPEN
 QUEUED, STARTING, RUNNING, STOPPING = TurnState.QUEUED, TurnState.STARTING, TurnState.RUNNING, TurnState.STOPPING
+WAITING, TIMED_OUT = TurnState.WAITING, Cause.TIMED_OUT
 RESIDENT, NO_NOTICE = Residency.RESIDENT, Notice.NONE
 
 
@@ -44,7 +59,7 @@ def request(s: State, agent: Agent) -> None:
     if s.config.idle_ttl is not None:
         s.deadlines.clear(Bound.IDLE, agent.id)
     if agent.id != ROOT and not s.live_threads:
-        s.slots.ready[agent.id] = None
+        s.slots.enqueue(agent.id, agent.depth)
     else:
         s.slots.entitled[agent.id] = None
 
@@ -55,9 +70,10 @@ def admit(s: State, agent: Agent) -> None:
     if s.live_threads and agent.id != ROOT:
         s.slots.use_again(agent.id, agent.turn)
     else:
+        if not s.slots.dequeue(agent.id):
+            s.slots.overtake(agent.id)
         s.slots.reserve(agent.id, agent.turn)
     s.residents.taken(agent)
-    s.residents.starting[agent.id] = None
 
 
 def start(s: State, agent: Agent) -> None:
@@ -65,10 +81,92 @@ def start(s: State, agent: Agent) -> None:
     assert agent.residency is RESIDENT, "S14: a turn runs on a resident thread"
     agent.status = START[agent.status]
     s.slots.activate(agent.id, agent.turn)
-    del s.residents.starting[agent.id]
+    s.residents.wait_over(agent.id)
+    if s.config.turn_timeout is not None:
+        s.deadlines.set(Bound.TURN, agent.id, s.now + s.config.turn_timeout)
     s.records.append(TurnStarted(agent.id, agent.turn))
-    mail = s.ledger.read_mail(agent)
+    mail = s.ledger.start_turn(agent, agent.turn)
     s.effects.append(StartTurn(agent.id, agent.turn, agent.generation, mail))
+
+
+def requeue(s: State, agent: Agent) -> None:
+    """The session drains: a turn that has not started goes back into the queue, and its slot is free."""
+    agent.status = REQUEUE[agent.status]
+    s.residents.wait_over(agent.id)
+    if s.ledger.loads.pop(agent.id, None) is not None:
+        s.records.append(LoadEnded(agent.id))
+    if s.live_threads and agent.id != ROOT:
+        s.slots.entitled[agent.id] = None
+        return
+    s.slots.release(agent.id)
+    if agent.id == ROOT:
+        s.slots.entitled[agent.id] = None
+    else:
+        s.slots.enqueue(agent.id, agent.depth)
+    mark_use(s, agent)
+
+
+# Waiting
+
+
+def lend(s: State, agent: Agent) -> None:
+    """J7: the turn waits, and others use its slot meanwhile."""
+    agent.status = LEND[agent.status]
+    del s.waits.lenders[agent.id]
+    s.slots.lend(agent.id)
+
+
+def go_on(s: State, agent: Agent) -> None:
+    """J2: the turn has a slot again, and is told which of its waits are over. If others are not, it waits anew."""
+    agent.status = GO_ON[agent.status]
+    del s.waits.returning[agent.id]
+    s.slots.overtake(agent.id)
+    s.slots.go_on(agent.id, agent.turn)
+    for number, why in s.waits.over.pop(agent.id):
+        s.effects.append(Wake(agent.id, agent.turn, number, why))
+    if agent.id in s.waits.of_agent:
+        s.waits.may_lend(agent.id)
+
+
+def wait_is_over(s: State, number: int, why: WaitEnd) -> None:
+    """The wait is over. The turn is told at once if it has a slot, and else as soon as it has one again."""
+    wait = s.waits.end(number)
+    s.deadlines.clear(Bound.WAIT, number)
+    call_back(s, s.agents[wait.agent], number, why)
+
+
+def wait_end(s: State, wait: Waiting) -> WaitEnd | None:
+    """L4: why the wait is over now, or None."""
+    missing = s.waits.missing.get(wait.number, 0)
+    return rules.wait_end(
+        rules.is_answered(wait.mode, len(wait.requests), missing),
+        wait.mail and bool(s.agents[wait.agent].mailbox),
+        has_target(s, wait),
+    )
+
+
+def has_target(s: State, wait: Waiting) -> bool:
+    """Is a target of the wait done?"""
+    return any(rules.is_done(s.agents[target].identity, s.agents[target].status) for target in wait.targets)
+
+
+def call_back(s: State, agent: Agent, number: int, why: WaitEnd) -> None:
+    """This wait of the turn is over: it is told now, or returns."""
+    if agent.status is RUNNING:
+        s.effects.append(Wake(agent.id, agent.turn, number, why))
+        return
+    s.waits.over[agent.id] = (*s.waits.over.get(agent.id, ()), (number, why))
+    if agent.status is WAITING:
+        agent.status = CALL_BACK[agent.status]
+        s.waits.returning[agent.id] = None
+
+
+def end_waits(s: State, agent: Agent, told: bool) -> None:
+    """The turn is over, or is to stop: it waits for nothing any more. An interrupt needs no slot to be `told`."""
+    for number, why in s.waits.drop(agent.id):
+        s.deadlines.clear(Bound.WAIT, number)
+        if told:
+            s.effects.append(Wake(agent.id, agent.turn, number, why))
 
 
 # The end
@@ -83,6 +181,7 @@ def end(
     by: int | None = None,
     also: tuple[MailAccepted, ...] = (),
     tell_always: bool = False,
+    below: int | None = None,
 ) -> None:
     """The turn that the agent has or waits for is over, by `trigger`. What `cause` and `by` say: see `Outcome`.
 
@@ -91,71 +190,130 @@ def end(
     """
     before = agent.status
     started = before >= RUNNING
+    stopped = s.ledger.stops.get(agent.id)
     outcome = Outcome(agent.id, agent.turn, trigger[before], result, cause, by)
     s.records.append(TurnEnded(outcome))
     answered = s.ledger.end_turn(agent, outcome, started)
-    if before is QUEUED:
-        s.slots.ready.pop(agent.id, None)
-        s.slots.entitled.pop(agent.id, None)
-    else:
-        if before is STARTING:
-            s.residents.wait_over(agent.id)
-        else:
-            if s.waits.pop(agent.id, None) is not None:
-                s.deadlines.clear(Bound.WAIT, agent.id)
-            if before is STOPPING:
-                s.stops.pop(agent.id, None)
-                s.deadlines.clear(Bound.STOP, agent.id)
-        give_back(s, agent, started)
-    if s.residents.occupied:
-        mark_use(s, agent)
-    if agent.triggers:
-        consider(s, agent)
+    lay_down(s, agent, before)
     if answered or also:
-        tell(s, outcome, answered + also, tell_always)
+        within = below if stopped is None else stopped.below
+        timed_out = stopped is not None and stopped.cause is TIMED_OUT
+        tell(s, outcome, answered + also, tell_always or timed_out, within)
+    if before is not QUEUED:
+        give_back(s, agent, started)
+    rest(s, agent)
     if s.draining is not None and started:
         s.draining.add(agent.id, outcome.status is TurnState.INTERRUPTED)
 
 
-def give_back(s: State, agent: Agent, started: bool) -> None:
+def give_up(s: State, agent: Agent) -> None:
+    """The turn is returned: what it had read is unread again, J1 asks for the next turn, and nothing is told (S17)."""
+    before = agent.status
+    s.records.append(TurnReturned(agent.id, agent.turn))
+    s.ledger.return_turn(agent, agent.turn)
+    lay_down(s, agent, before)
+    give_back(s, agent, may_pass=False)
+    rest(s, agent)
+    if s.draining is not None:
+        s.draining.add(agent.id, was_interrupted=True)
+
+
+def lay_down(s: State, agent: Agent, before: TurnState) -> None:
+    """The turn, which was `before`, waits for nothing any more, and nothing bounds it. Waits for its agent may be over."""
+    if before is QUEUED:
+        s.slots.dequeue(agent.id)
+        s.slots.entitled.pop(agent.id, None)
+    elif before is STARTING:
+        s.residents.wait_over(agent.id)
+    else:
+        if agent.id in s.waits.of_agent or agent.id in s.waits.over:
+            end_waits(s, agent, told=False)
+        if s.slots.lent:
+            s.slots.lent.pop(agent.id, None)
+        if s.config.turn_timeout is not None:
+            s.deadlines.clear(Bound.TURN, agent.id)
+        if before is STOPPING:
+            s.deadlines.clear(Bound.STOP, agent.id)
+    if agent.id in s.waits.on_target:
+        s.waits.touch(s.waits.on_target[agent.id])
+
+
+def rest(s: State, agent: Agent) -> None:
+    """The turn is over: its agent is idle and the most recently used, or asks for its next turn."""
+    if s.residents.occupied:
+        mark_use(s, agent)
+    if agent.triggers:
+        consider(s, agent)
+
+
+def give_back(s: State, agent: Agent, may_pass: bool) -> None:
     """*next*: the slot passes to the agent's next turn if late trigger mail asks for one; else it is released."""
-    if started and rules.goes_on(agent.triggers) and s.state is OPEN_SESSION and agent.identity is OPEN:
+    held = agent.id in s.slots.holders
+    may_go_on = may_pass and agent.triggers and s.state is OPEN_SESSION and agent.identity is OPEN
+    if may_go_on and rules.goes_on(agent.triggers, held, is_wanted(s, agent)):
         agent.status = NEXT[agent.status]
         agent.turn += 1
+        s.slots.overtake(agent.id)
         s.slots.pass_on(agent.id, agent.turn)
-        s.residents.starting[agent.id] = None
-    elif not s.live_threads or agent.id == ROOT:
+        s.residents.taken(agent)
+    elif held and (not s.live_threads or agent.id == ROOT):
         s.slots.release(agent.id)
-    elif s.slots.holders[agent.id][1] is SlotState.ACTIVE:
+    elif held and s.slots.holders[agent.id][1] is SlotState.ACTIVE:
         s.slots.pass_on(agent.id, agent.turn)
+
+
+def is_wanted(s: State, agent: Agent) -> bool:
+    """Does a turn want this one's slot that comes before the agent's own next turn: one that returns, or is called back
+    by this very end, or is due? Root's and a live thread's slot are of no use to others.
+    """
+    if agent.id == ROOT or s.live_threads:
+        return False
+    waits = s.waits
+    if waits.returning or s.slots.is_due(s.config.max_overtaken):
+        return True
+    touched = [waits.pending[number] for number in waits.touched]
+    return any(s.agents[wait.agent].status is WAITING and wait_end(s, wait) is not None for wait in touched)
 
 
 def mark_use(s: State, agent: Agent) -> None:
     """N2: a turn of it ended, or it was loaded. If it is evictable (N1), it is the most recently used."""
-    if rules.is_evictable(agent.id, s.live_threads, agent.residency, agent.id in s.slots.holders):
+    if rules.is_evictable(agent.id, s.live_threads, agent.residency, agent.status):
         s.residents.used(agent)
         if s.config.idle_ttl is not None and agent.status.is_idle:
             s.deadlines.set(Bound.IDLE, agent.id, s.now + s.config.idle_ttl)
 
 
-def tell(s: State, outcome: Outcome, answered: tuple[MailAccepted, ...], tell_always: bool) -> None:
-    """L3: everyone who asked for this turn gets its outcome, once: callers their answer, agents a notice."""
-    numbers: list[int] = []
-    requesters: dict[int, None] = {}
+def tell(
+    s: State,
+    outcome: Outcome,
+    answered: tuple[MailAccepted, ...],
+    tell_always: bool = False,
+    below: int | None = None,
+) -> None:
+    """L3: each requester of this turn gets its outcome, once: callers their answer, agents a notice. Then the waits for
+    these requests may be over. `below`: see `TurnStopped`.
+    """
+    requesters: dict[int, tuple[int, ...]] = {}
     for mail in answered:
-        numbers.append(mail.mail)
         if mail.sender not in (HOST, outcome.agent):
-            requesters[mail.sender] = None
-    s.effects.append(Answer(tuple(numbers), outcome))
-    if not requesters or s.config.notice is NO_NOTICE:
+            requesters[mail.sender] = (*requesters.get(mail.sender, ()), mail.mail)
+    numbers = tuple([mail.mail for mail in answered])
+    s.effects.append(Answer(numbers, outcome))
+    if requesters and s.config.notice is not NO_NOTICE:
+        if tell_always or rules.notice_is_due(outcome.status, s.config.notify_interrupted):
+            for requester, asked in requesters.items():
+                notify(s, s.agents[requester], outcome, asked, below)
+    if s.waits.on_request:
+        for number in numbers:
+            s.waits.answered(number)
+
+
+def notify(s: State, requester: Agent, outcome: Outcome, asked: tuple[int, ...], below: int | None) -> None:
+    """One notice, loaded or not (BUG-B33). To a closed requester it is a dead letter; a turn that awaits one of the
+    requests reads it in this step, so that an outcome is delivered once (section 7).
+    """
+    if requester.identity is Identity.FORGOTTEN:
         return
-    if tell_always or rules.notice_is_due(outcome.status, s.config.notify_interrupted):
-        for requester in requesters:
-            notify(s, s.agents[requester], outcome)
-
-
-def notify(s: State, requester: Agent, outcome: Outcome) -> None:
-    """One notice, loaded or not (BUG-B33); to a closed requester it is a dead letter."""
     number = s.ledger.next_mail
     if requester.identity is not OPEN:
         s.records.append(NoticeBuried(number, requester.id, outcome))
@@ -168,43 +326,63 @@ def notify(s: State, requester: Agent, outcome: Outcome) -> None:
         s.state is OPEN_SESSION,
         s.slots.cap,
         len(s.slots.ready),
-        s.slots.free,
+        available(s),
         s.config.max_queued,
     )
+    wakes = wakes and (below is None or not s.is_below(requester.id, below))
     kind = MailKind.TRIGGER if wakes else MailKind.QUEUE
-    accept(s, MailAccepted(number, outcome.agent, requester.id, kind, "", outcome))
+    accept(s, MailAccepted(number, outcome.agent, requester.id, kind, "", outcome, asked))
+    if s.waits.awaits(requester.id, asked):
+        read_some(s, requester, (number,))
+
+
+def available(s: State) -> int:
+    """Slots that a request would find: those that are free, and those that waiting holders may lend."""
+    free = s.slots.free
+    if not s.waits.lenders:
+        return free
+    spare = s.config.max_resident - s.slots.cap - len(s.slots.lent)
+    return free + min(len(s.waits.lenders), max(0, spare))
+
+
+def read_some(s: State, agent: Agent, mails: tuple[int, ...]) -> None:
+    """The turn reads these mails alone: the notices of requests that it awaits."""
+    s.records.append(MailRead(agent.id, agent.turn, mails))
+    s.ledger.read_some(agent, mails)
 
 
 def accept(s: State, mail: MailAccepted) -> None:
     """The mail is unread; an idle agent asks for a turn (J1)."""
     s.records.append(mail)
-    consider(s, s.ledger.accept(mail))
+    target = s.ledger.accept(mail)
+    if target.id in s.waits.of_agent:
+        s.waits.touch(s.waits.of_agent[target.id])
+    consider(s, target)
 
 
-# Stopping and waiting
+# Stopping
 
 
-def stop(s: State, agent: Agent, why: Stop) -> None:
-    """A running turn is asked to stop; `stop_grace` bounds how long that may take."""
-    if agent.id in s.waits:
-        wake(s, agent.id, WaitEnd.INTERRUPTED)
+def stop(s: State, agent: Agent, cause: Cause, by: int | None = None, below: int | None = None) -> None:
+    """A turn that has started is asked to stop; `stop_grace` bounds how long that may take."""
+    end_waits(s, agent, told=True)
     agent.status = STOP[agent.status]
-    s.stops[agent.id] = why
+    if s.config.turn_timeout is not None:
+        s.deadlines.clear(Bound.TURN, agent.id)
+    stopped = TurnStopped(agent.id, agent.turn, cause, by, below)
+    s.records.append(stopped)
+    s.ledger.stops[agent.id] = stopped
     s.effects.append(Cancel(agent.id, agent.turn))
     s.deadlines.set(Bound.STOP, agent.id, s.now + s.config.stop_grace)
 
 
-def wake(s: State, agent: int, why: WaitEnd) -> None:
-    """The agent's wait returns."""
-    waiting = s.waits.pop(agent)
-    s.deadlines.clear(Bound.WAIT, agent)
-    s.effects.append(Wake(agent, waiting.turn, why))
-
-
-def wait_end(s: State, agent: int, targets: tuple[int, ...]) -> WaitEnd | None:
-    """L4: why the agent's wait on mail and on these targets returns now, or None."""
-    done = any(rules.is_done(s.agents[target].identity, s.agents[target].status) for target in targets)
-    return rules.wait_end(len(s.agents[agent].mailbox), done)
+def widen(s: State, agent: Agent, below: int) -> None:
+    """The turn is stopping already, and a subtree around it is interrupted: its end wakes none of that either."""
+    stopped = s.ledger.stops[agent.id]
+    if stopped.below is not None and s.is_below(below, stopped.below):
+        return
+    s.ledger.stops[agent.id] = TurnStopped(agent.id, agent.turn, stopped.cause, stopped.by, below)
+    s.records.append(s.ledger.stops[agent.id])
 
 
 # Threads

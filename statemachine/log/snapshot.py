@@ -22,16 +22,25 @@ from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import (
     AgentResumed,
     AgentsClosed,
+    AgentsForgotten,
     AgentSpawned,
+    LoadBegun,
+    LoadEnded,
     MailAccepted,
+    MailDemoted,
     MailDrained,
+    MailRead,
+    MailWithdrawn,
     Outcome,
     TurnEnded,
+    TurnReturned,
     TurnStarted,
+    TurnStopped,
 )
+from statemachine.core.residency import NOBODY
 
 OPEN = Identity.OPEN
-QUEUED, STARTING, RUNNING, STOPPING = TurnState.QUEUED, TurnState.STARTING, TurnState.RUNNING, TurnState.STOPPING
+QUEUED, STARTING, RUNNING = TurnState.QUEUED, TurnState.STARTING, TurnState.RUNNING
 
 
 @fact
@@ -47,13 +56,16 @@ class AgentFacts:
     status: TurnState
     turn: int
     outcome: Outcome | None
-    asked: tuple[MailAccepted, ...]
+    taken: tuple[MailAccepted, ...]
     mailbox: tuple[MailAccepted, ...]
+    stopped: TurnStopped | None = None
+    attempts: int = 0
+    loads: int = 0
 
 
-def facts_of(agent: Agent) -> AgentFacts:
+def facts_of(ledger: Ledger, agent: Agent) -> AgentFacts:
     """The facts of an agent, whether it is of a live session or of a fold."""
-    status, turn = durable_turn(agent)
+    status, turn = durable_turn(ledger, agent)
     name = agent.path[agent.path.rfind("/") + 1 :]
     return AgentFacts(
         agent.id,
@@ -65,24 +77,29 @@ def facts_of(agent: Agent) -> AgentFacts:
         status,
         turn,
         agent.outcome,
-        agent.asked,
+        agent.taken,
         agent.mailbox,
+        ledger.stops.get(agent.id),
+        ledger.attempts.get(agent.id, 0),
+        ledger.loads.get(agent.id, 0),
     )
 
 
-def durable_turn(agent: Agent) -> tuple[TurnState, int]:
+def durable_turn(ledger: Ledger, agent: Agent) -> tuple[TurnState, int]:
     """Status and turn number as the log has them."""
     status = agent.status
     if status is QUEUED or status is STARTING:
-        return (TurnState.NEW if agent.outcome is None else agent.outcome.status), agent.turn - 1
-    return (RUNNING if status is STOPPING else status), agent.turn
+        was_returned = agent.id in ledger.attempts
+        before = TurnState.NEW if agent.outcome is None or was_returned else agent.outcome.status
+        return before, agent.turn - 1
+    return (RUNNING if status > RUNNING else status), agent.turn
 
 
 def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: Iterable[int]) -> Ledger:
     """The ledger in which exactly these facts hold. Agents come in the order of their ids, without gaps; only the root
     may be left out, if nothing ever happened to it. Raises `ValueError` for facts that no log has.
     """
-    ledger = Ledger(config.notice is not Notice.NONE)
+    ledger = Ledger(config.notice is not Notice.NONE, config.max_attempts > 1)
     agents = ledger.agents
     with_mail: list[AgentFacts] = []
     for f in facts:
@@ -90,8 +107,9 @@ def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: I
             agents[ROOT].status, agents[ROOT].turn, agents[ROOT].outcome = f.status, f.turn, f.outcome
         else:
             _add_agent(ledger, f)
-        if f.mailbox or f.asked:
+        if f.mailbox or f.taken:
             with_mail.append(f)
+        _add_attempts(ledger, f)
     ledger.open_agents = len(ledger.by_path) - 1
     for f in with_mail:
         _add_mail(ledger, f)
@@ -105,6 +123,9 @@ def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: I
 
 def _add_agent(ledger: Ledger, f: AgentFacts) -> None:
     agents = ledger.agents
+    if f.identity is Identity.FORGOTTEN and f.agent == len(agents):
+        agents.append(Agent(f.agent, NOBODY, "", None, f.identity, status=f.status, turn=f.turn))
+        return
     if f.agent != len(agents) or not 0 <= f.parent < f.agent:
         raise ValueError(f"agent {f.agent} with parent {f.parent} cannot come after {len(agents)} agents")
     parent = agents[f.parent]
@@ -126,13 +147,23 @@ def _add_mail(ledger: Ledger, f: AgentFacts) -> None:
     numbers that follow from it (`triggers`, `promised`) are counted where they always are.
     """
     agent = ledger.agents[f.agent]
-    for mail in f.asked:
+    for mail in f.taken:
         ledger.accept(mail)
     ledger.read_mail(agent)
     for mail in f.mailbox:
         ledger.accept(mail)
-    if agent.asked != f.asked or agent.mailbox != f.mailbox:
-        raise ValueError(f"agent {f.agent} cannot have asked={f.asked} and mailbox={f.mailbox}")
+    if agent.taken != ledger.kept(f.taken) or agent.mailbox != f.mailbox:
+        raise ValueError(f"agent {f.agent} cannot have taken={f.taken} and mailbox={f.mailbox}")
+
+
+def _add_attempts(ledger: Ledger, f: AgentFacts) -> None:
+    """What is known of few agents, and so is not kept with each."""
+    if f.stopped is not None:
+        ledger.stops[f.agent] = f.stopped
+    if f.attempts:
+        ledger.attempts[f.agent] = f.attempts
+    if f.loads:
+        ledger.loads[f.agent] = f.loads
 
 
 # What a record changes
@@ -149,6 +180,8 @@ def touched(records: Iterable[Any], ledger: Ledger) -> set[int]:
             found.add(agent(record))
         elif kind is AgentsClosed:
             found.update(_touched_by_close(record, ledger))
+        elif kind is AgentsForgotten:
+            found.update(record.agents)
     return found
 
 
@@ -171,7 +204,14 @@ TOUCHED: dict[type, Callable[[Any], int]] = {
     MailAccepted: attrgetter("target"),
     TurnStarted: attrgetter("agent"),
     MailDrained: attrgetter("agent"),
+    MailWithdrawn: attrgetter("agent"),
     TurnEnded: attrgetter("outcome.agent"),
+    TurnStopped: attrgetter("agent"),
+    TurnReturned: attrgetter("agent"),
+    MailRead: attrgetter("agent"),
+    MailDemoted: attrgetter("agent"),
+    LoadBegun: attrgetter("agent"),
+    LoadEnded: attrgetter("agent"),
     AgentResumed: attrgetter("agent"),
 }
-"""Record class -> the one agent that it touches. `AgentsClosed` touches several, `NoticeBuried` none."""
+"""Record class -> the one agent that it touches. `AgentsClosed` and `AgentsForgotten` touch several, `NoticeBuried` none."""

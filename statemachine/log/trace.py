@@ -129,7 +129,7 @@ def header_line(config: SessionConfig, ledger: Ledger | None = None) -> bytes:
     """The first line of a trace; `ledger` has the facts with which the session began, None if it was new."""
     header = {"format": FORMAT, "version": VERSION, "config": _to_json(SessionConfig, config)}
     if ledger is not None:
-        facts = Facts(tuple([facts_of(agent) for agent in ledger.agents]), tuple(ledger.mail_states))
+        facts = Facts(tuple([facts_of(ledger, agent) for agent in ledger.agents]), tuple(ledger.mail_states))
         header["facts"] = _to_json(Facts, facts)
     return _line(header)
 

@@ -246,7 +246,7 @@ class Engine:
         self._changed |= touched(records, session.ledger)
         self._since_snapshot += len(records)
         if self._since_snapshot >= SNAPSHOT_RECORDS:
-            facts = tuple([facts_of(session.agents[agent]) for agent in sorted(self._changed)])
+            facts = tuple([facts_of(session.ledger, session.agents[agent]) for agent in sorted(self._changed)])
             self._changed.clear()
             self._since_snapshot = 0
             items.append(Snapshot(facts, tuple(session.ledger.mail_states)))
