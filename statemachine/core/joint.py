@@ -11,7 +11,7 @@ from statemachine.core import rules, turns
 from statemachine.core.agents import Agent
 from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Flush, Load, ShutDown, WaitEnd
-from statemachine.core.events import ROOT, WaitMode
+from statemachine.core.events import ROOT
 from statemachine.core.machines import SESSION, Residency, SessionState, TurnState
 from statemachine.core.records import Cause, LoadBegun
 from statemachine.core.state import State
@@ -57,24 +57,10 @@ def end_waits(s: State) -> bool:
 
 def end_hopeless_waits(s: State) -> bool:
     """The session drains: what only turns could end that will not start any more is over."""
-    hopeless = [number for number, wait in s.waits.pending.items() if not has_hope(s, wait)]
+    hopeless = [number for number, wait in s.waits.pending.items() if not turns.has_hope(s, wait)]
     for number in hopeless:
         turns.wait_is_over(s, number, WaitEnd.DRAINING)
     return bool(hopeless)
-
-
-def has_hope(s: State, wait: Waiting) -> bool:
-    """Could a turn that has started end the wait?"""
-
-    def works(agent: int) -> bool:
-        return s.agents[agent].status >= RUNNING
-
-    if wait.is_own_choice or any(works(target) for target in wait.targets):
-        return True
-    if wait.mail and any(a.status >= RUNNING and a.id != wait.agent for a in s.agents):
-        return True
-    awaited = [works(s.ledger.requests[request]) for request in wait.requests if request in s.ledger.requests]
-    return bool(awaited) and (all(awaited) if wait.mode is WaitMode.ALL else any(awaited))
 
 
 # Slots

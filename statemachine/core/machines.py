@@ -300,9 +300,9 @@ SLOT = Machine(
     "Slot",
     SlotState.FREE,
     (
-        Row("reserve", (SlotState.FREE,), SlotState.RESERVED, "admit (`LIVE_THREADS`: spawn, resume)"),
+        Row("reserve", (SlotState.FREE,), SlotState.RESERVED, "admit, next (`LIVE_THREADS`: spawn, resume)"),
         Row("activate", (SlotState.RESERVED,), SlotState.ACTIVE, "start"),
-        Row("pass_on", (SlotState.ACTIVE,), SlotState.RESERVED, "next (`LIVE_THREADS`: every end of a turn)"),
+        Row("pass_on", (SlotState.ACTIVE,), SlotState.RESERVED, "`LIVE_THREADS`: every end of a turn"),
         Row("lend", (SlotState.ACTIVE,), SlotState.FREE, "J7: its turn waits, and another one goes on or starts"),
         Row("go_on", (SlotState.FREE,), SlotState.ACTIVE, "J2: a returning turn has a slot again"),
         Row(

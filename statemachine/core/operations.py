@@ -375,20 +375,20 @@ def interrupt_subtree(s: State, event: Interrupt) -> tuple[int, ...]:
     for agent in touched:
         if agent.status in WORKING:
             turns.stop(s, agent, Cause.INTERRUPTED, event.sender, event.target)
-    demoted: list[tuple[Agent, tuple[MailAccepted, ...]]] = []
     for agent in members.values():
         among = [mail.mail for mail in agent.mailbox if mail.kind is TRIGGER and mail.sender in members]
-        if among and agent.status not in NOT_STARTED:
-            s.records.append(MailDemoted(agent.id, tuple(among)))
-            demoted.append((agent, s.ledger.demote(agent, among)))
+        if not among:
+            continue
+        s.records.append(MailDemoted(agent.id, tuple(among)))
+        answered = s.ledger.demote(agent, among)
+        if answered:
+            why = Outcome(agent.id, agent.turn, INTERRUPTED, "its mail was demoted", Cause.NOT_STARTED, event.sender)
+            for requester in turns.tell(s, why, answered, below=event.target):
+                turns.consider(s, requester)
     for agent in touched:
         if agent.status in NOT_STARTED:
             words = "interrupted before it started"
             turns.end(s, agent, turns.ABORT, words, Cause.NOT_STARTED, event.sender, below=event.target)
-    for agent, answered in demoted:
-        if answered:
-            why = Outcome(agent.id, agent.turn, INTERRUPTED, "its mail was demoted", Cause.NOT_STARTED, event.sender)
-            turns.tell(s, why, answered, below=event.target)
     return tuple([agent.id for agent in touched])
 
 
@@ -533,6 +533,8 @@ def wait(s: State, event: Wait) -> Reply:
     read_awaited(s, agent, requests)
     s.waits.begin(begun, missing, agent.status is RUNNING)
     end = turns.wait_end(s, begun)
+    if end is None and s.state is DRAINING and not turns.has_hope(s, begun):
+        end = WaitEnd.DRAINING
     if end is None and event.timeout == 0:
         end = WaitEnd.TIMEOUT
     if end is None:

@@ -55,11 +55,11 @@ def wants_turn(identity: Identity, status: TurnState, unread_triggers: int) -> b
     return unread_triggers > 0 and status <= TURN_INTERRUPTED and identity is OPEN
 
 
-def goes_on(unread_triggers: int, held_slot: bool, is_wanted: bool) -> bool:
-    """*next*: does the slot of a turn that ended pass to the agent's next turn? Not if it `is_wanted` by a returning
-    turn, or by a queued one that is due (L11, L12).
+def goes_on(held_slot: bool, may_begin: bool, is_wanted: bool) -> bool:
+    """*next*: does the slot of a turn that ended pass to the agent's next turn, which late trigger mail asks for? Not if
+    it `is_wanted` by a returning turn, or by a queued one that is due (L11, L12).
     """
-    return unread_triggers > 0 and held_slot and not is_wanted
+    return held_slot and may_begin and not is_wanted
 
 
 def is_due(overtaken: int, max_overtaken: int) -> bool:

@@ -11,7 +11,7 @@ from statemachine.core.agents import Agent
 from statemachine.core.config import Notice
 from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Answer, Cancel, Flush, StartTurn, Unload, WaitEnd, Wake
-from statemachine.core.events import HOST, ROOT
+from statemachine.core.events import HOST, ROOT, WaitMode
 from statemachine.core.facts import Result
 from statemachine.core.machines import TURN, Identity, Moves, Residency, SessionState, SlotState, TurnState
 from statemachine.core.records import (
@@ -150,6 +150,20 @@ def has_target(s: State, wait: Waiting) -> bool:
     return any(rules.is_done(s.agents[target].identity, s.agents[target].status) for target in wait.targets)
 
 
+def has_hope(s: State, wait: Waiting) -> bool:
+    """Could a turn that has started end the wait?"""
+
+    def works(agent: int) -> bool:
+        return s.agents[agent].status >= RUNNING
+
+    if wait.is_own_choice or any(works(target) for target in wait.targets):
+        return True
+    if wait.mail and any(a.status >= RUNNING and a.id != wait.agent for a in s.agents):
+        return True
+    awaited = [works(s.ledger.requests[request]) for request in wait.requests if request in s.ledger.requests]
+    return bool(awaited) and (all(awaited) if wait.mode is WaitMode.ALL else any(awaited))
+
+
 def call_back(s: State, agent: Agent, number: int, why: WaitEnd) -> None:
     """This wait of the turn is over: it is told now, or returns."""
     if agent.status is RUNNING:
@@ -194,14 +208,17 @@ def end(
     outcome = Outcome(agent.id, agent.turn, trigger[before], result, cause, by)
     s.records.append(TurnEnded(outcome))
     answered = s.ledger.end_turn(agent, outcome, started)
-    lay_down(s, agent, before)
+    had_slot = lay_down(s, agent, before)
+    told: list[Agent] = []
     if answered or also:
         within = below if stopped is None else stopped.below
         timed_out = stopped is not None and stopped.cause is TIMED_OUT
-        tell(s, outcome, answered + also, tell_always or timed_out, within)
-    if before is not QUEUED:
-        give_back(s, agent, started)
+        told = tell(s, outcome, answered + also, tell_always or timed_out, within)
+    if started and agent.triggers and rules.goes_on(had_slot, may_begin(s, agent), is_wanted(s, agent)):
+        begin_next(s, agent)
     rest(s, agent)
+    for requester in told:
+        consider(s, requester)
     if s.draining is not None and started:
         s.draining.add(agent.id, outcome.status is TurnState.INTERRUPTED)
 
@@ -212,14 +229,15 @@ def give_up(s: State, agent: Agent) -> None:
     s.records.append(TurnReturned(agent.id, agent.turn))
     s.ledger.return_turn(agent, agent.turn)
     lay_down(s, agent, before)
-    give_back(s, agent, may_pass=False)
     rest(s, agent)
     if s.draining is not None:
         s.draining.add(agent.id, was_interrupted=True)
 
 
-def lay_down(s: State, agent: Agent, before: TurnState) -> None:
-    """The turn, which was `before`, waits for nothing any more, and nothing bounds it. Waits for its agent may be over."""
+def lay_down(s: State, agent: Agent, before: TurnState) -> bool:
+    """The turn, which was `before`, waits for nothing any more, and nothing bounds it; waits for its agent may be over.
+    Returns whether it held a slot, which it gives back.
+    """
     if before is QUEUED:
         s.slots.dequeue(agent.id)
         s.slots.entitled.pop(agent.id, None)
@@ -228,14 +246,26 @@ def lay_down(s: State, agent: Agent, before: TurnState) -> None:
     else:
         if agent.id in s.waits.of_agent or agent.id in s.waits.over:
             end_waits(s, agent, told=False)
-        if s.slots.lent:
-            s.slots.lent.pop(agent.id, None)
         if s.config.turn_timeout is not None:
             s.deadlines.clear(Bound.TURN, agent.id)
         if before is STOPPING:
             s.deadlines.clear(Bound.STOP, agent.id)
     if agent.id in s.waits.on_target:
         s.waits.touch(s.waits.on_target[agent.id])
+    return before is not QUEUED and give_back(s, agent)
+
+
+def give_back(s: State, agent: Agent) -> bool:
+    """The slot of the turn is free again; `LIVE_THREADS`: it stays with the agent. Returns whether it held one."""
+    slots = s.slots
+    if agent.id in slots.lent:
+        del slots.lent[agent.id]
+        return False
+    if not s.live_threads or agent.id == ROOT:
+        slots.release(agent.id)
+    elif slots.holders[agent.id][1] is SlotState.ACTIVE:
+        slots.pass_on(agent.id, agent.turn)
+    return True
 
 
 def rest(s: State, agent: Agent) -> None:
@@ -246,20 +276,21 @@ def rest(s: State, agent: Agent) -> None:
         consider(s, agent)
 
 
-def give_back(s: State, agent: Agent, may_pass: bool) -> None:
-    """*next*: the slot passes to the agent's next turn if late trigger mail asks for one; else it is released."""
-    held = agent.id in s.slots.holders
-    may_go_on = may_pass and agent.triggers and s.state is OPEN_SESSION and agent.identity is OPEN
-    if may_go_on and rules.goes_on(agent.triggers, held, is_wanted(s, agent)):
-        agent.status = NEXT[agent.status]
-        agent.turn += 1
-        s.slots.overtake(agent.id)
-        s.slots.pass_on(agent.id, agent.turn)
-        s.residents.taken(agent)
-    elif held and (not s.live_threads or agent.id == ROOT):
-        s.slots.release(agent.id)
-    elif held and s.slots.holders[agent.id][1] is SlotState.ACTIVE:
-        s.slots.pass_on(agent.id, agent.turn)
+def begin_next(s: State, agent: Agent) -> None:
+    """*next*: the agent's next turn has the slot of the one that is over."""
+    agent.status = NEXT[agent.status]
+    agent.turn += 1
+    s.slots.overtake(agent.id)
+    if s.live_threads and agent.id != ROOT:
+        s.slots.use_again(agent.id, agent.turn)
+    else:
+        s.slots.reserve(agent.id, agent.turn)
+    s.residents.taken(agent)
+
+
+def may_begin(s: State, agent: Agent) -> bool:
+    """May a turn of the agent begin at all?"""
+    return s.state is OPEN_SESSION and agent.identity is OPEN
 
 
 def is_wanted(s: State, agent: Agent) -> bool:
@@ -289,10 +320,11 @@ def tell(
     answered: tuple[MailAccepted, ...],
     tell_always: bool = False,
     below: int | None = None,
-) -> None:
+) -> list[Agent]:
     """L3: each requester of this turn gets its outcome, once: callers their answer, agents a notice. Then the waits for
-    these requests may be over. `below`: see `TurnStopped`.
+    these requests may be over. Returns the agents told, which may ask for a turn now (J1). `below`: see `TurnStopped`.
     """
+    told: list[Agent] = []
     requesters: dict[int, tuple[int, ...]] = {}
     for mail in answered:
         if mail.sender not in (HOST, outcome.agent):
@@ -302,38 +334,51 @@ def tell(
     if requesters and s.config.notice is not NO_NOTICE:
         if tell_always or rules.notice_is_due(outcome.status, s.config.notify_interrupted):
             for requester, asked in requesters.items():
-                notify(s, s.agents[requester], outcome, asked, below)
+                if notify(s, s.agents[requester], outcome, asked, below, told):
+                    told.append(s.agents[requester])
     if s.waits.on_request:
         for number in numbers:
             s.waits.answered(number)
+    return told
 
 
-def notify(s: State, requester: Agent, outcome: Outcome, asked: tuple[int, ...], below: int | None) -> None:
+def notify(
+    s: State, requester: Agent, outcome: Outcome, asked: tuple[int, ...], below: int | None, told: list[Agent]
+) -> bool:
     """One notice, loaded or not (BUG-B33). To a closed requester it is a dead letter; a turn that awaits one of the
-    requests reads it in this step, so that an outcome is delivered once (section 7).
+    requests reads it in this step, so that an outcome is delivered once (section 7). `told` are those told before of
+    this outcome. Does it ask for a turn?
     """
     if requester.identity is Identity.FORGOTTEN:
-        return
+        return False
     number = s.ledger.next_mail
     if requester.identity is not OPEN:
         s.records.append(NoticeBuried(number, requester.id, outcome))
         s.ledger.bury_notice()
-        return
+        return False
     wakes = s.config.notice is Notice.TRIGGER and rules.may_wake(
         requester.id,
         requester.status,
         s.live_threads,
         s.state is OPEN_SESSION,
         s.slots.cap,
-        len(s.slots.ready),
+        len(s.slots.ready) + asking(s, s.agents[outcome.agent], told),
         available(s),
         s.config.max_queued,
     )
     wakes = wakes and (below is None or not s.is_below(requester.id, below))
     kind = MailKind.TRIGGER if wakes else MailKind.QUEUE
-    accept(s, MailAccepted(number, outcome.agent, requester.id, kind, "", outcome, asked))
+    deliver(s, MailAccepted(number, outcome.agent, requester.id, kind, "", outcome, asked))
     if s.waits.awaits(requester.id, asked):
         read_some(s, requester, (number,))
+    return wakes
+
+
+def asking(s: State, ended: Agent, told: list[Agent]) -> int:
+    """How many turns will queue that do not yet: of agents that were told of this end, and of its own."""
+    if s.live_threads:
+        return 0
+    return sum(agent.id != ROOT and agent.triggers > 0 and agent.status.is_idle for agent in (ended, *told))
 
 
 def available(s: State) -> int:
@@ -353,11 +398,16 @@ def read_some(s: State, agent: Agent, mails: tuple[int, ...]) -> None:
 
 def accept(s: State, mail: MailAccepted) -> None:
     """The mail is unread; an idle agent asks for a turn (J1)."""
+    consider(s, deliver(s, mail))
+
+
+def deliver(s: State, mail: MailAccepted) -> Agent:
+    """The mail is unread. Returns whose it is."""
     s.records.append(mail)
     target = s.ledger.accept(mail)
     if target.id in s.waits.of_agent:
         s.waits.touch(s.waits.of_agent[target.id])
-    consider(s, target)
+    return target
 
 
 # Stopping

@@ -71,7 +71,9 @@ def restart(config: SessionConfig, ledger: Ledger, now: float) -> tuple[Session,
     for outcome, answered, stopped in ended:
         if answered:
             always = stopped is None or stopped.cause is Cause.TIMED_OUT
-            turns.tell(s, outcome, answered, always, None if stopped is None else stopped.below)
+            told = turns.tell(s, outcome, answered, always, None if stopped is None else stopped.below)
+            for requester in told:
+                turns.consider(s, requester)
     settle(s)
     return s, Step(tuple(s.records), Noted(), tuple(s.effects))
 
@@ -82,13 +84,11 @@ def refuse_too_small(config: SessionConfig, ledger: Ledger) -> None:
     needs: list[tuple[str, int, float | None]] = [
         ("max_agents", len(open_agents), config.max_agents),
         ("max_depth", max([a.depth for a in open_agents], default=0), config.max_depth),
-        ("max_unread", max(len(a.mailbox) + a.promised for a in ledger.agents), config.max_unread),
     ]
     if config.slot_policy is SlotPolicy.LIVE_THREADS:
         needs.append(("max_concurrent", len(open_agents) + 1, config.max_concurrent))
     else:
         asking = sum(a.triggers > 0 for a in open_agents)
-        needs.append(("max_queued", asking - config.execution_cap, config.max_queued))
         needs.append(("max_concurrent", 2 if asking else 1, config.max_concurrent))
     for name, need, limit in needs:
         if limit is not None and need > limit:

@@ -17,7 +17,7 @@ from statemachine.core.events import HOST, ROOT, Event, Failed
 from statemachine.core.machines import TurnState
 from statemachine.core.records import Cause, Outcome, TurnEnded
 from statemachine.core.session import Session
-from statemachine.core.state import Stop
+
 from statemachine.log.recovery import fold, restart
 from tests.core.scenario import LIVE, Scenario
 
