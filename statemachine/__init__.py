@@ -1,12 +1,11 @@
 """Many durable agents on few execution slots and little memory, as explicit state machines.
 
-The core is `Session`: `session.handle(event)` gives a `Step` of records, reply and effects, and does no I/O. Start
-reading at `machines.py`, then `session.py`. What judges it is the folder `model`, installed as `statemachine_model`.
+The core is `Session`: `session.handle(event)` returns a `Step` of records, reply and effects, and does no I/O. Start
+reading at `machines.py`, then `session.py`. The folder `model`, installed as `statemachine_model`, judges it.
 
-`AgentControl` runs a session: see `statemachine.runtime`. Whatever its verbs take, return or show can be imported from
+`AgentControl` runs a session: see `statemachine.runtime`. All that its verbs take, return or show can be imported from
 here, and every error from `statemachine.errors`. The names of the runtime and of the stores are imported when they are
-first asked for, so that whoever uses the core alone needs `attrs` and nothing else. The events of the core are in
-`statemachine.core.events`.
+first used, so that the core alone needs nothing but `attrs`. The events of the core are in `statemachine.core.events`.
 """
 
 from typing import TYPE_CHECKING
@@ -155,5 +154,5 @@ __getattr__ = _lazily(__name__, __all__, ("statemachine.runtime", "statemachine.
 
 
 def __dir__() -> list[str]:
-    """Those that have not been asked for yet too."""
+    """Lists all names, those not imported yet included."""
     return sorted({*globals(), *__all__})

@@ -1,8 +1,8 @@
-"""The command `statemachine`, also as `python -m statemachine`: finds the package that judges this one, and hands over.
+"""Runs the command `statemachine`, also as `python -m statemachine`, from the package that judges this one.
 
-Nothing in `statemachine` imports `model`, and neither does this module. It does what a shell does with the name of a
-program: looks it up when a person asks for it. No other module imports this one, nothing of what is found is used but
-its `main`, and without it the product works as before. So this is not an arrow between rooms.
+Nothing in `statemachine` imports `model`, and neither does this module. It looks up the command when a person asks for
+it, as a shell looks up a program. No other module imports this one, it uses nothing but the `main` that it finds, and
+without that the product works as before. So this is not an import between rooms.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NoReturn
 
 BESIDE = Path(__file__).resolve().parents[1]
 NAMES = ("statemachine_model", "model")
-"""The import name of the judging package: as a wheel has it, and as a checkout does."""
+"""The import names of the judging package: in a wheel, and in a checkout."""
 REMEDY = "pip install 'agent-statemachine[check]'"
 
 
@@ -29,14 +29,15 @@ def main() -> None:
         command = import_module(f"{name}.command.cli")
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.partition(".")[0] in ("statemachine", name):
-            raise  # a defect of ours, which an installation does not repair
+            raise  # a defect of ours, which installing does not repair
         fail(f"{missing}; the command needs: {REMEDY}")
     command.main()
 
 
 def judging_package() -> str | None:
-    """The name by which the judging package is imported, if the one that lies beside this package is. A project has its
-    own `model` or `model.py`, and a checkout may be used beside an installed wheel, so the name alone does not decide.
+    """Returns the import name of the judging package beside this one; None if another or none would be imported. A
+    project may have its own `model` or `model.py`, and a checkout may be used beside an installed wheel, so the name
+    alone does not decide.
     """
     for name in NAMES:
         found = find_spec(name)
@@ -47,7 +48,7 @@ def judging_package() -> str | None:
 
 
 def fail(message: str) -> NoReturn:
-    """One line on stderr, and out."""
+    """Prints one line to stderr and exits with code 2."""
     print(f"statemachine: {message}", file=sys.stderr)
     sys.exit(2)
 

@@ -1,7 +1,7 @@
-"""Every error that a caller may meet, in one place.
+"""Every error that a caller may get, in one place.
 
-A `Refusal` says that what was asked for was refused and nothing was changed; its attributes are the facts. A
-`StoreError` is about the file or the disk. Each message says what to do next.
+A `Refusal` says that a request was refused and changed nothing; its attributes are the facts. A `StoreError` is about
+the file or the disk. Each message says what to do next.
 """
 
 from typing import TYPE_CHECKING

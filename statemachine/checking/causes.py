@@ -1,7 +1,7 @@
-"""What the cause of an outcome has to be (S8): derived from the event, and from the session before it.
+"""Derives what the cause of an outcome has to be (S8) from the event, and from the session before it.
 
-The core says the cause where it ends a turn. Here it is said once more, from outside: by who reported or asked, and by
-where turn and thread stood before.
+The core sets the cause where it ends a turn. Here it is derived a second time, from outside: from who reported or
+asked, and from the states of turn and thread before.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ STATUSES: dict[Cause, tuple[TurnState, ...]] = {
     Cause.WITHDRAWN: (INTERRUPTED,),
     Cause.LOADS_LOST: (ERRORED,),
 }
-"""Cause -> with which status a turn may have ended by it."""
+"""Cause -> the statuses with which a turn may have ended by it."""
 
 ASKED = (Cause.INTERRUPTED, Cause.NOT_STARTED, Cause.NOT_STOPPED, Cause.CLOSED, Cause.WITHDRAWN)
-"""The causes of which an outcome may say by whom."""
+"""The causes for which an outcome may name the agent that asked."""
 
 End = tuple[TurnState, Cause, int | None]
-"""Status, cause, and by whom."""
+"""Status, cause, and the agent that asked for the end, if one did."""
 
 
 def wrong_cause(m: Moment) -> str | None:
-    """A turn that ended in this step for another reason than its outcome says, or is stopping for another than that of
-    the first who asked it to.
+    """Finds a turn that ended in this step for another cause than its outcome says, or that is stopping for another
+    than that of the first request to stop.
     """
     assert m.before is not None
     for record in m.of_kind(TurnEnded):
@@ -75,7 +75,7 @@ def _asked(m: Moment, number: int) -> tuple[Cause, int | None]:
 
 
 def true_end(m: Moment, outcome: Outcome) -> End:
-    """How this turn ended. Whether there really was no room, L1 judges."""
+    """Returns how this turn ended. Whether there really was no room is judged by L1."""
     assert m.before is not None
     before, event, number = m.before.agent(outcome.agent), m.event, outcome.agent
     if before is None:
@@ -115,13 +115,13 @@ def _end_by_death(before: Agent) -> End:
 
 
 def s8_stops(m: Moment) -> str | None:
-    """It is known of each stopping turn, and of no other, why it is to stop."""
+    """Checks that a reason to stop is known for each stopping turn, and for no other."""
     stopping = [a.id for a in m.agents if a.status is STOPPING]
     known = m.after.ledger.stops
-    return None if stopping == sorted(known) else f"{stopping} are stopping, it is known why {sorted(known)} are"
+    return None if stopping == sorted(known) else f"{stopping} are stopping, reasons are known for {sorted(known)}"
 
 
 def words(end: End) -> str:
-    """An end, for people."""
+    """Returns an end in words, for people."""
     status, cause, by = end
     return f"{status.name} by {cause.name}" + ("" if by is None else f" of {by}")

@@ -1,11 +1,11 @@
-"""What must hold: S1 to S17 and L1 to L12 of semantics.md sections 6 and 7, as named objects.
+"""Checks what must hold: S1 to S17 and L1 to L12 of semantics.md sections 6 and 7, as named objects.
 
 A property looks at a `Moment`: the session after a step, and, for those about steps, the session before it, the event
-and the step. It answers None if it holds, or what is wrong. It changes nothing, and it derives what it can from other
-places than the code that it judges: a slot is expected because of a status, not because of the slot table.
+and the step. It returns None if it holds, or what is wrong. It changes nothing, and it derives what it can from other
+data than the code that it judges: a slot is expected because of a status, not because of the slot table.
 
-`check(session)` verifies all that can be said of one state, `check_step` all that can be said of one step. L7 is about
-what can still be reached, so only the explorer can judge it (`model/exploration/explorer.py`).
+`check(session)` verifies every property of one state, `check_step` every property of one step. L7 is about reachable
+states, so only the explorer can judge it (`model/exploration/explorer.py`).
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def s7_identity(m: Moment) -> str | None:
         if a.identity is OPEN and parent.identity is not OPEN:
             return f"agent {a.id} is open, its parent {parent.id} is not"
         if not a.path.startswith(f"{parent.path}/") or a.id not in (parent.children or ()):
-            return f"agent {a.id} at {a.path} is no child of {parent.path}"
+            return f"agent {a.id} at {a.path} is not a child of {parent.path}"
     return None
 
 
@@ -483,22 +483,22 @@ PROPERTIES: tuple[Property, ...] = (
     ),
     Property("L12", "a turn whose wait is over goes on before any turn that starts", "J2", None, sp.l12_first),
 )
-"""Every property, in the order of semantics.md."""
+"""All properties, in the order of semantics.md."""
 
 STATE_PROPERTIES = tuple([p for p in PROPERTIES if p.state is not None])
 STEP_PROPERTIES = tuple([p for p in PROPERTIES if p.step is not None])
 
 
 def check(session: Session) -> None:
-    """Verifies every property that can be said of one state. Raises `PropertyViolation` for the first that fails."""
+    """Verifies every property of one state. Raises `PropertyViolation` for the first that fails."""
     moment = Moment(session)
     for known in STATE_PROPERTIES:
         judge(known, known.state, moment)
 
 
 def check_step(before: Session, event: Event, step: Step, after: Session) -> None:
-    """Verifies every property that can be said of one step; `before` is a fork from before `event` was handled.
-    Raises `PropertyViolation` for the first that fails.
+    """Verifies every property of one step; `before` is a fork from before `event` was handled. Raises
+    `PropertyViolation` for the first that fails.
     """
     moment = Moment(after, before, event, step)
     for known in STEP_PROPERTIES:
@@ -506,7 +506,7 @@ def check_step(before: Session, event: Event, step: Step, after: Session) -> Non
 
 
 def judge(known: Property, predicate: Judge | None, moment: Moment) -> None:
-    """Raises if the predicate finds fault."""
+    """Raises `PropertyViolation` if the predicate finds a fault."""
     detail = None if predicate is None else predicate(moment)
     if detail is not None:
         raise PropertyViolation(known, detail)

@@ -1,9 +1,9 @@
-"""The properties that are about one step: what it may change, given what was before (semantics.md section 6).
+"""Checks the properties of one step: what it may change, given the state before (semantics.md section 6).
 
-Each answers None, or what is wrong. `properties.py` gives them their names.
+Each returns None, or what is wrong. `properties.py` gives them their names.
 """
 
-# A list indexed by a fact of type Any is of no type that pyright knows.
+# pyright does not know the type of a list's item if the index is a fact of type Any.
 # pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def s6_durable(m: Moment) -> str | None:
     for before in left:
         reported = isinstance(m.event, Flushed | Died) and m.event.agent == before.id
         if not reported and before.id not in closed and m.after.state is not SessionState.CLOSED:
-            return f"agent {before.id} is unloaded, and nobody said that its rollout is durable"
+            return f"agent {before.id} is unloaded, and no report said that its rollout is durable"
     return None
 
 
@@ -120,7 +120,7 @@ def s8_status(m: Moment) -> str | None:
         if before.status.is_idle and before.status is not after.status and before.id not in ended:
             asked = after.triggers > 0 or any(r.agent == before.id for r in m.of_kind(TurnStarted))
             if after.status.is_idle or not asked:
-                return f"agent {before.id} was {before.status.name}, is {after.status.name}, and nobody asked"
+                return f"agent {before.id} was {before.status.name}, is {after.status.name}, and no event asked for it"
     return wrong_cause(m)
 
 
@@ -130,14 +130,14 @@ def s9_stale(m: Moment) -> str | None:
     current = is_current(m.before, m.event)
     is_stale = m.step.reply.__class__ is Stale
     if not current and not is_stale:
-        return f"{m.event} is about nothing current, and was taken"
+        return f"{m.event} is not about a current thread, turn or flush, and was accepted"
     if is_stale and (m.step.records or m.step.effects or not m.is_unchanged()):
         return f"{m.event} was stale, and changed something"
     return None
 
 
 def is_current(s: Session, event: Event | None) -> bool:
-    """Is a report about the thread, turn and flush that are current? An event that is not a report always is."""
+    """Tells whether a report is about the current thread, turn and flush. True for an event that is not a report."""
     judge = CURRENT.get(event.__class__)
     if judge is None:
         return True
@@ -175,7 +175,7 @@ CURRENT: dict[type, Callable[[Session, Agent, Any], bool]] = {
     Failed: _has_started,
     Aborted: _is_stopping,
 }
-"""Report -> is it about what is current?"""
+"""Report -> whether it is about the current thread, turn or flush."""
 
 
 def s10_scope(m: Moment) -> str | None:
@@ -208,7 +208,7 @@ def interrupt_scope(m: Moment, s: Session, event: Interrupt) -> str | None:
 
 
 def due_to_close(s: Session, event: Event | None, reply: Reply) -> list[int]:
-    """Who is to be closed by this event: the open subtree of a close, or, if slots are held by threads, of a death."""
+    """Returns the agents that this event has to close: the open subtree of a close; with LIVE_THREADS, of a death."""
     top = None
     if isinstance(event, Close):
         top = event.target
@@ -268,15 +268,15 @@ TRUE: dict[type[rf.Refusal], Callable[[Session, Any], bool]] = {
     rf.SessionClosed: lambda s, _: s.state is SessionState.CLOSED,
     rf.StoreFailed: lambda s, _: s.state is SessionState.FAILED,
 }
-"""Refusal -> is what it says of the session true? What is about the operation alone is left to the tests."""
+"""Refusal -> whether its facts are true of the session. Facts about the operation alone are left to the tests."""
 
 
 ABOUT_ONE = (rf.AgentClosed, rf.AgentOpen, rf.MailboxFull, rf.SelfRefused, rf.NotRunning)
-"""Refusals with an agent, and its path beside it."""
+"""Refusals that name an agent, with its path beside it."""
 
 
 def _paths(refusal: rf.Refusal) -> Iterable[tuple[int, str]]:
-    """The agents that a refusal names, each with the path that stands beside it."""
+    """Returns the agents that a refusal names, each with the path beside it."""
     if isinstance(refusal, ABOUT_ONE):
         return [(refusal.agent, refusal.path)]
     if isinstance(refusal, rf.ExecutionFull | rf.LiveThreadsFull):
@@ -358,7 +358,7 @@ def s15_victim(m: Moment) -> str | None:
 
 
 def moved(m: Moment, agent: int) -> bool:
-    """Was the agent used in this step, so that its place in the order of use is new?"""
+    """Tells whether the agent was used in this step, so that its place in the order of use is new."""
     assert m.before is not None
     stayed = [a for a in m.before.residents.idle if a in m.after.residents.idle]
     left = [a for a in m.after.residents.idle if a in m.before.residents.idle]
@@ -366,7 +366,7 @@ def moved(m: Moment, agent: int) -> bool:
 
 
 def was_before(line: list[int], one: int, other: int) -> bool:
-    """Does `one` stand before `other`?"""
+    """Tells whether `one` stands before `other`."""
     return one in line and line.index(one) < line.index(other)
 
 
@@ -387,17 +387,17 @@ def l1_true_failure(m: Moment) -> str | None:
 
 
 def ran(before: Agent | None, outcome: Outcome) -> bool:
-    """Had the turn that ended so started before this step?"""
+    """Tells whether the turn with this outcome had started before this step."""
     return before is not None and before.status in STARTED and outcome.turn == before.turn
 
 
 def is_end_of_load(event: Event | None, agent: int) -> bool:
-    """May the load of the agent have failed by this event?"""
+    """Tells whether this event may have made the load of the agent fail."""
     return isinstance(event, Tick) or (isinstance(event, LoadFailed | Died) and event.agent == agent)
 
 
 def failed_now(m: Moment) -> set[int]:
-    """The agents whose flush failed, or ran out of time, in this step."""
+    """Returns the agents whose flush failed, or ran out of time, in this step."""
     assert m.before is not None
     answered = {a for a, flush in m.before.residents.flushes.items() if m.after.residents.flushes.get(a) != flush}
     return {a for a in answered if m.after.agents[a].residency in (Residency.RESIDENT, Residency.UNLOADING)}
@@ -434,13 +434,13 @@ def l3_told(m: Moment) -> str | None:
 
 
 def told_of(m: Moment, outcome: Outcome) -> list[int]:
-    """Who got a notice of this outcome in this step."""
+    """Returns the agents that got a notice of this outcome in this step."""
     accepted = [r.target for r in m.of_kind(MailAccepted) if r.notice == outcome]
     return accepted + [r.target for r in m.of_kind(NoticeBuried) if r.notice == outcome]
 
 
 def notice_due(config: SessionConfig, outcome: Outcome, always: bool) -> bool:
-    """Are requesters told of this outcome? `always`: its agent is closed (BUG-B56), or the turn took too long."""
+    """Tells whether requesters are told of this outcome. `always`: its agent is closed (BUG-B56), or the turn took too long."""
     if config.notice is Notice.NONE:
         return False
     return outcome.status is not INTERRUPTED or config.notify_interrupted or always

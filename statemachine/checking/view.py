@@ -1,7 +1,7 @@
-"""A session as readers see it: one line an agent, one line the session.
+"""Shows a session as text: one line for each agent, one for the session.
 
 Replay, golden traces and the scenario tests all show this, so that a test asserts the *whole* state after every step.
-A line leaves out what is ordinary::
+A line leaves out ordinary facts::
 
     /root    new
     /root/a  running 1, resident, slot active, asked by root, waits
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
 
 def lines(s: Session) -> list[str]:
-    """The whole state: agents by id, then the session."""
+    """Returns the whole state as lines: agents by id, then the session."""
     width = max(len("session"), *[len(agent.path) for agent in s.agents])
     shown = [f"{agent.path:{width}}  {', '.join(agent_facts(s, agent))}" for agent in s.agents]
     return [*shown, f"{'session':{width}}  {', '.join(session_facts(s))}"]
 
 
 def text(s: Session) -> str:
-    """The same as one text, lines ended by a newline."""
+    """Returns the same as one text, with a newline after each line."""
     return "".join(f"{line}\n" for line in lines(s))
 
 
 def agent_facts(s: Session, a: Agent) -> list[str]:
-    """What there is to say about one agent, without its path."""
+    """Returns the facts of one agent, without its path."""
     facts = [a.status.name.lower() if a.turn == 0 else f"{a.status.name.lower()} {a.turn}"]
     if a.identity is not Identity.OPEN:
         facts.insert(0, "closed" if a.closed_by == a.id else f"closed with {name(s, a.closed_by)}")
@@ -79,7 +79,7 @@ def wait_facts(s: Session, wait: Waiting) -> str:
 
 
 def session_facts(s: Session) -> list[str]:
-    """What there is to say about the session as a whole."""
+    """Returns the facts of the session as a whole."""
     facts = [
         s.state.name.lower(),
         f"slots {s.slots.held}/{s.slots.cap}",
@@ -96,31 +96,31 @@ def session_facts(s: Session) -> list[str]:
 
 
 def why(s: Session, cause: Cause, by: int | None) -> str:
-    """What ended a turn, or is to end it, and who asked for that."""
+    """Returns in words what ended a turn, or is to end it, and who asked for that."""
     words = cause.name.lower().replace("_", " ")
     return words if by is None else f"{words} by {name(s, by)}"
 
 
 def mail_name(s: Session, mail: MailAccepted) -> str:
-    """Sender and kind of a mail."""
+    """Returns sender and kind of a mail."""
     about = "" if mail.notice is None else f"={mail.notice.status.name.lower()}"
     return f"{name(s, mail.sender)}{about}{'!' if mail.kind is MailKind.TRIGGER else ''}"
 
 
 def name(s: Session, agent: int) -> str:
-    """`host`, `root`, or the path below the root."""
+    """Returns `host`, `root`, or the path below the root."""
     if agent == HOST:
         return "host"
     return "root" if agent == ROOT else s.agents[agent].path.removeprefix("/root/")
 
 
 def names(s: Session, agents: Iterable[int]) -> str:
-    """Several names, or `-`."""
+    """Returns several names, or `-` for none."""
     return " ".join(name(s, agent) for agent in agents) or "-"
 
 
 def is_quiescent(s: Session) -> bool:
-    """Nothing is in flight: no load, no unload, no turn that could still report by itself (section 1)."""
+    """Tells whether nothing is in flight: no load, no unload, no turn that could still report by itself (section 1)."""
     return (
         not s.residents.loading and not s.residents.flushes and not any(a.status >= TurnState.RUNNING for a in s.agents)
     )

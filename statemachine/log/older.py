@@ -1,9 +1,9 @@
-"""What versions before causes were recorded wrote of how a turn ended: its status, and words.
+"""Reads outcomes of versions that did not record causes: they wrote only the status, and words.
 
-The cause is told from the words here, once, when such a file or trace is read, and nowhere else. Who interrupted a turn
-or closed its agent they do not say, and an interrupt and the end of a shutdown's grace have the same words. What a
-turn's code returned is told by the status; what it raised begins with the name of a class, unless whoever ran the core
-chose other words.
+The cause is derived from the words here, once, when such a file or trace is read, and nowhere else. The words do not
+say who interrupted a turn or closed its agent, and they are the same for an interrupt and for the end of a shutdown's
+grace. The status tells a result; an error begins with the name of a class, unless the host of the core chose other
+words.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ INTERRUPTED: tuple[tuple[str, Cause], ...] = (
     ("interrupted; it did not stop within ", Cause.NOT_STOPPED),
     ("", Cause.INTERRUPTED),
 )
-"""How the words begin, and what they tell. The first that fits counts."""
+"""How the words begin, and the cause that they mean. The first match counts."""
 
 STATUS = {status.name.lower(): status for status in TurnState}
 OUTCOME_FIELDS = {"agent", "turn", "status", "result"}
-"""All that an outcome had."""
+"""All fields of an outcome then."""
 
 
 def cause_in_words(status: TurnState, words: str) -> Cause:
-    """What ended a turn that left this status and these words."""
+    """Returns the cause of an outcome with this status and these words."""
     if status is TurnState.COMPLETED:
         return Cause.FINISHED
     known = ERRORED if status is TurnState.ERRORED else INTERRUPTED
@@ -45,7 +45,7 @@ def cause_in_words(status: TurnState, words: str) -> Cause:
 
 
 def with_causes(found: Any) -> Any:
-    """The JSON of a trace's facts, with the causes that version 1 did not have. What is no outcome stays as it is."""
+    """Adds the causes that version 1 did not have to the JSON of a trace's facts. Only outcomes change."""
     if found.__class__ is list:
         return [with_causes(one) for one in found]
     if found.__class__ is not dict:

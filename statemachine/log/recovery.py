@@ -1,8 +1,8 @@
-"""Recovery: a session from its log (semantics.md section 5).
+"""Recovers a session from its log (semantics.md section 5).
 
 `fold` turns records into the durable facts, with the methods that the live session uses. `recover` makes a session of
-them: agents are open and unloaded; a turn that was running is interrupted by the crash, and its requesters are told;
-a turn that was only queued or starting was never begun, so its trigger mail asks for it again, oldest mail first.
+them: agents are unloaded; a turn that was running is interrupted by the crash, and its requesters are told; a turn that
+was only queued or starting has not begun, so its trigger mail asks for it again, oldest mail first.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ __all__ = ["apply", "durable_facts", "fold", "recover", "restart"]
 
 
 def recover(config: SessionConfig, records: Iterable[Record], now: float = 0.0) -> tuple[Session, Step]:
-    """The session that this log is of, and its first step: what the crash ended, and the turns that are asked for
-    again. The step's records belong at the end of the log; `now` is the time in seconds.
+    """Returns the session of this log, and its first step: the turns that the crash ended, and those asked for again.
+    Append the step's records to the log. `now` is the time in seconds. Raises `InvalidConfig` as `refuse_too_small`.
     """
     return restart(config, fold(config, records), now)
 
 
 def restart(config: SessionConfig, ledger: Ledger, now: float) -> tuple[Session, Step]:
-    """The session that starts from these facts."""
+    """Does what `recover` does, from facts."""
     refuse_too_small(config, ledger)
     s = Session(config, now)
     s.ledger = ledger
@@ -79,7 +79,7 @@ def restart(config: SessionConfig, ledger: Ledger, now: float) -> tuple[Session,
 
 
 def refuse_too_small(config: SessionConfig, ledger: Ledger) -> None:
-    """All limits are strict, so a log that exceeds them is not opened: raises `InvalidConfig` naming which to raise."""
+    """Raises `InvalidConfig` if the facts exceed a limit, and names the limit to raise: all limits are strict."""
     open_agents = [a for a in ledger.agents[1:] if a.identity is Identity.OPEN]
     needs: list[tuple[str, int, float | None]] = [
         ("max_agents", len(open_agents), config.max_agents),
@@ -113,7 +113,7 @@ def end_by_crash(s: Session, agent: Agent) -> tuple[Outcome, tuple[MailAccepted,
 
 
 def fold(config: SessionConfig, records: Iterable[Record]) -> Ledger:
-    """The facts that these records say, in their order."""
+    """Returns the facts that these records lead to, in their order."""
     ledger = Ledger(config.notice is not Notice.NONE, config.max_attempts > 1)
     for record in records:
         apply(ledger, record)
@@ -121,10 +121,10 @@ def fold(config: SessionConfig, records: Iterable[Record]) -> Ledger:
 
 
 def apply(ledger: Ledger, record: Record) -> None:
-    """One more record. Raises `TypeError` for what is no record."""
+    """Applies one record. Raises `TypeError` for a value that is not a record."""
     change = APPLY.get(record.__class__)
     if change is None:
-        raise TypeError(f"{record!r} is no record of statemachine.core.records")
+        raise TypeError(f"{record!r} is not a record of statemachine.core.records")
     change(ledger, record)
 
 
@@ -200,12 +200,12 @@ APPLY: dict[type, Callable[[Ledger, Any], object]] = {
     AgentResumed: _resumed,
     AgentsForgotten: _forgotten,
 }
-"""Record class -> what it says."""
+"""Record class -> how it changes the facts."""
 
 
 def durable_facts(ledger: Ledger) -> tuple[Any, ...]:
-    """The facts as a value: equal for the ledger of a live session and for the fold of all that it recorded. A turn
-    that was requested but has not started is no durable fact.
+    """Returns the facts as a value: equal for the ledger of a live session and for the fold of all that it recorded. A
+    turn that was requested but has not started is not a durable fact.
     """
     return (
         tuple([_durable(ledger, agent) for agent in ledger.agents]),
@@ -236,7 +236,7 @@ def _durable(ledger: Ledger, a: Agent) -> tuple[Any, ...]:
 
 
 def forget(ledger: Ledger) -> Ledger:
-    """A copy as the fold of its records would be: what a crash forgets is forgotten."""
+    """Returns a copy as the fold of its records would be, without what a crash forgets."""
     copy = ledger.copy()
     for agent in copy.agents:
         agent.status, agent.turn = durable_turn(copy, agent)

@@ -1,7 +1,7 @@
-"""Facts of agents as values, so that the part of the log that made them need not be folded again (section 5).
+"""Keeps facts of agents as values, so that the part of the log behind them need not be folded again (section 5).
 
-What is kept of an agent are its durable facts, as they would be after a crash: a turn that was requested but has not
-started never was, and one that is being stopped still runs. Everything else in a ledger follows from them.
+A snapshot has the durable facts of an agent, as they would be after a crash: a turn that was requested but has not
+started is left out, and one that is being stopped still runs. Everything else in a ledger follows from them.
 
 A snapshot is incremental: it holds the agents that were *touched* by a record since the one before. For any run and
 any cut, the snapshots so far and the fold of the records after them are the fold of all records.
@@ -45,7 +45,7 @@ QUEUED, STARTING, RUNNING = TurnState.QUEUED, TurnState.STARTING, TurnState.RUNN
 
 @fact
 class AgentFacts:
-    """The durable facts of one agent; what they mean is said at `agents.Agent`. `name` is the end of its path."""
+    """The durable facts of one agent, with the meanings of `agents.Agent`. `name` is the end of its path."""
 
     agent: int
     parent: int
@@ -64,7 +64,7 @@ class AgentFacts:
 
 
 def facts_of(ledger: Ledger, agent: Agent) -> AgentFacts:
-    """The facts of an agent, whether it is of a live session or of a fold."""
+    """Returns the facts of an agent, of a live session or of a fold."""
     status, turn = durable_turn(ledger, agent)
     name = agent.path[agent.path.rfind("/") + 1 :]
     return AgentFacts(
@@ -86,7 +86,7 @@ def facts_of(ledger: Ledger, agent: Agent) -> AgentFacts:
 
 
 def durable_turn(ledger: Ledger, agent: Agent) -> tuple[TurnState, int]:
-    """Status and turn number as the log has them."""
+    """Returns status and turn number as the log has them."""
     status = agent.status
     if status is QUEUED or status is STARTING:
         was_returned = agent.id in ledger.attempts
@@ -96,8 +96,8 @@ def durable_turn(ledger: Ledger, agent: Agent) -> tuple[TurnState, int]:
 
 
 def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: Iterable[int]) -> Ledger:
-    """The ledger in which exactly these facts hold. Agents come in the order of their ids, without gaps; only the root
-    may be left out, if nothing ever happened to it. Raises `ValueError` for facts that no log has.
+    """Returns the ledger in which exactly these facts hold. Agents come in the order of their ids, without gaps; only
+    the root may be left out, if nothing ever happened to it. Raises `ValueError` for facts that no log leads to.
     """
     ledger = Ledger(config.notice is not Notice.NONE, config.max_attempts > 1)
     agents = ledger.agents
@@ -143,8 +143,8 @@ def _add_agent(ledger: Ledger, f: AgentFacts) -> None:
 
 
 def _add_mail(ledger: Ledger, f: AgentFacts) -> None:
-    """The way the mail came: what the running turn has taken was accepted and read, the rest was accepted. So the
-    numbers that follow from it (`triggers`, `promised`) are counted where they always are.
+    """Repeats how the mail came: the running turn's was accepted and read, the rest was accepted. So `triggers` and
+    `promised`, which follow from it, are counted where they always are.
     """
     agent = ledger.agents[f.agent]
     for mail in f.taken:
@@ -170,8 +170,8 @@ def _add_attempts(ledger: Ledger, f: AgentFacts) -> None:
 
 
 def touched(records: Iterable[Any], ledger: Ledger) -> set[int]:
-    """The agents whose facts the records change, and perhaps some more. `ledger` is that before each of them or at any
-    time after it. What is no record of `statemachine.core.records`, such as an entry of a rollout, changes none.
+    """Returns the agents whose facts the records change, and perhaps some more. `ledger` may be as before each of them
+    or at any time after it. Only records of `statemachine.core.records` change facts; an entry of a rollout does not.
     """
     found: set[int] = set()
     for record in records:
@@ -186,8 +186,8 @@ def touched(records: Iterable[Any], ledger: Ledger) -> set[int]:
 
 
 def _touched_by_close(record: AgentsClosed, ledger: Ledger) -> Iterable[int]:
-    """Those closed now, and those below that no longer wait for the target to be resumed
-    (`Ledger.forget_earlier_close`): before it they were closed by the target, and ever after by themselves.
+    """Returns the agents closed now, and those below that no longer wait for the target to be resumed
+    (`Ledger.forget_earlier_close`): before it they were closed by the target, afterwards by themselves.
     """
     found = dict.fromkeys(record.agents)
     line = [record.target]

@@ -1,4 +1,4 @@
-"""Sessions that run: `AgentControl` carries out what the core asks for, on asyncio or trio.
+"""Runs sessions: `AgentControl` carries out what the core asks for, on asyncio or trio.
 
 Read `threads.py` (what users write), `turn.py` (what its code gets), `handles.py` and `control.py` first, then what is
 behind them, from below: `engine.py`, `requests.py`, `verbs.py`, `waits.py`, `calls.py`, `live.py`.

@@ -1,4 +1,4 @@
-"""The calls that are made of a thread's code: load, run a turn, flush. Each ends with one report to the core."""
+"""The calls of a thread's code: load, run a turn, flush. Each ends with one report to the core."""
 
 from __future__ import annotations
 
@@ -20,46 +20,46 @@ from statemachine.stores.protocol import Entry
 
 @define(eq=False)
 class InMemory:
-    """A thread in memory, and of which load of its agent it is."""
+    """A thread in memory, and the load of its agent that it belongs to."""
 
     agent: int
     generation: int
     info: AgentInfo
     thread: Thread
     loaded: bool
-    """Has it seen its rollout?"""
+    """Whether it has seen its rollout."""
 
 
 @define(eq=False)
 class Call(ABC):
-    """One call, which may be in line or be made now."""
+    """One call, in line or under way."""
 
     live: InMemory
     engine: Engine
     is_cancelled: bool = field(default=False, init=False)
-    """Has it been asked to stop?"""
+    """Whether it was asked to stop."""
 
     @abstractmethod
     async def make(self) -> ev.Report:
-        """Makes the call. Returns the report of what came of it; raises what the thread's code raises."""
+        """Makes the call and returns the report of it. Raises what the thread's code raises."""
 
     @abstractmethod
     def failed(self, error: str) -> ev.Report:
-        """The report if it raised."""
+        """Returns the report of a call that raised."""
 
     def cancelled(self) -> ev.Report:
-        """The report if it stopped as it was asked to."""
+        """Returns the report of a call that stopped when asked to."""
         return self.failed("cancelled")
 
     async def load_thread(self) -> None:
-        """What led to this load is durable, so nothing of this agent is still in line."""
+        """Loads the thread from its rollout. All that led to this load is durable, so no commit of it is pending."""
         await self.live.thread.load(await self.engine.store.rollout(self.live.agent))
         self.live.loaded = True
 
 
 @define(eq=False)
 class LoadCall(Call):
-    """Builds what the thread has in memory."""
+    """Loads a thread."""
 
     async def make(self) -> ev.Report:
         await self.load_thread()
@@ -98,7 +98,7 @@ class TurnCall(Call):
 
 @define(eq=False)
 class FlushCall(Call):
-    """Flushes a rollout. What the thread still has to say becomes an entry, unless nobody waits for it any more."""
+    """Flushes a rollout. What the thread returns becomes an entry, unless the flush is cancelled."""
 
     flush: int
 

@@ -1,8 +1,8 @@
-"""AgentControl: a session that runs (semantics.md section 4, operations).
+"""Runs a session and offers its verbs to the host: `AgentControl` (semantics.md section 4, operations).
 
-Every verb is one event to the core. It returns when what it tells is durable, or raises the refusal; a refused verb has
-changed nothing. A caller that is cancelled while it waits for the answer has asked all the same: give a `key` to ask
-again without doing it twice.
+Every verb is one event to the core. It returns when its answer is durable, or raises the refusal; a refused verb has
+changed nothing. If a caller is cancelled while it waits for the answer, the request still counts: give a `key` to
+repeat it without making it twice.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = ["AgentControl", "Inside", "inside"]
 
 
 class NotOpen:
-    """Stands where an open session has its parts."""
+    """Takes the place of the parts of a session that is not open."""
 
     __slots__ = ()
 
@@ -76,15 +76,14 @@ class AgentControl:
         /root - turns: 0
         /root/scout - turns: 1
 
-    **What a verb promises.** It returns when what it tells is durable. A verb that is refused raises a `Refusal` (see
-    `statemachine.errors`) and has changed nothing. A caller that is cancelled loses the answer, not what it has asked
-    for.
+    **What a verb promises.** It returns when its answer is durable. A verb that is refused raises a `Refusal` (see
+    `statemachine.errors`) and has changed nothing. A caller that is cancelled loses the answer, not its request.
 
     **What verbs take.** A `target` is an agent: its path ("/root/a": the open agent there, or else the one that was
     closed there last), its id, or an `AgentRef` or `Handle`. A `message` is a text of 1 to `max_message_bytes` bytes. A
-    `sender` is the id of an agent in whose name the host acts, or `HOST`, the host itself: whoever asks for a turn is
-    told how it ended. A `key` is a text of the caller's own: the same request with the same key is made once, and every
-    repeat gets the first answer, at the same time or after a restart.
+    `sender` is the id of an agent in whose name the host acts, or `HOST`, the host itself: the sender of a request for
+    a turn is told how the turn ended. A `key` is a text that the caller chooses: the same request with the same key is
+    made once, and every repeat gets the first answer, at the same time or after a restart.
 
     **What every verb may raise.** `SessionClosed` once the session is shut down or left, and `StoreFailed` once it
     failed; what gives work raises `SessionDraining` during a shutdown. `UnknownPath` and `UnknownAgent` if no agent
@@ -94,10 +93,9 @@ class AgentControl:
 
     **The end.** Leaving the block shuts the session down without grace: running turns are interrupted, rollouts are
     flushed. Leaving it by an exception stops at once, as a crash would; the log has everything that was acknowledged.
-    Either way it is left when the code of every thread has come to its end. Code that does not answer within its bound
-    is dropped, and its agent goes on without it; but code that swallows its cancellation for ever keeps the block from
-    being left, and code that blocks the event loop keeps everybody from everything. Nothing in a process can stop
-    either.
+    Either way, leaving waits until the code of every thread has ended. Code that does not answer within its bound is
+    dropped, and its agent goes on without it; but code that swallows its cancellation for ever keeps the block from
+    being left, and code that blocks the event loop stops all agents. Nothing in a process can stop either.
     """
 
     def __init__(
@@ -112,7 +110,7 @@ class AgentControl:
         self._shut_down: ShutDown | None = None
         self._stopped_by: BaseException | None = None
         self._entered = False
-        # Until the block is entered. An attribute that is there costs nothing; `__getattr__` would cost all of them.
+        # Until the block is entered. Existing attributes cost nothing; `__getattr__` would make every access slower.
         self._session: Session = NOT_OPEN
         self._engine: Engine = NOT_OPEN
         self._live: LiveThreads = NOT_OPEN
@@ -131,7 +129,7 @@ class AgentControl:
     ) -> AgentControl:
         """Makes the control of a session, which `async with AgentControl.open(...) as control:` opens.
 
-        `store` is the path of an SQLite file, made if it is not there, or a `Store`. `work` is what agents do: an async
+        `store` is the path of an SQLite file, created if missing, or a `Store`. `work` is what agents do: an async
         function of a `Turn`, a class of `Thread`, or a mapping from roles to these. `config` has the limits; without
         one they are those of `SessionConfig()`. `trace` is the path of a new file into which every event is written,
         for `statemachine replay` and `statemachine verify`.
@@ -190,15 +188,15 @@ class AgentControl:
         return None
 
     async def _leave(self, error: BaseException | None) -> None:
-        """Ends all tasks and gives the store back; the block is left by this error. If there is one error alone, of the
-        block or of a task, it leaves the block as it is, in no group of exceptions.
+        """Ends all tasks and closes the store; `error` is that by which the block is left. A single error, of the block
+        or of a task, leaves the block as it is, not in a group of exceptions.
         """
         self._requests.leave()
         self._end()
         self._engine.abandon()
         self._live.drop_all()  # what closes threads is shielded, for stop_grace
         self._tasks.cancel_scope.cancel()
-        passed_on = None if isinstance(error, Exception) else error  # of the tasks' business is only a cancellation
+        passed_on = None if isinstance(error, Exception) else error  # only a cancellation concerns the tasks
         try:
             await self._stack.__aexit__(type(passed_on) if passed_on else None, passed_on, None)
         except BaseExceptionGroup as group:
@@ -210,12 +208,12 @@ class AgentControl:
             raise self._stopped_by
 
     def _stop_by(self, error: BaseException) -> None:
-        """The block is left by this error of a thread, such as KeyboardInterrupt."""
+        """Has the block left by this error of a thread, such as KeyboardInterrupt."""
         self._stopped_by = error
         self._tasks.cancel_scope.cancel()
 
     async def _finish(self) -> None:
-        """The session is shut down. Raises `StoreFailed` if it failed, so that nobody takes it for done."""
+        """Shuts the session down. Raises `StoreFailed` if it failed, so that a failure is not taken for success."""
         if self._session.state is SessionState.OPEN:
             await self.shutdown(0)
         await self._ended.wait()
@@ -259,8 +257,8 @@ class AgentControl:
         return await self._verbs.spawn(sender, parent, name, message, settings, role, key)
 
     async def send(self, target: Target, message: str, *, sender: int = HOST, key: str | None = None) -> int:
-        """Sends queue-only mail: the next turn of `target` reads `message`, and nobody is woken. Returns the mail's
-        number. `sender` and `key`: see the class.
+        """Sends queue-only mail: the next turn of `target` reads `message`, and no turn is started for it. Returns the
+        mail's number. `sender` and `key`: see the class.
 
         Raises `InvalidMessage` and `MailboxFull`.
         """
@@ -268,7 +266,7 @@ class AgentControl:
 
     async def follow_up(self, target: Target, message: str, *, sender: int = HOST, key: str | None = None) -> Handle:
         """Sends trigger mail: `message` asks for a turn of `target`, or for one more after the present one. Returns the
-        handle, which has the outcome of the turn that reads it. `sender` and `key`: see the class.
+        handle, which gives the outcome of the turn that reads it. `sender` and `key`: see the class.
 
         Raises `InvalidMessage` and `MailboxFull`; if the target is idle and finds no slot, `ExecutionFull` or
         `QueueFull`; `RootRefused` if an agent asks the root.
@@ -276,15 +274,15 @@ class AgentControl:
         return await self._verbs.follow_up(sender, target, message, key)
 
     async def start(self, target: Target, message: str, *, key: str | None = None) -> Handle:
-        """Starts a turn of `target`, of the root or any agent, with `message`: what `follow_up` of the host does, and
-        refused likewise. Returns the handle. `key`: see the class.
+        """Starts a turn of `target`, the root or any agent, with `message`, as `follow_up` of the host does, and is
+        refused for the same reasons. Returns the handle. `key`: see the class.
         """
         return await self._verbs.start(target, message, key)
 
     # Verbs that control
 
     async def interrupt(self, target: Target, *, sender: int = HOST) -> Interrupted:
-        """Stops the turn that `target` has or waits for, and only that one: its children go on.
+        """Stops the turn of `target`, be it running or queued, and only that one: its children go on.
 
         Returns before a running turn has stopped: `previous` is the status before, and if that is idle there was no
         turn. `sender`: see the class. Raises `RootRefused` and `SelfRefused` if an agent interrupts the root or itself.
@@ -292,8 +290,7 @@ class AgentControl:
         return await self._verbs.interrupt(sender, target)
 
     async def close(self, target: Target, *, sender: int = HOST) -> ClosedAgents:
-        """Closes `target` and all below it at once, whatever they do: turns are aborted, unread mail becomes dead
-        letters.
+        """Closes `target` and all agents below it at once: turns are aborted, unread mail becomes dead letters.
 
         Returns `agents`, the ids of those that were open, the target first, and their `paths`; none if it was closed
         already. `sender`: see the class. Raises `RootRefused`, and `SelfRefused` if an agent closes itself or one above
@@ -302,7 +299,7 @@ class AgentControl:
         return await self._verbs.close(sender, target)
 
     async def resume(self, target: Target, *, sender: int = HOST) -> Resumed:
-        """Opens a closed agent, `target`, again, with its history and settings; it is loaded when it has a turn.
+        """Opens the closed agent `target` again, with its history and settings; it is loaded when it has a turn.
 
         Returns `agents`, the ids of those that are open again, the target first, and their `paths`. With `LIVE_THREADS`
         these are also those below it that were closed with it, and `skipped` (with `skipped_paths`) those that could
@@ -326,16 +323,16 @@ class AgentControl:
             raise self._engine.ended_by()
         return self._shut_down
 
-    # Verbs that look
+    # Verbs that read
 
     async def status(self, target: Target) -> AgentStatus:
-        """Tells the logical facts of `target`, open or closed, and whether it is in memory: path, status, turns, unread
-        mail, last outcome, role, settings. They are the same for loaded and unloaded agents.
+        """Returns the logical facts of `target`, open or closed: path, status, turns, unread mail, last outcome, role,
+        settings. They are the same for loaded and unloaded agents; `resident` alone says whether it is in memory.
         """
         return await self._verbs.status(target)
 
     async def list(self, prefix: str = "/root") -> tuple[AgentStatus, ...]:
-        """Tells the same of every open agent whose path is `prefix` or below it, root first, then by path."""
+        """Returns the status of every open agent whose path is `prefix` or below it, root first, then by path."""
         return await self._verbs.list(prefix)
 
     async def history(self, target: Target) -> tuple[LogRecord, ...]:
@@ -345,31 +342,31 @@ class AgentControl:
         return await self._verbs.history(target)
 
     async def handle(self, ref: AgentRef) -> Handle:
-        """Finds a request again that was made before, in this process or an earlier one, by the `ref` of its handle.
+        """Returns the handle of an earlier request, made in this process or another, by the `ref` of its handle then.
 
-        Raises `UnknownRequest` if it never was made, and `StoreError` if the store cannot be read.
+        Raises `UnknownRequest` if it was never made, and `StoreError` if the store cannot be read.
         """
         check_reference(ref)
         return await self._requests.find(ref)
 
     @asynccontextmanager
     async def events(self, unread_max: int = 10_000) -> AsyncGenerator[AsyncIterator[Happening]]:
-        """Shows what happens from here on, once it is durable, until the session ends: the records of the log and the
+        """Gives what happens from now on, once it is durable, until the session ends: the records of the log and the
         entries of turns, in their order in the log, and after the records of a step its effects.
 
             async with control.events() as events:
                 async for event in events:
                     print(event)
 
-        The session waits for no reader. One that is more than `unread_max` events behind loses them and is told so
-        once, by `EventsLost`; then it may go on reading.
+        The session does not wait for readers. A reader more than `unread_max` events behind loses them and gets one
+        `EventsLost`; then it may go on reading.
         """
         with self._streams.subscribe(unread_max) as stream:
             yield stream
 
     def statistics(self) -> Statistics:
-        """Counts slots, residency slots and the ready queue as they are now, and how often what happened since the
-        session was opened.
+        """Returns counts: slots, residency slots and the ready queue now; loads, evictions, refusals and commits since
+        the session was opened.
         """
         return statistics_of(self._session, self._engine, self._live)
 
@@ -388,7 +385,7 @@ class AgentControl:
 
 @frozen
 class Inside:
-    """What a session runs on."""
+    """The parts that a session runs on."""
 
     session: Session
     engine: Engine
@@ -397,8 +394,8 @@ class Inside:
 
 
 def inside(control: AgentControl) -> Inside:
-    """What is within a session that is, or was, open: for judges, demonstrations and tests, which look and change
-    nothing. Users need none of it: it changes without notice.
+    """Returns the parts of a session that is, or was, open: for judges, demonstrations and tests, which only read them.
+    Not for users: the parts change without notice.
     """
     c = control
     return Inside(c._session, c._engine, c._requests, c._live)  # pyright: ignore[reportPrivateUsage]  (the one door)

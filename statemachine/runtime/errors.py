@@ -1,4 +1,4 @@
-"""What the runtime itself refuses, beside the refusals of the core (`statemachine.core.refusals`).
+"""Refusals of the runtime itself, beside those of the core (`statemachine.core.refusals`).
 
 Each names its cause in its attributes, and its message says what to do.
 """
@@ -36,7 +36,7 @@ class UnknownRequest(Refusal):
 
 @define(auto_exc=True)
 class UnknownRole(Refusal):
-    """The mapping of roles to work has no such role."""
+    """The mapping of roles to work does not have this role."""
 
     role: str
     roles: tuple[str, ...]
@@ -51,7 +51,7 @@ class KeyReused(Refusal):
 
     key: str
     first: str
-    """What was asked with it first."""
+    """The first request with the key."""
     text: ClassVar[str] = (
         "key {self.key!r} was used for another request, {self.first}; take a new key for a new request"
     )
@@ -59,11 +59,11 @@ class KeyReused(Refusal):
 
 @define(auto_exc=True)
 class NotJson(Refusal):
-    """Settings or an entry are no JSON value, so no store could hold them."""
+    """Settings or an entry are not a JSON value, so no store could hold them."""
 
     value: Any
     problem: str
-    text: ClassVar[str] = "{self.value!r} is no JSON value ({self.problem}); convert it first"
+    text: ClassVar[str] = "{self.value!r} is not a JSON value ({self.problem}); convert it first"
 
 
 @define(auto_exc=True)
@@ -77,7 +77,7 @@ class EventsLost(Refusal):
 
 
 def words(error: BaseException) -> str:
-    """An exception as a line, even one that has no words for itself."""
+    """Returns an exception as one line, even if it has no message or cannot make one."""
     name = type(error).__name__
     try:
         said = str(error)
@@ -87,6 +87,6 @@ def words(error: BaseException) -> str:
 
 
 class ThreadLost(Exception):
-    """Raise it from a thread's `run` or `flush` if the thread is of no use any more: a turn that it had fails, and the
-    agent's next turn loads a new thread from the rollout.
+    """Raise it from a thread's `run` or `flush` if the thread cannot be used any more: its turn, if it has one, fails,
+    and the agent's next turn loads a new thread from the rollout.
     """

@@ -1,7 +1,7 @@
-"""References to agents, and to what was asked of them.
+"""References to agents and to requests.
 
-A `Request` is the runtime's side of one request, a `Handle` what a caller holds of it. Every handle on a request shows
-the same one, so an answer is given once and everybody who waits has it.
+A `Request` is the runtime's side of one request, a `Handle` the caller's. All handles of a request share it, so one
+answer reaches every waiting caller.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ class AgentRef:
 
 
 class Asker(Protocol):
-    """What a request has to know of the session in which it was made."""
+    """What a request needs from the session in which it was made."""
 
     has_ended: bool
-    """Has the session been shut down, or failed? Then nothing is answered any more."""
+    """Whether the session was shut down or has failed. Then requests get no more answers."""
 
     def signal(self) -> Signal:
-        """A new signal, for code to wait for."""
+        """Returns a new signal, for code to wait for."""
         ...
 
     def ended_by(self) -> Exception:
-        """Why the session has ended."""
+        """Returns why the session has ended."""
         ...
 
 
 @define(eq=False)
 class Request:
-    """One request, and what came of it."""
+    """One request and its outcome."""
 
     ref: AgentRef
     _asker: Asker = field(repr=False)
@@ -54,19 +54,19 @@ class Request:
     _changed: Signal | None = field(default=None, init=False, repr=False)
 
     def answer(self, outcome: Outcome) -> None:
-        """The core says what came of it."""
+        """Sets the outcome, which the core has told."""
         self.outcome = outcome
         self.end()
 
     def end(self) -> None:
-        """Nothing more will come."""
+        """Ends the waits: no answer will come."""
         if self._changed is not None:
             self._changed.set()
 
     async def wait(self) -> Outcome:
-        """What came of it, as soon as it is known. Raises why it never will be.
+        """Returns the outcome as soon as it is known. Raises why it never will be.
 
-        Whoever awaits this within a turn is no waiting turn as far as the core knows. Here is where to tell it.
+        A turn whose code awaits this is not a waiting turn to the core. This is the place to tell it.
         """
         if self.outcome is None and not self._asker.has_ended:
             if self._changed is None:
@@ -79,7 +79,7 @@ class Request:
 
 @define(eq=False, repr=False)
 class Handle:
-    """The hold on one request: on its agent, and on the outcome of the turn that takes it as input."""
+    """A caller's handle of one request: gives its agent, and the outcome of the turn that takes it as input."""
 
     _request: Request
 
@@ -88,7 +88,7 @@ class Handle:
 
     @property
     def ref(self) -> AgentRef:
-        """What finds the request again, in this process or a later one: `AgentControl.handle`."""
+        """The reference with which `AgentControl.handle` finds the request again, in this process or a later one."""
         return self._request.ref
 
     @property
@@ -103,28 +103,28 @@ class Handle:
 
     @property
     def is_answered(self) -> bool:
-        """Is the outcome known? Then `outcome` gives it at once."""
+        """Whether the outcome is known. Then `outcome` returns it at once."""
         return self._request.outcome is not None
 
     async def outcome(self) -> Outcome:
-        """How the turn ended that took the request as input, as soon as it has; it waits without a bound of its own.
-        Its cause is CLOSED if the agent was closed before. Raises `StoreFailed` if the session failed meanwhile,
-        `SessionClosed` if it was shut down and the request waits in the log for the next opening.
+        """Waits, without a bound of its own, and returns how the turn ended that took the request as input. The cause
+        is CLOSED if the agent was closed before. Raises `StoreFailed` if the session failed meanwhile, `SessionClosed`
+        if it was shut down and the request waits in the log for the next opening.
 
-        Do not await it in a turn, which keeps its slot meanwhile: there, `Turn.wait` is what the core knows of.
+        Do not await it in a turn, which keeps its slot meanwhile: use `Turn.wait` there, which the core knows of.
         """
         return await self._request.wait()
 
 
 Target = str | int | AgentRef | Handle
-"""How an agent is named: by path, by id, or by a reference. A path means the open agent there."""
+"""Names an agent: by path, by id, or by a reference. A path means the open agent there."""
 
 
 def outcome_in(rollout: tuple[LogRecord, ...], mail: int, live_threads: bool) -> Outcome | None:
-    """What came of a request, from the rollout of the agent that it was sent to; None: nothing yet.
+    """Returns the outcome of a request, from the rollout of the agent that it was sent to; None: none yet.
 
-    It is answered by the first turn to end after it was accepted which had read it, or which ended before it started,
-    or with which its agent was closed.
+    The answer is the first turn to end after the request was accepted that had read it, that ended before it started,
+    or with which the agent was closed.
     """
     accepted = taken = False
     for record in rollout:
@@ -142,12 +142,12 @@ def outcome_in(rollout: tuple[LogRecord, ...], mail: int, live_threads: bool) ->
 
 
 def closed_with(outcome: Outcome, live_threads: bool) -> bool:
-    """Was the agent closed when this turn ended? With `LIVE_THREADS`, the death of its thread closes an agent."""
+    """Tells whether the end of this turn closed the agent. With `LIVE_THREADS`, the death of its thread does."""
     if outcome.cause in (Cause.THREAD_DIED, Cause.LOAD_DIED):
         return live_threads and outcome.agent != ROOT
     return outcome.cause is Cause.CLOSED
 
 
 def not_started(rollout: tuple[LogRecord, ...], outcome: Outcome) -> bool:
-    """Did this turn end before it started?"""
+    """Tells whether this turn ended before it started."""
     return not any(isinstance(r, TurnStarted) and r.turn == outcome.turn for r in rollout)

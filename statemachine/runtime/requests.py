@@ -1,6 +1,6 @@
-"""Requests: mail that is to be accepted, and how it is answered, with keys, receipts and handles (semantics.md 4).
+"""Makes requests and answers them, with keys, receipts and handles (semantics.md section 4).
 
-A request is one event to the core. With a key it is made once, however often it is asked for: its receipt is durable
+A request is one event to the core. With a key it is made once, however often it is repeated: its receipt is durable
 with it, and a repeat gets the first answer. Its outcome comes as an `Answer` effect while the session is open, and is
 found in the rollout afterwards.
 """
@@ -39,23 +39,23 @@ class Requests:
         self.signal = engine.signal
         self.ended_by = engine.ended_by
         self.has_ended = False
-        """Has the session been shut down, or failed?"""
+        """Whether the session was shut down or has failed."""
         self._is_left = False
-        """Has the store been given back?"""
+        """Whether the store was closed."""
         self._unanswered: dict[int, Request] = {}
-        """Mail -> a request that was made here and is not answered yet."""
+        """Mail -> a request of this process that is not answered yet."""
         self._looked_up: WeakValueDictionary[int, Request] = WeakValueDictionary()
-        """Mail -> a request that was made before, answered or not."""
+        """Mail -> a request found by its reference, answered or not."""
         self._keys: dict[str, anyio.Event] = {}
-        """Keys with which a request is being made, each with what ends that."""
+        """Key of a request being made -> the event that is set when it is made."""
 
     # Making
 
     def make(
         self, event: RequestEvent, target: int | None, key: str | None, role: str | None = None
     ) -> Coroutine[Any, Any, Handle]:
-        """Carries out a request, to an agent that is there or (None) to be spawned with this role. Raises the refusal,
-        `UnknownRole` and `KeyReused`.
+        """Makes a request of the agent `target`, or (None) of one to be spawned with this role. Returns its handle.
+        Raises the refusal, `UnknownRole` and `KeyReused`.
         """
         if key is not None:
             return self._once(key, event, target, role)
@@ -64,10 +64,10 @@ class Requests:
         return self._carried_out(event, target, None)
 
     async def _once(self, key: str, event: RequestEvent, target: int | None, role: str | None) -> Handle:
-        """If the key was used before, the first answer is given again.
+        """Makes a request with a key; if the key was used before, returns the first answer again.
 
-        All of this runs in the task of who asks, so from the moment on at which the core has the event it is shielded:
-        a key is either used, with its receipt, or free.
+        It runs in the caller's task, so it is shielded from cancellation once the core has the event: a key is either
+        used, with its receipt, or free.
         """
         check_text(key, "a key")
         while key in self._keys:
@@ -110,27 +110,27 @@ class Requests:
 
     @property
     def keys(self) -> list[str]:
-        """Those with which a request is being made."""
+        """Returns the keys of requests being made."""
         return sorted(self._keys)
 
     # Answering
 
     def answer(self, effect: fx.Answer) -> None:
-        """The core says what came of some requests."""
+        """Gives the outcome that the core has told to its requests."""
         for mail in effect.mails:
             if (request := self._unanswered.pop(mail, None)) is not None:
                 request.answer(effect.outcome)
             if self._looked_up and (request := self._looked_up.pop(mail, None)) is not None:
-                request.answer(effect.outcome)  # also if it was looked up before the mail was there
+                request.answer(effect.outcome)  # also if it was looked up before the mail was accepted
 
     async def find(self, ref: AgentRef) -> Handle:
-        """A handle on a request that was made before, in this process or an earlier one. Raises `UnknownRequest` if it
-        never was.
+        """Returns the handle of an earlier request, of this process or another. Raises `UnknownRequest` if it was never
+        made.
         """
         found = self._unanswered.get(ref.mail) or self._looked_up.get(ref.mail)
         if found is None:
             found = self._looked_up[ref.mail] = Request(ref, self)
-        if found.outcome is None:  # also if it was there: who made it may have been cancelled before it was known
+        if found.outcome is None:  # also if it was found: the call that put it there may have been cancelled
             rollout = await self.rollout(ref.id)
             if not any(isinstance(record, MailAccepted) and record.mail == ref.mail for record in rollout):
                 raise UnknownRequest(ref.id, ref.path, ref.mail)
@@ -142,21 +142,21 @@ class Requests:
     # The end
 
     def end(self) -> None:
-        """Nothing is answered any more: whoever waits is told so."""
+        """Ends all waits: no more answers will come, and waiting callers are told so."""
         self.has_ended = True
         for request in [*self._unanswered.values(), *self._looked_up.values()]:
             request.end()
 
     def leave(self) -> None:
-        """The block is left, and the store with it."""
+        """Marks the block as left, and the store as closed."""
         self._is_left = True
 
     def _check_not_left(self) -> None:
-        """Raises `SessionClosed` or `StoreFailed` once the block has been left, and the store with it."""
+        """Raises `SessionClosed` or `StoreFailed` once the block was left and the store closed."""
         if self._is_left:
             raise self.ended_by()
 
     async def rollout(self, agent: int) -> tuple[LogRecord, ...]:
-        """The agent's mail, turns and entries, from the store."""
+        """Returns the agent's mail, turns and entries, from the store."""
         self._check_not_left()
         return await self._engine.store.rollout(agent)

@@ -1,4 +1,4 @@
-"""The trace of a running session: every event as it was given to the core, for `statemachine replay` and `verify`."""
+"""Writes the trace of a running session: every event given to the core, for `statemachine replay` and `verify`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from statemachine.log.trace import TraceError, event_line, header_line
 
 
 class TraceFile:
-    """A file that grows with the session. Lines go to it when the steps of their events are durable."""
+    """A file that grows with the session. Lines are written when the steps of their events are durable."""
 
     def __init__(self, path: Path, config: SessionConfig, ledger: Ledger) -> None:
-        """Raises `TraceError` if there is such a file already, or none can be made."""
+        """Raises `TraceError` if the file exists already or cannot be made."""
         try:
             self._file: BinaryIO = path.open("xb")
         except FileExistsError:
@@ -27,19 +27,19 @@ class TraceFile:
         self.write([header_line(config, None if is_new else ledger)])
 
     def add(self, event: Event) -> None:
-        """One more event."""
+        """Adds an event."""
         self._lines.append(event_line(event))
 
     def take(self) -> list[bytes]:
-        """The lines of all events since the last time, to be written once their steps are durable."""
+        """Returns the lines of all events since the last call, to be written once their steps are durable."""
         lines, self._lines = self._lines, []
         return lines
 
     def write(self, lines: list[bytes]) -> None:
-        """Puts lines into the file, for whoever reads it meanwhile."""
+        """Writes lines and flushes them, so that others can read the file meanwhile."""
         self._file.write(b"".join(lines))
         self._file.flush()
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Closes the file."""
         self._file.close()

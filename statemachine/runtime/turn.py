@@ -1,4 +1,4 @@
-"""What a turn's code gets: its mail, and what it may do in its agent's name.
+"""What a turn's code gets: its mail, and verbs in its agent's name.
 
 Everything here is for the turn's own code, while the turn lasts. Afterwards each call is refused with `NotRunning`, so
 code that was abandoned or kept a reference changes nothing.
@@ -28,7 +28,7 @@ TRIGGER = MailKind.TRIGGER
 
 @fact
 class Mail:
-    """One mail that a turn has read. `sender` is a path, or "host". A notice has an `outcome`: how the turn ended that
+    """One mail that a turn has read. `sender` is a path, or "host". A notice has as its `outcome` how a turn ended that
     this agent had asked for; its text is empty.
     """
 
@@ -53,13 +53,13 @@ class Turn:
         self._waits = waits
         self.agent = agent
         self.number = start.turn
-        """Turns of an agent count from 1."""
+        """Number of the turn; an agent's turns count from 1."""
         self.mail: tuple[Mail, ...] = self._read(start.mail)
-        """What was unread when the turn started, oldest first."""
+        """Mail that was unread when the turn started, oldest first."""
 
     @property
     def over(self) -> bool:
-        """Has the turn ended, whatever its code still does?"""
+        """Whether the turn has ended, even if its code still runs."""
         return self._waits.is_over
 
     @property
@@ -97,8 +97,8 @@ class Turn:
 
     async def wait(self, timeout: float, targets: tuple[Target, ...] = ()) -> WaitEnd:
         """Waits until there is unread mail (MAIL), one of `targets` is idle with an outcome or closed (TARGET), or
-        `timeout` seconds have passed (TIMEOUT). The turn keeps its slot. STALLED: everybody waits while a turn queues
-        for a slot, so this one should end soon. INTERRUPTED comes with the turn's cancellation.
+        `timeout` seconds have passed (TIMEOUT). The turn keeps its slot. STALLED: all turns with a slot wait while a
+        turn queues for one, so this one should end soon. INTERRUPTED comes with the turn's cancellation.
 
         Raises `AlreadyWaiting` for a second wait at the same time, `InvalidTimeout` below 0 and beyond `max_wait`, and
         `UnknownPath` or `UnknownAgent` for a target that never was.
@@ -121,7 +121,7 @@ class Turn:
         self._waits.check()
         return await self._verbs.history(self.agent.id if target is None else target)
 
-    # Others
+    # Other agents
 
     async def spawn(
         self, name: str, message: str, settings: Any = None, *, role: str = DEFAULT_ROLE, key: str | None = None
@@ -141,12 +141,12 @@ class Turn:
         return await self._verbs.follow_up(self.agent.id, target, message, key)
 
     async def interrupt(self, target: Target) -> Interrupted:
-        """Stops the turn that another agent has or waits for. See `AgentControl.interrupt`."""
+        """Stops the running or queued turn of another agent. See `AgentControl.interrupt`."""
         self._waits.check()
         return await self._verbs.interrupt(self.agent.id, target)
 
     async def close(self, target: Target) -> ClosedAgents:
-        """Closes another agent and all below it. See `AgentControl.close`."""
+        """Closes another agent and all agents below it. See `AgentControl.close`."""
         self._waits.check()
         return await self._verbs.close(self.agent.id, target)
 
@@ -156,11 +156,11 @@ class Turn:
         return await self._verbs.resume(self.agent.id, target)
 
     async def status(self, target: Target) -> AgentStatus:
-        """Tells the logical facts of an agent. See `AgentControl.status`."""
+        """Returns the logical facts of an agent. See `AgentControl.status`."""
         self._waits.check()
         return await self._verbs.status(target)
 
     async def list(self, prefix: str = "/root") -> tuple[AgentStatus, ...]:
-        """Tells the same of every open agent at or below `prefix`. See `AgentControl.list`."""
+        """Returns the status of every open agent at or below `prefix`. See `AgentControl.list`."""
         self._waits.check()
         return await self._verbs.list(prefix)

@@ -1,7 +1,7 @@
-"""The verbs, in the name of the host or of an agent (semantics.md section 4, operations).
+"""Carries out the verbs, in the name of the host or of an agent (semantics.md section 4, operations).
 
-`AgentControl` offers them to the host and `Turn` to the code of an agent; each is written here once. A verb looks at
-its values, gives one event to the core, and returns when what it tells is durable, or raises the refusal.
+`AgentControl` offers them to the host and `Turn` to the code of an agent; each is written here once. A verb checks its
+values, gives one event to the core, and returns when its answer is durable, or raises the refusal.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REFERENCES = (Handle, AgentRef)
 
 
 class Verbs:
-    """What the host and agents may ask for. A `sender` is an agent's id, or HOST."""
+    """The verbs of the host and of agents. A `sender` is an agent's id, or HOST."""
 
     def __init__(self, engine: Engine, requests: Requests) -> None:
         self._engine = engine
@@ -34,7 +34,7 @@ class Verbs:
         self._requests = requests
 
     def id_of(self, target: Target) -> int:
-        """The id. A path means the open agent there, or else the last that was closed there. Raises `UnknownPath`."""
+        """Returns the id. A path means the open agent there, or else the last closed there. Raises `UnknownPath`."""
         if isinstance(target, REFERENCES):
             return target.id
         if isinstance(target, int) and not isinstance(target, bool):
@@ -48,12 +48,12 @@ class Verbs:
             raise UnknownPath(target)
         return found
 
-    # Requests: what they return is the coroutine of the request itself, so that no call stands around it
+    # Requests: they return the coroutine of the request itself, which saves a call around it
 
     def spawn(
         self, sender: int, parent: Target, name: str, message: str, settings: Any, role: str, key: str | None
     ) -> Coroutine[Any, Any, Handle]:
-        """A new agent below the parent; the sender is told how its turn ended."""
+        """Opens an agent below the parent; the sender is told how its turn ended."""
         check_text(message)
         check_text(name, "a name")
         check_text(role, "a role")
@@ -63,7 +63,7 @@ class Verbs:
         return self._requests.make(event, None, key, role)
 
     async def send(self, sender: int, target: Target, message: str, key: str | None) -> int:
-        """Queue-only mail; its number."""
+        """Sends queue-only mail; returns its number."""
         check_text(message)
         if sender != HOST:
             check_sender(sender)
@@ -71,7 +71,7 @@ class Verbs:
         return (await self._requests.make(ev.Send(sender, agent, message), agent, key)).ref.mail
 
     def follow_up(self, sender: int, target: Target, message: str, key: str | None) -> Coroutine[Any, Any, Handle]:
-        """Trigger mail."""
+        """Sends trigger mail."""
         check_text(message)
         if sender != HOST:
             check_sender(sender)
@@ -79,7 +79,7 @@ class Verbs:
         return self._requests.make(ev.FollowUp(sender, agent, message), agent, key)
 
     def start(self, target: Target, message: str, key: str | None) -> Coroutine[Any, Any, Handle]:
-        """The host's direct way to a turn."""
+        """Starts a turn for the host."""
         check_text(message)
         agent = self.id_of(target)
         return self._requests.make(ev.Start(agent, message), agent, key)
@@ -87,13 +87,13 @@ class Verbs:
     # Control
 
     async def interrupt(self, sender: int, target: Target) -> fx.Interrupted:
-        """Stops the turn that the target has or waits for."""
+        """Stops the running or queued turn of the target."""
         if sender != HOST:
             check_sender(sender)
         return await self._engine.ask(ev.Interrupt(sender, self.id_of(target)), fx.Interrupted)
 
     async def close(self, sender: int, target: Target) -> fx.ClosedAgents:
-        """Closes the target and all below it."""
+        """Closes the target and all agents below it."""
         if sender != HOST:
             check_sender(sender)
         return await self._engine.ask(ev.Close(sender, self.id_of(target)), fx.ClosedAgents)
@@ -104,20 +104,20 @@ class Verbs:
             check_sender(sender)
         return await self._engine.ask(ev.Resume(sender, self.id_of(target)), fx.Resumed)
 
-    # Looking
+    # Reading
 
     async def status(self, target: Target) -> AgentStatus:
-        """The logical facts of an agent."""
+        """Returns the logical facts of an agent."""
         return status_of(await self._engine.ask(ev.Status(self.id_of(target)), fx.AgentStatus))
 
     async def list(self, prefix: str) -> tuple[AgentStatus, ...]:
-        """Every open agent at or below the prefix."""
+        """Returns the status of every open agent at or below the prefix."""
         check_text(prefix, "a prefix")
         listing = await self._engine.ask(ev.ListAgents(prefix), fx.Listing)
         return tuple([status_of(said) for said in listing.agents])
 
     async def history(self, target: Target) -> tuple[LogRecord, ...]:
-        """The rollout of an agent, with all that was accepted before."""
+        """Returns the rollout of an agent, with all that was accepted before the call."""
         agent = self.id_of(target)
         if not 0 <= agent < len(self._session.agents):
             raise UnknownAgent(agent)

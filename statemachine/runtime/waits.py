@@ -1,4 +1,4 @@
-"""The waits of a turn's code, and the turn's end, which ends them all (semantics.md section 4, wait)."""
+"""Keeps the waits of a turn's code, and the turn's end, which ends them all (semantics.md section 4, wait)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ RUNNING = TurnState.RUNNING
 
 @define(eq=False)
 class Waiter:
-    """Code that waits, and why its wait ended."""
+    """One wait of a turn's code, and why it ended."""
 
     over: anyio.Event = field(factory=anyio.Event)
     end: fx.WaitEnd | None = None
 
 
 class Waits:
-    """What the runtime knows of one turn's code: whether the turn lasts, and who waits in it."""
+    """What the runtime knows of one turn's code: whether the turn lasts, and its waits."""
 
     def __init__(self, engine: Engine, agent: int, turn: int) -> None:
         self._engine = engine
@@ -31,12 +31,12 @@ class Waits:
         self._agent = agent
         self._turn = turn
         self.is_over = False
-        """Has the turn ended, whatever its code still does?"""
+        """Whether the turn has ended, even if its code still runs."""
         self._waiters: list[Waiter] = []
-        """Whoever waits; more than one only if the wakes of the others are on their way."""
+        """Waits under way; more than one only if the wakes of the others are pending."""
 
     def check(self) -> None:
-        """Raises `NotRunning` once the turn has ended, even if nobody has told its code yet."""
+        """Raises `NotRunning` once the turn has ended, even if its code was not told yet."""
         known = self._session.agents[self._agent]
         if self.is_over or known.turn != self._turn or known.status < RUNNING:
             raise self._ended()
@@ -47,14 +47,14 @@ class Waits:
         return NotRunning(self._agent, self._turn, self._session.agents[self._agent].path)
 
     def end(self) -> None:
-        """The turn has ended, and so has what waits in it."""
+        """Marks the turn as ended, and ends its waits."""
         self.is_over = True
         for waiter in self._waiters:
             waiter.over.set()
         self._waiters.clear()
 
     async def wait(self, timeout: float, targets: tuple[int, ...]) -> fx.WaitEnd:
-        """A wait of the turn, until the core ends it. Raises the refusal, or `NotRunning` if the turn ends before."""
+        """Waits until the core ends the wait. Raises the refusal, or `NotRunning` if the turn ends before."""
         reply = self._engine.apply(ev.Wait(self._agent, self._turn, timeout, targets))
         if not isinstance(reply, fx.Waiting):
             return (await self._engine.answered(reply, fx.WaitOver)).end
@@ -70,8 +70,8 @@ class Waits:
         return waiter.end
 
     def _give_up(self, waiter: Waiter) -> None:
-        """Whoever waited was cancelled. If the core has ended that wait, the wake is on its way and has to find it in
-        line, because the next one in line may be another wait of this turn.
+        """Gives up a wait whose caller was cancelled. If the core has ended that wait, its wake is pending and has to
+        find it in line, because the next one in line may be another wait of this turn.
         """
         waiting = self._session.waits.get(self._agent)
         is_last = bool(self._waiters) and self._waiters[-1] is waiter
@@ -80,7 +80,7 @@ class Waits:
             self._engine.apply_at_once(ev.StopWaiting(self._agent, self._turn))
 
     def wake(self, end: fx.WaitEnd) -> None:
-        """The core says that the wait is over."""
+        """Ends the first wait in line, because the core has ended it."""
         if self._waiters:
             waiter = self._waiters.pop(0)
             waiter.end = end

@@ -1,4 +1,4 @@
-"""Where sessions are kept: `MemoryStore` for tests, `SQLiteStore` on one machine.
+"""Stores sessions: `MemoryStore` for tests, `SQLiteStore` on one machine.
 
 Read `protocol.py` first: it says what a store does.
 May import: `core`, `log`, `eventloops`, `anyio`, `filelock`.

@@ -1,4 +1,4 @@
-"""From what a store has kept to a ledger: the facts of the last snapshot, and the records after it (section 5)."""
+"""Makes a ledger of what a store has kept: the facts of the last snapshot, and the records after it (section 5)."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from statemachine.stores.encoding import EncodingError
 from statemachine.stores.protocol import Entry, LogRecord, Snapshot
 
 NO_MAIL = (0,) * len(MailState)
-"""How many mails are in which state when nothing ever happened."""
+"""The counts of mails by state in a new session."""
 
 
 @define
 class Folded:
-    """A ledger, and which of its agents have other facts than in the snapshot that it started from."""
+    """A ledger, and the agents whose facts differ from the snapshot that it started from."""
 
     ledger: Ledger
     touched: set[int] = field(factory=set[int])
     tail: int = 0
-    """Records that were folded."""
+    """Number of records that were folded."""
 
     @property
     def snapshot(self) -> Snapshot:
-        """What makes the records that were folded superfluous."""
+        """Returns the snapshot that replaces the folded records."""
         agents = self.ledger.agents
         return Snapshot(
             tuple([facts_of(self.ledger, agents[agent]) for agent in sorted(self.touched)]), tuple(self.ledger.mail_states)
@@ -39,7 +39,7 @@ class Folded:
 def fold(
     config: SessionConfig, facts: Iterable[AgentFacts], mail_states: Iterable[int], tail: Iterable[LogRecord]
 ) -> Folded:
-    """The ledger that facts and records come to. Raises `EncodingError` for what no session can have come to."""
+    """Returns the ledger of these facts and records. Raises `EncodingError` if no session can have them."""
     try:
         folded = Folded(ledger_of(config, facts, mail_states))
     except EncodingError:

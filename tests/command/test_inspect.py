@@ -267,7 +267,7 @@ def make_cut(path: Path) -> None:
     [
         (make_missing, "there is no session"),
         (make_empty, "there is no session"),
-        (make_text, "this is no session"),
+        (make_text, "this is not a session"),
         (make_foreign, "this is a database, but not of a session"),
         (make_folder, "this is a directory"),
         (make_newer, "newer than"),

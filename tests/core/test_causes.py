@@ -248,7 +248,7 @@ def test_stop_of_a_turn_that_is_not_stopping_or_none_of_one_that_is_breaks_s8(ag
     session = played((*TWO, "interrupt b a"), {}).after
     check(session)
     session.stops = dict.fromkeys(agents, Stop(Cause.INTERRUPTED, HOST))
-    with pytest.raises(PropertyViolation, match=r"^S8 .*\[1\] are stopping, it is known why"):
+    with pytest.raises(PropertyViolation, match=r"^S8 .*\[1\] are stopping, reasons are known for"):
         check(session)
 
 

@@ -194,9 +194,9 @@ def test_empty_log_is_that_of_a_new_session() -> None:
 
 @pytest.mark.parametrize("what", [None, "TurnEnded", TurnState.RUNNING, fx.Noted(), Restart()])
 def test_record_that_is_none_is_refused_with_its_name(what: Any) -> None:
-    with pytest.raises(TypeError, match="is no record of"):
+    with pytest.raises(TypeError, match="is not a record of"):
         recover(SessionConfig(), [what])
-    with pytest.raises(TypeError, match="is no record of"):
+    with pytest.raises(TypeError, match="is not a record of"):
         apply(fold(SessionConfig(), ()), what)
 
 
