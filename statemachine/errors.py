@@ -11,7 +11,6 @@ from statemachine.core.machines import IllegalMove
 from statemachine.core.refusals import (
     AgentClosed,
     AgentOpen,
-    AlreadyWaiting,
     DepthExceeded,
     ExecutionFull,
     InvalidConfig,

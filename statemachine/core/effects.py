@@ -181,6 +181,7 @@ class Interrupted:
 
     previous: TurnState
     agents: tuple[int, ...]
+    paths: tuple[str, ...]
 
 
 @fact
@@ -190,9 +191,10 @@ class Withdrawn:
 
 @fact
 class Forgotten:
-    """Nothing is known of these agents any more, the target first."""
+    """Nothing is known of these agents any more, the target first; `paths` are where they were."""
 
     agents: tuple[int, ...]
+    paths: tuple[str, ...]
 
 
 @fact

@@ -309,12 +309,12 @@ def withdraw(s: State, event: Withdraw) -> Reply:
     mail = next(mail for mail in agent.mailbox if mail.mail == event.mail)
     if mail.notice is not None or event.sender not in (HOST, mail.sender):
         return Refused(NotSender(event.mail))
-    s.records.append(MailWithdrawn(agent.id, event.mail))
+    why = Outcome(agent.id, agent.turn, INTERRUPTED, "withdrawn", Cause.WITHDRAWN, event.sender)
+    s.records.append(MailWithdrawn(agent.id, event.mail, why))
     s.ledger.withdraw(event.mail)
     if agent.triggers == 0 and agent.status in NOT_STARTED:
         turns.end(s, agent, turns.ABORT, "its mail was withdrawn", Cause.WITHDRAWN, event.sender)
     if rules.is_request(mail.kind, is_notice=False):
-        why = Outcome(agent.id, agent.turn, INTERRUPTED, "withdrawn", Cause.WITHDRAWN, event.sender)
         s.effects.append(Answer((mail.mail,), why))
         s.waits.answered(mail.mail)
     return Withdrawn()
@@ -355,12 +355,14 @@ def interrupt(s: State, event: Interrupt) -> Reply:
     agent = s.agents[event.target]
     previous = agent.status
     if event.subtree:
-        return Interrupted(previous, interrupt_subtree(s, event))
+        stopped = interrupt_subtree(s, event)
+        return Interrupted(previous, stopped, s.paths(stopped))
     if previous in WORKING:
         turns.stop(s, agent, Cause.INTERRUPTED, event.sender)
     elif previous in NOT_STARTED:
         turns.end(s, agent, turns.ABORT, "interrupted before it started", Cause.NOT_STARTED, event.sender)
-    return Interrupted(previous, () if previous.is_idle or previous is STOPPING else (agent.id,))
+    stopped = () if previous.is_idle or previous is STOPPING else (agent.id,)
+    return Interrupted(previous, stopped, s.paths(stopped))
 
 
 def interrupt_subtree(s: State, event: Interrupt) -> tuple[int, ...]:
@@ -379,10 +381,10 @@ def interrupt_subtree(s: State, event: Interrupt) -> tuple[int, ...]:
         among = [mail.mail for mail in agent.mailbox if mail.kind is TRIGGER and mail.sender in members]
         if not among:
             continue
-        s.records.append(MailDemoted(agent.id, tuple(among)))
+        why = Outcome(agent.id, agent.turn, INTERRUPTED, "its mail was demoted", Cause.NOT_STARTED, event.sender)
+        s.records.append(MailDemoted(agent.id, tuple(among), why))
         answered = s.ledger.demote(agent, among)
         if answered:
-            why = Outcome(agent.id, agent.turn, INTERRUPTED, "its mail was demoted", Cause.NOT_STARTED, event.sender)
             for requester in turns.tell(s, why, answered, below=event.target):
                 turns.consider(s, requester)
     for agent in touched:
@@ -499,11 +501,12 @@ def forget(s: State, event: Forget) -> Reply:
     if refusal is not None:
         return Refused(refusal)
     ids = tuple([agent.id for agent in s.subtree(event.target)])
+    paths = s.paths(ids)
     s.records.append(AgentsForgotten(event.target, ids))
     for agent in ids:
         s.ledger.forget(s.agents[agent])
         s.waits.touch(s.waits.on_target.get(agent, ()))
-    return Forgotten(ids)
+    return Forgotten(ids, paths)
 
 
 # Wait

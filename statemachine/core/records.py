@@ -143,18 +143,24 @@ class NoticeBuried:
 
 @fact
 class MailWithdrawn:
-    """An unread mail of the agent is a dead letter, because its sender or the host wanted that."""
+    """An unread mail of the agent is a dead letter, because its sender or the host asked for that. If it was a request,
+    `outcome` answers it.
+    """
 
     agent: int
     mail: int
+    outcome: Outcome
 
 
 @fact
 class MailDemoted:
-    """These unread mails of the agent ask for no turn any more, and are queue-only."""
+    """These unread mails of the agent ask for no turn any more, and are queue-only. `outcome` answers the requests
+    among them.
+    """
 
     agent: int
     mails: tuple[int, ...]
+    outcome: Outcome
 
 
 @fact
