@@ -19,7 +19,9 @@ from statemachine.core.refusals import (
     InvalidTimeout,
     LiveThreadsFull,
     MailboxFull,
+    MailRead,
     NotRunning,
+    NotSender,
     PathTaken,
     QueueFull,
     Refusal,
@@ -30,6 +32,8 @@ from statemachine.core.refusals import (
     StoreFailed,
     TooManyAgents,
     UnknownAgent,
+    UnknownMail,
+    WaitCircle,
 )
 from statemachine.lazy import lazily as _lazily
 from statemachine.log.trace import TraceError
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
         EventsLost,
         KeyReused,
         NotJson,
+        Stalled,
         ThreadLost,
         UnknownPath,
         UnknownRequest,
@@ -63,7 +68,6 @@ if TYPE_CHECKING:
 __all__ = [
     "AgentClosed",
     "AgentOpen",
-    "AlreadyWaiting",
     "DepthExceeded",
     "DrawingUnavailable",
     "EventsLost",
@@ -76,10 +80,12 @@ __all__ = [
     "InvalidTimeout",
     "KeyReused",
     "LiveThreadsFull",
+    "MailRead",
     "MailboxFull",
     "NewerSchema",
     "NotJson",
     "NotRunning",
+    "NotSender",
     "OlderSchema",
     "PathTaken",
     "PropertyViolation",
@@ -90,6 +96,7 @@ __all__ = [
     "SessionClosed",
     "SessionDraining",
     "SessionInUse",
+    "Stalled",
     "StoreBusy",
     "StoreClosed",
     "StoreCorrupt",
@@ -102,10 +109,12 @@ __all__ = [
     "TooManyAgents",
     "TraceError",
     "UnknownAgent",
+    "UnknownMail",
     "UnknownPath",
     "UnknownRequest",
     "UnknownRole",
     "Unstorable",
+    "WaitCircle",
 ]
 
 __getattr__ = _lazily(

@@ -87,6 +87,7 @@ class Engine:
         self._is_over = False
         """Whether committing has ended."""
         self.signal: Callable[[], Signal] = signals()
+        self.cancelled = anyio.get_cancelled_exc_class()
         self._batch = Batch(self.signal())
         self._committing: Batch | None = None
         self._work: Signal = self.signal()

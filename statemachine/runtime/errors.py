@@ -11,7 +11,7 @@ from attrs import define
 
 from statemachine.core.refusals import Refusal
 
-__all__ = ["EventsLost", "KeyReused", "NotJson", "ThreadLost", "UnknownPath", "UnknownRequest", "UnknownRole"]
+__all__ = ["EventsLost", "KeyReused", "NotJson", "Stalled", "ThreadLost", "UnknownPath", "UnknownRequest", "UnknownRole"]
 
 
 @define(auto_exc=True)
@@ -64,6 +64,22 @@ class NotJson(Refusal):
     value: Any
     problem: str
     text: ClassVar[str] = "{self.value!r} is not a JSON value ({self.problem}); convert it first"
+
+
+@define(auto_exc=True)
+class Stalled(Refusal):
+    """A turn waits for outcomes, all slots are held by turns that wait, and as many turns as `max_resident` allows are
+    in memory without a slot (J8): nothing would ever come of its waits.
+    """
+
+    agent: int
+    path: str
+    max_resident: int
+    text: ClassVar[str] = (
+        "turn of {self.path} ({self.agent}) cannot wait any longer: every slot is held by a turn that waits, and "
+        "max_resident={self.max_resident} allows no more turns in memory; raise max_resident, delegate less deep, or "
+        "end the turn and let the notice start the next one"
+    )
 
 
 @define(auto_exc=True)

@@ -13,7 +13,9 @@ from attrs import define, field
 from statemachine.core.events import ROOT
 from statemachine.core.facts import fact
 from statemachine.core.records import Cause, MailAccepted, MailDrained, Outcome, TurnEnded, TurnStarted
+from statemachine.core.session import Session
 from statemachine.eventloops import Signal
+from statemachine.runtime.waits import until_answered
 from statemachine.stores.protocol import LogRecord
 
 __all__ = ["AgentRef", "Handle", "Target"]
@@ -31,6 +33,7 @@ class AgentRef:
 class Asker(Protocol):
     """What a request needs from the session in which it was made."""
 
+    session: Session
     has_ended: bool
     """Whether the session was shut down or has failed. Then requests get no more answers."""
 
@@ -64,10 +67,14 @@ class Request:
             self._changed.set()
 
     async def wait(self) -> Outcome:
-        """Returns the outcome as soon as it is known. Raises why it never will be.
-
-        A turn whose code awaits this is not a waiting turn to the core. This is the place to tell it.
+        """Returns what came of it, as soon as it is known. In a turn's code this is a wait of that turn. Raises why the
+        outcome will never be known, or the turn cannot wait for it.
         """
+        await until_answered(self._asker.session, (self.ref.mail,))
+        return await self.told()
+
+    async def told(self) -> Outcome:
+        """Returns what came of it, as soon as it is known. The core is told nothing of this wait."""
         if self.outcome is None and not self._asker.has_ended:
             if self._changed is None:
                 self._changed = self._asker.signal()
@@ -75,6 +82,10 @@ class Request:
         if self.outcome is None:
             raise self._asker.ended_by()
         return self.outcome
+
+    def is_of(self, session: Session) -> bool:
+        """Tells whether it was made in that session."""
+        return self._asker.session is session
 
 
 @define(eq=False, repr=False)
@@ -107,13 +118,25 @@ class Handle:
         return self._request.outcome is not None
 
     async def outcome(self) -> Outcome:
-        """Waits, without a bound of its own, and returns how the turn ended that took the request as input. The cause
-        is CLOSED if the agent was closed before. Raises `StoreFailed` if the session failed meanwhile, `SessionClosed`
-        if it was shut down and the request waits in the log for the next opening.
+        """Returns how the turn ended that took the request as input, as soon as it has; it waits without a bound of its
+        own. Its cause is CLOSED if the agent was closed before. Raises `StoreFailed` if the session failed meanwhile,
+        `SessionClosed` if it was shut down and the request stays in the log for the next opening.
 
-        Do not await it in a turn, which keeps its slot meanwhile: use `Turn.wait` there, which the core knows of.
+        In a turn's code this is a wait of that turn, which lends its slot meanwhile, in whichever task of the turn it
+        is awaited. If that turn's agent made the request, its notice counts as read. There it also raises `WaitCircle`
+        if agents would wait for each other for ever, `Stalled` if no more turns may wait in memory, `SessionDraining`
+        if the request's turn does not start any more because the session is shut down, and `NotRunning` in code that is
+        shielded from the end of its turn.
         """
         return await self._request.wait()
+
+
+def requests_of(session: Session, handles: tuple[Handle, ...]) -> list[Request]:
+    """Returns the requests that the handles hold. Raises `TypeError` for what is not a handle of this session."""
+    for handle in handles:
+        if not isinstance(handle, Handle) or not handle._request.is_of(session):  # pyright: ignore
+            raise TypeError(f"{handle!r} is not a handle of this session; give what spawn, follow_up or start returned")
+    return [handle._request for handle in handles]  # pyright: ignore[reportPrivateUsage]  (of the class above)
 
 
 Target = str | int | AgentRef | Handle

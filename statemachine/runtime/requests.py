@@ -34,7 +34,7 @@ class Requests:
 
     def __init__(self, engine: Engine, check_role: Callable[[str], object]) -> None:
         self._engine = engine
-        self._session = engine.session
+        self.session = engine.session
         self._check_role = check_role
         self.signal = engine.signal
         self.ended_by = engine.ended_by
@@ -102,7 +102,7 @@ class Requests:
 
     def _ref_of(self, target: int | None, reply: Any) -> AgentRef:
         agent = reply.agent if target is None else target
-        return AgentRef(agent, self._session.agents[agent].path, reply.mail)
+        return AgentRef(agent, self.session.agents[agent].path, reply.mail)
 
     def _receipt_of(self, key: tuple[str, str], target: int | None, reply: fx.Reply) -> Receipt:
         ref = self._ref_of(target, reply)
@@ -134,7 +134,7 @@ class Requests:
             rollout = await self.rollout(ref.id)
             if not any(isinstance(record, MailAccepted) and record.mail == ref.mail for record in rollout):
                 raise UnknownRequest(ref.id, ref.path, ref.mail)
-            outcome = outcome_in(rollout, ref.mail, self._session.live_threads)
+            outcome = outcome_in(rollout, ref.mail, self.session.live_threads)
             if outcome is not None:
                 found.answer(outcome)
         return Handle(found)

@@ -6,19 +6,24 @@ code that was abandoned or kept a reference changes nothing.
 
 from __future__ import annotations
 
+import math
+from collections.abc import AsyncGenerator
 from typing import Any
 
+import anyio
+
 from statemachine.core.effects import ClosedAgents, Drained, Interrupted, Resumed, StartTurn, WaitEnd
-from statemachine.core.events import HOST, Drain
+from statemachine.core.events import HOST, Drain, WaitMode
 from statemachine.core.facts import fact
 from statemachine.core.records import MailAccepted, MailKind, Outcome
+from statemachine.core.refusals import InvalidTimeout
 from statemachine.runtime.checks import check_seconds
 from statemachine.runtime.engine import Engine
-from statemachine.runtime.handles import Handle, Target
+from statemachine.runtime.handles import AgentRef, Handle, Target, requests_of
 from statemachine.runtime.settings import DEFAULT_ROLE, AgentInfo, json_value
 from statemachine.runtime.status import AgentStatus
 from statemachine.runtime.verbs import Verbs
-from statemachine.runtime.waits import Waits
+from statemachine.runtime.waits import Lending, Waits
 from statemachine.stores.protocol import Entry, LogRecord
 
 __all__ = ["Mail", "Turn"]
@@ -56,6 +61,9 @@ class Turn:
         """Number of the turn; an agent's turns count from 1."""
         self.mail: tuple[Mail, ...] = self._read(start.mail)
         """Mail that was unread when the turn started, oldest first."""
+        self.attempt: int = engine.session.ledger.attempts.get(agent.id, 0) + 1
+        """1, or one more for each turn before it that was returned: a crash, or the death of the thread, ended it, and
+        what it had read is this turn's mail again (`max_attempts`)."""
 
     @property
     def over(self) -> bool:
@@ -95,17 +103,71 @@ class Turn:
         reply = await self._engine.ask(Drain(self.agent.id, self.number), Drained)
         return self._read(reply.mail)
 
-    async def wait(self, timeout: float, targets: tuple[Target, ...] = ()) -> WaitEnd:
-        """Waits until there is unread mail (MAIL), one of `targets` is idle with an outcome or closed (TARGET), or
-        `timeout` seconds have passed (TIMEOUT). The turn keeps its slot. STALLED: all turns with a slot wait while a
-        turn queues for one, so this one should end soon. INTERRUPTED comes with the turn's cancellation.
+    async def wait(
+        self,
+        timeout: float | None = None,
+        targets: tuple[Target, ...] = (),
+        *,
+        requests: tuple[Handle | AgentRef | int, ...] = (),
+        mode: WaitMode = WaitMode.ANY,
+        mail: bool = True,
+    ) -> WaitEnd:
+        """Waits until there is unread mail (MAIL; not with `mail=False`), one of `targets` is idle with an outcome or
+        closed (TARGET), one of `requests`, or with `mode=WaitMode.ALL` all of them, are answered (ANSWERED), or
+        `timeout` seconds have passed (TIMEOUT); by default, and at most, `max_wait`. The turn lends its slot meanwhile,
+        and has one when this returns.
 
-        Raises `AlreadyWaiting` for a second wait at the same time, `InvalidTimeout` below 0 and beyond `max_wait`, and
+        STALLED: every slot is held by a turn that waits, and no more turns may be in memory, so this one should end
+        soon. DRAINING: the session is shut down, and what could have ended the wait does not start any more.
+        INTERRUPTED comes with the turn's cancellation.
+
+        Raises `InvalidTimeout` below 0 and beyond `max_wait`, `UnknownMail` for a request that never was, and
         `UnknownPath` or `UnknownAgent` for a target that never was.
         """
         self._waits.check()
-        check_seconds(timeout)
-        return await self._waits.wait(timeout, tuple([self._verbs.id_of(target) for target in targets]))
+        seconds = self._engine.session.config.max_wait if timeout is None else timeout
+        check_seconds(seconds)
+        ids = tuple([self._verbs.id_of(target) for target in targets])
+        numbers = tuple([self._verbs.mail_of(request) for request in requests])
+        return await self._waits.wait(seconds, ids, numbers, mode, mail)
+
+    async def outcomes(self, *handles: Handle) -> tuple[Outcome, ...]:
+        """Waits until all of these requests are answered, and returns their outcomes in the same order. It is one wait
+        of the turn, and raises what `Handle.outcome` raises.
+        """
+        self._waits.check()
+        requests = requests_of(self._engine.session, handles)
+        await self._waits.until_answered(tuple([request.ref.mail for request in requests]), WaitMode.ALL)
+        return tuple([await request.told() for request in requests])
+
+    async def as_completed(self, *handles: Handle) -> AsyncGenerator[Outcome]:
+        """Gives the outcomes of these requests one after the other, the first to be answered first:
+        `async for outcome in turn.as_completed(*children)`. Raises what `Handle.outcome` raises.
+        """
+        self._waits.check()
+        pending = requests_of(self._engine.session, handles)
+        unanswered = self._engine.session.ledger.requests
+        while pending:
+            await self._waits.until_answered(tuple([request.ref.mail for request in pending]), WaitMode.ANY)
+            answered = [request for request in pending if request.ref.mail not in unanswered]
+            pending = [request for request in pending if request not in answered]
+            for request in answered:
+                yield await request.told()
+
+    def lend(self) -> Lending:
+        """Lends the slot: within `async with turn.lend():` the turn needs none, because a person is asked or a tool runs
+        for an hour. Others use it meanwhile, if they need it. The block is left with a slot, after a wait for one if
+        need be, however it is left; only a turn that is stopped goes on without.
+        """
+        return self._waits.lend()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleeps, and lends the slot meanwhile. Raises `InvalidTimeout` below 0 and for no finite number."""
+        check_seconds(seconds)
+        if not 0 <= seconds < math.inf:
+            raise InvalidTimeout(seconds, math.inf)
+        async with self.lend():
+            await anyio.sleep(seconds)
 
     # The rollout
 
@@ -140,10 +202,15 @@ class Turn:
         self._waits.check()
         return await self._verbs.follow_up(self.agent.id, target, message, key)
 
-    async def interrupt(self, target: Target) -> Interrupted:
+    async def withdraw(self, request: Handle | AgentRef | int) -> None:
+        """Takes back mail of this agent that is still unread. See `AgentControl.withdraw`."""
+        self._waits.check()
+        await self._verbs.withdraw(self.agent.id, request)
+
+    async def interrupt(self, target: Target, *, subtree: bool = False) -> Interrupted:
         """Stops the running or queued turn of another agent. See `AgentControl.interrupt`."""
         self._waits.check()
-        return await self._verbs.interrupt(self.agent.id, target)
+        return await self._verbs.interrupt(self.agent.id, target, subtree)
 
     async def close(self, target: Target) -> ClosedAgents:
         """Closes another agent and all agents below it. See `AgentControl.close`."""

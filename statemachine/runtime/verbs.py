@@ -48,6 +48,16 @@ class Verbs:
             raise UnknownPath(target)
         return found
 
+    def mail_of(self, request: Handle | AgentRef | int) -> int:
+        """Returns the number of a mail, which a handle or reference has too."""
+        if isinstance(request, Handle):
+            return request.ref.mail
+        if isinstance(request, AgentRef):
+            return request.mail
+        if isinstance(request, int) and not isinstance(request, bool):
+            return request
+        raise TypeError(f"a request is a handle, a reference or the number of a mail, not {request!r}")
+
     # Requests: they return the coroutine of the request itself, which saves a call around it
 
     def spawn(
@@ -86,11 +96,17 @@ class Verbs:
 
     # Control
 
-    async def interrupt(self, sender: int, target: Target) -> fx.Interrupted:
+    async def withdraw(self, sender: int, request: Handle | AgentRef | int) -> None:
+        """Makes an unread mail a dead letter."""
+        if sender != HOST:
+            check_sender(sender)
+        await self._engine.ask(ev.Withdraw(sender, self.mail_of(request)), fx.Withdrawn)
+
+    async def interrupt(self, sender: int, target: Target, subtree: bool) -> fx.Interrupted:
         """Stops the running or queued turn of the target."""
         if sender != HOST:
             check_sender(sender)
-        return await self._engine.ask(ev.Interrupt(sender, self.id_of(target)), fx.Interrupted)
+        return await self._engine.ask(ev.Interrupt(sender, self.id_of(target), bool(subtree)), fx.Interrupted)
 
     async def close(self, sender: int, target: Target) -> fx.ClosedAgents:
         """Closes the target and all agents below it."""
