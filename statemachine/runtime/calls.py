@@ -14,7 +14,7 @@ from statemachine.runtime.engine import Engine
 from statemachine.runtime.settings import AgentInfo, json_value
 from statemachine.runtime.threads import Thread
 from statemachine.runtime.turn import Turn
-from statemachine.runtime.waits import Waits
+from statemachine.runtime.waits import TURN, Waits
 from statemachine.stores.protocol import Entry
 
 
@@ -77,6 +77,7 @@ class TurnCall(Call):
     waits: Waits
 
     async def make(self) -> ev.Report:
+        TURN.set(self.waits)
         live, turn = self.live, self.turn
         if not live.loaded:
             load_timeout = self.engine.session.config.load_timeout

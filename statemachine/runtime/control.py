@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import Context
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -20,7 +21,7 @@ from attrs import frozen
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
 from statemachine.core.config import SessionConfig
-from statemachine.core.effects import ClosedAgents, Interrupted, Resumed, ShutDown
+from statemachine.core.effects import ClosedAgents, Forgotten, Interrupted, Resumed, ShutDown
 from statemachine.core.events import HOST
 from statemachine.core.machines import SessionState
 from statemachine.core.session import Session
@@ -99,12 +100,18 @@ class AgentControl:
     """
 
     def __init__(
-        self, store: Store, work: Work | Mapping[str, Work], config: SessionConfig, trace: Path | None
+        self,
+        store: Store,
+        work: Work | Mapping[str, Work],
+        config: SessionConfig,
+        trace: Path | None,
+        context: Context | None = None,
     ) -> None:
         self._store = store
         self._roles = Roles(work)
         self._config = config
         self._trace = trace
+        self._context = Context() if context is None else context
         self._stack = AsyncExitStack()
         self._ended = anyio.Event()
         self._shut_down: ShutDown | None = None
@@ -126,13 +133,16 @@ class AgentControl:
         config: SessionConfig | None = None,
         *,
         trace: str | os.PathLike[str] | None = None,
+        context: Context | None = None,
     ) -> AgentControl:
         """Makes the control of a session, which `async with AgentControl.open(...) as control:` opens.
 
         `store` is the path of an SQLite file, created if missing, or a `Store`. `work` is what agents do: an async
         function of a `Turn`, a class of `Thread`, or a mapping from roles to these. `config` has the limits; without
         one they are those of `SessionConfig()`. `trace` is the path of a new file into which every event is written,
-        for `statemachine replay` and `statemachine verify`.
+        for `statemachine replay` and `statemachine verify`. `context` has the context variables that the code of agents
+        sees, each call a copy of its own; by default none, so what is set around the session does not leak into it. Give
+        `contextvars.copy_context()` to pass them on.
 
         Entering raises `StoreError` if the store cannot be opened (`SessionInUse`: another process has it),
         `InvalidConfig` if the log exceeds the configuration, and `TraceError` if the trace cannot be written. What an
@@ -141,7 +151,7 @@ class AgentControl:
         """
         if isinstance(store, str | os.PathLike):
             store = SQLiteStore(Path(store))
-        return cls(store, work, config or SessionConfig(), None if trace is None else Path(trace))
+        return cls(store, work, config or SessionConfig(), None if trace is None else Path(trace), context)
 
     # The block
 
@@ -163,7 +173,7 @@ class AgentControl:
             self._verbs = Verbs(self._engine, self._requests)
             tasks = await stack.enter_async_context(anyio.create_task_group())
             self._tasks = tasks
-            self._live = LiveThreads(self._engine, self._verbs, self._roles, tasks, self._stop_by)
+            self._live = LiveThreads(self._engine, self._verbs, self._roles, tasks, self._stop_by, self._context)
             self._engine.put(step)
             tasks.start_soon(self._commit)
             tasks.start_soon(self._engine.keep_time)
@@ -281,13 +291,24 @@ class AgentControl:
 
     # Verbs that control
 
-    async def interrupt(self, target: Target, *, sender: int = HOST) -> Interrupted:
-        """Stops the turn of `target`, be it running or queued, and only that one: its children go on.
+    async def withdraw(self, request: Handle | AgentRef | int, *, sender: int = HOST) -> None:
+        """Takes back a mail that is still unread, by its handle, reference or number: it becomes a dead letter. If it was
+        a request, its outcome has the cause WITHDRAWN. A turn that has not started and for which no other trigger mail
+        is unread does not start.
+
+        `sender` is the agent that sent it, or the host, who may withdraw any mail but a notice. Raises `MailRead` once
+        a turn has read it, `NotSender`, and `UnknownMail` for a number that was never given.
+        """
+        await self._verbs.withdraw(sender, request)
+
+    async def interrupt(self, target: Target, *, subtree: bool = False, sender: int = HOST) -> Interrupted:
+        """Stops the turn of `target`, be it running or queued, and only that one: its children go on. With `subtree`, the
+        turns of all agents below it are stopped too, in one step, so that no end of one starts another.
 
         Returns before a running turn has stopped: `previous` is the status before, and if that is idle there was no
-        turn. `sender`: see the class. Raises `RootRefused` and `SelfRefused` if an agent interrupts the root or itself.
+        turn; `agents` and `paths` are those whose turn is stopped. `sender`: see the class. Raises `RootRefused` and `SelfRefused` if an agent interrupts the root or itself.
         """
-        return await self._verbs.interrupt(sender, target)
+        return await self._verbs.interrupt(sender, target, subtree)
 
     async def close(self, target: Target, *, sender: int = HOST) -> ClosedAgents:
         """Closes `target` and all agents below it at once: turns are aborted, unread mail becomes dead letters.
@@ -307,6 +328,15 @@ class AgentControl:
         `PathTaken`, `DepthExceeded`, `TooManyAgents` and `LiveThreadsFull`.
         """
         return await self._verbs.resume(sender, target)
+
+    async def forget(self, target: Target) -> Forgotten:
+        """Drops what is known of a closed agent, `target`, and of all below it: outcomes, history and used keys go from
+        memory and from the store. Ids, mail numbers and the mail that they sent to others stay.
+
+        Returns `agents`, the ids of those, the target first, and the `paths` where they were. From then on each verb
+        that names one of them raises `UnknownAgent`. Raises `AgentOpen` if it is open, and `RootRefused`.
+        """
+        return await self._verbs.forget(target)
 
     async def shutdown(self, grace: float) -> ShutDown:
         """Shuts the session down: no new work; running turns may finish within `grace` seconds, then are interrupted;

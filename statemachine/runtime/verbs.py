@@ -122,6 +122,10 @@ class Verbs:
 
     # Reading
 
+    async def forget(self, target: Target) -> fx.Forgotten:
+        """Drops a closed agent and all below it."""
+        return await self._engine.ask(ev.Forget(self.id_of(target)), fx.Forgotten)
+
     async def status(self, target: Target) -> AgentStatus:
         """Returns the logical facts of an agent."""
         return status_of(await self._engine.ask(ev.Status(self.id_of(target)), fx.AgentStatus))
