@@ -16,12 +16,9 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, TypeVar
 
-from attrs import fields
-
 from statemachine.core.facts import Json
 from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import Cause, MailKind
-from statemachine.log.snapshot import AgentFacts
 
 E = TypeVar("E", bound=IntEnum)
 
@@ -45,7 +42,20 @@ INTERRUPTED: tuple[tuple[str, Cause], ...] = (
 
 OLDEST_OUTCOME = {"agent", "turn", "status", "result"}
 """All that an outcome had before causes were recorded."""
-FACTS = tuple(field.name for field in fields(AgentFacts))[:11]
+OUTCOME = ("agent", "turn", "status", "result", "cause", "by")
+FACTS = (
+    "agent",
+    "parent",
+    "name",
+    "settings",
+    "identity",
+    "closed_by",
+    "status",
+    "turn",
+    "outcome",
+    "asked",
+    "mailbox",
+)
 """What the facts of an agent were, in their order."""
 
 
@@ -65,14 +75,12 @@ def record(kind: str, found: Any) -> Any:
 
 def facts(found: Any) -> dict[str, Any]:
     """The facts of an agent: a list in a store, an object in a trace."""
-    said = dict(zip(FACTS, found, strict=True)) if isinstance(found, list) else {**found}
+    said = named(FACTS, found)
     last = said["outcome"]
-    if isinstance(last, list):
-        last = dict(zip(("agent", "turn", "status", "result", "cause", "by")[: len(last)], last, strict=True))
     return said | {
         "identity": number(Identity, said["identity"]),
         "status": number(TurnState, said["status"]),
-        "outcome": last and outcome(last),
+        "outcome": last and outcome(named(OUTCOME[: len(last)], last)),
         "asked": [mail(one) for one in said["asked"]],
         "mailbox": [mail(one) for one in said["mailbox"]],
     }
@@ -102,6 +110,12 @@ def outcome(found: dict[str, Any]) -> dict[str, Any]:
 def result(value: Any) -> Any:
     """What a turn came to: a text as it is, any other value as its JSON text."""
     return value if isinstance(value, str) else {"text": Json(value).text}
+
+
+def named(names: tuple[str, ...], found: Any) -> dict[str, Any]:
+    """The fields of an object, or those of a list that has them in this order."""
+    fields: dict[str, Any] = {**found} if found.__class__ is dict else dict(zip(names, found, strict=True))
+    return fields
 
 
 def number(members: type[E], name: Any) -> E:

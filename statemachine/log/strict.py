@@ -10,13 +10,14 @@ msgspec looks at the slots of a class itself: a field that is inherited would no
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import attrs
 import msgspec
 
-__all__ = ["Reader", "shape_of"]
+__all__ = ["Reader", "fields_of", "shape_of", "tuple_of"]
 
 
 class Reader:
@@ -35,27 +36,40 @@ class Reader:
         self._shapes.decode(text)
         return self._values.decode(text)
 
+    def decode_own(self, text: str) -> Any:
+        """The same of a text that was written from such a value just now: it has the fields, but perhaps not the types,
+        since nothing checked what was written.
+        """
+        return self._values.decode(text)
+
     def convert(self, found: Any) -> Any:
         """The value that these dicts, lists and texts say."""
         msgspec.convert(found, self.shape)
         return msgspec.convert(found, self.kind)
 
 
+def fields_of(kind: Any) -> dict[str, Any]:
+    """The fields of an attrs class in their order, each with its type."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in attrs.fields(kind)}
+
+
+def tuple_of(types: Iterable[Any]) -> Any:
+    """The type of a tuple with exactly these."""
+    return tuple.__class_getitem__(tuple(types))
+
+
 def shape_of(kind: Any, whole: bool = True) -> Any:
     """The type of whatever has exactly the fields of this one (see `Reader`)."""
     if isinstance(kind, type) and attrs.has(kind):
-        hints = get_type_hints(kind)
-        fields: list[Any] = [
-            (field.name, shape_of(hints[field.name], whole), *([] if whole else _default(field)))
-            for field in attrs.fields(kind)
-        ]
+        defaults: dict[str, Any] = {} if whole else {field.name: field.default for field in attrs.fields(kind)}
+        fields: list[Any] = []
+        for name, of in fields_of(kind).items():
+            default = defaults.get(name, attrs.NOTHING)
+            fields.append((name, shape_of(of, whole), *([] if default is attrs.NOTHING else [default])))
         return msgspec.defstruct(kind.__name__, fields, kw_only=True, forbid_unknown_fields=True)
     if get_origin(kind) is tuple:
-        return tuple[tuple(shape_of(part, whole) for part in get_args(kind))]
+        return tuple_of([shape_of(part, whole) for part in get_args(kind)])
     if get_origin(kind) in (UnionType, Union):
         return Union[tuple(shape_of(part, whole) for part in get_args(kind))]  # noqa: UP007  (of types known later)
     return kind
-
-
-def _default(field: attrs.Attribute[Any]) -> list[Any]:
-    return [] if field.default is attrs.NOTHING else [field.default]

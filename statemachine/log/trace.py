@@ -21,9 +21,8 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, cast, get_args, get_type_hints
+from typing import Any, cast, get_args
 
-import attrs
 import msgspec
 from attrs import frozen
 
@@ -33,7 +32,7 @@ from statemachine.core.ledger import Ledger
 from statemachine.core.refusals import InvalidConfig
 from statemachine.log import older
 from statemachine.log.snapshot import AgentFacts, facts_of, ledger_of
-from statemachine.log.strict import Reader, shape_of
+from statemachine.log.strict import Reader, fields_of, shape_of
 
 __all__ = ["Facts", "Trace", "TraceError", "event_line", "header_line", "read", "write"]
 
@@ -138,14 +137,15 @@ def event_line(event: Event | Restart) -> bytes:
     if KINDS.get(kind.__name__) is not kind:
         raise TraceError(f"{event!r} is no event of statemachine.core.events")
     try:
-        fields = msgspec.to_builtins(event, order="sorted")  # the line is also what a repeated key is compared by
+        fields = msgspec.to_builtins(event)
         msgspec.convert(fields, kind)
     except UNREADABLE as error:
         raise TraceError(f"{kind.__name__}: {error}") from None
     for name in NUMBERS[kind]:
         if not math.isfinite(fields[name] or 0):
             fields[name] = str(fields[name])
-    return _line({"event": kind.__name__, **fields})
+    # In an order of our own, because a repeated key is compared by this line.
+    return _line({"event": kind.__name__, **{name: fields[name] for name in fields_of(kind)}})
 
 
 def config_of(line: bytes) -> SessionConfig:
@@ -277,10 +277,7 @@ FACTS = Reader(Facts)
 CONFIG: type[msgspec.Struct] = shape_of(SessionConfig)
 """The fields of a configuration. They are given to its constructor, which checks them and knows their defaults."""
 NUMBERS: dict[type, tuple[str, ...]] = {
-    kind: tuple(
-        [field.name for field in attrs.fields(kind) if float in {hints[field.name], *get_args(hints[field.name])}]
-    )
+    kind: tuple([name for name, of in fields_of(kind).items() if float in {of, *get_args(of)}])
     for kind in KINDS.values()
-    for hints in (get_type_hints(kind),)
 }
 """Event class -> its fields that may be numbers which JSON does not have."""

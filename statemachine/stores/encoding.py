@@ -10,6 +10,8 @@ order of `AgentFacts`: opening reads those of every agent, and a list is half as
 
 Reading is strict (`log/strict.py`): another type, a field too many and one too few are an `EncodingError`.
 
+Writing checks no types, and makes a text of bytes. So what was written is read and compared, before it goes anywhere.
+
 Texts are any texts of Python. Where one has lone surrogates, which UTF-8 and msgspec cannot say, the JSON text becomes
 bytes (UTF-8 with `surrogatepass`), written and read by `json`; escapes would join two of them into one character.
 """
@@ -20,16 +22,15 @@ import json
 from collections.abc import Callable
 from functools import partial
 from operator import attrgetter
-from typing import Any, cast, get_type_hints
+from typing import Any, cast
 
-import attrs
 import msgspec
 
 from statemachine.core.facts import NESTING_MAX, is_too_deep
 from statemachine.core.records import RECORDS, MailAccepted, MailDrained, TurnEnded, TurnStarted
 from statemachine.log import older, trace
 from statemachine.log.snapshot import AgentFacts
-from statemachine.log.strict import Reader
+from statemachine.log.strict import Reader, fields_of, tuple_of
 from statemachine.stores.protocol import Entry, LogRecord
 
 TEXT_MAX = 100_000_000
@@ -73,11 +74,14 @@ def encode(record: LogRecord) -> tuple[str, int | None, Stored]:
     name = kind.__name__
     if KINDS.get(name) is not kind:
         raise EncodingError(f"a {name} is not a record")
-    if kind is Entry:
-        to_json(cast("Entry", record).data)  # msgspec makes null of a number that JSON does not have
-    owner = OWNER.get(kind)
+    owner, reader = OWNER.get(kind), RECORD_READERS[name]
     try:
-        return name, None if owner is None else owner(record), _written(record)
+        if kind is Entry:
+            to_json(cast("Entry", record).data)  # what it is read as may be another value: a list for a tuple
+        data = _written(record)
+        if _read_own(reader, data) != record and kind is not Entry:
+            raise ValueError(f"it would be read as {_read_own(reader, data)!r:.200}")
+        return name, None if owner is None else owner(record), data
     except (AttributeError, *UNREADABLE) as error:
         raise EncodingError(f"this {name} cannot be written: {error}") from None
 
@@ -93,14 +97,18 @@ def decode(kind: str, data: Stored) -> LogRecord:
 
 # Facts
 
-FACTS = tuple(field.name for field in attrs.fields(AgentFacts))
+FACTS = fields_of(AgentFacts)
 facts_fields: Callable[[AgentFacts], tuple[Any, ...]] = attrgetter(*FACTS)
 
 
 def encode_facts(facts: AgentFacts) -> Stored:
     """The facts as a list. Raises `EncodingError`."""
+    fields = facts_fields(facts)
     try:
-        return _written(facts_fields(facts))
+        data = _written(fields)
+        if _read_own(FACTS_READER, data) != fields:
+            raise ValueError(f"they would be read as {_read_own(FACTS_READER, data)!r:.200}")
+        return data
     except UNREADABLE as error:
         raise EncodingError(f"these facts cannot be written: {error}") from None
 
@@ -144,7 +152,7 @@ def _converted(change: Callable[[Any], Any], data: Stored, kind: type[Any]) -> A
 
 ENCODER = msgspec.json.Encoder()
 RECORD_READERS = {name: Reader(kind) for name, kind in KINDS.items()}
-FACTS_READER = Reader(tuple[tuple(get_type_hints(AgentFacts)[name] for name in FACTS)])
+FACTS_READER = Reader(tuple_of(FACTS.values()))
 
 
 def _written(value: Any) -> Stored:
@@ -152,6 +160,10 @@ def _written(value: Any) -> Stored:
         return ENCODER.encode(value).decode()
     except UnicodeEncodeError:
         return JSON_ENCODER.encode(msgspec.to_builtins(value)).encode("utf-8", "surrogatepass")
+
+
+def _read_own(reader: Reader, data: Stored) -> Any:
+    return reader.decode_own(data) if isinstance(data, str) else reader.convert(parse(data))
 
 
 def _read(reader: Reader, data: Stored, what: str) -> Any:
