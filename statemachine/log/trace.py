@@ -180,7 +180,7 @@ def header_of(line: bytes) -> Header:
     found = header["facts"]
     if version < VERSION:
         found = _up_to_date(lambda: {**found, "agents": [older.facts(one) for one in found["agents"]]})
-    facts: Facts = _read(FACTS, found, "facts")
+    facts: Facts = _read((FACTS, OLDER_FACTS)[version < VERSION], found, "facts")
     try:
         ledger_of(config, facts.agents, facts.mail_states)
     except ValueError as error:
@@ -200,7 +200,7 @@ def event_of(line: bytes, version: int = VERSION) -> Event | Restart:
     for number in NUMBERS[kind]:
         if found.get(number) in ("inf", "-inf", "nan"):
             found[number] = float(found[number])
-    event: Event | Restart = _read(READERS[kind], found, kind.__name__)
+    event: Event | Restart = _read((READERS, OLDER_READERS)[version < VERSION][kind], found, kind.__name__)
     return event
 
 
@@ -273,7 +273,9 @@ def _config_fields(found: Any) -> dict[str, Any]:
 UNREADABLE = (TypeError, ValueError, RecursionError)
 """What msgspec and json raise for what they cannot write, or read. Both derive their own errors from `ValueError`."""
 READERS = {kind: Reader(kind) for kind in KINDS.values()}
-FACTS = Reader(Facts)
+OLDER_READERS = {kind: Reader(kind, whole=False) for kind in KINDS.values()}
+"""What an earlier version did not have yet has its default."""
+FACTS, OLDER_FACTS = Reader(Facts), Reader(Facts, whole=False)
 CONFIG: type[msgspec.Struct] = shape_of(SessionConfig)
 """The fields of a configuration. They are given to its constructor, which checks them and knows their defaults."""
 NUMBERS: dict[type, tuple[str, ...]] = {

@@ -6,13 +6,17 @@ code that was abandoned or kept a reference changes nothing.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
+
+from attrs import field
 
 from statemachine.core.effects import ClosedAgents, Drained, Interrupted, Resumed, StartTurn, WaitEnd
 from statemachine.core.events import HOST, Drain
 from statemachine.core.facts import fact
 from statemachine.core.records import MailAccepted, MailKind, Outcome
-from statemachine.runtime.checks import check_seconds
+from statemachine.runtime.checks import seconds_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.handles import Handle, Target
 from statemachine.runtime.settings import DEFAULT_ROLE, AgentInfo, json_value
@@ -37,6 +41,8 @@ class Mail:
     text: str
     is_trigger: bool
     outcome: Outcome | None
+    headers: dict[str, Any] = field(hash=False)
+    """What its sender gave with it; empty if that was nothing."""
 
 
 class Turn:
@@ -56,6 +62,11 @@ class Turn:
         """Turns of an agent count from 1."""
         self.mail: tuple[Mail, ...] = self._read(start.mail)
         """What was unread when the turn started, oldest first."""
+        asked = next((mail for mail in self.mail if mail.is_trigger), None)
+        self.headers: dict[str, Any] = {} if asked is None else asked.headers
+        """The headers of the oldest trigger mail in it, which this turn is due to. Give them on to what the turn asks
+        of others: `turn.spawn("scout", "look", headers=turn.headers)`.
+        """
 
     @property
     def over(self) -> bool:
@@ -82,6 +93,7 @@ class Turn:
                     m.message,
                     m.kind is TRIGGER,
                     m.notice,
+                    {} if m.headers is None else json.loads(m.headers),
                 )
                 for m in mail
             ]
@@ -104,8 +116,7 @@ class Turn:
         `UnknownPath` or `UnknownAgent` for a target that never was.
         """
         self._waits.check()
-        check_seconds(timeout)
-        return await self._waits.wait(timeout, tuple([self._verbs.id_of(target) for target in targets]))
+        return await self._waits.wait(seconds_of(timeout), tuple([self._verbs.id_of(target) for target in targets]))
 
     # The rollout
 
@@ -124,21 +135,32 @@ class Turn:
     # Others
 
     async def spawn(
-        self, name: str, message: str, settings: Any = None, *, role: str = DEFAULT_ROLE, key: str | None = None
+        self,
+        name: str,
+        message: str,
+        settings: Any = None,
+        *,
+        role: str = DEFAULT_ROLE,
+        headers: Mapping[str, Any] | None = None,
+        key: str | None = None,
     ) -> Handle:
         """Opens an agent `name` under this one, with `message` as its first mail. See `AgentControl.spawn`."""
         self._waits.check()
-        return await self._verbs.spawn(self.agent.id, self.agent.id, name, message, settings, role, key)
+        return await self._verbs.spawn(self.agent.id, self.agent.id, name, message, settings, role, headers, key)
 
-    async def send(self, target: Target, message: str, *, key: str | None = None) -> int:
+    async def send(
+        self, target: Target, message: str, *, headers: Mapping[str, Any] | None = None, key: str | None = None
+    ) -> int:
         """Sends queue-only mail; returns its number. See `AgentControl.send`."""
         self._waits.check()
-        return await self._verbs.send(self.agent.id, target, message, key)
+        return await self._verbs.send(self.agent.id, target, message, headers, key)
 
-    async def follow_up(self, target: Target, message: str, *, key: str | None = None) -> Handle:
+    async def follow_up(
+        self, target: Target, message: str, *, headers: Mapping[str, Any] | None = None, key: str | None = None
+    ) -> Handle:
         """Sends trigger mail, which asks for a turn of `target`. See `AgentControl.follow_up`."""
         self._waits.check()
-        return await self._verbs.follow_up(self.agent.id, target, message, key)
+        return await self._verbs.follow_up(self.agent.id, target, message, headers, key)
 
     async def interrupt(self, target: Target) -> Interrupted:
         """Stops the turn that another agent has or waits for. See `AgentControl.interrupt`."""

@@ -83,7 +83,7 @@ def test_numbers_that_json_has_not_are_read_back() -> None:
 def test_text_that_is_no_unicode_is_read_back_and_the_file_is_utf_8() -> None:
     event = Send(1, 2, "\ud83d and é")
     line = trace.event_line(event)
-    assert line.decode() == '{"event":"Send","sender":1,"target":2,"message":"\\ud83d and é"}\n'
+    assert line.decode() == '{"event":"Send","sender":1,"target":2,"message":"\\ud83d and é","headers":null}\n'
     assert trace.event_of(line) == event
 
 
