@@ -18,6 +18,7 @@ from statemachine.core.events import ROOT
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Identity, MailState, Residency, SessionState, TurnState
 from statemachine.core.records import Cause, MailAccepted, MailKind
+from statemachine.core.refusals import InvalidHeaders
 from statemachine.core.residency import NOBODY
 from statemachine.core.session import Session
 from statemachine.log.recovery import forget, restart
@@ -97,6 +98,17 @@ TRANSLATE: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     ev.WriteFailed: lambda _: (World.write_failed,),
     Restart: lambda _: (World.restart,),
 }
+
+
+def asks_reference(event: AnyEvent, step: Step) -> bool:
+    """Is the event, of which the core has made this step, one for the reference? It has no answer to `status` and
+    `list`, and does not know of headers.
+    """
+    reply = step.reply
+    return event.__class__ in TRANSLATE and not (
+        isinstance(reply, fx.Refused) and isinstance(reply.refusal, InvalidHeaders)
+    )
+
 
 # Replies and effects
 

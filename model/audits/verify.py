@@ -177,7 +177,7 @@ class Player:
         """One event of which reply, effects and records are judged, and the state after every few."""
         trial = self.trial
         trial.session, step = lockstep.core_step(trial.session, event)
-        if event.__class__ in lockstep.TRANSLATE:
+        if lockstep.asks_reference(event, step):
             trial.world, reply, effects = reference.step(trial.world, lockstep.TRANSLATE[event.__class__](event))
             lockstep.compare_step(step, reply, effects)
         for record in step.records:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import attrs
 from attrs import frozen
 from rich.console import Console
 from rich.table import Table
@@ -24,7 +26,6 @@ from statemachine.core.machines import Identity, MailState
 from statemachine.core.records import MailAccepted, MailDrained, MailKind, Outcome, TurnEnded, TurnStarted
 from statemachine.log import trace
 from statemachine.stores import reading, schema, tables
-from statemachine.stores.encoding import encode, parse
 from statemachine.stores.protocol import Entry, LogRecord
 
 from ..scenarios.replay import program_of
@@ -151,9 +152,19 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def rollout_json(rollout: tuple[LogRecord, ...]) -> list[dict[str, Any]]:
-    """The rollout, as the log has it."""
-    rows = [encode(record) for record in rollout]
-    return [{"record": kind, **parse(data)} for kind, _, data in rows]
+    """The rollout, with the names of enums, and results as turns gave them."""
+    return [{"record": type(record).__name__, **record_json(record)} for record in rollout]
+
+
+def record_json(record: Any) -> dict[str, Any]:
+    """The fields of a record."""
+    said: dict[str, Any] = {field.name: getattr(record, field.name) for field in attrs.fields(type(record))}
+    for name, value in said.items():
+        if isinstance(value, Outcome):
+            said[name] = {"agent": value.agent, **outcome_json(value)}
+        elif isinstance(value, Enum):
+            said[name] = value.name.lower()
+    return said
 
 
 # For people

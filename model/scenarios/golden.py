@@ -150,7 +150,7 @@ class Player:
         fork = self.session.fork()
         self.session, step = lockstep.core_step(self.session, event)
         self.log += step.records
-        if event.__class__ in lockstep.TRANSLATE:
+        if lockstep.asks_reference(event, step):
             self.world, reply, effects = REFERENCE_STEP(self.world, lockstep.TRANSLATE[event.__class__](event))
             lockstep.compare_step(step, reply, effects)
         lockstep.compare_states(self.session, self.world)

@@ -87,7 +87,7 @@ class Trial:
         self.step = step
         self.played += 1
         self.check(event, step)
-        if event.__class__ in lockstep.TRANSLATE:  # the reference is not asked for status and listing
+        if lockstep.asks_reference(event, step):
             self.world, reply, effects = REFERENCE_STEP(self.world, lockstep.TRANSLATE[event.__class__](event))
             lockstep.compare_step(step, reply, effects)
         lockstep.compare_states(self.session, self.world)

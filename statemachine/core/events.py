@@ -66,7 +66,8 @@ class Spawn:
 
     `settings` is the agent's own configuration, given back on every load (S11); the core never looks inside. The
     first mail is from `sender`, who is told how the turn ended: None is the parent, HOST the embedding program
-    (decision D10).
+    (decision D10). `headers`, a JSON object as its text, go with every mail to the turn that reads it; the core looks
+    at their size alone.
     """
 
     parent: int
@@ -74,6 +75,7 @@ class Spawn:
     message: str
     settings: str | None = None
     sender: int | None = None
+    headers: str | None = None
 
 
 @fact
@@ -83,6 +85,7 @@ class Send:
     sender: int
     target: int
     message: str
+    headers: str | None = None
 
 
 @fact
@@ -92,6 +95,7 @@ class FollowUp:
     sender: int
     target: int
     message: str
+    headers: str | None = None
 
 
 @fact
@@ -100,6 +104,7 @@ class Start:
 
     target: int
     message: str
+    headers: str | None = None
 
 
 @fact

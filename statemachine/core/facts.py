@@ -9,6 +9,8 @@ construction, and one turn cycle builds ten facts: freezing them would cost a qu
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any, TypeVar, dataclass_transform
 
 from attrs import define, field
@@ -22,6 +24,11 @@ def fact(cls: type[T]) -> type[T]:
     return define(cls, eq=True, unsafe_hash=True, order=False, weakref_slot=False)
 
 
+NESTING_MAX = 100
+"""Lists and dicts within each other in a value of a caller. What is nested deeper could be written, but perhaps not be
+read again by code with less stack left.
+"""
+
 ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -30,13 +37,22 @@ class Json:
     """A JSON value that is not a text, held as its JSON text: it is compared and hashed like every fact, nothing can
     change it, and the core never looks inside. A tuple becomes a list, and the keys of a dict become texts.
 
-    Raises `TypeError` or `ValueError` for what is not a JSON value.
+    Raises `TypeError` or `ValueError` for what is not a JSON value, or nested more than `NESTING_MAX` deep.
     """
 
     text: str
 
     def __init__(self, value: Any) -> None:
         self.text = ENCODER.encode(value)
+        if is_too_deep(value, self.text):
+            raise ValueError(f"a value nested more than {NESTING_MAX} deep")
+
+    def __attrs_post_init__(self) -> None:
+        """Called by who reads a file, and has set the text as it stood there. Raises `ValueError` for a text that no
+        value has.
+        """
+        if ENCODER.encode(self.value) != self.text:
+            raise ValueError(f"{self.text!r:.100} is not how a JSON value is written here")
 
     @property
     def value(self) -> Any:
@@ -49,3 +65,20 @@ class Json:
 
 Result = str | Json
 """What a turn came to: a text as it is, any other JSON value as `Json`."""
+
+
+def is_too_deep(value: Any, text: str) -> bool:
+    """Is a value, whose JSON text this is, nested more than `NESTING_MAX` deep?"""
+    if text.count("[") + text.count("{") <= NESTING_MAX:
+        return False
+    depth = 0
+    level: list[Any] = [value]
+    while level := [part for part in level if issubclass(part.__class__, (dict, list, tuple))]:
+        depth += 1
+        level = list(chain.from_iterable([_parts(whole) for whole in level]))
+    return depth > NESTING_MAX
+
+
+def _parts(whole: Any) -> Iterable[Any]:
+    parts: Iterable[Any] = whole.values() if issubclass(whole.__class__, dict) else whole
+    return parts

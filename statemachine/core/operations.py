@@ -74,6 +74,7 @@ from statemachine.core.refusals import (
     AgentOpen,
     DepthExceeded,
     ExecutionFull,
+    InvalidHeaders,
     InvalidMessage,
     InvalidName,
     InvalidTimeout,
@@ -161,6 +162,12 @@ def message_valid(s: State, message: str) -> Refusal | None:
     return None if size is None else InvalidMessage(size, s.config.max_message_bytes)
 
 
+def headers_valid(headers: str | None) -> Refusal | None:
+    """Not too large."""
+    size = None if headers is None else rules.message_size(headers, rules.HEADERS_BYTES_MAX)
+    return None if size is None else InvalidHeaders(f"one of {size} bytes", size, rules.HEADERS_BYTES_MAX)
+
+
 def mailbox_open(s: State, agent: Agent, kind: MailKind) -> Refusal | None:
     """One more mail of this kind finds room."""
     if rules.mailbox_has_room(len(agent.mailbox), agent.promised, s.config.max_unread, kind):
@@ -221,6 +228,7 @@ def spawn(s: State, event: Spawn) -> Reply:
         sender_not_stopping(s, sender)
         or (None if rules.name_is_valid(event.name) else InvalidName(event.name))
         or message_valid(s, event.message)
+        or headers_valid(event.headers)
         or path_free(s, f"{parent.path}/{event.name}")
         or depth_allowed(s, parent.depth + 1)
         or number_has_room(s)
@@ -234,7 +242,7 @@ def spawn(s: State, event: Spawn) -> Reply:
     agent = s.ledger.spawn(record)
     if s.live_threads:
         s.slots.reserve(agent.id, agent.turn)
-    mail = MailAccepted(s.ledger.next_mail, sender, agent.id, TRIGGER, event.message)
+    mail = MailAccepted(s.ledger.next_mail, sender, agent.id, TRIGGER, event.message, headers=event.headers)
     turns.accept(s, mail)
     return Spawned(agent.id, mail.mail)
 
@@ -256,7 +264,7 @@ def send(s: State, event: Send) -> Reply:
     refusal = mail_allowed(s, event, QUEUE)
     if refusal is not None:
         return Refused(refusal)
-    mail = MailAccepted(s.ledger.next_mail, event.sender, event.target, QUEUE, event.message)
+    mail = MailAccepted(s.ledger.next_mail, event.sender, event.target, QUEUE, event.message, headers=event.headers)
     turns.accept(s, mail)
     return Accepted(mail.mail)
 
@@ -268,6 +276,7 @@ def mail_allowed(s: State, event: Send | FollowUp, kind: MailKind) -> Refusal | 
         or sender_open(s, event.sender)
         or agent_open(s, event.target)
         or message_valid(s, event.message)
+        or headers_valid(event.headers)
         or mailbox_open(s, s.agents[event.target], kind)
     )
 
@@ -284,14 +293,14 @@ def follow_up(s: State, event: FollowUp) -> Reply:
         refusal = turn_has_room(s)
     if refusal is not None:
         return Refused(refusal)
-    mail = MailAccepted(s.ledger.next_mail, sender, target, TRIGGER, event.message)
+    mail = MailAccepted(s.ledger.next_mail, sender, target, TRIGGER, event.message, headers=event.headers)
     turns.accept(s, mail)
     return Accepted(mail.mail)
 
 
 def start(s: State, event: Start) -> Reply:
     """The host's follow-up, root or not: one admission for every turn (BUG-B08)."""
-    return follow_up(s, FollowUp(HOST, event.target, event.message))
+    return follow_up(s, FollowUp(HOST, event.target, event.message, event.headers))
 
 
 def withdraw(s: State, event: Withdraw) -> Reply:

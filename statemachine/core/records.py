@@ -120,6 +120,8 @@ class MailAccepted:
 
     A mail with an outcome is a *notice*: it tells the requester of a turn how that turn ended. A notice of kind
     TRIGGER asks for a turn, but nobody is told when that turn ends (decision D6).
+
+    `headers` are a JSON object as its text: what its sender gave with it.
     """
 
     mail: int
@@ -128,6 +130,7 @@ class MailAccepted:
     kind: MailKind
     message: str
     notice: Outcome | None = None
+    headers: str | None = None
     answers: tuple[int, ...] = ()
     """The requests of the target that a notice answers."""
 

@@ -19,6 +19,7 @@ __all__ = [
     "DepthExceeded",
     "ExecutionFull",
     "InvalidConfig",
+    "InvalidHeaders",
     "InvalidMessage",
     "InvalidName",
     "InvalidTimeout",
@@ -124,6 +125,21 @@ class InvalidMessage(Refusal):
     size: int
     max_bytes: int
     text: ClassVar[str] = "a message has 1 to {self.max_bytes} bytes, this one has {self.size}"
+
+
+@define(auto_exc=True)
+class InvalidHeaders(Refusal):
+    """Headers that are not a JSON object, or one that is too large. `size` counts its bytes as a JSON text; None: there
+    is no such text.
+    """
+
+    problem: str
+    size: int | None
+    max_bytes: int
+    text: ClassVar[str] = (
+        "headers are a JSON object of at most {self.max_bytes} bytes, not {self.problem}; they are for ids and the "
+        "like, so put everything else into the message"
+    )
 
 
 @define(auto_exc=True)
@@ -316,6 +332,7 @@ REFUSALS: tuple[type[Refusal], ...] = (
     PathTaken,
     InvalidName,
     InvalidMessage,
+    InvalidHeaders,
     DepthExceeded,
     TooManyAgents,
     ExecutionFull,

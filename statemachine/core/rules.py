@@ -168,6 +168,10 @@ def name_is_valid(name: str) -> bool:
     return NAME.fullmatch(name) is not None and name != "root"
 
 
+HEADERS_BYTES_MAX = 16 * 1024
+"""UTF-8 bytes of the headers of a mail, as JSON text."""
+
+
 def message_size(message: str, max_bytes: int) -> int | None:
     """The size in UTF-8 bytes if a message is empty or too large, else None."""
     if message and len(message) * 4 <= max_bytes:

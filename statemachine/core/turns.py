@@ -368,7 +368,7 @@ def notify(
     )
     wakes = wakes and (below is None or not s.is_below(requester.id, below))
     kind = MailKind.TRIGGER if wakes else MailKind.QUEUE
-    deliver(s, MailAccepted(number, outcome.agent, requester.id, kind, "", outcome, asked))
+    deliver(s, MailAccepted(number, outcome.agent, requester.id, kind, "", outcome, None, asked))
     if s.waits.awaits(requester.id, asked):
         read_some(s, requester, (number,))
     return wakes

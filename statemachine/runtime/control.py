@@ -26,7 +26,7 @@ from statemachine.core.events import HOST
 from statemachine.core.machines import SessionState
 from statemachine.core.session import Session
 from statemachine.log.recovery import restart
-from statemachine.runtime.checks import check_reference, check_seconds
+from statemachine.runtime.checks import check_reference, seconds_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.handles import AgentRef, Handle, Target
 from statemachine.runtime.live import LiveThreads
@@ -82,13 +82,16 @@ class AgentControl:
 
     **What verbs take.** A `target` is an agent: its path ("/root/a": the open agent there, or else the one that was
     closed there last), its id, or an `AgentRef` or `Handle`. A `message` is a text of 1 to `max_message_bytes` bytes. A
-    `sender` is the id of an agent in whose name the host acts, or `HOST`, the host itself: the sender of a request for
-    a turn is told how the turn ended. A `key` is a text that the caller chooses: the same request with the same key is
-    made once, and every repeat gets the first answer, at the same time or after a restart.
+    `sender` is the id of an agent in whose name the host acts, or `HOST`, the host itself: whoever asks for a turn is
+    told how it ended. `headers` are a JSON object of at most 16 KiB, such as the context of a trace or the id of a
+    tenant: the turn that reads the mail finds them beside its text. A `key` is a text of the caller's own: the same
+    request with the same key is made once, whatever its headers, and every repeat gets the first answer, at the same
+    time or after a restart.
 
     **What every verb may raise.** `SessionClosed` once the session is shut down or left, and `StoreFailed` once it
     failed; what gives work raises `SessionDraining` during a shutdown. `UnknownPath` and `UnknownAgent` if no agent
-    ever was at this path or had this id; `AgentClosed` if the target, parent or sender is closed. With a `key`:
+    ever was at this path or had this id; `AgentClosed` if the target, parent or sender is closed. `InvalidHeaders` for
+    headers that are not a JSON object, or too large. With a `key`:
     `KeyReused` if it was used for another request, and `StoreError` if the store cannot be read. `TypeError` for a
     value of the wrong type, `RuntimeError` before the block is entered. What a verb raises besides stands with it.
 
@@ -252,42 +255,61 @@ class AgentControl:
         *,
         role: str = DEFAULT_ROLE,
         sender: int = HOST,
+        headers: Mapping[str, Any] | None = None,
         key: str | None = None,
     ) -> Handle:
         """Opens an agent `name` under `parent`, with `message` as its first mail, which asks for a turn.
 
         Returns the handle of that request. `name` is 1 to 64 of a-z, 0-9 and _, and not "root". `role` chooses its work
         from the mapping that the session was opened with. `settings` is any JSON value, which `Turn.settings`, every
-        `Thread` and `status` give back. `sender` and `key`: see the class.
+        `Thread` and `status` give back. `sender`, `headers` and `key`: see the class.
 
         Raises `InvalidName`, `InvalidMessage`, `PathTaken` (an open agent is there), `DepthExceeded`, `TooManyAgents`,
         `UnknownRole`, and `NotJson` for the settings. Without a free slot: `ExecutionFull`, or `LiveThreadsFull`, or
         `QueueFull` if turns may queue. `MailboxFull` if an agent is the sender, and has no room for the notice.
         """
-        return await self._verbs.spawn(sender, parent, name, message, settings, role, key)
+        return await self._verbs.spawn(sender, parent, name, message, settings, role, headers, key)
 
-    async def send(self, target: Target, message: str, *, sender: int = HOST, key: str | None = None) -> int:
-        """Sends queue-only mail: the next turn of `target` reads `message`, and no turn is started for it. Returns the
-        mail's number. `sender` and `key`: see the class.
+    async def send(
+        self,
+        target: Target,
+        message: str,
+        *,
+        sender: int = HOST,
+        headers: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> int:
+        """Sends queue-only mail: the next turn of `target` reads `message`, and nobody is woken. Returns the mail's
+        number. `sender`, `headers` and `key`: see the class.
 
         Raises `InvalidMessage` and `MailboxFull`.
         """
-        return await self._verbs.send(sender, target, message, key)
+        return await self._verbs.send(sender, target, message, headers, key)
 
-    async def follow_up(self, target: Target, message: str, *, sender: int = HOST, key: str | None = None) -> Handle:
+    async def follow_up(
+        self,
+        target: Target,
+        message: str,
+        *,
+        sender: int = HOST,
+        headers: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> Handle:
         """Sends trigger mail: `message` asks for a turn of `target`, or for one more after the present one. Returns the
-        handle, which gives the outcome of the turn that reads it. `sender` and `key`: see the class.
+        handle, which has the outcome of the turn that reads it. `sender`, `headers` and `key`: see the class.
 
         Raises `InvalidMessage` and `MailboxFull`; if the target is idle and finds no slot, `ExecutionFull` or
         `QueueFull`; `RootRefused` if an agent asks the root.
         """
-        return await self._verbs.follow_up(sender, target, message, key)
+        return await self._verbs.follow_up(sender, target, message, headers, key)
 
-    async def start(self, target: Target, message: str, *, key: str | None = None) -> Handle:
-        """Starts a turn of `target`, the root or any agent, with `message`, as `follow_up` of the host does, and is
-        refused for the same reasons. Returns the handle. `key`: see the class.
+    async def start(
+        self, target: Target, message: str, *, headers: Mapping[str, Any] | None = None, key: str | None = None
+    ) -> Handle:
+        """Starts a turn of `target`, of the root or any agent, with `message`: what `follow_up` of the host does, and
+        refused likewise. Returns the handle. `headers` and `key`: see the class.
         """
-        return await self._verbs.start(target, message, key)
+        return await self._verbs.start(target, message, headers, key)
 
     # Verbs that control
 
@@ -346,8 +368,7 @@ class AgentControl:
         rollout could not be flushed (`unflushed`); `status` still knows their paths. Raises `InvalidTimeout` for a
         grace below 0 or without end, and `SessionDraining` if a shutdown is under way.
         """
-        check_seconds(grace)
-        await self._engine.ask(ev.Shutdown(grace), fx.ShuttingDown)
+        await self._engine.ask(ev.Shutdown(seconds_of(grace)), fx.ShuttingDown)
         await self._ended.wait()
         if self._shut_down is None:
             raise self._engine.ended_by()

@@ -131,12 +131,15 @@ class Handle:
         return await self._request.wait()
 
 
-def requests_of(session: Session, handles: tuple[Handle, ...]) -> list[Request]:
+def requests_of(session: Session, handles: tuple[object, ...]) -> list[Request]:
     """Returns the requests that the handles hold. Raises `TypeError` for what is not a handle of this session."""
+    requests: list[Request] = []
     for handle in handles:
-        if not isinstance(handle, Handle) or not handle._request.is_of(session):  # pyright: ignore
+        request = handle._request if isinstance(handle, Handle) else None  # pyright: ignore[reportPrivateUsage]
+        if request is None or not request.is_of(session):
             raise TypeError(f"{handle!r} is not a handle of this session; give what spawn, follow_up or start returned")
-    return [handle._request for handle in handles]  # pyright: ignore[reportPrivateUsage]  (of the class above)
+        requests.append(request)
+    return requests
 
 
 Target = str | int | AgentRef | Handle

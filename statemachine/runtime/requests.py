@@ -14,12 +14,13 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import anyio
+import attrs
 
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
 from statemachine.core.records import MailAccepted
 from statemachine.log.trace import event_line
-from statemachine.runtime.checks import check_text
+from statemachine.runtime.checks import text_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import KeyReused, UnknownRequest
 from statemachine.runtime.handles import AgentRef, Handle, Request, outcome_in
@@ -69,12 +70,12 @@ class Requests:
         It runs in the caller's task, so it is shielded from cancellation once the core has the event: a key is either
         used, with its receipt, or free.
         """
-        check_text(key, "a key")
+        key = text_of(key, "a key")
         while key in self._keys:
             await self._keys[key].wait()
         self._keys[key] = anyio.Event()
         try:
-            request = event_line(event).decode().strip()
+            request = event_line(without_headers(event)).decode().strip()
             self._check_not_left()
             first = await self._engine.store.receipt(key)
             if first is not None and first.request != request:
@@ -160,3 +161,9 @@ class Requests:
         """Returns the agent's mail, turns and entries, from the store."""
         self._check_not_left()
         return await self._engine.store.rollout(agent)
+
+
+def without_headers(event: Any) -> RequestEvent:
+    """The request itself: headers such as the context of a trace differ whenever it is made again."""
+    request: RequestEvent = event if event.headers is None else attrs.evolve(event, headers=None)
+    return request

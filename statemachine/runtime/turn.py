@@ -6,18 +6,20 @@ code that was abandoned or kept a reference changes nothing.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import anyio
+from attrs import field
 
 from statemachine.core.effects import ClosedAgents, Drained, Interrupted, Resumed, StartTurn, WaitEnd
 from statemachine.core.events import HOST, Drain, WaitMode
 from statemachine.core.facts import fact
 from statemachine.core.records import MailAccepted, MailKind, Outcome
 from statemachine.core.refusals import InvalidTimeout
-from statemachine.runtime.checks import check_seconds
+from statemachine.runtime.checks import seconds_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.handles import AgentRef, Handle, Target, requests_of
 from statemachine.runtime.settings import DEFAULT_ROLE, AgentInfo, json_value
@@ -42,6 +44,8 @@ class Mail:
     text: str
     is_trigger: bool
     outcome: Outcome | None
+    headers: dict[str, Any] = field(hash=False)
+    """What its sender gave with it; empty if that was nothing."""
 
 
 class Turn:
@@ -64,6 +68,11 @@ class Turn:
         self.attempt: int = engine.session.ledger.attempts.get(agent.id, 0) + 1
         """1, or one more for each turn before it that was returned: a crash, or the death of the thread, ended it, and
         what it had read is this turn's mail again (`max_attempts`)."""
+        asked = next((mail for mail in self.mail if mail.is_trigger), None)
+        self.headers: dict[str, Any] = {} if asked is None else asked.headers
+        """The headers of the oldest trigger mail in it, which this turn is due to. Give them on to what the turn asks
+        of others: `turn.spawn("scout", "look", headers=turn.headers)`.
+        """
 
     @property
     def over(self) -> bool:
@@ -90,6 +99,7 @@ class Turn:
                     m.message,
                     m.kind is TRIGGER,
                     m.notice,
+                    {} if m.headers is None else json.loads(m.headers),
                 )
                 for m in mail
             ]
@@ -125,8 +135,7 @@ class Turn:
         `UnknownPath` or `UnknownAgent` for a target that never was.
         """
         self._waits.check()
-        seconds = self._engine.session.config.max_wait if timeout is None else timeout
-        check_seconds(seconds)
+        seconds = self._engine.session.config.max_wait if timeout is None else seconds_of(timeout)
         ids = tuple([self._verbs.id_of(target) for target in targets])
         numbers = tuple([self._verbs.mail_of(request) for request in requests])
         return await self._waits.wait(seconds, ids, numbers, mode, mail)
@@ -163,8 +172,7 @@ class Turn:
 
     async def sleep(self, seconds: float) -> None:
         """Sleeps, and lends the slot meanwhile. Raises `InvalidTimeout` below 0 and for no finite number."""
-        check_seconds(seconds)
-        if not 0 <= seconds < math.inf:
+        if not 0 <= seconds_of(seconds) < math.inf:
             raise InvalidTimeout(seconds, math.inf)
         async with self.lend():
             await anyio.sleep(seconds)
@@ -186,21 +194,32 @@ class Turn:
     # Other agents
 
     async def spawn(
-        self, name: str, message: str, settings: Any = None, *, role: str = DEFAULT_ROLE, key: str | None = None
+        self,
+        name: str,
+        message: str,
+        settings: Any = None,
+        *,
+        role: str = DEFAULT_ROLE,
+        headers: Mapping[str, Any] | None = None,
+        key: str | None = None,
     ) -> Handle:
         """Opens an agent `name` under this one, with `message` as its first mail. See `AgentControl.spawn`."""
         self._waits.check()
-        return await self._verbs.spawn(self.agent.id, self.agent.id, name, message, settings, role, key)
+        return await self._verbs.spawn(self.agent.id, self.agent.id, name, message, settings, role, headers, key)
 
-    async def send(self, target: Target, message: str, *, key: str | None = None) -> int:
+    async def send(
+        self, target: Target, message: str, *, headers: Mapping[str, Any] | None = None, key: str | None = None
+    ) -> int:
         """Sends queue-only mail; returns its number. See `AgentControl.send`."""
         self._waits.check()
-        return await self._verbs.send(self.agent.id, target, message, key)
+        return await self._verbs.send(self.agent.id, target, message, headers, key)
 
-    async def follow_up(self, target: Target, message: str, *, key: str | None = None) -> Handle:
+    async def follow_up(
+        self, target: Target, message: str, *, headers: Mapping[str, Any] | None = None, key: str | None = None
+    ) -> Handle:
         """Sends trigger mail, which asks for a turn of `target`. See `AgentControl.follow_up`."""
         self._waits.check()
-        return await self._verbs.follow_up(self.agent.id, target, message, key)
+        return await self._verbs.follow_up(self.agent.id, target, message, headers, key)
 
     async def withdraw(self, request: Handle | AgentRef | int) -> None:
         """Takes back mail of this agent that is still unread. See `AgentControl.withdraw`."""

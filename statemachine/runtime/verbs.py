@@ -6,14 +6,14 @@ values, gives one event to the core, and returns when its answer is durable, or 
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
 from statemachine.core.events import HOST
 from statemachine.core.refusals import UnknownAgent
-from statemachine.runtime.checks import check_sender, check_text
+from statemachine.runtime.checks import headers_of, sender_of, text_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import UnknownPath
 from statemachine.runtime.handles import AgentRef, Handle, Target
@@ -23,6 +23,7 @@ from statemachine.runtime.status import AgentStatus, status_of
 from statemachine.stores.protocol import LogRecord
 
 REFERENCES = (Handle, AgentRef)
+Headers = Mapping[str, Any] | None
 
 
 class Verbs:
@@ -38,7 +39,7 @@ class Verbs:
         if isinstance(target, REFERENCES):
             return target.id
         if isinstance(target, int) and not isinstance(target, bool):
-            return target
+            return int(target)
         if not isinstance(target, str):
             raise TypeError(f"a target is a path, an id or a reference, not {target!r}")
         found = self._session.find(target)
@@ -48,92 +49,100 @@ class Verbs:
             raise UnknownPath(target)
         return found
 
-    def mail_of(self, request: Handle | AgentRef | int) -> int:
-        """Returns the number of a mail, which a handle or reference has too."""
+    def mail_of(self, request: object) -> int:
+        """Returns the number of a mail, which a handle or reference has too. Raises `TypeError` for anything else."""
         if isinstance(request, Handle):
             return request.ref.mail
         if isinstance(request, AgentRef):
             return request.mail
         if isinstance(request, int) and not isinstance(request, bool):
-            return request
+            return int(request)
         raise TypeError(f"a request is a handle, a reference or the number of a mail, not {request!r}")
 
     # Requests: they return the coroutine of the request itself, which saves a call around it
 
     def spawn(
-        self, sender: int, parent: Target, name: str, message: str, settings: Any, role: str, key: str | None
+        self,
+        sender: int,
+        parent: Target,
+        name: str,
+        message: str,
+        settings: Any,
+        role: str,
+        headers: Headers,
+        key: str | None,
     ) -> Coroutine[Any, Any, Handle]:
-        """Opens an agent below the parent; the sender is told how its turn ended."""
-        check_text(message)
-        check_text(name, "a name")
-        check_text(role, "a role")
+        """A new agent below the parent; the sender is told how its turn ended."""
+        message, name, role = text_of(message), text_of(name, "a name"), text_of(role, "a role")
         if sender != HOST:
-            check_sender(sender)
-        event = ev.Spawn(self.id_of(parent), name, message, wrap(role, settings), sender)
+            sender = sender_of(sender)
+        wrapped, said = wrap(role, settings), headers_of(headers)
+        event = ev.Spawn(self.id_of(parent), name, message, wrapped, sender, said)
         return self._requests.make(event, None, key, role)
 
-    async def send(self, sender: int, target: Target, message: str, key: str | None) -> int:
-        """Sends queue-only mail; returns its number."""
-        check_text(message)
+    async def send(self, sender: int, target: Target, message: str, headers: Headers, key: str | None) -> int:
+        """Queue-only mail; its number."""
+        message, said = text_of(message), headers_of(headers)
         if sender != HOST:
-            check_sender(sender)
+            sender = sender_of(sender)
         agent = self.id_of(target)
-        return (await self._requests.make(ev.Send(sender, agent, message), agent, key)).ref.mail
+        return (await self._requests.make(ev.Send(sender, agent, message, said), agent, key)).ref.mail
 
-    def follow_up(self, sender: int, target: Target, message: str, key: str | None) -> Coroutine[Any, Any, Handle]:
-        """Sends trigger mail."""
-        check_text(message)
+    def follow_up(
+        self, sender: int, target: Target, message: str, headers: Headers, key: str | None
+    ) -> Coroutine[Any, Any, Handle]:
+        """Trigger mail."""
+        message, said = text_of(message), headers_of(headers)
         if sender != HOST:
-            check_sender(sender)
+            sender = sender_of(sender)
         agent = self.id_of(target)
-        return self._requests.make(ev.FollowUp(sender, agent, message), agent, key)
+        return self._requests.make(ev.FollowUp(sender, agent, message, said), agent, key)
 
-    def start(self, target: Target, message: str, key: str | None) -> Coroutine[Any, Any, Handle]:
-        """Starts a turn for the host."""
-        check_text(message)
+    def start(self, target: Target, message: str, headers: Headers, key: str | None) -> Coroutine[Any, Any, Handle]:
+        """The host's direct way to a turn."""
+        message, said = text_of(message), headers_of(headers)
         agent = self.id_of(target)
-        return self._requests.make(ev.Start(agent, message), agent, key)
+        return self._requests.make(ev.Start(agent, message, said), agent, key)
 
     # Control
 
     async def withdraw(self, sender: int, request: Handle | AgentRef | int) -> None:
         """Makes an unread mail a dead letter."""
         if sender != HOST:
-            check_sender(sender)
+            sender = sender_of(sender)
         await self._engine.ask(ev.Withdraw(sender, self.mail_of(request)), fx.Withdrawn)
 
     async def interrupt(self, sender: int, target: Target, subtree: bool) -> fx.Interrupted:
-        """Stops the running or queued turn of the target."""
+        """Stops the running or queued turn of the target, with `subtree` those of all agents below it too."""
         if sender != HOST:
-            check_sender(sender)
+            sender = sender_of(sender)
         return await self._engine.ask(ev.Interrupt(sender, self.id_of(target), bool(subtree)), fx.Interrupted)
 
     async def close(self, sender: int, target: Target) -> fx.ClosedAgents:
         """Closes the target and all agents below it."""
         if sender != HOST:
-            check_sender(sender)
+            sender = sender_of(sender)
         return await self._engine.ask(ev.Close(sender, self.id_of(target)), fx.ClosedAgents)
 
     async def resume(self, sender: int, target: Target) -> fx.Resumed:
         """Opens a closed agent again."""
         if sender != HOST:
-            check_sender(sender)
+            sender = sender_of(sender)
         return await self._engine.ask(ev.Resume(sender, self.id_of(target)), fx.Resumed)
 
-    # Reading
-
     async def forget(self, target: Target) -> fx.Forgotten:
-        """Drops a closed agent and all below it."""
+        """Drops a closed agent and all agents below it."""
         return await self._engine.ask(ev.Forget(self.id_of(target)), fx.Forgotten)
+
+    # Reading
 
     async def status(self, target: Target) -> AgentStatus:
         """Returns the logical facts of an agent."""
         return status_of(await self._engine.ask(ev.Status(self.id_of(target)), fx.AgentStatus))
 
     async def list(self, prefix: str) -> tuple[AgentStatus, ...]:
-        """Returns the status of every open agent at or below the prefix."""
-        check_text(prefix, "a prefix")
-        listing = await self._engine.ask(ev.ListAgents(prefix), fx.Listing)
+        """Every open agent at or below the prefix."""
+        listing = await self._engine.ask(ev.ListAgents(text_of(prefix, "a prefix")), fx.Listing)
         return tuple([status_of(said) for said in listing.agents])
 
     async def history(self, target: Target) -> tuple[LogRecord, ...]:

@@ -254,7 +254,7 @@ def test_verify_of_a_trace_whose_last_line_is_cut_off_holds_and_says_so(
         ("empty", b"", "the file is empty"),
         ("diary", b"dear diary\n", "this is no trace"),
         ("other.db", b"SQLite format 3\0" + b"\0" * 100, "this is a database, but not of a session"),
-        ("newer.ndjson", b'{"format":"agent-statemachine-trace","version":9}\n', "version 9, newer than 2"),
+        ("newer.ndjson", b'{"format":"agent-statemachine-trace","version":9}\n', "version 9, newer than 3"),
     ],
 )
 def test_verify_of_what_is_neither_says_one_line_and_exits_2(

@@ -21,6 +21,10 @@ from statemachine.core.refusals import REFUSALS, InvalidConfig, Refusal
 from tests.core.scenario import LIVE, Scenario
 
 QUEUE = Overflow.QUEUE
+LARGEST = '{"a":"' + "\N{EURO SIGN}" * 5458 + 'bb"}'
+LARGE = LARGEST.replace("b", "bb")
+"""Headers of 16 KiB, and of 2 bytes more."""
+TOO_LARGE = ("one of 16386 bytes", 16386, 16384)
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in REFUSALS}
 Ask = tuple[Any, ...]
 """An event, the name of the refusal, and its facts."""
@@ -38,6 +42,9 @@ SITUATIONS: dict[str, tuple[dict[str, Any], str, list[Ask]]] = {
             (ev.Spawn(2, "BAD", "", sender=ROOT), "InvalidName", "BAD"),
             (ev.Spawn(ROOT, "a", ""), "InvalidMessage", 0, 8),
             (ev.Spawn(ROOT, "a", "123456789"), "InvalidMessage", 9, 8),
+            (ev.Spawn(ROOT, "a", "work", headers=LARGE), "InvalidHeaders", *TOO_LARGE),
+            (ev.Spawn(ROOT, "a", "work", headers=""), "InvalidHeaders", "one of 0 bytes", 0, 16384),
+            (ev.Spawn(ROOT, "a", "work", headers=LARGEST), "PathTaken", "/root/a", 2),
             (ev.Spawn(ROOT, "a", "work"), "PathTaken", "/root/a", 2),
             (ev.Spawn(2, "b", "123456789", sender=ROOT), "InvalidMessage", 9, 8),
             (ev.Spawn(2, "b", "work", sender=ROOT), "DepthExceeded", 2, 1),
@@ -78,6 +85,7 @@ SITUATIONS: dict[str, tuple[dict[str, Any], str, list[Ask]]] = {
             (ev.Send(HOST, 9, ""), "UnknownAgent", 9),
             (ev.Send(HOST, 1, ""), "AgentClosed", 1),
             (ev.Send(HOST, 2, ""), "InvalidMessage", 0, 1 << 20),
+            (ev.Send(HOST, 2, "work", LARGE), "InvalidHeaders", *TOO_LARGE),
             (ev.Send(HOST, 2, "work"), "MailboxFull", 2, 1, 0, 2),
         ],
     ),
@@ -94,6 +102,7 @@ SITUATIONS: dict[str, tuple[dict[str, Any], str, list[Ask]]] = {
             (ev.FollowUp(ROOT, 9, ""), "UnknownAgent", 9),
             (ev.FollowUp(ROOT, 1, ""), "AgentClosed", 1),
             (ev.FollowUp(ROOT, 2, ""), "InvalidMessage", 0, 1 << 20),
+            (ev.FollowUp(ROOT, 2, "work", LARGE), "InvalidHeaders", *TOO_LARGE),
             (ev.FollowUp(ROOT, 2, "work"), "MailboxFull", 2, 3, 0, 3),
             (ev.FollowUp(ROOT, 3, "work"), "MailboxFull", ROOT, 2, 1, 3),
             (ev.FollowUp(HOST, 3, "work"), "ExecutionFull", 1, (4,)),
@@ -102,6 +111,7 @@ SITUATIONS: dict[str, tuple[dict[str, Any], str, list[Ask]]] = {
             (ev.Start(9, ""), "UnknownAgent", 9),
             (ev.Start(1, ""), "AgentClosed", 1),
             (ev.Start(2, ""), "InvalidMessage", 0, 1 << 20),
+            (ev.Start(2, "work", LARGE), "InvalidHeaders", *TOO_LARGE),
             (ev.Start(2, "work"), "MailboxFull", 2, 3, 0, 3),
             (ev.Start(3, "work"), "ExecutionFull", 1, (4,)),
             (ev.Start(ROOT, "work"), "MailboxFull", ROOT, 2, 1, 3),
@@ -340,6 +350,7 @@ MESSAGES: list[tuple[str, tuple[Any, ...], str, str]] = [
     ("PathTaken", ("/root/a", 9), "path /root/a belongs to open agent 9", "take another name or close that agent"),
     ("InvalidName", ("BAD",), "'BAD' is no agent name", "1 to 64 of a-z, 0-9 and _, and not 'root'"),
     ("InvalidMessage", (9, 8), "this one has 9", "a message has 1 to 8 bytes"),
+    ("InvalidHeaders", (*TOO_LARGE,), "of at most 16384 bytes, not one of 16386 bytes", "put everything else into"),
     ("DepthExceeded", (3, 2), "depth 3 exceeds max_depth=2", "spawn it higher up"),
     ("TooManyAgents", (7,), "7 sub-agents are open", "close one first"),
     (

@@ -57,7 +57,7 @@ async def test_objects_show_nothing_else_either(open_session: Open) -> None:
         shown: list[tuple[object, set[str]]] = [
             (control, set()),
             (handle, set()),
-            (scene.turn, {"agent", "mail", "number"}),
+            (scene.turn, {"agent", "headers", "mail", "number"}),
         ]
         for one, attributes in shown:
             assert {name for name in dir(one) if not name.startswith("_")} == PUBLIC[type(one)] | attributes

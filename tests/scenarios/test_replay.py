@@ -77,7 +77,7 @@ def test_trace_in_which_all_holds_is_shown_step_by_step(tmp_path: Path) -> None:
      time     0, due: -
 
 1  spawn root a by host
-   {"event":"Spawn","parent":0,"name":"a","message":"work","settings":"settings of a","sender":-1}
+   {"event":"Spawn","parent":0,"name":"a","message":"work","settings":"settings of a","sender":-1,"headers":null}
    reply   Spawned /root/a, mail 0
    record  AgentSpawned /root/a, "settings of a"
    record  MailAccepted 0 host! to /root/a, "work"
@@ -97,7 +97,7 @@ def test_trace_in_which_all_holds_is_shown_step_by_step(tmp_path: Path) -> None:
    * time     0, due: -
 
 3  spawn root b
-   {"event":"Spawn","parent":0,"name":"b","message":"work","settings":"settings of b","sender":null}
+   {"event":"Spawn","parent":0,"name":"b","message":"work","settings":"settings of b","sender":null,"headers":null}
    reply   Spawned /root/b, mail 1
    record  AgentSpawned /root/b, "settings of b"
    record  MailAccepted 1 root! to /root/b, "work"
@@ -298,9 +298,10 @@ def test_program_adds_the_event_where_the_line_does_not_say_all() -> None:
     lines = replay.program_of(SessionConfig(), events)[1:]
     assert lines[0] == "spawn root a"
     assert lines[1] == (
-        'spawn root b  -- {"event":"Spawn","parent":0,"name":"b","message":"other","settings":null,"sender":null}'
+        'spawn root b  -- {"event":"Spawn","parent":0,"name":"b","message":"other",'
+        '"settings":null,"sender":null,"headers":null}'
     )
-    assert lines[2] == 'follow_up host a  -- {"event":"FollowUp","sender":-1,"target":1,"message":""}'
+    assert lines[2] == 'follow_up host a  -- {"event":"FollowUp","sender":-1,"target":1,"message":"","headers":null}'
     assert lines[3].startswith("wait a 1  -- ")
 
 
