@@ -11,7 +11,6 @@ from statemachine.core.machines import TurnState
 from statemachine.core.records import MailAccepted, TurnEnded, TurnStarted
 from statemachine.core.refusals import (
     AgentClosed,
-    AlreadyWaiting,
     ExecutionFull,
     InvalidTimeout,
     LiveThreadsFull,
