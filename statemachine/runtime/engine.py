@@ -22,6 +22,7 @@ from attrs import define, field
 from statemachine.core.effects import Effect, Refused, Reply, Stale, Step
 from statemachine.core.events import Event, Tick, WriteFailed
 from statemachine.core.machines import SessionState
+from statemachine.core.records import AgentsForgotten
 from statemachine.core.refusals import SessionClosed, StoreFailed
 from statemachine.core.session import Session
 from statemachine.eventloops import Signal, clock, signals
@@ -246,7 +247,7 @@ class Engine:
         self.counts.records += len(records)
         self._changed |= touched(records, session.ledger)
         self._since_snapshot += len(records)
-        if self._since_snapshot >= SNAPSHOT_RECORDS:
+        if self._since_snapshot >= SNAPSHOT_RECORDS or any(record.__class__ is AgentsForgotten for record in records):
             facts = tuple([facts_of(session.ledger, session.agents[agent]) for agent in sorted(self._changed)])
             self._changed.clear()
             self._since_snapshot = 0

@@ -18,7 +18,9 @@ import attrs
 
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
+from statemachine.core.machines import Identity
 from statemachine.core.records import MailAccepted
+from statemachine.core.refusals import UnknownAgent
 from statemachine.log.trace import event_line
 from statemachine.runtime.checks import text_of
 from statemachine.runtime.engine import Engine
@@ -78,10 +80,12 @@ class Requests:
             request = event_line(without_headers(event)).decode().strip()
             self._check_not_left()
             first = await self._engine.store.receipt(key)
-            if first is not None and first.request != request:
-                raise KeyReused(key, first.request)
             if first is not None:
-                return await self.find(AgentRef(*json.loads(first.answer)))
+                ref = AgentRef(*json.loads(first.answer))
+                self.check_known(ref.id)
+                if first.request != request:
+                    raise KeyReused(key, first.request)
+                return await self.find(ref)
             if role is not None:
                 self._check_role(role)
             with anyio.CancelScope(shield=True):  # until it is known whether the key is used
@@ -128,6 +132,7 @@ class Requests:
         """Returns the handle of an earlier request, of this process or another. Raises `UnknownRequest` if it was never
         made.
         """
+        self.check_known(ref.id)
         found = self._unanswered.get(ref.mail) or self._looked_up.get(ref.mail)
         if found is None:
             found = self._looked_up[ref.mail] = Request(ref, self)
@@ -139,6 +144,12 @@ class Requests:
             if outcome is not None:
                 found.answer(outcome)
         return Handle(found)
+
+    def check_known(self, agent: int) -> None:
+        """Raises `UnknownAgent` for an id that was never given, and for an agent that was forgotten."""
+        agents = self.session.agents
+        if not 0 <= agent < len(agents) or agents[agent].identity is Identity.FORGOTTEN:
+            raise UnknownAgent(agent)
 
     # The end
 

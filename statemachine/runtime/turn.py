@@ -35,7 +35,7 @@ TRIGGER = MailKind.TRIGGER
 
 @fact
 class Mail:
-    """One mail that a turn has read. `sender` is a path, or "host". A notice has as its `outcome` how a turn ended that
+    """One mail that a turn has read. `sender` is a path, "host", or "forgotten". A notice has as its `outcome` how a turn ended that
     this agent had asked for; its text is empty.
     """
 
@@ -95,7 +95,7 @@ class Turn:
             [
                 Mail(
                     m.mail,
-                    "host" if m.sender == HOST else agents[m.sender].path,
+                    "host" if m.sender == HOST else agents[m.sender].path or "forgotten",
                     m.message,
                     m.kind is TRIGGER,
                     m.notice,

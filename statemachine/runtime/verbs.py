@@ -12,7 +12,6 @@ from typing import Any
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
 from statemachine.core.events import HOST
-from statemachine.core.refusals import UnknownAgent
 from statemachine.runtime.checks import headers_of, sender_of, text_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import UnknownPath
@@ -148,7 +147,6 @@ class Verbs:
     async def history(self, target: Target) -> tuple[LogRecord, ...]:
         """Returns the rollout of an agent, with all that was accepted before the call."""
         agent = self.id_of(target)
-        if not 0 <= agent < len(self._session.agents):
-            raise UnknownAgent(agent)
+        self._requests.check_known(agent)
         await self._engine.settled()
         return await self._requests.rollout(agent)

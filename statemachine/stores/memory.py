@@ -14,6 +14,7 @@ from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 from attrs import define, field
 
 from statemachine.core.config import SessionConfig
+from statemachine.core.machines import Identity
 from statemachine.stores.encoding import EncodingError, Stored, decode, decode_facts, encode, encode_facts
 from statemachine.stores.errors import SessionInUse, StoreClosed, Unstorable
 from statemachine.stores.folding import NO_MAIL, fold
@@ -48,6 +49,8 @@ class MemoryLog:
             self.facts.update(facts)
             self.mail_states = item.mail_states
             self.tail.clear()
+            for forgotten in [f.agent for f in item.agents if f.identity is Identity.FORGOTTEN]:
+                self._forget(forgotten)
             return
         self.tail.extend(item)
         for row in item:
@@ -55,6 +58,14 @@ class MemoryLog:
                 self.rollouts[row[1]].append(row)
         if receipt is not None:
             self.receipts[receipt.key] = receipt
+
+
+    def _forget(self, agent: int) -> None:
+        """Deletes the rollout of an agent, and what was asked with keys of it. The keys stay used."""
+        self.rollouts.pop(agent, None)
+        for key, receipt in self.receipts.items():
+            if receipt.answer.startswith(f"[{agent},"):
+                self.receipts[key] = Receipt(key, "", receipt.answer)
 
 
 class MemoryStore:

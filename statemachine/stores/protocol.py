@@ -62,7 +62,9 @@ class Snapshot:
     """The facts of some agents after everything appended before, and the counts of mails by `MailState`.
 
     Every agent whose facts have changed since the last snapshot, or since opening, has to be among them
-    (`snapshot.touched` says which records do that), because the log up to here is not folded again.
+    (`snapshot.touched` says which records do that), because the log up to here is not folded again. The rollouts of
+    those that are forgotten are deleted, and the requests of their receipts; an append with an `AgentsForgotten` ends
+    with a snapshot.
     """
 
     agents: tuple[AgentFacts, ...]
