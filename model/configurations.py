@@ -1,8 +1,8 @@
-"""Random configurations: the one place that draws them, for the fuzz, the simulated lives and the killed processes.
+"""Draws random configurations, for the fuzz, the simulated lives and the killed processes: the one place that does.
 
-A menu says what each field of `SessionConfig` may be. The fuzz has the widest one, and the others replace what does not
-suit them: what is added to `FUZZED` is drawn everywhere. `tests/test_configurations.py` fails for a field that is on no
-menu, and for one that a menu has and `draw` loses.
+A menu has the possible values of each field of `SessionConfig`. The fuzz has the widest one, and the others replace
+what does not suit them: what is added to `FUZZED` is drawn everywhere. `tests/test_configurations.py` fails for a field
+that is on no menu, and for one that a menu has and `draw` loses.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FUZZED: Menu = {
     "max_attempts": (1, 1, 2, 3),
     "max_overtaken": (256, 256, 0, 1, 2, 4),
 }
-"""Small enough to be met, large enough to get somewhere; the default first."""
+"""Small enough that limits are reached, large enough that work gets done; the default first."""
 
 SIMULATED: Menu = {
     **FUZZED,
@@ -93,7 +93,7 @@ KILLED_LIVE: Menu = {**KILLED, "policies": (LIVE,), "max_concurrent": (25,)}
 
 
 def draw(menu: Menu, choose: Choose) -> SessionConfig:
-    """A configuration from this menu. `choose` takes one of several."""
+    """Returns a configuration from this menu. `choose` takes one of several."""
     values = {name: choose(among) for name, among in menu.items()}
     slot_policy, overflow = values.pop("policies")
     max_concurrent = values["max_concurrent"]

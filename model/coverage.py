@@ -1,7 +1,7 @@
-"""`sometimes` properties: what the engines must have seen, so that "all held" cannot mean "nothing was tried".
+"""Counts `sometimes` properties: what the engines must reach, so that "all held" cannot mean "nothing was tried".
 
 Every row of every machine, every joint rule, every refusal, every kind of stale report, and the pairs that matter:
-what happens in the middle of something else. One that no engine reached fails the check.
+one thing in the middle of another. One that no engine reached fails the check.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ REPORTS = (ev.Loaded, ev.LoadFailed, ev.Flushed, ev.FlushFailed, ev.Finished, ev
 
 @frozen
 class Sometimes:
-    """Something that must be seen. `on` are the event classes after which it can be; `by` is a class of records or
-    effects that every step has in which it is seen, None if there is no such class.
+    """A situation that must be reached. `on` are the event classes by which it can be; `by` is a class of records or
+    effects that every step has that reaches it, None if there is none.
     """
 
     id: str
@@ -51,7 +51,7 @@ MOVES: Counter[tuple[str, str, IntEnum]] = Counter()
 
 
 class CountingMoves(Moves[S]):
-    """The same look-up, counted. A `Moves` becomes one while `counting()`, and costs nothing otherwise."""
+    """Counts look-ups. A `Moves` becomes one during `counting()`, and costs nothing otherwise."""
 
     __slots__ = ()
 
@@ -61,7 +61,7 @@ class CountingMoves(Moves[S]):
 
 
 def move_id(machine: str, trigger: str, source: IntEnum) -> str:
-    """The name under which a row's use is counted."""
+    """Returns the name under which uses of a row are counted."""
     return f"move {machine}.{trigger} from {source.name.lower()}"
 
 
@@ -79,15 +79,15 @@ def counting() -> Iterator[Counter[tuple[str, str, IntEnum]]]:
 
 
 def moves_seen(moves: Counter[tuple[str, str, IntEnum]]) -> Counter[str]:
-    """What `counting` counted, by the ids of `required`."""
+    """Returns the counts of `counting` by the ids of `required`."""
     return Counter({move_id(*move): count for move, count in moves.items()})
 
 
-# What is seen in a step
+# What a step reaches
 
 
 def target_was(place: Residency | None = None, *phases: TurnState) -> Seen:
-    """The operation found its target with its thread at this place, and its turn in one of these phases."""
+    """Returns a test: did the operation find its target's thread at this place, and its turn in one of these phases?"""
 
     def seen(before: Session, event: Any, _: Step, __: Session) -> bool:
         agent = before.agents[event.target]
@@ -97,7 +97,7 @@ def target_was(place: Residency | None = None, *phases: TurnState) -> Seen:
 
 
 def agent_was(place: Residency | None = None, *phases: TurnState) -> Seen:
-    """The report was about an agent with its thread at this place, and its turn in one of these phases."""
+    """Returns a test: was the report about an agent with its thread at this place, its turn in one of these phases?"""
 
     def seen(before: Session, event: Any, _: Step, __: Session) -> bool:
         agent = before.agents[event.agent]
@@ -107,7 +107,7 @@ def agent_was(place: Residency | None = None, *phases: TurnState) -> Seen:
 
 
 def evicted_for_turn(before: Session, after: Session) -> list[int]:
-    """Who began to make room for a turn in this step."""
+    """Returns the agents whose eviction for a turn began in this step."""
     was = before.residents.serves
     return [a for a, served in after.residents.serves.items() if served != NOBODY and a not in was]
 
@@ -193,12 +193,18 @@ ENDS = (ev.Finished, ev.Failed, ev.Aborted)
 
 SITUATIONS: tuple[Sometimes, ...] = (
     Sometimes(
-        "J5 evict", "a starting turn makes somebody leave", ANY, lambda b, _, __, a: bool(evicted_for_turn(b, a)), Flush
+        "J5 evict", "a starting turn evicts an agent", ANY, lambda b, _, __, a: bool(evicted_for_turn(b, a)), Flush
     ),
-    Sometimes("J5 queued victim", "the victim has unread trigger mail, for want of another", ANY, queued_victim, Flush),
+    Sometimes(
+        "J5 queued victim",
+        "the victim has unread trigger mail, because no other can be evicted",
+        ANY,
+        queued_victim,
+        Flush,
+    ),
     Sometimes("J5 cannot start", "every candidate's flush failed", ANY, cannot_start(Cause.NO_ROOM), TurnEnded),
     Sometimes("J6 keep", "an agent gets a slot on its way out, and stays", ANY, kept, StartTurn),
-    Sometimes("J7 stalled", "everybody waits while somebody queues", ANY, woken(WaitEnd.STALLED), Wake),
+    Sometimes("J7 stalled", "all slot holders wait while a turn queues", ANY, woken(WaitEnd.STALLED), Wake),
     Sometimes("D11 passed on", "an eviction serves another turn than the one it began for", ANY, passed_on),
     Sometimes("next", "late trigger mail starts the next turn in the same slot", ENDS, goes_on, TurnEnded),
     Sometimes(
@@ -298,7 +304,7 @@ SITUATIONS: tuple[Sometimes, ...] = (
     ),
     Sometimes(
         "notice, demoted",
-        "a notice that may not wake, for want of room in the queue",
+        "a notice that may not wake, because the queue is full",
         ANY,
         notice(demoted=True),
         MailAccepted,
@@ -310,7 +316,7 @@ SITUATIONS: tuple[Sometimes, ...] = (
     ),
     Sometimes(
         "shut down",
-        "a shutdown comes to its end",
+        "a shutdown ends",
         ANY,
         lambda _, __, s, ___: any(e.__class__ is ShutDown for e in s.effects),
         ShutDown,
@@ -318,14 +324,14 @@ SITUATIONS: tuple[Sometimes, ...] = (
 )
 
 BY_EVENT: dict[type, dict[type | None, list[Sometimes]]] = {}
-"""Event class -> class of records or effects that must be there (None: none) -> what can be seen then."""
+"""Event class -> class of records or effects that the step must have (None: any) -> situations it may reach."""
 for _situation in SITUATIONS:
     for _kind in _situation.on:
         BY_EVENT.setdefault(_kind, {}).setdefault(_situation.by, []).append(_situation)
 
 
 def required() -> tuple[str, ...]:
-    """The id of everything that must be seen. No engine gives headers: the reference does not know of them."""
+    """Returns the ids of all that must be reached. No engine gives headers: the reference does not know of them."""
     moves = [move_id(m.name, row.trigger, source) for m in MACHINES for row in m.rows for source in row.sources]
     refusals = [f"refusal {refusal.__name__}" for refusal in REFUSALS if refusal is not InvalidHeaders]
     stale = [f"stale {report.__name__}" for report in REPORTS]
@@ -333,13 +339,13 @@ def required() -> tuple[str, ...]:
 
 
 class Coverage:
-    """What was seen how often."""
+    """Counts what was reached."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
 
     def observe(self, before: Session, event: Any, step: Step, after: Session) -> None:
-        """One step. Moves are not seen here: they are counted by `counting()`."""
+        """Counts what one step reaches. Moves are counted by `counting()`, not here."""
         reply = step.reply
         if reply.__class__ is Refused:
             self.counts[f"refusal {type(reply.refusal).__name__}"] += 1
@@ -354,5 +360,5 @@ class Coverage:
                         self.counts[situation.id] += 1
 
     def unseen(self) -> list[str]:
-        """What must be seen and was not."""
+        """Returns the ids that must be reached and were not."""
         return [name for name in required() if not self.counts[name]]

@@ -190,7 +190,7 @@ def foreign(tmp_path: Path) -> Path:
         ("statemachine explore reject", "540"),  # in processes that are forks
         ("statemachine crash --kills 1", "0 lost, 0 there twice"),  # in a process that is named by its module
         ("python -m statemachine simulate --seeds 2", "2 seeds from 1, "),  # in processes that are spawned
-        ("python -m statemachine check --help", "The main job"),
+        ("python -m statemachine check --help", "Check the rules"),
     ],
 )
 def test_command_in_the_folder_of_another_model_works_by_name_and_as_a_module(

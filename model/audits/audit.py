@@ -1,4 +1,4 @@
-"""The log of a session, judged record by record: could a session have written each of them where it stands?
+"""Judges the log of a session record by record: could a session have written each of them where it stands?
 
 A log holds no events, so it cannot be replayed. What can be judged is what remains in it (section 5):
 
@@ -46,8 +46,8 @@ OPEN, TRIGGER, RUNNING = Identity.OPEN, MailKind.TRIGGER, TurnState.RUNNING
 
 
 class Unsound(Exception):
-    """No session writes such a log. `position` and `record` are the first that is wrong; no record: it is the snapshot
-    (`position` is where it ends), or what the whole log comes to.
+    """A session cannot have written this log. `position` and `record` are the first that is wrong; without a record, it
+    is the snapshot (`position` is where it ends), or the state at the end of the log.
     """
 
     def __init__(self, position: int, record: LogRecord | None, problem: str) -> None:
@@ -67,11 +67,11 @@ def audit(
     log: Iterable[tuple[int, LogRecord]],
 ) -> Ledger:
     """Judges a log: the facts of the snapshot as of position `covered`, and all records that are kept, with their
-    positions. Returns the facts at its end, or raises `Unsound` for the first thing that is wrong.
+    positions. Returns the facts at its end. Raises `Unsound` for the first fault.
     """
     try:
         ledger = ledger_of(config, facts, mail_states)
-    except Exception as error:  # of whatever is in the way of facts that cannot be
+    except Exception as error:  # impossible facts may raise anything
         raise Unsound(covered, None, f"the snapshot cannot be: {error}") from error
     tail = Tail(ledger)
     rollouts = Rollouts()
@@ -103,7 +103,7 @@ def come_back(config: SessionConfig, ledger: Ledger, last: int) -> None:
     try:
         session, _, _ = lockstep.start_from(config, ledger.copy())
         properties.check(session)
-    except Exception as error:  # a verdict, or whatever is in the way of one
+    except Exception as error:  # a verdict, or any error on the way to one
         raise Unsound(last, None, f"what is recovered from the log is wrong: {error}") from error
 
 
@@ -112,35 +112,35 @@ def come_back(config: SessionConfig, ledger: Ledger, last: int) -> None:
 
 @define
 class Rollout:
-    """What the rollout of one agent says so far."""
+    """State of the rollout of one agent so far."""
 
     ended: int = 0
     """Number of the last turn that ended."""
     outcome: Outcome | None = None
     running: bool = False
     read: list[MailAccepted] = field(factory=list[MailAccepted])
-    """By the running turn."""
+    """Mail that the running turn has read."""
     unread: list[MailAccepted] = field(factory=list[MailAccepted])
 
     def take(self) -> None:
-        """The running turn reads all that is unread."""
+        """Has the running turn read all unread mail."""
         self.read += self.unread
         self.unread = []
 
 
 class Rollouts:
-    """All rollouts, side by side as the log has them."""
+    """Judges all rollouts, side by side as the log has them."""
 
     def __init__(self) -> None:
         self.agents: dict[int, Rollout] = {}
         self.mails = 0
         self.last_mail = -1
         self.dropped = 0
-        """Mails that no turn has read, and that are not unread in the snapshot: dead letters."""
+        """Dead letters: mails that no turn has read, and that are not unread in the snapshot."""
 
     def judge(self, record: LogRecord) -> str | None:
-        """One more record: what is wrong with it, or None."""
-        if isinstance(record, AgentsClosed):  # what was unread is not read by a turn after the agent is opened again
+        """Takes one more record. Returns what is wrong with it, or None."""
+        if isinstance(record, AgentsClosed):  # unread mail is lost: no turn reads it after the agent is opened again
             for member in record.agents:
                 self.agents.get(member, Rollout()).unread = []
         judge = IN_ROLLOUT.get(record.__class__)
@@ -201,8 +201,8 @@ class Rollouts:
         return None
 
     def entry(self, found: Rollout, record: Entry) -> str | None:
-        # The last words of a thread may follow the end of its turn or of its agent, and a flush may come before the
-        # first turn, or while the next one queues.
+        # A thread may still record after the end of its turn or of its agent, and a flush may come before the first
+        # turn, or while the next one queues.
         if 0 <= record.turn <= found.ended + 1:
             return None
         return f"turn {record.turn} of agent {record.agent} records an entry, its last one was {found.ended}"
@@ -212,13 +212,13 @@ class Rollouts:
         problem = None
         unknown = [number for number in self.agents if not 0 <= number < len(ledger.agents)]
         if unknown:
-            problem = f"there is a rollout of agent {unknown[0]}, whom the snapshot does not know"
+            problem = f"there is a rollout of agent {unknown[0]}, which the snapshot does not know"
         for agent in ledger.agents:
             problem = problem or self._differs(agent)
         dead, accepted = ledger.mail_states[MailState.DEAD], ledger.next_mail
         if problem is None and self.last_mail >= accepted:
             problem = f"mail {self.last_mail} is in a rollout, the snapshot knows of {accepted} mails"
-        lost = accepted - self.mails + self.dropped  # notices that were buried, and what was unread at a close
+        lost = accepted - self.mails + self.dropped  # buried notices, and mail that was unread at a close
         if problem is None and lost > dead:
             problem = f"{lost} mails are in no rollout, or neither read nor unread, and {dead} are dead letters"
         if problem is not None:
@@ -247,7 +247,7 @@ class Rollouts:
 
 
 def cause_problem(outcome: Outcome, started: bool) -> str | None:
-    """No turn can have ended by that."""
+    """Returns why this turn cannot have ended by its cause, or None."""
     cause = outcome.cause
     what = f"turn {outcome.turn} of agent {outcome.agent} ended {outcome.status.name.lower()} by {cause.name}"
     if outcome.status not in STATUSES[cause] or (outcome.by is not None and cause not in ASKED):
@@ -262,16 +262,16 @@ OF_STARTED = (
     Cause.CRASHED,
 )
 OF_NOT_STARTED = (Cause.LOAD_DIED, Cause.NO_ROOM, Cause.NOT_STARTED)
-"""By what only a turn ends that had started; or that had not."""
+"""Causes that end only turns that had started, and causes that end only turns that had not."""
 
 
 def status_of(outcome: Outcome | None) -> TurnState:
-    """The status of an agent without a turn."""
+    """Returns the status of an agent without a turn."""
     return TurnState.NEW if outcome is None else outcome.status
 
 
 def said(turn: int, status: TurnState, outcome: Outcome | None) -> str:
-    """What a snapshot or a rollout says of turns."""
+    """Returns in words what a snapshot or a rollout says of turns."""
     last = "" if outcome is None else f", the last to end {outcome.turn} {outcome.status.name} {outcome.result!r:.100}"
     return f"turn {turn} is {status.name}{last}"
 

@@ -1,7 +1,7 @@
-"""The last part of a log, judged record by record with the facts before each: see `audit.py`.
+"""Judges the last part of a log record by record, with the facts before each: see `audit.py`.
 
-These are the records behind the last snapshot. All of them are there, so everything that facts decide can be said of
-each: who is there and open, which path is free, which mail number is next, which notice is true.
+These are the records behind the last snapshot. None is missing, so everything that facts decide can be judged: which
+agents exist and are open, which path is free, which mail number is next, which notice is true.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ OPEN, RUNNING = Identity.OPEN, TurnState.RUNNING
 
 
 class Tail:
-    """The facts, one record after the other; each is judged by those before it."""
+    """Judges each record by the facts before it, then adds it to them."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.spawned: int | None = None
-        """Whose first mail has to be the next record."""
+        """The agent whose first mail has to be the next record."""
         self.ending: set[int] = set()
-        """Those closed whose turn has not ended."""
+        """Closed agents whose turn has not ended."""
 
     def judge(self, record: LogRecord) -> str | None:
-        """One more record: what is wrong with it, or None; then it is among the facts."""
+        """Takes one more record. Returns what is wrong with it, or None; then it is among the facts."""
         if isinstance(record, Entry):
             return None  # it changes no facts
         if self.spawned is not None and (not isinstance(record, MailAccepted) or record.target != self.spawned):
@@ -50,7 +50,7 @@ class Tail:
         if problem is None:
             try:
                 apply(self.ledger, record)
-            except Exception as error:  # of facts that are wrong in a way that nobody thought of
+            except Exception as error:  # facts may be wrong in ways not checked here
                 problem = f"it cannot follow what comes before it: {error!r}"
         return problem
 
@@ -66,7 +66,7 @@ class Tail:
         if not self.is_open(record.parent):
             return f"its parent {record.parent} is not open"
         if not rules.name_is_valid(record.name):
-            return f"{record.name!r:.80} is no name"
+            return f"{record.name!r:.80} is not a name"
         self.spawned = record.agent
         return self.path_is_taken(f"{self.ledger.agents[record.parent].path}/{record.name}")
 
@@ -97,7 +97,7 @@ class Tail:
         return self.notice(record.notice, record.notice.agent, record.target)
 
     def notice(self, notice: Outcome, sender: int, target: int) -> str | None:
-        """The agent's last turn ended like this, and it tells somebody else."""
+        """Checks that the sender's last turn ended like this, and that the notice goes to another agent."""
         if notice.agent != sender or not self.knows(sender) or self.ledger.agents[sender].outcome != notice:
             return f"the last turn of agent {notice.agent} did not end like that"
         return "it is a notice to itself" if sender == target else None
@@ -105,7 +105,7 @@ class Tail:
     def end(self, record: TurnEnded) -> str | None:
         outcome = record.outcome
         if outcome.by not in (None, HOST) and not self.knows(outcome.by):
-            return f"nobody has the id {outcome.by}, by whom it ended"
+            return f"it was ended by agent {outcome.by}, which does not exist"
         if self.is_open(outcome.agent):
             agent = self.ledger.agents[outcome.agent]
             return None if agent.status is RUNNING or agent.triggers else "it had not started, and nothing asked for it"

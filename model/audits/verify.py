@@ -1,11 +1,11 @@
-"""What a session left behind, verified: its trace, or its database.
+"""Verifies what a session left behind: its trace, or its database.
 
 A *trace* has every event, so it is played again: core and reference in lockstep, every property at every step
 (`model/scenarios/replay.py`). A *database* has no events, only what became of them. Its file is checked page by page,
 and its log record by record (`model/audits/audit.py`): that a session could have written it, not that this one did what
 it was asked.
 
-Either way, the first thing that deviates is named.
+Either way, the first deviation is named.
 """
 
 from __future__ import annotations
@@ -44,25 +44,25 @@ comparison after each, to name the first.
 """
 
 Progress = Callable[[int, int], object]
-"""Told how many bytes of how many have been judged."""
+"""Called with the bytes judged so far, and all bytes."""
 
 
 @frozen
 class Result:
-    """`lines` say what was found, in the order in which a reader wants it; `held` whether all of it is well."""
+    """The verdict: `lines` say what was found, in reading order; `held` whether all of it is well."""
 
     held: bool
     lines: tuple[str, ...]
 
 
 def verify(path: Path, every: int, progress: Progress) -> Result:
-    """Verifies the file, whichever it is. Raises `TraceError` or `StoreError` for what is neither trace nor session.
+    """Verifies a trace or a session. Raises `TraceError` or `StoreError` for a file that is neither.
 
     `every` is for traces: after how many events the state is judged. Replies and effects are compared after each.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise TraceError("is no regular file; give the path of a trace or of a session", None, str(path))
+            raise TraceError("is not a regular file; give the path of a trace or of a session", None, str(path))
         is_database = mark_of(os.path.realpath(path)) is not None
     except OSError as error:
         problem = f"cannot be read: {error.strerror or error}; give the path of a trace or of a session"
@@ -88,16 +88,16 @@ class Deviates:
 
 @frozen
 class Played:
-    """How many events of a trace held, and what ended it."""
+    """The number of events of a trace that held, and what ended it."""
 
     events: int
     deviates: Deviates | None
     is_cut: bool
-    """The last line has no end."""
+    """Whether the last line is incomplete."""
 
 
 def verify_trace(path: Path, every: int, progress: Progress) -> Result:
-    """Plays the trace, up to the first event that deviates. Raises `TraceError` for what is none."""
+    """Plays the trace, up to the first event that deviates. Raises `TraceError` if it is not a trace."""
     played = play(path, every, progress)
     held = f"{played.events:,} event{'s' * (played.events != 1)} held"
     if (found := played.deviates) is not None:
@@ -112,8 +112,8 @@ def verify_trace(path: Path, every: int, progress: Progress) -> Result:
 
 
 def play(path: Path, every: int, progress: Progress) -> Played:
-    """Plays the trace line by line. A line that is none ends it with a `TraceError`, unless it is the last one and cut
-    off: a trace is written while its session runs.
+    """Plays the trace line by line. Raises `TraceError` for an invalid line, unless it is the last one and cut off: a
+    trace is written while its session runs.
     """
     size, number, is_cut = path.stat().st_size, 0, False
     with path.open("rb") as file:
@@ -142,27 +142,28 @@ def play(path: Path, every: int, progress: Progress) -> Played:
 
 
 class Player:
-    """Plays events in blocks. Within a block, what is costly with many agents is left out; if anything deviates, the
-    block is played again from its beginning, judging everything after each event, which names the first that does.
+    """Plays events in blocks. Within a block, checks that are costly with many agents are left out; if anything
+    deviates, the block is played again from its beginning, with every check after each event, which names the first
+    deviation.
     """
 
     def __init__(self, trial: Trial, every: int) -> None:
         self.trial = trial
         self.every = every
         self.number = 0
-        """Events before the block."""
+        """Number of events before the block."""
         self.block: list[AnyEvent] = []
         self.checkpoint()
 
     def checkpoint(self) -> None:
-        """A block begins."""
+        """Begins a block."""
         self.number += len(self.block)
         self.block = []
         trial = self.trial
         self.begun = trial.session.fork(), trial.world, trial.folded.copy()
 
     def play(self, event: AnyEvent) -> Deviates | None:
-        """One event. Returns the first of its block that deviates, once something does."""
+        """Plays one event. Returns the first of its block that deviates, once one does."""
         self.block.append(event)
         try:
             if self.every == 1:
@@ -174,7 +175,7 @@ class Player:
         return self.end_block() if len(self.block) >= max(self.every, FOLD_EVERY) else None
 
     def play_quickly(self, event: AnyEvent) -> None:
-        """One event of which reply, effects and records are judged, and the state after every few."""
+        """Plays one event. Judges its reply, effects and records, and the state after every few events."""
         trial = self.trial
         trial.session, step = lockstep.core_step(trial.session, event)
         if lockstep.asks_reference(event, step):
@@ -187,7 +188,7 @@ class Player:
             properties.check(trial.session)
 
     def end_block(self) -> Deviates | None:
-        """Judges what is left to be judged, and begins the next block."""
+        """Judges what is pending, and begins the next block."""
         trial = self.trial
         try:
             lockstep.compare_states(trial.session, trial.world)
@@ -199,7 +200,7 @@ class Player:
         return None
 
     def blame(self) -> Deviates:
-        """Plays the block again, step by step."""
+        """Plays the block again, step by step. Returns the first event that deviates."""
         session, self.trial.world, self.trial.folded = self.begun
         self.trial.session, self.trial.fold_every = session, 1
         for number, event in enumerate(self.block, self.number + 1):
@@ -211,7 +212,7 @@ class Player:
 
 
 def header_of(path: Path, file: BinaryIO) -> trace.Header:
-    """What the first line of the trace says."""
+    """Returns the first line of the trace."""
     line = file.readline(trace.HEADER_BYTES_MAX)
     if line.startswith(trace.BEGINNING) and not line.endswith(b"\n"):
         line += file.readline()
@@ -222,7 +223,7 @@ def header_of(path: Path, file: BinaryIO) -> trace.Header:
 
 
 def begin(header: trace.Header) -> tuple[Trial | None, Deviates | None]:
-    """The session at the beginning of the trace."""
+    """Returns the session at the beginning of the trace, or why there is none."""
     try:
         return Trial(header.config, NEVER, header.facts), None
     except Exception as error:  # the core and the reference recover to different things
@@ -233,7 +234,7 @@ def begin(header: trace.Header) -> tuple[Trial | None, Deviates | None]:
 
 
 def verify_database(path: Path) -> Result:
-    """Checks the file and audits its log. Raises `StoreError` for what is no session, or cannot be opened."""
+    """Checks the file and audits its log. Raises `StoreError` if it is not a session, or cannot be opened."""
     try:
         problems = reading.check_file(path)
     except StoreCorrupt as error:
@@ -247,7 +248,7 @@ def verify_database(path: Path) -> Result:
 
 
 def audited(connection: sqlite3.Connection) -> Result:
-    """The audit of the log in this database. Raises `Unsound`."""
+    """Audits the log in this database. Raises `Unsound`."""
     meta = tables.read_meta(connection)
     config = meta.config or SessionConfig()
     facts = [decode_facts(data) for (data,) in connection.execute("SELECT facts FROM agents ORDER BY agent")]
@@ -277,7 +278,7 @@ def audited(connection: sqlite3.Connection) -> Result:
 
 
 def check_receipt(key: str, answer: Any, ledger: Ledger, targets: dict[int, int]) -> None:
-    """A receipt of the runtime names an agent, its path, and a mail that was accepted for it. Raises `Unsound`."""
+    """Raises `Unsound` unless the receipt names an agent, its path, and a mail that was accepted for it."""
     match answer:
         case [int(agent), str(path), int(mail)]:
             known = 0 <= agent < len(ledger.agents) and ledger.agents[agent].path == path

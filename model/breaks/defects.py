@@ -1,8 +1,8 @@
-"""Rules of the core, broken by hand one at a time: what `model/breaks/hunt.py` puts in to see who notices.
+"""Defects of the core, each of which breaks one rule: `model/breaks/hunt.py` finds out which check notices each.
 
-A break stands in for one function of the core. It is called with the original first, and its docstring says what is
-wrong with it. Here are those about slots, turns, mail, notices and waits; `thread_defects.py` has those about threads,
-close and resume, the log, and the end of a session.
+A break replaces one function of the core. It is called with the original first, and its docstring says what is wrong
+with it. Here are those about slots, turns, mail, notices and waits; `thread_defects.py` has those about threads, close
+and resume, the log, and the end of a session.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Where = tuple[Any, Any]
 
 @frozen
 class Break:
-    """One rule broken."""
+    """One broken rule."""
 
     id: str
     sentence: str
@@ -40,29 +40,29 @@ class Break:
     rules: str
     """The rules that forbid it, the decisions, and the known bugs that did the same."""
     place: str
-    """Where to look first: a scope, or `fuzz` if no scope shows it."""
+    """Where to search first: a scope, or `fuzz` if no scope shows it."""
     where: Where
-    """What it stands in for."""
+    """What it replaces."""
     instead: Callable[..., Any]
-    """Called like the original, with the original before the arguments."""
+    """The replacement, called like the original, with the original before the arguments."""
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The core has the defect."""
+        """Gives the core the defect within the block."""
         original = look_up(self.where)
         with put(self.where, lambda *arguments, **named: self.instead(original, *arguments, **named)):
             yield
 
 
 def look_up(where: Where) -> Any:
-    """What is there now."""
+    """Returns the present value."""
     owner, name = where
     return owner[name] if isinstance(owner, dict) else getattr(owner, name)
 
 
 @contextmanager
 def put(where: Where, value: Any) -> Iterator[None]:
-    """It is there for a while."""
+    """Puts the value there within the block."""
     original = look_up(where)
     _set(where, value)
     try:
@@ -80,11 +80,11 @@ def _set(where: Where, value: Any) -> None:
 
 
 BREAKS: list[Break] = []
-"""Every break, by the part of the core that it is in."""
+"""All breaks, by the part of the core that they are in."""
 
 
 def breaks(rule_ids: str, place: str, where: Where) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Puts a function into the catalogue."""
+    """Decorates a function that replaces another one: adds it to `BREAKS`."""
 
     def add(instead: Callable[..., Any]) -> Callable[..., Any]:
         sentence = " ".join((instead.__doc__ or "").split()).rstrip(".")
@@ -139,7 +139,7 @@ def second_entrance(_: Any, s: Session, event: ev.Start) -> Reply:
 
 @breaks("J2", "pair", (turns, "request"))
 def last_in_first_out(core: Any, s: Session, agent: Any) -> None:
-    """The ready queue serves first whoever came last."""
+    """The ready queue serves the newest turn first."""
     core(s, agent)
     if agent.id in s.slots.ready:
         s.slots.ready.move_to_end(agent.id, last=False)
@@ -169,12 +169,12 @@ def spawn_evicts_first(core: Any, s: Session, event: ev.Spawn) -> Reply:
 
 @breaks("J7 L8", "pair", (joint, "wake_stalled"))
 def stall(*_: Any) -> None:
-    """Nobody is woken when all slot holders wait and somebody queues."""
+    """No turn is woken when all slot holders wait and a turn queues."""
 
 
 @breaks("J7", "trio", (joint, "wake_stalled"))
 def stall_wakes_the_first(_: Any, s: Session) -> None:
-    """When all slot holders wait and somebody queues, the one that waits longest is woken."""
+    """When all slot holders wait and a turn queues, the one that waits longest is woken."""
     waiting = [agent for agent in s.waits if rules.is_counted(agent)]
     if waiting and rules.is_stalled(len(waiting), s.slots.held, len(s.slots.ready)):
         turns.wake(s, waiting[0], WaitEnd.STALLED)
@@ -267,13 +267,13 @@ def notices_overfill_the_queue(*_: Any) -> bool:
 
 @breaks("notify_interrupted BUG-B40", "pair", (rules, "notice_is_due"))
 def interrupts_are_announced(*_: Any) -> bool:
-    """An interrupted turn sends notices whatever the configuration says."""
+    """An interrupted turn sends notices even if the configuration has none."""
     return True
 
 
 @breaks("section 4, close; L3 BUG-B56", "pair", (operations, "close_agent"))
 def close_forgets_who_asked(core: Any, s: Session, agent: Any, _: Any, ending: operations.Ending) -> None:
-    """Whoever asked a closed agent for a turn that it never had is not told."""
+    """A requester of a turn that a closed agent never had is not told."""
     core(s, agent, (), ending)
 
 

@@ -1,5 +1,5 @@
-"""More rules broken by hand (see `defects.py`): residency, fences and bounds, close and resume, what threads are asked,
-the log, and how a session ends.
+"""More defects of the core (see `defects.py`): residency, fences and bounds, close and resume, what threads are asked,
+the log, and the end of a session.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def interrupted_agents_stay(_: Any, self: Residents, agents: Any, tried: Any) ->
 
 @breaks("N2 J5 L1", "trio", (rules, "victim"))
 def no_second_choice(core: Any, candidates: Any, tried: Any) -> int | None:
-    """Nobody is evicted who has unread trigger mail, even if there is no other."""
+    """An agent with unread trigger mail is not evicted, even if no other can be."""
     return core([(agent, False) for agent, has_trigger in candidates if not has_trigger], tried)  # type: ignore[no-any-return]
 
 
@@ -138,7 +138,7 @@ def same_victim_again(core: Any, s: Session, agent: Any) -> None:
 
 @breaks("D11", "pair", (Residents, "stop_waiting"))
 def eviction_for_the_departed(_: Any, self: Residents, agent: int) -> None:
-    """An eviction whose beneficiary needs it no more serves nobody else."""
+    """An eviction that its turn does not need any more serves no other turn."""
     self.tried.pop(agent, None)
 
 
@@ -186,20 +186,20 @@ def same_generation(core: Any, self: Residents, agent: Any) -> None:
 
 @breaks("S9 BUG-B18", "pair", (reports, "thread"))
 def any_generation(_: Any, s: Session, agent: int, _generation: int) -> Any:
-    """A report is taken whatever generation of the thread it is about."""
+    """A report about any generation of the thread is accepted."""
     return s.agent(agent) if s.state in reports.LIVING else None
 
 
 @breaks("S9 BUG-B74", "pair", (reports, "turn"))
 def any_turn(_: Any, s: Session, agent: int, _number: int) -> Any:
-    """A report is taken whatever turn it is about."""
+    """A report about any turn is accepted."""
     found = s.agent(agent) if s.state in reports.LIVING else None
     return found if found is not None and found.status >= TurnState.RUNNING else None
 
 
 @breaks("S9 D3", "pair", (reports, "flush_in_flight"))
 def any_flush(_: Any, s: Session, agent: int, generation: int, _flush: int) -> Any:
-    """A report is taken whatever flush it is about, if one is in flight."""
+    """A report about any flush is accepted while one is in flight."""
     return reports.thread(s, agent, generation) if agent in s.residents.flushes else None
 
 
@@ -211,7 +211,7 @@ def any_caller(_: Any, s: Session, agent: int, turn: int) -> Any:
 
 
 def unbounded(bound: Bound, rule_ids: str, sentence: str) -> None:
-    """A break that leaves out one kind of deadline."""
+    """Adds a break that leaves out one kind of deadline."""
 
     def instead(core: Any, self: Deadlines, what: Bound, agent: int, at: float) -> None:
         if what is not bound:
@@ -282,7 +282,7 @@ def resume_over_the_number(_: Any, s: Session, agent: Any) -> Any:
 
 @breaks("max_depth BUG-B11", "reject", (operations, "depth_allowed"))
 def endless_depth(*_: Any) -> None:
-    """The tree may be as deep as it likes."""
+    """The depth of the tree is not limited."""
 
 
 @breaks("S7 BUG-B23 BUG-B28", "reject", (operations, "path_free"))
@@ -296,7 +296,7 @@ def unloaded_path_is_free(core: Any, s: Session, path: str) -> Any:
 
 
 def missing(kind: type, name: str, rule_ids: str, sentence: str) -> None:
-    """A break that leaves out one kind of record or effect."""
+    """Adds a break that leaves out one kind of record or effect."""
 
     def instead(core: Any, s: Session, event: ev.Event) -> Step:
         step: Step = core(s, event)
@@ -334,7 +334,7 @@ def recovery_asks_for_nothing(*_: Any) -> list[int]:
 
 @breaks("section 5, recovery; BUG-B54", "pair", (recovery, "end_by_crash"))
 def crash_tells_nobody(core: Any, s: Session, agent: Any) -> Any:
-    """Who asked for a turn that a crash ended is not told."""
+    """A requester of a turn that a crash ended is not told."""
     outcome, _ = core(s, agent)
     return outcome, ()
 

@@ -1,5 +1,5 @@
-"""The command `statemachine`. It lives in `model` because nothing in `statemachine` imports `model`, and is found by
-`statemachine/__main__.py`, which says what to install if something that is imported here is not.
+"""Runs the command `statemachine`. It is in `model` because nothing in `statemachine` imports `model`, and
+`statemachine/__main__.py` finds it, or says what to install if an import of it is missing.
 
 Exit codes: 0 everything held, 1 something failed, 2 it could not run: one clear line on stderr, and nothing written.
 """
@@ -51,23 +51,23 @@ def command() -> None:
 
 
 class Campaign(Protocol):
-    """What a campaign came to, or has come to so far."""
+    """The results of a campaign so far."""
 
     @property
     def failures(self) -> Sequence[object]:
-        """Each says of itself what failed, and how to see it."""
+        """The failures; as a text, each says what failed, and how to see it."""
         ...
 
     def progress(self) -> str:
-        """How far it is, as a line."""
+        """Returns the progress as a line."""
         ...
 
     def summary(self) -> str:
-        """What it came to."""
+        """Returns the result in words."""
         ...
 
     def as_json(self) -> dict[str, Any]:
-        """The same, for programs."""
+        """Returns the result for programs."""
         ...
 
 
@@ -75,7 +75,7 @@ C = TypeVar("C", bound=Campaign)
 
 
 def conduct(title: str, run: Callable[[Callable[[C], None]], C], as_json: bool) -> NoReturn:
-    """Runs a campaign, shows on stderr how far it is, prints what it came to, and exits: 1 if something failed."""
+    """Runs a campaign, shows its progress on stderr, prints its result, and exits: 1 if something failed."""
     with Console(stderr=True).status(title) as status:
         found = run(lambda so_far: status.update(so_far.progress()))
     if as_json:
@@ -92,7 +92,7 @@ def conduct(title: str, run: Callable[[Callable[[C], None]], C], as_json: bool) 
 @SEED
 @JSON
 def check(jobs: int, seed: int, as_json: bool) -> None:
-    """The main job: tables, every reachable state of the small scopes, fuzz; a verdict for every property."""
+    """Check the rules: tables, every reachable state of the small scopes, fuzz; a verdict for every property."""
     errors = Console(stderr=True)
     parts: dict[str, checking.Part] = {}
     with Live(console=errors, refresh_per_second=4, transient=True) as live:
@@ -110,7 +110,7 @@ def check(jobs: int, seed: int, as_json: bool) -> None:
 
 
 def progress_table(parts: dict[str, checking.Part]) -> Table:
-    """How far everything is."""
+    """Returns the progress of all parts."""
     table = Table("part", "states or steps", "depth", "a second", box=None, header_style="dim")
     for part in parts.values():
         speed = "done" if part.done else f"{part.per_second:,.0f}"
@@ -119,7 +119,7 @@ def progress_table(parts: dict[str, checking.Part]) -> Table:
 
 
 def print_report(report: checking.Report, console: Console) -> None:
-    """The verdict: a line per property, what the engines did, and every failure with its scenario."""
+    """Prints the verdict: a line per property, the work of the engines, and every failure with its scenario."""
     table = Table("property", "engine", "verdict", "behind it", title="verdict", title_justify="left")
     table.columns[3].justify = "right"
     for row in report.rows:
@@ -133,7 +133,7 @@ def print_report(report: checking.Report, console: Console) -> None:
 
 
 def print_failures(failures: Iterable[object], console: Console) -> None:
-    """What failed, and how to see it."""
+    """Prints each failure, and how to see it."""
     for failure in failures:
         first, *rest = str(failure).splitlines()
         console.print(first, style="bold red", markup=False, soft_wrap=True)
@@ -142,7 +142,7 @@ def print_failures(failures: Iterable[object], console: Console) -> None:
 
 
 def scope_table(explorations: tuple[Exploration, ...]) -> Table:
-    """What was explored."""
+    """Returns the explored scopes as a table."""
     table = Table(
         "scope",
         "states",
@@ -175,7 +175,7 @@ def scope_table(explorations: tuple[Exploration, ...]) -> Table:
 def explore_command(
     names: tuple[str, ...], ladder: bool, nightly: bool, max_states: int | None, listing: bool, jobs: int, as_json: bool
 ) -> None:
-    """Every reachable state of the named scopes (default: those of `check`)."""
+    """Explore every reachable state of the named scopes (default: those of `check`)."""
     if listing:
         for scope in (*SCOPES, *RUNGS):
             click.echo(f"{scope.name:16} {scope.meaning}{' (nightly)' if scope.nightly else ''}")
@@ -212,7 +212,7 @@ def explore_command(
 @SEED
 @JSON
 def fuzz_command(minutes: float, jobs: int, seed: int, as_json: bool) -> None:
-    """A soak campaign: rounds of fuzzing until the time is over. Ctrl-C ends it early and keeps what was found."""
+    """Fuzz in rounds until the time is over. Ctrl-C ends it early and keeps what was found."""
     conduct("fuzzing", lambda show: fuzz.soak(minutes, jobs, seed, show), as_json)
 
 
@@ -222,7 +222,7 @@ def fuzz_command(minutes: float, jobs: int, seed: int, as_json: bool) -> None:
 @JOBS
 @JSON
 def simulate_command(seeds: int, first: int, jobs: int, as_json: bool) -> None:
-    """Whole lives of a session that runs, with crashes, in virtual time. Ctrl-C ends it early."""
+    """Simulate whole lives of running sessions, with crashes, in virtual time. Ctrl-C ends it early."""
     conduct("simulating", lambda show: simulation_campaign.campaign(seeds, first, jobs, show), as_json)
 
 
@@ -260,15 +260,15 @@ def demo_command(seconds: float, plain: bool, keep: Path | None) -> None:
     "Much faster with many agents; what is wrong for less than that may be missed.",
 )
 def verify_command(file: Path, every: int) -> None:
-    """Verify what a session left behind, and name the first thing that deviates.
+    """Verify what a session left behind, and name the first deviation.
 
     A trace (`AgentControl.open(..., trace=FILE)`) has every event: all of it is played again, against the reference
     model and with every property judged after each event.
 
     A session's database has no events, only what became of them. Its file is checked page by page, and its log record
     by record: that a session could have written each of them where it stands, and that what is recovered from them has
-    every property. Records of spawns, closes and resumes that a snapshot has made superfluous are not kept, so of those
-    times the rollouts alone are judged. What was asked for and refused is not in a database: for that, verify a trace.
+    every property. Records of spawns, closes and resumes that a snapshot replaces are not kept, so of those times the
+    rollouts alone are judged. Refused requests are not in a database: for those, verify a trace.
     """
     errors = Console(stderr=True)
     with errors.status("verifying") as status:
@@ -369,11 +369,11 @@ CANNOT_RUN = (
     checkout.NeedsCheckout,
     diagrams.DrawingUnavailable,
 )
-"""Errors whose message says what to do instead."""
+"""Errors whose message says what to do."""
 
 
 def main() -> None:
-    """The entry point: errors of use are one line on stderr and exit code 2."""
+    """Runs the command: an error of use is one line on stderr and exit code 2."""
     try:
         command.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -389,7 +389,7 @@ def main() -> None:
 
 
 def fail(message: str, code: int) -> None:
-    """One line, and out."""
+    """Prints one line to stderr and exits with this code."""
     print(f"statemachine: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
 

@@ -1,7 +1,7 @@
-"""A look into a session's file: its agents, its log, and what an agent has lived through.
+"""Shows what a session's file has: its agents, its log, and the rollout of an agent.
 
-Nothing is claimed or changed, so the session may be running in another process. What is shown is durable: after a crash
-the session would begin like this. Residency and slots are not, so they are not here.
+It claims and changes nothing, so the session may be running in another process. What is shown is durable: after a crash
+the session would begin like this. Residency and slots are not durable, so they are not here.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ from statemachine.stores.protocol import Entry, LogRecord
 from ..scenarios.replay import program_of
 
 TEXT_MAX = 100
-"""Characters of a text that a person is shown."""
+"""Most characters of a text that are shown to a person."""
 
 
 class NoSuchAgent(ValueError):
-    """The session has no such agent; the message says which there are."""
+    """The session has no such agent; the message gives a path that it has."""
 
 
 @frozen
 class Inspection:
-    """What a file says of its session."""
+    """What a file has of its session."""
 
     path: str
     schema: int
     epoch: int
     owner: int | None
-    """Process id of whoever opened it last."""
+    """Id of the process that opened it last."""
     config: SessionConfig | None
     agents: tuple[Agent, ...]
     mail: dict[str, int]
-    """State of mail -> how many."""
+    """State of mail -> number of mails."""
     records: int
     """Records in the file."""
     position: int
-    """Records that were ever written."""
+    """Number of records ever written."""
     tail: int
     """Records behind the last snapshot."""
     receipts: int
@@ -63,7 +63,7 @@ class Inspection:
 
 
 def inspect(path: Path) -> Inspection:
-    """What is in the file as of the last commit. Raises `StoreError`."""
+    """Returns what is in the file as of the last commit. Raises `StoreError`."""
     real = os.path.realpath(path)
 
     def read(connection: sqlite3.Connection) -> Inspection:
@@ -91,7 +91,7 @@ def inspect(path: Path) -> Inspection:
 
 
 def size_of(path: str) -> int:
-    """Bytes; 0 if there is no such file."""
+    """Returns the size in bytes; 0 if there is no such file."""
     try:
         return os.path.getsize(path)
     except FileNotFoundError:
@@ -99,13 +99,13 @@ def size_of(path: str) -> int:
 
 
 def count(connection: sqlite3.Connection, table: str) -> int:
-    """Rows of a table."""
+    """Returns the number of rows of a table."""
     (rows,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
     return int(rows)
 
 
 def find(found: Inspection, wanted: str) -> Agent:
-    """The agent with this id, or the open one or else the last that was at this path. Raises `NoSuchAgent`."""
+    """Returns the agent with this id, or the open one, or else the last one, at this path. Raises `NoSuchAgent`."""
     matching = [a for a in found.agents if wanted in (a.path, str(a.id))]
     if not matching:
         raise NoSuchAgent(
@@ -118,7 +118,7 @@ def find(found: Inspection, wanted: str) -> Agent:
 
 
 def as_json(found: Inspection) -> dict[str, Any]:
-    """All of it."""
+    """Returns the inspection for programs."""
     config = None if found.config is None else json.loads(trace.header_line(found.config))["config"]
     said = {name: getattr(found, name) for name in ("path", "schema", "epoch", "owner", "records", "position", "tail")}
     sizes = {name: getattr(found, name) for name in ("receipts", "file_bytes", "wal_bytes", "mail")}
@@ -126,7 +126,7 @@ def as_json(found: Inspection) -> dict[str, Any]:
 
 
 def agent_json(agent: Agent) -> dict[str, Any]:
-    """What the log says of an agent."""
+    """Returns what the log says of an agent."""
     return {
         "id": agent.id,
         "path": agent.path,
@@ -141,7 +141,7 @@ def agent_json(agent: Agent) -> dict[str, Any]:
 
 
 def outcome_json(outcome: Outcome) -> dict[str, Any]:
-    """How its last turn ended."""
+    """Returns how a turn ended."""
     return {
         "turn": outcome.turn,
         "status": outcome.status.name.lower(),
@@ -152,12 +152,12 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def rollout_json(rollout: tuple[LogRecord, ...]) -> list[dict[str, Any]]:
-    """The rollout, with the names of enums, and results as turns gave them."""
+    """Returns the rollout, with the names of enums, and results as turns gave them."""
     return [{"record": type(record).__name__, **record_json(record)} for record in rollout]
 
 
 def record_json(record: Any) -> dict[str, Any]:
-    """The fields of a record."""
+    """Returns the fields of a record."""
     said: dict[str, Any] = {field.name: getattr(record, field.name) for field in attrs.fields(type(record))}
     for name, value in said.items():
         if isinstance(value, Outcome):
@@ -171,7 +171,7 @@ def record_json(record: Any) -> dict[str, Any]:
 
 
 def print_inspection(found: Inspection, console: Console) -> None:
-    """The session, then its agents."""
+    """Prints the session, then its agents."""
     opened = sum(agent.identity is Identity.OPEN for agent in found.agents)
     config = "none" if found.config is None else program_of(found.config, ())[0].removeprefix("config").strip()
     mail = ", ".join(f"{n:,} {'unread' if state == 'accepted' else state}" for state, n in found.mail.items())
@@ -206,7 +206,7 @@ def print_inspection(found: Inspection, console: Console) -> None:
 
 
 def print_rollout(found: Inspection, agent: Agent, rollout: tuple[LogRecord, ...], console: Console) -> None:
-    """The life of an agent, a record a line."""
+    """Prints the rollout of an agent, a record a line."""
     paths = {a.id: a.path for a in found.agents}
     state = "open" if agent.identity is Identity.OPEN else "closed"
     console.print(Text(f"{agent.path}: agent {agent.id}, {state}, {agent.status.name.lower()}", "bold"), soft_wrap=True)
@@ -215,7 +215,7 @@ def print_rollout(found: Inspection, agent: Agent, rollout: tuple[LogRecord, ...
 
 
 def record_text(record: LogRecord, paths: dict[int, str]) -> str:
-    """A record of a rollout as a line."""
+    """Returns a record of a rollout as a line."""
     match record:
         case MailAccepted(notice=None):
             sender = "host" if record.sender == HOST else paths.get(record.sender, str(record.sender))
@@ -232,17 +232,17 @@ def record_text(record: LogRecord, paths: dict[int, str]) -> str:
         case Entry():
             return f"turn {record.turn} records {short(record.data)}"
         case _:
-            return repr(record)  # belongs to no rollout
+            return repr(record)  # not part of any rollout
 
 
 def outcome_text(outcome: Outcome) -> str:
-    """How a turn ended, in a few words."""
+    """Returns in a few words how a turn ended."""
     status, result = outcome.status.name.lower(), outcome.result
     return status if result is None or result == "" else f"{status} {short(result)}"
 
 
 def short(value: Any) -> str:
-    """A value as JSON on one line, cut off where it is too long for a person. No terminal takes it for a command."""
+    """Returns a value as JSON on one line, cut off where it is too long for a person, without control characters."""
     text = json.dumps(value, ensure_ascii=False)
     text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
     return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]}... ({len(text):,} characters)"

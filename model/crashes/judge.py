@@ -1,8 +1,8 @@
-"""What was acknowledged, and whether the log has it: once, and nothing that nobody asked for.
+"""Compares what was acknowledged with the log: each request is there once, and nothing that was not requested.
 
-`Story` is all that the processes of one file said (`model/crashes/child.py`), in its order. `Log` is what the file has.
-`judge` compares them and yields a sentence for everything that is wrong, in a form that says which promise is broken:
-lost, twice, invented, or other than it was told.
+`Story` is all that the processes of one file wrote (`model/crashes/child.py`), in its order. `Log` is what the file
+has. `judge` compares them and yields each fault, with the promise that it breaks: lost, twice, invented, or other than
+it was told.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from statemachine.stores.reading import read_session
 from .child import OutcomeWords, Request, words_of
 
 REQUESTS = ("spawn", "follow_up", "start")
-"""What has an outcome."""
+"""The verbs whose requests have an outcome."""
 
 
 @define(eq=False)
 class Asked:
-    """One request, and what became of it as far as anybody was told."""
+    """One request, and what was told of it."""
 
     number: str
     request: Request
@@ -54,32 +54,32 @@ class Asked:
 
 @define(eq=False)
 class Story:
-    """All that was said."""
+    """All that was written."""
 
     asked: dict[str, Asked] = field(factory=dict[str, Asked])
     took: list[tuple[int, int, list[int]]] = field(factory=list[tuple[int, int, list[int]]])
     """Agent, turn, and the mail that it has read."""
     outcomes: dict[int, list[OutcomeWords]] = field(factory=lambda: defaultdict[int, list[OutcomeWords]](list))
-    """Mail number -> what came of it, as often as it was told."""
+    """Mail number -> its outcome, each time that it was told."""
     broken: list[str] = field(factory=list[str])
-    """What processes found wrong themselves."""
+    """Faults that processes found themselves."""
     owners: dict[int, set[int]] = field(factory=lambda: defaultdict[int, set[int]](set))
     """Epoch -> processes."""
     spans: dict[int, tuple[int, int]] = field(factory=dict[int, tuple[int, int]])
-    """Epoch -> where the log ended when it began, and where the last append of it ended."""
+    """Epoch -> the end of the log when it began, and the end of its last append."""
     lost: Counter[str] = field(factory=Counter[str])
-    """By which errors processes lost the session to others."""
+    """Errors by which processes lost the session to others."""
     commits: int = 0
     keys: set[str] = field(factory=set[str])
     repeated: int = 0
     """Acknowledgements for a key that had one before."""
     position: int = 0
-    """The end of the log, as the last commit had it that was acknowledged."""
+    """The end of the log at the last acknowledged commit."""
     length: int = 0
-    """Lines so far."""
+    """Number of lines so far."""
 
     def add(self, lines: Iterable[dict[str, Any]]) -> None:
-        """What a process said until it died."""
+        """Adds what a process wrote until it died."""
         mine: list[Asked] = []
         epoch = 0
         for line in lines:
@@ -138,12 +138,12 @@ class Story:
         return [asked for asked in self.asked.values() if asked.reply is not None]
 
     def with_keys(self) -> list[Asked]:
-        """Requests with keys that may have been carried out: the first with each key."""
+        """Returns requests with keys that may have been carried out: the first with each key."""
         return [a for a in self.asked.values() if a.request.get("key") and not a.refused]
 
     def requests(self, rng: Random, answered_max: int) -> list[tuple[int, str, int]]:
-        """Acknowledged requests for a turn, as agent, path and mail: all of which nobody has been told what came, and
-        some of the others.
+        """Returns acknowledged requests for a turn, as agent, path and mail: all whose outcome was not told, and some
+        of the others.
         """
         found = {
             a.reply["mail"]: (a.reply["agent"], a.reply["path"], a.reply["mail"])
@@ -163,9 +163,9 @@ class Log:
     """What the file has."""
 
     rows: list[tuple[int, int, str, Any]]
-    """Of rollouts, oldest first: position, agent, kind, data."""
+    """Rows of rollouts, oldest first: position, agent, kind, data."""
     end: int
-    """The last position that was ever given."""
+    """The last position ever used."""
     receipts: dict[str, Receipt]
     ledger: Ledger
     mails: dict[int, MailAccepted] = field(factory=dict[int, MailAccepted])
@@ -177,7 +177,7 @@ class Log:
     kept: Counter[int] = field(factory=Counter[int])
     """Agent -> entries of its threads that count them."""
     wrong: list[str] = field(factory=list[str])
-    """What no log can have."""
+    """Faults of the log in itself."""
 
     def fold(self) -> Log:
         """Reads the rows."""
@@ -216,7 +216,7 @@ class Log:
 
 
 def read_log(path: str | os.PathLike[str]) -> Log:
-    """What the file has, read without owning it. Raises `StoreError`."""
+    """Returns what the file has, read without owning it. Raises `StoreError`."""
 
     def read(connection: sqlite3.Connection) -> Log:
         rows = connection.execute(
@@ -235,14 +235,14 @@ def read_log(path: str | os.PathLike[str]) -> Log:
 
 
 class Fault(Enum):
-    """Which promise is broken."""
+    """The promise that a fault breaks."""
 
     LOST = "lost"
     """It was acknowledged, and is not there."""
     TWICE = "twice"
     """It is there more than once."""
     INVENTED = "invented"
-    """It was refused, or nobody asked for it."""
+    """It was refused, or never requested."""
     OTHER = "other than told"
     BROKEN = "broken"
     """A property does not hold, or the file is damaged."""
@@ -250,7 +250,7 @@ class Fault(Enum):
 
 @frozen
 class Blame:
-    """One thing that is wrong."""
+    """One fault."""
 
     fault: Fault
     text: str
@@ -260,7 +260,7 @@ class Blame:
 
 
 def judge(story: Story, log: Log, in_turn: bool = True) -> Iterator[Blame]:
-    """All that is wrong. `in_turn`: no two processes had the session at the same time."""
+    """Yields all faults. `in_turn`: no two processes had the session at the same time."""
     for text in (*story.broken, *log.wrong):
         yield Blame(Fault.BROKEN, text)
     for epoch, processes in story.owners.items():
@@ -282,7 +282,7 @@ def judge(story: Story, log: Log, in_turn: bool = True) -> Iterator[Blame]:
 
 
 def expected(asked: Iterable[Asked]) -> tuple[int, int]:
-    """How often there may be what was asked so, at least and at most. With a key it may have been asked repeatedly."""
+    """Returns how often this may be in the log, at least and at most. With a key it may have been repeated."""
     replies = [a.reply for a in asked]
     if any(reply is not None for reply in replies):
         return 1, 1
@@ -290,7 +290,7 @@ def expected(asked: Iterable[Asked]) -> tuple[int, int]:
 
 
 def count(what: str, asked: list[Asked], found: int) -> Iterator[Blame]:
-    """Is it there as often as it has to be?"""
+    """Checks that it is in the log as often as it has to be."""
     least, most = expected(asked)
     if found < least:
         yield Blame(Fault.LOST, f"{what} ({asked[-1].request})")
@@ -301,7 +301,7 @@ def count(what: str, asked: list[Asked], found: int) -> Iterator[Blame]:
 
 
 def judge_mail(story: Story, log: Log) -> Iterator[Blame]:
-    """Each mail is there once, as it was acknowledged, and no other."""
+    """Checks that each mail is there once, as it was acknowledged, and no other."""
     by_text: dict[str, list[Asked]] = defaultdict(list)
     for asked in story.asked.values():
         if "text" in asked.request:
@@ -327,7 +327,7 @@ def judge_mail(story: Story, log: Log) -> Iterator[Blame]:
 
 
 def judge_entries(story: Story, log: Log) -> Iterator[Blame]:
-    """Each entry is there once, and no other but those of flushes."""
+    """Checks that each entry is there once, and no other except those of flushes."""
     found = log.entries.copy()
     for asked in story.asked.values():
         if asked.do == "record":
@@ -339,7 +339,7 @@ def judge_entries(story: Story, log: Log) -> Iterator[Blame]:
 
 
 def judge_keys(story: Story, log: Log) -> Iterator[Blame]:
-    """Each key has the receipt that was given first, however often it was asked again."""
+    """Checks that each key has its first receipt, however often it was repeated."""
     for asked in story.acknowledged():
         key = asked.request.get("key")
         if not key or asked.reply is None:
@@ -352,7 +352,7 @@ def judge_keys(story: Story, log: Log) -> Iterator[Blame]:
 
 
 def judge_agents(story: Story, log: Log) -> Iterator[Blame]:
-    """Each agent is there once, where it was told to be, with its settings."""
+    """Checks that each agent is there once, at the path that was told, with its settings."""
     names = Counter(agent.path.rpartition("/")[2] for agent in log.ledger.agents[1:])
     by_name: dict[str, list[Asked]] = defaultdict(list)
     for asked in story.asked.values():
@@ -372,7 +372,7 @@ def judge_agents(story: Story, log: Log) -> Iterator[Blame]:
 
 
 def judge_reading(story: Story, log: Log) -> Iterator[Blame]:
-    """Every mail that a turn got was read by that turn, and by no other."""
+    """Checks that every mail that a turn got was read by that turn, and by no other."""
     seen: set[int] = set()
     for agent, turn, mails in story.took:
         if (agent, turn) not in log.started:
@@ -386,7 +386,7 @@ def judge_reading(story: Story, log: Log) -> Iterator[Blame]:
 
 
 def judge_outcomes(story: Story, log: Log) -> Iterator[Blame]:
-    """What was told of a turn is what its rollout says, whenever it was told."""
+    """Checks that every outcome that was told is that of the rollout."""
     for mail, told in story.outcomes.items():
         outcome = told[0]
         agent, turn, _, _, cause, _ = outcome
@@ -405,12 +405,12 @@ def judge_outcomes(story: Story, log: Log) -> Iterator[Blame]:
                 yield Blame(Fault.LOST, f"turn {stopped} was interrupted before it started, but ended with {end}")
 
 
-# Who is open
+# Open and closed agents
 
 
 def judge_identity(story: Story, log: Log) -> Iterator[Blame]:
-    """Closed is who was closed, open who was opened last: where it is known which came last, because all else that
-    could have changed it was over before.
+    """Checks that an agent is closed or open as its last close, spawn or resume says, where it is known which came last
+    because all others had ended before.
     """
     agents = log.ledger.agents
     moves: dict[int, list[Asked]] = defaultdict(list)
@@ -434,7 +434,7 @@ def judge_identity(story: Story, log: Log) -> Iterator[Blame]:
 
 
 def moves_of(story: Story) -> Iterator[Asked]:
-    """Spawns, closes and resumes that may have been carried out. A spawn asked for again with its key is one."""
+    """Yields spawns, closes and resumes that may have been carried out. A spawn repeated with its key is one."""
     spawned: dict[str, Asked] = {}
     for asked in story.asked.values():
         if asked.refused or asked.do not in ("spawn", "close", "resume"):

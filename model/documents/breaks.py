@@ -1,7 +1,7 @@
-"""specs/breaks.md: which rules were broken by hand, and what noticed each.
+"""Writes specs/breaks.md: which rules were broken by hand, and what noticed each.
 
-`python -m model.documents.breaks` prints it; with `--write` it writes it. That takes two or three minutes, because what
-the properties alone do not notice is looked for in thousands of states.
+`python -m model.documents.breaks` prints it; with `--write` it writes the file. That takes two or three minutes,
+because breaks that the properties alone do not notice are hunted through thousands of states.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .markdown import table
 
 DOCUMENT = checkout.REPOSITORY / "specs" / "breaks.md"
 HEAD = ("break", "what the core does then", "rules", "where", "caught by", "states", "events", "without the reference")
-NOBODY = "nobody"
+NOTHING = "nothing"
 
 INTRO = f"""\
 # Breaks
@@ -38,10 +38,10 @@ trace. The search is breadth first, and judges a step before the state that it l
 longer than the shortest.
 
 The last column is the honest one. There the reference model is left out, and only properties, recovery, refusals and
-assertions judge, in the same place: who noticed, after how many states, with how many events. A dash means that nobody
+assertions judge, in the same place: which noticed, after how many states, with how many events. A dash means that none
 did in {ALONE_STATES_MAX} states, more than any of the scopes has when nothing is broken. No property says in which
-order a queue is served, whom a stall wakes, or which effects a step has, and most of the dashes are about that. `fuzz`
-is the campaign of random lives in `make check`, for what no scope shows; its traces are shrunk, and it counts no
+order a queue is served, which turn a stall wakes, or which effects a step has, and most of the dashes are about that.
+`fuzz` is the campaign of random lives in `make check`, for what no scope shows; its traces are shrunk, and it counts no
 states.
 """
 
@@ -51,47 +51,47 @@ EXAMPLES: tuple[tuple[str, str, bool, dict[str, Any], str], ...] = (
         {"interrupts": False, "config": evolve(find("pair").config, overflow=Overflow.REJECT)},
         """\
 "Unloadable only with no pending mailbox work", read literally. There is one slot and one residency slot. Agent a is
-idle, and the mail in its mailbox wakes nobody, so nobody will ever read it; nothing runs, and yet b cannot come in. The
+idle, and the mail in its mailbox wakes no agent, so it will never be read; nothing runs, and yet b cannot come in. The
 scope is `pair` with `overflow=REJECT` and without interrupts, the reference is left out.""",
     ),
     (
         *("seed-rule", "The seed rule, shorter", True, {}),
         """\
-All of `pair`. An interrupt before the turn starts leaves the first mail unread, so nobody has to send another; b queues
+All of `pair`. An interrupt before the turn starts leaves the first mail unread, so no second mail is needed; b queues
 from the beginning.""",
     ),
     (
         *("seed-rule-waits", "The seed rule, when the turn waits", False, {"interrupts": False}),
         "Now b's turn waits for a victim instead of ending. Nothing is in flight, so it waits for ever.",
     ),
-    ("stall", "Everybody waits", False, {}, "J7 left out, and the reference: a waits for mail that b would send."),
+    ("stall", "All turns wait", False, {}, "J7 left out, and the reference: a waits for mail that b would send."),
     (
         *("no-way-back", "No way back", True, {}),
         "J6 left out: a gets a slot while it is on its way out for b, whose turn is interrupted.",
     ),
 )
-"""(break, title, with the reference?, what is different in its scope, what to say of it)."""
+"""(break, title, with the reference?, changes of its scope, note)."""
 
 
 def cells(a_break: Break, found: Catch | None, alone: Catch | None) -> tuple[str, ...]:
-    """The row of a break."""
+    """Returns the row of a break."""
     last = "-" if alone is None else f"{alone.by} ({alone.states}, {length(alone)})"
     if alone is not None and alone.place == FUZZ:
         last = f"{alone.by} ({length(alone)})"
     first = (f"`{a_break.id}`", a_break.sentence, a_break.rules)
     if found is None:
-        return (*first, "-", NOBODY, "-", "-", last)
+        return (*first, "-", NOTHING, "-", "-", last)
     states = "-" if found.place == FUZZ else str(found.states)
     return (*first, found.place, found.by, states, str(length(found)), last)
 
 
 def length(found: Catch) -> int:
-    """Events of the trace."""
+    """Returns the number of events of the trace."""
     return len(found.lines) - (found.place == FUZZ)
 
 
 def example(name: str, title: str, with_reference: bool, narrower: dict[str, Any], note: str) -> str:
-    """One trace in full, with the verdict."""
+    """Returns one trace in full, with the verdict."""
     a_break = next(known for known in BREAKS if known.id == name)
     scope = evolve(find(a_break.place), **narrower)
     with injected(a_break, with_reference):
@@ -102,23 +102,25 @@ def example(name: str, title: str, with_reference: bool, narrower: dict[str, Any
 
 
 def document(rows: list[tuple[str, ...]]) -> str:
-    """specs/breaks.md."""
-    caught = [row for row in rows if row[4] != NOBODY]
+    """Returns specs/breaks.md."""
+    caught = [row for row in rows if row[4] != NOTHING]
     fuzzed = [row for row in caught if row[3] == FUZZ]
     alone = [row for row in rows if row[7] != "-"]
     count = (
         f"{len(rows)} breaks: {len(caught)} are caught, {len(caught) - len(fuzzed)} of them by exploring and "
         f"{len(fuzzed)} by the fuzz; {len(alone)} are caught without the reference.\n"
     )
-    unseen = ", ".join(row[0] for row in rows if row[4] == NOBODY)
+    unseen = ", ".join(row[0] for row in rows if row[4] == NOTHING)
     if unseen:
-        count += f"Nobody catches {unseen}: neither scopes nor fuzz play the event that would show it; tests do.\n"
+        count += (
+            f"Nothing here catches {unseen}: neither scopes nor fuzz play the event that would show it; tests do.\n"
+        )
     traces = "\n".join(example(*each) for each in EXAMPLES)
     return f"{INTRO}\n{count}\n{table(HEAD, rows)}\n# Some of the traces\n\n{traces}"
 
 
 def main(arguments: list[str]) -> int:
-    """The command."""
+    """Runs the command and returns its exit code."""
     if arguments not in ([], ["--write"]):
         print(f"usage: python -m {__package__}.breaks [--write]", file=sys.stderr)
         return 2

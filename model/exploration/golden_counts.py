@@ -1,6 +1,6 @@
-"""How many states, events and transitions the scopes have: golden numbers.
+"""Records the numbers of states, events and transitions of the scopes: golden numbers.
 
-A change of a rule, of a scope or of what a state is changes them, and has to say why.
+A change of a rule, of a scope or of the fingerprint changes them, and has to say why.
 `tests/exploration/test_explorer.py` holds the explorer to them; the documents in specs/ print them.
 """
 
@@ -13,15 +13,15 @@ from .scopes import SCOPES
 
 @frozen
 class Counts:
-    """What an exploration that is closed came to."""
+    """The numbers of a complete exploration."""
 
     states: int
     events: int
-    """Tried, refused and stale ones included."""
+    """Events tried, refused and stale ones included."""
     transitions: int
     """Accepted events."""
     depth: int
-    """Events of the longest shortest path."""
+    """Length of the longest shortest path, in events."""
 
 
 GOLDEN: dict[str, Counts] = {
@@ -34,7 +34,7 @@ GOLDEN: dict[str, Counts] = {
     "idle": Counts(1_903, 46_375, 12_240, 14),
     "end": Counts(813, 23_358, 5_822, 12),
 }
-"""Every scope of `make check`."""
+"""The scopes of `make check`."""
 
 TOP_RUNG = "trio-everything"
 GOLDEN_TOP_RUNG = Counts(189_390, 9_649_697, 1_381_856, 23)
@@ -42,7 +42,7 @@ GOLDEN_TOP_RUNG = Counts(189_390, 9_649_697, 1_381_856, 23)
 
 
 def together() -> Counts:
-    """All scopes of `make check`; `depth` is that of the deepest."""
+    """Returns the sums over all scopes of `make check`; `depth` is that of the deepest."""
     counts = [GOLDEN[scope.name] for scope in SCOPES]
     return Counts(
         sum(c.states for c in counts),

@@ -1,6 +1,6 @@
-"""L7, no dead end: from a state at rest, threads that answer get every open agent to a turn.
+"""Checks L7, no dead end: from a state at rest, threads that answer get every open agent to a turn.
 
-That any other state comes to rest if threads answer is seen from all states together (`explorer.never_home`).
+That every other state comes to rest if threads answer is checked over all states together (`explorer.never_home`).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ L7 = next(known for known in PROPERTIES if known.id == "L7")
 
 
 def is_answer(event: AnyEvent) -> bool:
-    """Is this a thread that does what it was asked?"""
+    """Tells whether this is the report of a thread that did what it was asked."""
     return event.__class__ in (ev.Loaded, ev.Flushed, ev.Finished, ev.Aborted)
 
 
 def drive_home(session: Session) -> None:
-    """L7 in a state at rest: every open agent gets to a turn, if threads answer."""
+    """Checks L7 in a state at rest: every open agent gets to a turn, if threads answer. Raises `PropertyViolation`."""
     if session.state.name != "OPEN" or session.config.execution_cap == 0:
         return
     for agent in session.agents:
@@ -48,12 +48,12 @@ def drive_home(session: Session) -> None:
 
 
 def is_full(reply: Reply) -> bool:
-    """Was the operation refused for want of room in a mailbox?"""
+    """Tells whether the operation was refused because a mailbox is full."""
     return isinstance(reply, Refused) and isinstance(reply.refusal, MailboxFull)
 
 
 def answers_of(s: Session) -> Iterator[ev.Event]:
-    """What the threads owe."""
+    """Yields the reports that threads owe."""
     for a in s.agents:
         if a.id in s.residents.loading:
             yield ev.Loaded(a.id, a.generation)

@@ -1,8 +1,8 @@
-"""Scopes: how small a world is made, so that every state of it can be visited.
+"""Defines scopes: worlds so small that every state of them can be visited.
 
-A scope names the agents there may be, the caps, how many mails an agent holds, what host and agents do, and which
-faults are on. Its events are all that a host, an agent or a thread could produce there: also those that are refused,
-and reports that are stale, since these must change nothing.
+A scope names the possible agents, the caps, the mails that an agent holds, what host and agents do, and which faults
+are on. Its events are all that a host, an agent or a thread could produce there, refused events and stale reports
+included, since these must change nothing.
 
 Time is explored through deadlines: nothing happens between two of them, so the only ticks are to the next one.
 """
@@ -29,7 +29,7 @@ fail: turns raise. shutdown, store: the session is shut down, the store fails.""
 
 
 class BadScope(ValueError):
-    """No such scope; the message names those that there are."""
+    """There is no such scope; the message names those that exist."""
 
 
 @frozen(kw_only=True)
@@ -41,14 +41,14 @@ class Scope:
     """(path of the parent, name) of the agents that may be spawned."""
     config: SessionConfig
     ids: int = field()
-    """Sub-agents ever: with more ids than paths, a closed agent's path is taken again."""
+    """Most sub-agents ever spawned: with more ids than paths, a closed agent's path is taken again."""
     mails: int = 1
-    """Unread mails at most that senders produce per agent (the config's max_unread may be larger)."""
+    """Most unread mails that senders produce per agent (the config's max_unread may be larger)."""
     faults: frozenset[str] = frozenset()
     root_runs: bool = False
-    """Is the root given turns?"""
+    """Whether the root is given turns."""
     agents_act: bool = True
-    """Do running agents send to, interrupt and close each other, or only the host?"""
+    """Whether running agents send to, interrupt and close each other, and not only the host."""
     host_sends: tuple[str, ...] = ("send", "follow_up")
     closes: bool = True
     waits: bool = True
@@ -62,9 +62,9 @@ class Scope:
     withdraws: bool = False
     forgets: bool = False
     symmetric: bool = False
-    """Are the sub-agents interchangeable? Then states that differ only in who is who are visited once."""
+    """Whether the sub-agents are interchangeable. Then states that differ only in their names are visited once."""
     weight: int = 0
-    """Roughly how many thousand events there are: the heaviest is begun first."""
+    """Rough number of events, in thousands: the heaviest scope is begun first."""
     nightly: bool = False
     meaning: str = ""
 
@@ -74,7 +74,7 @@ class Scope:
 
 
 def events(scope: Scope, s: Session) -> Iterator[AnyEvent]:
-    """All that may happen next."""
+    """Yields all events that may happen next."""
     yield from host_events(scope, s)
     for agent in s.agents:
         yield from agent_events(scope, s, agent.id)
@@ -100,7 +100,7 @@ def has_place(scope: Scope, s: Session, agent: int) -> bool:
 
 
 def host_events(scope: Scope, s: Session) -> Iterator[AnyEvent]:
-    """What the embedding program does."""
+    """Yields the events of the embedding program."""
     if len(s.agents) <= scope.ids:
         for parent, name in scope.tree:
             found = s.find(parent)
@@ -132,7 +132,7 @@ def host_events(scope: Scope, s: Session) -> Iterator[AnyEvent]:
 
 
 def agent_events(scope: Scope, s: Session, a: int) -> Iterator[AnyEvent]:
-    """What the turn of an agent does: it drains, waits, and acts on its children and its parent."""
+    """Yields the events of an agent's turn: it drains, waits, and acts on its children and its parent."""
     me = s.agents[a]
     if me.status not in STARTED:
         return
@@ -188,7 +188,7 @@ def mails_of(s: Session, agent: int, number: int) -> list[MailAccepted]:
 
 
 def thread_events(scope: Scope, s: Session, a: int) -> Iterator[AnyEvent]:
-    """What a thread reports, current and stale."""
+    """Yields the reports of a thread, current and stale."""
     me, faults = s.agents[a], scope.faults
     if me.residency is Residency.LOADING:
         yield ev.Loaded(a, me.generation)
@@ -211,7 +211,7 @@ def thread_events(scope: Scope, s: Session, a: int) -> Iterator[AnyEvent]:
 
 @cache
 def stale_events(generation: int, turn: int, a: int, last_flush: int) -> tuple[AnyEvent, ...]:
-    """Reports of the thread, turn and flush before, whatever they were."""
+    """Returns reports of the thread, turn and flush before."""
     of_thread = (
         ev.Loaded(a, generation - 1),
         ev.LoadFailed(a, generation - 1, "e"),
@@ -223,7 +223,7 @@ def stale_events(generation: int, turn: int, a: int, last_flush: int) -> tuple[A
     return (*(of_thread if generation else ()), *(of_flush if last_flush else ()), *(of_turn if turn else ()))
 
 
-# The scopes there are
+# The scopes
 
 
 def _config(slots: int, resident: int, unread: int = 3, **rest: object) -> SessionConfig:
@@ -317,7 +317,7 @@ SCOPES: tuple[Scope, ...] = (
         meaning="shutdown",
     ),
 )
-"""What `check` explores, all of them closed."""
+"""The scopes that `check` explores, all completely."""
 
 RUNGS: tuple[Scope, ...] = (
     Scope(
@@ -376,11 +376,11 @@ RUNGS: tuple[Scope, ...] = (
         meaning="the same, and it may be shut down, and its store may fail: the top rung",
     ),
 )
-"""What goes further, one rung at a time."""
+"""Larger scopes, one rung at a time."""
 
 
 def find(name: str) -> Scope:
-    """The scope of this name. Raises `BadScope`."""
+    """Returns the scope of this name. Raises `BadScope`."""
     for scope in (*SCOPES, *RUNGS):
         if scope.name == name:
             return scope

@@ -1,4 +1,4 @@
-"""The same state: what the explorer knows states by, which names agents only where the scope does."""
+"""Makes the digests by which the explorer knows states; agents are interchangeable where the scope says so."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ WAIT = +Bound.WAIT
 
 
 def digest_of(s: Session, scope: Scope) -> Digest:
-    """The state as 16 bytes; equal for states that differ only in who is who, if the scope is symmetric."""
+    """Returns the state as 16 bytes; if the scope is symmetric, equal for states that differ only in agents' names."""
     value = relevant(fingerprint(s), scope)
     return hashed(canonical(value) if scope.symmetric else value)
 
 
 def relevant(value: tuple[Any, ...], scope: Scope) -> tuple[Any, ...]:
-    """A fingerprint, as far as it matters in the scope."""
+    """Returns the part of a fingerprint that matters in the scope."""
     return value if "restart" in scope.faults else (*value[:-1], ())
 
 
 def hashed(value: tuple[Any, ...]) -> Digest:
-    """A value of plain numbers, strings and tuples as 16 bytes."""
+    """Returns a value of plain numbers, strings and tuples as 16 bytes."""
     return blake2b(marshal.dumps(value, 2), digest_size=16).digest()
 
 
 def canonical(value: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The least of a fingerprint's forms under all renamings of the sub-agents."""
+    """Returns the least of a fingerprint's forms under all renamings of the sub-agents."""
     agents = len(value[1])
     groups: dict[tuple[Any, ...], list[int]] = {}
     for agent in range(1, agents):
@@ -46,7 +46,7 @@ def canonical(value: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def signature(value: tuple[Any, ...], agent: int) -> tuple[Any, ...]:
-    """What a fingerprint says of an agent without naming others: states that are equal have equal signatures."""
+    """Returns what a fingerprint says of an agent without naming others: equal states have equal signatures."""
     _, _, identity, _, status, residency, promised, mailbox, taken, slot, tried, flush = value[1][agent]
     lines = [line.index(agent) if agent in line else -1 for line in (value[2], value[4], value[5])]
     mail = tuple([rest for _, *rest in mailbox]), tuple([rest for _, *rest in taken])
@@ -54,7 +54,7 @@ def signature(value: tuple[Any, ...], agent: int) -> tuple[Any, ...]:
 
 
 def anonymous(value: tuple[Any, ...], order: tuple[int, ...]) -> tuple[Any, ...]:
-    """A fingerprint in which agent `order[i]` is number i. Of paths there is only what matters: which are the same."""
+    """Returns a fingerprint in which agent `order[i]` is number i. Of paths it keeps only which are the same."""
     new = [0] * len(order)
     for position, old in enumerate(order):
         new[old] = position

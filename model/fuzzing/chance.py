@@ -1,9 +1,8 @@
-"""Bytes to events: what may happen next to a session, with the rare moments made common.
+"""Makes events of bytes: what may happen next to a session, with the rare moments made common.
 
-Any three bytes are an event in any state: what kind, which agent of those in question and who else, which variant.
-Left to pure chance, most events would be refused or stale, and hardly anything would ever be asked of an agent in the
-one step in which it is unloading. So threads mostly answer what they were asked, and `meddle` picks an agent by what it
-is doing.
+Any three bytes are an event in any state: its kind, the agent and another one, the variant. By pure chance, most events
+would be refused or stale, and an agent would hardly ever get a request in the one step in which it is unloading. So
+threads mostly answer what they were asked, and `meddle` picks an agent by what it is doing.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from ..configurations import FUZZED, draw
 from ..lockstep import AnyEvent, Restart
 
 AGENTS_MAX = 13
-"""The root and a dozen. Closed agents count, because they are there to be resumed."""
+"""The root and a dozen. Closed agents count, because they can be resumed."""
 NAMES = ("a", "b", "c", "d")
 
 OPEN = Identity.OPEN
@@ -40,7 +39,7 @@ CONFIG_BYTES = len(FUZZED)
 
 
 def config_of(code: bytes) -> SessionConfig:
-    """The configuration that these bytes mean, one a field; zeros are the default."""
+    """Returns the configuration for these bytes, one for each field; zeros are the default."""
     codes = iter(code)
     return draw(FUZZED, lambda among: choose(among, next(codes)))
 
@@ -49,22 +48,22 @@ def config_of(code: bytes) -> SessionConfig:
 
 
 def pick(among: Sequence[T], number: int) -> T:
-    """One of several; the same number means the same one as long as the choice is the same."""
+    """Returns one of several; the same for the same number, as long as the choice is the same."""
     return among[number % len(among)]
 
 
 def choose(among: Sequence[T], byte: int) -> T:
-    """One of several, the first for the smallest bytes."""
+    """Returns one of several, the first for the smallest bytes."""
     return among[byte * len(among) // 256]
 
 
 def opened(s: Session) -> list[int]:
-    """The open agents, root included."""
+    """Returns the open agents, root included."""
     return [a.id for a in s.agents if a.identity is OPEN]
 
 
 def sender(s: Session, number: int) -> int:
-    """The host half of the time, else an open agent."""
+    """Returns the host half of the time, else an open agent."""
     return HOST if number % 2 == 0 else pick(opened(s), number // 2)
 
 
@@ -94,7 +93,7 @@ GROUPS: tuple[Callable[[Session, Agent], bool], ...] = (
 
 
 def busy(s: Session, who: int, group: int) -> Agent:
-    """An open agent of the group, or of the next that is not empty; any open agent if all are."""
+    """Returns an open agent of the group, or of the next group with one; any open agent if all are empty."""
     agents = [a for a in s.agents[1:] if a.identity is OPEN]
     for shift in range(len(GROUPS)):
         is_one = GROUPS[(group + shift) % len(GROUPS)]
@@ -131,7 +130,7 @@ WORKING = (TurnState.RUNNING, TurnState.WAITING, TurnState.RETURNING)
 
 
 def running(s: Session) -> list[Agent]:
-    """The agents with a turn that runs."""
+    """Returns the agents with a running turn."""
     return [a for a in s.agents if a.status is TurnState.RUNNING]
 
 
@@ -149,7 +148,7 @@ def drain(s: Session, who: int, other: int, variant: int) -> AnyEvent:
 
 
 def wait(s: Session, who: int, other: int, variant: int) -> AnyEvent:
-    """A turn waits, for mail or for agents that are not done, or gives a wait up."""
+    """Has a turn wait, for mail or for agents that are not done, or give a wait up."""
     if s.waits.pending and variant % 16 == 15:
         given_up = s.waits.pending[pick(list(s.waits.pending), who)]
         return ev.StopWaiting(given_up.agent, s.agents[given_up.agent].turn, given_up.number)
@@ -229,7 +228,7 @@ def close(s: Session, who: int, other: int, _: int) -> AnyEvent:
 
 
 def meddle(s: Session, who: int, other: int, variant: int) -> AnyEvent:
-    """Something happens to an agent that is in the middle of something."""
+    """Acts on an agent that is in the middle of something."""
     agent = busy(s, who, variant)
     by = sender(s, other)
     happenings: list[AnyEvent] = [
@@ -249,7 +248,7 @@ def meddle(s: Session, who: int, other: int, variant: int) -> AnyEvent:
 
 
 def owed(s: Session) -> list[tuple[ev.Event, ...]]:
-    """What threads have to answer, in order of the agents: the good answer first, then the others."""
+    """Returns the answers that threads owe, in order of the agents: the good answer first, then the others."""
     answers: list[tuple[ev.Event, ...]] = []
     for a in s.agents:
         died = ev.Died(a.id, a.generation, "lost")
@@ -266,7 +265,7 @@ def owed(s: Session) -> list[tuple[ev.Event, ...]]:
 
 
 def answer(s: Session, who: int, other: int, variant: int) -> AnyEvent:
-    """A thread answers, three times out of four as one hopes. If none has to, somebody is given work."""
+    """Has a thread answer, well three times out of four. If no answer is due, gives an agent work."""
     answers = owed(s)
     if not answers:
         return (spawn if len(s.agents) < 4 or variant % 4 == 0 else follow_up)(s, who, other, variant)
@@ -275,7 +274,7 @@ def answer(s: Session, who: int, other: int, variant: int) -> AnyEvent:
 
 
 def finish(s: Session, who: int, other: int, variant: int) -> AnyEvent:
-    """A running turn ends well."""
+    """Ends a running turn well."""
     if not running(s):
         return answer(s, who, other, variant)
     agent = pick(running(s), who)
@@ -283,7 +282,7 @@ def finish(s: Session, who: int, other: int, variant: int) -> AnyEvent:
 
 
 def fail_flush(s: Session, who: int, other: int, variant: int) -> AnyEvent:
-    """A flush fails, if possible one for which somebody waits."""
+    """Fails a flush, if possible one that a turn waits for."""
     flushing = [a for a, by in s.residents.serves.items() if by != NOBODY] or list(s.residents.flushes)
     if not flushing:
         return answer(s, who, other, variant)
@@ -292,7 +291,7 @@ def fail_flush(s: Session, who: int, other: int, variant: int) -> AnyEvent:
 
 
 def stale(s: Session, who: int, other: int, variant: int) -> AnyEvent:
-    """A report of each kind that comes too late, or is about nothing."""
+    """Returns a report that comes too late, or is about nothing; of each kind."""
     a = pick(s.agents, who)
     generation, turn = a.generation - other % 2, a.turn - other % 2
     flush = s.residents.flushes.get(a.id, s.residents.last_flush) - variant // 8 % 2
@@ -313,7 +312,7 @@ def stale(s: Session, who: int, other: int, variant: int) -> AnyEvent:
 
 
 def tick(s: Session, who: int, _: int, __: int) -> AnyEvent:
-    """To the next deadline, or a little on, or not at all."""
+    """Moves the time to the next deadline, or a little on, or not at all."""
     due = s.deadlines.next()
     if due is not None and who % 2 == 0:
         return ev.Tick(due)
@@ -321,7 +320,7 @@ def tick(s: Session, who: int, _: int, __: int) -> AnyEvent:
 
 
 def oddity(s: Session, who: int, other: int, variant: int) -> AnyEvent:
-    """What no well-behaved caller asks."""
+    """Returns a request that no well-behaved caller makes."""
     a = pick(running(s) or s.agents, who)
     nobody = len(s.agents) + other % 2
     odd: list[ev.Event] = [
@@ -354,7 +353,7 @@ def oddity(s: Session, who: int, other: int, variant: int) -> AnyEvent:
 
 
 def calamity(code: int) -> AnyEvent:
-    """The process is lost, or the session ends, or its store is lost."""
+    """Returns an event by which the process is lost, or the session ends, or its store fails."""
     grace = pick([2.0, 0.0, 5.0, -1.0], code)
     calamities = (Restart(), ev.Shutdown(grace), Restart(), Restart(), ev.WriteFailed("disk full"))
     return calamities[code // 4 % len(calamities)]
@@ -383,18 +382,21 @@ EVERYTHING: tuple[tuple[Play, int], ...] = (
     (close, 1),
     (oddity, 5),
 )
-"""What happens, and how often in comparison. Calamities come on top."""
-STORM: tuple[tuple[Play, int], ...] = ((answer, 5), (meddle, 8), (follow_up, 2), (fail_flush, 2), (delegate, 3), (wait, 2), (lend, 1), (tick, 1))
-"""Few pauses: things happen to agents that are in the middle of something."""
+"""Kinds of events with their weights. Calamities come on top."""
+STORM: tuple[tuple[Play, int], ...] = (
+    *((answer, 5), (meddle, 8), (follow_up, 2), (fail_flush, 2)),
+    *((delegate, 3), (wait, 2), (lend, 1), (tick, 1)),
+)
+"""Few pauses: events hit agents that are in the middle of something."""
 FLOW: tuple[tuple[Play, int], ...] = ((answer, 8), (spawn, 2), (follow_up, 3), (delegate, 6), (wait, 2), (finish, 2))
-"""Nobody interferes, and there is more to do than can be done at once."""
+"""No interference, and more work than can be done at once."""
 
 BYTES = 3
-"""Three bytes are an event: what kind, which agent and who else, which variant."""
+"""Bytes of an event: its kind, the agent and another one, the variant."""
 
 
 def spread(weights: tuple[tuple[Play, int], ...]) -> tuple[Play, ...]:
-    """256 plays, one for each byte, plainer ones first."""
+    """Returns 256 plays, one for each byte, plainer ones first."""
     plays = [play for play, weight in weights for _ in range(weight)]
     return tuple([choose(plays, byte) for byte in range(256)])
 
@@ -403,8 +405,8 @@ ANYTHING, TROUBLE, PLENTY = spread(EVERYTHING), spread(STORM), spread(FLOW)
 
 
 def event_of(s: Session, plays: tuple[Play, ...], code: bytes) -> AnyEvent:
-    """The event that these bytes mean now. When the session is on its way out, that goes on; when it takes nothing
-    more, half of all events are a restart."""
+    """Returns the event that these bytes mean now. While the session drains, some of them move that on; once it is
+    closed or has failed, half of them are a restart."""
     kind, agents, variant = code
     if s.state is SessionState.DRAINING and variant % 16 == 15:
         return ev.WriteFailed("disk full")

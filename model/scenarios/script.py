@@ -1,4 +1,4 @@
-"""Scenarios as short programs, one event a line, for people to write and read.
+"""Reads and writes scenarios as short programs for people, one event a line.
 
     spawn root a            spawn root/a b by host      send host a        follow_up root a     start root
     drain a                 wait a 5 b c                interrupt host a   close host a         resume host a
@@ -30,15 +30,15 @@ from ..lockstep import AnyEvent, Restart
 
 
 class BadScript(ValueError):
-    """A line that is no event; the message says why."""
+    """The line is not an event; the message says why."""
 
 
 def parse(line: str, s: Session) -> AnyEvent:
-    """The event that the line means, in the present state of the session. Raises `BadScript`."""
+    """Returns the event that the line means in the present state of the session. Raises `BadScript`."""
     verb, *words = line.split("--", maxsplit=1)[0].split() or [""]
     make = VERBS.get(verb)
     if make is None:
-        raise BadScript(f"'{verb}' is no event; there are {', '.join(VERBS)}")
+        raise BadScript(f"'{verb}' is not an event; there are {', '.join(VERBS)}")
     try:
         return make(s, *words)
     except (TypeError, ValueError, LookupError) as error:
@@ -47,7 +47,7 @@ def parse(line: str, s: Session) -> AnyEvent:
 
 
 def agent(s: Session, word: str) -> int:
-    """The id behind a name. An open agent wins over closed ones with its path, a younger closed one over older."""
+    """Returns the id of a named agent. An open agent wins over closed ones with its path, a younger one over older."""
     if word in ("host", "root"):
         return HOST if word == "host" else ROOT
     if word.startswith("#"):
@@ -61,7 +61,7 @@ def agent(s: Session, word: str) -> int:
 
 
 def known(s: Session, word: str) -> Agent:
-    """The agent behind a name, which must be one that there is: a report without a number is about its present one."""
+    """Returns the named agent, which must exist: a report without a number is about its current turn or thread."""
     a = agent(s, word)
     if not 0 <= a < len(s.agents):
         raise BadScript(f"'{word}' has no thread and no turn")
@@ -154,11 +154,11 @@ VERBS: dict[str, Callable[..., AnyEvent]] = {
     "write_failed": lambda _: ev.WriteFailed("disk full"),
     "restart": lambda _: Restart(),
 }
-"""Verb -> what makes the event of its words."""
+"""Verb -> the function that makes the event of its words."""
 
 
 def line_of(event: AnyEvent, s: Session) -> str:
-    """The line for an event that comes next to this session; `parse` makes an event of the same effect of it."""
+    """Returns the line for an event that comes next to this session; `parse` makes an event of the same effect."""
     words = WORDS[event.__class__](event, s)
     return " ".join(str(word) for word in words if word != "")
 
@@ -239,4 +239,4 @@ WORDS: dict[type, Callable[[Any, Session], tuple[Any, ...]]] = {
     ev.WriteFailed: lambda *_: ("write_failed",),
     Restart: lambda *_: ("restart",),
 }
-"""Event class -> its words."""
+"""Event class -> the words of its line."""

@@ -1,4 +1,4 @@
-"""The embedding program in a simulation: a few clients that ask for anything, and are cancelled in the middle of it."""
+"""Plays the embedding program in a simulation: a few clients that call any verb, and are cancelled in the middle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOST_KEYED_PERCENT = 50
 
 
 async def host(world: World, control: AgentControl, number: int, may_shut_down: bool) -> None:
-    """One client, for a while."""
+    """Plays one client, for a while."""
     for _ in range(1 + int(world.rng.random() * OPERATIONS_MAX)):
         await world.pause()
         operation = world.choose(OPERATIONS)
@@ -35,7 +35,7 @@ async def host(world: World, control: AgentControl, number: int, may_shut_down: 
 
 
 async def cancelled_at_random(world: World, call: Callable[[], Awaitable[None]]) -> None:
-    """The caller is cancelled: after some rounds of the scheduler, or some time, or too late."""
+    """Makes a call and cancels it: after some rounds of the scheduler, or some time, or too late."""
     rounds, seconds = int(world.rng.random() * 12), world.choose((0.0005, 0.005, 0.02, 0.1))
     by_time = world.rng.random() < 0.4
     async with anyio.create_task_group() as tasks:
@@ -79,7 +79,7 @@ def keyed(world: World) -> bool:
 
 
 async def repeats(world: World, control: AgentControl) -> None:
-    """Asks again what had no answer, or what had one, with the same key."""
+    """Repeats a request with its key, answered or not."""
     if world.lost and world.rng.random() < 0.7:
         request = world.lost.pop(int(world.rng.random() * len(world.lost)))
     else:
@@ -93,7 +93,7 @@ async def repeats(world: World, control: AgentControl) -> None:
 
 
 async def send_request(world: World, control: AgentControl, r: Request) -> None:
-    """Asks, and may wait for the outcome."""
+    """Makes the request, and may wait for the outcome."""
     call: Callable[[], Awaitable[Handle | int]]
     if r.verb == "spawn":
 
@@ -118,7 +118,7 @@ async def send_request(world: World, control: AgentControl, r: Request) -> None:
 
 
 async def misuses_a_key(world: World, control: AgentControl) -> None:
-    """Another request with a key that was used."""
+    """Makes another request with a used key."""
     told = [r for r in world.requests if r.key is not None and r.told is Told.YES]
     if not told:
         return
@@ -134,7 +134,7 @@ async def misuses_a_key(world: World, control: AgentControl) -> None:
 
 
 async def asks_for_an_outcome(world: World, control: AgentControl) -> None:
-    """A handle on a request that was made before, in this opening or an earlier one."""
+    """Finds the handle of an earlier request, of this opening or one before."""
     told = [r for r in world.requests if r.ref is not None and r.told is Told.YES and r.is_trigger]
     if not told:
         return
@@ -153,7 +153,7 @@ async def interrupts(world: World, control: AgentControl) -> None:
 
 
 async def regrets(world: World, control: AgentControl) -> None:
-    """Asks for a turn and interrupts it, before anybody can know whether it has begun."""
+    """Asks for a turn and interrupts it, before it is known whether it has begun."""
     request = world.request("start", HOST, world.target(), keyed(world))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(send_request, world, control, request)

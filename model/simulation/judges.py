@@ -1,8 +1,8 @@
-"""What must hold of a simulated life, judged from outside: by its traces, its log, and what everybody was told.
+"""Judges a simulated life from outside: by its traces, its log, and what its callers were told.
 
 `judge_opening` is for every opening, however it ended: the trace replays against the reference model, and log, events
-and statistics are what the trace says. `judge_rest` is for the last one, when threads have answered and nobody asks.
-`judge_log` is for the whole life: what was acknowledged is in the log, once.
+and statistics are what the trace says. `judge_rest` is for the last one, when threads have answered and no requests
+come. `judge_log` is for the whole life: what was acknowledged is in the log, once.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from .world import Opening, Request, Told, World
 FOLD_EVERY = 16
 LOGGED = (Entry, *RECORDS)
 HANDLES_MAX = 6
-"""Requests that are asked for their outcome again, when all is at rest."""
+"""Most requests whose outcome is asked for again, when all is at rest."""
 
 
 # One opening
@@ -52,17 +52,17 @@ HANDLES_MAX = 6
 
 @define
 class Played:
-    """What a trace comes to when it is played again."""
+    """The results of playing a trace again."""
 
     session: Session
     steps: list[Step] = field(factory=list[Step])
-    """Those that were accepted; the first is that of the recovery."""
+    """The accepted ones; the first is that of the recovery."""
     refusals: Counter[str] = field(factory=Counter[str])
     stale: int = 0
 
 
 def judge_opening(world: World, opening: Opening) -> None:
-    """The trace of an opening, and all that has to agree with it."""
+    """Judges the trace of an opening, and all that has to agree with it."""
     if not opening.store.recovered_well:
         world.blame("the session was opened with other facts than the log folds to")
     if not opening.trace.exists():
@@ -83,7 +83,7 @@ def judge_opening(world: World, opening: Opening) -> None:
 
 
 def play(world: World, path: Path) -> Played | None:
-    """Plays a trace again, beside the reference. None: it broke something."""
+    """Plays a trace again, beside the reference. Returns None if it fails."""
     told = trace.read(path)
     try:
         trial = Trial(told.config, FOLD_EVERY, told.facts)
@@ -111,7 +111,7 @@ def play(world: World, path: Path) -> Played | None:
 
 
 def judge_durable(world: World, played: Played) -> None:
-    """The log of this opening is what the first steps wrote, in their order, and no append ends within a step."""
+    """Checks that the log of this opening is what the first steps wrote, in order, and no append ends within a step."""
     written = [record for step in played.steps for record in step.records]
     ends = {0, *accumulate(len(step.records) for step in played.steps)}
     done = 0
@@ -125,31 +125,31 @@ def judge_durable(world: World, played: Played) -> None:
 
 
 def judge_stream(world: World, opening: Opening, played: Played) -> None:
-    """`events()` gave the records and effects of the steps from some step on, as far as they were durable, and between
-    them the entries of turns, as they stand in the log.
+    """Checks that `events()` gave the records and effects of the steps from some step on, as far as they were durable,
+    and between them the entries of turns, in the order of the log.
     """
     if opening.lost or not opening.stream:
         return
     logged = [event for event in opening.stream if isinstance(event, LOGGED)]
     if not is_part(logged, world.disk.records[world.disk.began :]):
-        world.blame(f"events() gave {len(logged)} records and entries that are no stretch of the log")
+        world.blame(f"events() gave {len(logged)} records and entries that are not a stretch of the log")
     expected = list(chain.from_iterable([(*step.records, *step.effects) for step in played.steps]))
     got = [event for event in opening.stream if not isinstance(event, Entry)]
     first = len(played.steps[0].records) + len(played.steps[0].effects)
     if got != expected[first : first + len(got)] and not is_part(got, expected):
-        world.blame(f"events() gave {len(got)} things that are no stretch of the {len(expected)} of the trace")
+        world.blame(f"events() gave {len(got)} things that are not a stretch of the {len(expected)} of the trace")
     elif opening.end is End.CALM and got[-1:] != expected[-1:]:
         world.blame(f"events() ended with {got[-1:]}, the trace with {expected[-1]}")
 
 
 def is_part(got: list[Any], expected: list[Any]) -> bool:
-    """Does the one stand in the other, in one piece? The reader may have begun a little later."""
+    """Tells whether the one is a contiguous part of the other. The reader may have begun a little later."""
     starts = [at for at, one in enumerate(expected) if one == got[0]] if got else []
     return not got or any(expected[at : at + len(got)] == got for at in starts)
 
 
 def judge_statistics(world: World, opening: Opening, control: AgentControl, played: Played) -> None:
-    """What was counted happened so often."""
+    """Checks that the statistics are true."""
     counted = control.statistics()
     more = Counter(counted.refusals) - played.refusals
     if played.refusals - Counter(counted.refusals) or (opening.end is End.CALM and set(more) - {"SessionClosed"}):
@@ -166,7 +166,7 @@ def judge_statistics(world: World, opening: Opening, control: AgentControl, play
 
 
 def judge_leftovers(world: World, control: AgentControl) -> None:
-    """When the block has been left, nothing is left of it. A session that ended well has closed its threads."""
+    """Checks that nothing is left after the block. A session that ended well has closed its threads."""
     if keys := inside(control).requests.keys:
         world.blame(f"keys are still held: {keys}")
     if world.crashed or inside(control).session.state is not SessionState.CLOSED:
@@ -180,7 +180,7 @@ def judge_leftovers(world: World, control: AgentControl) -> None:
 
 
 async def judge_rest(world: World, control: AgentControl) -> None:
-    """Threads have answered, nobody asks: nothing is in flight, and nobody waits for anything."""
+    """Checks the session when threads have answered and no requests come: nothing is in flight, and nothing waits."""
     session = inside(control).session
     try:
         properties.check(session)
@@ -208,12 +208,12 @@ async def judge_rest(world: World, control: AgentControl) -> None:
 
 
 def answer_of(handle: Handle) -> Outcome | None:
-    """What the handle gives, if it gives anything at once."""
+    """Returns the handle's outcome, if it has it already."""
     return handle._request.outcome
 
 
 async def judge_answers(world: World, control: AgentControl) -> None:
-    """Every request that was accepted has its answer, and a handle gives it."""
+    """Checks that every accepted request has its answer, and a handle gives it."""
     answers = answers_of(world.disk.records)
     asked = [r for r in world.requests if r.ref is not None and r.told is Told.YES and r.is_trigger]
     for request in asked:
@@ -234,7 +234,7 @@ async def judge_answers(world: World, control: AgentControl) -> None:
 
 
 def answers_of(log: list[LogRecord]) -> dict[int, Outcome]:
-    """Mail -> what came of it, derived from the log alone."""
+    """Returns mail -> its outcome, derived from the log alone."""
     unread: dict[int, list[int]] = {}
     taken: dict[int, list[int]] = {}
     buried: dict[int, list[int]] = {}
@@ -263,7 +263,7 @@ def answers_of(log: list[LogRecord]) -> dict[int, Outcome]:
 
 
 def judge_log(world: World) -> None:
-    """What was acknowledged is in the log once; what was refused is not; what nobody knows is there once at most."""
+    """Checks that acknowledged requests are in the log once, refused ones never, and others once at most."""
     disk = world.disk
     for twice in disk.told_twice:
         world.blame(twice)
@@ -284,7 +284,7 @@ def judge_log(world: World) -> None:
 
 
 def judge_request(world: World, request: Request) -> None:
-    """One request."""
+    """Judges one request."""
     count = world.disk.texts[request.text]
     right = {Told.YES: (1,), Told.NO: (0,), Told.NOTHING: (0, 1)}[request.told]
     if count not in right:
@@ -300,7 +300,7 @@ def judge_request(world: World, request: Request) -> None:
 
 
 def judge_outcomes(world: World) -> None:
-    """Handles told what the log says, and the log says what the work did."""
+    """Checks that handles told what the log says, and that the log says what the work did."""
     answers = answers_of(world.disk.records)
     for ref, outcome in world.outcomes:
         if answers.get(ref.mail) != outcome:

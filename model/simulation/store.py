@@ -1,7 +1,7 @@
-"""A disk that survives crashes, and a store on it that delays, fails, or is in the middle of it when the process dies.
+"""Simulates a disk that survives crashes, and a store on it that delays, fails, or is cut off by a crash.
 
-The store is `MemoryStore` with trouble. When the process dies in an append, either all of the batch is durable or
-nothing of it is, and the simulation abandons the session in the same moment: what anybody hears then does not count.
+The store is `MemoryStore` with failures. When the process dies in an append, either all of the batch is durable or
+nothing of it is, and the simulation abandons the session at that moment: what callers are told then does not count.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from statemachine.stores.protocol import Entry, LogRecord, Receipt, Recovered, S
 
 DELAYS_S = (0.001, 0.01, 0.05, 0.2)
 APPENDS_MAX = 3_000
-"""More than any seed needs: something goes on for ever."""
+"""More than any seed needs: more appends mean an endless run."""
 
 
 class End(Enum):
@@ -47,18 +47,18 @@ class Disk:
 
     log: MemoryLog = field(factory=MemoryLog)
     records: list[LogRecord] = field(factory=list[LogRecord])
-    """Everything, in its order."""
+    """All records, in their order."""
     writes: list[list[Record]] = field(factory=list[list[Record]])
-    """What each append of the present opening wrote, but for entries."""
+    """What each append of the present opening wrote, without entries."""
     folded: Ledger = field(factory=lambda: fold(SessionConfig(), ()))
     """The fold of all records."""
     began: int = 0
-    """How many there were when the present opening began."""
+    """Number of records when the present opening began."""
     appends: int = 0
-    """Appends of the present opening that came to be durable, whether it heard so or not."""
+    """Appends of the present opening that became durable, acknowledged or not."""
     mails: dict[int, MailAccepted] = field(factory=dict[int, MailAccepted])
     first_mail: dict[int, MailAccepted] = field(factory=dict[int, MailAccepted])
-    """Agent -> the mail that it was spawned with, or the first that it got."""
+    """Agent -> its first mail, with which all but the root were spawned."""
     texts: Counter[str] = field(factory=Counter[str])
     spawned: dict[int, AgentSpawned] = field(factory=dict[int, AgentSpawned])
     started: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
@@ -69,11 +69,11 @@ class Disk:
     told_twice: list[str] = field(factory=list[str])
 
     def begin(self) -> None:
-        """A new opening."""
+        """Begins a new opening."""
         self.writes, self.appends, self.began = [], 0, len(self.records)
 
     def take(self, items: Sequence[Write | Snapshot]) -> None:
-        """These are durable."""
+        """Makes the items durable."""
         self.appends += 1
         written: list[Record] = []
         for item in items:
@@ -90,7 +90,7 @@ class Disk:
         self.writes.append(written)
 
     def index(self, record: Record) -> None:
-        """One more record."""
+        """Adds a record to the index."""
         kind = record.__class__
         if isinstance(record, MailAccepted):
             if record.mail in self.mails:
@@ -115,8 +115,8 @@ class Disk:
 
 
 class SimulatedStore:
-    """A `Store`. `end` is what becomes of it at append number `at`, counted from 0; `die` is called when the process
-    is to die. `note` is told what happens.
+    """A `Store` that ends as `end` says at append number `at`, counted from 0. It calls `die` when the process is to
+    die, and `note` with what happens.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class SimulatedStore:
         self.appends = 0
         self.error: StoreError | None = None
         self.recovered_well = True
-        """Did opening find what was durable?"""
+        """Whether opening found what was durable."""
         self.slow = rng.random() < 0.6
         self.reads_fail = rng.random() < 0.05
 
@@ -151,7 +151,7 @@ class SimulatedStore:
                 await self.inner.append(items)
                 self.disk.take(items)
             self.die()
-            self.error = StoreError("simulated", "the process died")  # nobody is there any more to hear of it
+            self.error = StoreError("simulated", "the process died")  # no caller is left to be told
             raise self.error
         with anyio.CancelScope(shield=True):
             await self._wait()

@@ -1,8 +1,7 @@
-"""What agents do in a simulation: everything that the documentation of threads and turns allows, and what it forbids.
+"""Plays the work of agents in a simulation: all that the documentation of threads and turns allows or forbids.
 
-Work is drawn as it goes. It raises, hangs, ignores its cancellation, loses its thread, returns what is no result, keeps
-its turn after the end, and in between asks the session for everything that a turn can ask. When all is calm it answers
-at once.
+Work is drawn as it goes. It raises, hangs, ignores its cancellation, loses its thread, returns what is not a result,
+keeps its turn after the end, and in between calls every verb of a turn. When all is calm it answers at once.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Broken(Exception):
-    """What simulated work raises."""
+    """Raised by simulated work."""
 
 
 # A turn
@@ -40,7 +39,7 @@ NO_JSON_SAID = (
 
 
 async def work(world: World, turn: Turn) -> Any:
-    """One turn: a few actions, then an end. Notes what it came to, so that outcomes can be compared with it."""
+    """Plays one turn: a few actions, then an end. Notes its result, so that outcomes can be compared with it."""
     key = (turn.agent.id, turn.number)
     world.note("turn")
     if key in world.ran:
@@ -77,7 +76,7 @@ async def work(world: World, turn: Turn) -> Any:
 
 
 async def finish(world: World, turn: Turn) -> Any:
-    """How a turn ends by itself."""
+    """Ends a turn that was not stopped."""
     if world.chance(8):
         world.note("turn raised")
         raise Broken(f"turn {turn.number}")
@@ -96,7 +95,7 @@ async def finish(world: World, turn: Turn) -> Any:
 
 
 async def ignore(world: World, turn: Turn | None) -> None:
-    """Goes on in spite of being cancelled, sometimes for longer than anybody waits."""
+    """Goes on in spite of its cancellation, sometimes for longer than any bound."""
     world.note("work ignored its cancellation")
     if turn is not None:
         world.deaf.add((turn.agent.id, turn.number))
@@ -107,7 +106,7 @@ async def ignore(world: World, turn: Turn | None) -> None:
 
 
 async def late(world: World, turn: Turn) -> None:
-    """Code that was abandoned, or kept its turn, calls it: it is refused, and nothing changes."""
+    """Calls a turn that has ended, as abandoned code may: it is refused, and nothing changes."""
     world.note("call after the turn's end")
     number = world.number()
     calls: tuple[Callable[[], Awaitable[Any]], ...] = (
@@ -132,7 +131,7 @@ async def late(world: World, turn: Turn) -> None:
 
 
 def see(world: World, key: tuple[int, int], mails: tuple[Mail, ...]) -> None:
-    """The turn reads these mails: it has to be the only one that ever does."""
+    """Notes that the turn reads these mails, and blames a second reader."""
     for mail in mails:
         if mail.number in world.read:
             world.blame(f"turn {key} reads mail {mail.number}, which turn {world.read[mail.number]} had read")
@@ -147,7 +146,7 @@ def see(world: World, key: tuple[int, int], mails: tuple[Mail, ...]) -> None:
 
 
 def check_agent(world: World, agent: AgentInfo) -> None:
-    """S11: its own settings, whatever became of it in between."""
+    """Checks S11: an agent has its own settings at every load."""
     if agent.id == 0:
         return
     first = world.disk.first_mail.get(agent.id)
@@ -176,7 +175,7 @@ async def waits(world: World, turn: Turn) -> None:
 
 
 async def waits_in_vain(world: World, turn: Turn) -> None:
-    """The wait's caller is cancelled, and waits again."""
+    """Waits, is cancelled, and waits again."""
     scope = anyio.CancelScope(deadline=anyio.current_time() + world.choose((0.0, 0.001, 0.05, 0.5)))
     with scope:
         await wait_once(world, turn, ())
@@ -186,7 +185,7 @@ async def waits_in_vain(world: World, turn: Turn) -> None:
 
 
 async def wait_once(world: World, turn: Turn, targets: tuple[Any, ...]) -> None:
-    """A turn waits once at a time, so that cannot be why it is refused."""
+    """Waits. A turn has one wait at a time here, so it must not be refused as a second one."""
     try:
         end = await turn.wait(world.choose((0.0, 0.2, 1.0, 4.0)), targets)
     except AlreadyWaiting:
@@ -230,7 +229,7 @@ async def closes(world: World, turn: Turn) -> None:
 
 
 def note_closed(world: World, reply: ClosedAgents | None) -> None:
-    """A close was answered."""
+    """Notes the answer of a close."""
     closed = () if reply is None else reply.agents
     if closed:
         world.closed[closed] += 1
@@ -264,7 +263,7 @@ async def records_nonsense(world: World, turn: Turn) -> None:
     try:
         await turn.record(object())
     except NotJson:
-        world.note("entry that is no JSON refused")
+        world.note("entry that is not JSON refused")
     except NotRunning:
         pass
 
@@ -278,14 +277,14 @@ async def reads_history(world: World, turn: Turn) -> None:
 
 
 def check_history(world: World, agent: int, history: tuple[LogRecord, ...]) -> None:
-    """What was read is how the rollout begins."""
+    """Checks that the history that was read is the beginning of the rollout."""
     now = rollout(world, agent)
     if list(history) != now[: len(history)]:
         world.blame(f"agent {agent} reads {history}, its rollout is {now}")
 
 
 def rollout(world: World, agent: int) -> list[LogRecord]:
-    """The agent's records, from the log."""
+    """Returns the agent's records, from the log."""
     found: list[LogRecord] = []
     for record in world.disk.records:
         owner = ROLLOUT.get(record.__class__.__name__)
@@ -301,7 +300,7 @@ ROLLOUT: dict[str, Callable[[Any], int]] = {
     "TurnEnded": lambda r: r.outcome.agent,
     "Entry": lambda r: r.agent,
 }
-"""Which records belong to a rollout, and to whose."""
+"""Class of a record that belongs to a rollout -> the agent whose it is."""
 
 
 async def ignores(world: World, turn: Turn) -> None:
@@ -338,7 +337,7 @@ class SimulatedThread(Thread):
         self.is_loaded = False
         self.closed = 0
         self.abandoned = False
-        """It ignored its cancellation, so it may never have been closed."""
+        """Whether it ignored its cancellation: then it may never be closed."""
         world = self.world
         if world.chance(2):
             world.note("constructor raised")
@@ -435,7 +434,7 @@ class SimulatedThread(Thread):
 
 
 def roles_of(world: World) -> dict[str, Work]:
-    """The work of all roles. The default one is that of the root."""
+    """Returns the work of all roles. The default one is that of the root."""
 
     async def function(turn: Turn) -> Any:
         return await work(world, turn)

@@ -75,7 +75,7 @@ def _asked(m: Moment, number: int) -> tuple[Cause, int | None]:
 
 
 def true_end(m: Moment, outcome: Outcome) -> End:
-    """Returns how this turn ended. Whether there really was no room is judged by L1."""
+    """Returns how this turn ended. L1 judges whether there was room."""
     assert m.before is not None
     before, event, number = m.before.agent(outcome.agent), m.event, outcome.agent
     if before is None:

@@ -130,7 +130,7 @@ TAIL: dict[str, tuple[str, LogRecord, str]] = {
         AgentSpawned(4, 3, "d", None),
         "its parent 3 is not open",
     ),
-    "a name that is none": (LIFE, AgentSpawned(4, 0, "Root!", None), "'Root!' is no name"),
+    "a name that is none": (LIFE, AgentSpawned(4, 0, "Root!", None), "'Root!' is not a name"),
     "a path that is taken": (LIFE, AgentSpawned(4, 0, "a", None), "agent 1 is open at /root/a"),
     "a mail number is left out": (LIFE, mail(7, 1), "mail 7 is accepted, the next one is 6"),
     "mail for nobody": (LIFE, mail(6, 9), "does not begin with its first mail"),
@@ -202,7 +202,7 @@ TAIL: dict[str, tuple[str, LogRecord, str]] = {
     "an end that nobody there asked for": (
         f"{LIFE}; follow_up host a/b",
         TurnEnded(Outcome(2, 2, TurnState.INTERRUPTED, "interrupted", Cause.INTERRUPTED, 9)),
-        "nobody has the id 9, by whom it ended",
+        "it was ended by agent 9, which does not exist",
     ),
     "a running turn that never started": (
         f"{LIFE}; follow_up host a/b",
@@ -365,7 +365,7 @@ COVERED: dict[str, tuple[Callable[[Rows, Any], None], int, str]] = {
     "unread mail is missing": (without(17), 17, "of agent 2 it says that mails [5] are unread, its rollout []"),
     "mail comes twice": (replaced(18, mail(5, 2)), 18, "mail 5 comes after mail 5"),
     "mail in another order": (replaced(6, mail(3, 1)), 11, "mail 3 comes after mail 3"),
-    "a rollout of nobody": (stranger, 17, "of agent 9, whom the snapshot does not know"),
+    "a rollout of nobody": (stranger, 17, "of agent 9, which the snapshot does not know"),
     "an agent without a rollout": (without(13, 14), 17, "agent 3 has no rollout"),
     "another outcome": (
         with_facts(2, outcome=outcome(2, 1, TurnState.ERRORED)),

@@ -281,9 +281,9 @@ def test_verify_of_what_is_no_file_does_not_wait_for_it(
     for path in (tmp_path / "pipe", tmp_path):
         code, out, err = verified(capsys, monkeypatch, path)
         assert (code, out, err.count("\n")) == (2, "", 1)
-        assert "no regular file" in err
+        assert "not a regular file" in err
 
 
 def test_verify_help_says_what_of_a_database_cannot_be_verified() -> None:
     said = CliRunner().invoke(cli.command, ["verify", "--help"]).stdout
-    assert "What was asked for and refused is not in a database" in " ".join(said.split())
+    assert "Refused requests are not in a database" in " ".join(said.split())
