@@ -532,9 +532,7 @@ class World:
             told = [m for m in self.unread(agent) if {*m.answers} & {*wait.requests}]
             self.mark(told, read=True)
 
-    def answer(
-        self, agent: int, how: Phase, letters: list[Letter], told: bool, quiet: Ids = ()
-    ) -> None:
+    def answer(self, agent: int, how: Phase, letters: list[Letter], told: bool, quiet: Ids = ()) -> None:
         """L3: each requester is told once. The host, who needs no mail, always."""
         requests = [m for m in letters if m.kind == "request"]
         if requests:
@@ -792,9 +790,7 @@ class World:
 
     def settle(self) -> None:
         """Until none fires: nothing is stuck (L2)."""
-        while self.state in LIVING and (
-            self.look() or self.request() or self.serve() or self.advance()
-        ):
+        while self.state in LIVING and (self.look() or self.request() or self.serve() or self.advance()):
             continue
         if self.state == "open":
             self.break_stall()

@@ -14,8 +14,7 @@ from typing import TypeVar
 from statemachine.core import events as ev
 from statemachine.core.agents import Agent
 from statemachine.core.config import SessionConfig
-from statemachine.core.events import HOST, ROOT
-from statemachine.core.events import WaitMode
+from statemachine.core.events import HOST, ROOT, WaitMode
 from statemachine.core.machines import Identity, Residency, SessionState, TurnState
 from statemachine.core.records import MailAccepted
 from statemachine.core.residency import NOBODY

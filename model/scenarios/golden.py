@@ -194,7 +194,8 @@ def view(s: Session) -> list[str]:
     indent = len(shown[-1]) - len(shown[-1].removeprefix("session").lstrip())
     pending = sorted(s.deadlines.pending.items(), key=lambda item: item[1])
     due = [
-        f"{bound.name.lower()} {of if bound is deadlines.Bound.WAIT else name(s, of)} {at:g}" for (bound, of), (at, _) in pending
+        f"{bound.name.lower()} {of if bound is deadlines.Bound.WAIT else name(s, of)} {at:g}"
+        for (bound, of), (at, _) in pending
     ]
     return [*shown, f"{'time':{indent}}{s.now:g}, due: {', '.join(due) or '-'}"]
 

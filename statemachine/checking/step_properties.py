@@ -224,7 +224,11 @@ def s11_settings(m: Moment) -> str | None:
         if isinstance(m.event, Spawn) and r.settings != m.event.settings:
             return f"agent {r.agent} was spawned with other settings"
     for before, after in m.changed():
-        if before.settings is not after.settings and before.settings != after.settings and after.identity is not FORGOTTEN:
+        if (
+            before.settings is not after.settings
+            and before.settings != after.settings
+            and after.identity is not FORGOTTEN
+        ):
             return f"the settings of agent {before.id} changed"
     wrong = [e.agent for e in m.of_kind(Load) if e.settings != m.after.agents[e.agent].settings]
     return f"{wrong} are loaded with other settings than their own" if wrong else None

@@ -15,7 +15,6 @@ from statemachine.core.events import ROOT
 from statemachine.core.machines import SESSION, Residency, SessionState, TurnState
 from statemachine.core.records import Cause, LoadBegun
 from statemachine.core.state import State
-from statemachine.core.waits import Waiting
 
 RUNNING = TurnState.RUNNING
 DRAINED = SESSION.moves("drained")

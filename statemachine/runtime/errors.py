@@ -11,7 +11,16 @@ from attrs import define
 
 from statemachine.core.refusals import Refusal
 
-__all__ = ["EventsLost", "KeyReused", "NotJson", "Stalled", "ThreadLost", "UnknownPath", "UnknownRequest", "UnknownRole"]
+__all__ = [
+    "EventsLost",
+    "KeyReused",
+    "NotJson",
+    "Stalled",
+    "ThreadLost",
+    "UnknownPath",
+    "UnknownRequest",
+    "UnknownRole",
+]
 
 
 @define(auto_exc=True)

@@ -296,7 +296,11 @@ class LiveThreads:
                         await live.asked.wait()
                         continue
                     call = live.call = live.line.popleft()
-                    self._over(live, call, call.cancelled() if call.is_cancelled else await own_context(call.make(), self._context.copy()))
+                    self._over(
+                        live,
+                        call,
+                        call.cancelled() if call.is_cancelled else await own_context(call.make(), self._context.copy()),
+                    )
                     if call.is_cancelled:
                         return None
                     del call  # or its turn and mail would live until the next one

@@ -59,7 +59,6 @@ class MemoryLog:
         if receipt is not None:
             self.receipts[receipt.key] = receipt
 
-
     def _forget(self, agent: int) -> None:
         """Deletes the rollout of an agent, and what was asked with keys of it. The keys stay used."""
         self.rollouts.pop(agent, None)

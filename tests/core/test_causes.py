@@ -17,7 +17,6 @@ from statemachine.core.events import HOST, ROOT, Event, Failed
 from statemachine.core.machines import TurnState
 from statemachine.core.records import Cause, Outcome, TurnEnded
 from statemachine.core.session import Session
-
 from statemachine.log.recovery import fold, restart
 from tests.core.scenario import LIVE, Scenario
 
