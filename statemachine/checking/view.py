@@ -4,12 +4,14 @@ Replay, golden traces and the scenario tests all show this, so that a test asser
 A line leaves out what is ordinary::
 
     /root    new
-    /root/a  running 1, resident, slot active, asked by root, waits
+    /root/a  running 1, resident, slot active, asked by root, waits 1 for mail
     /root/b  queued 1, unread root!
     session  open, slots 1/1, residency 1/1, ready b, idle -
 
 `running 1` is the status with the turn's number. Unread mail is named by its sender, oldest first; `!` asks for a turn,
-`=completed` is a notice of how the sender's turn ended. A stopping turn says why, as in `interrupted by host`.
+`=completed` is a notice of how the sender's turn ended. A stopping turn says why, as in `interrupted by host`. A wait
+has its number before what it is for; a turn in memory that shows no slot has lent it. The ready queue is in the order
+of requests; `overtaken` counts who got a slot before its first.
 """
 
 from __future__ import annotations
@@ -51,6 +53,9 @@ def agent_facts(s: Session, a: Agent) -> list[str]:
     slot = s.slots.holders.get(a.id)
     if slot is not None:
         facts.append(f"slot {SlotState(slot[1]).name.lower()}")
+    if a.id in s.ledger.stops:
+        stopped = s.ledger.stops[a.id]
+        facts.append(why(s, stopped.cause, stopped.by))
     asked = [mail.sender for mail in a.taken if mail.kind is MailKind.TRIGGER and mail.notice is None]
     if asked:
         facts.append(f"asked by {names(s, asked)}")
@@ -71,9 +76,9 @@ def agent_facts(s: Session, a: Agent) -> list[str]:
 
 def wait_facts(s: Session, wait: Waiting) -> str:
     """The number of a wait, and what it is for."""
-    requests = [f"mail {request}" for request in wait.requests]
+    requests = [f"request {request}" for request in wait.requests]
     if wait.mode is WaitMode.ALL and len(requests) > 1:
-        requests = [f"all of {', '.join(requests)}"]
+        requests = [" and ".join(requests)]
     what = [*(["mail"] if wait.mail else []), *[name(s, target) for target in wait.targets], *requests]
     return f"{wait.number} for {' or '.join(what) or 'nothing'}"
 
@@ -85,6 +90,7 @@ def session_facts(s: Session) -> list[str]:
         f"slots {s.slots.held}/{s.slots.cap}",
         f"residency {s.residents.occupied}/{s.residents.max_resident}",
         f"ready {names(s, s.slots.ready)}",
+        *([f"overtaken {s.slots.overtaken}"] if s.slots.overtaken else []),
         *([f"returning {names(s, s.waits.returning)}"] if s.waits.returning else []),
         f"idle {names(s, s.residents.idle)}",
     ]
