@@ -29,15 +29,19 @@ LIVE = SlotPolicy.LIVE_THREADS
 REFERENCE_STEP: Any = reference.step
 
 
-class Scenario:
-    """A session under test. The arguments are those of `SessionConfig`. Unless given, there are as many residency slots
-    as execution slots, so that agents must make room for each other and no slot is lent to the ready queue; and what
-    finds no slot is refused.
+def tight(**config: Any) -> SessionConfig:
+    """A configuration. Unless given, there are as many residency slots as execution slots, so that agents must make room
+    for each other and no slot is lent to the ready queue; and what finds no slot is refused.
     """
+    ordinary = {"overflow": Overflow.REJECT, "max_resident": config.get("max_concurrent", 4) - 1}
+    return SessionConfig(**{**ordinary, **config})
+
+
+class Scenario:
+    """A session under test. The arguments are those of `tight`."""
 
     def __init__(self, **config: Any) -> None:
-        tight = {"overflow": Overflow.REJECT, "max_resident": config.get("max_concurrent", 4) - 1}
-        self.session, self.world = lockstep.start(SessionConfig(**{**tight, **config}))
+        self.session, self.world = lockstep.start(tight(**config))
         self.step: Step | None = None
         self.log: list[Record] = []
         self.before: tuple[Any, ...] = ()
