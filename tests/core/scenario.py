@@ -30,8 +30,8 @@ REFERENCE_STEP: Any = reference.step
 
 
 def tight(**config: Any) -> SessionConfig:
-    """A configuration. Unless given, there are as many residency slots as execution slots, so that agents must make room
-    for each other and no slot is lent to the ready queue; and what finds no slot is refused.
+    """A configuration. Unless given, there are as many residency slots as execution slots, so that agents must make
+    room for each other and no slot is lent to the ready queue; and what finds no slot is refused.
     """
     ordinary = {"overflow": Overflow.REJECT, "max_resident": config.get("max_concurrent", 4) - 1}
     return SessionConfig(**{**ordinary, **config})

@@ -316,7 +316,8 @@ def test_stop_that_is_not_the_first_one_breaks_s8(
 ) -> None:
     p = played((*TWO, "interrupt b a", *again), {})
     p.after.ledger.stops[1] = TurnStopped(1, 1, cause, by)
-    told = f"agent 1 is stopped by {cause.name}" + ("" if by is None else f" of {by}") + "; in truth by INTERRUPTED of 2"
+    asked = cause.name if by is None else f"{cause.name} of {by}"
+    told = f"agent 1 is stopped by {asked}; in truth by INTERRUPTED of 2"
     with pytest.raises(PropertyViolation, match=f"^S8 .*{told}$"):
         check_step(p.before, p.event, p.step, p.after)
 

@@ -518,7 +518,11 @@ CANNOT_WORK: list[tuple[dict[str, Any], str]] = [
         for name in TIMES
         for bad in (-0.1, math.nan, math.inf, True, "4")
     ],
-    *[({name: None}, f"{name} must be seconds, finite and at least 0, not None") for name in TIMES if name not in OPTIONAL],
+    *[
+        ({name: None}, f"{name} must be seconds, finite and at least 0, not None")
+        for name in TIMES
+        if name not in OPTIONAL
+    ],
     *[
         ({"notify_interrupted": bad}, f"notify_interrupted must be True or False, not {bad!r}")
         for bad in (None, 1, "no")
