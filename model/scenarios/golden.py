@@ -49,6 +49,7 @@ from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Step
 from statemachine.core.events import HOST
 from statemachine.core.records import Cause, MailAccepted, Outcome, Record, TurnStopped
+from statemachine.core.machines import Identity
 from statemachine.core.refusals import InvalidConfig, Refusal
 from statemachine.core.session import Session
 from statemachine.log.recovery import durable_facts, fold
@@ -222,9 +223,11 @@ class Words:
     s: Session
 
     def agent(self, agent: int) -> str:
-        """`host`, or the path, with the id where another agent has or had the same one. What is none: `#` and id."""
+        """`host`, or the path, with the id where another agent has or had the same one. An agent that is forgotten, or
+        none: `#` and id.
+        """
         found = self.s.agent(agent)
-        if found is None:
+        if found is None or found.identity is Identity.FORGOTTEN:
             return "host" if agent == HOST else f"#{agent}"
         alike = [other.id for other in self.s.agents if other.path == found.path]
         return found.path if alike == [agent] else f"{found.path} #{agent}"

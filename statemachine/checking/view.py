@@ -11,7 +11,8 @@ A line leaves out what is ordinary::
 `running 1` is the status with the turn's number. Unread mail is named by its sender, oldest first; `!` asks for a turn,
 `=completed` is a notice of how the sender's turn ended. A stopping turn says why, as in `interrupted by host`. A wait
 has its number before what it is for; a turn in memory that shows no slot has lent it. The ready queue is in the order
-of requests; `overtaken` counts who got a slot before its first.
+of requests; `overtaken` counts who got a slot before its first. `returned 2` are the attempts that failed, `loads lost 2`
+the loads that crashes cut off. An agent that is forgotten is shown by `#` and its id.
 """
 
 from __future__ import annotations
@@ -33,8 +34,11 @@ if TYPE_CHECKING:
 
 def lines(s: Session) -> list[str]:
     """The whole state: agents by id, then the session."""
-    width = max(len("session"), *[len(agent.path) for agent in s.agents])
-    shown = [f"{agent.path:{width}}  {', '.join(agent_facts(s, agent))}" for agent in s.agents]
+    paths = [agent.path or name(s, agent.id) for agent in s.agents]
+    width = max(len("session"), *[len(path) for path in paths])
+    shown = [
+        f"{path:{width}}  {', '.join(agent_facts(s, agent))}" for path, agent in zip(paths, s.agents, strict=True)
+    ]
     return [*shown, f"{'session':{width}}  {', '.join(session_facts(s))}"]
 
 
@@ -45,6 +49,8 @@ def text(s: Session) -> str:
 
 def agent_facts(s: Session, a: Agent) -> list[str]:
     """What there is to say about one agent, without its path."""
+    if a.identity is Identity.FORGOTTEN:
+        return ["forgotten"]
     facts = [a.status.name.lower() if a.turn == 0 else f"{a.status.name.lower()} {a.turn}"]
     if a.identity is not Identity.OPEN:
         facts.insert(0, "closed" if a.closed_by == a.id else f"closed with {name(s, a.closed_by)}")
@@ -66,6 +72,9 @@ def agent_facts(s: Session, a: Agent) -> list[str]:
     facts += [f"waits {wait_facts(s, wait)}" for wait in s.waits.of(a.id)]
     if a.id in s.ledger.attempts:
         facts.append(f"returned {s.ledger.attempts[a.id]}")
+    lost = s.ledger.loads.get(a.id, 0) - (a.residency is Residency.LOADING)
+    if lost > 0:
+        facts.append(f"loads lost {lost}")
     if a.id in s.residents.tried:
         facts.append(f"tried {names(s, s.residents.tried[a.id])}")
     served = s.residents.serves.get(a.id, HOST)
@@ -114,9 +123,11 @@ def mail_name(s: Session, mail: MailAccepted) -> str:
 
 
 def name(s: Session, agent: int) -> str:
-    """`host`, `root`, or the path below the root."""
+    """`host`, `root`, or the path below the root; of an agent that is forgotten, `#` and its id."""
     if agent == HOST:
         return "host"
+    if s.agents[agent].identity is Identity.FORGOTTEN:
+        return f"#{agent}"
     return "root" if agent == ROOT else s.agents[agent].path.removeprefix("/root/")
 
 
