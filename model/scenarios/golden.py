@@ -2,13 +2,14 @@
 
     -- What the trace shows, and what to look at. Rules and bugs by id.
 
-    config max_concurrent=2 overflow=QUEUE
+    config max_concurrent=2 max_resident=1
 
     -- Why this event.
     > spawn root a by host
       reply   Spawned /root/a, mail 0
       record  AgentSpawned /root/a, "settings of a"
       record  MailAccepted 0 host! to /root/a, "work"
+      record  LoadBegun /root/a
       effect  Load /root/a generation 1, "settings of a"
         /root    new
       * /root/a  starting 1, loading, slot reserved, unread host!
