@@ -180,7 +180,9 @@ async def hold_open(
     world: World, opening: Opening, hosts: TaskGroup, everything: anyio.CancelScope, is_last: bool
 ) -> None:
     """The block, and what is done in it. Hosts are outside of it, so they see it end."""
-    control = AgentControl.open(opening.store, roles_of(world), world.config, trace=opening.trace)
+    control = AgentControl.open(
+        opening.store, roles_of(world), world.config, trace=opening.trace, clock=anyio.current_time
+    )
     world.control = control
     async with control:
         opening.session, opening.control = inside(control).session, control

@@ -166,4 +166,4 @@ def requests(mails: tuple[MailAccepted, ...]) -> tuple[MailAccepted, ...]:
 
 def demoted(mail: MailAccepted) -> MailAccepted:
     """The same mail as queue-only mail."""
-    return MailAccepted(mail.mail, mail.sender, mail.target, QUEUE, mail.message, mail.notice, mail.headers)
+    return MailAccepted(mail.mail, mail.sender, mail.target, QUEUE, mail.message, mail.notice, mail.headers, at=mail.at)

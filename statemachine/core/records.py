@@ -2,6 +2,9 @@
 
 A record says what became true, never what was asked. Residency, slots, the ready queue and waits are not recorded:
 after a crash nothing is loaded and nothing runs, and the joint rules ask again for what had not begun.
+
+`at` is when a record was committed, in seconds since the epoch. Whoever runs the core tells it then; the core reads it
+never, and records are equal whatever it is. None: it is not committed, or by a version that recorded no times.
 """
 
 from __future__ import annotations
@@ -106,6 +109,7 @@ class AgentSpawned:
     parent: int
     name: str
     settings: str | None
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -125,6 +129,7 @@ class MailAccepted:
     message: str
     notice: Outcome | None = None
     headers: str | None = None
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -134,6 +139,7 @@ class NoticeBuried:
     mail: int
     target: int
     notice: Outcome
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -142,6 +148,7 @@ class TurnStarted:
 
     agent: int
     turn: int
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -150,6 +157,7 @@ class MailDrained:
 
     agent: int
     turn: int
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -157,6 +165,7 @@ class TurnEnded:
     """The turn is over. If it had not started, its unread trigger mail is now queue-only."""
 
     outcome: Outcome
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -165,6 +174,7 @@ class AgentsClosed:
 
     target: int
     agents: tuple[int, ...]
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -172,6 +182,7 @@ class AgentResumed:
     """A closed agent is open again."""
 
     agent: int
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 Record = (

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Any
 
+from attrs import field
+
 from statemachine.core.agents import Agent
 from statemachine.core.config import Notice, SessionConfig
 from statemachine.core.events import ROOT
@@ -34,9 +36,15 @@ OPEN = Identity.OPEN
 QUEUED, STARTING, RUNNING, STOPPING = TurnState.QUEUED, TurnState.STARTING, TurnState.RUNNING, TurnState.STOPPING
 
 
+AgentTimes = tuple[float | None, float | None, float | None]
+"""When an agent was opened or closed last, and when its last turn began and ended: see `times.py`."""
+
+
 @fact
 class AgentFacts:
-    """The durable facts of one agent; what they mean is said at `agents.Agent`. `name` is the end of its path."""
+    """The durable facts of one agent; what they mean is said at `agents.Agent`. `name` is the end of its path. They are
+    equal whatever their times are.
+    """
 
     agent: int
     parent: int
@@ -49,9 +57,10 @@ class AgentFacts:
     outcome: Outcome | None
     asked: tuple[MailAccepted, ...]
     mailbox: tuple[MailAccepted, ...]
+    times: AgentTimes | None = field(default=None, eq=False)
 
 
-def facts_of(agent: Agent) -> AgentFacts:
+def facts_of(agent: Agent, times: AgentTimes | None = None) -> AgentFacts:
     """The facts of an agent, whether it is of a live session or of a fold."""
     status, turn = durable_turn(agent)
     name = agent.path[agent.path.rfind("/") + 1 :]
@@ -67,6 +76,7 @@ def facts_of(agent: Agent) -> AgentFacts:
         agent.outcome,
         agent.asked,
         agent.mailbox,
+        times,
     )
 
 

@@ -8,7 +8,8 @@ again without doing it twice.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -104,12 +105,18 @@ class AgentControl:
     """
 
     def __init__(
-        self, store: Store, work: Work | Mapping[str, Work], config: SessionConfig, trace: Path | None
+        self,
+        store: Store,
+        work: Work | Mapping[str, Work],
+        config: SessionConfig,
+        trace: Path | None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._roles = Roles(work)
         self._config = config
         self._trace = trace
+        self._clock = clock
         self._stack = AsyncExitStack()
         self._ended = anyio.Event()
         self._shut_down: ShutDown | None = None
@@ -131,13 +138,15 @@ class AgentControl:
         config: SessionConfig | None = None,
         *,
         trace: str | os.PathLike[str] | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> AgentControl:
         """Makes the control of a session, which `async with AgentControl.open(...) as control:` opens.
 
         `store` is the path of an SQLite file, made if it is not there, or a `Store`. `work` is what agents do: an async
         function of a `Turn`, a class of `Thread`, or a mapping from roles to these. `config` has the limits; without
         one they are those of `SessionConfig()`. `trace` is the path of a new file into which every event is written,
-        for `statemachine replay` and `statemachine verify`.
+        for `statemachine replay` and `statemachine verify`. `clock` tells the time of records and of `status`, in
+        seconds since the epoch; nothing is decided by it.
 
         Entering raises `StoreError` if the store cannot be opened (`SessionInUse`: another process has it),
         `InvalidConfig` if the log exceeds the configuration, and `TraceError` if the trace cannot be written. What an
@@ -146,7 +155,7 @@ class AgentControl:
         """
         if isinstance(store, str | os.PathLike):
             store = SQLiteStore(Path(store))
-        return cls(store, work, config or SessionConfig(), None if trace is None else Path(trace))
+        return cls(store, work, config or SessionConfig(), None if trace is None else Path(trace), clock)
 
     # The block
 
@@ -163,7 +172,9 @@ class AgentControl:
                 stack.callback(trace.close)
             self._session, step = restart(self._config, recovered.ledger, 0.0)
             self._streams = Streams()
-            self._engine = Engine(self._session, self._store, self._carry_out, self._streams.publish, trace)
+            self._engine = Engine(
+                self._session, self._store, self._carry_out, self._streams.publish, trace, recovered.times, self._clock
+            )
             self._requests = Requests(self._engine, self._roles.of)
             self._verbs = Verbs(self._engine, self._requests)
             tasks = await stack.enter_async_context(anyio.create_task_group())
@@ -351,13 +362,15 @@ class AgentControl:
 
     async def status(self, target: Target) -> AgentStatus:
         """Tells the logical facts of `target`, open or closed, and whether it is in memory: path, status, turns, unread
-        mail, last outcome, role, settings. They are the same for loaded and unloaded agents.
+        mail, last outcome, role, settings, and since when. They are the same for loaded and unloaded agents.
         """
         return await self._verbs.status(target)
 
-    async def list(self, prefix: str = "/root") -> tuple[AgentStatus, ...]:
-        """Tells the same of every open agent whose path is `prefix` or below it, root first, then by path."""
-        return await self._verbs.list(prefix)
+    async def list(self, prefix: str = "/root", *, closed: bool = False) -> tuple[AgentStatus, ...]:
+        """Tells the same of every open agent whose path is `prefix` or below it, root first, then by path. With
+        `closed`, of the closed ones too; those of one path stand in the order in which they were spawned.
+        """
+        return await self._verbs.list(prefix, closed)
 
     async def history(self, target: Target) -> tuple[LogRecord, ...]:
         """Reads the rollout of `target`: the records of its mail and turns, and the entries that its turns wrote

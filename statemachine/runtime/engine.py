@@ -5,6 +5,8 @@ everything that is in line, makes it durable in one transaction, then lets the r
 out: all that arrives while one commit runs goes into the next one (group commit). Nothing is awaited between an event
 and its place in the line, so a caller that is cancelled leaves nothing half done.
 
+Records are told the time of the wall clock when they are committed; the core is told that of the event loop.
+
 If a write fails the session fails (section 5): whoever waits gets `StoreFailed`, no effect is carried out any more, and
 the log says what is true.
 """
@@ -12,6 +14,7 @@ the log says what is true.
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -22,10 +25,12 @@ from attrs import define, field
 from statemachine.core.effects import Effect, Refused, Reply, Stale, Step
 from statemachine.core.events import Event, Tick, WriteFailed
 from statemachine.core.machines import SessionState
+from statemachine.core.records import MailAccepted, TurnEnded
 from statemachine.core.refusals import SessionClosed, StoreFailed
 from statemachine.core.session import Session
 from statemachine.eventloops import Signal, clock, signals
 from statemachine.log.snapshot import facts_of, touched
+from statemachine.log.times import Times, stamp
 from statemachine.runtime.errors import words
 from statemachine.runtime.tracing import TraceFile
 from statemachine.stores.protocol import Entry, LogRecord, Receipt, Snapshot, Store, Write
@@ -75,12 +80,17 @@ class Engine:
         carry_out: Callable[[Effect], None],
         publish: Callable[[Sequence[Step | Entry]], None],
         trace: TraceFile | None = None,
+        times: Times | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.session = session
         self.store = store
         self.carry_out = carry_out
         self.publish = publish
         self.trace = trace
+        self.times = Times() if times is None else times
+        """When what was committed happened."""
+        self._wall_clock = wall_clock
         self.counts = Counts()
         self.error: BaseException | None = None
         """Why the store, or the core, failed."""
@@ -211,6 +221,7 @@ class Engine:
         if not batch.events:
             return
         self._committing = batch
+        self._stamp(batch.records)
         items = self._items(batch)
         if self.trace is not None:
             batch.traced = self.trace.take()
@@ -235,6 +246,19 @@ class Engine:
                     for effect in event.effects:
                         self.carry_out(effect)
 
+    def _stamp(self, records: Sequence[LogRecord]) -> None:
+        """The records are committed now. Mail that was demoted since it was accepted is another object than its record,
+        and is told too.
+        """
+        at = float(self._wall_clock())
+        stamp(records, at)
+        first = next((record.mail for record in records if isinstance(record, MailAccepted)), None)
+        if first is not None:
+            for record in records:
+                if isinstance(record, TurnEnded):
+                    mailbox = self.session.agents[record.outcome.agent].mailbox
+                    stamp([mail for mail in mailbox if mail.at is None and mail.mail >= first], at)
+
     def _items(self, batch: Batch) -> Sequence[Write | Snapshot]:
         """What to append: with a snapshot, if it is time for one. The session is as it is after the batch."""
         session = self.session
@@ -243,10 +267,11 @@ class Engine:
         if records:
             items.append(Write(tuple(records)))
         self.counts.records += len(records)
+        self.times.note(records)
         self._changed |= touched(records, session.ledger)
         self._since_snapshot += len(records)
         if self._since_snapshot >= SNAPSHOT_RECORDS:
-            facts = tuple([facts_of(session.agents[agent]) for agent in sorted(self._changed)])
+            facts = tuple([facts_of(session.agents[agent], self.times.of(agent)) for agent in sorted(self._changed)])
             self._changed.clear()
             self._since_snapshot = 0
             items.append(Snapshot(facts, tuple(session.ledger.mail_states)))
