@@ -15,7 +15,6 @@ from statemachine.core.events import ROOT
 from statemachine.core.machines import SESSION, Residency, SessionState, TurnState
 from statemachine.core.records import Cause, LoadBegun
 from statemachine.core.state import State
-from statemachine.core.waits import Waiting
 
 RUNNING = TurnState.RUNNING
 DRAINED = SESSION.moves("drained")
@@ -172,7 +171,7 @@ def make_room(s: State, agent: Agent) -> bool:
     chosen = residents.victim(s.agents, tried)
     if chosen is not None:
         turns.evict(s, s.agents[chosen], agent.id)
-    elif residents.in_transit_without_slot(s.slots.holders):
+    elif residents.is_in_transit(s.slots.holders):
         return False
     else:
         names = ", ".join(s.agents[candidate].path for candidate in tried)
