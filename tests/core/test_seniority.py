@@ -9,9 +9,10 @@ import pytest
 from model.scenarios import script
 from statemachine.checking import properties
 from statemachine.core import effects as fx
-from statemachine.core.config import SessionConfig
+from statemachine.core.config import Overflow, SessionConfig
+from statemachine.core.events import HOST
 from statemachine.core.machines import TurnState
-from statemachine.core.records import Cause, Outcome
+from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome
 from statemachine.core.residency import Residents
 from statemachine.core.session import Session
 from tests.core.scenario import Scenario
@@ -110,3 +111,34 @@ def test_turn_whose_victims_could_not_be_flushed_cannot_start_when_nothing_is_in
         /root/q  starting 1, loading, slot reserved, unread host!
         /root/p  errored 1, unread host
         session  open, slots 2/3, residency 3/3, ready -, idle y""")
+
+
+# Slots before room (J2 before J5)
+
+
+def test_slot_of_a_turn_that_cannot_start_goes_to_the_queue_before_the_next_turn_makes_room() -> None:
+    """Found by killing sessions whose flushes fail: several turns wait for room, and when the first of them cannot
+    start, the turn that queues for its slot is admitted before its agent could be evicted for the next one.
+    """
+    s = Scenario(max_concurrent=3, overflow=Overflow.QUEUE)
+    s.rush("spawn root x by host", "loaded x", "finished x", "spawn root q by host", "loaded q", "finished q")
+    s.rush("spawn root p by host", "flush_failed x", "spawn root r by host", "follow_up host q", "flush_failed x")
+    s.see("""
+        /root    new
+        /root/x  completed 1, resident
+        /root/q  queued 2, unloading, unread host!, makes room for p
+        /root/p  starting 1, slot reserved, unread host!, tried x
+        /root/r  starting 1, slot reserved, unread host!, tried x
+        session  open, slots 2/2, residency 2/2, ready q, idle x""")
+    failed = [
+        fx.Answer((number,), Outcome(agent, 1, TurnState.ERRORED, f"no residency slot: {words}", Cause.NO_ROOM))
+        for number, agent, words in ((2, 3, "could not flush /root/x, /root/q"), (3, 4, "could not flush /root/x"))
+    ]
+    work = MailAccepted(4, HOST, 2, MailKind.TRIGGER, "work")
+    s.play("flush_failed q").asks(*failed, fx.StartTurn(2, 2, 1, (work,))).see("""
+        /root    new
+        /root/x  completed 1, resident
+        /root/q  running 2, resident, slot active, asked by host
+        /root/p  errored 1, unread host
+        /root/r  errored 1, unread host
+        session  open, slots 1/2, residency 2/2, ready -, idle x""")
