@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from model.fuzzing import chance
 from statemachine.core.config import Notice, SessionConfig
-from statemachine.core.events import EVENTS, Finished, ListAgents, Restart, Send, Spawn, Tick, Wait
+from statemachine.core.events import EVENTS, Finished, ListAgents, Restart, Send, Spawn, Tick, Wait, WaitMode
 from statemachine.core.facts import Json, Result
 from statemachine.core.records import Cause
 from statemachine.core.session import Session
@@ -34,10 +34,14 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     str | None: st.none() | st.text(),
     int | None: st.none() | NUMBERS,
     tuple[int, ...]: st.lists(NUMBERS).map(tuple),
+    float | None: st.none() | st.floats(allow_nan=False) | NUMBERS,
+    bool: st.booleans(),
     Cause: st.sampled_from(Cause),
+    WaitMode: st.sampled_from(WaitMode),
     Result: st.text() | JSON_VALUES.map(Json),
 }
 HEADER = trace.header_line(SessionConfig())
+REST_OF_WAIT = b'"requests":[],"mode":"any","mail":true}\n'
 
 
 def events_of(kind: type) -> st.SearchStrategy[Any]:
@@ -208,9 +212,12 @@ def test_header_without_one_field_of_the_configuration_is_refused() -> None:
         (b'{"event":"Restart","at":1}\n', "Restart has a field 'at'"),
         (b'{"event":"Status","target":"a"}\n', "Status.target must be a whole number, not 'a'"),
         (b'{"event":"ListAgents","prefix":null}\n', "ListAgents.prefix must be a text, not None"),
-        (b'{"event":"Wait","agent":1,"turn":1,"timeout":1,"targets":{}}\n', "Wait.targets must be a JSON array"),
         (
-            b'{"event":"Wait","agent":1,"turn":1,"timeout":1,"targets":[1.5]}\n',
+            b'{"event":"Wait","agent":1,"turn":1,"timeout":1,"targets":{},' + REST_OF_WAIT,
+            "Wait.targets must be a JSON array",
+        ),
+        (
+            b'{"event":"Wait","agent":1,"turn":1,"timeout":1,"targets":[1.5],' + REST_OF_WAIT,
             "Wait.targets[0] must be a whole number",
         ),
     ],
