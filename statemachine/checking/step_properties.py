@@ -76,6 +76,26 @@ def s4_single(m: Moment) -> str | None:
 
 
 def s5_mail(m: Moment) -> str | None:
+    return overfull(m) or reordered(m)
+
+
+def overfull(m: Moment) -> str | None:
+    """A mailbox that exceeds its limit, and more so than before. One that a returned turn's mail, or a smaller limit, has
+    filled above it takes nothing more.
+    """
+    assert m.before is not None
+    most = m.config.max_unread
+    for a in m.agents:
+        owned = len(a.mailbox) + a.promised
+        if owned > most and not any(r.agent == a.id for r in m.of_kind(TurnReturned)):
+            before = m.before.agent(a.id)
+            if before is None or owned > len(before.mailbox) + before.promised:
+                return f"agent {a.id}: {len(a.mailbox)} unread, {a.promised} promised, the most is {most}"
+    return None
+
+
+def reordered(m: Moment) -> str | None:
+    """A mailbox that has lost mail that was not read or withdrawn, or its order."""
     changed = [(before, after) for before, after in m.changed() if before.mailbox is not after.mailbox]
     if not changed:
         return None

@@ -171,7 +171,7 @@ def make_room(s: State, agent: Agent) -> bool:
     chosen = residents.victim(s.agents, tried)
     if chosen is not None:
         turns.evict(s, s.agents[chosen], agent.id)
-    elif residents.in_transit_without_slot(s.slots.holders):
+    elif residents.is_in_transit(s.slots.holders):
         return False
     else:
         names = ", ".join(s.agents[candidate].path for candidate in tried)

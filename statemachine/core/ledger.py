@@ -130,9 +130,10 @@ class Ledger:
     def forget(self, agent: Agent) -> None:
         """Nothing is known of the agent any more, but that its id is used."""
         agent.identity = FORGET[agent.identity]
-        siblings = self.agents[agent.parent].children if agent.parent >= 0 else None
-        if siblings is not None:
-            siblings.remove(agent.id)
+        parent = self.agents[agent.parent]
+        if parent.children is not None:
+            parent.children.remove(agent.id)
+            parent.children = parent.children or None
         agent.parent, agent.path, agent.settings, agent.outcome, agent.children = -1, "", None, None, None
         agent.closed_by = -1
 

@@ -227,6 +227,8 @@ class Residents:
         """N2: whom to evict, if anybody."""
         return rules.victim(((agent, agents[agent].triggers > 0) for agent in self.idle), tried)
 
-    def in_transit_without_slot(self, holders: Container[int]) -> bool:
-        """Is anybody on the way in or out who holds no slot? What it leaves will be a free slot or a new victim."""
-        return any(agent not in holders for agent in self.loading) or any(agent not in holders for agent in self.serves)
+    def is_in_transit(self, holders: Container[int]) -> bool:
+        """J5: is any residency slot in transit, so that it may become free, or its agent a new victim? Every eviction is,
+        whoever it serves; and a load whose turn was interrupted, so that its agent holds no slot.
+        """
+        return bool(self.serves) or any(agent not in holders for agent in self.loading)

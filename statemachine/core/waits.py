@@ -38,12 +38,14 @@ class Waiting:
 
     @property
     def is_alive(self) -> bool:
-        """J9: does it end whatever other turns do, or by the code itself?"""
-        return self.is_bounded or self.mail or self.is_own_choice
+        """J9: does it end whatever other turns do? If not, it is a wait for requests alone: waits for mail or targets
+        have a timeout.
+        """
+        return self.is_bounded or self.is_own_choice
 
     @property
     def is_own_choice(self) -> bool:
-        """No condition: the code itself ends it, so it is no reason for a stall (J8)."""
+        """No condition: the code itself ends the wait, which is therefore not a reason for a stall (J8)."""
         return not (self.mail or self.targets or self.requests)
 
 
@@ -151,14 +153,14 @@ class Waits:
         return any(number in mine for request in requests for number in self.on_request.get(request, ()))
 
     def circle(self, begun: Waiting, asked: Mapping[int, int]) -> tuple[int, ...]:
-        """J9: who would wait for each other for ever if this wait began; nobody, if it is alive. `asked` says of each
-        request that is not answered, of which agent. Looks only at waits that this one leads to.
+        """J9: returns the agents that would wait for each other for ever if this wait began; none, if it is alive.
+        `asked` has the agent of each request that is not answered. Looks only at waits that this one leads to.
         """
         if begun.is_alive:
             return ()
         line, known = [begun], {begun.number: begun}
         for wait in line:
-            for agent in leads_to(wait, asked):
+            for agent in [asked[request] for request in wait.requests if request in asked]:
                 mine = [*self.of(agent), *([begun] if agent == begun.agent else ())]
                 new = [other for other in mine if other.number not in known and not other.is_alive]
                 known.update((other.number, other) for other in new)
@@ -185,17 +187,10 @@ class Waits:
         return waits
 
 
-def leads_to(wait: Waiting, asked: Mapping[int, int]) -> list[int]:
-    """The agents whose turns can end the wait."""
-    return [*wait.targets, *[asked[request] for request in wait.requests if request in asked]]
-
-
 def has_way_out(wait: Waiting, asked: Mapping[int, int], stuck: Container[int]) -> bool:
-    """Does the wait lead to enough agents that are not stuck themselves?"""
-    if any(target not in stuck for target in wait.targets):
-        return True
+    """Does the wait, for requests alone, lead to enough agents that are not stuck themselves?"""
     free = [asked[request] not in stuck for request in wait.requests if request in asked]
-    return len(free) > 0 and (all(free) if wait.mode is WaitMode.ALL else any(free))
+    return all(free) if wait.mode is WaitMode.ALL else any(free)
 
 
 def copied(index: Index) -> Index:
