@@ -228,7 +228,7 @@ SITUATIONS: tuple[Sometimes, ...] = (
         TurnEnded,
     ),
     Sometimes(
-        "wait, interrupt", "interrupt of a waiting turn", (ev.Interrupt,), lambda b, e, *_: e.target in b.waits, Cancel
+        "wait, interrupt", "interrupt of a waiting turn", (ev.Interrupt,), lambda b, e, *_: e.target in b.waits.of_agent, Cancel
     ),
     Sometimes("stop, interrupt", "interrupt of a stopping turn", (ev.Interrupt,), target_was(None, TurnState.STOPPING)),
     Sometimes("unload, close", "close while unloading", (ev.Close,), target_was(UNLOADING)),
@@ -286,7 +286,7 @@ SITUATIONS: tuple[Sometimes, ...] = (
         )
         for end in (WaitEnd.MAIL, WaitEnd.TARGET, WaitEnd.TIMEOUT)
     ],
-    Sometimes("wait, given up", "a turn gives up its wait", (ev.StopWaiting,), lambda b, e, *_: e.agent in b.waits),
+    Sometimes("wait, given up", "a turn gives up its wait", (ev.StopWaiting,), lambda b, e, *_: e.wait in b.waits.of_agent.get(e.agent, ())),
     Sometimes(
         "drain", "a turn reads mail that came later", (ev.Drain,), lambda _, __, s, ___: bool(s.records), MailDrained
     ),
