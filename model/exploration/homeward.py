@@ -50,7 +50,9 @@ def drive_home(session: Session) -> None:
         trial = session.fork()
         event = ev.FollowUp(ev.HOST, agent.id, "drive")
         reply = trial.handle(event).reply
-        if is_full(reply) and agent.status.is_idle and agent.id != ev.ROOT:  # of mail demoted from trigger: it is closed, and opened again
+        if (
+            is_full(reply) and agent.status.is_idle and agent.id != ev.ROOT
+        ):  # of mail demoted from trigger: it is closed, and opened again
             trial.handle(ev.Close(ev.HOST, agent.id))
             trial.handle(ev.Resume(ev.HOST, agent.id))
             reply = trial.handle(event).reply

@@ -67,7 +67,9 @@ def anonymous(value: tuple[Any, ...], order: tuple[int, ...]) -> tuple[Any, ...]
     for position, old in enumerate(order):
         new[old] = position
     new.append(-1)  # the host, and "none": index -1
-    state, rows, ready, entitled, idle, starting, serves, waits, deadlines, lent, *known, to_flush, overtaken, again = value
+    state, rows, ready, entitled, idle, starting, serves, waits, deadlines, lent, *known, to_flush, overtaken, again = (
+        value
+    )
     paths = [rows[old][0] for old in order]
 
     def named(line: tuple[int, ...]) -> tuple[int, ...]:
