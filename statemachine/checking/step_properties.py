@@ -14,6 +14,7 @@ from typing import Any
 from statemachine.checking.causes import wrong_cause
 from statemachine.checking.moment import Moment
 from statemachine.core import refusals as rf
+from statemachine.core import rules
 from statemachine.core.agents import Agent
 from statemachine.core.config import Notice, SessionConfig
 from statemachine.core.effects import Answer, Cancel, Load, Refused, Reply, Stale, StartTurn
@@ -396,6 +397,11 @@ def l1_true_failure(m: Moment) -> str | None:
     for r in m.of_kind(TurnEnded):
         before = m.before.agent(r.outcome.agent)
         if r.outcome.status is not TurnState.ERRORED or ran(before, r.outcome):
+            continue
+        if r.outcome.cause is Cause.LOADS_LOST:
+            lost = m.before.ledger.loads.get(r.outcome.agent, 0)
+            if rules.may_load(lost, m.config.max_attempts):
+                return f"agent {r.outcome.agent} is not loaded again, after {lost} loads that crashes cut off"
             continue
         if before is not None and before.residency is Residency.LOADING and is_end_of_load(m.event, before.id):
             continue
