@@ -180,7 +180,9 @@ async def hold_open(
     world: World, opening: Opening, hosts: TaskGroup, everything: anyio.CancelScope, is_last: bool
 ) -> None:
     """Holds the block open while hosts work. They are outside of it, so they see it end."""
-    control = AgentControl.open(opening.store, roles_of(world), world.config, trace=opening.trace)
+    control = AgentControl.open(
+        opening.store, roles_of(world), world.config, trace=opening.trace, clock=anyio.current_time
+    )
     world.control = control
     async with control:
         opening.session, opening.control = inside(control).session, control

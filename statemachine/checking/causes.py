@@ -60,7 +60,7 @@ def wrong_cause(m: Moment) -> str | None:
     for number, stop in m.after.ledger.stops.items():
         asked = (known[number].cause, known[number].by) if number in known else _asked(m, number)
         if (stop.cause, stop.by) != asked:
-            return f"agent {number} is stopped by {stop}; in truth by {asked}"
+            return f"agent {number} is stopped by {who(stop.cause, stop.by)}; in truth by {who(*asked)}"
     return None
 
 
@@ -124,4 +124,9 @@ def s8_stops(m: Moment) -> str | None:
 def words(end: End) -> str:
     """Returns an end in words, for people."""
     status, cause, by = end
-    return f"{status.name} by {cause.name}" + ("" if by is None else f" of {by}")
+    return f"{status.name} by {who(cause, by)}"
+
+
+def who(cause: Cause, by: int | None) -> str:
+    """A cause and who asked for it, for people."""
+    return cause.name if by is None else f"{cause.name} of {by}"

@@ -249,7 +249,7 @@ class AgentStatus:
 
 @fact
 class Listing:
-    """Every open agent below the prefix, root first, then by path."""
+    """Every agent below the prefix that was asked for, root first, then by path."""
 
     agents: tuple[AgentStatus, ...]
 

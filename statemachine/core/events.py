@@ -193,9 +193,12 @@ class Status:
 
 @fact
 class ListAgents:
-    """Asks for every open agent whose path is `prefix` or below it, root first, then by path."""
+    """Asks for every open agent whose path is `prefix` or below it, root first, then by path; with `closed`, for every
+    closed one too.
+    """
 
     prefix: str = "/root"
+    closed: bool = False
 
 
 @fact

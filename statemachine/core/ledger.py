@@ -269,5 +269,5 @@ def requests(mails: tuple[MailAccepted, ...]) -> tuple[MailAccepted, ...]:
 def demoted(mail: MailAccepted) -> MailAccepted:
     """The same mail as queue-only mail."""
     return MailAccepted(
-        mail.mail, mail.sender, mail.target, QUEUE, mail.message, mail.notice, mail.headers, mail.answers
+        mail.mail, mail.sender, mail.target, QUEUE, mail.message, mail.notice, mail.headers, mail.answers, at=mail.at
     )

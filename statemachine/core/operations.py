@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from statemachine.core import rules, turns
@@ -617,13 +618,14 @@ def describe(agent: Agent) -> AgentStatus:
 
 
 def list_agents(s: State, event: ListAgents) -> Reply:
-    """Every open agent at or below the prefix, root first, then by path."""
+    """Every open agent at or below the prefix, or every one, root first, then by path."""
     refusal = session_answers(s)
     if refusal is not None:
         return Refused(refusal)
     below = event.prefix.rstrip("/") + "/"
-    paths = sorted(path for path in s.ledger.by_path if f"{path}/".startswith(below))
-    return Listing(tuple([describe(s.agents[s.ledger.by_path[path]]) for path in paths]))
+    known = s.agents if event.closed else [s.agents[agent] for agent in s.ledger.by_path.values()]
+    found = [agent for agent in known if f"{agent.path}/".startswith(below)]
+    return Listing(tuple([describe(agent) for agent in sorted(found, key=attrgetter("path", "id"))]))
 
 
 # Shutdown

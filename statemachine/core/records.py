@@ -2,6 +2,9 @@
 
 A record says what became true, never what was asked. Residency, slots, the ready queue and waits are not recorded:
 after a crash nothing is loaded and nothing runs, and the joint rules ask again for what had not begun.
+
+`at` is when a record was committed, in seconds since the epoch. Whoever runs the core tells it then; the core reads it
+never, and records are equal whatever it is. None: it is not committed, or by a version that recorded no times.
 """
 
 from __future__ import annotations
@@ -112,6 +115,7 @@ class AgentSpawned:
     parent: int
     name: str
     settings: str | None
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -133,6 +137,7 @@ class MailAccepted:
     headers: str | None = None
     answers: tuple[int, ...] = ()
     """The requests of the target that a notice answers."""
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -142,6 +147,7 @@ class NoticeBuried:
     mail: int
     target: int
     notice: Outcome
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -153,6 +159,7 @@ class MailWithdrawn:
     agent: int
     mail: int
     outcome: Outcome
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -164,6 +171,7 @@ class MailDemoted:
     agent: int
     mails: tuple[int, ...]
     outcome: Outcome
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -171,6 +179,7 @@ class LoadBegun:
     """The agent's thread is loaded. If nothing more is said of it, a crash has cut it off (BUG-B84)."""
 
     agent: int
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -178,6 +187,7 @@ class LoadEnded:
     """The load came to its end, but not to a turn, because the session is shut down."""
 
     agent: int
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -186,6 +196,7 @@ class TurnStarted:
 
     agent: int
     turn: int
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -194,6 +205,7 @@ class MailDrained:
 
     agent: int
     turn: int
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -203,6 +215,7 @@ class MailRead:
     agent: int
     turn: int
     mails: tuple[int, ...]
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -216,6 +229,7 @@ class TurnStopped:
     cause: Cause
     by: int | None = None
     below: int | None = None
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -226,6 +240,7 @@ class TurnReturned:
 
     agent: int
     turn: int
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -233,6 +248,7 @@ class TurnEnded:
     """The turn is over. If it had not started, its unread trigger mail is now queue-only."""
 
     outcome: Outcome
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -241,6 +257,7 @@ class AgentsClosed:
 
     target: int
     agents: tuple[int, ...]
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -248,6 +265,7 @@ class AgentResumed:
     """A closed agent is open again."""
 
     agent: int
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -256,6 +274,7 @@ class AgentsForgotten:
 
     target: int
     agents: tuple[int, ...]
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 Record = (

@@ -223,7 +223,8 @@ class RootRefused(Refusal):
 
     operation: str
     text: ClassVar[str] = (
-        "{self.operation} of the root is refused: only the host starts or interrupts it, and it ends with the session"
+        "{self.operation} of the root is refused: only the host starts or interrupts it, and it is closed by shutting "
+        "the session down"
     )
 
 
@@ -288,10 +289,13 @@ class MailRead(Refusal):
 
 @define(auto_exc=True)
 class NotSender(Refusal):
-    """Only its sender and the host withdraw a mail, and no one withdraws a notice."""
+    """Only its sender or the host can withdraw a mail; a notice cannot be withdrawn at all."""
 
     mail: int
-    text: ClassVar[str] = "mail {self.mail} is withdrawn by its sender or the host alone, and a notice never is"
+    text: ClassVar[str] = (
+        "mail {self.mail} can be withdrawn only by its sender or the host (ask one of them), and not at all if it is a "
+        "notice"
+    )
 
 
 @define(auto_exc=True)

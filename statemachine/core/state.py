@@ -80,7 +80,7 @@ class State:
     def __init__(self, config: SessionConfig | None = None, now: float = 0.0) -> None:
         """An open session with its root. `now` is the time in seconds, on the clock of later `Tick` events."""
         self._set_up(config or SessionConfig(), now)
-        self.ledger = Ledger(self.config.notice is not Notice.NONE, self.config.max_attempts > 1)
+        self.ledger: Ledger = Ledger(self.config.notice is not Notice.NONE, self.config.max_attempts > 1)
         self.agents: list[Agent] = self.ledger.agents
 
     def _set_up(self, config: SessionConfig, now: float) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Any
 
+from attrs import field
+
 from statemachine.core.agents import Agent
 from statemachine.core.config import Notice, SessionConfig
 from statemachine.core.events import ROOT
@@ -43,9 +45,15 @@ OPEN = Identity.OPEN
 QUEUED, STARTING, RUNNING = TurnState.QUEUED, TurnState.STARTING, TurnState.RUNNING
 
 
+AgentTimes = tuple[float | None, float | None, float | None]
+"""When an agent was opened or closed last, and when its last turn began and ended: see `times.py`."""
+
+
 @fact
 class AgentFacts:
-    """The durable facts of one agent, with the meanings of `agents.Agent`. `name` is the end of its path."""
+    """The durable facts of one agent; what they mean is said at `agents.Agent`. `name` is the end of its path. They are
+    equal whatever their times are.
+    """
 
     agent: int
     parent: int
@@ -61,9 +69,10 @@ class AgentFacts:
     stopped: TurnStopped | None = None
     attempts: int = 0
     loads: int = 0
+    times: AgentTimes | None = field(default=None, eq=False)
 
 
-def facts_of(ledger: Ledger, agent: Agent) -> AgentFacts:
+def facts_of(ledger: Ledger, agent: Agent, times: AgentTimes | None = None) -> AgentFacts:
     """Returns the facts of an agent, of a live session or of a fold."""
     status, turn = durable_turn(ledger, agent)
     name = agent.path[agent.path.rfind("/") + 1 :]
@@ -82,6 +91,7 @@ def facts_of(ledger: Ledger, agent: Agent) -> AgentFacts:
         ledger.stops.get(agent.id),
         ledger.attempts.get(agent.id, 0),
         ledger.loads.get(agent.id, 0),
+        times,
     )
 
 

@@ -8,7 +8,8 @@ repeat it without making it twice.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import Context
 from pathlib import Path
@@ -108,6 +109,7 @@ class AgentControl:
         work: Work | Mapping[str, Work],
         config: SessionConfig,
         trace: Path | None,
+        clock: Callable[[], float] = time.time,
         context: Context | None = None,
     ) -> None:
         self._store = store
@@ -115,6 +117,7 @@ class AgentControl:
         self._config = config
         self._trace = trace
         self._context = Context() if context is None else context
+        self._clock = clock
         self._stack = AsyncExitStack()
         self._ended = anyio.Event()
         self._shut_down: ShutDown | None = None
@@ -137,6 +140,7 @@ class AgentControl:
         *,
         trace: str | os.PathLike[str] | None = None,
         context: Context | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> AgentControl:
         """Makes the control of a session, which `async with AgentControl.open(...) as control:` opens.
 
@@ -145,7 +149,8 @@ class AgentControl:
         one they are those of `SessionConfig()`. `trace` is the path of a new file into which every event is written,
         for `statemachine replay` and `statemachine verify`. `context` has the context variables that the code of agents
         sees, each call a copy of its own; by default none, so what is set around the session does not leak into it. Give
-        `contextvars.copy_context()` to pass them on.
+        `contextvars.copy_context()` to pass them on. `clock` tells the time of records and of `status`, in seconds since
+        the epoch; nothing is decided by it.
 
         Entering raises `StoreError` if the store cannot be opened (`SessionInUse`: another process has it),
         `InvalidConfig` if the log exceeds the configuration, and `TraceError` if the trace cannot be written. What an
@@ -154,7 +159,7 @@ class AgentControl:
         """
         if isinstance(store, str | os.PathLike):
             store = SQLiteStore(Path(store))
-        return cls(store, work, config or SessionConfig(), None if trace is None else Path(trace), context)
+        return cls(store, work, config or SessionConfig(), None if trace is None else Path(trace), clock, context)
 
     # The block
 
@@ -171,7 +176,9 @@ class AgentControl:
                 stack.callback(trace.close)
             self._session, step = restart(self._config, recovered.ledger, 0.0)
             self._streams = Streams()
-            self._engine = Engine(self._session, self._store, self._carry_out, self._streams.publish, trace)
+            self._engine = Engine(
+                self._session, self._store, self._carry_out, self._streams.publish, trace, recovered.times, self._clock
+            )
             self._requests = Requests(self._engine, self._roles.of)
             self._verbs = Verbs(self._engine, self._requests)
             tasks = await stack.enter_async_context(anyio.create_task_group())
@@ -378,13 +385,16 @@ class AgentControl:
 
     async def status(self, target: Target) -> AgentStatus:
         """Returns the logical facts of `target`, open or closed: path, status, turns, unread mail, last outcome, role,
-        settings. They are the same for loaded and unloaded agents; `resident` alone says whether it is in memory.
+        settings, and since when. They are the same for loaded and unloaded agents; `resident` alone says whether it is in
+        memory.
         """
         return await self._verbs.status(target)
 
-    async def list(self, prefix: str = "/root") -> tuple[AgentStatus, ...]:
-        """Returns the status of every open agent whose path is `prefix` or below it, root first, then by path."""
-        return await self._verbs.list(prefix)
+    async def list(self, prefix: str = "/root", *, closed: bool = False) -> tuple[AgentStatus, ...]:
+        """Returns the status of every open agent whose path is `prefix` or below it, root first, then by path. With
+        `closed`, of the closed ones too; those of one path stand in the order in which they were spawned.
+        """
+        return await self._verbs.list(prefix, closed)
 
     async def history(self, target: Target) -> tuple[LogRecord, ...]:
         """Reads the rollout of `target`: the records of its mail and turns, and the entries that its turns wrote

@@ -46,6 +46,8 @@ class Mail:
     outcome: Outcome | None
     headers: dict[str, Any] = field(hash=False)
     """What its sender gave with it; empty if that was nothing."""
+    at: float | None
+    """When it came, in seconds since the epoch; None if the file is of a version that recorded no times."""
 
 
 class Turn:
@@ -100,6 +102,7 @@ class Turn:
                     m.kind is TRIGGER,
                     m.notice,
                     {} if m.headers is None else json.loads(m.headers),
+                    m.at,
                 )
                 for m in mail
             ]
@@ -251,7 +254,7 @@ class Turn:
         self._waits.check()
         return await self._verbs.status(target)
 
-    async def list(self, prefix: str = "/root") -> tuple[AgentStatus, ...]:
+    async def list(self, prefix: str = "/root", *, closed: bool = False) -> tuple[AgentStatus, ...]:
         """Returns the status of every open agent at or below `prefix`. See `AgentControl.list`."""
         self._waits.check()
-        return await self._verbs.list(prefix)
+        return await self._verbs.list(prefix, closed)

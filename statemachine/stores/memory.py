@@ -89,7 +89,7 @@ class MemoryStore:
         self._epoch = log.epoch
         snapshot = folded.snapshot
         log.take(snapshot, [(f.agent, encode_facts(f)) for f in snapshot.agents], None)
-        return Recovered(log.epoch, before, folded.ledger, folded.tail)
+        return Recovered(log.epoch, before, folded.ledger, folded.tail, folded.times)
 
     async def append(self, items: Sequence[Write | Snapshot]) -> None:
         """See `Store.append`."""

@@ -13,11 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from attrs import field
+
 from statemachine.core.config import SessionConfig
 from statemachine.core.facts import fact
 from statemachine.core.ledger import Ledger
 from statemachine.core.records import Record
 from statemachine.log.snapshot import AgentFacts
+from statemachine.log.times import Times
 
 __all__ = ["Entry", "LogRecord", "Receipt", "Recovered", "Snapshot", "Store", "Write"]
 
@@ -32,6 +35,8 @@ class Entry:
     agent: int
     turn: int
     data: Any
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
+    """When it was committed: see `statemachine.core.records`."""
 
 
 LogRecord = Record | Entry
@@ -74,13 +79,14 @@ class Snapshot:
 @fact
 class Recovered:
     """What a store has of a session. `config` is that of the last run (None: never run), `tail` the number of records
-    folded on top of the snapshot.
+    folded on top of the snapshot, `times` when what the records say happened.
     """
 
     epoch: int
     config: SessionConfig | None
     ledger: Ledger
     tail: int
+    times: Times = field(factory=Times, eq=False)
 
 
 class Store(Protocol):

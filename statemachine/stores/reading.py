@@ -64,7 +64,7 @@ def read_session(path: str | os.PathLike[str]) -> Recovered:
         quick_check(connection, real)
         meta = tables.read_meta(connection)
         folded = tables.read_folded(connection, meta, meta.config or SessionConfig())
-        return Recovered(meta.epoch, meta.config, folded.ledger, folded.tail)
+        return Recovered(meta.epoch, meta.config, folded.ledger, folded.tail, folded.times)
 
     return reading(path, read)
 

@@ -241,7 +241,7 @@ class SQLiteStore:
             self._tables.write(tables.encode_items([folded.snapshot]))
         connection.execute("COMMIT")
         self._tables.committed()
-        return Recovered(self.epoch, meta.config, folded.ledger, folded.tail)
+        return Recovered(self.epoch, meta.config, folded.ledger, folded.tail, folded.times)
 
     def _close_with(self, worker: Worker) -> None:
         if self._worker is worker:  # another task may have closed it too, and opened it again

@@ -29,6 +29,7 @@ JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 VALUES: dict[Any, st.SearchStrategy[Any]] = {
     int: NUMBERS,
+    bool: st.booleans(),
     str: st.text(),
     float: st.floats(allow_nan=False) | st.integers(-(1 << 53), 1 << 53),
     str | None: st.none() | st.text(),

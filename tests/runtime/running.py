@@ -13,6 +13,7 @@ import asyncio
 import itertools
 import random
 import selectors
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -121,6 +122,7 @@ def in_session(
     config: SessionConfig | None = None,
     trace: Path | None = None,
     backend: str = "asyncio",
+    clock: Callable[[], float] = time.time,
 ) -> None:
     """Opens a session, whose work is `echo` if none is given, does something in it and leaves it: with the clock of
     the machine, for as long as that takes and no longer than a minute.
@@ -128,7 +130,7 @@ def in_session(
 
     async def main() -> None:
         with anyio.fail_after(60):
-            async with AgentControl.open(store, work or echo, config, trace=trace) as control:
+            async with AgentControl.open(store, work or echo, config, trace=trace, clock=clock) as control:
                 await do(control)
 
     anyio.run(main, backend=backend)

@@ -40,6 +40,7 @@ ENTRY = Entry(1, 1, {"said": ["hello", 1, 2.5, None, True]})
 ENDED = TurnEnded(Outcome(1, 1, TurnState.COMPLETED, "done", Cause.FINISHED))
 
 
+times = st.none() | st.floats(0, 1e11)
 whole_numbers = st.integers(-1, 2**70)
 texts = st.text(st.characters(exclude_categories=()))
 json_values = st.recursive(
@@ -62,17 +63,19 @@ mails = st.builds(
     st.sampled_from(MailKind),
     texts,
     st.none() | outcomes,
+    st.none() | texts,
+    at=times,
 )
 records = st.one_of(
-    st.builds(AgentSpawned, whole_numbers, whole_numbers, texts, st.none() | texts),
+    st.builds(AgentSpawned, whole_numbers, whole_numbers, texts, st.none() | texts, at=times),
     mails,
-    st.builds(NoticeBuried, whole_numbers, whole_numbers, outcomes),
-    st.builds(TurnStarted, whole_numbers, whole_numbers),
-    st.builds(MailDrained, whole_numbers, whole_numbers),
-    st.builds(TurnEnded, outcomes),
-    st.builds(AgentsClosed, whole_numbers, st.lists(whole_numbers).map(tuple)),
-    st.builds(AgentResumed, whole_numbers),
-    st.builds(Entry, whole_numbers, whole_numbers, json_values),
+    st.builds(NoticeBuried, whole_numbers, whole_numbers, outcomes, at=times),
+    st.builds(TurnStarted, whole_numbers, whole_numbers, at=times),
+    st.builds(MailDrained, whole_numbers, whole_numbers, at=times),
+    st.builds(TurnEnded, outcomes, at=times),
+    st.builds(AgentsClosed, whole_numbers, st.lists(whole_numbers).map(tuple), at=times),
+    st.builds(AgentResumed, whole_numbers, at=times),
+    st.builds(Entry, whole_numbers, whole_numbers, json_values, at=times),
 )
 facts = st.builds(
     AgentFacts,
@@ -85,6 +88,7 @@ facts = st.builds(
     whole_numbers,
     st.none() | outcomes,
     *[st.lists(mails, max_size=3).map(tuple)] * 2,
+    st.none() | st.tuples(times, times, times),
 )
 QUIET = settings(max_examples=300, deadline=None, database=None, derandomize=True)
 
@@ -95,6 +99,7 @@ def test_any_record_is_read_as_it_was_written(record: Any) -> None:
     kind, _, data = encode(record)
     assert decode(kind, data) == record
     assert repr(decode(kind, data)) == repr(record)
+    assert decode(kind, data).at == record.at
 
 
 @QUIET
@@ -102,6 +107,7 @@ def test_any_record_is_read_as_it_was_written(record: Any) -> None:
 def test_any_facts_are_read_as_they_were_written(found: AgentFacts) -> None:
     assert decode_facts(encode_facts(found)) == found
     assert repr(decode_facts(encode_facts(found))) == repr(found)
+    assert [mail.at for mail in decode_facts(encode_facts(found)).mailbox] == [mail.at for mail in found.mailbox]
 
 
 def test_every_record_class_can_be_written_and_belongs_to_the_rollout_it_is_about() -> None:
@@ -122,18 +128,18 @@ def test_written_records_look_like_this() -> None:
     )
     found = Outcome(4, 1, TurnState.COMPLETED, Json({"depth": [2, 2.5, None]}), Cause.FINISHED)
     nothing = Outcome(4, 2, TurnState.COMPLETED, Json(None), Cause.FINISHED)
-    notice = MailAccepted(3, 2, 1, MailKind.QUEUE, "", failed)
+    notice = MailAccepted(3, 2, 1, MailKind.QUEUE, "", failed, '{"tenant":7}', at=1_800_000_000.25)
     ends = (TurnEnded(closed), TurnEnded(found), TurnEnded(nothing))
     written = (MAIL, notice, *ends, ENTRY, AgentsClosed(1, (1, 2)))
     assert [encode(record)[2] for record in written] == [
-        '{"kind":1,"mail":0,"message":"work","notice":null,"sender":0,"target":1}',
-        '{"kind":0,"mail":3,"message":"",'
+        '{"at":null,"headers":null,"kind":1,"mail":0,"message":"work","notice":null,"sender":0,"target":1}',
+        '{"at":1800000000.25,"headers":"{\\"tenant\\":7}","kind":0,"mail":3,"message":"",'
         '"notice":{"agent":2,"by":null,"cause":1,"raw":"why","status":2,"turn":1},"sender":2,"target":1}',
-        '{"outcome":{"agent":3,"by":-1,"cause":10,"raw":"closed","status":3,"turn":2}}',
-        '{"outcome":{"agent":4,"by":null,"cause":0,"raw":{"text":"{\\"depth\\":[2,2.5,null]}"},"status":1,"turn":1}}',
-        '{"outcome":{"agent":4,"by":null,"cause":0,"raw":{"text":"null"},"status":1,"turn":2}}',
-        '{"agent":1,"data":{"said":["hello",1,2.5,null,true]},"turn":1}',
-        '{"agents":[1,2],"target":1}',
+        '{"at":null,"outcome":{"agent":3,"by":-1,"cause":10,"raw":"closed","status":3,"turn":2}}',
+        '{"at":null,"outcome":{"agent":4,"by":null,"cause":0,"raw":{"text":"{\\"depth\\":[2,2.5,null]}"},"status":1,"turn":1}}',
+        '{"at":null,"outcome":{"agent":4,"by":null,"cause":0,"raw":{"text":"null"},"status":1,"turn":2}}',
+        '{"agent":1,"at":null,"data":{"said":["hello",1,2.5,null,true]},"turn":1}',
+        '{"agents":[1,2],"at":null,"target":1}',
     ]
 
 
@@ -142,36 +148,41 @@ def test_written_records_look_like_this() -> None:
     [
         ("Nothing", '{"agent":1}'),
         ("AgentResumed", ""),
-        ("AgentResumed", '{"agent":1'),
-        ("AgentResumed", '{"agent":1}}'),
+        ("AgentResumed", '{"at":null,"agent":1'),
+        ("AgentResumed", '{"at":null,"agent":1}}'),
         ("AgentResumed", b'{"agent":\xff}'),
         ("AgentResumed", 7),
         ("AgentResumed", None),
         ("AgentResumed", "[1]"),
         ("AgentResumed", "{}"),
-        ("AgentResumed", '{"agent":true}'),
-        ("AgentResumed", '{"agent":1.0}'),
-        ("AgentResumed", '{"agent":"1"}'),
-        ("AgentResumed", '{"agent":1,"turn":2}'),
-        ("AgentResumed", '{"target":1}'),
-        ("TurnEnded", '{"outcome":null}'),
-        ("TurnEnded", '{"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":"done","raw":""}}'),
-        ("TurnEnded", '{"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":99,"raw":""}}'),
-        ("TurnEnded", '{"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":[0],"raw":""}}'),
-        ("TurnEnded", '{"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":1.0,"raw":""}}'),
-        ("TurnEnded", '{"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":null}}'),
-        ("TurnEnded", '{"outcome":{"agent":1,"turn":1,"cause":1,"status":0,"raw":""}}'),
-        ("TurnEnded", '{"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":"","result":""}}'),
-        ("TurnEnded", '{"outcome":{"agent":1,"turn":1,"cause":99,"by":null,"status":0,"raw":""}}'),
-        ("TurnEnded", '{"outcome":{"agent":1,"turn":1,"cause":1,"by":"host","status":0,"raw":""}}'),
-        ("TurnEnded", '{"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":{}}}'),
-        ("TurnEnded", '{"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":{"text":"1 "}}}'),
-        ("TurnEnded", '{"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":{"text":"NaN"}}}'),
-        ("TurnEnded", '{"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":{"text":"1","more":1}}}'),
-        ("AgentsClosed", '{"target":1,"agents":{}}'),
-        ("AgentsClosed", '{"target":1,"agents":["1"]}'),
-        ("Entry", '{"agent":1,"turn":1,"data":NaN}'),
-        ("Entry", f'{{"agent":1,"turn":1,"data":{"[" * 10**5}'),
+        ("AgentResumed", '{"agent":1}'),
+        ("AgentResumed", '{"at":"1","agent":1}'),
+        ("AgentResumed", '{"at":null,"agent":true}'),
+        ("AgentResumed", '{"at":null,"agent":1.0}'),
+        ("AgentResumed", '{"at":null,"agent":"1"}'),
+        ("AgentResumed", '{"at":null,"agent":1,"turn":2}'),
+        ("AgentResumed", '{"at":null,"target":1}'),
+        ("TurnEnded", '{"at":null,"outcome":null}'),
+        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":"done","raw":""}}'),
+        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":99,"raw":""}}'),
+        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":[0],"raw":""}}'),
+        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":1.0,"raw":""}}'),
+        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":null}}'),
+        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"status":0,"raw":""}}'),
+        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":"","result":""}}'),
+        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":99,"by":null,"status":0,"raw":""}}'),
+        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":"host","status":0,"raw":""}}'),
+        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":{}}}'),
+        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":{"text":"1 "}}}'),
+        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":{"text":"NaN"}}}'),
+        (
+            "TurnEnded",
+            '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":{"text":"1","more":1}}}',
+        ),
+        ("AgentsClosed", '{"at":null,"target":1,"agents":{}}'),
+        ("AgentsClosed", '{"at":null,"target":1,"agents":["1"]}'),
+        ("Entry", '{"at":null,"agent":1,"turn":1,"data":NaN}'),
+        ("Entry", f'{{"at":null,"agent":1,"turn":1,"data":{"[" * 10**5}'),
     ],
 )
 def test_what_encode_would_not_write_is_not_read(kind: str, data: Any) -> None:
@@ -179,13 +190,16 @@ def test_what_encode_would_not_write_is_not_read(kind: str, data: Any) -> None:
         decode(kind, data)
 
 
-FACTS = '[1,0,"a",null,1,-1,0,0,null,[],[]]'
+FACTS = '[1,0,"a",null,1,-1,0,0,null,[],[],null]'
 
 
 def test_facts_look_like_this() -> None:
     facts = AgentFacts(1, 0, "a", None, Identity.OPEN, -1, TurnState.NEW, 0, None, (), ())
     assert encode_facts(facts) == FACTS
     assert decode_facts(FACTS) == facts
+    timed = AgentFacts(1, 0, "a", None, Identity.OPEN, -1, TurnState.NEW, 0, None, (), (), (1.5, None, 2.0))
+    assert encode_facts(timed) == FACTS.replace("],null]", "],[1.5,null,2.0]]")
+    assert decode_facts(FACTS.replace("],null]", "],[1.5,null,2.0]]")).times == (1.5, None, 2.0)
 
 
 def test_numbers_of_the_enums_that_files_have_never_change() -> None:
@@ -220,8 +234,8 @@ def test_what_are_no_facts_is_not_read(text: str) -> None:
 @pytest.mark.parametrize("number", ["1e999", "-1e999"])
 def test_result_that_no_turn_can_have_returned_is_not_read(number: str) -> None:
     outcome = f'{{"agent":1,"turn":1,"status":1,"raw":{{"text":"[{number}]"}},"cause":0,"by":null}}'
-    with pytest.raises(EncodingError):
-        decode("TurnEnded", f'{{"outcome":{outcome}}}')
+    with pytest.raises(EncodingError, match="Out of range"):
+        decode("TurnEnded", f'{{"at":null,"outcome":{outcome}}}')
 
 
 def nested(depth: int) -> Any:

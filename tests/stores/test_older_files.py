@@ -23,7 +23,7 @@ from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import RECORDS, Cause, MailAccepted, MailKind, Outcome, TurnEnded
 from statemachine.errors import KeyReused
 from statemachine.log import trace
-from statemachine.stores import Entry, SQLiteStore, StoreCorrupt
+from statemachine.stores import Entry, SQLiteStore, StoreCorrupt, schema
 from statemachine.stores.protocol import Receipt
 from tests.stores.session_files import CONFIG, opened, sql
 
@@ -173,7 +173,8 @@ THIRD: dict[str, tuple[list[Outcome], list[Any]]] = {
 """Path -> how its turns ended, and what they recorded, in the file of the third version."""
 
 
-async def test_file_of_the_third_version_is_found_whole(third: Path) -> None:
+async def test_file_of_the_third_version_is_found_whole(third: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "ROWS_AT_ONCE", 7)
     assert sql(third, "PRAGMA user_version") == [(3,)]
     store = SQLiteStore(third)
     found = await store.open(CONFIG)
