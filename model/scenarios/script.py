@@ -24,6 +24,7 @@ from statemachine.checking.view import name
 from statemachine.core import events as ev
 from statemachine.core.agents import Agent
 from statemachine.core.events import HOST, ROOT
+from statemachine.core.machines import Identity
 from statemachine.core.session import Session
 
 from ..lockstep import AnyEvent, Restart
@@ -164,7 +165,8 @@ def line_of(event: AnyEvent, s: Session) -> str:
 
 
 def _n(s: Session, a: int) -> str:
-    if not HOST <= a < len(s.agents):
+    found = s.agent(a)
+    if a != HOST and (found is None or found.identity is Identity.FORGOTTEN):  # which has no path any more
         return f"#{a}"
     word = name(s, a)
     return word if a in (HOST, ROOT) or agent(s, word) == a else f"#{a}"

@@ -321,9 +321,9 @@ class AgentControl:
     # Verbs that control
 
     async def withdraw(self, request: Handle | AgentRef | int, *, sender: int = HOST) -> None:
-        """Takes back a mail that is still unread, by its handle, reference or number: it becomes a dead letter. If it was
-        a request, its outcome has the cause WITHDRAWN. A turn that has not started and for which no other trigger mail
-        is unread does not start.
+        """Takes back a mail that is still unread: it becomes a dead letter. `request` is its handle, reference or number.
+        If it was trigger mail, its outcome has the cause WITHDRAWN. A turn that has not started and for which no other
+        trigger mail is unread does not start.
 
         `sender` is the agent that sent it, or the host, who may withdraw any mail but a notice. Raises `MailRead` once
         a turn has read it, `NotSender`, and `UnknownMail` for a number that was never given.

@@ -156,15 +156,20 @@ class Turn:
         """Gives the outcomes of these requests one after the other, the first to be answered first:
         `async for outcome in turn.as_completed(*children)`. Raises what `Handle.outcome` raises.
         """
-        self._waits.check()
         pending = requests_of(self._engine.session, handles)
         unanswered = self._engine.session.ledger.requests
         while pending:
-            await self._waits.until_answered(tuple([request.ref.mail for request in pending]), WaitMode.ANY)
-            answered = [request for request in pending if request.ref.mail not in unanswered]
-            pending = [request for request in pending if request not in answered]
-            for request in answered:
-                yield await request.told()
+            self._waits.check()
+            told = [request for request in pending if request.outcome is not None]
+            if told:
+                first = min(told, key=lambda request: request.place)
+                pending.remove(first)
+                await self._waits.until_answered((first.ref.mail,), WaitMode.ANY)  # reads its notice, if it is unread
+                yield await first.told()
+            elif all(request.ref.mail in unanswered for request in pending):
+                await self._waits.until_answered(tuple([request.ref.mail for request in pending]), WaitMode.ANY)
+            else:
+                await self._engine.settled()  # the outcome is told when it is durable
 
     def lend(self) -> Lending:
         """Lends the slot: within `async with turn.lend():` the turn needs none, because a person is asked or a tool runs

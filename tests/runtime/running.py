@@ -14,7 +14,7 @@ import itertools
 import random
 import selectors
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -201,6 +201,36 @@ async def echo(turn: Turn) -> str:
     return " ".join(mail.text for mail in turn.mail)
 
 
+class Floor:
+    """Where turns work: shows from outside how many sub-agents do so at the same time (S1)."""
+
+    def __init__(self) -> None:
+        self.working: set[str] = set()
+        self.most = 0
+
+    async def work(self, turn: Turn, seconds: float = 1.0) -> None:
+        """The turn works, without a wait."""
+        assert turn.path not in self.working
+        self.working.add(turn.path)
+        self.most = max(self.most, len(self.working - {"/root"}))
+        try:
+            await anyio.sleep(seconds)
+        finally:
+            self.working.remove(turn.path)
+
+
+def chain(depth: int) -> Work:
+    """Work that spawns a child and returns its result, down to this depth."""
+
+    async def work(turn: Turn) -> Any:
+        if turn.path.count("/") <= depth:
+            child = await turn.spawn("kid", "go")
+            return (await child.outcome()).result
+        return f"leaf at {turn.path.count('/') - 1}"
+
+    return work
+
+
 class Recorder(Thread):
     """A thread that keeps count of what is done with it, and can be told to fail or to hang there."""
 
@@ -261,6 +291,11 @@ def counts(control: AgentControl) -> dict[str, int]:
     s = control.statistics()
     found = {"slots": s.slots_held, "resident": s.resident, "queued": s.queued, "waiting": s.waiting}
     return {name: count for name, count in found.items() if count}
+
+
+def results(outcomes: Iterable[Outcome]) -> list[Any]:
+    """The results of outcomes, in their order."""
+    return [outcome.result for outcome in outcomes]
 
 
 def completed(result: Any) -> tuple[TurnState, Any]:
