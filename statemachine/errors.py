@@ -11,7 +11,6 @@ from statemachine.core.machines import IllegalMove
 from statemachine.core.refusals import (
     AgentClosed,
     AgentOpen,
-    AlreadyWaiting,
     DepthExceeded,
     ExecutionFull,
     InvalidConfig,
@@ -20,7 +19,9 @@ from statemachine.core.refusals import (
     InvalidTimeout,
     LiveThreadsFull,
     MailboxFull,
+    MailRead,
     NotRunning,
+    NotSender,
     PathTaken,
     QueueFull,
     Refusal,
@@ -31,6 +32,8 @@ from statemachine.core.refusals import (
     StoreFailed,
     TooManyAgents,
     UnknownAgent,
+    UnknownMail,
+    WaitCircle,
 )
 from statemachine.lazy import lazily as _lazily
 from statemachine.log.trace import TraceError
@@ -64,7 +67,6 @@ if TYPE_CHECKING:
 __all__ = [
     "AgentClosed",
     "AgentOpen",
-    "AlreadyWaiting",
     "DepthExceeded",
     "DrawingUnavailable",
     "EventsLost",
@@ -77,10 +79,12 @@ __all__ = [
     "InvalidTimeout",
     "KeyReused",
     "LiveThreadsFull",
+    "MailRead",
     "MailboxFull",
     "NewerSchema",
     "NotJson",
     "NotRunning",
+    "NotSender",
     "OlderSchema",
     "PathTaken",
     "PropertyViolation",
@@ -103,10 +107,12 @@ __all__ = [
     "TooManyAgents",
     "TraceError",
     "UnknownAgent",
+    "UnknownMail",
     "UnknownPath",
     "UnknownRequest",
     "UnknownRole",
     "Unstorable",
+    "WaitCircle",
 ]
 
 __getattr__ = _lazily(

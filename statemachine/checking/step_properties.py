@@ -80,8 +80,8 @@ def s5_mail(m: Moment) -> str | None:
 
 
 def overfull(m: Moment) -> str | None:
-    """A mailbox that exceeds its limit, and more so than before. One that a returned turn's mail, or a smaller limit, has
-    filled above it takes nothing more.
+    """A mailbox that exceeds its limit, and more so than before. One that a returned turn's mail, or a smaller limit,
+    has filled above it takes nothing more.
     """
     assert m.before is not None
     most = m.config.max_unread

@@ -3,7 +3,7 @@
 What decides nothing is left out. Numbers that only ever count up (mail, turns, generations, flushes, tickets): what
 matters of them is the order of what they number, and that is in the value. Time: deadlines count from now. Message
 texts: the core never looks inside. How a turn ended: no rule asks more than whether there was one. Which requests of
-the host a turn has taken: only its answer names them. Likewise whom a shutdown will name.
+the host a turn has taken: only its answer names them. Likewise the agents that a shutdown will name.
 
 Enums are plain numbers (`+` makes them so), which `marshal` takes. A session of bounded size has finitely many
 fingerprints, so its reachable states can all be visited.
@@ -71,8 +71,8 @@ def fingerprint(s: State) -> tuple[Any, ...]:
 
 
 def matters(m: MailAccepted, s: State) -> bool:
-    """Does a mail that the turn has read decide anything? A request of an agent does, which is told; and every mail, if
-    it may be unread again.
+    """Does a mail that the turn has read decide anything? A request of an agent does, because that agent is told; and
+    every mail does if the turn may be returned.
     """
     return s.config.max_attempts > 1 or (m.kind is TRIGGER and m.notice is None and m.sender != HOST)
 
@@ -90,7 +90,7 @@ def mail_value(m: MailAccepted, rank: dict[int, int]) -> tuple[Any, ...]:
 
 
 def waits_value(s: State, rank: dict[int, int]) -> tuple[Any, ...]:
-    """Who waits for what, who may lend, and who returns."""
+    """Which turns wait for what, which may lend their slot, and which return."""
     waits = s.waits
     if not waits.pending and not waits.over:
         return ()

@@ -19,15 +19,23 @@ __all__ = [
     "AgentResumed",
     "AgentSpawned",
     "AgentsClosed",
+    "AgentsForgotten",
     "Cause",
+    "LoadBegun",
+    "LoadEnded",
     "MailAccepted",
+    "MailDemoted",
     "MailDrained",
     "MailKind",
+    "MailRead",
+    "MailWithdrawn",
     "NoticeBuried",
     "Outcome",
     "Record",
     "TurnEnded",
+    "TurnReturned",
     "TurnStarted",
+    "TurnStopped",
 ]
 
 
@@ -35,7 +43,7 @@ class MailKind(IntEnum):
     """Does a mail ask for a turn?"""
 
     QUEUE = 0
-    """Queue-only: wakes nobody."""
+    """Queue-only: starts no turn."""
     TRIGGER = 1
     """Asks for a turn."""
 
@@ -81,8 +89,9 @@ class Cause(IntEnum):
 class Outcome:
     """How a turn ended: `status` is COMPLETED, ERRORED or INTERRUPTED.
 
-    `by` is who interrupted it or closed its agent: an agent, or HOST. It is None for every other cause, if nobody asked
-    (a shutdown; a death that closed an ancestor), and if the file is of a version that did not record it.
+    `by` is the agent, or HOST, that interrupted it, withdrew its mail or closed its agent. It is None for every other
+    cause, if no caller asked (a shutdown; a death that closed an ancestor), and if the file is of a version that did
+    not record it.
     """
 
     agent: int
@@ -119,7 +128,7 @@ class MailAccepted:
     """A mail is in the target's mailbox. Mail numbers count up over the session, so they give the order.
 
     A mail with an outcome is a *notice*: it tells the requester of a turn how that turn ended. A notice of kind
-    TRIGGER asks for a turn, but nobody is told when that turn ends (decision D6).
+    TRIGGER asks for a turn, but the end of that turn is told to no requester (decision D6).
     """
 
     mail: int
@@ -143,7 +152,7 @@ class NoticeBuried:
 
 @fact
 class MailWithdrawn:
-    """An unread mail of the agent is a dead letter, because its sender or the host wanted that."""
+    """An unread mail of the agent was withdrawn by its sender or the host, and is a dead letter."""
 
     agent: int
     mail: int
@@ -151,7 +160,7 @@ class MailWithdrawn:
 
 @fact
 class MailDemoted:
-    """These unread mails of the agent ask for no turn any more, and are queue-only."""
+    """These unread mails of the agent no longer ask for a turn: they are queue-only now."""
 
     agent: int
     mails: tuple[int, ...]
@@ -159,14 +168,14 @@ class MailDemoted:
 
 @fact
 class LoadBegun:
-    """The agent's thread is loaded. If nothing more is said of it, a crash has cut it off (BUG-B84)."""
+    """The load of the agent's thread began. If no later record is about it, a crash cut it off (BUG-B84)."""
 
     agent: int
 
 
 @fact
 class LoadEnded:
-    """The load came to its end, but not to a turn, because the session is shut down."""
+    """A shutdown took the turn back for which the agent was loaded, so a crash of that load does not count."""
 
     agent: int
 
@@ -199,7 +208,7 @@ class MailRead:
 @fact
 class TurnStopped:
     """The turn was asked to stop. `cause` and `by` are as its outcome will say. `below` is the target of an interrupt
-    of a whole subtree: what is told in there of this turn wakes no agent.
+    of a whole subtree: notices of this turn start no turn at or below it.
     """
 
     agent: int
@@ -211,8 +220,8 @@ class TurnStopped:
 
 @fact
 class TurnReturned:
-    """A crash, or the death of its thread, ended the turn, and it is as if it had never been: all that it had read is
-    unread again (S17).
+    """A crash, or the death of its thread, ended the turn, and its agent has attempts left: all mail that the turn had
+    read is unread again (S17).
     """
 
     agent: int

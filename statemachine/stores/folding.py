@@ -32,7 +32,8 @@ class Folded:
         """What makes the records that were folded superfluous."""
         agents = self.ledger.agents
         return Snapshot(
-            tuple([facts_of(self.ledger, agents[agent]) for agent in sorted(self.touched)]), tuple(self.ledger.mail_states)
+            tuple([facts_of(self.ledger, agents[agent]) for agent in sorted(self.touched)]),
+            tuple(self.ledger.mail_states),
         )
 
 
