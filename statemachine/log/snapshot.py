@@ -65,7 +65,7 @@ class AgentFacts:
 
 def facts_of(ledger: Ledger, agent: Agent) -> AgentFacts:
     """The facts of an agent, whether it is of a live session or of a fold."""
-    status, turn = durable_turn(ledger, agent)
+    status, turn = durable_turn(agent)
     name = agent.path[agent.path.rfind("/") + 1 :]
     return AgentFacts(
         agent.id,
@@ -85,13 +85,12 @@ def facts_of(ledger: Ledger, agent: Agent) -> AgentFacts:
     )
 
 
-def durable_turn(ledger: Ledger, agent: Agent) -> tuple[TurnState, int]:
-    """Status and turn number as the log has them."""
+def durable_turn(agent: Agent) -> tuple[TurnState, int]:
+    """Status and turn number as the log has them. A turn before this one that left no outcome was returned."""
     status = agent.status
     if status is QUEUED or status is STARTING:
-        was_returned = agent.id in ledger.attempts
-        before = TurnState.NEW if agent.outcome is None or was_returned else agent.outcome.status
-        return before, agent.turn - 1
+        ended, last = agent.outcome, agent.turn - 1
+        return (ended.status if ended is not None and ended.turn == last else TurnState.NEW), last
     return (RUNNING if status > RUNNING else status), agent.turn
 
 
