@@ -354,7 +354,7 @@ PROPERTIES: tuple[Property, ...] = (
     ),
     Property(
         "S3",
-        "slots are held exactly by the turns that start, run, or stop having held one (LIVE_THREADS: by the open agents)",
+        "slots are held exactly by turns that start, run, or stop having held one (LIVE_THREADS: by open agents)",
         "section 3, Slot; BUG-B01 BUG-B02 BUG-B03 BUG-B07 BUG-B18 BUG-B29 BUG-B47 BUG-B54",
         s3_conserved,
     ),

@@ -81,8 +81,8 @@ def s5_mail(m: Moment) -> str | None:
 
 
 def overfull(m: Moment) -> str | None:
-    """A mailbox that exceeds its limit, and more so than before. One that a returned turn's mail, or a smaller limit, has
-    filled above it takes nothing more.
+    """A mailbox that exceeds its limit, and more so than before. One that a returned turn's mail, or a smaller limit,
+    has filled above it takes nothing more.
     """
     assert m.before is not None
     most = m.config.max_unread
@@ -263,6 +263,10 @@ def _is_open(s: Session, agent: int) -> bool:
     return 0 <= agent < len(s.agents) and s.agents[agent].identity is OPEN
 
 
+def _never_accepted(s: Session, r: rf.UnknownMail) -> bool:
+    return not 0 <= r.mail < sum(s.ledger.mail_states)
+
+
 def _full_mailbox(s: Session, r: rf.MailboxFull) -> bool:
     a = s.agents[r.agent]
     return (len(a.mailbox), a.promised) == (r.unread, r.promised) and r.unread + r.promised >= s.config.max_unread - 1
@@ -282,7 +286,7 @@ TRUE: dict[type[rf.Refusal], Callable[[Session, Any], bool]] = {
     ),
     rf.MailboxFull: _full_mailbox,
     rf.NotRunning: lambda s, r: s.agents[r.agent].status not in WORKING or s.agents[r.agent].turn != r.turn,
-    rf.UnknownMail: lambda s, r: not 0 <= r.mail < s.ledger.next_mail,
+    rf.UnknownMail: _never_accepted,
     rf.MailRead: lambda s, r: all(m.mail != r.mail for a in s.agents for m in a.mailbox),
     rf.NotSender: lambda s, r: any(m.mail == r.mail for a in s.agents for m in a.mailbox),
     rf.WaitCircle: lambda s, r: len(r.agents) > 0 and all(s.agents[a].status in WORKING for a in r.agents),
