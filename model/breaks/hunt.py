@@ -1,4 +1,4 @@
-"""Who notices when a rule is broken? `defects.py` and `thread_defects.py` have the breaks, specs/breaks.md the answers.
+"""Who notices when a rule is broken? `catalogue.py` has the breaks, specs/breaks.md the answers.
 
 Each break is put into the core and hunted as `make check` does it: scope by scope until something is wrong, and at
 last by the fuzz campaigns. Each is hunted twice: with the reference model beside the core, and without it, by the
