@@ -72,37 +72,36 @@ def encode(record: LogRecord) -> tuple[str, int | None, Stored]:
     Raises `EncodingError` for what is not a record, or has a value that could not be read again.
     """
     kind = record.__class__
-    name = kind.__name__
-    if KINDS.get(name) is not kind:
-        raise EncodingError(f"a {name} is not a record")
-    owner = OWNER.get(kind)
+    way = WAYS.get(kind)
+    if way is None:
+        raise EncodingError(f"a {kind.__name__} is not a record")
+    name, owner, check, texts = way
     try:
-        data = _entry_text(cast("Entry", record)) if kind is Entry else _record_text(record)
+        if kind is Entry:
+            data = _entry_text(cast("Entry", record))
+        else:
+            data = _written(record)
+            if isinstance(data, str):
+                check(data)
+            else:
+                RECORD_READERS[name].convert(parse(data))
+            if texts is not None and not TEXT_CLASSES.issuperset(map(type, texts(record))):
+                raise TypeError(f"not all of {texts(record)!r:.200} are texts")
         return name, None if owner is None else owner(record), data
     except (AttributeError, *UNREADABLE) as error:
         raise EncodingError(f"this {name} cannot be written: {error}") from None
 
 
-def _record_text(record: LogRecord) -> Stored:
-    data, name = _written(record), record.__class__.__name__
-    if isinstance(data, str):
-        RECORD_READERS[name].check(data)
-    else:
-        RECORD_READERS[name].convert(parse(data))
-    for text in TEXTS[name](record):
-        if text.__class__ not in TEXT_CLASSES:
-            raise TypeError(f"{text!r:.100} is not a text")
-    return data
-
-
 def _entry_text(entry: Entry) -> Stored:
     """Data that would be read otherwise, such as a tuple, is written as JSON has it, if JSON has it at all."""
+    reader = RECORD_READERS["Entry"]
     try:
-        data = _record_text(entry)
-        if _read(RECORD_READERS["Entry"], data, "Entry") != entry:
+        data = _written(entry)
+        if _read(reader, data, "Entry") != entry:
             raise ValueError("it would be read otherwise")
     except UNREADABLE:
-        data = _record_text(Entry(entry.agent, entry.turn, parse(to_json(entry.data)), at=entry.at))
+        data = _written(Entry(entry.agent, entry.turn, parse(to_json(entry.data)), at=entry.at))
+        _read(reader, data, "Entry")
     if len(data) > TEXT_MAX or is_too_deep(entry.data, text_of(data)):
         to_json(entry.data)  # says what is wrong with it
     return data
@@ -169,14 +168,18 @@ def _converted(change: Callable[[Any], Any], data: Stored, kind: type[Any]) -> A
 # With msgspec, and the small path beside it
 
 
-def _getter(paths: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+def _getter(paths: list[str]) -> Callable[[Any], tuple[Any, ...]] | None:
     """What gets the attributes at these paths. With one path, `attrgetter` alone would give no tuple."""
-    return attrgetter(*paths, *paths[:1]) if paths else lambda _: ()
+    return attrgetter(*paths, *paths[:1]) if paths else None
 
 
 ENCODER = msgspec.json.Encoder()
 RECORD_READERS = {name: Reader(kind) for name, kind in KINDS.items()}
-TEXTS = {name: _getter(texts_of(kind)) for name, kind in KINDS.items()}
+Owner = Callable[[Any], int]
+WAYS: dict[type, tuple[str, Owner | None, Callable[[str], object], Callable[[Any], tuple[Any, ...]] | None]] = {
+    kind: (name, OWNER.get(kind), RECORD_READERS[name].check, _getter(texts_of(kind))) for name, kind in KINDS.items()
+}
+"""Record class -> its name, whose it is, what checks how it was written, and what gets its texts."""
 TEXT_CLASSES = {str, Json, type(None)}
 FACTS_READER = Reader(tuple_of(FACTS.values()))
 
