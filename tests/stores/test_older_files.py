@@ -94,7 +94,9 @@ def third(tmp_path: Path) -> Path:
     return copy_of("session-v3.db", tmp_path)
 
 
-FIRST_EDITION = "AgentSpawned MailAccepted NoticeBuried TurnStarted MailDrained TurnEnded AgentsClosed AgentResumed Entry"
+FIRST_EDITION = (
+    "AgentSpawned MailAccepted NoticeBuried TurnStarted MailDrained TurnEnded AgentsClosed AgentResumed Entry"
+)
 """Every kind of record that there was up to the third version."""
 
 
