@@ -224,4 +224,6 @@ TOUCHED: dict[type, Callable[[Any], int]] = {
     LoadEnded: attrgetter("agent"),
     AgentResumed: attrgetter("agent"),
 }
-"""Record class -> the one agent that it touches. `AgentsClosed` and `AgentsForgotten` touch several, `NoticeBuried` none."""
+"""Record class -> the one agent that it touches. `AgentsClosed` and `AgentsForgotten` touch several, `NoticeBuried`
+none.
+"""

@@ -1,8 +1,8 @@
 """Records, entries and facts as JSON texts, and back: msgspec writes and reads their classes as they are.
 
-    MailAccepted  {"answers":[],"at":1.8e9,"headers":null,"kind":1,"mail":0,"message":"work","notice":null,"sender":-1,...}
-    TurnEnded     {"at":1.8e9,"outcome":{"agent":1,"by":null,"cause":0,"raw":"done","status":1,"turn":1}}
-    Entry         {"agent":1,"at":1.8e9,"data":{"said":"hello"},"turn":1}
+    TurnStopped   {"agent":1,"at":1800000000.25,"below":null,"by":-1,"cause":7,"turn":1}
+    TurnEnded     {"at":null,"outcome":{"agent":1,"by":null,"cause":0,"raw":"done","status":1,"turn":1}}
+    Entry         {"agent":1,"at":1800000000.25,"data":{"said":"hello"},"turn":1}
 
 An enum is its number, which therefore never changes (`tests/stores/test_encoding.py` has them all). A result that is
 not a text is an object with its JSON text. The facts of a snapshot, which can be derived from the log, are lists in the
