@@ -1,8 +1,8 @@
 """Records, entries and facts as JSON texts, and back: msgspec writes and reads their classes as they are.
 
-    MailAccepted  {"kind":1,"mail":0,"message":"work","notice":null,"sender":-1,"target":1}
-    TurnEnded     {"outcome":{"agent":1,"by":null,"cause":0,"raw":"done","status":1,"turn":1}}
-    Entry         {"agent":1,"data":{"said":"hello"},"turn":1}
+    TurnStopped   {"agent":1,"at":1800000000.25,"below":null,"by":-1,"cause":7,"turn":1}
+    TurnEnded     {"at":null,"outcome":{"agent":1,"by":null,"cause":0,"raw":"done","status":1,"turn":1}}
+    Entry         {"agent":1,"at":1800000000.25,"data":{"said":"hello"},"turn":1}
 
 An enum is its number, which therefore never changes (`tests/stores/test_encoding.py` has them all). A result that is
 not a text is an object with its JSON text. The facts of a snapshot, which can be derived from the log, are lists in the
@@ -28,7 +28,18 @@ from typing import Any, cast
 import msgspec
 
 from statemachine.core.facts import NESTING_MAX, Json, is_too_deep
-from statemachine.core.records import RECORDS, MailAccepted, MailDrained, TurnEnded, TurnStarted
+from statemachine.core.records import (
+    RECORDS,
+    MailAccepted,
+    MailDemoted,
+    MailDrained,
+    MailRead,
+    MailWithdrawn,
+    TurnEnded,
+    TurnReturned,
+    TurnStarted,
+    TurnStopped,
+)
 from statemachine.log import older, trace
 from statemachine.log.snapshot import AgentFacts
 from statemachine.log.strict import Reader, fields_of, texts_of, tuple_of
@@ -55,8 +66,13 @@ UNREADABLE = (TypeError, ValueError, RecursionError)
 
 OWNER: dict[type, Callable[[Any], int]] = {
     MailAccepted: attrgetter("target"),
+    MailWithdrawn: attrgetter("agent"),
+    MailDemoted: attrgetter("agent"),
     TurnStarted: attrgetter("agent"),
     MailDrained: attrgetter("agent"),
+    MailRead: attrgetter("agent"),
+    TurnStopped: attrgetter("agent"),
+    TurnReturned: attrgetter("agent"),
     TurnEnded: attrgetter("outcome.agent"),
     Entry: attrgetter("agent"),
 }
