@@ -181,7 +181,7 @@ def late_wait_leaves_the_notice(*_: Any) -> None:
 # Who gets a slot
 
 
-@breaks("J2 L12", "wide", (joint, "serve"))
+@breaks("J2 L12", "due", (joint, "serve"))
 def new_turns_come_first(core: Any, s: Session) -> None:
     """A slot goes to the ready queue before it goes to a turn whose wait is over."""
     returning, s.waits.returning = s.waits.returning, {}
