@@ -137,10 +137,10 @@ def second_entrance(_: Any, s: Session, event: ev.Start) -> Reply:
 
 
 @breaks("J2", "due", (Slots, "enqueue"))
-def last_in_first_out(core: Any, self: Slots, agent: int, depth: int) -> None:
+def last_in_first_out(core: Any, self: Slots, agent: int, path: str) -> None:
     """Within a depth, the ready queue serves first whoever came last."""
-    core(self, agent, depth)
-    for line in (self.ready, self.by_depth.get(depth)):
+    core(self, agent, path)
+    for line in (self.ready, self.by_depth.get(path.count("/"))):
         if line is not None:
             line.move_to_end(agent, last=False)
 
@@ -168,19 +168,17 @@ def spawn_evicts_first(core: Any, s: Session, event: ev.Spawn) -> Reply:
 
 
 @breaks("J8 L8", "pair", (joint, "wake_stalled"))
-def stall(*_: Any) -> bool:
+def stall(*_: Any) -> None:
     """Nobody is woken when all slot holders wait, none may lend, and somebody queues."""
-    return False
 
 
 @breaks("J8", "trio", (joint, "wake_stalled"))
-def stall_wakes_the_first(core: Any, s: Session) -> bool:
+def stall_wakes_the_first(core: Any, s: Session) -> None:
     """When all slot holders wait, none may lend, and somebody queues, the one that waits longest is woken."""
     lenders = s.waits.lenders
     s.waits.lenders = dict(reversed(lenders.items()))
-    fired: bool = core(s)
+    core(s)
     s.waits.lenders = {agent: None for agent in lenders if agent in s.waits.lenders}
-    return fired
 
 
 # Mail and turns

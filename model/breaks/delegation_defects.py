@@ -47,21 +47,21 @@ def endless_lending(*_: Any) -> bool:
 
 
 @breaks("J7 S16, theorem 1", "bound", (joint, "serve"))
-def stopping_turns_take_no_memory(core: Any, s: Session) -> bool:
+def stopping_turns_take_no_memory(core: Any, s: Session) -> None:
     """A turn that is stopping without a slot does not count at the bound of lending."""
     stopping = [agent for agent in s.slots.lent if s.agents[agent].status is TurnState.STOPPING]
     for agent in stopping:
         del s.slots.lent[agent]
-    served: bool = core(s)
+    core(s)
     s.slots.lent.update(dict.fromkeys(stopping))
-    return served
 
 
 @breaks("J7 L8", "wide", (joint, "serve"))
-def returning_turns_are_bounded(core: Any, s: Session) -> bool:
+def returning_turns_are_bounded(core: Any, s: Session) -> None:
     """Where no more turns may be in memory without a slot, none is lent to a returning turn either."""
     is_full = s.slots.free == 0 and len(s.slots.lent) >= s.config.max_resident - s.slots.cap
-    return False if is_full and s.waits.returning else core(s)
+    if not (is_full and s.waits.returning):
+        core(s)
 
 
 @breaks("J7", "wide", (turns, "lend"))
@@ -181,13 +181,13 @@ def late_wait_leaves_the_notice(*_: Any) -> None:
 # Who gets a slot
 
 
-@breaks("J2 L12", "wide", (joint, "serve"))
-def new_turns_come_first(core: Any, s: Session) -> bool:
+@breaks("J2 L12", "due", (joint, "serve"))
+def new_turns_come_first(core: Any, s: Session) -> None:
     """A slot goes to the ready queue before it goes to a turn whose wait is over."""
     returning, s.waits.returning = s.waits.returning, {}
-    served: bool = bool(s.slots.ready or s.slots.entitled) and core(s)
-    s.waits.returning = {**returning, **s.waits.returning}
-    return (bool(s.waits.returning) and core(s)) or served
+    core(s)
+    s.waits.returning = returning
+    core(s)
 
 
 @breaks("J2", "wide", (turns, "go_on"))

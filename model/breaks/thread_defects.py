@@ -350,7 +350,7 @@ def shutdown_without_flush(_: Any, s: Session) -> None:
 def shutdown_serves_the_queue(core: Any, s: Session) -> None:
     """A turn that is queued gets a slot during a shutdown."""
     while s.slots.ready and s.slots.free > 0:
-        turns.admit(s, s.agents[s.slots.first(s.config.max_overtaken)])
+        turns.admit(s, s.agents[s.slots.take(s.config.max_overtaken)])
     core(s)
 
 

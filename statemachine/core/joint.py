@@ -26,12 +26,13 @@ def settle(s: State) -> None:
     """The fixed point. It ends, because every pass ends a wait, or takes a turn nearer to its start or to its end."""
     if s.state is OPEN_SESSION:
         slots, waits, residents = s.slots, s.waits, s.residents
-        while (
-            (waits.touched and end_waits(s))
-            or ((slots.ready or slots.entitled or waits.returning) and serve(s))
-            or (residents.unsettled and residents.moved and advance(s))
-        ):
-            pass
+        while True:
+            if waits.touched:
+                end_waits(s)
+            if slots.ready or slots.entitled or waits.returning:
+                serve(s)
+            if not (residents.unsettled and residents.moved and advance(s)):
+                return
     elif s.state is DRAINING:
         while end_waits(s) or end_hopeless_waits(s) or return_turns(s):
             pass
@@ -65,31 +66,30 @@ def end_hopeless_waits(s: State) -> bool:
 # Slots
 
 
-def serve(s: State) -> bool:
-    """J2, J7: gives slots to turns entitled to one, to returning turns and to the ready queue. Did any turn get one?"""
+def serve(s: State) -> None:
+    """J2, J7: gives slots to turns entitled to one, to returning turns and to the ready queue."""
     slots, waits, config = s.slots, s.waits, s.config
-    served = False
     while slots.entitled:
         first = next(iter(slots.entitled))
         del slots.entitled[first]
         turns.admit(s, s.agents[first])
-        served = True
     while slots.ready or waits.returning:
-        returns = bool(waits.returning) and not slots.is_due(max(1, config.max_overtaken))  # decision D20
+        returns = False
+        if waits.returning:
+            returns = not slots.is_due(max(1, config.max_overtaken))  # decision D20
         if not rules.slot_is_free(slots.held, slots.cap):
             if not waits.lenders:
-                return served
+                return
             if not returns and not rules.may_lend_to_queue(len(slots.lent), config.max_resident, slots.cap):
                 if not waits.returning:
-                    return wake_stalled(s) or served
+                    wake_stalled(s)
+                    return
                 returns = True  # it may not be lent to the queue, so the turn that is due waits a little longer
             turns.lend(s, s.agents[next(iter(waits.lenders))])
         if returns:
             turns.go_on(s, s.agents[next(iter(waits.returning))])
         else:
-            turns.admit(s, s.agents[slots.first(config.max_overtaken)])
-        served = True
-    return served
+            turns.admit(s, s.agents[slots.take(config.max_overtaken)])
 
 
 def return_turns(s: State) -> bool:
@@ -106,20 +106,18 @@ def return_turns(s: State) -> bool:
     return served
 
 
-def wake_stalled(s: State) -> bool:
+def wake_stalled(s: State) -> None:
     """J8: ends the waits of the holder that began to wait last, if every holder waits and no more turns may be in
-    memory without a slot. Did it?
+    memory without a slot.
     """
     lenders = s.waits.lenders
     by_choice = 0
     if len(lenders) == s.slots.held:
         by_choice = len([a for a in lenders if all(wait.is_own_choice for wait in s.waits.of(a))])
     stopping = len([a for a in s.slots.lent if s.agents[a].status is TurnState.STOPPING])
-    if not rules.is_stalled(len(lenders), s.slots.held, by_choice, stopping):
-        return False
-    for wait in tuple(s.waits.of(next(reversed(lenders)))):
-        turns.wait_is_over(s, wait.number, WaitEnd.STALLED)
-    return True
+    if rules.is_stalled(len(lenders), s.slots.held, by_choice, stopping):
+        for wait in tuple(s.waits.of(next(reversed(lenders)))):
+            turns.wait_is_over(s, wait.number, WaitEnd.STALLED)
 
 
 # Memory
@@ -130,9 +128,11 @@ def advance(s: State) -> bool:
     the room that it leaves to others goes to the turn that has been starting longest, too.
     """
     residents = s.residents
-    for agent_id in residents.in_order():
+    unsettled = residents.unsettled
+    for agent_id in residents.in_order() if len(unsettled) > 1 else unsettled:
         agent = s.agents[agent_id]
         if agent.residency is RESIDENT:
+            residents.wait_over(agent_id)
             turns.start(s, agent)
         elif agent.residency is UNLOADED:
             if residents.has_room:

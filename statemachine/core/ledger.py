@@ -147,17 +147,18 @@ class Ledger:
 
     def accept(self, mail: MailAccepted) -> Agent:
         """The mail is unread. Returns whose it is."""
-        target = self.agents[mail.target]
+        number, of = mail.mail, mail.target
+        target = self.agents[of]
         target.mailbox += (mail,)
         self.mail_states[ACCEPTED] += 1
         self.next_mail += 1
         if mail.kind is TRIGGER:
             target.triggers += 1
             if mail.notice is None:
-                self.requests[mail.mail] = mail.target
+                self.requests[number] = of
                 if mail.sender != HOST:
                     self._promise(mail, 1)
-        self.unread[mail.mail] = mail.target
+        self.unread[number] = of
         return target
 
     def bury_notice(self) -> None:
@@ -170,7 +171,7 @@ class Ledger:
         mails = agent.mailbox
         if mails:
             self._move_mail(READ[ACCEPTED], mails)
-            agent.taken += self.kept(mails)
+            agent.taken += mails if self.returns else requests(mails)
             agent.mailbox, agent.triggers = (), 0
         return mails
 
@@ -228,7 +229,7 @@ class Ledger:
             for known in (self.attempts, self.stops, self.loads):
                 known.pop(agent.id, None)
         if started:
-            answered, agent.taken = requests(agent.taken), ()
+            answered, agent.taken = requests(agent.taken) if self.returns else agent.taken, ()
             self.answer(answered)
             return answered
         return self.demote(agent, [mail.mail for mail in agent.mailbox])
@@ -257,8 +258,9 @@ class Ledger:
             self.agents[mail.sender].promised += count
 
     def _move_mail(self, to: MailState, mails: tuple[MailAccepted, ...]) -> None:
-        self.mail_states[ACCEPTED] -= len(mails)
-        self.mail_states[to] += len(mails)
+        count = len(mails)
+        self.mail_states[ACCEPTED] -= count
+        self.mail_states[to] += count
         for mail in mails:
             del self.unread[mail.mail]
 

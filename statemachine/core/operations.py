@@ -140,9 +140,12 @@ def agent_known(s: State, agent: int) -> Refusal | None:
 
 def agent_open(s: State, agent: int) -> Refusal | None:
     """The agent is known and open."""
-    if not 0 <= agent < len(s.agents) or s.agents[agent].identity is FORGOTTEN:
+    if not 0 <= agent < len(s.agents):
         return UnknownAgent(agent)
-    return None if s.agents[agent].identity is OPEN else AgentClosed(agent, s.agents[agent].path)
+    found = s.agents[agent]
+    if found.identity is OPEN:
+        return None
+    return UnknownAgent(agent) if found.identity is FORGOTTEN else AgentClosed(agent, found.path)
 
 
 def sender_open(s: State, sender: int) -> Refusal | None:

@@ -161,17 +161,22 @@ class Residents:
 
     def used(self, agent: Agent) -> None:
         """The agent is evictable, and the most recently used."""
-        self.idle[agent.id] = None
-        self.idle.move_to_end(agent.id)
+        if agent.id in self.idle:
+            self.idle.move_to_end(agent.id)
+        else:
+            self.idle[agent.id] = None
         self.moved = True
 
-    def taken(self, agent: Agent) -> None:
-        """The agent got a slot, and its turn is starting: it is not evictable."""
-        self.idle.pop(agent.id, None)
+    def taken(self, agent: Agent, at_once: bool) -> None:
+        """The agent got a slot: it is not evictable. Its turn is starting, unless that is over `at_once`."""
+        number = agent.id
+        self.idle.pop(number, None)
+        if at_once:
+            return
         self.last_ticket += 1
-        self.starting[agent.id] = self.last_ticket
-        if agent.id not in self.loading:
-            self.unsettled[agent.id] = None
+        self.starting[number] = self.last_ticket
+        if number not in self.loading:
+            self.unsettled[number] = None
         self.moved = True
 
     # Making room
@@ -180,7 +185,8 @@ class Residents:
         """Ends the start of the agent's turn: it runs, or is over."""
         del self.starting[agent]
         self.unsettled.pop(agent, None)
-        self.stop_waiting(agent)
+        if self.tried or self.room_for:
+            self.stop_waiting(agent)
         self.moved = True
 
     def stop_waiting(self, agent: int) -> None:
@@ -220,8 +226,7 @@ class Residents:
 
     def in_order(self) -> list[int]:
         """The starting agents that may go on, in the order in which they got their slot."""
-        found = list(self.unsettled)
-        return sorted(found, key=self.starting.__getitem__) if len(found) > 1 else found
+        return sorted(self.unsettled, key=self.starting.__getitem__)
 
     def victim(self, agents: list[Agent], tried: Collection[int]) -> int | None:
         """N2: returns the agent to evict, if there is one."""

@@ -59,21 +59,22 @@ def request(s: State, agent: Agent) -> None:
     if s.config.idle_ttl is not None:
         s.deadlines.clear(Bound.IDLE, agent.id)
     if agent.id != ROOT and not s.live_threads:
-        s.slots.enqueue(agent.id, agent.depth)
+        s.slots.enqueue(agent.id, agent.path)
     else:
         s.slots.entitled[agent.id] = None
 
 
 def admit(s: State, agent: Agent) -> None:
-    """J2: gives the turn a slot."""
+    """J2: gives a slot to the turn, which was taken out of its line."""
     agent.status = ADMIT[agent.status]
     if s.live_threads and agent.id != ROOT:
         s.slots.use_again(agent.id, agent.turn)
     else:
-        if not s.slots.dequeue(agent.id):
-            s.slots.overtake(agent.id)
         s.slots.reserve(agent.id, agent.turn)
-    s.residents.taken(agent)
+    at_once = agent.residency is RESIDENT and not s.residents.unsettled
+    s.residents.taken(agent, at_once)
+    if at_once:  # J3, of which no other turn is in the way
+        start(s, agent)
 
 
 def start(s: State, agent: Agent) -> None:
@@ -81,7 +82,6 @@ def start(s: State, agent: Agent) -> None:
     assert agent.residency is RESIDENT, "S14: a turn runs on a resident thread"
     agent.status = START[agent.status]
     s.slots.activate(agent.id, agent.turn)
-    s.residents.wait_over(agent.id)
     if s.config.turn_timeout is not None:
         s.deadlines.set(Bound.TURN, agent.id, s.now + s.config.turn_timeout)
     s.records.append(TurnStarted(agent.id, agent.turn))
@@ -102,7 +102,7 @@ def requeue(s: State, agent: Agent) -> None:
     if agent.id == ROOT:
         s.slots.entitled[agent.id] = None
     else:
-        s.slots.enqueue(agent.id, agent.depth)
+        s.slots.enqueue(agent.id, agent.path)
     mark_use(s, agent)
 
 
@@ -217,7 +217,10 @@ def end(
         told = tell(s, outcome, answered + also, tell_always or timed_out, within)
     if started and agent.triggers and rules.goes_on(had_slot, may_begin(s, agent), is_wanted(s, agent)):
         begin_next(s, agent)
-    rest(s, agent)
+    if s.residents.occupied:
+        mark_use(s, agent)
+    if agent.triggers:
+        consider(s, agent)
     for requester in told:
         consider(s, requester)
     if s.draining is not None and started:
@@ -230,7 +233,8 @@ def give_up(s: State, agent: Agent) -> None:
     s.records.append(TurnReturned(agent.id, agent.turn))
     s.ledger.return_turn(agent, agent.turn)
     lay_down(s, agent, before)
-    rest(s, agent)
+    mark_use(s, agent)
+    consider(s, agent)
     if s.draining is not None:
         s.draining.add(agent.id, was_interrupted=True)
 
@@ -239,21 +243,23 @@ def lay_down(s: State, agent: Agent, before: TurnState) -> bool:
     """Takes a turn that is over, and was `before`, out of queue, waits and deadlines; waits for its agent may be over.
     Gives back its slot, and returns whether it held one.
     """
+    waits = s.waits
+    if waits.pending or waits.over:
+        end_waits(s, agent, told=False)
+        if agent.id in waits.on_target:
+            waits.touch(waits.on_target[agent.id])
     if before is QUEUED:
         s.slots.dequeue(agent.id)
         s.slots.entitled.pop(agent.id, None)
-    elif before is STARTING:
+        return False
+    if before is STARTING:
         s.residents.wait_over(agent.id)
     else:
-        if agent.id in s.waits.of_agent or agent.id in s.waits.over:
-            end_waits(s, agent, told=False)
         if s.config.turn_timeout is not None:
             s.deadlines.clear(Bound.TURN, agent.id)
         if before is STOPPING:
             s.deadlines.clear(Bound.STOP, agent.id)
-    if agent.id in s.waits.on_target:
-        s.waits.touch(s.waits.on_target[agent.id])
-    return before is not QUEUED and give_back(s, agent)
+    return give_back(s, agent)
 
 
 def give_back(s: State, agent: Agent) -> bool:
@@ -269,14 +275,6 @@ def give_back(s: State, agent: Agent) -> bool:
     return True
 
 
-def rest(s: State, agent: Agent) -> None:
-    """Makes the agent of a turn that is over the most recently used; J1 asks for its next turn."""
-    if s.residents.occupied:
-        mark_use(s, agent)
-    if agent.triggers:
-        consider(s, agent)
-
-
 def begin_next(s: State, agent: Agent) -> None:
     """*next*: gives the slot of the turn that is over to the agent's next turn."""
     agent.status = NEXT[agent.status]
@@ -286,7 +284,7 @@ def begin_next(s: State, agent: Agent) -> None:
         s.slots.use_again(agent.id, agent.turn)
     else:
         s.slots.reserve(agent.id, agent.turn)
-    s.residents.taken(agent)
+    s.residents.taken(agent, at_once=False)
 
 
 def may_begin(s: State, agent: Agent) -> bool:
@@ -326,12 +324,13 @@ def tell(
     requests may be over. Returns the agents that may ask for a turn now (J1). `below`: see `TurnStopped`.
     """
     told: list[Agent] = []
+    numbers: list[int] = []
     requesters: dict[int, tuple[int, ...]] = {}
     for mail in answered:
+        numbers.append(mail.mail)
         if mail.sender not in (HOST, outcome.agent):
             requesters[mail.sender] = (*requesters.get(mail.sender, ()), mail.mail)
-    numbers = tuple([mail.mail for mail in answered])
-    s.effects.append(Answer(numbers, outcome))
+    s.effects.append(Answer(tuple(numbers), outcome))
     sends = bool(requesters) and s.config.notice is not NO_NOTICE
     if sends and (tell_always or rules.notice_is_due(outcome.status, s.config.notify_interrupted)):
         for requester, asked in requesters.items():
@@ -369,7 +368,7 @@ def notify(
     )
     wakes = wakes and (below is None or not s.is_below(requester.id, below))
     kind = MailKind.TRIGGER if wakes else MailKind.QUEUE
-    deliver(s, MailAccepted(number, outcome.agent, requester.id, kind, "", outcome, None, asked))
+    accept(s, MailAccepted(number, outcome.agent, requester.id, kind, "", outcome, None, asked), asks=False)
     if s.waits.awaits(requester.id, asked):
         read_some(s, requester, (number,))
     return wakes
@@ -397,18 +396,14 @@ def read_some(s: State, agent: Agent, mails: tuple[int, ...]) -> None:
     s.ledger.read_some(agent, mails)
 
 
-def accept(s: State, mail: MailAccepted) -> None:
-    """Puts the mail into the target's mailbox; an idle agent asks for a turn (J1)."""
-    consider(s, deliver(s, mail))
-
-
-def deliver(s: State, mail: MailAccepted) -> Agent:
-    """Puts the mail into the target's mailbox, and returns the target."""
+def accept(s: State, mail: MailAccepted, asks: bool = True) -> None:
+    """Puts the mail into the target's mailbox; an idle agent asks for a turn (J1), unless that is left for later."""
     s.records.append(mail)
     target = s.ledger.accept(mail)
-    if target.id in s.waits.of_agent:
+    if s.waits.pending and target.id in s.waits.of_agent:
         s.waits.touch(s.waits.of_agent[target.id])
-    return target
+    if asks:
+        consider(s, target)
 
 
 # Stopping
