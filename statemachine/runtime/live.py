@@ -180,7 +180,7 @@ class LiveThreads:
             live.cancel(live.side)  # a flush that is not needed any more (J6)
         waits = Waits(self._engine, effect.agent, effect.turn)
         turn = Turn(self._engine, self._verbs, waits, live.info, effect)
-        live.turn = TurnCall(live, self._engine, turn, waits)
+        live.turn = TurnCall(live, self._engine, turn, waits, self._context)
         self._ask(live, live.turn)
 
     def cancel(self, effect: fx.Cancel) -> None:
