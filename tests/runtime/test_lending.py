@@ -1,5 +1,5 @@
-"""Turns that lend their slot by their own choice, `turn.lend` and `turn.sleep`: others use it meanwhile, and however the
-block is left, code goes on with a slot (semantics.md section 7, J7).
+"""Turns that lend their slot by their own choice, by `turn.lend` and `turn.sleep`: others use it meanwhile, and however
+the block is left, code goes on with a slot (semantics.md section 7, J7).
 """
 
 from __future__ import annotations
@@ -95,14 +95,17 @@ async def test_turn_that_lends_for_an_approval_keeps_its_requester_waiting_for_t
 async def test_error_in_the_block_is_raised_when_the_turn_has_a_slot_again(open_session: Open) -> None:
     floor = Floor()
 
+    async def fails(turn: Turn) -> None:
+        async with turn.lend():
+            await anyio.sleep(5)
+            raise KeyError
+
     async def work(turn: Turn) -> Any:
         if turn.path != "/root/a":
             return await floor.work(turn, 100)
         began = anyio.current_time()
         with pytest.raises(KeyError):
-            async with turn.lend():
-                await anyio.sleep(5)
-                raise KeyError
+            await fails(turn)
         await floor.work(turn)
         return round(anyio.current_time() - began)
 
@@ -391,9 +394,7 @@ async def test_sleep_lends_the_slot_for_its_time(open_session: Open) -> None:
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1, -float("inf"), "1", None, True, 1j])
-async def test_sleep_for_no_number_of_seconds_is_refused_and_the_turn_goes_on(
-    open_session: Open, seconds: Any
-) -> None:
+async def test_sleep_for_no_number_of_seconds_is_refused_and_the_turn_goes_on(open_session: Open, seconds: Any) -> None:
     async def work(turn: Turn) -> str:
         is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
         with pytest.raises(InvalidTimeout if is_number else TypeError):
