@@ -5,7 +5,7 @@ the block is left, code goes on with a slot (semantics.md section 7, J7).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -287,6 +287,54 @@ async def test_block_left_by_a_cancellation_is_left_with_a_slot(open_session: Op
 @pytest.mark.parametrize("leave", LEAVES_BY_ASYNCIO, ids=lambda leave: leave.__name__)
 async def test_block_left_by_a_cancellation_of_asyncio_is_left_with_a_slot(open_session: Open, leave: Leave) -> None:
     await goes_on_with_a_slot(open_session, leave)
+
+
+# Code that is closed
+
+
+async def closes_a_generator(turn: Turn) -> None:
+    async def lent() -> AsyncGenerator[None]:
+        async with turn.lend():
+            yield
+
+    generator = lent()
+    await anext(generator)
+    await anyio.sleep(5)
+    await generator.aclose()
+
+
+async def closes_a_coroutine(turn: Turn) -> None:
+    code = block(turn)
+    code.send(None)
+    await anyio.sleep(5)
+    code.close()
+
+
+async def closes_a_wait(turn: Turn) -> None:
+    code = turn.wait()
+    code.send(None)
+    await anyio.sleep(5)
+    code.close()
+
+
+@ONLY_ASYNCIO
+@pytest.mark.parametrize("close", [closes_a_generator, closes_a_coroutine, closes_a_wait])
+async def test_code_that_is_closed_waits_no_more_and_its_turn_gets_a_slot_again(
+    open_session: Open, close: Callable[[Turn], Awaitable[None]]
+) -> None:
+    async def work(turn: Turn) -> Any:
+        if turn.path != "/root/a":
+            return await anyio.sleep(100)
+        await close(turn)
+        (closed,) = [agent.status for agent in await turn.list("/root/a")]
+        await anyio.sleep(100)
+        (then,) = [agent.status for agent in await turn.list("/root/a")]
+        return [closed.name, then.name]
+
+    async with open_session(work, max_concurrent=2) as control:
+        handle = await control.spawn("/root", "a", "go")
+        await control.spawn("/root", "b", "go")
+        assert ending(await handle.outcome()) == completed(["RETURNING", "RUNNING"])
 
 
 # Turns that are stopped meanwhile
