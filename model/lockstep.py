@@ -205,7 +205,8 @@ def of_session(s: Session) -> tuple[Any, ...]:
         sorted(s.slots.lent),
         s.slots.overtaken if starts else 0,
         (s.ledger.attempts, s.ledger.loads),
-        sorted([a for a, stop in s.ledger.stops.items() if stop.below is not None or stop.cause is Cause.TIMED_OUT]),
+        sorted([(a, stop.below) for a, stop in s.ledger.stops.items() if stop.below is not None]),
+        sorted([a for a, stop in s.ledger.stops.items() if stop.cause is Cause.TIMED_OUT]),
         residents.serves if starts else dict.fromkeys(residents.serves, NOBODY),
         residents.tried if starts else {},
         residents.flushes,
@@ -243,7 +244,8 @@ def of_world(w: World) -> tuple[Any, ...]:
         sorted(w.lent),
         w.overtaken[queue[0], w.turn[queue[0]]] if starts and queue else 0,
         ({a: n for a, n in w.attempts.items() if n}, {a: n for a, n in w.loads.items() if n}),
-        sorted(w.stops),
+        sorted(w.quiet.items()),
+        sorted(w.late),
         {a: serves.get(a, NOBODY) for a in reference.having(w.place, "leaving")},
         {turn[0]: tried for turn, tried in w.tried.items() if starts and w.needs_load(*turn)} if w.tried else {},
         {a: number for a, number in w.flush.items() if number is not None} if w.flush else {},
@@ -283,7 +285,11 @@ def world_of(config: SessionConfig, ledger: Ledger) -> World:
     w.attempts.update(ledger.attempts)
     w.loads.update(ledger.loads)
     for agent, stop in ledger.stops.items():
-        w.stops[agent] = (stop.cause is Cause.TIMED_OUT, () if stop.below is None else w.family(stop.below))
+        w.phase[agent] = "stopping"  # a ledger that was folded has it as running, beside why it is to stop
+        if stop.cause is Cause.TIMED_OUT:
+            w.late[agent] = stop.turn
+        if stop.below is not None:
+            w.quiet[agent] = stop.below
     return w
 
 

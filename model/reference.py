@@ -41,7 +41,7 @@ Ids = Sequence[int]
 Relation = dict[int, int]
 Words = tuple[Any, ...]  # event: its method, as `World.spawn`; reply, effect: its name; then facts
 
-HOST, ROOT = -1, 0
+HOST, ROOT, NONE = -1, 0, -2
 NOTED, STALE = ("noted",), ("stale",)
 REFUSAL = {"draining": "SessionDraining", "closed": "SessionClosed", "failed": "StoreFailed"}
 LIVING: tuple[State, ...] = ("open", "draining")
@@ -142,7 +142,8 @@ class World:
         self.waits: dict[int, Wait] = {}  # by number
         self.lent: Relation = {}  # agent, whose turn lent its slot -> that turn
         self.attempts: Counter[int] = Counter()  # turns returned since one ended
-        self.stops: dict[int, tuple[bool, Ids]] = {}  # stopped -> told?, not to be woken
+        self.late: Relation = {}  # stopped by its turn_timeout -> its turn: this is always told
+        self.quiet: Relation = {}  # stopping -> below whom its end wakes no agent
         # Threads
         self.load = {ROOT: 0}  # number of the latest
         self.place: dict[int, Place] = {ROOT: "in"}  # of that thread
@@ -196,6 +197,10 @@ class World:
     def queue(self) -> Ids:
         """The ready queue, oldest first: who waits for a slot. Root needs none (S13)."""
         return tuple([a for a in self.in_order("queued") if a != ROOT and not self.caps.live])
+
+    def entitled(self) -> list[int]:  # who needs no free slot: root, and with LIVE_THREADS each
+        queued = self.in_order("queued") if self.state == "open" else []
+        return [agent for agent in queued if agent == ROOT or self.caps.live]
 
     def oldest_due(self) -> list[int]:
         """L11: the oldest queued turn, if too many have passed it since it became the oldest."""
@@ -394,16 +399,15 @@ class World:
         require(sender not in members, "SelfRefused", "interrupt", target)
         previous = self.phase[target]
         touched = [a for a in members if self.phase[a] in (*UNBEGUN, *WORKING)]
-        for agent in touched:
+        for agent in members:
             if self.phase[agent] in WORKING:
                 self.stop(agent)
-        for agent in [a for a in members if subtree and self.phase[a] == "stopping"]:
-            told, quiet = self.stops.get(agent, (False, ()))
-            self.stops[agent] = (told, (*quiet, *members))
+            if subtree and self.phase[agent] == "stopping":
+                self.quiet[agent] = min(target, self.quiet.get(agent, target))  # the elder is above
         for agent in members:
             among = [m for m in self.unread(agent) if subtree and m.sender in members]
             self.mark(among, kind="queue")
-            self.answer(agent, "interrupted", among, self.caps.notify_interrupted, members)
+            self.answer(agent, "interrupted", among, self.caps.notify_interrupted, target)
         for agent in touched:
             if self.phase[agent] in UNBEGUN:
                 self.end(agent, "interrupted")
@@ -532,7 +536,7 @@ class World:
             told = [m for m in self.unread(agent) if {*m.answers} & {*wait.requests}]
             self.mark(told, read=True)
 
-    def answer(self, agent: int, how: Phase, letters: list[Letter], told: bool, quiet: Ids = ()) -> None:
+    def answer(self, agent: int, how: Phase, letters: list[Letter], told: bool, top: int = NONE) -> None:
         """L3: each requester is told once. The host, who needs no mail, always."""
         requests = [m for m in letters if m.kind == "request"]
         if requests:
@@ -541,7 +545,7 @@ class World:
         for to in dict.fromkeys([m.sender for m in requests]):
             if told and notice is not None and to in self.path and to != agent:
                 full = self.state != "open" or self.is_queue_full()
-                silent = to in quiet or (self.would_queue(to) and full)
+                silent = to in self.family(top) or (self.would_queue(to) and full)
                 answers = tuple([m.number for m in requests if m.sender == to])
                 self.post(agent, to, "queue" if silent else notice, how, answers)
                 self.read_answers(to)
@@ -604,8 +608,8 @@ class World:
         """Gives what is to be answered. If the turn is returned ("new", S17), nothing, and its mail
         is unread again. Mail of a turn that had not started stays, but asks for no turn any more."""
         ran = self.phase[agent] in ACTIVE
-        told, quiet = self.stops.pop(agent, (always, ()))
-        told |= how != "interrupted" or self.caps.notify_interrupted or not self.is_open(agent)
+        told = always or self.late.pop(agent, None) is not None or not self.is_open(agent)
+        told |= how != "interrupted" or self.caps.notify_interrupted
         letters = [m for m in self.mail.values() if m.to == agent and (m.read or not ran)]
         self.attempts[agent] += 1
         if how == "new":
@@ -622,7 +626,7 @@ class World:
         self.lent.pop(agent, None)
         del self.loads[agent]
         self.use(agent)
-        return agent, how, letters, told, quiet
+        return agent, how, letters, told, self.quiet.pop(agent, NONE)
 
     def bury(self, top: int, how: Phase) -> Ids:
         """S10: closes an agent, whose turn ends so, and everything below it. Gives these."""
@@ -754,7 +758,7 @@ class World:
                 self.finish(of, "timeout")
             elif what == "turn":
                 self.stop(of)
-                self.stops[of] = (True, ())
+                self.late[of] = self.turn[of]
             elif what == "grace":
                 for working in having(self.phase, *WORKING):
                     self.stop(working)
@@ -785,6 +789,7 @@ class World:
         self.request()
         for told in over:
             self.answer(*told)
+            self.request()
 
     # Joint rules (section 3)
 
@@ -817,13 +822,12 @@ class World:
         """J2, J7, L12: a slot that is free or may be lent goes to the oldest of the queue if it is
         due; or to the turn that was called back first; or to the deepest of the queue, the oldest
         of these. Root needs none."""
-        queued = self.in_order("queued") if self.state == "open" else []
-        due = self.oldest_due() if queued else []
-        ready = self.queue()
-        queued.sort(key=lambda agent: -self.path[agent].count("/") if agent in ready else -inf)
-        passed = [a for a in due if self.overtaken[a, self.turn[a]] > 0]
-        entitled = [a for a in queued if a not in ready]
-        for agent in [*entitled, *passed, *self.in_order("returning"), *due, *queued]:
+        queue = [*self.queue()] if self.state == "open" else []
+        due = self.oldest_due() if queue else []
+        passed = [a for a in due if self.overtaken[a, self.turn[a]]]
+        returning = self.in_order("returning")
+        deepest = sorted(queue, key=lambda agent: -self.path[agent].count("/"))
+        for agent in [*self.entitled(), *passed, *returning, *due, *deepest]:
             returns = self.phase[agent] == "returning"
             free = len(self.held()) < self.caps.slots or agent == ROOT or self.caps.live
             lenders = self.lenders()[:1] if returns or self.to_lend() > 0 else []

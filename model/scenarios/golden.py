@@ -49,8 +49,8 @@ from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
 from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Step
 from statemachine.core.events import HOST
-from statemachine.core.records import Cause, MailAccepted, Outcome, Record, TurnStopped
 from statemachine.core.machines import Identity
+from statemachine.core.records import Cause, MailAccepted, Outcome, Record, TurnStopped
 from statemachine.core.refusals import InvalidConfig, Refusal
 from statemachine.core.session import Session
 from statemachine.log.recovery import durable_facts, fold

@@ -10,8 +10,8 @@
 Agents are named by their path below the root; `root` and `host` are themselves. A report is about the thread, turn or
 flush that is current, unless a number follows: `finished a 1` is turn 1, `loaded a 2` generation 2. A closed agent is
 found by its path too, or by `#` and its id when another agent has the path now. `tick 2.5` is 2.5 seconds later.
-`wait a 5 b` is a wait for mail or b, `wait a 5 quiet b` one for b alone, `wait a - quiet` one by choice. `await a 3 4` is
-a wait without a timeout on the requests 3 and 4: for one of them, or for `all`; `await a within 5 3` has a timeout.
+`wait a 5 b` is a wait for mail or b, `wait a 5 quiet b` one for b alone, `wait a - quiet` one by choice. `await a 3 4`
+is a wait without a timeout on the requests 3 and 4: for one of them, or for `all`; `await a within 5 3` has a timeout.
 `parse` makes an event of a line, `line_of` a line of an event. Blank lines and what follows `--` are comments.
 """
 
@@ -219,7 +219,7 @@ WORDS: dict[type, Callable[[Any, Session], tuple[Any, ...]]] = {
     ev.FollowUp: _pair_words("follow_up"),
     ev.Start: lambda e, s: ("start", _n(s, e.target)),
     ev.Drain: _turn_words("drain"),
-    ev.Wait: lambda e, s: _wait_words(e, s),
+    ev.Wait: _wait_words,
     ev.StopWaiting: lambda e, s: ("stop_waiting", _n(s, e.agent), e.wait),
     ev.Withdraw: lambda e, s: ("withdraw", _n(s, e.sender), e.mail),
     ev.Forget: lambda e, s: ("forget", _n(s, e.target)),

@@ -80,6 +80,9 @@ def true_end(m: Moment, outcome: Outcome) -> End:
     before, event, number = m.before.agent(outcome.agent), m.event, outcome.agent
     if before is None:
         return ERRORED, Cause.NO_ROOM, None
+    lost = m.before.ledger.loads.get(number, 0)
+    if outcome.cause is Cause.LOADS_LOST and not may_load(lost, m.config.max_attempts):
+        return ERRORED, Cause.LOADS_LOST, None  # in whatever step there was room for its load
     if isinstance(event, Died) and event.agent == number:
         return _end_by_death(before)
     if any(number in closed.agents for closed in m.of_kind(AgentsClosed)):
@@ -101,7 +104,7 @@ def true_end(m: Moment, outcome: Outcome) -> End:
         return INTERRUPTED, stop.cause if stop.cause is Cause.TIMED_OUT else Cause.NOT_STOPPED, stop.by
     if isinstance(event, Tick) and before.residency is LOADING:
         return ERRORED, Cause.LOAD_TIMED_OUT, None
-    if not may_load(m.before.ledger.loads.get(number, 0), m.config.max_attempts):
+    if not may_load(lost, m.config.max_attempts) and number not in m.before.residents.tried:
         return ERRORED, Cause.LOADS_LOST, None
     return ERRORED, Cause.NO_ROOM, None
 

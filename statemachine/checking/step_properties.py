@@ -14,6 +14,7 @@ from typing import Any
 from statemachine.checking.causes import wrong_cause
 from statemachine.checking.moment import Moment
 from statemachine.core import refusals as rf
+from statemachine.core import rules
 from statemachine.core.agents import Agent
 from statemachine.core.config import Notice, SessionConfig
 from statemachine.core.effects import Answer, Cancel, Load, Refused, Reply, Stale, StartTurn
@@ -76,6 +77,26 @@ def s4_single(m: Moment) -> str | None:
 
 
 def s5_mail(m: Moment) -> str | None:
+    return overfull(m) or reordered(m)
+
+
+def overfull(m: Moment) -> str | None:
+    """A mailbox that exceeds its limit, and more so than before. One that a returned turn's mail, or a smaller limit,
+    has filled above it takes nothing more.
+    """
+    assert m.before is not None
+    most = m.config.max_unread
+    for a in m.agents:
+        owned = len(a.mailbox) + a.promised
+        if owned > most and not any(r.agent == a.id for r in m.of_kind(TurnReturned)):
+            before = m.before.agent(a.id)
+            if before is None or owned > len(before.mailbox) + before.promised:
+                return f"agent {a.id}: {len(a.mailbox)} unread, {a.promised} promised, the most is {most}"
+    return None
+
+
+def reordered(m: Moment) -> str | None:
+    """A mailbox that has lost mail that was not read or withdrawn, or its order."""
     changed = [(before, after) for before, after in m.changed() if before.mailbox is not after.mailbox]
     if not changed:
         return None
@@ -242,6 +263,10 @@ def _is_open(s: Session, agent: int) -> bool:
     return 0 <= agent < len(s.agents) and s.agents[agent].identity is OPEN
 
 
+def _never_accepted(s: Session, r: rf.UnknownMail) -> bool:
+    return not 0 <= r.mail < sum(s.ledger.mail_states)
+
+
 def _full_mailbox(s: Session, r: rf.MailboxFull) -> bool:
     a = s.agents[r.agent]
     return (len(a.mailbox), a.promised) == (r.unread, r.promised) and r.unread + r.promised >= s.config.max_unread - 1
@@ -261,7 +286,7 @@ TRUE: dict[type[rf.Refusal], Callable[[Session, Any], bool]] = {
     ),
     rf.MailboxFull: _full_mailbox,
     rf.NotRunning: lambda s, r: s.agents[r.agent].status not in WORKING or s.agents[r.agent].turn != r.turn,
-    rf.UnknownMail: lambda s, r: not 0 <= r.mail < s.ledger.next_mail,
+    rf.UnknownMail: _never_accepted,
     rf.MailRead: lambda s, r: all(m.mail != r.mail for a in s.agents for m in a.mailbox),
     rf.NotSender: lambda s, r: any(m.mail == r.mail for a in s.agents for m in a.mailbox),
     rf.WaitCircle: lambda s, r: len(r.agents) > 0 and all(s.agents[a].status in WORKING for a in r.agents),
@@ -376,6 +401,11 @@ def l1_true_failure(m: Moment) -> str | None:
     for r in m.of_kind(TurnEnded):
         before = m.before.agent(r.outcome.agent)
         if r.outcome.status is not TurnState.ERRORED or ran(before, r.outcome):
+            continue
+        if r.outcome.cause is Cause.LOADS_LOST:
+            lost = m.before.ledger.loads.get(r.outcome.agent, 0)
+            if rules.may_load(lost, m.config.max_attempts):
+                return f"agent {r.outcome.agent} is not loaded again, after {lost} loads that crashes cut off"
             continue
         if before is not None and before.residency is Residency.LOADING and is_end_of_load(m.event, before.id):
             continue

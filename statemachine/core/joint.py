@@ -2,7 +2,7 @@
 
 J1 is asked where mail arrives and turns end (`turns.consider`); here are the rules about waits, slots and residency
 slots, and how a shutdown comes to its end. All of them look at the state and none at the event.
-Who is first served is first come: the ready queue by request, starting turns by the order in which they got a slot.
+The ready queue is served in J2's order, returning and starting turns first come, first served.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def end_waits(s: State) -> bool:
 
 
 def end_hopeless_waits(s: State) -> bool:
-    """The session drains: what only turns could end that will not start any more is over."""
+    """Ends, while the session drains, the waits that only turns which will not start could end."""
     hopeless = [number for number, wait in s.waits.pending.items() if not turns.has_hope(s, wait)]
     for number in hopeless:
         turns.wait_is_over(s, number, WaitEnd.DRAINING)
@@ -66,7 +66,7 @@ def end_hopeless_waits(s: State) -> bool:
 
 
 def serve(s: State) -> bool:
-    """J2, J7: slots to those entitled to one, to returning turns and to the ready queue. Did any turn get one?"""
+    """J2, J7: gives slots to turns entitled to one, to returning turns and to the ready queue. Did any turn get one?"""
     slots, waits, config = s.slots, s.waits, s.config
     served = False
     while slots.entitled:
@@ -93,7 +93,7 @@ def serve(s: State) -> bool:
 
 
 def return_turns(s: State) -> bool:
-    """The session drains: returning turns go on, and no others get a slot."""
+    """Gives slots, while the session drains, to returning turns alone. Did any turn get one?"""
     slots, waits = s.slots, s.waits
     served = False
     while waits.returning:
@@ -107,8 +107,8 @@ def return_turns(s: State) -> bool:
 
 
 def wake_stalled(s: State) -> bool:
-    """J8: every holder waits, and no more turns may be in memory without a slot. So the one that began to wait last is
-    told that nothing comes of it. Is there such a one?
+    """J8: ends the waits of the holder that began to wait last, if every holder waits and no more turns may be in
+    memory without a slot. Did it?
     """
     lenders = s.waits.lenders
     by_choice = 0
@@ -149,7 +149,7 @@ def advance(s: State) -> bool:
 
 
 def load(s: State, agent: Agent) -> None:
-    """J4: a residency slot is free. A load that crashes cut off again and again is not tried any more (BUG-B84)."""
+    """J4: loads the agent into a free residency slot, unless crashes cut off too many of its loads (BUG-B84)."""
     lost = s.ledger.loads.get(agent.id, 0)
     if not rules.may_load(lost, s.config.max_attempts):
         turns.end(s, agent, turns.CANNOT_START, f"load failed: {lost} crashes cut it off", Cause.LOADS_LOST)
@@ -163,7 +163,7 @@ def load(s: State, agent: Agent) -> None:
 
 
 def make_room(s: State, agent: Agent) -> bool:
-    """J5: evict one victim for this turn; or wait for what is in transit; or the turn cannot start."""
+    """J5: evicts one victim for this turn; waits (False) for what is in transit; or else ends the turn."""
     residents = s.residents
     if residents.room_is_coming(agent.id):
         return False
@@ -171,7 +171,7 @@ def make_room(s: State, agent: Agent) -> bool:
     chosen = residents.victim(s.agents, tried)
     if chosen is not None:
         turns.evict(s, s.agents[chosen], agent.id)
-    elif residents.in_transit_without_slot(s.slots.holders):
+    elif residents.is_in_transit(s.slots.holders):
         return False
     else:
         names = ", ".join(s.agents[candidate].path for candidate in tried)
@@ -180,7 +180,7 @@ def make_room(s: State, agent: Agent) -> bool:
 
 
 def keep(s: State, agent: Agent) -> None:
-    """J6: the agent got a slot on its way out, so it stays; a younger turn that waited for its room looks further."""
+    """J6: keeps an agent that got a slot on its way out; a younger turn that waited for its room looks further."""
     s.residents.keep(agent)
     s.deadlines.clear(Bound.FLUSH, agent.id)
 

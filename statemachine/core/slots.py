@@ -1,8 +1,8 @@
 """Execution slots and the ready queue (S1, S3; J2's order).
 
-A slot records its holder: an agent, and which of its turns (a bare counter cannot say who leaked, BUG-B01, BUG-B07). The root
-has a slot like everybody else, but is not counted (S13). A turn that lent its slot is in memory without one, until it
-goes on or ends (S16).
+A slot records its holder: an agent, and which of its turns (a bare counter cannot say which turn leaked, BUG-B01,
+BUG-B07). The root has a slot like every agent with a turn, but is not counted (S13). A turn that lent its slot is in
+memory without one until it goes on or ends (S16).
 
 The ready queue serves the deepest agent first, and the oldest request first within a depth: what was begun is finished
 before more is begun, so few turns wait at the same time. The turn that has queued longest is *due* once `max_overtaken`
@@ -22,7 +22,7 @@ FREE, RESERVED = SlotState.FREE, SlotState.RESERVED
 
 
 class Slots:
-    """Who holds a slot, who lent one, and who waits for one."""
+    """Which agents hold a slot, which lent one, and which wait for one."""
 
     __slots__ = ("by_depth", "cap", "entitled", "held", "holders", "lent", "overtaken", "ready")
 
@@ -79,7 +79,7 @@ class Slots:
         line[agent] = None
 
     def dequeue(self, agent: int) -> bool:
-        """The turn waits for a slot no more, if it did. Was it the one that had queued longest?"""
+        """Removes the turn from the queue, if it is in it. Was it the one that had queued longest?"""
         ready, by_depth = self.ready, self.by_depth
         if agent not in ready:
             return False
@@ -96,7 +96,7 @@ class Slots:
         return was_oldest
 
     def first(self, max_overtaken: int) -> int:
-        """J2: whom the queue, which is not empty, serves next."""
+        """J2: returns the agent that the queue, which is not empty, serves next."""
         if not self.by_depth or rules.is_due(self.overtaken, max_overtaken):
             return next(iter(self.ready))
         return next(iter(self.by_depth[max(self.by_depth)]))

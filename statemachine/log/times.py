@@ -21,6 +21,7 @@ from statemachine.core.records import AgentResumed, AgentsClosed, AgentSpawned, 
 from statemachine.log.snapshot import AgentFacts, AgentTimes
 
 UNKNOWN = math.nan
+RUNNING = TurnState.RUNNING
 
 
 @frozen
@@ -46,14 +47,16 @@ class Times:
         self._running: set[int] = set()
         """Agents whose last turn began and has not ended."""
 
-    def restore(self, facts: AgentFacts) -> None:
-        """What a snapshot says of an agent."""
-        agent = facts.agent
-        if facts.status is TurnState.RUNNING:
-            self._running.add(agent)
-        if facts.times is not None:
-            for times, at in zip((self._changed, self._began, self._ended), facts.times, strict=True):
-                self._set(times, agent, at)
+    def restore(self, snapshot: Iterable[AgentFacts]) -> None:
+        """What a snapshot says of its agents."""
+        for facts in snapshot:
+            if facts.status is RUNNING:
+                self._running.add(facts.agent)
+            if facts.times is not None:
+                changed, began, ended = facts.times
+                self._set(self._changed, facts.agent, changed)
+                self._began[facts.agent] = UNKNOWN if began is None else began
+                self._ended[facts.agent] = UNKNOWN if ended is None else ended
 
     def note(self, records: Iterable[Any]) -> None:
         """What records say, in their order. What is not a record of the core says nothing."""

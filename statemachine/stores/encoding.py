@@ -10,7 +10,8 @@ order of `AgentFacts`: opening reads those of every agent, and a list is half as
 
 Reading is strict (`log/strict.py`): another type, a field too many and one too few are an `EncodingError`.
 
-Writing checks no types, and makes a text of bytes. So what was written is read and compared, before it goes anywhere.
+Writing checks no types, and makes a text of bytes. So a record that was written is read and compared, before it goes
+anywhere; facts are what such records came to.
 
 Texts are any texts of Python. Where one has lone surrogates, which UTF-8 and msgspec cannot say, the JSON text becomes
 bytes (UTF-8 with `surrogatepass`), written and read by `json`; escapes would join two of them into one character.
@@ -88,16 +89,33 @@ def encode(record: LogRecord) -> tuple[str, int | None, Stored]:
     name = kind.__name__
     if KINDS.get(name) is not kind:
         raise EncodingError(f"a {name} is not a record")
-    owner, reader = OWNER.get(kind), RECORD_READERS[name]
+    owner = OWNER.get(kind)
     try:
-        if kind is Entry:
-            to_json(cast("Entry", record).data)  # what it is read as may be another value: a list for a tuple
-        data = _written(record)
-        if _read_own(reader, data) != record and kind is not Entry:
-            raise ValueError(f"it would be read as {_read_own(reader, data)!r:.200}")
+        data = _entry_text(cast("Entry", record)) if kind is Entry else _record_text(record)
         return name, None if owner is None else owner(record), data
     except (AttributeError, *UNREADABLE) as error:
         raise EncodingError(f"this {name} cannot be written: {error}") from None
+
+
+def _record_text(record: LogRecord) -> Stored:
+    data = _written(record)
+    reader = RECORD_READERS[record.__class__.__name__]
+    read = reader.decode_own(data) if isinstance(data, str) else reader.convert(parse(data))
+    if read != record:
+        raise ValueError(f"it would be read as {read!r:.200}")
+    return data
+
+
+def _entry_text(entry: Entry) -> Stored:
+    """Data that would be read otherwise, such as a tuple, is written as JSON has it, if JSON has it at all."""
+    try:
+        data = _record_text(entry)
+    except UNREADABLE:
+        entry = Entry(entry.agent, entry.turn, parse(to_json(entry.data)), at=entry.at)
+        data = _record_text(entry)
+    if len(data) > TEXT_MAX or is_too_deep(entry.data, text_of(data)):
+        to_json(entry.data)  # says what is wrong with it
+    return data
 
 
 def decode(kind: str, data: Stored) -> LogRecord:
@@ -117,12 +135,8 @@ facts_fields: Callable[[AgentFacts], tuple[Any, ...]] = attrgetter(*FACTS)
 
 def encode_facts(facts: AgentFacts) -> Stored:
     """The facts as a list. Raises `EncodingError`."""
-    fields = facts_fields(facts)
     try:
-        data = _written(fields)
-        if _read_own(FACTS_READER, data) != fields:
-            raise ValueError(f"they would be read as {_read_own(FACTS_READER, data)!r:.200}")
-        return data
+        return _written(facts_fields(facts))
     except UNREADABLE as error:
         raise EncodingError(f"these facts cannot be written: {error}") from None
 
@@ -174,10 +188,6 @@ def _written(value: Any) -> Stored:
         return ENCODER.encode(value).decode()
     except UnicodeEncodeError:
         return JSON_ENCODER.encode(msgspec.to_builtins(value)).encode("utf-8", "surrogatepass")
-
-
-def _read_own(reader: Reader, data: Stored) -> Any:
-    return reader.decode_own(data) if isinstance(data, str) else reader.convert(parse(data))
 
 
 def _read(reader: Reader, data: Stored, what: str) -> Any:

@@ -50,8 +50,7 @@ def fold(
     except Exception as error:
         raise EncodingError(f"the snapshot cannot be: {error!r}") from error
     ledger, times = folded.ledger, folded.times
-    for agent in facts:
-        times.restore(agent)
+    times.restore(facts)
     for record in tail:
         folded.tail += 1
         if isinstance(record, Entry):

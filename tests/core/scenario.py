@@ -20,8 +20,9 @@ from model.scenarios import script
 from statemachine.checking import properties
 from statemachine.checking.view import lines
 from statemachine.core.config import Overflow, SessionConfig, SlotPolicy
-from statemachine.core.effects import AgentStatus, Effect, Listing, Refused, Reply, Step
-from statemachine.core.records import Record
+from statemachine.core.effects import AgentStatus, Answer, Effect, Listing, Refused, Reply, Step
+from statemachine.core.machines import TurnState
+from statemachine.core.records import Cause, Outcome, Record
 from statemachine.core.session import Session
 from statemachine.log.recovery import durable_facts, fold
 
@@ -138,6 +139,11 @@ def everything(s: Session) -> tuple[Any, ...]:
 def words(line: str) -> str:
     """The line without indentation and alignment."""
     return " ".join(line.split())
+
+
+def answered(agent: int, turn: int, *mails: int) -> Answer:
+    """What those who asked with these mails are told when this turn returns."""
+    return Answer(mails, Outcome(agent, turn, TurnState.COMPLETED, "result", Cause.FINISHED))
 
 
 # Where many scenarios begin: with the agent `a`, that the host asked for

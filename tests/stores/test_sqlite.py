@@ -68,7 +68,7 @@ async def test_facts_that_are_too_large_for_a_row_wait_for_a_later_snapshot(
     await store.append([Write((TurnStarted(1, 1),))])
     assert store._tables is not None
     facts = fold(CONFIG, [*agents, *mails, TurnStarted(1, 1)])
-    await store.append([Snapshot((facts_of(facts.agents[1]),), tuple(facts.mail_states))])  # b was touched before
+    await store.append([Snapshot((facts_of(facts, facts.agents[1]),), tuple(facts.mail_states))])  # b was touched before
     await store.close()
     assert sql(path, "SELECT value FROM meta WHERE name = 'covered'") == [(204,)]
     found = read_session(path)
