@@ -89,7 +89,7 @@ class Waits:
         mode: WaitMode = WaitMode.ANY,
         mail: bool = False,
     ) -> fx.WaitEnd:
-        """Waits until the core ends the wait; see `Wait`. Raises the refusal, or `NotRunning` if the turn ends first."""
+        """Waits until the core ends the wait; see `Wait`. Raises the refusal, or `NotRunning` if the turn is over."""
         reply = self._engine.apply(ev.Wait(self._agent, self._turn, timeout, targets, requests, mode, mail))
         if not isinstance(reply, fx.Waiting):
             return (await self._engine.answered(reply, fx.WaitOver)).end
