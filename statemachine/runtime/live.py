@@ -122,7 +122,9 @@ class LiveThreads:
         stop_by: Callable[[BaseException], None],
         context: Context,
     ) -> None:
-        """`context` has the context variables with which all code of threads begins. `stop_by` leaves the session's block by an error that is not the code's own, such as KeyboardInterrupt."""
+        """`stop_by` leaves the session's block by an error that is not the code's own, such as KeyboardInterrupt.
+        `context` has the context variables with which all code of threads begins.
+        """
         self._engine = engine
         self._session = engine.session
         self._verbs = verbs
