@@ -16,18 +16,26 @@ from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import (
     AgentResumed,
     AgentsClosed,
+    AgentsForgotten,
     AgentSpawned,
+    LoadBegun,
+    LoadEnded,
     MailAccepted,
+    MailDemoted,
     MailDrained,
+    MailRead,
+    MailWithdrawn,
     NoticeBuried,
     Outcome,
     TurnEnded,
+    TurnReturned,
     TurnStarted,
+    TurnStopped,
 )
 from statemachine.log.recovery import apply
 from statemachine.stores.protocol import Entry, LogRecord
 
-OPEN, RUNNING = Identity.OPEN, TurnState.RUNNING
+OPEN, CLOSED, RUNNING = Identity.OPEN, Identity.CLOSED, TurnState.RUNNING
 
 
 class Tail:
@@ -38,7 +46,11 @@ class Tail:
         self.spawned: int | None = None
         """The agent whose first mail has to be the next record."""
         self.ending: set[int] = set()
-        """Closed agents whose turn has not ended."""
+        """Agents whose turn is to end, although nothing asks for it any more: they are closed, or the mail that asked
+        for it was withdrawn or demoted.
+        """
+        self.demoted: dict[int, Outcome] = {}
+        """Agent -> what the requests were told that were demoted last."""
 
     def judge(self, record: LogRecord) -> str | None:
         """Takes one more record. Returns what is wrong with it, or None; then it is among the facts."""
@@ -59,6 +71,16 @@ class Tail:
 
     def is_open(self, agent: int) -> bool:
         return self.knows(agent) and self.ledger.agents[agent].identity is OPEN
+
+    def is_closed(self, agent: int) -> bool:
+        return self.knows(agent) and self.ledger.agents[agent].identity is CLOSED
+
+    def asks(self, agent: int) -> bool:
+        """Tells whether a turn of the agent is asked for, and has not started."""
+        if not self.is_open(agent):
+            return False
+        found = self.ledger.agents[agent]
+        return found.status is not RUNNING and found.triggers > 0
 
     def spawn(self, record: AgentSpawned) -> str | None:
         if record.agent != len(self.ledger.agents):
@@ -92,15 +114,31 @@ class Tail:
     def bury(self, record: NoticeBuried) -> str | None:
         if record.mail != self.ledger.next_mail:
             return f"mail {record.mail} is accepted, the next one is {self.ledger.next_mail}"
-        if not self.knows(record.target) or self.is_open(record.target):
+        if not self.is_closed(record.target):
             return f"its target {record.target} is not closed"
         return self.notice(record.notice, record.notice.agent, record.target)
 
     def notice(self, notice: Outcome, sender: int, target: int) -> str | None:
-        """Checks that the sender's last turn ended like this, and that the notice goes to another agent."""
-        if notice.agent != sender or not self.knows(sender) or self.ledger.agents[sender].outcome != notice:
+        """Checks that the sender's last turn ended like this, or that its mail was demoted with this; and that the
+        notice goes to another agent.
+        """
+        known = (self.ledger.agents[sender].outcome, self.demoted.get(sender)) if self.knows(sender) else ()
+        if notice.agent != sender or notice not in known:
             return f"the last turn of agent {notice.agent} did not end like that"
         return "it is a notice to itself" if sender == target else None
+
+    def ask_less(self, record: MailWithdrawn | MailDemoted) -> None:
+        """The mail asks for no turn any more: one that has not started may be over."""
+        if self.asks(record.agent):
+            self.ending.add(record.agent)
+        if isinstance(record, MailDemoted):
+            self.demoted[record.agent] = record.outcome
+
+    def load(self, record: LoadBegun) -> str | None:
+        return None if self.asks(record.agent) else f"nothing asks for a turn of agent {record.agent}"
+
+    def end_load(self, record: LoadEnded) -> str | None:
+        return None if record.agent in self.ledger.loads else f"no load of agent {record.agent} has begun"
 
     def end(self, record: TurnEnded) -> str | None:
         outcome = record.outcome
@@ -108,7 +146,9 @@ class Tail:
             return f"it was ended by agent {outcome.by}, which does not exist"
         if self.is_open(outcome.agent):
             agent = self.ledger.agents[outcome.agent]
-            return None if agent.status is RUNNING or agent.triggers else "it had not started, and nothing asked for it"
+            is_asked = agent.status is RUNNING or agent.triggers or outcome.agent in self.ending
+            self.ending.discard(outcome.agent)
+            return None if is_asked else "it had not started, and nothing asked for it"
         if outcome.agent not in self.ending:
             return f"agent {outcome.agent} is closed, and has no turn"
         self.ending.remove(outcome.agent)
@@ -126,21 +166,39 @@ class Tail:
         return None
 
     def resume(self, record: AgentResumed) -> str | None:
-        if not self.knows(record.agent) or self.is_open(record.agent):
+        if not self.is_closed(record.agent):
             return f"agent {record.agent} is not closed"
         agent = self.ledger.agents[record.agent]
         if not self.is_open(agent.parent):
             return f"its parent {agent.parent} is not open"
         return self.path_is_taken(agent.path)
 
+    def forget(self, record: AgentsForgotten) -> str | None:
+        if not self.is_closed(record.target):
+            return f"agent {record.target} is not closed"
+        line = [record.target]
+        for member in line:
+            line.extend(self.ledger.agents[member].children or ())
+        if sorted(record.agents) != sorted(line) or record.agents[0] != record.target:
+            return f"those at and below it are {sorted(line)}"
+        return None
+
 
 IN_TAIL: dict[type, Callable[[Tail, Any], str | None]] = {
     AgentSpawned: Tail.spawn,
     MailAccepted: Tail.accept,
     NoticeBuried: Tail.bury,
+    MailWithdrawn: Tail.ask_less,
+    MailDemoted: Tail.ask_less,
+    LoadBegun: Tail.load,
+    LoadEnded: Tail.end_load,
     TurnStarted: lambda *_: None,  # only with unread mail, so its agent is open
     MailDrained: lambda *_: None,
+    MailRead: lambda *_: None,
+    TurnStopped: lambda *_: None,
+    TurnReturned: lambda *_: None,
     TurnEnded: Tail.end,
     AgentsClosed: Tail.close,
     AgentResumed: Tail.resume,
+    AgentsForgotten: Tail.forget,
 }

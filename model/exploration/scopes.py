@@ -266,7 +266,7 @@ FULL = frozenset({*THREADS, "restart"})
 
 
 def _delegation(**rest: Any) -> Scope:
-    """A scope about turns that wait for each other. What does not bear on that is left out: the other scopes have it."""
+    """A scope about turns that wait for each other. What does not bear on that is left to the other scopes."""
     plain: dict[str, Any] = {
         "waits": ("request",),
         "host_sends": (),
@@ -384,7 +384,8 @@ SCOPES: tuple[Scope, ...] = (
     _delegation(
         name="wide",
         tree=FAN,
-        config=_config(2, 3, 2),
+        config=_config(2, 3),
+        interrupts=False,
         waits=("request", "choice"),
         weight=4,
         meaning="two slots, one of which may be lent",
@@ -441,8 +442,9 @@ SCOPES: tuple[Scope, ...] = (
         name="forget",
         tree=PAIR,
         config=_config(1, 2, 2),
-        ids=3,
+        interrupts=False,
         closes=True,
+        asks_up=True,
         forgets=True,
         waits=("target", "request"),
         weight=8,

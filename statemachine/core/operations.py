@@ -619,13 +619,13 @@ def describe(agent: Agent) -> AgentStatus:
 
 
 def list_agents(s: State, event: ListAgents) -> Reply:
-    """Every open agent at or below the prefix, or every one, root first, then by path."""
+    """Every open agent at or below the prefix, or every one, root first, then by path. Those forgotten have no path."""
     refusal = session_answers(s)
     if refusal is not None:
         return Refused(refusal)
     below = event.prefix.rstrip("/") + "/"
     known = s.agents if event.closed else [s.agents[agent] for agent in s.ledger.by_path.values()]
-    found = [agent for agent in known if f"{agent.path}/".startswith(below)]
+    found = [agent for agent in known if agent.path and f"{agent.path}/".startswith(below)]
     return Listing(tuple([describe(agent) for agent in sorted(found, key=attrgetter("path", "id"))]))
 
 

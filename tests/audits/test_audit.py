@@ -15,22 +15,32 @@ from model.audits.audit import Unsound, audit
 from model.fuzzing import chance
 from model.scenarios import script
 from statemachine import HOST, Notice, Overflow, Session, SessionConfig
+from statemachine.core.events import Restart, Shutdown
 from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import (
     RECORDS,
     AgentResumed,
     AgentsClosed,
+    AgentsForgotten,
     AgentSpawned,
     Cause,
+    LoadBegun,
+    LoadEnded,
     MailAccepted,
+    MailDemoted,
     MailDrained,
     MailKind,
+    MailRead,
+    MailWithdrawn,
     NoticeBuried,
     Outcome,
     TurnEnded,
+    TurnReturned,
     TurnStarted,
+    TurnStopped,
 )
-from statemachine.log.snapshot import AgentFacts, facts_of
+from statemachine.log.recovery import restart
+from statemachine.log.snapshot import AgentFacts, facts_of, ledger_of
 from statemachine.stores.encoding import encode
 from statemachine.stores.protocol import Entry, LogRecord
 
@@ -58,11 +68,16 @@ class Log:
 
     def snapshot(self) -> None:
         ledger = self.session.ledger
-        self.facts[len(self.rows)] = [facts_of(agent) for agent in ledger.agents], list(ledger.mail_states)
+        self.facts[len(self.rows)] = [facts_of(ledger, agent) for agent in ledger.agents], list(ledger.mail_states)
 
     def covered(self, cut: int) -> Rows:
-        """What is kept once there is a snapshot at this position: of what it covers, the rollouts."""
-        return {at: record for at, record in self.rows.items() if at > cut or encode(record)[1] is not None}
+        """What is kept once there is a snapshot at this position: of what it covers, the rollouts, but for those of
+        agents that are forgotten by then.
+        """
+        forgotten = [facts.agent for facts in self.facts[cut][0] if facts.identity is Identity.FORGOTTEN]
+        return {
+            at: record for at, record in self.rows.items() if at > cut or encode(record)[1] not in (None, *forgotten)
+        }
 
 
 def life_of(program: str, config: SessionConfig = SMALL) -> Log:
@@ -102,12 +117,29 @@ def test_audit_of_a_random_life_with_a_snapshot_anywhere_finds_nothing(seed: int
 
 def test_lives_that_are_audited_have_every_kind_of_record() -> None:
     random, seen = Random(0), set[type]()
-    log = Log(SessionConfig(max_concurrent=4, overflow=Overflow.QUEUE, notice=Notice.TRIGGER))
-    for _ in range(1500):
+    log = Log(SessionConfig(max_concurrent=4, notice=Notice.TRIGGER, turn_timeout=5.0, max_attempts=2))
+    for number in range(1, 1501):
         log.play(chance.event_of(log.session, chance.ANYTHING, random.randbytes(chance.BYTES)))
-        seen.update(map(type, log.rows.values()))
+        if number % 100 == 0:
+            for event in (Shutdown(100.0), Restart()):
+                log.play(event)
+    seen.update(map(type, log.rows.values()))
     assert seen == set(RECORDS)
-    assert judged(log, 0) is None
+    for cut in (0, *random.sample(sorted(log.facts), 8)):
+        assert judged(log, cut) is None, f"snapshot at {cut}"
+
+
+def test_audit_of_a_turn_returned_after_a_session_that_kept_only_its_requests_finds_nothing() -> None:
+    """Such a session has the default `max_attempts`; the next, which has more, finds no more than it kept."""
+    log = life_of("spawn root a by host; send host a; loaded a; send host a")
+    facts, mail_states = log.facts[len(log.rows)]
+    log.config = evolve(SMALL, max_attempts=2)
+    log.session, step = restart(log.config, ledger_of(log.config, facts, mail_states), 0.0)
+    assert step.records[0] == TurnReturned(1, 1)
+    assert [mail.mail for mail in log.session.agents[1].mailbox] == [0, 2]
+    log.rows |= enumerate(step.records, len(log.rows) + 1)
+    log.snapshot()
+    assert judged(log, len(log.rows)) is None
 
 
 # Damaged tails: nothing is covered by a snapshot
@@ -121,6 +153,17 @@ def outcome(agent: int, turn: int, status: TurnState = TurnState.COMPLETED) -> O
 
 def mail(number: int, target: int, sender: int = -1, text: str = "x", notice: Outcome | None = None) -> MailAccepted:
     return MailAccepted(number, sender, target, MailKind.QUEUE, text, notice)
+
+
+STOPPED = TurnStopped(2, 2, Cause.INTERRUPTED, HOST)
+RUNS = f"{LIFE}; follow_up host a/b"
+STOPS = f"{RUNS}; interrupt host a/b"
+FORGETS = f"{LIFE}; close host c; forget c"
+
+
+def told(agent: int, cause: Cause = Cause.WITHDRAWN) -> Outcome:
+    """What a request is told that no turn reads as one."""
+    return Outcome(agent, 1, TurnState.INTERRUPTED, "withdrawn", cause, HOST)
 
 
 TAIL: dict[str, tuple[str, LogRecord, str]] = {
@@ -238,6 +281,56 @@ TAIL: dict[str, tuple[str, LogRecord, str]] = {
         AgentResumed(3),
         "agent 4 is open at /root/c",
     ),
+    "withdrawn mail that was read": (
+        LIFE,
+        MailWithdrawn(1, 0, told(1)),
+        "mail 0 is withdrawn, and [] of agent 1 are unread",
+    ),
+    "a withdrawn notice": (LIFE, MailWithdrawn(1, 3, told(1)), "mail 3 is withdrawn, and [] of agent 1 are unread"),
+    "withdrawn mail that is told of a turn": (LIFE, MailWithdrawn(2, 5, outcome(2, 1)), "answers no mail of agent 2"),
+    "demoted mail that asked for nothing": (
+        LIFE,
+        MailDemoted(2, (5,), told(2)),
+        "mails [5] are demoted, and [] of agent 2 ask",
+    ),
+    "demoted mail of no number": (LIFE, MailDemoted(2, (), told(2)), "mails [] are demoted"),
+    "a notice of demoted mail that is not true": (
+        f"{LIFE}; follow_up a/b a",
+        mail(7, 2, 1, "", told(1, Cause.NOT_STARTED)),
+        "the last turn of agent 1 did not end",
+    ),
+    "notices read by no turn": (LIFE, MailRead(1, 1, (3,)), "turn 1 of agent 1 reads mail, and does not run"),
+    "notices read that are none": (
+        f"{RUNS}; send host a/b",
+        MailRead(2, 2, (7,)),
+        "reads notices [7], and [] are unread",
+    ),
+    "a stop of no turn": (LIFE, STOPPED, "turn 2 of agent 2 is asked to stop, and does not run"),
+    "a second stop for another reason": (
+        STOPS,
+        TurnStopped(2, 2, Cause.TIMED_OUT),
+        "turn 2 of agent 2 is stopped by TIMED_OUT, before by INTERRUPTED",
+    ),
+    "an end for another reason than the stop": (
+        STOPS,
+        TurnEnded(Outcome(2, 2, TurnState.INTERRUPTED, "crash", Cause.CRASHED)),
+        "ended interrupted by CRASHED, and was asked to stop by INTERRUPTED",
+    ),
+    "a return of no turn": (LIFE, TurnReturned(2, 1), "turn 1 of agent 2 is returned, and does not run"),
+    "a return of a stopped turn": (STOPS, TurnReturned(2, 2), "turn 2 of agent 2 is returned, and was asked to stop"),
+    "a load that nothing asks for": (LIFE, LoadBegun(2), "nothing asks for a turn of agent 2"),
+    "a load for a turn that runs": (f"{RUNS}; follow_up host a/b", LoadBegun(2), "nothing asks for a turn of agent 2"),
+    "the end of no load": (LIFE, LoadEnded(2), "no load of agent 2 has begun"),
+    "an open agent is forgotten": (LIFE, AgentsForgotten(3, (3,)), "agent 3 is not closed"),
+    "a forgotten parent leaves a child": (
+        f"{LIFE}; close host a",
+        AgentsForgotten(1, (1,)),
+        "those at and below it are [1, 2]",
+    ),
+    "an agent is forgotten twice": (FORGETS, AgentsForgotten(3, (3,)), "agent 3 is not closed"),
+    "a resume of a forgotten agent": (FORGETS, AgentResumed(3), "agent 3 is not closed"),
+    "mail for a forgotten agent": (FORGETS, mail(6, 3), "the rollout of agent 3 does not begin with its first mail"),
+    "a buried notice of a forgotten agent": (FORGETS, NoticeBuried(6, 3, outcome(2, 1)), "its target 3 is not closed"),
     "an entry of a turn to come": (LIFE, Entry(2, 3, "x"), "turn 3 of agent 2 records an entry, its last one was 1"),
     "an entry of nobody": (LIFE, Entry(9, 1, "x"), "the rollout of agent 9 does not begin with its first mail"),
 }
@@ -261,13 +354,13 @@ def test_audit_of_tails_has_a_case_of_every_kind_of_record() -> None:
     assert set(audit_tail.IN_TAIL) == set(RECORDS)
 
 
-@pytest.mark.parametrize("position", range(1, 18))
+@pytest.mark.parametrize("position", range(1, 21))
 def test_audit_names_the_place_where_a_record_of_the_tail_is_missing(position: int) -> None:
     log = life_of(LIFE)
-    assert len(log.rows) == 17
+    assert len(log.rows) == 20
     del log.rows[position]
     unsound = judged(log, 0)
-    if position == 17:  # a prefix of a log is a log
+    if position == 20:  # a prefix of a log is a log
         assert unsound is None
         return
     assert unsound is not None
@@ -277,7 +370,7 @@ def test_audit_names_the_place_where_a_record_of_the_tail_is_missing(position: i
 
 def test_audit_of_an_agent_without_its_first_mail_names_the_agent() -> None:
     log = life_of("spawn root a by host")
-    del log.rows[2]
+    del log.rows[2], log.rows[3]
     unsound = judged(log, 0)
     assert str(unsound) == "log position 1: agent 1 has no first mail"
     log.rows[2] = AgentSpawned(2, 0, "b", None)
@@ -289,9 +382,9 @@ def test_audit_of_an_agent_without_its_first_mail_names_the_agent() -> None:
 def test_audit_of_an_agent_whose_first_mail_is_a_notice_names_the_notice() -> None:
     log = life_of(LIFE)
     notice = MailAccepted(6, 2, 4, MailKind.TRIGGER, "", outcome(2, 1))
-    unsound = judged(log, 0, {**log.rows, 18: AgentSpawned(4, 0, "d", None), 19: notice})
+    unsound = judged(log, 0, {**log.rows, 21: AgentSpawned(4, 0, "d", None), 22: notice})
     assert unsound is not None
-    assert (unsound.position, unsound.problem) == (19, "the first mail of agent 4 is a notice")
+    assert (unsound.position, unsound.problem) == (22, "the first mail of agent 4 is a notice")
 
 
 def test_audit_of_entries_from_the_first_load_to_the_last_words_finds_nothing() -> None:
@@ -308,8 +401,8 @@ def test_audit_of_entries_from_the_first_load_to_the_last_words_finds_nothing() 
 
 def test_audit_of_a_closed_agent_whose_turn_never_ended_names_it() -> None:
     log = life_of("spawn root a by host; loaded a; close host a")
-    assert isinstance(log.rows.pop(5), TurnEnded)
-    assert str(judged(log, 0)) == "log position 4: agent 1 is closed, and its turn 1 has not ended"
+    assert isinstance(log.rows.pop(6), TurnEnded)
+    assert str(judged(log, 0)) == "log position 5: agent 1 is closed, and its turn 1 has not ended"
 
 
 # Damaged rollouts, and snapshots that are not what they come to
@@ -327,8 +420,8 @@ def without(*positions: int) -> Callable[[Rows, Any], None]:
 
 def stranger(rows: Rows, _: Any) -> None:
     """In the place of an agent's rollout there is another's."""
-    rows[13] = MailAccepted(4, -1, 9, MailKind.TRIGGER, "x")
-    rows[14] = TurnEnded(outcome(9, 1, TurnState.ERRORED))
+    rows[15] = MailAccepted(4, -1, 9, MailKind.TRIGGER, "x")
+    rows[17] = TurnEnded(outcome(9, 1, TurnState.ERRORED))
 
 
 def with_facts(agent: int, **changes: Any) -> Callable[[Rows, Any], None]:
@@ -357,30 +450,41 @@ def replaced(position: int, record: LogRecord) -> Callable[[Rows, Any], None]:
 
 
 COVERED: dict[str, tuple[Callable[[Rows, Any], None], int, str]] = {
-    "the first mail is missing": (without(2), 3, "the rollout of agent 1 does not begin with its first mail"),
-    "the start of a turn is missing": (without(3), 7, "turn 1 of agent 1 reads mail, and does not run"),
-    "mail is missing that was read": (without(6), 7, "reads mail, and none was unread"),
-    "the end of a turn is missing": (without(8), 17, "of agent 1 it says turn 1 is COMPLETED"),
-    "the start of a completed turn is missing": (without(9), 10, "turn 1 of agent 2 is completed, and never started"),
-    "unread mail is missing": (without(17), 17, "of agent 2 it says that mails [5] are unread, its rollout []"),
-    "mail comes twice": (replaced(18, mail(5, 2)), 18, "mail 5 comes after mail 5"),
-    "mail in another order": (replaced(6, mail(3, 1)), 11, "mail 3 comes after mail 3"),
-    "a rollout of nobody": (stranger, 17, "of agent 9, which the snapshot does not know"),
-    "an agent without a rollout": (without(13, 14), 17, "agent 3 has no rollout"),
+    "the first mail is missing": (without(2), 4, "the rollout of agent 1 does not begin with its first mail"),
+    "the start of a turn is missing": (without(4), 8, "turn 1 of agent 1 reads mail, and does not run"),
+    "mail is missing that was read": (without(7), 8, "reads mail, and none was unread"),
+    "the end of a turn is missing": (without(9), 20, "of agent 1 it says turn 1 is COMPLETED"),
+    "the start of a completed turn is missing": (without(11), 12, "turn 1 of agent 2 is completed, and never started"),
+    "unread mail is missing": (without(20), 20, "of agent 2 it says that mails [5] are unread, its rollout []"),
+    "mail comes twice": (replaced(21, mail(5, 2)), 21, "mail 5 comes after mail 5"),
+    "mail in another order": (replaced(7, mail(3, 1)), 13, "mail 3 comes after mail 3"),
+    "a rollout of nobody": (stranger, 20, "of agent 9, which the snapshot does not know"),
+    "an agent without a rollout": (without(15, 17), 20, "agent 3 has no rollout"),
     "another outcome": (
         with_facts(2, outcome=outcome(2, 1, TurnState.ERRORED)),
-        17,
+        20,
         "of agent 2 it says turn 1 is COMPLETED",
     ),
-    "another status": (with_facts(2, status=TurnState.RUNNING), 17, "of agent 2 it says turn 1 is RUNNING"),
-    "another turn": (with_facts(2, turn=2), 17, "of agent 2 it says turn 2 is COMPLETED"),
-    "unread mail is forgotten": (with_facts(2, mailbox=()), 17, "the snapshot cannot be"),
-    "unread mail is forgotten, and counted as read": (forgotten, 17, "2 mails are in no rollout, or neither read nor"),
-    "more mail than rollouts have": (with_mail(2, 6, 1), 17, "mails are in no rollout"),
-    "less mail than rollouts have": (with_mail(2, 1, 0), 17, "mail 5 is in a rollout, the snapshot knows of 3 mails"),
-    "two agents at a path": (with_facts(3, name="a"), 17, "are both open at /root/a"),
-    "a parent that comes later": (with_facts(2, parent=3), 17, "cannot come after"),
-    "a closed parent": (with_facts(1, identity=Identity.CLOSED), 17, "is open, its parent 1 is not"),
+    "another status": (with_facts(2, status=TurnState.RUNNING), 20, "of agent 2 it says turn 1 is RUNNING"),
+    "another turn": (with_facts(2, turn=2), 20, "of agent 2 it says turn 2 is COMPLETED"),
+    "unread mail is forgotten": (with_facts(2, mailbox=()), 20, "the snapshot cannot be"),
+    "unread mail is forgotten, and counted as read": (forgotten, 20, "2 mails are in no rollout, or neither read nor"),
+    "more mail than rollouts have": (with_mail(2, 6, 1), 20, "mails are in no rollout"),
+    "less mail than rollouts have": (with_mail(2, 1, 0), 20, "mail 5 is in a rollout, the snapshot knows of 3 mails"),
+    "two agents at a path": (with_facts(3, name="a"), 20, "are both open at /root/a"),
+    "a parent that comes later": (with_facts(2, parent=3), 20, "cannot come after"),
+    "a turn that was returned, and is not": (
+        with_facts(2, attempts=1),
+        20,
+        "of agent 2 it says (None, 1), its rollout",
+    ),
+    "a stop that was not asked for": (with_facts(2, stopped=STOPPED), 20, "of agent 2 it says (TurnStopped(agent=2"),
+    "a rollout of a forgotten agent": (
+        with_facts(3, identity=Identity.FORGOTTEN, parent=-1, name="", settings=None, outcome=None),
+        20,
+        "agent 3 is forgotten, and has a rollout",
+    ),
+    "a closed parent": (with_facts(1, identity=Identity.CLOSED), 20, "is open, its parent 1 is not"),
 }
 """Damage to a log with a snapshot at its end -> how it is done, where it is noticed, and what is said."""
 
