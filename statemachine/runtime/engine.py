@@ -272,7 +272,12 @@ class Engine:
         self._changed |= touched(records, session.ledger)
         self._since_snapshot += len(records)
         if self._since_snapshot >= SNAPSHOT_RECORDS or any(record.__class__ is AgentsForgotten for record in records):
-            facts = tuple([facts_of(session.ledger, session.agents[agent], self.times.of(agent)) for agent in sorted(self._changed)])
+            facts = tuple(
+                [
+                    facts_of(session.ledger, session.agents[agent], self.times.of(agent))
+                    for agent in sorted(self._changed)
+                ]
+            )
             self._changed.clear()
             self._since_snapshot = 0
             items.append(Snapshot(facts, tuple(session.ledger.mail_states)))

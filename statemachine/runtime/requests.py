@@ -128,8 +128,9 @@ class Requests:
         for mail in effect.mails:
             if (request := self._unanswered.pop(mail, None)) is not None:
                 request.answer(effect.outcome, next(self._places))
+            # also if it was looked up before the mail was accepted
             if self._looked_up and (request := self._looked_up.pop(mail, None)) is not None:
-                request.answer(effect.outcome, next(self._places))  # also if it was looked up before the mail was accepted
+                request.answer(effect.outcome, next(self._places))
 
     async def find(self, ref: AgentRef) -> Handle:
         """Returns the handle of an earlier request, of this process or another. Raises `UnknownRequest` if it was never
