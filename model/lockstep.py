@@ -244,17 +244,26 @@ def of_world(w: World) -> tuple[Any, ...]:
         w.lenders(),
         w.in_order("returning"),
         sorted(w.lent),
-        w.overtaken[queue[0], w.turn[queue[0]]] if starts and queue else 0,
+        w.overtaken[w.since[queue[0]]] if starts and queue else 0,
         ({a: n for a, n in w.attempts.items() if n}, {a: n for a, n in w.loads.items() if n}),
         sorted(w.quiet.items()),
         sorted(w.loud),
         {a: serves.get(a, NOBODY) for a in reference.having(w.place, "leaving")},
-        {turn[0]: tried for turn, tried in w.tried.items() if starts and w.needs_load(*turn)} if w.tried else {},
+        tried_of(w) if starts and w.tried else {},
         {a: number for a, number in w.flush.items() if number is not None} if w.flush else {},
         [(at, what, a) for at, _, what, a in w.bounds()] if w.due else [],
         [len(unread), w.posted - w.dead - len(unread), w.dead],
         tuple(w.lists.values()) or None,
     )
+
+
+def tried_of(w: World) -> dict[int, tuple[int, ...]]:
+    """Agent whose turn waits for room -> the agents whose flush failed for it."""
+    found: dict[int, tuple[int, ...]] = {}
+    for turn, agent in w.tried:
+        if w.needs_load(*turn):
+            found[turn[0]] = (*found.get(turn[0], ()), agent)
+    return found
 
 
 def start(config: SessionConfig) -> tuple[Session, World]:

@@ -59,9 +59,7 @@ class Caps(NamedTuple):  # the configuration
     seconds: dict[Bound, float | None]  # for a load, a turn, a stop, a flush; until an idle one goes
 
 
-class Letter(NamedTuple):
-    """A mail that is unread, or that was read by a turn that has not ended."""
-
+class Letter(NamedTuple):  # a mail that is unread, or that was read by a turn that has not ended
     number: int
     sender: int
     to: int
@@ -71,9 +69,7 @@ class Letter(NamedTuple):
     read: bool = False
 
 
-class Wait(NamedTuple):
-    """It is pending until it is over. Over, it goes on with its turn."""
-
+class Wait(NamedTuple):  # it is pending until it is over; then it goes on with its turn
     agent: int
     targets: Ids
     requests: Ids
@@ -120,7 +116,7 @@ class World:
         self.turn = {ROOT: 0}  # number of the latest
         self.phase: dict[int, Phase] = {ROOT: "new"}  # of that turn
         self.since: Relation = {}  # stamp of when it queued, started, began waiting, returned
-        self.overtaken: Counter[Turn] = Counter()  # while it was the oldest queued
+        self.overtaken: Counter[int] = Counter()  # by stamp: while this turn was the oldest queued
         self.waits: dict[int, Wait] = {}  # by number
         self.lent: set[int] = set()  # agents whose turn has lent its slot
         self.attempts: Counter[int] = Counter()  # turns returned since one ended
@@ -133,7 +129,7 @@ class World:
         self.loads: Counter[int] = Counter()  # begun since a turn of the agent started or ended
         self.flush: dict[int, int | None] = {}  # flush in flight; None: to be asked for at the end
         self.serves: dict[int, Turn] = {}  # leaving -> the turn that it makes room for
-        self.tried: dict[Turn, Ids] = {}  # turn -> whose flush failed for it
+        self.tried: list[tuple[Turn, int]] = []  # a turn, and an agent whose flush failed for it
         # Time, and the end
         self.due: dict[tuple[Bound, int], tuple[float, int]] = {}  # what, of whom -> when, stamp
         self.lists: dict[str, Ids] = {}  # from the shutdown on: done, interrupted, unflushed
@@ -170,35 +166,38 @@ class World:
     def held(self) -> Ids:
         """S3': the sub-agents that hold a slot."""
         subs = [a for a in self.path if a != ROOT and self.is_open(a)]
-        busy = [a for a in subs if self.phase[a] in BUSY and a not in self.lent]
-        return tuple(subs if self.caps.live else busy)
+        busy = {*having(self.phase, *BUSY)} - self.lent
+        return tuple([a for a in subs if self.caps.live or a in busy])
 
     def in_order(self, phase: Phase) -> list[int]:  # the longest first
         return sorted(having(self.phase, phase), key=self.since.__getitem__)
 
     def queue(self) -> Ids:
-        """The ready queue, oldest first: who waits for a slot. Root needs none (S13)."""
-        return tuple([a for a in self.in_order("queued") if a != ROOT and not self.caps.live])
+        """The ready queue, oldest first: who waits for a slot."""
+        return () if self.caps.live else tuple(self.in_order("queued"))
 
     def oldest_due(self) -> list[int]:
         """L11: the oldest queued turn, if too many have passed it since it became the oldest."""
-        most = self.caps.max_overtaken
-        return [a for a in self.queue()[:1] if self.overtaken[a, self.turn[a]] >= most]
+        first = self.queue()[:1]
+        return [a for a in first if self.overtaken[self.since[a]] >= self.caps.max_overtaken]
 
     def lenders(self) -> list[int]:
         """J7: who holds a slot and waits, the longest first."""
         waiting = [a for a in self.held() if self.pending(a) and not self.caps.live]
         return sorted(waiting, key=self.since.__getitem__)
 
-    def to_lend(self) -> int:
-        """S16: how many may still lend to the ready queue."""
+    def to_lend(self) -> int:  # S16: how many may still lend to the ready queue
         return self.caps.resident - self.caps.slots - len(self.lent)
 
     def available(self) -> int:  # slots that are free or may be lent
         return self.caps.slots - len(self.held()) + min(len(self.lenders()), self.to_lend())
 
+    def is_entitled(self, agent: int) -> bool:
+        """S13: it needs no free slot, as root or with LIVE_THREADS."""
+        return agent == ROOT or self.caps.live
+
     def would_queue(self, agent: int) -> bool:  # if trigger mail comes
-        return agent != ROOT and not self.caps.live and self.phase.get(agent, "new") in IDLE
+        return not self.is_entitled(agent) and self.phase.get(agent, "new") in IDLE
 
     def is_queue_full(self) -> bool:
         asking = {agent for agent in self.wanted() if self.would_queue(agent)}
@@ -220,8 +219,7 @@ class World:
 
     def asked(self, wait: Wait) -> list[int]:
         """J9: the agents of its unanswered requests."""
-        letters = [m for m in self.mail.values() if m.number in wait.requests]
-        return [m.to for m in letters if m.kind == "request"]
+        return [m.to for m in self.mail.values() if m.kind == "request" and m.number in wait.requests]
 
     def why_over(self, wait: Wait) -> str | None:
         """What ends this wait now, if anything does (L4)."""
@@ -303,10 +301,10 @@ class World:
         for _ in dead:
             stuck = {wait.agent for wait in dead}
             dead = [wait for wait in dead if self.is_vain(wait, stuck)]
-        line = {agent}
-        for _ in dead:
-            ahead = {a for wait in dead if wait.agent in line for a in self.asked(wait)}
-            line |= ahead & {wait.agent for wait in dead}
+        line = [agent]
+        for named in line:
+            ahead = {a for wait in dead if wait.agent == named for a in self.asked(wait)}
+            line += ahead & {wait.agent for wait in dead} - {*line}
         require(not dead, "WaitCircle", tuple(sorted(line)))
 
     def check_current(self, condition: bool) -> None:
@@ -398,9 +396,9 @@ class World:
         self.check_sub(target, "forget")
         require(not self.is_open(target), "AgentOpen", target)
         line = self.family(target)
-        for a in line:
-            del self.path[a], self.parent[a], self.closed_by[a], self.turn[a], self.phase[a]
-            del self.load[a], self.place[a]
+        for relation in (self.path, self.parent, self.closed_by, self.turn, self.phase, self.load, self.place):
+            for agent in line:
+                del relation[agent]
         return "forgotten", tuple(line)
 
     def resume(self, sender: int, target: int) -> Words:
@@ -530,7 +528,7 @@ class World:
         """L11: this agent gets a slot; if it is not the oldest of the queue, that is overtaken."""
         for oldest in self.queue()[:1]:
             if agent not in (ROOT, oldest):
-                self.overtaken[oldest, self.turn[oldest]] += 1
+                self.overtaken[self.since[oldest]] += 1
 
     def wake(self, agent: int, why: str | None = None) -> None:
         """The turn has a slot, or is to stop: waits that are over go on; with `why`, all of them."""
@@ -670,7 +668,7 @@ class World:
         if not fine:
             self.list_as("unflushed", agent)
             if turn is not None:
-                self.tried[turn] = (*self.tried.get(turn, ()), agent)
+                self.tried.append((turn, agent))
 
     def ended(self, agent: int, turn: int, how: Phase) -> None:  # aborted: only if it was stopped
         phases = ("stopping",) if how == "interrupted" else ACTIVE
@@ -752,10 +750,9 @@ class World:
         self.flushes = self.waited = 0
         for relation in (self.flush, self.serves, self.tried, self.overtaken, self.due, self.lists):
             relation.clear()
-        self.request()
         for told in over:
-            self.answer(*told)
             self.request()
+            self.answer(*told)
 
     # Joint rules (section 3)
 
@@ -781,22 +778,20 @@ class World:
         asked = self.wanted() if self.state == "open" else []
         idle = [agent for agent in asked if self.phase[agent] in IDLE]
         for agent in dict.fromkeys(idle):
-            self.begin(agent, "queued")
+            self.begin(agent, "starting" if self.is_entitled(agent) else "queued")
         return idle != []
 
     def serve(self) -> bool:
         """J2, J7, L12: a slot that is free or may be lent goes to the oldest of the queue if it is
-        due; or to the turn that was called back first; or to the deepest of the queue, the oldest
-        of these. Root needs none."""
-        queued = self.in_order("queued") if self.state == "open" else []
-        entitled = [agent for agent in queued if agent not in self.queue()]
-        due = [agent for agent in self.oldest_due() if agent in queued]
-        passed = [agent for agent in due if self.overtaken[agent, self.turn[agent]]]
+        due; or to the turn that was called back first; or to the deepest of the queue."""
+        queued = self.queue() if self.state == "open" else ()
+        due = self.oldest_due() if queued else []
+        passed = [agent for agent in due if self.overtaken[self.since[agent]]]
         returning = self.in_order("returning")
         deepest = sorted(queued, key=lambda agent: -self.path[agent].count("/"))
-        for agent in [*entitled, *passed, *returning, *due, *deepest]:
+        for agent in [*passed, *returning, *due, *deepest]:
             returns = agent in returning
-            free = agent in entitled or len(self.held()) < self.caps.slots
+            free = len(self.held()) < self.caps.slots
             lenders = self.lenders()[:1] if returns or self.to_lend() > 0 else []
             if free or lenders:
                 for lender in lenders if not free else ():
@@ -853,7 +848,7 @@ class World:
         """J5: an eviction comes to serve this turn, or it cannot start. False: it is to wait."""
         served = [agent for agent, other in self.serves.items() if self.needs_load(*other)]
         spare = [agent for agent in self.flush if agent not in served]  # the oldest first
-        victims = [agent for agent in self.evictable() if agent not in self.tried.get(turn, ())]
+        victims = [agent for agent in self.evictable() if (turn, agent) not in self.tried]
         if spare:
             self.serves[spare[0]] = turn
         elif victims:  # N2, S15
