@@ -7,6 +7,7 @@ from typing import Any
 from attrs import frozen
 
 from statemachine.core import effects as fx
+from statemachine.core.facts import represent
 from statemachine.core.machines import TurnState
 from statemachine.core.records import Outcome
 from statemachine.runtime.settings import unwrap
@@ -38,6 +39,8 @@ class AgentStatus:
     """As they were given to `spawn`, as JSON has them: a tuple is a list."""
     resident: bool
     """Whether its thread is in memory."""
+
+    __repr__ = represent
 
 
 def status_of(said: fx.AgentStatus) -> AgentStatus:
