@@ -132,7 +132,7 @@ def check_regular(path: Path) -> None:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise unreadable(path, error) from None
     if not is_regular:
-        raise TraceError("is not a regular file; give the path of a trace file", None, str(path))
+        raise TraceError("cannot be read: it is not a regular file; give the path of a trace file", None, str(path))
 
 
 def unreadable(path: Path, error: Exception) -> TraceError:
