@@ -1,4 +1,4 @@
-"""What commands print: texts of agents, files and users cannot act on a terminal, and errors are short (harm, kind 10)."""
+"""What commands print: no text of another acts on a terminal, and errors are short (harm, kind 10)."""
 
 from __future__ import annotations
 
