@@ -58,7 +58,7 @@ class Log:
 
     def snapshot(self) -> None:
         ledger = self.session.ledger
-        self.facts[len(self.rows)] = [facts_of(agent) for agent in ledger.agents], list(ledger.mail_states)
+        self.facts[len(self.rows)] = [facts_of(ledger, agent) for agent in ledger.agents], list(ledger.mail_states)
 
     def covered(self, cut: int) -> Rows:
         """What is kept once there is a snapshot at this position: of what it covers, the rollouts."""
