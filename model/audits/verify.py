@@ -160,9 +160,9 @@ def verdict_of_held(played: Played) -> str:
     if not stale:
         return f"verdict: HELD, {counted(played.events)}, none stale, {refused:,} refused"
     return (
-        f"verdict: ONLY {played.events - stale:,} OF {counted(played.events).upper()} HELD, {stale:,} WERE STALE: the core "
-        "passed over those, so nothing was judged of them; the runtime reported what the core did not ask for, or too "
-        f"late ({refused:,} refused)"
+        f"verdict: ONLY {played.events - stale:,} OF {counted(played.events).upper()} HELD, {stale:,} "
+        f"{'WAS' if stale == 1 else 'WERE'} STALE: the core passed over what its runtime reported without being asked, or "
+        f"too late, so nothing was judged of that; {refused:,} refused"
     )
 
 
