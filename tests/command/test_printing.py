@@ -24,7 +24,9 @@ from tests.runtime.running import in_session
 
 REPOSITORY = Path(__file__).parents[2]
 EVIL = "\x1b]0;owned\x07\x1b[31m\x9b2J\u202egnp.exe\u2066\u200b\ufeff\r\x08\x7f\u2028\U000e0041\ud800日本"
-"""Sets the title, colours, clears (C1), turns the direction, hides, goes back, and is not even UTF-8. The end is visible, but not in every encoding."""
+"""Sets the title, colours, clears (C1), turns the direction, hides, goes back, and is not even UTF-8. The end is
+visible, but not in every encoding.
+"""
 
 
 def is_safe(text: str) -> bool:

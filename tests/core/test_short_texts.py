@@ -23,9 +23,9 @@ LONG = "start " + "x" * 100_000 + "SECRET"
 OUTCOME = Outcome(1, 1, TurnState.COMPLETED, LONG, Cause.FINISHED)
 MAIL = MailAccepted(1, 0, 2, MailKind.TRIGGER, LONG, OUTCOME, LONG)
 VALUES: dict[str, Any] = {
-    **{name: LONG for name in ("str", "str | None", "Result", "Any", "int | str")},
-    **{name: OUTCOME for name in ("Outcome", "Outcome | None")},
-    **{name: (MAIL,) * 3 for name in ("tuple[MailAccepted, ...]",)},
+    **dict.fromkeys(("str", "str | None", "Result", "Any", "int | str"), LONG),
+    **dict.fromkeys(("Outcome", "Outcome | None"), OUTCOME),
+    "tuple[MailAccepted, ...]": (MAIL,) * 3,
     "dict[str, Any]": {LONG: LONG},
 }
 """Annotation -> the longest value of it; 1 where there is none."""
