@@ -203,7 +203,7 @@ TAIL: dict[str, tuple[str, LogRecord, str]] = {
     ),
     "mail demoted that asks for nothing": (
         LIFE,
-        MailDemoted(2, (5,), evolve(NOT_TAKEN, cause=Cause.NOT_STARTED)),
+        MailDemoted(2, (5,), Outcome(2, 1, TurnState.INTERRUPTED, "demoted", Cause.NOT_STARTED, HOST)),
         "mails [5] are demoted, and not all were unread trigger mail",
     ),
     "a stop of no turn": (LIFE, TurnStopped(2, 1, Cause.INTERRUPTED, HOST), "turn 1 of agent 2 does not run"),

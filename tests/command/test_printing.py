@@ -102,7 +102,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     renamed.write_bytes((folder / "session.db").read_bytes())
     with closing(sqlite3.connect(renamed)) as connection, connection:
         connection.execute("UPDATE log SET kind = ?", (EVIL.encode("utf-8", "replace").decode() + "[/red]",))
-    events = [ev.Spawn(0, EVIL, EVIL, EVIL), ev.Spawn(0, "a", EVIL), ev.Failed(1, 1, EVIL)]
+    events: list[ev.Event] = [ev.Spawn(0, EVIL, EVIL, EVIL), ev.Spawn(0, "a", EVIL), ev.Failed(1, 1, EVIL)]
     trace.write(folder / "names.ndjson", SessionConfig(), events)
     lines = (folder / "names.ndjson").read_bytes().splitlines(keepends=True)
     word = json.dumps(EVIL).encode()

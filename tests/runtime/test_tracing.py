@@ -25,6 +25,7 @@ async def nothing(_: AgentControl) -> None:
 
 def test_session_opened_again_with_the_same_trace_path_writes_a_new_file_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "a.trace.ndjson"
+    after: dict[str, bytes] = {}
     for _ in range(3):
         before = {found.name: found.read_bytes() for found in tmp_path.glob("*.ndjson")}
         in_session(tmp_path / "s.db", ask, trace=path)
@@ -50,7 +51,11 @@ def test_trace_at_the_path_of_something_else_is_refused_and_leaves_it_alone(tmp_
     diary.write_text("dear diary\n", "utf-8")
     os.mkfifo(pipe)
     folder.mkdir()
-    for path, text in ((diary, "is not a trace; give another path"), (pipe, "not a regular"), (folder, "not a regular")):
+    for path, text in (
+        (diary, "is not a trace; give another path"),
+        (pipe, "not a regular"),
+        (folder, "not a regular"),
+    ):
         with pytest.raises(TraceError, match=text) as caught:
             in_session(tmp_path / "s.db", nothing, trace=path)
         assert caught.value.path == str(path)
