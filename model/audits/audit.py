@@ -8,7 +8,6 @@ A log holds no events, so it cannot be replayed. What can be judged is what rema
   path is free, what is unread, which notice is true.
 - Of the *snapshot* between them: that the rollouts before it come to its facts. Which agents were closed and opened
   again before it is not in the log any more, so unread mail may have become dead letters there, but none may appear.
-  Of agents that were forgotten there is no rollout.
 
 Then the session is recovered, every property is judged, and the reference has to recover to the same.
 """
@@ -16,7 +15,6 @@ Then the session is recovered, every property is judged, and the reference has t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter
 from typing import Any
 
 from attrs import define, field
@@ -42,7 +40,6 @@ from statemachine.core.records import (
     TurnEnded,
     TurnReturned,
     TurnStarted,
-    TurnStopped,
 )
 from statemachine.log.snapshot import AgentFacts, durable_turn, ledger_of
 from statemachine.stores.protocol import Entry, LogRecord
@@ -123,27 +120,24 @@ class Rollout:
     """State of the rollout of one agent so far."""
 
     ended: int = 0
-    """Number of the last turn that ended, or was returned."""
+    """Number of the last turn that ended or was returned."""
     outcome: Outcome | None = None
-    returned: int = 0
-    """Turns that were returned, one after the other."""
+    """Of the last turn that ended."""
+    was_returned: bool = False
+    """Whether the last turn was returned."""
     running: bool = False
-    stopped: TurnStopped | None = None
-    """Why the running turn was asked to stop."""
+    forgettable: set[int] = field(factory=set[int])
+    """Mails that a returned turn had read and that were no requests. They are unread again, unless the configuration of
+    that time returned no turns, and so did not keep them.
+    """
     read: list[MailAccepted] = field(factory=list[MailAccepted])
     """Mail that the running turn has read."""
     unread: list[MailAccepted] = field(factory=list[MailAccepted])
-    perhaps: set[int] = field(factory=set[int])
-    """Mails that a returned turn had read, and that are unread again only if they were kept (`Ledger.returns`)."""
 
     def take(self) -> None:
         """Has the running turn read all unread mail."""
         self.read += self.unread
         self.unread = []
-
-    def runs(self, turn: int) -> bool:
-        """Tells whether this turn runs."""
-        return self.running and turn == self.ended + 1
 
 
 class Rollouts:
@@ -154,7 +148,7 @@ class Rollouts:
         self.mails = 0
         self.last_mail = -1
         self.dropped = 0
-        """Dead letters: mails that no turn has read, and that are not unread in the snapshot."""
+        """Dead letters: mails that were withdrawn, or that no turn has read and that are not unread in the snapshot."""
 
     def judge(self, record: LogRecord) -> str | None:
         """Takes one more record. Returns what is wrong with it, or None."""
@@ -185,52 +179,6 @@ class Rollouts:
         found.unread.append(mail)
         return None
 
-    def withdrawn(self, found: Rollout, record: MailWithdrawn) -> str | None:
-        sent = [mail.mail for mail in found.unread if mail.notice is None]
-        if record.mail not in sent:
-            return f"mail {record.mail} is withdrawn, and {sent} of agent {record.agent} are unread"
-        found.unread = [mail for mail in found.unread if mail.mail != record.mail]
-        self.dropped += 1
-        return answer_problem(record.outcome, record.agent)
-
-    def demoted(self, found: Rollout, record: MailDemoted) -> str | None:
-        asking = [mail.mail for mail in found.unread if mail.kind is TRIGGER]
-        if not record.mails or not {*record.mails} <= {*asking}:
-            return f"mails {[*record.mails]} are demoted, and {asking} of agent {record.agent} ask for a turn"
-        found.unread = [demoted(mail) if mail.mail in record.mails else mail for mail in found.unread]
-        return answer_problem(record.outcome, record.agent)
-
-    def read(self, found: Rollout, record: MailRead) -> str | None:
-        if not found.runs(record.turn):
-            return f"turn {record.turn} of agent {record.agent} reads mail, and does not run"
-        told = [mail.mail for mail in found.unread if mail.notice is not None]
-        if not record.mails or not {*record.mails} <= {*told}:
-            return f"turn {record.turn} of agent {record.agent} reads notices {[*record.mails]}, and {told} are unread"
-        found.read += [mail for mail in found.unread if mail.mail in record.mails]
-        found.unread = [mail for mail in found.unread if mail.mail not in record.mails]
-        return None
-
-    def stopped(self, found: Rollout, record: TurnStopped) -> str | None:
-        if not found.runs(record.turn):
-            return f"turn {record.turn} of agent {record.agent} is asked to stop, and does not run"
-        before = found.stopped
-        if before is not None and (before.cause, before.by) != (record.cause, record.by):
-            what = f"turn {record.turn} of agent {record.agent} is stopped by {record.cause.name}"
-            return f"{what}, before by {before.cause.name}"
-        found.stopped = record
-        return None
-
-    def returned(self, found: Rollout, record: TurnReturned) -> str | None:
-        if not found.runs(record.turn):
-            return f"turn {record.turn} of agent {record.agent} is returned, and does not run"
-        if found.stopped is not None:
-            return f"turn {record.turn} of agent {record.agent} is returned, and was asked to stop"
-        asked = requests(tuple(found.read))
-        found.perhaps.update([mail.mail for mail in found.read if mail not in asked])
-        found.unread = sorted([*found.read, *found.unread], key=attrgetter("mail"))
-        found.ended, found.running, found.read, found.returned = record.turn, False, [], found.returned + 1
-        return None
-
     def started(self, found: Rollout, record: TurnStarted) -> str | None:
         if found.running:
             return f"turn {record.turn} of agent {record.agent} starts while its turn {found.ended + 1} runs"
@@ -243,11 +191,45 @@ class Rollouts:
         return None
 
     def drained(self, found: Rollout, record: MailDrained) -> str | None:
-        if not found.runs(record.turn):
+        if not found.running or record.turn != found.ended + 1:
             return f"turn {record.turn} of agent {record.agent} reads mail, and does not run"
         if not found.unread:
             return f"turn {record.turn} of agent {record.agent} reads mail, and none was unread"
         found.take()
+        return None
+
+    def read(self, found: Rollout, record: MailRead) -> str | None:
+        if not found.running or record.turn != found.ended + 1:
+            return f"turn {record.turn} of agent {record.agent} reads mail, and does not run"
+        mails = [mail for mail in found.unread if mail.mail in record.mails]
+        if len(mails) != len(record.mails) or not mails:
+            return f"turn {record.turn} of agent {record.agent} reads mails {[*record.mails]}, and not all were unread"
+        found.read += mails
+        found.unread = [mail for mail in found.unread if mail not in mails]
+        return None
+
+    def withdrawn(self, found: Rollout, record: MailWithdrawn) -> str | None:
+        left = [mail for mail in found.unread if mail.mail != record.mail]
+        if len(left) == len(found.unread):
+            return f"mail {record.mail} is withdrawn, and was not unread"
+        found.unread = left
+        self.dropped += 1
+        return None
+
+    def demoted(self, found: Rollout, record: MailDemoted) -> str | None:
+        known = {mail.mail for mail in found.unread if mail.kind is TRIGGER}
+        if not record.mails or not known.issuperset(record.mails):
+            return f"mails {[*record.mails]} are demoted, and not all were unread trigger mail"
+        found.unread = [demoted(mail) if mail.mail in record.mails else mail for mail in found.unread]
+        return None
+
+    def returned(self, found: Rollout, record: TurnReturned) -> str | None:
+        if not found.running or record.turn != found.ended + 1:
+            return f"turn {record.turn} of agent {record.agent} is returned, and does not run"
+        kept = requests(tuple(found.read))
+        found.forgettable |= {mail.mail for mail in found.read if mail not in kept}
+        found.unread = sorted([*found.read, *found.unread], key=lambda mail: mail.mail)
+        found.ended, found.was_returned, found.running, found.read = record.turn, True, False, []
         return None
 
     def ended(self, found: Rollout, record: TurnEnded) -> str | None:
@@ -259,13 +241,13 @@ class Rollouts:
             return f"no turn ends {outcome.status.name.lower()}"
         if not found.running and outcome.status is TurnState.COMPLETED:
             return f"turn {outcome.turn} of agent {outcome.agent} is completed, and never started"
-        problem = cause_problem(outcome, found.running, found.stopped)
+        problem = cause_problem(outcome, found.running)
         if problem is not None:
             return problem
         if not found.running:
             found.unread = [demoted(mail) for mail in found.unread]
         found.ended, found.outcome, found.running, found.read = outcome.turn, outcome, False, []
-        found.stopped, found.returned = None, 0
+        found.was_returned = False
         return None
 
     def entry(self, found: Rollout, record: Entry) -> str | None:
@@ -282,76 +264,65 @@ class Rollouts:
         if unknown:
             problem = f"there is a rollout of agent {unknown[0]}, which the snapshot does not know"
         for agent in ledger.agents:
-            problem = problem or self._differs(ledger, agent)
+            if agent.identity is not Identity.FORGOTTEN:
+                problem = problem or self._differs(ledger, agent)
         dead, accepted = ledger.mail_states[MailState.DEAD], ledger.next_mail
         if problem is None and self.last_mail >= accepted:
             problem = f"mail {self.last_mail} is in a rollout, the snapshot knows of {accepted} mails"
         lost = accepted - self.mails + self.dropped  # buried notices, and mail that was unread at a close
-        has_forgotten = any(agent.identity is Identity.FORGOTTEN for agent in ledger.agents)  # and so its mail
-        if problem is None and lost > dead and not has_forgotten:
+        knows_all = not any(agent.identity is Identity.FORGOTTEN for agent in ledger.agents)
+        if problem is None and lost > dead and knows_all:
             problem = f"{lost} mails are in no rollout, or neither read nor unread, and {dead} are dead letters"
         if problem is not None:
             raise Unsound(covered, None, f"the snapshot is not what the rollouts before it come to: {problem}")
 
     def _differs(self, ledger: Ledger, agent: Agent) -> str | None:
         found = self.agents.get(agent.id)
-        if agent.identity is Identity.FORGOTTEN:
-            return None if found is None else f"agent {agent.id} is forgotten, and has a rollout"
         if found is None:
             if agent.id != ROOT:
                 return f"agent {agent.id} has no rollout"
             found = self.agents[agent.id] = Rollout()
-        status, turn = durable_turn(ledger, agent)
-        ours = (found.ended + found.running, status_of(found), found.outcome)
+        status, turn = durable_turn(agent)
+        idle = TurnState.NEW if found.was_returned else status_of(found.outcome)
+        ours = (found.ended + found.running, RUNNING if found.running else idle, found.outcome)
         if ours != (turn, status, agent.outcome):
             return f"of agent {agent.id} it says {said(turn, status, agent.outcome)}; its rollout says {said(*ours)}"
-        unread = [mail for mail in found.unread if mail.mail not in found.perhaps or mail in agent.mailbox]
+        unread = tuple([m for m in found.unread if m.mail not in found.forgettable or m in agent.mailbox])
+        read = tuple(found.read)
         for what, facts, rollout in (
-            ("are unread", agent.mailbox, tuple(unread)),
-            ("asked for its turn", requests(agent.taken), requests(tuple(found.read))),
+            ("are unread", agent.mailbox, unread),
+            ("were read by its turn", agent.taken, read if agent.taken == read else requests(read)),
         ):
             if facts != rollout[len(rollout) - len(facts) :]:
                 numbers = [mail.mail for mail in rollout]
                 return f"of agent {agent.id} it says that mails {[m.mail for m in facts]} {what}, its rollout {numbers}"
-        known = (ledger.stops.get(agent.id), ledger.attempts.get(agent.id, 0))
-        if known != (found.stopped, found.returned):
-            return f"of agent {agent.id} it says {known}, its rollout {(found.stopped, found.returned)}"
         self.dropped += len(unread) - len(agent.mailbox)
         found.unread = [*agent.mailbox]
         return None
 
 
-def cause_problem(outcome: Outcome, started: bool, stopped: TurnStopped | None) -> str | None:
-    """Returns why this turn cannot have ended by its cause, or None. `stopped` says that it was asked to stop."""
+def cause_problem(outcome: Outcome, started: bool) -> str | None:
+    """Returns why this turn cannot have ended by its cause, or None."""
     cause = outcome.cause
     what = f"turn {outcome.turn} of agent {outcome.agent} ended {outcome.status.name.lower()} by {cause.name}"
     if outcome.status not in STATUSES[cause] or (outcome.by is not None and cause not in ASKED):
         return what + ("" if outcome.by is None else f" of {outcome.by}")
     if cause in (OF_STARTED, OF_NOT_STARTED)[started]:
         return f"{what}, and {'had' if started else 'never'} started"
-    if stopped is not None and cause in OF_STOPPED and (cause, outcome.by) != (stopped.cause, stopped.by):
-        return f"{what}, and was asked to stop by {stopped.cause.name}"
     return None
 
 
-OF_STOPPED = (Cause.INTERRUPTED, Cause.SHUT_DOWN, Cause.TIMED_OUT, Cause.CRASHED)
-"""Causes by which a turn ends because it was asked to stop for that, or (CRASHED) was not asked to stop."""
-OF_STARTED = (Cause.FINISHED, Cause.FAILED, Cause.NOT_STOPPED, *OF_STOPPED)
+OF_STARTED = (
+    *(Cause.FINISHED, Cause.FAILED, Cause.INTERRUPTED, Cause.NOT_STOPPED, Cause.SHUT_DOWN),
+    *(Cause.CRASHED, Cause.TIMED_OUT),
+)
 OF_NOT_STARTED = (Cause.LOAD_DIED, Cause.NO_ROOM, Cause.NOT_STARTED, Cause.WITHDRAWN, Cause.LOADS_LOST)
 """Causes that end only turns that had started, and causes that end only turns that had not."""
 
 
-def answer_problem(outcome: Outcome, agent: int) -> str | None:
-    """Returns why this cannot be the answer to mail that the agent does not read as a request any more, or None."""
-    is_one = outcome.agent == agent and outcome.cause in (Cause.NOT_STARTED, Cause.WITHDRAWN)
-    return None if is_one else f"{outcome!r:.200} answers no mail of agent {agent} that is unread"
-
-
-def status_of(found: Rollout) -> TurnState:
-    """Returns the durable status of the agent with this rollout."""
-    if found.running:
-        return RUNNING
-    return TurnState.NEW if found.outcome is None or found.returned else found.outcome.status
+def status_of(outcome: Outcome | None) -> TurnState:
+    """Returns the status of an agent without a turn."""
+    return TurnState.NEW if outcome is None else outcome.status
 
 
 def said(turn: int, status: TurnState, outcome: Outcome | None) -> str:
@@ -362,12 +333,11 @@ def said(turn: int, status: TurnState, outcome: Outcome | None) -> str:
 
 IN_ROLLOUT: dict[type, Callable[[Rollouts, Rollout, Any], str | None]] = {
     MailAccepted: Rollouts.accepted,
-    MailWithdrawn: Rollouts.withdrawn,
-    MailDemoted: Rollouts.demoted,
     TurnStarted: Rollouts.started,
     MailDrained: Rollouts.drained,
     MailRead: Rollouts.read,
-    TurnStopped: Rollouts.stopped,
+    MailWithdrawn: Rollouts.withdrawn,
+    MailDemoted: Rollouts.demoted,
     TurnReturned: Rollouts.returned,
     TurnEnded: Rollouts.ended,
     Entry: Rollouts.entry,

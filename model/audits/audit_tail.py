@@ -18,6 +18,7 @@ from statemachine.core.records import (
     AgentsClosed,
     AgentsForgotten,
     AgentSpawned,
+    Cause,
     LoadBegun,
     LoadEnded,
     MailAccepted,
@@ -35,7 +36,7 @@ from statemachine.core.records import (
 from statemachine.log.recovery import apply
 from statemachine.stores.protocol import Entry, LogRecord
 
-OPEN, CLOSED, RUNNING = Identity.OPEN, Identity.CLOSED, TurnState.RUNNING
+OPEN, RUNNING = Identity.OPEN, TurnState.RUNNING
 
 
 class Tail:
@@ -46,11 +47,11 @@ class Tail:
         self.spawned: int | None = None
         """The agent whose first mail has to be the next record."""
         self.ending: set[int] = set()
-        """Agents whose turn is to end, although nothing asks for it any more: they are closed, or the mail that asked
-        for it was withdrawn or demoted.
-        """
-        self.demoted: dict[int, Outcome] = {}
-        """Agent -> what the requests were told that were demoted last."""
+        """Closed agents whose turn has not ended."""
+        self.not_asked: set[int] = set()
+        """Agents of whose trigger mail some was withdrawn or demoted: a turn that had not started may end of that."""
+        self.answers: dict[int, Outcome] = {}
+        """Agent -> what answered its requests that were demoted last."""
 
     def judge(self, record: LogRecord) -> str | None:
         """Takes one more record. Returns what is wrong with it, or None; then it is among the facts."""
@@ -71,16 +72,6 @@ class Tail:
 
     def is_open(self, agent: int) -> bool:
         return self.knows(agent) and self.ledger.agents[agent].identity is OPEN
-
-    def is_closed(self, agent: int) -> bool:
-        return self.knows(agent) and self.ledger.agents[agent].identity is CLOSED
-
-    def asks(self, agent: int) -> bool:
-        """Tells whether a turn of the agent is asked for, and has not started."""
-        if not self.is_open(agent):
-            return False
-        found = self.ledger.agents[agent]
-        return found.status is not RUNNING and found.triggers > 0
 
     def spawn(self, record: AgentSpawned) -> str | None:
         if record.agent != len(self.ledger.agents):
@@ -114,31 +105,17 @@ class Tail:
     def bury(self, record: NoticeBuried) -> str | None:
         if record.mail != self.ledger.next_mail:
             return f"mail {record.mail} is accepted, the next one is {self.ledger.next_mail}"
-        if not self.is_closed(record.target):
+        if not self.knows(record.target) or self.is_open(record.target):
             return f"its target {record.target} is not closed"
         return self.notice(record.notice, record.notice.agent, record.target)
 
     def notice(self, notice: Outcome, sender: int, target: int) -> str | None:
-        """Checks that the sender's last turn ended like this, or that its mail was demoted with this; and that the
-        notice goes to another agent.
-        """
-        known = (self.ledger.agents[sender].outcome, self.demoted.get(sender)) if self.knows(sender) else ()
-        if notice.agent != sender or notice not in known:
+        """Checks that the sender's last turn ended like this, and that the notice goes to another agent."""
+        if notice.agent != sender or not self.knows(sender):
+            return f"it is not from agent {notice.agent}, of which it tells"
+        if notice not in (self.ledger.agents[sender].outcome, self.answers.get(sender)):
             return f"the last turn of agent {notice.agent} did not end like that"
         return "it is a notice to itself" if sender == target else None
-
-    def ask_less(self, record: MailWithdrawn | MailDemoted) -> None:
-        """The mail asks for no turn any more: one that has not started may be over."""
-        if self.asks(record.agent):
-            self.ending.add(record.agent)
-        if isinstance(record, MailDemoted):
-            self.demoted[record.agent] = record.outcome
-
-    def load(self, record: LoadBegun) -> str | None:
-        return None if self.asks(record.agent) else f"nothing asks for a turn of agent {record.agent}"
-
-    def end_load(self, record: LoadEnded) -> str | None:
-        return None if record.agent in self.ledger.loads else f"no load of agent {record.agent} has begun"
 
     def end(self, record: TurnEnded) -> str | None:
         outcome = record.outcome
@@ -146,9 +123,9 @@ class Tail:
             return f"it was ended by agent {outcome.by}, which does not exist"
         if self.is_open(outcome.agent):
             agent = self.ledger.agents[outcome.agent]
-            is_asked = agent.status is RUNNING or agent.triggers or outcome.agent in self.ending
-            self.ending.discard(outcome.agent)
-            return None if is_asked else "it had not started, and nothing asked for it"
+            was_asked = agent.status is RUNNING or agent.triggers or outcome.agent in self.not_asked
+            self.not_asked.discard(outcome.agent)
+            return None if was_asked else "it had not started, and nothing asked for it"
         if outcome.agent not in self.ending:
             return f"agent {outcome.agent} is closed, and has no turn"
         self.ending.remove(outcome.agent)
@@ -165,38 +142,75 @@ class Tail:
         self.ending.update(record.agents)
         return None
 
+    def withdraw(self, record: MailWithdrawn) -> str | None:
+        if self.ledger.unread.get(record.mail) != record.agent:
+            return f"mail {record.mail} is not unread by agent {record.agent}"
+        self.not_asked.add(record.agent)
+        return self.answer(record.agent, record.outcome, Cause.WITHDRAWN)
+
+    def demote(self, record: MailDemoted) -> str | None:
+        self.not_asked.add(record.agent)
+        self.answers[record.agent] = record.outcome
+        return self.answer(record.agent, record.outcome, Cause.NOT_STARTED)
+
+    def answer(self, agent: int, outcome: Outcome, cause: Cause) -> str | None:
+        """Checks the outcome that answers requests of which no turn came."""
+        said = (outcome.agent, outcome.status, outcome.cause)
+        return None if said == (agent, TurnState.INTERRUPTED, cause) else f"{outcome} is not what answers that"
+
+    def stop(self, record: TurnStopped) -> str | None:
+        if record.cause not in MAY_STOP:
+            return f"no turn is asked to stop by {record.cause.name}"
+        agent = self.ledger.agents[record.agent] if self.knows(record.agent) else None
+        if agent is None or agent.status is not RUNNING or agent.turn != record.turn:
+            return f"turn {record.turn} of agent {record.agent} does not run"
+        unknown = [one for one in (record.by, record.below) if one not in (None, HOST) and not self.knows(one)]
+        return f"there is no agent {unknown[0]}" if unknown else None
+
+    def give_up(self, record: TurnReturned) -> str | None:
+        return "it was asked to stop" if record.agent in self.ledger.stops else None
+
+    def load(self, record: LoadBegun) -> str | None:
+        return None if self.is_open(record.agent) else f"agent {record.agent} is not open"
+
+    def end_load(self, record: LoadEnded) -> str | None:
+        return None if record.agent in self.ledger.loads else f"no load of agent {record.agent} has begun"
+
+    def forget(self, record: AgentsForgotten) -> str | None:
+        if not self.knows(record.target) or self.ledger.agents[record.target].identity is not Identity.CLOSED:
+            return f"agent {record.target} is not closed"
+        line = [record.target]
+        for member in line:
+            line.extend(self.ledger.agents[member].children or ())
+        if sorted(record.agents) != sorted(line) or record.agents[0] != record.target:
+            return f"it and those below it are {sorted(line)}"
+        return None
+
     def resume(self, record: AgentResumed) -> str | None:
-        if not self.is_closed(record.agent):
+        if not self.knows(record.agent) or self.is_open(record.agent):
             return f"agent {record.agent} is not closed"
         agent = self.ledger.agents[record.agent]
         if not self.is_open(agent.parent):
             return f"its parent {agent.parent} is not open"
         return self.path_is_taken(agent.path)
 
-    def forget(self, record: AgentsForgotten) -> str | None:
-        if not self.is_closed(record.target):
-            return f"agent {record.target} is not closed"
-        line = [record.target]
-        for member in line:
-            line.extend(self.ledger.agents[member].children or ())
-        if sorted(record.agents) != sorted(line) or record.agents[0] != record.target:
-            return f"those at and below it are {sorted(line)}"
-        return None
 
+MAY_STOP = (Cause.INTERRUPTED, Cause.TIMED_OUT, Cause.SHUT_DOWN)
+"""The causes for which a turn that has started is asked to stop."""
 
 IN_TAIL: dict[type, Callable[[Tail, Any], str | None]] = {
     AgentSpawned: Tail.spawn,
     MailAccepted: Tail.accept,
     NoticeBuried: Tail.bury,
-    MailWithdrawn: Tail.ask_less,
-    MailDemoted: Tail.ask_less,
-    LoadBegun: Tail.load,
-    LoadEnded: Tail.end_load,
     TurnStarted: lambda *_: None,  # only with unread mail, so its agent is open
     MailDrained: lambda *_: None,
     MailRead: lambda *_: None,
-    TurnStopped: lambda *_: None,
-    TurnReturned: lambda *_: None,
+    MailWithdrawn: Tail.withdraw,
+    MailDemoted: Tail.demote,
+    LoadBegun: Tail.load,
+    LoadEnded: Tail.end_load,
+    TurnStopped: Tail.stop,
+    TurnReturned: Tail.give_up,
     TurnEnded: Tail.end,
     AgentsClosed: Tail.close,
     AgentResumed: Tail.resume,

@@ -17,7 +17,6 @@ from typing import Any
 import attrs
 from attrs import frozen
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from statemachine.core.agents import Agent
@@ -30,6 +29,7 @@ from statemachine.log.times import Moments
 from statemachine.stores import reading, schema, tables
 from statemachine.stores.protocol import Entry, LogRecord
 
+from ..printing import bounded, printable, table
 from ..scenarios.replay import program_of
 
 TEXT_MAX = 100
@@ -191,12 +191,13 @@ def print_inspection(found: Inspection, console: Console) -> None:
     }
     for name, value in facts.items():
         console.print(Text.assemble((f"{name:8}", "bold"), value), soft_wrap=True)
-    table = Table("id", "agent", "open", "status", "turn", "unread", "trigger", "since (UTC)", "last outcome", box=None)
+    made = table("id", "agent", "open", "status", "turn", "unread", "trigger", "since (UTC)", "last outcome")
+    made.box = None
     for column in (0, 4, 5, 6):
-        table.columns[column].justify = "right"
+        made.columns[column].justify = "right"
     for agent in found.agents:
         is_open = agent.identity is Identity.OPEN
-        table.add_row(
+        made.add_row(
             str(agent.id),
             agent.path,
             "yes" if is_open else "no",
@@ -209,7 +210,7 @@ def print_inspection(found: Inspection, console: Console) -> None:
             style="" if is_open else "dim",
         )
     console.print()
-    console.print(table)
+    console.print(made)
 
 
 def print_rollout(found: Inspection, agent: Agent, rollout: tuple[LogRecord, ...], console: Console) -> None:
@@ -255,6 +256,4 @@ def outcome_text(outcome: Outcome) -> str:
 
 def short(value: Any) -> str:
     """Returns a value as JSON on one line, cut off where it is too long for a person, without control characters."""
-    text = json.dumps(value, ensure_ascii=False)
-    text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
-    return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]}... ({len(text):,} characters)"
+    return bounded(printable(json.dumps(value, ensure_ascii=False)), TEXT_MAX)

@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import field
 
-from statemachine.core.facts import Json, Result, fact
+from statemachine.core.facts import Json, Result, fact, short
 from statemachine.core.machines import TurnState
 
 __all__ = [
@@ -112,7 +112,7 @@ class Outcome:
         return raw.value if isinstance(raw, Json) else raw
 
     def __repr__(self) -> str:
-        said = (f"{name}={getattr(self, name)!r}" for name in ("agent", "turn", "status", "result", "cause", "by"))
+        said = (f"{name}={short(getattr(self, name))}" for name in ("agent", "turn", "status", "result", "cause", "by"))
         return f"Outcome({', '.join(said)})"
 
 

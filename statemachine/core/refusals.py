@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 
 from attrs import define, field, fields
 
+from statemachine.core.facts import represent
+
 __all__ = [
     "REFUSALS",
     "AgentClosed",
@@ -66,6 +68,10 @@ class Refusal(Exception):
         """The class name and the facts: two refusals are the same if these are."""
         return (type(self).__name__, *[getattr(self, name) for name in self.fact_names])
 
+    def __init_subclass__(cls) -> None:
+        """Has every refusal show its attributes shortly; attrs keeps a `__repr__` that is there."""
+        cls.__repr__ = represent  # type: ignore[method-assign]
+
     def __str__(self) -> str:
         return self.text.format(self=self)
 
@@ -117,7 +123,7 @@ class InvalidName(Refusal):
     """Not a name for an agent."""
 
     name: str
-    text: ClassVar[str] = "{self.name!r} is not an agent name, which is 1 to 64 of a-z, 0-9 and _, and not 'root'"
+    text: ClassVar[str] = "{self.name!r:.100} is not an agent name, which is 1 to 64 of a-z, 0-9 and _, and not 'root'"
 
 
 @define(auto_exc=True)
@@ -328,7 +334,7 @@ class StoreFailed(Refusal):
     """The store failed. What was acknowledged is durable; nothing more is accepted."""
 
     error: str
-    text: ClassVar[str] = "the store failed ({self.error}); mend it and open the session again from its log"
+    text: ClassVar[str] = "the store failed ({self.error:.500}); mend it and open the session again from its log"
 
 
 REFUSALS: tuple[type[Refusal], ...] = (

@@ -147,9 +147,10 @@ class AgentControl:
         `store` is the path of an SQLite file, created if missing, or a `Store`. `work` is what agents do: an async
         function of a `Turn`, a class of `Thread`, or a mapping from roles to these. `config` has the limits; without
         one they are those of `SessionConfig()`. `trace` is the path of a new file into which every event is written,
-        for `statemachine replay` and `statemachine verify`. `context` has the context variables that the code of agents
-        sees, each call a copy of its own; by default none, so what is set around the session does not leak into it.
-        Give `contextvars.copy_context()` to pass them on. `clock` tells the time of records and of `status`, in seconds
+        for `statemachine replay` and `statemachine verify`; where a trace of an earlier opening is, the new file is
+        beside it (`trace.2.ndjson`). `context` has the context variables that the code of agents sees, each call a copy
+        of its own; by default none, so what is set around the session does not leak into it. Give
+        `contextvars.copy_context()` to pass them on. `clock` tells the time of records and of `status`, in seconds
         since the epoch; nothing is decided by it.
 
         Entering raises `StoreError` if the store cannot be opened (`SessionInUse`: another process has it),

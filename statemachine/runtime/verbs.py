@@ -43,7 +43,7 @@ class Verbs:
         if isinstance(target, int) and not isinstance(target, bool):
             return int(target)
         if not isinstance(target, str):
-            raise TypeError(f"a target is a path, an id or a reference, not {target!r}")
+            raise TypeError(f"a target is a path, an id or a reference, not {target!r:.100}")
         found = self._session.find(target)
         if found is None:
             found = next((a.id for a in reversed(self._session.agents) if a.path == target), None)
@@ -59,7 +59,7 @@ class Verbs:
             return request.mail
         if isinstance(request, int) and not isinstance(request, bool):
             return int(request)
-        raise TypeError(f"a request is a handle, a reference or the number of a mail, not {request!r}")
+        raise TypeError(f"a request is a handle, a reference or the number of a mail, not {request!r:.100}")
 
     # Requests: they return the coroutine of the request itself, which saves a call around it
 

@@ -103,9 +103,9 @@ def test_inspect_of_a_closed_session_says_what_is_in_it_and_leaves_every_file_as
         "schema": len(schema.MIGRATIONS),
         "epoch": 1,
         "owner": os.getpid(),
-        "records": 21,
-        "position": 21,
-        "tail": 21,
+        "records": 25,
+        "position": 25,
+        "tail": 25,
         "receipts": 1,
         "file_bytes": path.stat().st_size,
         "wal_bytes": 0,
@@ -122,10 +122,10 @@ def test_inspect_for_people_shows_each_agent_on_a_line_and_no_control_characters
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert code == 0
     assert lines[1:5] == [
-        "config max_concurrent=2 overflow=QUEUE max_unread=50",
+        "config max_concurrent=2 max_unread=50",
         "agents 4 open, 1 closed",
         "mail 1 unread, 4 read, 0 dead",
-        f"log 21 records kept of 21, 21 behind the last snapshot, 1 receipts, "
+        f"log 25 records kept of 25, 25 behind the last snapshot, 1 receipts, "
         f"{(tmp_path / 'session.db').stat().st_size:,} bytes and 0 in the WAL",
     ]
     assert lines[7:] == [
