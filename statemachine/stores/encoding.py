@@ -158,12 +158,12 @@ def record_of_today(kind: str, data: Stored) -> Stored:
     """The fields of a record, as they are written now. Raises `EncodingError`."""
     if kind not in KINDS:
         raise EncodingError(f"{kind!r:.100} is not a kind of record")
-    return encode(_converted(partial(older.record, kind), data, KINDS[kind]))[2]
+    return encode(_converted(partial(older.record, kind), data, OLDER_READERS[kind]))[2]
 
 
 def facts_of_today(data: Stored) -> Stored:
     """The facts of an agent, as they are written now. Raises `EncodingError`."""
-    return encode_facts(_converted(older.facts, data, AgentFacts))
+    return encode_facts(_converted(older.facts, data, OLDER_FACTS_READER))
 
 
 def request_of_today(request: str) -> str:
@@ -174,11 +174,11 @@ def request_of_today(request: str) -> str:
         return request
 
 
-def _converted(change: Callable[[Any], Any], data: Stored, kind: type[Any]) -> Any:
+def _converted(change: Callable[[Any], Any], data: Stored, reader: Reader) -> Any:
     try:
-        return Reader(kind, whole=False).convert(change(parse(data)))
+        return reader.convert(change(parse(data)))
     except (AttributeError, KeyError, *UNREADABLE) as error:
-        raise EncodingError(f"{data!r:.200} is not a {kind.__name__} of an earlier version: {error!r}") from None
+        raise EncodingError(f"{data!r:.200} is not a {reader.kind.__name__} of an earlier version: {error!r}") from None
 
 
 # With msgspec, and the small path beside it
@@ -198,6 +198,9 @@ WAYS: dict[type, tuple[str, Owner | None, Callable[[str], object], Callable[[Any
 """Record class -> its name, whose it is, what checks how it was written, and what gets its texts."""
 TEXT_CLASSES = {str, Json, type(None)}
 FACTS_READER = Reader(tuple_of(FACTS.values()))
+OLDER_READERS = {name: Reader(kind, whole=False) for name, kind in KINDS.items()}
+OLDER_FACTS_READER = Reader(AgentFacts, whole=False)
+"""What an earlier version did not have yet has its default."""
 
 
 def _written(value: Any) -> Stored:
