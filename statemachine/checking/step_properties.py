@@ -498,7 +498,9 @@ def told_of(m: Moment, outcome: Outcome) -> list[int]:
 
 
 def notice_due(config: SessionConfig, outcome: Outcome, always: bool) -> bool:
-    """Tells whether requesters are told of this outcome. `always`: its agent is closed (BUG-B56), or the turn took too long."""
+    """Tells whether requesters are told of this outcome. `always`: its agent is closed (BUG-B56), or the turn took too
+    long.
+    """
     if config.notice is Notice.NONE:
         return False
     return outcome.status is not INTERRUPTED or config.notify_interrupted or always

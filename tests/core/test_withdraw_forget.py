@@ -172,7 +172,9 @@ def test_interrupt_of_a_subtree_stops_every_turn_in_it_at_once_and_none_beside_i
         /root/a/b/c  starting 1, loading, slot reserved, unread host!
         /root/x      running 1, resident, slot active, asked by host
         session      open, slots 4/4, residency 4/4, ready -, idle -""")
-    s.play("interrupt host a subtree").says(fx.Interrupted(TurnState.RUNNING, (1, 2, 3), ("/root/a", "/root/a/b", "/root/a/b/c"))).asks(
+    s.play("interrupt host a subtree").says(
+        fx.Interrupted(TurnState.RUNNING, (1, 2, 3), ("/root/a", "/root/a/b", "/root/a/b/c"))
+    ).asks(
         fx.Cancel(1, 1),
         fx.Cancel(2, 1),
         fx.Answer((2,), Outcome(3, 1, TurnState.INTERRUPTED, "interrupted before it started", Cause.NOT_STARTED, HOST)),
@@ -192,7 +194,9 @@ def test_interrupt_of_a_subtree_whose_top_is_idle_stops_those_below_it() -> None
         /root/a    completed 1, resident
         /root/a/b  running 1, resident, slot active, asked by host
         session    open, slots 1/3, residency 2/3, ready -, idle a""")
-    s.play("interrupt host a subtree").says(fx.Interrupted(TurnState.COMPLETED, (2,), ("/root/a/b",))).asks(fx.Cancel(2, 1)).see("""
+    s.play("interrupt host a subtree").says(fx.Interrupted(TurnState.COMPLETED, (2,), ("/root/a/b",))).asks(
+        fx.Cancel(2, 1)
+    ).see("""
         /root      new
         /root/a    completed 1, resident
         /root/a/b  stopping 1, resident, slot active, interrupted by host, asked by host
@@ -361,7 +365,9 @@ def test_interrupt_of_a_subtree_by_an_agent_outside_it_is_that_of_the_host() -> 
         /root/a  running 1, resident, slot active, asked by host
         /root/b  running 1, resident, slot active, asked by host
         session  open, slots 2/3, residency 2/3, ready -, idle -""")
-    s.play("interrupt b a subtree").says(fx.Interrupted(TurnState.RUNNING, (1,), ("/root/a",))).asks(fx.Cancel(1, 1)).see("""
+    s.play("interrupt b a subtree").says(fx.Interrupted(TurnState.RUNNING, (1,), ("/root/a",))).asks(
+        fx.Cancel(1, 1)
+    ).see("""
         /root    new
         /root/a  stopping 1, resident, slot active, interrupted by b, asked by host
         /root/b  running 1, resident, slot active, asked by host
