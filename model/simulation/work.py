@@ -15,7 +15,7 @@ import anyio
 from statemachine.core.effects import ClosedAgents
 from statemachine.core.events import ROOT
 from statemachine.core.records import Cause, TurnStarted
-from statemachine.core.refusals import AlreadyWaiting, NotRunning, Refusal, SessionClosed, StoreFailed
+from statemachine.core.refusals import NotRunning, Refusal, SessionClosed, StoreFailed
 from statemachine.runtime import AgentInfo, NotJson, Thread, ThreadLost, Turn
 from statemachine.runtime.threads import Work
 from statemachine.stores.protocol import LogRecord
@@ -189,8 +189,6 @@ async def wait_once(world: World, turn: Turn, targets: tuple[Any, ...]) -> None:
     """A turn waits once at a time, so that cannot be why it is refused."""
     try:
         end = await turn.wait(world.choose((0.0, 0.2, 1.0, 4.0)), targets)
-    except AlreadyWaiting:
-        world.blame(f"turn {turn.number} of agent {turn.agent.id} waits once at a time, and was told otherwise")
     except Refusal as refusal:
         world.note(f"refused {type(refusal).__name__}")
     else:
