@@ -45,6 +45,7 @@ from statemachine.checking.view import lines, mail_name, name, why
 from statemachine.core import effects as fx
 from statemachine.core import records as rc
 from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
+from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Step
 from statemachine.core.events import HOST
 from statemachine.core.records import Cause, MailAccepted, Outcome, Record
@@ -191,7 +192,7 @@ def view(s: Session) -> list[str]:
     indent = len(shown[-1]) - len(shown[-1].removeprefix("session").lstrip())
     pending = sorted(s.deadlines.pending.items(), key=lambda item: item[1])
     due = [
-        f"{bound.name.lower()} {of if bound is deadlines.Bound.WAIT else name(s, of)} {at:g}" for (bound, of), (at, _) in pending
+        f"{bound.name.lower()} {of if bound is Bound.WAIT else name(s, of)} {at:g}" for (bound, of), (at, _) in pending
     ]
     return [*shown, f"{'time':{indent}}{s.now:g}, due: {', '.join(due) or '-'}"]
 

@@ -108,10 +108,10 @@ def mail_name(s: Session, mail: MailAccepted) -> str:
 
 
 def name(s: Session, agent: int) -> str:
-    """Returns `host`, `root`, or the path below the root."""
+    """Returns `host`, `root`, the path below the root, or `#` and the id of an agent that is forgotten."""
     if agent == HOST:
         return "host"
-    return "root" if agent == ROOT else s.agents[agent].path.removeprefix("/root/")
+    return "root" if agent == ROOT else s.agents[agent].path.removeprefix("/root/") or f"#{agent}"
 
 
 def names(s: Session, agents: Iterable[int]) -> str:
