@@ -12,7 +12,17 @@ from attrs import define, field
 
 from statemachine.core.events import ROOT
 from statemachine.core.facts import fact
-from statemachine.core.records import Cause, MailAccepted, MailDrained, Outcome, TurnEnded, TurnStarted
+from statemachine.core.records import (
+    Cause,
+    MailAccepted,
+    MailDemoted,
+    MailDrained,
+    MailWithdrawn,
+    Outcome,
+    TurnEnded,
+    TurnReturned,
+    TurnStarted,
+)
 from statemachine.core.session import Session
 from statemachine.eventloops import Signal
 from statemachine.runtime.waits import until_answered
@@ -150,7 +160,8 @@ def outcome_in(rollout: tuple[LogRecord, ...], mail: int, live_threads: bool) ->
     """Returns the outcome of a request, from the rollout of the agent that it was sent to; None: none yet.
 
     The answer is the first turn to end after the request was accepted that had read it, that ended before it started,
-    or with which the agent was closed.
+    or with which the agent was closed; unless the request was withdrawn or demoted before. A turn that was returned has
+    read nothing.
     """
     accepted = taken = False
     for record in rollout:
@@ -158,8 +169,14 @@ def outcome_in(rollout: tuple[LogRecord, ...], mail: int, live_threads: bool) ->
             accepted = True
         elif not accepted:
             continue
+        elif (isinstance(record, MailWithdrawn) and record.mail == mail) or (
+            isinstance(record, MailDemoted) and mail in record.mails
+        ):
+            return record.outcome
         elif isinstance(record, TurnStarted | MailDrained):
             taken = True
+        elif isinstance(record, TurnReturned):
+            taken = False
         elif isinstance(record, TurnEnded) and (
             taken or closed_with(record.outcome, live_threads) or not_started(rollout, record.outcome)
         ):

@@ -18,7 +18,9 @@ import attrs
 
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
+from statemachine.core.machines import Identity
 from statemachine.core.records import MailAccepted
+from statemachine.core.refusals import UnknownAgent
 from statemachine.log.trace import event_line
 from statemachine.runtime.checks import text_of
 from statemachine.runtime.engine import Engine
@@ -126,8 +128,9 @@ class Requests:
 
     async def find(self, ref: AgentRef) -> Handle:
         """Returns the handle of an earlier request, of this process or another. Raises `UnknownRequest` if it was never
-        made.
+        made, and `UnknownAgent` if its agent was forgotten.
         """
+        self.check_not_forgotten(ref.id)
         found = self._unanswered.get(ref.mail) or self._looked_up.get(ref.mail)
         if found is None:
             found = self._looked_up[ref.mail] = Request(ref, self)
@@ -156,6 +159,12 @@ class Requests:
         """Raises `SessionClosed` or `StoreFailed` once the block was left and the store closed."""
         if self._is_left:
             raise self.ended_by()
+
+    def check_not_forgotten(self, agent: int) -> None:
+        """Raises `UnknownAgent` for an agent that was forgotten, whose rollout may still be in the store."""
+        agents = self.session.agents
+        if 0 <= agent < len(agents) and agents[agent].identity is Identity.FORGOTTEN:
+            raise UnknownAgent(agent)
 
     async def rollout(self, agent: int) -> tuple[LogRecord, ...]:
         """Returns the agent's mail, turns and entries, from the store."""

@@ -27,7 +27,17 @@ from typing import Any, cast
 import msgspec
 
 from statemachine.core.facts import NESTING_MAX, is_too_deep
-from statemachine.core.records import RECORDS, MailAccepted, MailDrained, TurnEnded, TurnStarted
+from statemachine.core.records import (
+    RECORDS,
+    MailAccepted,
+    MailDemoted,
+    MailDrained,
+    MailRead,
+    MailWithdrawn,
+    TurnEnded,
+    TurnReturned,
+    TurnStarted,
+)
 from statemachine.log import older, trace
 from statemachine.log.snapshot import AgentFacts
 from statemachine.log.strict import Reader, fields_of, tuple_of
@@ -56,6 +66,10 @@ OWNER: dict[type, Callable[[Any], int]] = {
     MailAccepted: attrgetter("target"),
     TurnStarted: attrgetter("agent"),
     MailDrained: attrgetter("agent"),
+    MailRead: attrgetter("agent"),
+    MailWithdrawn: attrgetter("agent"),
+    MailDemoted: attrgetter("agent"),
+    TurnReturned: attrgetter("agent"),
     TurnEnded: attrgetter("outcome.agent"),
     Entry: attrgetter("agent"),
 }
