@@ -787,6 +787,7 @@ class World:
         self.request()
         for told in over:
             self.answer(*told)
+            self.request()
 
     # Joint rules (section 3)
 
