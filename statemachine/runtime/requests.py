@@ -130,7 +130,7 @@ class Requests:
         """Returns the handle of an earlier request, of this process or another. Raises `UnknownRequest` if it was never
         made, and `UnknownAgent` if its agent was forgotten.
         """
-        self.check_not_forgotten(ref.id)
+        await self.check_not_forgotten(ref.id)
         found = self._unanswered.get(ref.mail) or self._looked_up.get(ref.mail)
         if found is None:
             found = self._looked_up[ref.mail] = Request(ref, self)
@@ -160,10 +160,13 @@ class Requests:
         if self._is_left:
             raise self.ended_by()
 
-    def check_not_forgotten(self, agent: int) -> None:
-        """Raises `UnknownAgent` for an agent that was forgotten, whose rollout may still be in the store."""
+    async def check_not_forgotten(self, agent: int) -> None:
+        """Raises `UnknownAgent`, once that is durable, for an agent that was forgotten: its rollout may still be in the
+        store.
+        """
         agents = self.session.agents
         if 0 <= agent < len(agents) and agents[agent].identity is Identity.FORGOTTEN:
+            await self._engine.settled()
             raise UnknownAgent(agent)
 
     async def rollout(self, agent: int) -> tuple[LogRecord, ...]:

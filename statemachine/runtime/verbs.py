@@ -150,6 +150,6 @@ class Verbs:
         agent = self.id_of(target)
         if not 0 <= agent < len(self._session.agents):
             raise UnknownAgent(agent)
-        self._requests.check_not_forgotten(agent)
+        await self._requests.check_not_forgotten(agent)
         await self._engine.settled()
         return await self._requests.rollout(agent)

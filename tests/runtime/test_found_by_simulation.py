@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -9,9 +10,12 @@ import pytest
 
 from statemachine.core.events import HOST, Close
 from statemachine.core.machines import TurnState
+from statemachine.core.refusals import UnknownAgent
 from statemachine.runtime import AgentControl, ThreadLost, Turn
 from statemachine.runtime.control import inside
-from tests.runtime.running import Open, Stage, traced_sessions, virtual_time
+from statemachine.stores import MemoryStore
+from statemachine.stores.protocol import Snapshot, Write
+from tests.runtime.running import Open, Stage, echo, traced_sessions, virtual_time
 
 pytestmark = pytest.mark.anyio
 FIXTURES = (traced_sessions, virtual_time)
@@ -73,3 +77,29 @@ def close_when_it_starts(control: AgentControl, turn: int) -> None:
             engine.apply(Close(HOST, agent.id))
 
     engine.publish = close
+
+
+async def test_reference_is_refused_as_forgotten_only_when_that_is_durable(open_session: Open) -> None:
+    gate = anyio.Event()
+    gate.set()
+
+    class Gated(MemoryStore):
+        async def append(self, items: Sequence[Write | Snapshot]) -> None:
+            await gate.wait()
+            await super().append(items)
+
+    async with open_session(echo, Gated()) as control:
+        handle = await control.spawn("/root", "a", "x")
+        await handle.outcome()
+        await control.close("/root/a")
+        gate = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(control.forget, "/root/a")
+            await anyio.wait_all_tasks_blocked()
+            for call in (control.handle, control.history):
+                with anyio.move_on_after(1) as scope:
+                    await call(handle.ref)
+                assert scope.cancelled_caught, "it waits"
+            gate.set()
+        with pytest.raises(UnknownAgent):
+            await control.handle(handle.ref)
