@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +13,13 @@ from statemachine.core.records import Cause, MailRead, TurnReturned
 from statemachine.core.refusals import UnknownAgent
 from statemachine.runtime import AgentControl, AgentRef, ThreadLost, Turn
 from statemachine.stores import MemoryStore
-from tests.runtime.running import Open, Stage, completed, echo, ending, traced_sessions, virtual_time
+from statemachine.stores.reading import check_file
+from tests.runtime.running import Open, Stage, completed, echo, ending, in_session, traced_sessions, virtual_time
 
-pytestmark = pytest.mark.anyio
 FIXTURES = (traced_sessions, virtual_time)
 
 
+@pytest.mark.anyio
 async def test_request_that_was_withdrawn_is_found_withdrawn_by_its_reference_in_a_later_opening(
     open_session: Open,
 ) -> None:
@@ -36,6 +38,7 @@ async def test_request_that_was_withdrawn_is_found_withdrawn_by_its_reference_in
         assert await (await control.handle(regretted.ref)).outcome() == told
 
 
+@pytest.mark.anyio
 async def test_request_that_an_interrupted_subtree_demoted_is_found_interrupted_by_its_reference(
     open_session: Open,
 ) -> None:
@@ -56,6 +59,7 @@ async def test_request_that_an_interrupted_subtree_demoted_is_found_interrupted_
         assert await (await control.handle(late.ref)).outcome() == told
 
 
+@pytest.mark.anyio
 async def test_request_of_a_returned_turn_is_answered_by_the_turn_that_read_it_last(open_session: Open) -> None:
     store = MemoryStore()
 
@@ -73,6 +77,7 @@ async def test_request_of_a_returned_turn_is_answered_by_the_turn_that_read_it_l
         assert ending(await (await control.handle(handle.ref)).outcome()) == completed(2)
 
 
+@pytest.mark.anyio
 async def test_request_that_was_withdrawn_after_its_turn_was_returned_is_found_withdrawn(open_session: Open) -> None:
     store, stage = MemoryStore(), Stage()
     async with open_session(stage, store, max_concurrent=2, overflow=Overflow.QUEUE, max_attempts=3) as control:
@@ -89,6 +94,7 @@ async def test_request_that_was_withdrawn_after_its_turn_was_returned_is_found_w
         assert await (await control.handle(handle.ref)).outcome() == told
 
 
+@pytest.mark.anyio
 async def test_history_has_the_notices_that_a_turn_has_read_by_awaiting_their_requests(open_session: Open) -> None:
     async def work(turn: Turn) -> Any:
         if turn.path == "/root/a":
@@ -100,6 +106,7 @@ async def test_history_has_the_notices_that_a_turn_has_read_by_awaiting_their_re
         assert [record for record in await control.history("/root/a") if isinstance(record, MailRead)]
 
 
+@pytest.mark.anyio
 async def test_calls_references_and_keys_of_a_forgotten_agent_are_refused_as_unknown(open_session: Open) -> None:
     store = MemoryStore()
     async with open_session(echo, store) as control:
@@ -123,3 +130,13 @@ async def refused_as_unknown(control: AgentControl, ref: AgentRef) -> None:
     for call in calls:
         with pytest.raises(UnknownAgent):
             await call()
+
+
+def test_file_with_a_forgotten_agent_is_sound(tmp_path: Path) -> None:
+    async def forget(control: AgentControl) -> None:
+        await (await control.spawn("/root", "a", "x")).outcome()
+        await control.close("/root/a")
+        await control.forget("/root/a")
+
+    in_session(tmp_path / "session.db", forget)
+    assert check_file(tmp_path / "session.db") == ()
