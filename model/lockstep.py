@@ -283,6 +283,7 @@ def world_of(config: SessionConfig, ledger: Ledger) -> World:
     w.attempts.update(ledger.attempts)
     w.loads.update(ledger.loads)
     for agent, stop in ledger.stops.items():
+        w.phase[agent] = "stopping"  # a ledger that was folded has it as running, beside why it is to stop
         w.stops[agent] = (stop.cause is Cause.TIMED_OUT, () if stop.below is None else w.family(stop.below))
     return w
 
