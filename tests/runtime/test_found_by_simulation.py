@@ -96,10 +96,12 @@ async def test_reference_is_refused_as_forgotten_only_when_that_is_durable(open_
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(control.forget, "/root/a")
             await anyio.wait_all_tasks_blocked()
-            for call in (control.handle, control.history):
-                with anyio.move_on_after(1) as scope:
-                    await call(handle.ref)
-                assert scope.cancelled_caught, "it waits"
-            gate.set()
+            try:
+                for call in (control.handle, control.history):
+                    with anyio.move_on_after(1) as scope:
+                        await call(handle.ref)
+                    assert scope.cancelled_caught, "it waits"
+            finally:
+                gate.set()
         with pytest.raises(UnknownAgent):
             await control.handle(handle.ref)

@@ -84,7 +84,7 @@ async def test_request_that_was_withdrawn_after_its_turn_was_returned_is_found_w
         handle = await control.spawn("/root", "a", "x")
         first = await stage.scene("/root/a")
         await control.spawn("/root", "b", "y")
-        first.end(ThreadLost("once"))  # type: ignore[arg-type]
+        first.end(ThreadLost("once"))
         await stage.scene("/root/b")
         await control.withdraw(handle)
         told = await handle.outcome()
