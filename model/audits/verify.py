@@ -163,7 +163,8 @@ def verdict_of_held(played: Played) -> str:
     was = "WAS" if stale == 1 else "WERE"
     return (
         f"verdict: ONLY {played.events - stale:,} OF {counted(played.events).upper()} HELD, {stale:,} {was} STALE: "
-        f"the core passed over what its runtime reported without being asked, or too late, so nothing was judged of that; {refused:,} refused"
+        "the core passed over what its runtime reported without being asked, or too late, so nothing was judged of "
+        f"that; {refused:,} refused"
     )
 
 
