@@ -17,7 +17,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 from attrs import define, field
@@ -253,12 +253,12 @@ class Engine:
         """
         at = float(self._wall_clock())
         stamp(records, at)
-        first = next((record.mail for record in records if isinstance(record, MailAccepted)), None)
-        if first is not None:
-            for record in records:
-                if isinstance(record, TurnEnded | MailDemoted):
-                    mailbox = self.session.agents[record.outcome.agent].mailbox
-                    stamp([mail for mail in mailbox if mail.at is None and mail.mail >= first], at)
+        agents = self.session.agents
+        ends: Any = [record for record in records if record.__class__ is TurnEnded or record.__class__ is MailDemoted]
+        unknown = [mail for end in ends for mail in agents[end.outcome.agent].mailbox if mail.at is None]
+        if unknown:
+            accepted = {record.mail for record in records if isinstance(record, MailAccepted)}
+            stamp([mail for mail in unknown if mail.mail in accepted], at)
 
     def _items(self, batch: Batch) -> Sequence[Write | Snapshot]:
         """Returns what to append, with a snapshot if one is due. The session is in its state after the batch."""
