@@ -229,7 +229,7 @@ class Expander:
             judge_step(session, event, step, origin.idle)
         for _, event, step, after, _ in arrivals:
             judge_step(session, event, step, after)
-        for _, event, step, after, _ in arrivals:
+        for _, _, step, after, _ in arrivals:
             compare_recovery(origin.facts, step, after)
         for event, step in same:
             self.coverage.observe(session, event, step, origin.idle)
