@@ -244,7 +244,7 @@ def of_world(w: World) -> tuple[Any, ...]:
         w.lenders(),
         w.in_order("returning"),
         sorted(w.lent),
-        w.overtaken[w.since[queue[0]]] if starts and queue else 0,
+        w.passed[w.since[queue[0]]] if starts and queue else 0,
         ({a: n for a, n in w.attempts.items() if n}, {a: n for a, n in w.loads.items() if n}),
         sorted(w.quiet.items()),
         sorted(w.loud),

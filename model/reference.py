@@ -104,8 +104,7 @@ class World:
         self.state: State = "open"
         self.effects: list[Words] = []  # that this step asks for
         self.now = 0.0
-        self.stamps = self.flushes = self.waited = 0  # so far
-        self.posted = self.dead = 0  # so far; dead letters
+        self.stamps = self.flushes = self.waited = self.posted = self.dead = 0  # so far
         self.spawned = 1
         # Agents
         self.path = {ROOT: "/root"}
@@ -116,7 +115,7 @@ class World:
         self.turn = {ROOT: 0}  # number of the latest
         self.phase: dict[int, Phase] = {ROOT: "new"}  # of that turn
         self.since: Relation = {}  # stamp of when it queued, started, began waiting, returned
-        self.overtaken: Counter[int] = Counter()  # by stamp: while this turn was the oldest queued
+        self.passed: Counter[int] = Counter()  # by stamp: while this turn was the oldest queued
         self.waits: dict[int, Wait] = {}  # by number
         self.lent: set[int] = set()  # agents whose turn has lent its slot
         self.attempts: Counter[int] = Counter()  # turns returned since one ended
@@ -143,9 +142,6 @@ class World:
 
     # Questions
 
-    def is_open(self, agent: int) -> bool:
-        return agent not in self.closed_by
-
     def family(self, top: int) -> list[int]:  # and all below, breadth first
         line = [top]
         for agent in line:
@@ -165,9 +161,9 @@ class World:
 
     def held(self) -> Ids:
         """S3': the sub-agents that hold a slot."""
-        subs = [a for a in self.path if a != ROOT and self.is_open(a)]
+        subs = [a for a in self.path if a != ROOT and a not in self.closed_by]
         busy = {*having(self.phase, *BUSY)} - self.lent
-        return tuple([a for a in subs if self.caps.live or a in busy])
+        return tuple(a for a in subs if self.caps.live or a in busy)
 
     def in_order(self, phase: Phase) -> list[int]:  # the longest first
         return sorted(having(self.phase, phase), key=self.since.__getitem__)
@@ -178,8 +174,8 @@ class World:
 
     def oldest_due(self) -> list[int]:
         """L11: the oldest queued turn, if too many have passed it since it became the oldest."""
-        first = self.queue()[:1]
-        return [a for a in first if self.overtaken[self.since[a]] >= self.caps.max_overtaken]
+        most = self.caps.max_overtaken
+        return [a for a in self.queue()[:1] if self.passed[self.since[a]] >= most]
 
     def lenders(self) -> list[int]:
         """J7: who holds a slot and waits, the longest first."""
@@ -227,9 +223,9 @@ class World:
             return "answered"
         if wait.mail and self.unread(wait.agent):
             return "mail"
-        if any(self.phase[t] in OVER or not self.is_open(t) for t in wait.targets):
+        if any(self.phase[t] in OVER or t in self.closed_by for t in wait.targets):
             return "target"
-        idle = {agent for agent in self.path if self.phase[agent] not in ACTIVE}
+        idle = {*having(self.phase, *IDLE, *UNBEGUN)}
         return "draining" if self.state == "draining" and self.is_vain(wait, idle) else None
 
     def is_vain(self, wait: Wait, stuck: set[int]) -> bool:
@@ -249,12 +245,12 @@ class World:
 
     def check_open(self, agent: int) -> None:
         require(agent in self.path, "UnknownAgent", agent)
-        require(self.is_open(agent), "AgentClosed", agent)
+        require(agent not in self.closed_by, "AgentClosed", agent)
 
     def check_works(self, agent: int, turn: int) -> None:
         self.check_caller(HOST, *LIVING)
         require(agent in self.path, "UnknownAgent", agent)
-        works = self.phase[agent] in WORKING and self.turn[agent] == turn
+        works = self.turn[agent] == turn and self.phase[agent] in WORKING
         require(works, "NotRunning", agent, turn)
 
     def check_not_stopping(self, sender: int) -> None:
@@ -288,7 +284,7 @@ class World:
         require(agent != ROOT, "RootRefused", operation)
 
     def check_opening(self, path: str) -> None:  # one more agent, here
-        taken, depth = [a for a in having(self.path, path) if self.is_open(a)], path.count("/") - 1
+        taken, depth = [a for a in having(self.path, path) if a not in self.closed_by], path.count("/") - 1
         require(not taken, "PathTaken", path, *taken)
         require(depth <= self.caps.max_depth, "DepthExceeded", depth, self.caps.max_depth)
         few = len(self.path) - len(self.closed_by) <= self.caps.max_agents
@@ -367,7 +363,7 @@ class World:
         self.check_open(target)
         require(target != ROOT or sender == HOST, "RootRefused", "interrupt")
         line = self.family(target) if subtree else [target]
-        members = [agent for agent in line if self.is_open(agent)]
+        members = [agent for agent in line if agent not in self.closed_by]
         require(sender not in members, "SelfRefused", "interrupt", target)
         previous = self.phase[target]
         touched = [a for a in members if self.phase[a] in (*UNBEGUN, *WORKING)]
@@ -394,18 +390,17 @@ class World:
     def forget(self, target: int) -> Words:  # by the host
         self.check_caller(HOST, *LIVING)
         self.check_sub(target, "forget")
-        require(not self.is_open(target), "AgentOpen", target)
-        line = self.family(target)
-        for relation in (self.path, self.parent, self.closed_by, self.turn, self.phase, self.load, self.place):
-            for agent in line:
-                del relation[agent]
-        return "forgotten", tuple(line)
+        require(target in self.closed_by, "AgentOpen", target)
+        line = tuple(self.family(target))
+        for agent in line:  # without a path it is unknown
+            del self.path[agent], self.parent[agent], self.closed_by[agent]
+        return "forgotten", line
 
     def resume(self, sender: int, target: int) -> Words:
         """LIVE_THREADS: with what the same close ended, but for branches that cannot be opened."""
         self.check_caller(sender, "open")
         require(target in self.path, "UnknownAgent", target)
-        require(not self.is_open(target), "AgentOpen", target)
+        require(target in self.closed_by, "AgentOpen", target)
         line, together = [target], having(self.closed_by, target) if self.caps.live else []
         for agent in line:
             try:
@@ -418,8 +413,8 @@ class World:
                 continue
             del self.closed_by[agent]
             line += [child for child in having(self.parent, agent) if child in together]
-        opened = tuple([agent for agent in line if self.is_open(agent)])
-        return "resumed", opened, tuple([agent for agent in line if agent not in opened])
+        opened = tuple(agent for agent in line if agent not in self.closed_by)
+        return "resumed", opened, tuple(agent for agent in line if agent not in opened)
 
     def wait(self, turn: int, timeout: float | None, wait: Wait) -> Words:
         """A running turn goes on at once if nothing is to be waited for; another is called back."""
@@ -433,7 +428,7 @@ class World:
         for request in wait.requests:
             require(0 <= request < self.posted, "UnknownMail", request)
         if self.phase[agent] == "running" and not self.pending(agent):
-            self.since[agent] = self.stamp()
+            self.enter(agent, "running")
         self.waited += 1
         number = self.waited
         self.waits[number] = wait
@@ -479,7 +474,7 @@ class World:
     def post(self, sender: int, to: int, kind: Kind, *notice: Any) -> int:
         number = self.posted
         self.posted += 1
-        if self.is_open(to):
+        if to not in self.closed_by:
             self.mail[number] = Letter(number, sender, to, kind, *notice)
         else:
             self.dead += 1
@@ -492,7 +487,7 @@ class World:
         """S5: all unread mail, in order."""
         letters = self.unread(agent)
         self.mark(letters, read=True)
-        return tuple([m.number for m in letters])
+        return tuple(m.number for m in letters)
 
     def read_answers(self, agent: int) -> None:
         """An outcome is told once: who awaits a request reads of it there, not in the mailbox."""
@@ -504,13 +499,13 @@ class World:
         """L3: each requester is told once. The host, who needs no mail, always."""
         requests = [m for m in letters if m.kind == "request"]
         if requests:
-            self.ask_for("answer", tuple([m.number for m in requests]), agent, how)
+            self.ask_for("answer", tuple(m.number for m in requests), agent, how)
         notice = self.caps.notice
         for to in dict.fromkeys([m.sender for m in requests]):
             if told and notice is not None and to in self.path and to != agent:
                 full = self.state != "open" or self.is_queue_full()
                 silent = to in self.family(top) or (self.would_queue(to) and full)
-                answers = tuple([m.number for m in requests if m.sender == to])
+                answers = tuple(m.number for m in requests if m.sender == to)
                 self.post(agent, to, "queue" if silent else notice, how, answers)
                 self.read_answers(to)
 
@@ -528,13 +523,13 @@ class World:
         """L11: this agent gets a slot; if it is not the oldest of the queue, that is overtaken."""
         for oldest in self.queue()[:1]:
             if agent not in (ROOT, oldest):
-                self.overtaken[self.since[oldest]] += 1
+                self.passed[self.since[oldest]] += 1
 
     def wake(self, agent: int, why: str | None = None) -> None:
         """The turn has a slot, or is to stop: waits that are over go on; with `why`, all of them."""
         for number, wait in [*self.waits.items()]:
             end = wait.over or why
-            if wait.agent == agent and end is not None:
+            if wait.agent == agent and end:
                 del self.waits[number]
                 self.ask_for("wake", agent, self.turn[agent], number, end)
 
@@ -561,8 +556,8 @@ class World:
         """One step (section 4). *next* keeps the slot, but not from those who are to go on."""
         had = self.phase[agent] in ACTIVE and agent in (ROOT, *self.held())
         self.answer(*self.conclude(agent, how))
-        waits = [w for w in self.pending().values() if self.phase[w.agent] == "waiting"]
-        called = having(self.phase, "returning") or any(self.why_over(wait) for wait in waits)
+        waits = [wait for wait in self.waits.values() if self.phase[wait.agent] != "running"]
+        called = any(wait.over or self.why_over(wait) for wait in waits)
         free = agent == ROOT or not (called or self.oldest_due())
         if had and free and how in OVER and self.state == "open" and agent in self.wanted():
             self.pass_oldest(agent)
@@ -574,18 +569,20 @@ class World:
         unread again. Mail of a turn that had not started stays, but asks for no turn any more."""
         ran = self.phase[agent] in ACTIVE
         told = how != "interrupted" or self.caps.notify_interrupted
-        told = told or agent in self.loud or not self.is_open(agent)
+        told = told or agent in self.loud or agent in self.closed_by
         letters = [m for m in self.mail.values() if m.to == agent and (m.read or not ran)]
+        self.attempts[agent] += 1
         if how == "new":
             self.mark(letters, read=False)
             letters = []
-            self.attempts[agent] += 1
+        elif ran:
+            self.mail = {n: m for n, m in self.mail.items() if m not in letters}
         else:
             self.mark(letters, kind="queue")
+        if how != "new":
             del self.attempts[agent]
         if ran:
-            self.list_as("done" if how in OVER[:2] else "interrupted", agent)
-            self.mail = {n: m for n, m in self.mail.items() if m.to != agent or not m.read}
+            self.list_as("done" if how in ("completed", "errored") else "interrupted", agent)
         self.phase[agent] = how
         self.waits = {n: wait for n, wait in self.waits.items() if wait.agent != agent}
         self.lent.discard(agent)
@@ -596,7 +593,7 @@ class World:
 
     def bury(self, top: int, how: Phase) -> Ids:
         """S10: closes an agent, whose turn ends so, and everything below it. Gives these."""
-        members = [agent for agent in self.family(top) if self.is_open(agent)]
+        members = [agent for agent in self.family(top) if agent not in self.closed_by]
         for agent in having(self.closed_by, top) if members else ():
             self.closed_by[agent] = agent
         self.closed_by |= dict.fromkeys(members, top)
@@ -629,7 +626,7 @@ class World:
         """The thread goes, and is told unless it said so. Root has a new one at once."""
         if told and self.place[agent] != "out":
             self.ask_for("unload", agent, self.load[agent])
-        if agent in self.flush and self.is_open(agent):
+        if agent in self.flush and agent not in self.closed_by:
             self.list_as("unflushed", agent)
         self.flush.pop(agent, None)
         self.serves.pop(agent, None)
@@ -660,9 +657,10 @@ class World:
         self.check_current(self.load.get(agent) == load and self.flush.get(agent) == number)
         del self.flush[agent]
         turn = self.serves.pop(agent, None)
-        if self.place[agent] == "leaving" and fine:
+        leaves = self.place[agent] == "leaving"
+        if leaves and fine:
             self.drop(agent)
-        elif self.place[agent] == "leaving":
+        elif leaves:
             self.place[agent] = "in"
             self.use(agent)
         if not fine:
@@ -743,12 +741,12 @@ class World:
         for agent in having(self.phase, *UNBEGUN):
             self.phase[agent] = "new"
             self.turn[agent] -= 1
-        cut_off = [(agent, self.cut_off(agent, "interrupted")) for agent in having(self.phase, *ACTIVE)]
-        over = [self.conclude(agent, how) for agent, how in cut_off]
+        ran = having(self.phase, *ACTIVE)
+        over = [self.conclude(agent, self.cut_off(agent, "interrupted")) for agent in ran]
         self.load = dict.fromkeys(self.path, 0)
         self.place = {**dict.fromkeys(self.path, "out"), ROOT: "in"}
         self.flushes = self.waited = 0
-        for relation in (self.flush, self.serves, self.tried, self.overtaken, self.due, self.lists):
+        for relation in (self.flush, self.serves, self.tried, self.passed, self.due, self.lists):
             relation.clear()
         for told in over:
             self.request()
@@ -786,10 +784,10 @@ class World:
         due; or to the turn that was called back first; or to the deepest of the queue."""
         queued = self.queue() if self.state == "open" else ()
         due = self.oldest_due() if queued else []
-        passed = [agent for agent in due if self.overtaken[self.since[agent]]]
+        overdue = [agent for agent in due if self.passed[self.since[agent]]]
         returning = self.in_order("returning")
         deepest = sorted(queued, key=lambda agent: -self.path[agent].count("/"))
-        for agent in [*passed, *returning, *due, *deepest]:
+        for agent in [*overdue, *returning, *due, *deepest]:
             returns = agent in returning
             free = len(self.held()) < self.caps.slots
             lenders = self.lenders()[:1] if returns or self.to_lend() > 0 else []
@@ -821,8 +819,7 @@ class World:
                 self.phase[agent] = "running"
                 del self.loads[agent]
                 self.bound("turn", agent)
-                mail = self.read(agent)
-                self.ask_for("start", *turn, self.load[agent], mail)
+                self.ask_for("start", *turn, self.load[agent], self.read(agent))
             elif place == "leaving":  # J6: an older turn keeps what was evicted for it
                 other = self.serves.get(agent, turn)
                 if self.needs_load(*other) and self.since[other[0]] < self.since[agent]:
