@@ -77,9 +77,6 @@ class Wait(NamedTuple):  # it is pending until it is over; then it goes on with 
     mail: bool
     over: str | None = None  # why
 
-    def is_bound(self) -> bool:  # by a condition; if not, the turn waits by its own choice
-        return self.mail or len(self.targets) + len(self.requests) > 0
-
 
 class Unchanged(Exception):
     """A refusal or a stale report. Its arguments are the reply."""
@@ -161,9 +158,9 @@ class World:
 
     def held(self) -> Ids:
         """S3': the sub-agents that hold a slot."""
-        subs = [a for a in self.path if a != ROOT and a not in self.closed_by]
+        subs = {*self.path} - {ROOT, *self.closed_by}
         busy = {*having(self.phase, *BUSY)} - self.lent
-        return tuple(a for a in subs if self.caps.live or a in busy)
+        return tuple(sorted(subs if self.caps.live else subs & busy))
 
     def in_order(self, phase: Phase) -> list[int]:  # the longest first
         return sorted(having(self.phase, phase), key=self.since.__getitem__)
@@ -188,12 +185,9 @@ class World:
     def available(self) -> int:  # slots that are free or may be lent
         return self.caps.slots - len(self.held()) + min(len(self.lenders()), self.to_lend())
 
-    def is_entitled(self, agent: int) -> bool:
-        """S13: it needs no free slot, as root or with LIVE_THREADS."""
-        return agent == ROOT or self.caps.live
-
-    def would_queue(self, agent: int) -> bool:  # if trigger mail comes
-        return not self.is_entitled(agent) and self.phase.get(agent, "new") in IDLE
+    def would_queue(self, agent: int) -> bool:
+        """If trigger mail comes. Root needs no free slot (S13), and with LIVE_THREADS no agent."""
+        return agent != ROOT and not self.caps.live and self.phase.get(agent, "new") in IDLE
 
     def is_queue_full(self) -> bool:
         asking = {agent for agent in self.wanted() if self.would_queue(agent)}
@@ -206,12 +200,10 @@ class World:
         return sorted({*having(self.place, "in")} - pinned, key=self.used.__getitem__)
 
     def needs_load(self, agent: int, turn: int) -> bool:
-        starting = self.turn.get(agent) == turn and self.phase[agent] == "starting"
-        return starting and self.place[agent] == "out"
+        return (self.turn[agent], self.phase[agent], self.place[agent]) == (turn, "starting", "out")
 
-    def pending(self, *agents: int) -> dict[int, Wait]:
-        waits = self.waits.items()
-        return {n: w for n, w in waits if w.over is None and (not agents or w.agent in agents)}
+    def pending(self, *of: int) -> dict[int, Wait]:
+        return {n: w for n, w in self.waits.items() if not w.over and w.agent in (of or self.path)}
 
     def asked(self, wait: Wait) -> list[int]:
         """J9: the agents of its unanswered requests."""
@@ -229,12 +221,12 @@ class World:
         return "draining" if self.state == "draining" and self.is_vain(wait, idle) else None
 
     def is_vain(self, wait: Wait, stuck: set[int]) -> bool:
-        """Do all ways out of it lead to these agents? A turn that waits by its own choice has one."""
+        """Do all ways out of it lead to these agents? A wait with no condition has another."""
         asked = [agent in stuck for agent in self.asked(wait)]
         ways = [any(asked)] if wait.every and asked else asked
         ways += [target in stuck for target in wait.targets]
         senders = {*self.path} - stuck - {wait.agent}
-        return wait.is_bound() and all(ways) and not (wait.mail and senders)
+        return (wait.mail or ways != []) and all(ways) and not (wait.mail and senders)
 
     # Checks
 
@@ -284,7 +276,8 @@ class World:
         require(agent != ROOT, "RootRefused", operation)
 
     def check_opening(self, path: str) -> None:  # one more agent, here
-        taken, depth = [a for a in having(self.path, path) if a not in self.closed_by], path.count("/") - 1
+        taken = {*having(self.path, path)} - {*self.closed_by}
+        depth = path.count("/") - 1
         require(not taken, "PathTaken", path, *taken)
         require(depth <= self.caps.max_depth, "DepthExceeded", depth, self.caps.max_depth)
         few = len(self.path) - len(self.closed_by) <= self.caps.max_agents
@@ -295,8 +288,7 @@ class World:
         it leads to."""
         dead = [wait for n, wait in self.pending().items() if ("wait", n) not in self.due]
         for _ in dead:
-            stuck = {wait.agent for wait in dead}
-            dead = [wait for wait in dead if self.is_vain(wait, stuck)]
+            dead = [wait for wait in dead if self.is_vain(wait, {other.agent for other in dead})]
         line = [agent]
         for named in line:
             ahead = {a for wait in dead if wait.agent == named for a in self.asked(wait)}
@@ -342,9 +334,8 @@ class World:
     def withdraw(self, sender: int, number: int) -> Words:
         self.check_caller(sender, *LIVING)
         require(0 <= number < self.posted, "UnknownMail", number)
-        letter = self.mail.get(number)
-        if letter is None or letter.read:
-            raise Unchanged("refused", "MailRead", number)
+        require(number in self.mail and not self.mail[number].read, "MailRead", number)
+        letter = self.mail[number]
         require(sender in (HOST, letter.sender) and letter.about is None, "NotSender", number)
         del self.mail[number]
         self.dead += 1
@@ -362,8 +353,8 @@ class World:
         self.check_caller(sender, *LIVING)
         self.check_open(target)
         require(target != ROOT or sender == HOST, "RootRefused", "interrupt")
-        line = self.family(target) if subtree else [target]
-        members = [agent for agent in line if agent not in self.closed_by]
+        members = self.family(target) if subtree else [target]
+        members = [agent for agent in members if agent not in self.closed_by]
         require(sender not in members, "SelfRefused", "interrupt", target)
         previous = self.phase[target]
         touched = [a for a in members if self.phase[a] in (*UNBEGUN, *WORKING)]
@@ -428,9 +419,8 @@ class World:
         for request in wait.requests:
             require(0 <= request < self.posted, "UnknownMail", request)
         if self.phase[agent] == "running" and not self.pending(agent):
-            self.enter(agent, "running")
-        self.waited += 1
-        number = self.waited
+            self.since[agent] = self.stamp()
+        number = self.waited = self.waited + 1
         self.waits[number] = wait
         self.bound("wait", number, timeout)
         self.read_answers(agent)
@@ -457,8 +447,8 @@ class World:
         """Turns that have not started stay queued. A second shutdown can only shorten the first."""
         self.check_caller(HOST, *LIVING)
         require(0 <= grace < inf, "InvalidTimeout", grace, inf)
-        end, _ = self.due.get(("grace", ROOT), (inf, 0))
-        if self.now + grace < end:
+        end, _ = self.due.get(("grace", ROOT), (-inf, 0))
+        if self.state == "open" or self.now + grace < end:
             self.bound("grace", ROOT, grace)
         if self.state == "open":
             self.state = "draining"
@@ -512,18 +502,12 @@ class World:
     # Turns
 
     def enter(self, agent: int, phase: Phase) -> None:
-        self.phase[agent] = phase
-        self.since[agent] = self.stamp()
-
-    def begin(self, agent: int, phase: Phase) -> None:
-        self.turn[agent] += 1
-        self.enter(agent, phase)
-
-    def pass_oldest(self, agent: int) -> None:
-        """L11: this agent gets a slot; if it is not the oldest of the queue, that is overtaken."""
-        for oldest in self.queue()[:1]:
+        """L11: if it gets a slot, it passes the oldest of the queue."""
+        for oldest in self.queue()[:1] if phase in ("starting", "running") else ():
             if agent not in (ROOT, oldest):
                 self.passed[self.since[oldest]] += 1
+        self.phase[agent] = phase
+        self.since[agent] = self.stamp()
 
     def wake(self, agent: int, why: str | None = None) -> None:
         """The turn has a slot, or is to stop: waits that are over go on; with `why`, all of them."""
@@ -560,8 +544,8 @@ class World:
         called = any(wait.over or self.why_over(wait) for wait in waits)
         free = agent == ROOT or not (called or self.oldest_due())
         if had and free and how in OVER and self.state == "open" and agent in self.wanted():
-            self.pass_oldest(agent)
-            self.begin(agent, "starting")
+            self.turn[agent] += 1
+            self.enter(agent, "starting")
         self.request()
 
     def conclude(self, agent: int, how: Phase) -> Words:
@@ -571,7 +555,7 @@ class World:
         told = how != "interrupted" or self.caps.notify_interrupted
         told = told or agent in self.loud or agent in self.closed_by
         letters = [m for m in self.mail.values() if m.to == agent and (m.read or not ran)]
-        self.attempts[agent] += 1
+        self.attempts[agent] = self.attempts[agent] + 1 if how == "new" else 0
         if how == "new":
             self.mark(letters, read=False)
             letters = []
@@ -579,8 +563,6 @@ class World:
             self.mail = {n: m for n, m in self.mail.items() if m not in letters}
         else:
             self.mark(letters, kind="queue")
-        if how != "new":
-            del self.attempts[agent]
         if ran:
             self.list_as("done" if how in ("completed", "errored") else "interrupted", agent)
         self.phase[agent] = how
@@ -603,7 +585,8 @@ class World:
             del self.attempts[agent]
             asked = [m for m in self.mail.values() if m.to == agent and m.kind == "request"]
             if asked and self.phase[agent] in IDLE:
-                self.begin(agent, "queued")  # while the session drains: a turn only to answer
+                self.turn[agent] += 1  # while the session drains: a turn only to answer
+                self.enter(agent, "queued")
             if self.phase[agent] not in IDLE:
                 self.end(agent, how if agent == top else "interrupted")
             self.mail = {n: m for n, m in self.mail.items() if m.to != agent}
@@ -626,8 +609,6 @@ class World:
         """The thread goes, and is told unless it said so. Root has a new one at once."""
         if told and self.place[agent] != "out":
             self.ask_for("unload", agent, self.load[agent])
-        if agent in self.flush and agent not in self.closed_by:
-            self.list_as("unflushed", agent)
         self.flush.pop(agent, None)
         self.serves.pop(agent, None)
         self.load[agent] += 1 if agent == ROOT else 0
@@ -638,6 +619,8 @@ class World:
         phase = self.phase[agent]
         cannot_start = phase == "starting" and self.place[agent] == "loading"
         how: Phase = "errored" if cannot_start or phase in WORKING else "interrupted"
+        if agent in self.flush:
+            self.list_as("unflushed", agent)
         self.drop(agent, told)
         if with_agent:
             self.bury(agent, how)
@@ -695,10 +678,10 @@ class World:
             "load": having(self.place, "loading"),
             "turn": having(self.phase, *WORKING),
             "stop": having(self.phase, "stopping"),
-            "flush": [agent for agent, number in self.flush.items() if number is not None],
+            "flush": {*self.flush} - {*having(self.flush, None)},
             "wait": [*self.pending()],
-            "grace": [ROOT] if self.lists and self.state != "closed" else [],
-            "idle": [a for a in having(self.place, "in") if a != ROOT and self.phase[a] in IDLE],
+            "grace": [ROOT] if self.state != "closed" else [],
+            "idle": [agent for agent in self.evictable() if self.phase[agent] in IDLE],
         }
         return sorted([(*at, *key) for key, at in self.due.items() if key[1] in going_on[key[0]]])
 
@@ -773,11 +756,11 @@ class World:
 
     def request(self) -> bool:
         """J1: an idle agent with unread trigger mail gets a turn, queued."""
-        asked = self.wanted() if self.state == "open" else []
-        idle = [agent for agent in asked if self.phase[agent] in IDLE]
-        for agent in dict.fromkeys(idle):
-            self.begin(agent, "starting" if self.is_entitled(agent) else "queued")
-        return idle != []
+        idle = [agent for agent in self.wanted() if self.phase[agent] in IDLE]
+        for agent in dict.fromkeys(idle) if self.state == "open" else ():
+            self.turn[agent] += 1
+            self.enter(agent, "queued" if self.would_queue(agent) else "starting")
+        return idle != [] and self.state == "open"
 
     def serve(self) -> bool:
         """J2, J7, L12: a slot that is free or may be lent goes to the oldest of the queue if it is
@@ -795,7 +778,6 @@ class World:
                 for lender in lenders if not free else ():
                     self.lent.add(lender)
                     self.phase[lender] = "waiting"
-                self.pass_oldest(agent)
                 self.enter(agent, "running" if returns else "starting")
                 self.lent.discard(agent)
                 self.wake(agent)
@@ -804,7 +786,8 @@ class World:
 
     def break_stall(self) -> None:
         """J8, L8': the queue can get no slot, because each is of a turn that waits."""
-        stuck = [a for a in self.lenders() if any(w.is_bound() for w in self.pending(a).values())]
+        waits = [w for w in self.pending().values() if w.mail or w.targets or w.requests]
+        stuck = [agent for agent in self.lenders() if agent in [wait.agent for wait in waits]]
         stopping = self.lent & {*having(self.phase, "stopping")}
         if stuck and self.queue() and len(stuck) == len(self.held()) and not stopping:
             self.wake(stuck[-1], "stalled")
@@ -843,14 +826,13 @@ class World:
 
     def make_room(self, turn: Turn) -> bool:
         """J5: an eviction comes to serve this turn, or it cannot start. False: it is to wait."""
-        served = [agent for agent, other in self.serves.items() if self.needs_load(*other)]
-        spare = [agent for agent in self.flush if agent not in served]  # the oldest first
+        serves = [agent for agent, other in self.serves.items() if self.needs_load(*other)]
+        spare = [agent for agent in self.flush if agent not in serves]  # the oldest first
         victims = [agent for agent in self.evictable() if (turn, agent) not in self.tried]
         if spare:
             self.serves[spare[0]] = turn
         elif victims:  # N2, S15
-            wanted = self.wanted()
-            victim = min(victims, key=lambda agent: agent in wanted)
+            victim = min(victims, key=lambda agent: agent in self.wanted())
             self.serves[victim] = turn
             self.place[victim] = "leaving"
             self.ask_for_flush(victim)
@@ -862,8 +844,8 @@ class World:
 
     def wind_up(self) -> None:
         """The shutdown: each rollout is flushed once no turn adds to it, then all is unloaded."""
-        for agent, number in [*self.flush.items()]:
-            if number is None and self.phase[agent] not in ACTIVE:
+        for agent in having(self.flush, None):
+            if self.phase[agent] not in ACTIVE:
                 self.ask_for_flush(agent)
         if not self.flush:
             self.state = "closed"
@@ -875,10 +857,8 @@ class World:
 def step(before: World, event: Words) -> tuple[World, Words, list[Words]]:
     """The world afterwards (the one before, if nothing has changed), the reply, the effects."""
     world = World.__new__(World)
-    vars(world).update(vars(before))
     for key, fact in vars(before).items():
-        if isinstance(fact, dict | list | set):
-            vars(world)[key] = fact.copy()
+        vars(world)[key] = fact.copy() if isinstance(fact, dict | list | set) else fact
     try:
         reply = event[0](world, *event[1:]) or NOTED
     except Unchanged as unchanged:
