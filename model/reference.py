@@ -30,9 +30,9 @@ Relation = dict[int, int]
 Words = tuple[Any, ...]  # event: its method, as `World.spawn`; reply, effect: its name; then facts
 
 HOST, ROOT, NONE = -1, 0, -2
-NOTED, STALE = ("noted",), ("stale",)
+NOTED = ("noted",)
 REFUSAL = {"draining": "SessionDraining", "closed": "SessionClosed", "failed": "StoreFailed"}
-LIVING: tuple[State, ...] = ("open", "draining")
+LIVING = ("open", "draining")
 OVER = ("completed", "errored", "interrupted")
 IDLE = ("new", *OVER)
 UNBEGUN = ("queued", "starting")
@@ -65,7 +65,7 @@ class Letter(NamedTuple):  # a mail that is unread, or that was read by a turn t
     to: int
     kind: Kind
     about: Phase | None = None  # how a turn ended, if this is a notice
-    answers: tuple[int, ...] = ()  # to which requests
+    answers: Ids = ()  # to which requests
     read: bool = False
 
 
@@ -167,7 +167,7 @@ class World:
 
     def queue(self) -> Ids:
         """The ready queue, oldest first: who waits for a slot."""
-        return () if self.caps.live else tuple(self.in_order("queued"))
+        return tuple(self.in_order("queued"))
 
     def oldest_due(self) -> list[int]:
         """L11: the oldest queued turn, if too many have passed it since it became the oldest."""
@@ -176,7 +176,7 @@ class World:
 
     def lenders(self) -> list[int]:
         """J7: who holds a slot and waits, the longest first."""
-        waiting = [a for a in self.held() if self.pending(a) and not self.caps.live]
+        waiting = [agent for agent in self.held() if self.pending(agent)]
         return sorted(waiting, key=self.since.__getitem__)
 
     def to_lend(self) -> int:  # S16: how many may still lend to the ready queue
@@ -230,19 +230,22 @@ class World:
 
     # Checks
 
-    def check_caller(self, sender: int, *states: State) -> None:
-        require(self.state in states, REFUSAL.get(self.state))
+    def check_caller(self, sender: int, latest: State = "draining") -> None:
+        require(self.state in ("open", latest), REFUSAL.get(self.state))
         if sender != HOST:
             self.check_open(sender)
 
-    def check_open(self, agent: int) -> None:
+    def check_known(self, agent: int) -> None:
         require(agent in self.path, "UnknownAgent", agent)
+
+    def check_open(self, agent: int) -> None:
+        self.check_known(agent)
         require(agent not in self.closed_by, "AgentClosed", agent)
 
     def check_works(self, agent: int, turn: int) -> None:
-        self.check_caller(HOST, *LIVING)
-        require(agent in self.path, "UnknownAgent", agent)
-        works = self.turn[agent] == turn and self.phase[agent] in WORKING
+        self.check_caller(HOST)
+        self.check_known(agent)
+        works = self.phase[agent] in WORKING and self.turn[agent] == turn
         require(works, "NotRunning", agent, turn)
 
     def check_not_stopping(self, sender: int) -> None:
@@ -253,9 +256,8 @@ class World:
         require(0 < size <= self.caps.max_bytes, "InvalidMessage", size, self.caps.max_bytes)
 
     def check_mailbox(self, agent: int, reserve: int) -> None:  # promised notices have theirs
-        unread, notices = len(self.unread(agent)), self.promised(agent)
-        fits = unread + notices < self.caps.max_unread - reserve
-        require(fits, "MailboxFull", agent, unread, notices, self.caps.max_unread)
+        unread, notices, most = len(self.unread(agent)), self.promised(agent), self.caps.max_unread
+        require(unread + notices < most - reserve, "MailboxFull", agent, unread, notices, most)
 
     def check_request(self, sender: int, to: int) -> None:
         self.check_not_stopping(sender)
@@ -268,12 +270,8 @@ class World:
             require(self.available() > 0, "ExecutionFull", self.caps.slots, self.held())
 
     def check_live(self) -> None:
-        fits = not self.caps.live or len(self.held()) < self.caps.slots
-        require(fits, "LiveThreadsFull", self.caps.slots, self.held())
-
-    def check_sub(self, agent: int, operation: str) -> None:
-        require(agent in self.path, "UnknownAgent", agent)
-        require(agent != ROOT, "RootRefused", operation)
+        slots, held = self.caps.slots, self.held()
+        require(not self.caps.live or len(held) < slots, "LiveThreadsFull", slots, held)
 
     def check_opening(self, path: str) -> None:  # one more agent, here
         taken = {*having(self.path, path)} - {*self.closed_by}
@@ -298,7 +296,7 @@ class World:
     def check_current(self, condition: bool) -> None:
         """S9: a report on what is not in flight any more changes nothing."""
         if not condition or self.state not in LIVING:
-            raise Unchanged(*STALE)
+            raise Unchanged("stale")
 
     # Operations (section 4): they give their reply, or None for NOTED
 
@@ -332,7 +330,7 @@ class World:
         return "accepted", self.post(sender, to, "request" if wants else "queue")
 
     def withdraw(self, sender: int, number: int) -> Words:
-        self.check_caller(sender, *LIVING)
+        self.check_caller(sender)
         require(0 <= number < self.posted, "UnknownMail", number)
         require(number in self.mail and not self.mail[number].read, "MailRead", number)
         letter = self.mail[number]
@@ -350,7 +348,7 @@ class World:
 
     def interrupt(self, sender: int, target: int, subtree: bool) -> Words:
         """With `subtree` the turns below, too, and none of these agents wakes another by its end."""
-        self.check_caller(sender, *LIVING)
+        self.check_caller(sender)
         self.check_open(target)
         require(target != ROOT or sender == HOST, "RootRefused", "interrupt")
         members = self.family(target) if subtree else [target]
@@ -373,14 +371,16 @@ class World:
         return "interrupted", previous, tuple(touched)
 
     def close(self, sender: int, target: int) -> Words:
-        self.check_caller(sender, *LIVING)
-        self.check_sub(target, "close")
+        self.check_caller(sender)
+        self.check_known(target)
+        require(target != ROOT, "RootRefused", "close")
         require(sender not in self.family(target), "SelfRefused", "close", target)
         return "closed", self.bury(target, "interrupted")
 
     def forget(self, target: int) -> Words:  # by the host
-        self.check_caller(HOST, *LIVING)
-        self.check_sub(target, "forget")
+        self.check_caller(HOST)
+        self.check_known(target)
+        require(target != ROOT, "RootRefused", "forget")
         require(target in self.closed_by, "AgentOpen", target)
         line = tuple(self.family(target))
         for agent in line:  # without a path it is unknown
@@ -390,7 +390,7 @@ class World:
     def resume(self, sender: int, target: int) -> Words:
         """LIVE_THREADS: with what the same close ended, but for branches that cannot be opened."""
         self.check_caller(sender, "open")
-        require(target in self.path, "UnknownAgent", target)
+        self.check_known(target)
         require(target in self.closed_by, "AgentOpen", target)
         line, together = [target], having(self.closed_by, target) if self.caps.live else []
         for agent in line:
@@ -415,7 +415,7 @@ class World:
         seconds = inf if timeout is None else timeout
         require(endless or 0 <= seconds <= most, "InvalidTimeout", seconds, most)
         for target in wait.targets:
-            require(target in self.path, "UnknownAgent", target)
+            self.check_known(target)
         for request in wait.requests:
             require(0 <= request < self.posted, "UnknownMail", request)
         if self.phase[agent] == "running" and not self.pending(agent):
@@ -445,7 +445,7 @@ class World:
 
     def shutdown(self, grace: float) -> Words:
         """Turns that have not started stay queued. A second shutdown can only shorten the first."""
-        self.check_caller(HOST, *LIVING)
+        self.check_caller(HOST)
         require(0 <= grace < inf, "InvalidTimeout", grace, inf)
         end, _ = self.due.get(("grace", ROOT), (-inf, 0))
         if self.state == "open" or self.now + grace < end:
@@ -487,7 +487,7 @@ class World:
 
     def answer(self, agent: int, how: Phase, letters: list[Letter], told: bool, top: int = NONE) -> None:
         """L3: each requester is told once. The host, who needs no mail, always."""
-        requests = [m for m in letters if m.kind == "request"]
+        requests = [m for m in letters if m.kind == "request" and how != "new"]
         if requests:
             self.ask_for("answer", tuple(m.number for m in requests), agent, how)
         notice = self.caps.notice
@@ -553,12 +553,11 @@ class World:
         unread again. Mail of a turn that had not started stays, but asks for no turn any more."""
         ran = self.phase[agent] in ACTIVE
         told = how != "interrupted" or self.caps.notify_interrupted
-        told = told or agent in self.loud or agent in self.closed_by
+        told |= agent in {*self.loud, *self.closed_by}
         letters = [m for m in self.mail.values() if m.to == agent and (m.read or not ran)]
         self.attempts[agent] = self.attempts[agent] + 1 if how == "new" else 0
         if how == "new":
             self.mark(letters, read=False)
-            letters = []
         elif ran:
             self.mail = {n: m for n, m in self.mail.items() if m not in letters}
         else:
@@ -689,11 +688,9 @@ class World:
         """Bounds run out one after the other, conditions of waits before their timeouts. None that
         begins in this step ends in it."""
         self.now = max(self.now, now) if now < inf else self.now
-        last = self.stamps
+        last = self.stamps if self.state in LIVING else -1
         while over := [at for at in self.bounds() if at[0] <= self.now and at[1] <= last]:
             _, _, what, of = min(over, key=lambda at: at[2] == "wait")
-            if self.state not in LIVING:
-                break
             if what == "wait" and self.look():
                 continue
             del self.due[what, of]
@@ -714,7 +711,8 @@ class World:
                 self.ask_for_flush(of)
 
     def write_failed(self) -> None:
-        self.state = "closed" if self.state == "closed" else "failed"
+        if self.state in LIVING:
+            self.state = "failed"
 
     def restart(self) -> None:
         """Section 5: what no record says is forgotten. A turn that ran is returned, or interrupted;
@@ -771,14 +769,13 @@ class World:
         returning = self.in_order("returning")
         deepest = sorted(queued, key=lambda agent: -self.path[agent].count("/"))
         for agent in [*overdue, *returning, *due, *deepest]:
-            returns = agent in returning
             free = len(self.held()) < self.caps.slots
-            lenders = self.lenders()[:1] if returns or self.to_lend() > 0 else []
+            lenders = self.lenders()[:1] if agent in returning or self.to_lend() > 0 else []
             if free or lenders:
                 for lender in lenders if not free else ():
                     self.lent.add(lender)
                     self.phase[lender] = "waiting"
-                self.enter(agent, "running" if returns else "starting")
+                self.enter(agent, "running" if agent in returning else "starting")
                 self.lent.discard(agent)
                 self.wake(agent)
                 return True
@@ -794,6 +791,7 @@ class World:
 
     def advance(self) -> bool:
         """J3 to J6, for the turn that has been starting longest of those that can go on."""
+        self.serves = {a: turn for a, turn in self.serves.items() if self.needs_load(*turn)}
         for agent in self.in_order("starting"):
             turn = (agent, self.turn[agent])
             place = self.place[agent]
@@ -804,8 +802,8 @@ class World:
                 self.bound("turn", agent)
                 self.ask_for("start", *turn, self.load[agent], self.read(agent))
             elif place == "leaving":  # J6: an older turn keeps what was evicted for it
-                other = self.serves.get(agent, turn)
-                if self.needs_load(*other) and self.since[other[0]] < self.since[agent]:
+                other, _ = self.serves.get(agent, turn)
+                if self.since[other] < self.since[agent]:
                     continue
                 self.place[agent] = "in"
                 del self.flush[agent]
@@ -826,8 +824,7 @@ class World:
 
     def make_room(self, turn: Turn) -> bool:
         """J5: an eviction comes to serve this turn, or it cannot start. False: it is to wait."""
-        serves = [agent for agent, other in self.serves.items() if self.needs_load(*other)]
-        spare = [agent for agent in self.flush if agent not in serves]  # the oldest first
+        spare = [agent for agent in self.flush if agent not in self.serves]  # the oldest first
         victims = [agent for agent in self.evictable() if (turn, agent) not in self.tried]
         if spare:
             self.serves[spare[0]] = turn
@@ -858,7 +855,7 @@ def step(before: World, event: Words) -> tuple[World, Words, list[Words]]:
     """The world afterwards (the one before, if nothing has changed), the reply, the effects."""
     world = World.__new__(World)
     for key, fact in vars(before).items():
-        vars(world)[key] = fact.copy() if isinstance(fact, dict | list | set) else fact
+        vars(world)[key] = fact.copy() if hasattr(fact, "copy") else fact
     try:
         reply = event[0](world, *event[1:]) or NOTED
     except Unchanged as unchanged:
