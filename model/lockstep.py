@@ -56,14 +56,16 @@ def caps(config: SessionConfig) -> reference.Caps:
         config.max_message_bytes,
         None if config.notice is Notice.NONE else config.notice.value,
         config.notify_interrupted,
-        config.flush_timeout,
-        config.load_timeout,
-        config.stop_grace,
         config.max_wait,
-        config.idle_ttl,
-        config.turn_timeout,
         config.max_attempts,
         config.max_overtaken,
+        {
+            "load": config.load_timeout,
+            "turn": config.turn_timeout,
+            "stop": config.stop_grace,
+            "flush": config.flush_timeout,
+            "idle": config.idle_ttl,
+        },
     )
 
 
@@ -79,8 +81,8 @@ TRANSLATE: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     ev.Close: lambda e: (World.close, e.sender, e.target),
     ev.Resume: lambda e: (World.resume, e.sender, e.target),
     ev.Wait: lambda e: (
-        *(World.wait, e.agent, e.turn, e.timeout),
-        *(e.targets, e.requests, e.mode is ev.WaitMode.ALL, e.mail),
+        *(World.wait, e.turn, e.timeout),
+        reference.Wait(e.agent, e.targets, e.requests, e.mode is ev.WaitMode.ALL, e.mail),
     ),
     ev.StopWaiting: lambda e: (World.stop_waiting, e.agent, e.turn, e.wait),
     ev.Withdraw: lambda e: (World.withdraw, e.sender, e.mail),
@@ -205,7 +207,8 @@ def of_session(s: Session) -> tuple[Any, ...]:
         sorted(s.slots.lent),
         s.slots.overtaken if starts else 0,
         (s.ledger.attempts, s.ledger.loads),
-        sorted([a for a, stop in s.ledger.stops.items() if stop.below is not None or stop.cause is Cause.TIMED_OUT]),
+        sorted([(a, stop.below) for a, stop in s.ledger.stops.items() if stop.below is not None]),
+        sorted([a for a, stop in s.ledger.stops.items() if stop.cause is Cause.TIMED_OUT]),
         residents.serves if starts else dict.fromkeys(residents.serves, NOBODY),
         residents.tried if starts else {},
         residents.flushes,
@@ -241,16 +244,26 @@ def of_world(w: World) -> tuple[Any, ...]:
         w.lenders(),
         w.in_order("returning"),
         sorted(w.lent),
-        w.overtaken[queue[0], w.turn[queue[0]]] if starts and queue else 0,
+        w.overtaken[w.since[queue[0]]] if starts and queue else 0,
         ({a: n for a, n in w.attempts.items() if n}, {a: n for a, n in w.loads.items() if n}),
-        sorted(w.stops),
+        sorted(w.quiet.items()),
+        sorted(w.loud),
         {a: serves.get(a, NOBODY) for a in reference.having(w.place, "leaving")},
-        {turn[0]: tried for turn, tried in w.tried.items() if starts and w.needs_load(*turn)} if w.tried else {},
+        tried_of(w) if starts and w.tried else {},
         {a: number for a, number in w.flush.items() if number is not None} if w.flush else {},
         [(at, what, a) for at, _, what, a in w.bounds()] if w.due else [],
         [len(unread), w.posted - w.dead - len(unread), w.dead],
         tuple(w.lists.values()) or None,
     )
+
+
+def tried_of(w: World) -> dict[int, tuple[int, ...]]:
+    """Agent whose turn waits for room -> the agents whose flush failed for it."""
+    found: dict[int, tuple[int, ...]] = {}
+    for turn, agent in w.tried:
+        if w.needs_load(*turn):
+            found[turn[0]] = (*found.get(turn[0], ()), agent)
+    return found
 
 
 def start(config: SessionConfig) -> tuple[Session, World]:
@@ -283,7 +296,11 @@ def world_of(config: SessionConfig, ledger: Ledger) -> World:
     w.attempts.update(ledger.attempts)
     w.loads.update(ledger.loads)
     for agent, stop in ledger.stops.items():
-        w.stops[agent] = (stop.cause is Cause.TIMED_OUT, () if stop.below is None else w.family(stop.below))
+        w.phase[agent] = "stopping"  # a ledger that was folded has it as running, beside why it is to stop
+        if stop.cause is Cause.TIMED_OUT:
+            w.loud.add(agent)
+        if stop.below is not None:
+            w.quiet[agent] = stop.below
     return w
 
 

@@ -5,8 +5,7 @@ because of the phase that a turn is in, unless it is lent. No mailboxes: one pos
 the first is the one with the oldest stamp. Who is in memory, who waits, and which notices are to
 come, is counted when asked for. A bound in time, and an eviction for a turn, lapse with what they
 are for. An event changes a copy of the world, which a refusal throws away; joint rules then fire
-until none can. Rule ids are those of semantics.md. Not modelled: settings, texts, results, listing,
-the log.
+until none can. Rule ids are those of semantics.md. Not modelled: settings, texts, listing, the log.
 """
 
 from __future__ import annotations
@@ -14,25 +13,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from copy import copy
 from math import inf
 from typing import Any, Literal, NamedTuple
 
 # Vocabulary
 
 State = Literal["open", "draining", "closed", "failed"]  # of the session
-Phase = Literal[  # of a turn
-    "new",
-    "queued",
-    "starting",
-    "running",
-    "waiting",
-    "returning",
-    "stopping",
-    "completed",
-    "errored",
-    "interrupted",
-]
+Ending = Literal["completed", "errored", "interrupted"]  # of a turn
+Phase = Literal["new", "queued", "starting", "running", "waiting", "returning", "stopping", Ending]
 Place = Literal["out", "loading", "in", "leaving"]  # of a thread; "in" is resident
 Bound = Literal["load", "turn", "stop", "flush", "wait", "grace", "idle"]  # what must end in time
 Kind = Literal["queue", "trigger", "request"]  # of mail: a request is a trigger to be answered
@@ -41,7 +29,7 @@ Ids = Sequence[int]
 Relation = dict[int, int]
 Words = tuple[Any, ...]  # event: its method, as `World.spawn`; reply, effect: its name; then facts
 
-HOST, ROOT = -1, 0
+HOST, ROOT, NONE = -1, 0, -2
 NOTED, STALE = ("noted",), ("stale",)
 REFUSAL = {"draining": "SessionDraining", "closed": "SessionClosed", "failed": "StoreFailed"}
 LIVING: tuple[State, ...] = ("open", "draining")
@@ -53,7 +41,7 @@ ACTIVE = (*WORKING, "stopping")  # of a turn that has started
 BUSY = ("starting", *ACTIVE)  # of a turn that is in memory, or is to be
 
 
-class Caps(NamedTuple):  # the configuration; times in seconds
+class Caps(NamedTuple):  # the configuration
     slots: int
     resident: int
     live: bool  # LIVE_THREADS: slots belong to open agents
@@ -65,19 +53,13 @@ class Caps(NamedTuple):  # the configuration; times in seconds
     max_bytes: int
     notice: Kind | None  # never a request
     notify_interrupted: bool
-    flush_timeout: float
-    load_timeout: float
-    stop_grace: float
-    max_wait: float
-    idle_ttl: float | None
-    turn_timeout: float | None
+    max_wait: float  # seconds
     max_attempts: int
     max_overtaken: int
+    seconds: dict[Bound, float | None]  # for a load, a turn, a stop, a flush; until an idle one goes
 
 
-class Letter(NamedTuple):
-    """A mail that is unread, or that was read by a turn that has not ended."""
-
+class Letter(NamedTuple):  # a mail that is unread, or that was read by a turn that has not ended
     number: int
     sender: int
     to: int
@@ -87,9 +69,7 @@ class Letter(NamedTuple):
     read: bool = False
 
 
-class Wait(NamedTuple):
-    """It is pending until it is over. Over, it goes on with its turn."""
-
+class Wait(NamedTuple):  # it is pending until it is over; then it goes on with its turn
     agent: int
     targets: Ids
     requests: Ids
@@ -97,10 +77,8 @@ class Wait(NamedTuple):
     mail: bool
     over: str | None = None  # why
 
-
-def is_bound(wait: Wait) -> bool:
-    """By a condition. If not, the turn waits by its own choice."""
-    return wait.mail or len(wait.targets) + len(wait.requests) > 0
+    def is_bound(self) -> bool:  # by a condition; if not, the turn waits by its own choice
+        return self.mail or len(self.targets) + len(self.requests) > 0
 
 
 class Unchanged(Exception):
@@ -114,7 +92,7 @@ def require(condition: bool, *refusal: Any) -> None:
 
 
 def having(relation: dict[int, Any], *values: object) -> list[int]:
-    """Whom the relation gives one of these values."""
+    """The agents that the relation gives one of these values."""
     return [agent for agent, value in relation.items() if value in values]
 
 
@@ -138,11 +116,12 @@ class World:
         self.turn = {ROOT: 0}  # number of the latest
         self.phase: dict[int, Phase] = {ROOT: "new"}  # of that turn
         self.since: Relation = {}  # stamp of when it queued, started, began waiting, returned
-        self.overtaken: Counter[Turn] = Counter()  # while it was the oldest queued
+        self.overtaken: Counter[int] = Counter()  # by stamp: while this turn was the oldest queued
         self.waits: dict[int, Wait] = {}  # by number
-        self.lent: Relation = {}  # agent, whose turn lent its slot -> that turn
+        self.lent: set[int] = set()  # agents whose turn has lent its slot
         self.attempts: Counter[int] = Counter()  # turns returned since one ended
-        self.stops: dict[int, tuple[bool, Ids]] = {}  # stopped -> told?, not to be woken
+        self.loud: set[int] = set()  # agents whose turn is stopped by its turn_timeout, or a crash
+        self.quiet: Relation = {}  # stopping -> the agent below which its end wakes none
         # Threads
         self.load = {ROOT: 0}  # number of the latest
         self.place: dict[int, Place] = {ROOT: "in"}  # of that thread
@@ -150,7 +129,7 @@ class World:
         self.loads: Counter[int] = Counter()  # begun since a turn of the agent started or ended
         self.flush: dict[int, int | None] = {}  # flush in flight; None: to be asked for at the end
         self.serves: dict[int, Turn] = {}  # leaving -> the turn that it makes room for
-        self.tried: dict[Turn, Ids] = {}  # turn -> whose flush failed for it
+        self.tried: list[tuple[Turn, int]] = []  # a turn, and an agent whose flush failed for it
         # Time, and the end
         self.due: dict[tuple[Bound, int], tuple[float, int]] = {}  # what, of whom -> when, stamp
         self.lists: dict[str, Ids] = {}  # from the shutdown on: done, interrupted, unflushed
@@ -187,36 +166,38 @@ class World:
     def held(self) -> Ids:
         """S3': the sub-agents that hold a slot."""
         subs = [a for a in self.path if a != ROOT and self.is_open(a)]
-        busy = [a for a in subs if self.phase[a] in BUSY and a not in self.lent]
-        return tuple(subs if self.caps.live else busy)
+        busy = {*having(self.phase, *BUSY)} - self.lent
+        return tuple([a for a in subs if self.caps.live or a in busy])
 
     def in_order(self, phase: Phase) -> list[int]:  # the longest first
         return sorted(having(self.phase, phase), key=self.since.__getitem__)
 
     def queue(self) -> Ids:
-        """The ready queue, oldest first: who waits for a slot. Root needs none (S13)."""
-        return tuple([a for a in self.in_order("queued") if a != ROOT and not self.caps.live])
+        """The ready queue, oldest first: who waits for a slot."""
+        return () if self.caps.live else tuple(self.in_order("queued"))
 
     def oldest_due(self) -> list[int]:
         """L11: the oldest queued turn, if too many have passed it since it became the oldest."""
-        most = self.caps.max_overtaken
-        return [a for a in self.queue()[:1] if self.overtaken[a, self.turn[a]] >= most]
+        first = self.queue()[:1]
+        return [a for a in first if self.overtaken[self.since[a]] >= self.caps.max_overtaken]
 
     def lenders(self) -> list[int]:
         """J7: who holds a slot and waits, the longest first."""
         waiting = [a for a in self.held() if self.pending(a) and not self.caps.live]
         return sorted(waiting, key=self.since.__getitem__)
 
-    def to_lend(self) -> int:
-        """S16: how many may still lend to the ready queue."""
+    def to_lend(self) -> int:  # S16: how many may still lend to the ready queue
         return self.caps.resident - self.caps.slots - len(self.lent)
 
     def available(self) -> int:  # slots that are free or may be lent
-        may_lend = min(len(self.lenders()), max(0, self.to_lend()))
-        return self.caps.slots - len(self.held()) + may_lend
+        return self.caps.slots - len(self.held()) + min(len(self.lenders()), self.to_lend())
+
+    def is_entitled(self, agent: int) -> bool:
+        """S13: it needs no free slot, as root or with LIVE_THREADS."""
+        return agent == ROOT or self.caps.live
 
     def would_queue(self, agent: int) -> bool:  # if trigger mail comes
-        return agent != ROOT and not self.caps.live and self.phase[agent] in IDLE
+        return not self.is_entitled(agent) and self.phase.get(agent, "new") in IDLE
 
     def is_queue_full(self) -> bool:
         asking = {agent for agent in self.wanted() if self.would_queue(agent)}
@@ -238,8 +219,7 @@ class World:
 
     def asked(self, wait: Wait) -> list[int]:
         """J9: the agents of its unanswered requests."""
-        letters = [m for m in self.mail.values() if m.number in wait.requests]
-        return [m.to for m in letters if m.kind == "request"]
+        return [m.to for m in self.mail.values() if m.kind == "request" and m.number in wait.requests]
 
     def why_over(self, wait: Wait) -> str | None:
         """What ends this wait now, if anything does (L4)."""
@@ -247,7 +227,7 @@ class World:
             return "answered"
         if wait.mail and self.unread(wait.agent):
             return "mail"
-        if [t for t in wait.targets if not self.is_open(t) or self.phase[t] in OVER]:
+        if any(self.phase[t] in OVER or not self.is_open(t) for t in wait.targets):
             return "target"
         idle = {agent for agent in self.path if self.phase[agent] not in ACTIVE}
         return "draining" if self.state == "draining" and self.is_vain(wait, idle) else None
@@ -258,15 +238,7 @@ class World:
         ways = [any(asked)] if wait.every and asked else asked
         ways += [target in stuck for target in wait.targets]
         senders = {*self.path} - stuck - {wait.agent}
-        return is_bound(wait) and all(ways) and not (wait.mail and senders)
-
-    def dead_waits(self) -> list[Wait]:
-        """J9, L10: the pending waits that are not alive, neither by themselves nor by others."""
-        dead = [w for n, w in self.pending().items() if ("wait", n) not in self.due]
-        for _ in dead:
-            stuck = {wait.agent for wait in dead}
-            dead = [wait for wait in dead if self.is_vain(wait, stuck)]
-        return dead
+        return wait.is_bound() and all(ways) and not (wait.mail and senders)
 
     # Checks
 
@@ -286,8 +258,7 @@ class World:
         require(works, "NotRunning", agent, turn)
 
     def check_not_stopping(self, sender: int) -> None:
-        stopping = self.phase.get(sender) == "stopping"
-        require(not stopping, "NotRunning", sender, self.turn.get(sender))
+        require(self.phase.get(sender) != "stopping", "NotRunning", sender, self.turn.get(sender))
 
     def check_text(self, text: str) -> None:
         size = len(text.encode("utf-8", "surrogatepass"))
@@ -298,9 +269,19 @@ class World:
         fits = unread + notices < self.caps.max_unread - reserve
         require(fits, "MailboxFull", agent, unread, notices, self.caps.max_unread)
 
-    def check_live(self, holders: Ids) -> None:
-        fits = not self.caps.live or len(holders) < self.caps.slots
-        require(fits, "LiveThreadsFull", self.caps.slots, holders)
+    def check_request(self, sender: int, to: int) -> None:
+        self.check_not_stopping(sender)
+        if sender not in (HOST, to) and self.caps.notice is not None:
+            self.check_mailbox(sender, 1)  # for the notice
+        require(to != ROOT or sender == HOST, "RootRefused", "follow_up")
+        if self.would_queue(to) and self.caps.queueing:
+            require(not self.is_queue_full(), "QueueFull", self.caps.max_queued, self.queue())
+        elif self.would_queue(to):  # L1
+            require(self.available() > 0, "ExecutionFull", self.caps.slots, self.held())
+
+    def check_live(self) -> None:
+        fits = not self.caps.live or len(self.held()) < self.caps.slots
+        require(fits, "LiveThreadsFull", self.caps.slots, self.held())
 
     def check_sub(self, agent: int, operation: str) -> None:
         require(agent in self.path, "UnknownAgent", agent)
@@ -314,12 +295,16 @@ class World:
         require(few, "TooManyAgents", self.caps.max_agents)
 
     def check_alive(self, agent: int) -> None:
-        """J9: the wait that it begins is alive. If not, it is named with all that it leads to."""
-        dead = self.dead_waits()
-        line = {agent}
+        """J9, L10: the wait that it begins is alive, by itself or by others; else all are named that
+        it leads to."""
+        dead = [wait for n, wait in self.pending().items() if ("wait", n) not in self.due]
         for _ in dead:
-            ahead = {a for wait in dead if wait.agent in line for a in self.asked(wait)}
-            line |= ahead & {wait.agent for wait in dead}
+            stuck = {wait.agent for wait in dead}
+            dead = [wait for wait in dead if self.is_vain(wait, stuck)]
+        line = [agent]
+        for named in line:
+            ahead = {a for wait in dead if wait.agent == named for a in self.asked(wait)}
+            line += ahead & {wait.agent for wait in dead} - {*line}
         require(not dead, "WaitCircle", tuple(sorted(line)))
 
     def check_current(self, condition: bool) -> None:
@@ -338,15 +323,15 @@ class World:
         self.check_text(text)
         agent, path = self.spawned, f"{self.path[parent]}/{name}"
         self.check_opening(path)
+        self.check_request(sender, agent)
+        self.check_live()
         self.spawned += 1
         self.path[agent] = path
         self.parent[agent] = parent
         self.turn[agent] = self.load[agent] = 0
         self.phase[agent] = "new"
         self.place[agent] = "out"
-        _, number = self.send(sender, agent, text, wants=True)
-        self.check_live(self.held()[:-1])
-        return "spawned", agent, number
+        return "spawned", agent, self.post(sender, agent, "request")
 
     def send(self, sender: int, to: int, text: str, wants: bool) -> Words:
         """With `wants` it is `follow_up`, and `start` if it is by the host."""
@@ -355,15 +340,7 @@ class World:
         self.check_text(text)
         self.check_mailbox(to, 0 if wants else 1)
         if wants:
-            self.check_not_stopping(sender)
-        if wants and sender not in (HOST, to) and self.caps.notice is not None:
-            self.check_mailbox(sender, 1)  # for the notice
-        require(not wants or to != ROOT or sender == HOST, "RootRefused", "follow_up")
-        needs_slot = wants and self.would_queue(to)
-        if needs_slot and self.caps.queueing:
-            require(not self.is_queue_full(), "QueueFull", self.caps.max_queued, self.queue())
-        elif needs_slot:  # L1
-            require(self.available() > 0, "ExecutionFull", self.caps.slots, self.held())
+            self.check_request(sender, to)
         return "accepted", self.post(sender, to, "request" if wants else "queue")
 
     def withdraw(self, sender: int, number: int) -> Words:
@@ -394,16 +371,15 @@ class World:
         require(sender not in members, "SelfRefused", "interrupt", target)
         previous = self.phase[target]
         touched = [a for a in members if self.phase[a] in (*UNBEGUN, *WORKING)]
-        for agent in touched:
+        for agent in members:
             if self.phase[agent] in WORKING:
                 self.stop(agent)
-        for agent in [a for a in members if subtree and self.phase[a] == "stopping"]:
-            told, quiet = self.stops.get(agent, (False, ()))
-            self.stops[agent] = (told, (*quiet, *members))
+            if subtree and self.phase[agent] == "stopping":
+                self.quiet[agent] = min(target, self.quiet.get(agent, target))  # the elder is above
         for agent in members:
             among = [m for m in self.unread(agent) if subtree and m.sender in members]
             self.mark(among, kind="queue")
-            self.answer(agent, "interrupted", among, self.caps.notify_interrupted, members)
+            self.answer(agent, "interrupted", among, self.caps.notify_interrupted, target)
         for agent in touched:
             if self.phase[agent] in UNBEGUN:
                 self.end(agent, "interrupted")
@@ -420,9 +396,9 @@ class World:
         self.check_sub(target, "forget")
         require(not self.is_open(target), "AgentOpen", target)
         line = self.family(target)
-        for a in line:
-            del self.path[a], self.parent[a], self.closed_by[a], self.turn[a], self.phase[a]
-            del self.load[a], self.place[a]
+        for relation in (self.path, self.parent, self.closed_by, self.turn, self.phase, self.load, self.place):
+            for agent in line:
+                del relation[agent]
         return "forgotten", tuple(line)
 
     def resume(self, sender: int, target: int) -> Words:
@@ -435,7 +411,7 @@ class World:
             try:
                 self.check_open(self.parent[agent])
                 self.check_opening(self.path[agent])
-                self.check_live(self.held())
+                self.check_live()
             except Unchanged:
                 if agent == target:
                     raise
@@ -445,30 +421,22 @@ class World:
         opened = tuple([agent for agent in line if self.is_open(agent)])
         return "resumed", opened, tuple([agent for agent in line if agent not in opened])
 
-    def wait(
-        self,
-        agent: int,
-        turn: int,
-        timeout: float | None,
-        targets: Ids,
-        requests: Ids,
-        every: bool,
-        mail: bool,
-    ) -> Words:
+    def wait(self, turn: int, timeout: float | None, wait: Wait) -> Words:
         """A running turn goes on at once if nothing is to be waited for; another is called back."""
+        agent, most = wait.agent, self.caps.max_wait
         self.check_works(agent, turn)
+        endless = timeout is None and not wait.mail and not wait.targets
         seconds = inf if timeout is None else timeout
-        fits = 0 <= seconds <= self.caps.max_wait or (timeout is None and not mail and not targets)
-        require(fits, "InvalidTimeout", seconds, self.caps.max_wait)
-        for target in targets:
+        require(endless or 0 <= seconds <= most, "InvalidTimeout", seconds, most)
+        for target in wait.targets:
             require(target in self.path, "UnknownAgent", target)
-        for request in requests:
+        for request in wait.requests:
             require(0 <= request < self.posted, "UnknownMail", request)
         if self.phase[agent] == "running" and not self.pending(agent):
             self.since[agent] = self.stamp()
         self.waited += 1
         number = self.waited
-        wait = self.waits[number] = Wait(agent, targets, requests, every, mail)
+        self.waits[number] = wait
         self.bound("wait", number, timeout)
         self.read_answers(agent)
         why = self.why_over(wait) or ("timeout" if timeout == 0 else None)
@@ -494,8 +462,8 @@ class World:
         """Turns that have not started stay queued. A second shutdown can only shorten the first."""
         self.check_caller(HOST, *LIVING)
         require(0 <= grace < inf, "InvalidTimeout", grace, inf)
-        end, _ = self.due.get(("grace", ROOT), (-inf, 0))
-        if self.state == "open" or self.now + grace < end:
+        end, _ = self.due.get(("grace", ROOT), (inf, 0))
+        if self.now + grace < end:
             self.bound("grace", ROOT, grace)
         if self.state == "open":
             self.state = "draining"
@@ -532,7 +500,7 @@ class World:
             told = [m for m in self.unread(agent) if {*m.answers} & {*wait.requests}]
             self.mark(told, read=True)
 
-    def answer(self, agent: int, how: Phase, letters: list[Letter], told: bool, quiet: Ids = ()) -> None:
+    def answer(self, agent: int, how: Phase, letters: list[Letter], told: bool, top: int = NONE) -> None:
         """L3: each requester is told once. The host, who needs no mail, always."""
         requests = [m for m in letters if m.kind == "request"]
         if requests:
@@ -541,7 +509,7 @@ class World:
         for to in dict.fromkeys([m.sender for m in requests]):
             if told and notice is not None and to in self.path and to != agent:
                 full = self.state != "open" or self.is_queue_full()
-                silent = to in quiet or (self.would_queue(to) and full)
+                silent = to in self.family(top) or (self.would_queue(to) and full)
                 answers = tuple([m.number for m in requests if m.sender == to])
                 self.post(agent, to, "queue" if silent else notice, how, answers)
                 self.read_answers(to)
@@ -560,7 +528,7 @@ class World:
         """L11: this agent gets a slot; if it is not the oldest of the queue, that is overtaken."""
         for oldest in self.queue()[:1]:
             if agent not in (ROOT, oldest):
-                self.overtaken[oldest, self.turn[oldest]] += 1
+                self.overtaken[self.since[oldest]] += 1
 
     def wake(self, agent: int, why: str | None = None) -> None:
         """The turn has a slot, or is to stop: waits that are over go on; with `why`, all of them."""
@@ -581,12 +549,13 @@ class World:
     def stop(self, agent: int) -> None:
         self.phase[agent] = "stopping"
         self.wake(agent, "interrupted")
-        self.bound("stop", agent, self.caps.stop_grace)
+        self.bound("stop", agent)
         self.ask_for("cancel", agent, self.turn[agent])
 
-    def may_try_again(self, agent: int) -> bool:
+    def cut_off(self, agent: int, how: Phase) -> Phase:
+        """How a turn ends that a crash or a death has cut off. S17: while it may, it is tried again."""
         again = self.attempts[agent] + 1 < self.caps.max_attempts
-        return again and self.phase[agent] in WORKING
+        return "new" if again and self.phase[agent] in WORKING else how
 
     def end(self, agent: int, how: Phase) -> None:
         """One step (section 4). *next* keeps the slot, but not from those who are to go on."""
@@ -600,29 +569,30 @@ class World:
             self.begin(agent, "starting")
         self.request()
 
-    def conclude(self, agent: int, how: Phase, always: bool = False) -> Words:
-        """Gives what is to be answered. If the turn is returned ("new", S17), nothing, and its mail
-        is unread again. Mail of a turn that had not started stays, but asks for no turn any more."""
+    def conclude(self, agent: int, how: Phase) -> Words:
+        """Gives what is to be answered. If the turn is returned ("new", S17), nothing, and its mail is
+        unread again. Mail of a turn that had not started stays, but asks for no turn any more."""
         ran = self.phase[agent] in ACTIVE
-        told, quiet = self.stops.pop(agent, (always, ()))
-        told |= how != "interrupted" or self.caps.notify_interrupted or not self.is_open(agent)
+        told = how != "interrupted" or self.caps.notify_interrupted
+        told = told or agent in self.loud or not self.is_open(agent)
         letters = [m for m in self.mail.values() if m.to == agent and (m.read or not ran)]
-        self.attempts[agent] += 1
         if how == "new":
             self.mark(letters, read=False)
             letters = []
+            self.attempts[agent] += 1
         else:
             self.mark(letters, kind="queue")
             del self.attempts[agent]
         if ran:
-            self.list_as("done" if how in ("completed", "errored") else "interrupted", agent)
+            self.list_as("done" if how in OVER[:2] else "interrupted", agent)
             self.mail = {n: m for n, m in self.mail.items() if m.to != agent or not m.read}
         self.phase[agent] = how
         self.waits = {n: wait for n, wait in self.waits.items() if wait.agent != agent}
-        self.lent.pop(agent, None)
+        self.lent.discard(agent)
+        self.loud.discard(agent)
         del self.loads[agent]
         self.use(agent)
-        return agent, how, letters, told, quiet
+        return agent, how, letters, told, self.quiet.pop(agent, NONE)
 
     def bury(self, top: int, how: Phase) -> Ids:
         """S10: closes an agent, whose turn ends so, and everything below it. Gives these."""
@@ -647,12 +617,12 @@ class World:
     def use(self, agent: int) -> None:
         """N2: it was loaded, or a turn of it has ended."""
         self.used[agent] = self.stamp()
-        self.bound("idle", agent, self.caps.idle_ttl)
+        self.bound("idle", agent)
 
     def ask_for_flush(self, agent: int) -> None:  # N3: before it may go
         self.flushes += 1
         self.flush[agent] = self.flushes
-        self.bound("flush", agent, self.caps.flush_timeout)
+        self.bound("flush", agent)
         self.ask_for("flush", agent, self.load[agent], self.flushes)
 
     def drop(self, agent: int, told: bool = True) -> None:
@@ -675,7 +645,7 @@ class World:
         if with_agent:
             self.bury(agent, how)
         elif cannot_start or phase in ACTIVE:
-            self.end(agent, "new" if self.may_try_again(agent) else how)
+            self.end(agent, self.cut_off(agent, how))
 
     def loaded(self, agent: int, load: int, fine: bool) -> None:
         self.check_current(self.load.get(agent) == load and self.place[agent] == "loading")
@@ -698,7 +668,7 @@ class World:
         if not fine:
             self.list_as("unflushed", agent)
             if turn is not None:
-                self.tried[turn] = (*self.tried.get(turn, ()), agent)
+                self.tried.append((turn, agent))
 
     def ended(self, agent: int, turn: int, how: Phase) -> None:  # aborted: only if it was stopped
         phases = ("stopping",) if how == "interrupted" else ACTIVE
@@ -715,9 +685,11 @@ class World:
 
     # Time
 
-    def bound(self, what: Bound, of: int, seconds: float | None) -> None:
-        if seconds is not None:
-            self.due[what, of] = (self.now + seconds, self.stamp())
+    def bound(self, what: Bound, of: int, seconds: float | None = None) -> None:
+        """L5: it is to end within these seconds, or within those of the configuration."""
+        lasts = self.caps.seconds.get(what, seconds)
+        if lasts is not None:
+            self.due[what, of] = (self.now + lasts, self.stamp())
 
     def bounds(self) -> list[tuple[float, int, Bound, int]]:
         """When, stamp, what, of whom: of all that goes on, the first to end first (L5)."""
@@ -735,14 +707,12 @@ class World:
     def tick(self, now: float) -> None:
         """Bounds run out one after the other, conditions of waits before their timeouts. None that
         begins in this step ends in it."""
-        self.now = max(self.now, now) if -inf < now < inf else self.now
+        self.now = max(self.now, now) if now < inf else self.now
         last = self.stamps
-        while self.state in LIVING:
-            over = [at for at in self.bounds() if at[0] <= self.now and at[1] <= last]
-            over.sort(key=lambda at: at[2] == "wait")
-            if not over:
+        while over := [at for at in self.bounds() if at[0] <= self.now and at[1] <= last]:
+            _, _, what, of = min(over, key=lambda at: at[2] == "wait")
+            if self.state not in LIVING:
                 break
-            what, of = over[0][2:]
             if what == "wait" and self.look():
                 continue
             del self.due[what, of]
@@ -754,7 +724,7 @@ class World:
                 self.finish(of, "timeout")
             elif what == "turn":
                 self.stop(of)
-                self.stops[of] = (True, ())
+                self.loud.add(of)
             elif what == "grace":
                 for working in having(self.phase, *WORKING):
                     self.stop(working)
@@ -769,28 +739,27 @@ class World:
         """Section 5: what no record says is forgotten. A turn that ran is returned, or interrupted;
         one that was to stop ends by that."""
         self.state = "open"
-        self.lists.clear()
+        self.loud.update(having(self.phase, *WORKING))
         for agent in having(self.phase, *UNBEGUN):
             self.phase[agent] = "new"
             self.turn[agent] -= 1
-        over = []
-        for agent in having(self.phase, *ACTIVE):
-            how: Phase = "new" if self.may_try_again(agent) else "interrupted"
-            over.append(self.conclude(agent, how, always=self.phase[agent] in WORKING))
+        cut_off = [(agent, self.cut_off(agent, "interrupted")) for agent in having(self.phase, *ACTIVE)]
+        over = [self.conclude(agent, how) for agent, how in cut_off]
         self.load = dict.fromkeys(self.path, 0)
         self.place = {**dict.fromkeys(self.path, "out"), ROOT: "in"}
         self.flushes = self.waited = 0
-        for relation in (self.flush, self.serves, self.tried, self.due, self.overtaken):
+        for relation in (self.flush, self.serves, self.tried, self.overtaken, self.due, self.lists):
             relation.clear()
-        self.request()
         for told in over:
+            self.request()
             self.answer(*told)
 
     # Joint rules (section 3)
 
     def settle(self) -> None:
         """Until none fires: nothing is stuck (L2)."""
-        while self.state in LIVING and (self.look() or self.request() or self.serve() or self.advance()):
+        rules = (self.look, self.request, self.serve, self.advance)
+        while self.state in LIVING and any(rule() for rule in rules):
             continue
         if self.state == "open":
             self.break_stall()
@@ -799,49 +768,46 @@ class World:
 
     def look(self) -> bool:
         """L4: a wait whose condition holds is over."""
-        over = {number: self.why_over(wait) for number, wait in self.pending().items()}
-        for number, why in over.items():
-            if why is not None:
-                self.finish(number, why)
-        return any(over.values())
+        over = [(n, why) for n, wait in self.pending().items() if (why := self.why_over(wait))]
+        for number, why in over:
+            self.finish(number, why)
+        return over != []
 
     def request(self) -> bool:
         """J1: an idle agent with unread trigger mail gets a turn, queued."""
         asked = self.wanted() if self.state == "open" else []
         idle = [agent for agent in asked if self.phase[agent] in IDLE]
         for agent in dict.fromkeys(idle):
-            self.begin(agent, "queued")
+            self.begin(agent, "starting" if self.is_entitled(agent) else "queued")
         return idle != []
 
     def serve(self) -> bool:
         """J2, J7, L12: a slot that is free or may be lent goes to the oldest of the queue if it is
-        due; or to the turn that was called back first; or to the deepest of the queue, the oldest
-        of these. Root needs none."""
-        queued = self.in_order("queued") if self.state == "open" else []
+        due; or to the turn that was called back first; or to the deepest of the queue."""
+        queued = self.queue() if self.state == "open" else ()
         due = self.oldest_due() if queued else []
-        ready = self.queue()
-        queued.sort(key=lambda agent: -self.path[agent].count("/") if agent in ready else -inf)
-        passed = [a for a in due if self.overtaken[a, self.turn[a]] > 0]
-        entitled = [a for a in queued if a not in ready]
-        for agent in [*entitled, *passed, *self.in_order("returning"), *due, *queued]:
-            returns = self.phase[agent] == "returning"
-            free = len(self.held()) < self.caps.slots or agent == ROOT or self.caps.live
+        passed = [agent for agent in due if self.overtaken[self.since[agent]]]
+        returning = self.in_order("returning")
+        deepest = sorted(queued, key=lambda agent: -self.path[agent].count("/"))
+        for agent in [*passed, *returning, *due, *deepest]:
+            returns = agent in returning
+            free = len(self.held()) < self.caps.slots
             lenders = self.lenders()[:1] if returns or self.to_lend() > 0 else []
             if free or lenders:
                 for lender in lenders if not free else ():
-                    self.lent[lender] = self.turn[lender]
+                    self.lent.add(lender)
                     self.phase[lender] = "waiting"
                 self.pass_oldest(agent)
                 self.enter(agent, "running" if returns else "starting")
-                self.lent.pop(agent, None)
+                self.lent.discard(agent)
                 self.wake(agent)
                 return True
         return False
 
     def break_stall(self) -> None:
         """J8, L8': the queue can get no slot, because each is of a turn that waits."""
-        stuck = [a for a in self.lenders() if any(map(is_bound, self.pending(a).values()))]
-        stopping = {*self.lent} & {*having(self.phase, "stopping")}
+        stuck = [a for a in self.lenders() if any(w.is_bound() for w in self.pending(a).values())]
+        stopping = self.lent & {*having(self.phase, "stopping")}
         if stuck and self.queue() and len(stuck) == len(self.held()) and not stopping:
             self.wake(stuck[-1], "stalled")
 
@@ -854,7 +820,7 @@ class World:
             if place == "in":  # J3, S14'
                 self.phase[agent] = "running"
                 del self.loads[agent]
-                self.bound("turn", agent, self.caps.turn_timeout)
+                self.bound("turn", agent)
                 mail = self.read(agent)
                 self.ask_for("start", *turn, self.load[agent], mail)
             elif place == "leaving":  # J6: an older turn keeps what was evicted for it
@@ -871,7 +837,7 @@ class World:
                 self.loads[agent] += 1
                 self.place[agent] = "loading"
                 self.load[agent] += 1
-                self.bound("load", agent, self.caps.load_timeout)
+                self.bound("load", agent)
                 self.ask_for("load", agent, self.load[agent])
             elif place == "loading" or turn in self.serves.values() or not self.make_room(turn):
                 continue
@@ -882,7 +848,7 @@ class World:
         """J5: an eviction comes to serve this turn, or it cannot start. False: it is to wait."""
         served = [agent for agent, other in self.serves.items() if self.needs_load(*other)]
         spare = [agent for agent in self.flush if agent not in served]  # the oldest first
-        victims = [agent for agent in self.evictable() if agent not in self.tried.get(turn, ())]
+        victims = [agent for agent in self.evictable() if (turn, agent) not in self.tried]
         if spare:
             self.serves[spare[0]] = turn
         elif victims:  # N2, S15
@@ -911,10 +877,11 @@ class World:
 
 def step(before: World, event: Words) -> tuple[World, Words, list[Words]]:
     """The world afterwards (the one before, if nothing has changed), the reply, the effects."""
-    world = copy(before)
+    world = World.__new__(World)
+    vars(world).update(vars(before))
     for key, fact in vars(before).items():
-        if isinstance(fact, dict | list):
-            setattr(world, key, fact.copy())
+        if isinstance(fact, dict | list | set):
+            vars(world)[key] = fact.copy()
     try:
         reply = event[0](world, *event[1:]) or NOTED
     except Unchanged as unchanged:

@@ -265,7 +265,7 @@ class Rollouts:
             problem = f"there is a rollout of agent {unknown[0]}, which the snapshot does not know"
         for agent in ledger.agents:
             if agent.identity is not Identity.FORGOTTEN:
-                problem = problem or self._differs(ledger, agent)
+                problem = problem or self._differs(agent)
         dead, accepted = ledger.mail_states[MailState.DEAD], ledger.next_mail
         if problem is None and self.last_mail >= accepted:
             problem = f"mail {self.last_mail} is in a rollout, the snapshot knows of {accepted} mails"
@@ -276,13 +276,13 @@ class Rollouts:
         if problem is not None:
             raise Unsound(covered, None, f"the snapshot is not what the rollouts before it come to: {problem}")
 
-    def _differs(self, ledger: Ledger, agent: Agent) -> str | None:
+    def _differs(self, agent: Agent) -> str | None:
         found = self.agents.get(agent.id)
         if found is None:
             if agent.id != ROOT:
                 return f"agent {agent.id} has no rollout"
             found = self.agents[agent.id] = Rollout()
-        status, turn = durable_turn(ledger, agent)
+        status, turn = durable_turn(agent)
         idle = TurnState.NEW if found.was_returned else status_of(found.outcome)
         ours = (found.ended + found.running, RUNNING if found.running else idle, found.outcome)
         if ours != (turn, status, agent.outcome):

@@ -27,6 +27,7 @@ from statemachine.checking import properties
 from statemachine.core.config import SessionConfig
 from statemachine.core.effects import Refused, Stale, Step
 from statemachine.core.ledger import Ledger
+from statemachine.core.machines import Identity
 from statemachine.core.records import MailAccepted
 from statemachine.log import trace
 from statemachine.log.recovery import apply
@@ -161,8 +162,8 @@ def verdict_of_held(played: Played) -> str:
         return f"verdict: HELD, {counted(played.events)}, none stale, {refused:,} refused"
     held, was = f"{played.events - stale:,} OF {counted(played.events).upper()}", "WAS" if stale == 1 else "WERE"
     return (
-        f"verdict: ONLY {held} HELD, {stale:,} {was} STALE: the core passed over what its runtime reported without being "
-        f"asked, or too late, so nothing was judged of that; {refused:,} refused"
+        f"verdict: ONLY {held} HELD, {stale:,} {was} STALE: the core passed over what its runtime reported without "
+        f"being asked, or too late, so nothing was judged of that; {refused:,} refused"
     )
 
 
@@ -349,11 +350,13 @@ def audited(connection: sqlite3.Connection) -> Result:
 
 
 def check_receipt(key: str, answer: Any, ledger: Ledger, targets: dict[int, int]) -> None:
-    """Raises `Unsound` unless the receipt names an agent, its path, and a mail that was accepted for it."""
+    """Raises `Unsound` unless the receipt names an agent, its path, and a mail that was accepted for it; or one that is
+    forgotten.
+    """
     match answer:
-        case [int(agent), str(path), int(mail)]:
-            known = 0 <= agent < len(ledger.agents) and ledger.agents[agent].path == path
-            sound = known and targets.get(mail) == agent
+        case [int(agent), str(path), int(mail)] if 0 <= agent < len(ledger.agents):
+            known = ledger.agents[agent]
+            sound = known.identity is Identity.FORGOTTEN or (known.path == path and targets.get(mail) == agent)
         case _:
             sound = False
     if not sound:

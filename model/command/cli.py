@@ -175,7 +175,7 @@ def inspect_command(file: Path, wanted: str | None, as_json: bool) -> None:
     agent = inspect_session.find(found, wanted)
     rollout = read_rollout(file, agent.id)
     if as_json:
-        said = {**inspect_session.agent_json(agent), "rollout": inspect_session.rollout_json(rollout)}
+        said = {**inspect_session.agent_json(found, agent), "rollout": inspect_session.rollout_json(rollout)}
         say(json.dumps(said, indent=2))
     else:
         inspect_session.print_rollout(found, agent, rollout, console)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from statemachine.core.events import HOST
 from statemachine.core.machines import Identity, MailState
 from statemachine.core.records import MailAccepted, MailDrained, MailKind, Outcome, TurnEnded, TurnStarted
 from statemachine.log import trace
+from statemachine.log.times import Moments
 from statemachine.stores import reading, schema, tables
 from statemachine.stores.protocol import Entry, LogRecord
 
@@ -49,6 +51,8 @@ class Inspection:
     """Id of the process that opened it last."""
     config: SessionConfig | None
     agents: tuple[Agent, ...]
+    moments: dict[int, Moments]
+    """Agent -> when it came to be as it is."""
     mail: dict[str, int]
     """State of mail -> number of mails."""
     records: int
@@ -78,6 +82,7 @@ def inspect(path: Path) -> Inspection:
             meta.owner,
             meta.config,
             tuple(sorted(ledger.agents, key=lambda a: (a.path, a.id))),
+            {a.id: folded.times.moments(a.id, a.identity is Identity.OPEN, a.status) for a in ledger.agents},
             {state.name.lower(): ledger.mail_states[state] for state in MailState},
             count(connection, "log"),
             tables.last_position(connection, meta.covered),
@@ -122,11 +127,11 @@ def as_json(found: Inspection) -> dict[str, Any]:
     config = None if found.config is None else json.loads(trace.header_line(found.config))["config"]
     said = {name: getattr(found, name) for name in ("path", "schema", "epoch", "owner", "records", "position", "tail")}
     sizes = {name: getattr(found, name) for name in ("receipts", "file_bytes", "wal_bytes", "mail")}
-    return {**said, **sizes, "config": config, "agents": [agent_json(agent) for agent in found.agents]}
+    return {**said, **sizes, "config": config, "agents": [agent_json(found, agent) for agent in found.agents]}
 
 
-def agent_json(agent: Agent) -> dict[str, Any]:
-    """Returns what the log says of an agent."""
+def agent_json(found: Inspection, agent: Agent) -> dict[str, Any]:
+    """Returns what the log says of an agent; times are seconds since the epoch."""
     return {
         "id": agent.id,
         "path": agent.path,
@@ -137,6 +142,7 @@ def agent_json(agent: Agent) -> dict[str, Any]:
         "triggers": agent.triggers,
         "settings": agent.settings,
         "outcome": agent.outcome and outcome_json(agent.outcome),
+        **attrs.asdict(found.moments[agent.id]),
     }
 
 
@@ -185,7 +191,7 @@ def print_inspection(found: Inspection, console: Console) -> None:
     }
     for name, value in facts.items():
         console.print(Text.assemble((f"{name:8}", "bold"), value), soft_wrap=True)
-    made = table("id", "agent", "open", "status", "turn", "unread", "trigger", "last outcome")
+    made = table("id", "agent", "open", "status", "turn", "unread", "trigger", "since (UTC)", "last outcome")
     made.box = None
     for column in (0, 4, 5, 6):
         made.columns[column].justify = "right"
@@ -199,6 +205,7 @@ def print_inspection(found: Inspection, console: Console) -> None:
             str(agent.turn),
             str(len(agent.mailbox) or ""),
             str(agent.triggers or ""),
+            utc(found.moments[agent.id].since),
             Text("" if agent.outcome is None else outcome_text(agent.outcome)),
             style="" if is_open else "dim",
         )
@@ -207,12 +214,12 @@ def print_inspection(found: Inspection, console: Console) -> None:
 
 
 def print_rollout(found: Inspection, agent: Agent, rollout: tuple[LogRecord, ...], console: Console) -> None:
-    """Prints the rollout of an agent, a record a line."""
+    """Prints the rollout of an agent, a record a line, each with its time if the file has it (UTC)."""
     paths = {a.id: a.path for a in found.agents}
     state = "open" if agent.identity is Identity.OPEN else "closed"
     console.print(Text(f"{agent.path}: agent {agent.id}, {state}, {agent.status.name.lower()}", "bold"), soft_wrap=True)
     for record in rollout:
-        console.print(Text(f"    {record_text(record, paths)}"), soft_wrap=True)
+        console.print(Text(f"    {utc(record.at):19}  {record_text(record, paths)}"), soft_wrap=True)
 
 
 def record_text(record: LogRecord, paths: dict[int, str]) -> str:
@@ -234,6 +241,11 @@ def record_text(record: LogRecord, paths: dict[int, str]) -> str:
             return f"turn {record.turn} records {short(record.data)}"
         case _:
             return repr(record)  # not part of any rollout
+
+
+def utc(at: float | None) -> str:
+    """A time for people; nothing, if it is not known."""
+    return "" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def outcome_text(outcome: Outcome) -> str:

@@ -24,7 +24,6 @@ from attrs import define, field, frozen
 
 from statemachine.checking.moment import Moment
 from statemachine.checking.properties import STATE_PROPERTIES, STEP_PROPERTIES, PropertyViolation
-from statemachine.checking.view import is_quiescent
 from statemachine.core.effects import Refused, Stale, Step
 from statemachine.core.fingerprint import fingerprint
 from statemachine.core.ledger import Ledger
@@ -241,12 +240,11 @@ class Expander:
     def arrive(self, index: int, origin: Origin, arrivals: list[Arrival], found: Found) -> Digest | None:
         """Notes the states that the events lead to. Returns the first that an answering thread leads to, for L7."""
         home: Digest | None = None
-        resting = is_quiescent(origin.session)
         found.changes += len(arrivals)
         values = [fingerprint(after) for _, _, _, after, _ in arrivals]
         digests = [self.digest(value) for value in values]
         for (number, event, _, after, world), digest in zip(arrivals, digests, strict=True):
-            if home is None and not resting and is_answer(event):
+            if home is None and is_answer(origin.session, event):
                 home = digest
             if digest not in self.sent:
                 self.sent.add(digest)

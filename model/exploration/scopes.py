@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 from attrs import field, frozen
 
@@ -18,7 +19,6 @@ from statemachine.core import events as ev
 from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
 from statemachine.core.events import HOST, ROOT
 from statemachine.core.machines import STARTED, Identity, Residency, SessionState, TurnState
-from statemachine.core.records import MailAccepted
 from statemachine.core.session import Session
 
 from ..lockstep import AnyEvent, Restart
@@ -26,6 +26,11 @@ from ..lockstep import AnyEvent, Restart
 FAULTS = ("load", "flush", "death", "deadlines", "restart", "fail", "shutdown", "store")
 """load: loads fail. flush: flushes fail. death: threads die. deadlines: bounds run out. restart: the process is lost.
 fail: turns raise. shutdown, store: the session is shut down, the store fails."""
+
+
+WAITS = ("mail", "target", "request", "bounded", "all", "choice")
+"""mail: for mail. target: for mail or a child. request: for a request of its own, answered or not. bounded: for one,
+with a timeout. all: for all that are not answered. choice: for nothing, by its own choice."""
 
 
 class BadScope(ValueError):
@@ -48,12 +53,17 @@ class Scope:
     root_runs: bool = False
     """Whether the root is given turns."""
     agents_act: bool = True
-    """Whether running agents send to, interrupt and close each other, and not only the host."""
+    """Do running agents send to, interrupt and close each other, or only the host?"""
+    agents_send: bool = True
+    """Do they send queue-only mail to their parents?"""
+    asks_up: bool = False
+    """Do they ask their parents and themselves for turns, not only their children?"""
     host_sends: tuple[str, ...] = ("send", "follow_up")
+    host_spawns: bool = True
+    """Does the host spawn every agent, or only those below the root, and the others are spawned by their parents?"""
     closes: bool = True
-    waits: bool = True
-    awaits: bool = False
-    """Do turns wait for the requests that they made, and by their own choice?"""
+    waits: tuple[str, ...] = ("mail", "target")
+    """What turns wait for, of `WAITS`."""
     waits_each: int = 1
     """Waits that a turn has at the same time."""
     interrupts: bool = True
@@ -61,6 +71,8 @@ class Scope:
     """Are whole subtrees interrupted?"""
     withdraws: bool = False
     forgets: bool = False
+    stale: bool = True
+    """Do threads report what is stale?"""
     symmetric: bool = False
     """Whether the sub-agents are interchangeable. Then states that differ only in their names are visited once."""
     weight: int = 0
@@ -104,7 +116,7 @@ def host_events(scope: Scope, s: Session) -> Iterator[AnyEvent]:
     if len(s.agents) <= scope.ids:
         for parent, name in scope.tree:
             found = s.find(parent)
-            if found is not None:
+            if found is not None and (scope.host_spawns or found == ROOT):
                 yield ev.Spawn(found, name, "m", None, HOST)
     if scope.root_runs and has_place(scope, s, ROOT):
         yield ev.Start(ROOT, "m")
@@ -155,8 +167,12 @@ def agent_events(scope: Scope, s: Session, a: int) -> Iterator[AnyEvent]:
                 yield ev.Interrupt(a, child, subtree=True)
             if scope.closes:
                 yield ev.Close(a, child)
+        if scope.asks_up:
+            for other in (me.parent, a):
+                if other != ROOT and has_place(scope, s, other) and other not in asked(s, a).values():
+                    yield ev.FollowUp(a, other, "m")
         if a != ROOT:
-            if has_place(scope, s, me.parent):
+            if scope.agents_send and has_place(scope, s, me.parent):
                 yield ev.Send(a, me.parent, "m")
             yield ev.FollowUp(a, ROOT, "m")
             yield ev.Interrupt(a, a)
@@ -166,25 +182,32 @@ def agent_events(scope: Scope, s: Session, a: int) -> Iterator[AnyEvent]:
 def wait_events(scope: Scope, s: Session, a: int, children: list[int]) -> Iterator[AnyEvent]:
     """What the turn of an agent may begin to wait for."""
     turn = s.agents[a].turn
-    if scope.waits:
+    kinds = scope.waits
+    if "mail" in kinds:
         yield ev.Wait(a, turn, 1, ())
-        for child in children:
-            yield ev.Wait(a, turn, 1, (child,))
-    if scope.awaits:
+    if "target" in kinds:
+        yield from (ev.Wait(a, turn, 1, (child,)) for child in children)
+    if "choice" in kinds:
         yield ev.Wait(a, turn, None, mail=False)
-        asked = [n for n, target in s.ledger.requests.items() if any(m.sender == a for m in mails_of(s, target, n))]
-        for number in asked:
-            yield ev.Wait(a, turn, None, (), (number,), mail=False)
-            yield ev.Wait(a, turn, 1, (), (number,), mail=False)
-        if len(asked) > 1:
-            yield ev.Wait(a, turn, None, (), tuple(asked), ev.WaitMode.ALL, mail=False)
+    if "request" in kinds:
+        mine = asked(s, a)
         notices = [n for m in s.agents[a].mailbox for n in m.answers]
-        yield from (ev.Wait(a, turn, None, (), (number,), mail=False) for number in notices)
+        for number in (*mine, *notices):
+            yield ev.Wait(a, turn, None, (), (number,), mail=False)
+            if "bounded" in kinds:
+                yield ev.Wait(a, turn, 1, (), (number,), mail=False)
+        if len(mine) > 1 and "all" in kinds:
+            yield ev.Wait(a, turn, None, (), tuple(mine), ev.WaitMode.ALL, mail=False)
 
 
-def mails_of(s: Session, agent: int, number: int) -> list[MailAccepted]:
-    """The mail with this number, wherever the agent has it."""
-    return [m for m in (*s.agents[agent].mailbox, *s.agents[agent].taken) if m.mail == number]
+def asked(s: Session, a: int) -> dict[int, int]:
+    """The requests of an agent that are not answered -> whom it asked."""
+    return {
+        number: target
+        for number, target in s.ledger.requests.items()
+        for m in (*s.agents[target].mailbox, *s.agents[target].taken)
+        if m.mail == number and m.sender == a
+    }
 
 
 def thread_events(scope: Scope, s: Session, a: int) -> Iterator[AnyEvent]:
@@ -203,10 +226,12 @@ def thread_events(scope: Scope, s: Session, a: int) -> Iterator[AnyEvent]:
         yield ev.Finished(a, me.turn, "r")
         if "fail" in faults:
             yield ev.Failed(a, me.turn, "e")
-    yield ev.Aborted(a, me.turn)  # stale unless stopping
+    if scope.stale or me.status is TurnState.STOPPING:
+        yield ev.Aborted(a, me.turn)
     if "death" in faults and (a != ROOT or scope.root_runs):
         yield ev.Died(a, me.generation, "e")
-    yield from stale_events(me.generation, me.turn, a, s.residents.last_flush)
+    if scope.stale:
+        yield from stale_events(me.generation, me.turn, a, s.residents.last_flush)
 
 
 @cache
@@ -234,8 +259,24 @@ def _config(slots: int, resident: int, unread: int = 3, **rest: object) -> Sessi
 
 PAIR = (("/root", "a"), ("/root/a", "b"))
 TRIO = (("/root", "a"), ("/root", "b"), ("/root", "c"))
+LINE = (*PAIR, ("/root/a/b", "c"))
+FAN = (*PAIR, ("/root/a", "c"))
 THREADS = frozenset({"load", "flush", "death", "deadlines", "fail"})
 FULL = frozenset({*THREADS, "restart"})
+
+
+def _delegation(**rest: Any) -> Scope:
+    """A scope about turns that wait for each other. What does not bear on that is left to the other scopes."""
+    plain: dict[str, Any] = {
+        "waits": ("request",),
+        "host_sends": (),
+        "host_spawns": False,
+        "agents_send": False,
+        "closes": False,
+        "stale": False,
+    }
+    return Scope(**{**plain, **rest})
+
 
 SCOPES: tuple[Scope, ...] = (
     Scope(
@@ -289,7 +330,7 @@ SCOPES: tuple[Scope, ...] = (
         tree=PAIR,
         config=_config(2, 2, slot_policy=SlotPolicy.LIVE_THREADS, overflow=Overflow.REJECT),
         faults=FULL,
-        waits=False,
+        waits=(),
         weight=78,
         meaning="LIVE_THREADS: slots of open agents",
     ),
@@ -301,7 +342,7 @@ SCOPES: tuple[Scope, ...] = (
         weight=46,
         faults=frozenset({"flush", "deadlines"}),
         closes=False,
-        waits=False,
+        waits=(),
         agents_act=False,
         host_sends=("follow_up",),
         meaning="idle residents are unloaded in time",
@@ -312,9 +353,112 @@ SCOPES: tuple[Scope, ...] = (
         config=_config(1, 1),
         faults=frozenset({"flush", "deadlines", "shutdown"}),
         agents_act=False,
-        waits=False,
+        waits=(),
         host_sends=("follow_up",),
         meaning="shutdown",
+    ),
+    _delegation(
+        name="nested",
+        tree=LINE,
+        config=_config(1, 3, 2),
+        weight=7,
+        meaning="delegation three deep on one slot: turns that await their children lend it",
+    ),
+    _delegation(
+        name="bound",
+        tree=LINE,
+        config=_config(1, 2, 2),
+        waits=("request", "choice"),
+        weight=9,
+        meaning="the same where one turn less may lend: the last wait is stalled, unless it is by choice",
+    ),
+    _delegation(
+        name="gather",
+        tree=FAN,
+        config=_config(1, 2),
+        interrupts=False,
+        waits=("request", "all"),
+        weight=4,
+        meaning="a parent that awaits one or all of its two children, at the bound of lending",
+    ),
+    _delegation(
+        name="wide",
+        tree=FAN,
+        config=_config(2, 3),
+        interrupts=False,
+        waits=("request", "choice"),
+        weight=4,
+        meaning="two slots, one of which may be lent",
+    ),
+    _delegation(
+        name="tasks",
+        tree=PAIR,
+        config=_config(1, 2, 2),
+        waits=("request", "bounded", "choice"),
+        waits_each=2,
+        faults=frozenset({"deadlines"}),
+        weight=7,
+        meaning="turns with two waits, with and without timeouts",
+    ),
+    _delegation(
+        name="circle",
+        tree=PAIR,
+        config=_config(1, 2, 2),
+        asks_up=True,
+        waits=("request", "all"),
+        waits_each=2,
+        weight=18,
+        meaning="a child asks its parent, and turns ask themselves: waits in circles are refused",
+    ),
+    _delegation(
+        name="attempts",
+        tree=PAIR,
+        config=_config(1, 2, 2, max_attempts=2),
+        host_sends=("follow_up",),
+        faults=frozenset({"death", "restart"}),
+        weight=20,
+        meaning="turns that a death or a crash ended are tried once more",
+    ),
+    _delegation(
+        name="due",
+        tree=FAN,
+        config=_config(1, 2, 2, max_overtaken=1),
+        host_sends=("follow_up",),
+        interrupts=False,
+        weight=10,
+        meaning="the turn that has queued longest is due after one other",
+    ),
+    _delegation(
+        name="recall",
+        tree=PAIR,
+        config=_config(1, 2, 2, notice=Notice.TRIGGER),
+        host_sends=("follow_up",),
+        subtrees=True,
+        withdraws=True,
+        weight=6,
+        meaning="mail is withdrawn, and subtrees are interrupted, while notices wake",
+    ),
+    _delegation(
+        name="forget",
+        tree=PAIR,
+        config=_config(1, 2, 2),
+        interrupts=False,
+        closes=True,
+        asks_up=True,
+        forgets=True,
+        waits=("target", "request"),
+        weight=8,
+        meaning="agents are closed and forgotten while others wait for them",
+    ),
+    _delegation(
+        name="drain",
+        tree=PAIR,
+        config=_config(1, 2, 2, turn_timeout=3),
+        interrupts=False,
+        waits=("target", "request", "choice"),
+        faults=frozenset({"deadlines", "shutdown"}),
+        weight=12,
+        meaning="a shutdown while turns wait, and turns that take too long",
     ),
 )
 """The scopes that `check` explores, all completely."""

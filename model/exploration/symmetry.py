@@ -7,6 +7,7 @@ from hashlib import blake2b
 from itertools import permutations, product
 from typing import Any
 
+from statemachine.core.config import SessionConfig
 from statemachine.core.deadlines import Bound
 from statemachine.core.fingerprint import fingerprint
 from statemachine.core.session import Session
@@ -15,6 +16,8 @@ from .scopes import Scope
 
 Digest = bytes
 WAIT = +Bound.WAIT
+NEVER_DUE = SessionConfig().max_overtaken
+"""More turns than get a slot on any path of a scope."""
 
 
 def digest_of(s: Session, scope: Scope) -> Digest:
@@ -24,8 +27,13 @@ def digest_of(s: Session, scope: Scope) -> Digest:
 
 
 def relevant(value: tuple[Any, ...], scope: Scope) -> tuple[Any, ...]:
-    """Returns the part of a fingerprint that matters in the scope."""
-    return value if "restart" in scope.faults else (*value[:-1], ())
+    """A fingerprint, as far as it matters in the scope: the order of recovery if it restarts, and how often the oldest
+    queued turn was overtaken if it can be due. With a larger `max_overtaken` there are states in which it is due, but
+    no path to a new state is that long.
+    """
+    again = value[-1] if "restart" in scope.faults else ()
+    overtaken = value[-2] if scope.config.max_overtaken < NEVER_DUE else 0
+    return (*value[:-2], overtaken, again)
 
 
 def hashed(value: tuple[Any, ...]) -> Digest:
@@ -59,7 +67,9 @@ def anonymous(value: tuple[Any, ...], order: tuple[int, ...]) -> tuple[Any, ...]
     for position, old in enumerate(order):
         new[old] = position
     new.append(-1)  # the host, and "none": index -1
-    state, rows, ready, entitled, idle, starting, serves, waits, deadlines, lending, *known, to_flush, again = value
+    state, rows, ready, entitled, idle, starting, serves, waits, deadlines, lent, *known, to_flush, overtaken, again = (
+        value
+    )
     paths = [rows[old][0] for old in order]
 
     def named(line: tuple[int, ...]) -> tuple[int, ...]:
@@ -76,15 +86,19 @@ def anonymous(value: tuple[Any, ...], order: tuple[int, ...]) -> tuple[Any, ...]
         )
 
     def waiting() -> tuple[Any, ...]:
-        pending, lenders, returning, over = waits
+        pending, lenders, returning = waits
         return (
-            tuple([(new[a], mail, named(targets), *rest) for a, mail, targets, *rest in pending]),
+            tuple(
+                [
+                    (new[a], mail, named(targets), tuple(sorted([(new[b], *rest) for b, *rest in links])), *how)
+                    for a, mail, targets, links, *how in pending
+                ]
+            ),
             named(lenders),
             named(returning),
-            tuple(sorted([(new[a], ends) for a, ends in over])),
         )
 
-    overtaken, lent = lending
+    attempts, loads, stops = known
     return (
         state,
         tuple([row(old) for old in order]),
@@ -92,8 +106,10 @@ def anonymous(value: tuple[Any, ...], order: tuple[int, ...]) -> tuple[Any, ...]
         tuple([(new[a], new[b]) for a, b in serves]),
         waiting() if waits else (),
         tuple([(left, bound, of if bound == WAIT else new[of]) for left, bound, of in deadlines]),
-        (overtaken, named(lent)),
-        *[tuple(sorted([(new[a], fact) for a, fact in facts], key=repr)) for facts in known],
+        named(lent),
+        *[tuple(sorted([(new[a], count) for a, count in counts])) for counts in (attempts, loads)],
+        tuple(sorted([(new[a], new[below]) for a, below in stops])),
         None if to_flush is None else named(to_flush),
+        overtaken,
         named(again),
     )

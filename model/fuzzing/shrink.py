@@ -140,7 +140,8 @@ class Shrinker:
         """Tries the default in each field of the configuration."""
         simpler = False
         for field in attrs.fields(SessionConfig):
-            ordinary: Any = self.config.execution_cap if field.name == "max_resident" else field.default
+            default = SessionConfig(max_concurrent=self.config.max_concurrent)  # others depend on it
+            ordinary: Any = field.default if field.name == "max_concurrent" else getattr(default, field.name)
             if getattr(self.config, field.name) != ordinary:
                 try:
                     config = attrs.evolve(self.config, **{field.name: ordinary})
@@ -162,8 +163,11 @@ def plainer(moves: list[Move], index: int) -> Iterator[list[Move]]:
         lines = [f"{verb} host {words[1]}"]
     elif verb == "start":
         lines = [f"follow_up host {words[0]}"]
-    elif verb == "wait":
-        lines = [" ".join([verb, *words[:place], *words[place + 1 :]]) for place in range(2, len(words))]
+    elif verb == "interrupt" and words[2:]:
+        lines = [f"{verb} host {words[1]}"]
+    elif verb in ("wait", "await"):
+        first = 2 if verb == "wait" else 1
+        lines = [" ".join([verb, *words[:place], *words[place + 1 :]]) for place in range(first, len(words))]
     elif verb == "spawn":
         lines = [f"spawn {words[0]} {words[1]} by host", f"spawn {words[0]} {words[1]}"][words[2:] == ["by", "host"] :]
         lines = lines if words[2:] else []

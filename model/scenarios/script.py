@@ -10,8 +10,8 @@
 Agents are named by their path below the root; `root` and `host` are themselves. A report is about the thread, turn or
 flush that is current, unless a number follows: `finished a 1` is turn 1, `loaded a 2` generation 2. A closed agent is
 found by its path too, or by `#` and its id when another agent has the path now. `tick 2.5` is 2.5 seconds later.
-`wait a 5 b` is a wait for mail or b, `wait a 5 quiet b` one for b alone, `wait a - quiet` one by choice. `await a 3 4` is
-a wait without a timeout on the requests 3 and 4: for one of them, or for `all`; `await a within 5 3` has a timeout.
+`wait a 5 b` is a wait for mail or b, `wait a 5 quiet b` one for b alone, `wait a - quiet` one by choice. `await a 3 4`
+is a wait without a timeout on the requests 3 and 4: for one of them, or for `all`; `await a within 5 3` has a timeout.
 `parse` makes an event of a line, `line_of` a line of an event. Blank lines and what follows `--` are comments.
 """
 
@@ -24,6 +24,7 @@ from statemachine.checking.view import name
 from statemachine.core import events as ev
 from statemachine.core.agents import Agent
 from statemachine.core.events import HOST, ROOT
+from statemachine.core.machines import Identity
 from statemachine.core.session import Session
 
 from ..lockstep import AnyEvent, Restart
@@ -164,7 +165,8 @@ def line_of(event: AnyEvent, s: Session) -> str:
 
 
 def _n(s: Session, a: int) -> str:
-    if not HOST <= a < len(s.agents):
+    found = s.agent(a)
+    if a != HOST and (found is None or found.identity is Identity.FORGOTTEN):  # which has no path any more
         return f"#{a}"
     word = name(s, a)
     return word if a in (HOST, ROOT) or agent(s, word) == a else f"#{a}"
@@ -217,7 +219,7 @@ WORDS: dict[type, Callable[[Any, Session], tuple[Any, ...]]] = {
     ev.FollowUp: _pair_words("follow_up"),
     ev.Start: lambda e, s: ("start", _n(s, e.target)),
     ev.Drain: _turn_words("drain"),
-    ev.Wait: lambda e, s: _wait_words(e, s),
+    ev.Wait: _wait_words,
     ev.StopWaiting: lambda e, s: ("stop_waiting", _n(s, e.agent), e.wait),
     ev.Withdraw: lambda e, s: ("withdraw", _n(s, e.sender), e.mail),
     ev.Forget: lambda e, s: ("forget", _n(s, e.target)),

@@ -87,7 +87,8 @@ def _simulate(seed: int, folder: Path) -> Run:
     finally:
         engine.SNAPSHOT_RECORDS = snapshot_records
     traces = tuple([path.read_bytes() for path in sorted(folder.glob("*.ndjson"))])
-    digest = blake2b(b"\0".join([*traces, *[repr(record).encode() for record in world.disk.records]]), digest_size=16)
+    records = [f"{record!r} {record.at}".encode() for record in world.disk.records]
+    digest = blake2b(b"\0".join([*traces, *records]), digest_size=16)
     events = sum(trace.count(b"\n") - 1 for trace in traces)
     return Run(seed, tuple(world.blames), world.notes, events, traces, digest.hexdigest())
 
@@ -180,7 +181,9 @@ async def hold_open(
     world: World, opening: Opening, hosts: TaskGroup, everything: anyio.CancelScope, is_last: bool
 ) -> None:
     """Holds the block open while hosts work. They are outside of it, so they see it end."""
-    control = AgentControl.open(opening.store, roles_of(world), world.config, trace=opening.trace)
+    control = AgentControl.open(
+        opening.store, roles_of(world), world.config, trace=opening.trace, clock=anyio.current_time
+    )
     world.control = control
     async with control:
         opening.session, opening.control = inside(control).session, control

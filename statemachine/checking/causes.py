@@ -60,7 +60,7 @@ def wrong_cause(m: Moment) -> str | None:
     for number, stop in m.after.ledger.stops.items():
         asked = (known[number].cause, known[number].by) if number in known else _asked(m, number)
         if (stop.cause, stop.by) != asked:
-            return f"agent {number} is stopped by {stop}; in truth by {asked}"
+            return f"agent {number} is stopped by {who(stop.cause, stop.by)}; in truth by {who(*asked)}"
     return None
 
 
@@ -80,6 +80,9 @@ def true_end(m: Moment, outcome: Outcome) -> End:
     before, event, number = m.before.agent(outcome.agent), m.event, outcome.agent
     if before is None:
         return ERRORED, Cause.NO_ROOM, None
+    lost = m.before.ledger.loads.get(number, 0)
+    if outcome.cause is Cause.LOADS_LOST and not may_load(lost, m.config.max_attempts):
+        return ERRORED, Cause.LOADS_LOST, None  # in whatever step there was room for its load
     if isinstance(event, Died) and event.agent == number:
         return _end_by_death(before)
     if any(number in closed.agents for closed in m.of_kind(AgentsClosed)):
@@ -101,7 +104,7 @@ def true_end(m: Moment, outcome: Outcome) -> End:
         return INTERRUPTED, stop.cause if stop.cause is Cause.TIMED_OUT else Cause.NOT_STOPPED, stop.by
     if isinstance(event, Tick) and before.residency is LOADING:
         return ERRORED, Cause.LOAD_TIMED_OUT, None
-    if not may_load(m.before.ledger.loads.get(number, 0), m.config.max_attempts):
+    if not may_load(lost, m.config.max_attempts) and number not in m.before.residents.tried:
         return ERRORED, Cause.LOADS_LOST, None
     return ERRORED, Cause.NO_ROOM, None
 
@@ -124,4 +127,9 @@ def s8_stops(m: Moment) -> str | None:
 def words(end: End) -> str:
     """Returns an end in words, for people."""
     status, cause, by = end
-    return f"{status.name} by {cause.name}" + ("" if by is None else f" of {by}")
+    return f"{status.name} by {who(cause, by)}"
+
+
+def who(cause: Cause, by: int | None) -> str:
+    """A cause and who asked for it, for people."""
+    return cause.name if by is None else f"{cause.name} of {by}"

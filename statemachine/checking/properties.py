@@ -123,8 +123,6 @@ def s5_mail(m: Moment) -> str | None:
             return f"agent {a.id} has mail {numbers}, out of order"
         if a.triggers != len([mail for mail in a.mailbox if mail.kind is TRIGGER]):
             return f"agent {a.id} counts {a.triggers} triggers"
-        if len(a.mailbox) + a.promised > m.config.max_unread and m.config.max_attempts == 1:
-            return f"agent {a.id}: {len(a.mailbox)} unread, {a.promised} promised, the most is {m.config.max_unread}"
     unread = sum(len(a.mailbox) for a in m.agents)
     counted = m.after.ledger.mail_states[MailState.ACCEPTED]
     return None if counted == unread else f"{counted} counted as unread, {unread} are"
@@ -276,6 +274,10 @@ def s16_lent(m: Moment) -> str | None:
 
 
 def s17_attempts(m: Moment) -> str | None:
+    most = max(3, m.config.max_attempts)
+    lost = {agent: count for agent, count in m.after.ledger.loads.items() if count > most}
+    if lost:
+        return f"loads begun in a row {lost}, of at most {most}"
     wrong = {agent: count for agent, count in m.after.ledger.attempts.items() if count > m.config.max_attempts - 1}
     return f"returned in a row {wrong}, of {m.config.max_attempts} attempts" if wrong else None
 
@@ -356,7 +358,7 @@ PROPERTIES: tuple[Property, ...] = (
     ),
     Property(
         "S3",
-        "slots are held exactly by the turns that start, run, or stop having held one (LIVE_THREADS: by the open agents)",
+        "slots are held exactly by turns that start, run, or stop having held one (LIVE_THREADS: by open agents)",
         "section 3, Slot; BUG-B01 BUG-B02 BUG-B03 BUG-B07 BUG-B18 BUG-B29 BUG-B47 BUG-B54",
         s3_conserved,
     ),
@@ -419,8 +421,8 @@ PROPERTIES: tuple[Property, ...] = (
     ),
     Property(
         "S17",
-        "at most max_attempts - 1 turns of an agent, one after the other, are returned",
-        "section 7",
+        "at most max_attempts - 1 turns of an agent, one after the other, are returned; and so for lost loads",
+        "section 7; BUG-B84",
         s17_attempts,
     ),
     Property(
@@ -464,8 +466,9 @@ PROPERTIES: tuple[Property, ...] = (
     Property(
         "L8",
         "while a slot is wanted and none is free, no holder waits that may lend, and not all wait but by choice",
-        "J7, J8",
+        "J7, J8, theorem 3",
         l8_stall,
+        sp.l8_stalled,
     ),
     Property(
         "L9",

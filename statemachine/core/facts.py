@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from itertools import chain
 from typing import Any, TypeVar, dataclass_transform
 
 from attrs import define, field, fields
@@ -106,7 +105,7 @@ def is_too_deep(value: Any, text: str) -> bool:
     level: list[Any] = [value]
     while level := [part for part in level if issubclass(part.__class__, (dict, list, tuple))]:
         depth += 1
-        level = list(chain.from_iterable([_parts(whole) for whole in level]))
+        level = [part for whole in level for part in _parts(whole)]
     return depth > NESTING_MAX
 
 

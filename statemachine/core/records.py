@@ -2,6 +2,9 @@
 
 A record says what became true, never what was asked. Residency, slots, the ready queue and waits are not recorded:
 after a crash nothing is loaded and nothing runs, and the joint rules ask again for what had not begun.
+
+`at` is when a record was committed, in seconds since the epoch. Whoever runs the core tells it then; the core reads it
+never, and records are equal whatever it is. None: it is not committed, or by a version that recorded no times.
 """
 
 from __future__ import annotations
@@ -19,15 +22,23 @@ __all__ = [
     "AgentResumed",
     "AgentSpawned",
     "AgentsClosed",
+    "AgentsForgotten",
     "Cause",
+    "LoadBegun",
+    "LoadEnded",
     "MailAccepted",
+    "MailDemoted",
     "MailDrained",
     "MailKind",
+    "MailRead",
+    "MailWithdrawn",
     "NoticeBuried",
     "Outcome",
     "Record",
     "TurnEnded",
+    "TurnReturned",
     "TurnStarted",
+    "TurnStopped",
 ]
 
 
@@ -35,7 +46,7 @@ class MailKind(IntEnum):
     """Does a mail ask for a turn?"""
 
     QUEUE = 0
-    """Queue-only: wakes nobody."""
+    """Queue-only: starts no turn."""
     TRIGGER = 1
     """Asks for a turn."""
 
@@ -81,8 +92,9 @@ class Cause(IntEnum):
 class Outcome:
     """How a turn ended: `status` is COMPLETED, ERRORED or INTERRUPTED.
 
-    `by` is who interrupted it or closed its agent: an agent, or HOST. It is None for every other cause, if nobody asked
-    (a shutdown; a death that closed an ancestor), and if the file is of a version that did not record it.
+    `by` is the agent, or HOST, that interrupted it, withdrew its mail or closed its agent. It is None for every other
+    cause, if no caller asked (a shutdown; a death that closed an ancestor), and if the file is of a version that did
+    not record it.
     """
 
     agent: int
@@ -112,6 +124,7 @@ class AgentSpawned:
     parent: int
     name: str
     settings: str | None
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -119,7 +132,7 @@ class MailAccepted:
     """A mail is in the target's mailbox. Mail numbers count up over the session, so they give the order.
 
     A mail with an outcome is a *notice*: it tells the requester of a turn how that turn ended. A notice of kind
-    TRIGGER asks for a turn, but nobody is told when that turn ends (decision D6).
+    TRIGGER asks for a turn, but the end of that turn is told to no requester (decision D6).
 
     `headers` are a JSON object as its text: what its sender gave with it.
     """
@@ -133,6 +146,7 @@ class MailAccepted:
     headers: str | None = None
     answers: tuple[int, ...] = ()
     """The requests of the target that a notice answers."""
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -142,6 +156,7 @@ class NoticeBuried:
     mail: int
     target: int
     notice: Outcome
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -153,6 +168,7 @@ class MailWithdrawn:
     agent: int
     mail: int
     outcome: Outcome
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -164,20 +180,23 @@ class MailDemoted:
     agent: int
     mails: tuple[int, ...]
     outcome: Outcome
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
 class LoadBegun:
-    """The agent's thread is loaded. If nothing more is said of it, a crash has cut it off (BUG-B84)."""
+    """The load of the agent's thread began. If no later record is about it, a crash cut it off (BUG-B84)."""
 
     agent: int
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
 class LoadEnded:
-    """The load came to its end, but not to a turn, because the session is shut down."""
+    """A shutdown took the turn back for which the agent was loaded, so a crash of that load does not count."""
 
     agent: int
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -186,6 +205,7 @@ class TurnStarted:
 
     agent: int
     turn: int
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -194,6 +214,7 @@ class MailDrained:
 
     agent: int
     turn: int
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -203,12 +224,13 @@ class MailRead:
     agent: int
     turn: int
     mails: tuple[int, ...]
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
 class TurnStopped:
     """The turn was asked to stop. `cause` and `by` are as its outcome will say. `below` is the target of an interrupt
-    of a whole subtree: what is told in there of this turn wakes no agent.
+    of a whole subtree: notices of this turn start no turn at or below it.
     """
 
     agent: int
@@ -216,16 +238,18 @@ class TurnStopped:
     cause: Cause
     by: int | None = None
     below: int | None = None
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
 class TurnReturned:
-    """A crash, or the death of its thread, ended the turn, and it is as if it had never been: all that it had read is
-    unread again (S17).
+    """A crash, or the death of its thread, ended the turn, and its agent has attempts left: all mail that the turn had
+    read is unread again (S17).
     """
 
     agent: int
     turn: int
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -233,6 +257,7 @@ class TurnEnded:
     """The turn is over. If it had not started, its unread trigger mail is now queue-only."""
 
     outcome: Outcome
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -241,6 +266,7 @@ class AgentsClosed:
 
     target: int
     agents: tuple[int, ...]
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -248,6 +274,7 @@ class AgentResumed:
     """A closed agent is open again."""
 
     agent: int
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact
@@ -256,6 +283,7 @@ class AgentsForgotten:
 
     target: int
     agents: tuple[int, ...]
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 Record = (

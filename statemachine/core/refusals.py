@@ -1,8 +1,8 @@
 """Why an operation was refused (semantics.md section 4, S12).
 
 A refusal is an exception with the facts of its cause as attributes and a message that says what to do. The core gives
-it back as data (`Refused.refusal`); whoever runs the core raises it. Different causes are different classes (BUG-B12),
-and `holders`, `blockers` name exactly those that stand in the way. Agents are named by id, with the path
+it back as data (`Refused.refusal`); the program that runs the core raises it. Different causes are different classes
+(BUG-B12), and `holders`, `blockers` name exactly those that stand in the way. Agents are named by id, with the path
 beside it.
 """
 
@@ -104,7 +104,9 @@ class AgentOpen(Refusal):
 
     agent: int
     path: str = field(metadata={BESIDE: True})
-    text: ClassVar[str] = "agent {self.path} ({self.agent}) is open already; send to it or follow up"
+    text: ClassVar[str] = (
+        "agent {self.path} ({self.agent}) is open; send to it or follow up, or close it before it is forgotten"
+    )
 
 
 @define(auto_exc=True)
@@ -121,7 +123,7 @@ class InvalidName(Refusal):
     """Not a name for an agent."""
 
     name: str
-    text: ClassVar[str] = "{self.name!r:.100} is not an agent name: 1 to 64 of a-z, 0-9 and _, and not 'root'"
+    text: ClassVar[str] = "{self.name!r:.100} is not an agent name, which is 1 to 64 of a-z, 0-9 and _, and not 'root'"
 
 
 @define(auto_exc=True)
@@ -229,7 +231,8 @@ class RootRefused(Refusal):
 
     operation: str
     text: ClassVar[str] = (
-        "{self.operation} of the root is refused: only the host starts or interrupts it, and it ends with the session"
+        "{self.operation} of the root is refused: only the host starts or interrupts it, and it is closed by shutting "
+        "the session down"
     )
 
 
@@ -261,7 +264,7 @@ class NotRunning(Refusal):
 
 @define(auto_exc=True)
 class WaitCircle(Refusal):
-    """The wait could never end: it leads to agents that, in the end, wait without a time-out for the one that asks."""
+    """J9: the wait could never end, because it leads to agents that wait for each other without a timeout."""
 
     agents: tuple[int, ...]
     paths: tuple[str, ...] = field(metadata={BESIDE: True})
@@ -294,15 +297,18 @@ class MailRead(Refusal):
 
 @define(auto_exc=True)
 class NotSender(Refusal):
-    """Only its sender and the host withdraw a mail, and no one withdraws a notice."""
+    """Only its sender or the host can withdraw a mail; a notice cannot be withdrawn at all."""
 
     mail: int
-    text: ClassVar[str] = "mail {self.mail} is withdrawn by its sender or the host alone, and a notice never is"
+    text: ClassVar[str] = (
+        "mail {self.mail} can be withdrawn only by its sender or the host (ask one of them), and not at all if it is a "
+        "notice"
+    )
 
 
 @define(auto_exc=True)
 class InvalidTimeout(Refusal):
-    """A wait (or a shutdown's grace) of fewer than 0 or more than `most` seconds, or not a number."""
+    """A timeout of a wait, or the grace of a shutdown, that is not a number of seconds from 0 to `most`."""
 
     timeout: float
     most: float

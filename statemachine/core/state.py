@@ -1,8 +1,8 @@
 """The state of a session, and nothing that happens to it: the five rooms and what stands between them.
 
-`ledger` is what is durable, `slots` who may have a turn, `waits` who waits for what, `residents` who is in memory,
-`deadlines` what is bounded. Beside them are a shutdown under way, and the records and effects of the step that is being taken.
-Operations, reports and joint rules change it; `session.py` puts them in order.
+`ledger` has what is durable, `slots` which agents may have a turn, `waits` which turns wait for what, `residents` which
+agents are in memory, `deadlines` what is bounded. Beside them stand a shutdown under way, and the records and effects
+of the step that is being taken. Operations, reports and joint rules change it; `session.py` puts them in order.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class State:
     def __init__(self, config: SessionConfig | None = None, now: float = 0.0) -> None:
         """An open session with its root. `now` is the time in seconds, on the clock of later `Tick` events."""
         self._set_up(config or SessionConfig(), now)
-        self.ledger = Ledger(self.config.notice is not Notice.NONE, self.config.max_attempts > 1)
+        self.ledger: Ledger = Ledger(self.config.notice is not Notice.NONE, self.config.max_attempts > 1)
         self.agents: list[Agent] = self.ledger.agents
 
     def _set_up(self, config: SessionConfig, now: float) -> None:

@@ -40,6 +40,8 @@ INTERRUPTED: tuple[tuple[str, Cause], ...] = (
 )
 """How the words begin, and the cause that they mean. The first match counts."""
 
+NO_WAIT = 0
+"""Waits had no numbers, and count from 1."""
 OLDEST_OUTCOME = {"agent", "turn", "status", "result"}
 """All that an outcome had before causes were recorded."""
 OUTCOME = ("agent", "turn", "status", "result", "cause", "by")
@@ -73,6 +75,11 @@ def record(kind: str, found: Any) -> Any:
     return found if change is None else change(found)
 
 
+def config(found: dict[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a configuration. Those that came with the second edition have their defaults."""
+    return {"turn_timeout": None, "max_attempts": 1, "max_overtaken": 256} | found
+
+
 def facts(found: Any) -> dict[str, Any]:
     """The facts of an agent: a list in a store, an object in a trace."""
     said = named(FACTS, found)
@@ -88,6 +95,8 @@ def facts(found: Any) -> dict[str, Any]:
 
 def event(kind: str, found: dict[str, Any]) -> dict[str, Any]:
     """The fields of an event of this class."""
+    if kind == "StopWaiting":
+        return found | {"wait": NO_WAIT}
     if kind == "Failed":
         return found | {"cause": number(Cause, found.get("cause", "failed"))}
     return found | {"result": result(found["result"])} if "result" in found else found

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Any
 
+from attrs import field
+
 from statemachine.core.agents import Agent
 from statemachine.core.config import Notice, SessionConfig
 from statemachine.core.events import ROOT
@@ -43,9 +45,15 @@ OPEN = Identity.OPEN
 QUEUED, STARTING, RUNNING = TurnState.QUEUED, TurnState.STARTING, TurnState.RUNNING
 
 
+AgentTimes = tuple[float | None, float | None, float | None]
+"""When an agent was opened or closed last, and when its last turn began and ended: see `times.py`."""
+
+
 @fact
 class AgentFacts:
-    """The durable facts of one agent, with the meanings of `agents.Agent`. `name` is the end of its path."""
+    """The durable facts of one agent; what they mean is said at `agents.Agent`. `name` is the end of its path. They are
+    equal whatever their times are.
+    """
 
     agent: int
     parent: int
@@ -61,11 +69,12 @@ class AgentFacts:
     stopped: TurnStopped | None = None
     attempts: int = 0
     loads: int = 0
+    times: AgentTimes | None = field(default=None, eq=False)
 
 
-def facts_of(ledger: Ledger, agent: Agent) -> AgentFacts:
+def facts_of(ledger: Ledger, agent: Agent, times: AgentTimes | None = None) -> AgentFacts:
     """Returns the facts of an agent, of a live session or of a fold."""
-    status, turn = durable_turn(ledger, agent)
+    status, turn = durable_turn(agent)
     name = agent.path[agent.path.rfind("/") + 1 :]
     return AgentFacts(
         agent.id,
@@ -82,16 +91,16 @@ def facts_of(ledger: Ledger, agent: Agent) -> AgentFacts:
         ledger.stops.get(agent.id),
         ledger.attempts.get(agent.id, 0),
         ledger.loads.get(agent.id, 0),
+        times,
     )
 
 
-def durable_turn(ledger: Ledger, agent: Agent) -> tuple[TurnState, int]:
-    """Returns status and turn number as the log has them."""
+def durable_turn(agent: Agent) -> tuple[TurnState, int]:
+    """Returns status and turn number as the log has them. A turn before this one that left no outcome was returned."""
     status = agent.status
     if status is QUEUED or status is STARTING:
-        was_returned = agent.id in ledger.attempts
-        before = TurnState.NEW if agent.outcome is None or was_returned else agent.outcome.status
-        return before, agent.turn - 1
+        ended, last = agent.outcome, agent.turn - 1
+        return (ended.status if ended is not None and ended.turn == last else TurnState.NEW), last
     return (RUNNING if status > RUNNING else status), agent.turn
 
 
@@ -214,4 +223,6 @@ TOUCHED: dict[type, Callable[[Any], int]] = {
     LoadEnded: attrgetter("agent"),
     AgentResumed: attrgetter("agent"),
 }
-"""Record class -> the one agent that it touches. `AgentsClosed` and `AgentsForgotten` touch several, `NoticeBuried` none."""
+"""Record class -> the one agent that it touches. `AgentsClosed` and `AgentsForgotten` touch several agents,
+`NoticeBuried` none.
+"""

@@ -17,7 +17,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import attrs
 import msgspec
 
-__all__ = ["Reader", "fields_of", "shape_of", "tuple_of"]
+__all__ = ["Reader", "fields_of", "shape_of", "texts_of", "tuple_of"]
 
 
 class Reader:
@@ -28,19 +28,14 @@ class Reader:
     def __init__(self, kind: Any, whole: bool = True) -> None:
         """`whole`: no field may be missing. Otherwise those may that have a default."""
         self.kind, self.shape = kind, shape_of(kind, whole)
-        self._shapes = msgspec.json.Decoder[Any](self.shape)
-        self._values = msgspec.json.Decoder[Any](self.kind)
+        self.check = msgspec.json.Decoder[Any](self.shape).decode
+        """Raises as `decode` does, and takes half the time."""
+        self._decode = msgspec.json.Decoder[Any](self.kind).decode
 
     def decode(self, text: str) -> Any:
         """The value of this JSON text."""
-        self._shapes.decode(text)
-        return self._values.decode(text)
-
-    def decode_own(self, text: str) -> Any:
-        """The same of a text that was written from such a value just now: it has the fields, but perhaps not the types,
-        since nothing checked what was written.
-        """
-        return self._values.decode(text)
+        self.check(text)
+        return self._decode(text)
 
     def convert(self, found: Any) -> Any:
         """The value that these dicts, lists and texts say."""
@@ -52,6 +47,17 @@ def fields_of(kind: Any) -> dict[str, Any]:
     """The fields of an attrs class in their order, each with its type."""
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in attrs.fields(kind)}
+
+
+def texts_of(kind: Any, before: str = "") -> list[str]:
+    """The attributes of a class that are texts, as dotted paths; those of what a value always has in it included."""
+    found: list[str] = []
+    for name, of in fields_of(kind).items():
+        if str in (of, *get_args(of)):
+            found.append(before + name)
+        elif isinstance(of, type) and attrs.has(of):
+            found += texts_of(of, f"{before}{name}.")
+    return found
 
 
 def tuple_of(types: Iterable[Any]) -> Any:

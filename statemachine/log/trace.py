@@ -193,8 +193,11 @@ def header_of(line: bytes) -> Header:
             f"this trace has version {version}, newer than {VERSION}; read it with a newer agent-statemachine"
         )
     _only(header, ("format", "version", "config", *(["facts"] if "facts" in header else [])), "the header")
+    told = header["config"]
+    if version < VERSION:
+        told = _up_to_date(lambda: older.config(told))
     try:
-        config = SessionConfig(**_config_fields(header["config"]))
+        config = SessionConfig(**_config_fields(told))
     except InvalidConfig as error:
         raise TraceError(f"no session can have this config: {error}") from None
     if "facts" not in header:

@@ -8,7 +8,8 @@ repeat it without making it twice.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import Context
 from pathlib import Path
@@ -108,6 +109,7 @@ class AgentControl:
         work: Work | Mapping[str, Work],
         config: SessionConfig,
         trace: Path | None,
+        clock: Callable[[], float] = time.time,
         context: Context | None = None,
     ) -> None:
         self._store = store
@@ -115,6 +117,7 @@ class AgentControl:
         self._config = config
         self._trace = trace
         self._context = Context() if context is None else context
+        self._clock = clock
         self._stack = AsyncExitStack()
         self._ended = anyio.Event()
         self._shut_down: ShutDown | None = None
@@ -137,6 +140,7 @@ class AgentControl:
         *,
         trace: str | os.PathLike[str] | None = None,
         context: Context | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> AgentControl:
         """Makes the control of a session, which `async with AgentControl.open(...) as control:` opens.
 
@@ -146,7 +150,8 @@ class AgentControl:
         for `statemachine replay` and `statemachine verify`; where a trace of an earlier opening is, the new file is
         beside it (`trace.2.ndjson`). `context` has the context variables that the code of agents sees, each call a copy
         of its own; by default none, so what is set around the session does not leak into it. Give
-        `contextvars.copy_context()` to pass them on.
+        `contextvars.copy_context()` to pass them on. `clock` tells the time of records and of `status`, in seconds
+        since the epoch; nothing is decided by it.
 
         Entering raises `StoreError` if the store cannot be opened (`SessionInUse`: another process has it),
         `InvalidConfig` if the log exceeds the configuration, and `TraceError` if the trace cannot be written. What an
@@ -155,7 +160,7 @@ class AgentControl:
         """
         if isinstance(store, str | os.PathLike):
             store = SQLiteStore(Path(store))
-        return cls(store, work, config or SessionConfig(), None if trace is None else Path(trace), context)
+        return cls(store, work, config or SessionConfig(), None if trace is None else Path(trace), clock, context)
 
     # The block
 
@@ -172,7 +177,9 @@ class AgentControl:
                 stack.callback(trace.close)
             self._session, step = restart(self._config, recovered.ledger, 0.0)
             self._streams = Streams()
-            self._engine = Engine(self._session, self._store, self._carry_out, self._streams.publish, trace)
+            self._engine = Engine(
+                self._session, self._store, self._carry_out, self._streams.publish, trace, recovered.times, self._clock
+            )
             self._requests = Requests(self._engine, self._roles.of)
             self._verbs = Verbs(self._engine, self._requests)
             tasks = await stack.enter_async_context(anyio.create_task_group())
@@ -315,9 +322,9 @@ class AgentControl:
     # Verbs that control
 
     async def withdraw(self, request: Handle | AgentRef | int, *, sender: int = HOST) -> None:
-        """Takes back a mail that is still unread, by its handle, reference or number: it becomes a dead letter. If it was
-        a request, its outcome has the cause WITHDRAWN. A turn that has not started and for which no other trigger mail
-        is unread does not start.
+        """Takes back a mail that is still unread: it becomes a dead letter. `request` is its handle, reference or
+        number. If it was trigger mail, its outcome has the cause WITHDRAWN. A turn that has not started and for which
+        no other trigger mail is unread does not start.
 
         `sender` is the agent that sent it, or the host, who may withdraw any mail but a notice. Raises `MailRead` once
         a turn has read it, `NotSender`, and `UnknownMail` for a number that was never given.
@@ -325,11 +332,12 @@ class AgentControl:
         await self._verbs.withdraw(sender, request)
 
     async def interrupt(self, target: Target, *, subtree: bool = False, sender: int = HOST) -> Interrupted:
-        """Stops the turn of `target`, be it running or queued, and only that one: its children go on. With `subtree`, the
-        turns of all agents below it are stopped too, in one step, so that no end of one starts another.
+        """Stops the turn of `target`, be it running or queued, and only that one: its children go on. With `subtree`,
+        the turns of all agents below it are stopped too, in one step, so that no end of one starts another.
 
         Returns before a running turn has stopped: `previous` is the status before, and if that is idle there was no
-        turn; `agents` and `paths` are those whose turn is stopped. `sender`: see the class. Raises `RootRefused` and `SelfRefused` if an agent interrupts the root or itself.
+        turn; `agents` and `paths` are those whose turn is stopped. `sender`: see the class. Raises `RootRefused` if an
+        agent interrupts the root, and `SelfRefused` if it interrupts itself, or with `subtree` an agent above it.
         """
         return await self._verbs.interrupt(sender, target, subtree)
 
@@ -379,13 +387,16 @@ class AgentControl:
 
     async def status(self, target: Target) -> AgentStatus:
         """Returns the logical facts of `target`, open or closed: path, status, turns, unread mail, last outcome, role,
-        settings. They are the same for loaded and unloaded agents; `resident` alone says whether it is in memory.
+        settings, and since when. They are the same for loaded and unloaded agents; `resident` alone says whether it is
+        in memory.
         """
         return await self._verbs.status(target)
 
-    async def list(self, prefix: str = "/root") -> tuple[AgentStatus, ...]:
-        """Returns the status of every open agent whose path is `prefix` or below it, root first, then by path."""
-        return await self._verbs.list(prefix)
+    async def list(self, prefix: str = "/root", *, closed: bool = False) -> tuple[AgentStatus, ...]:
+        """Returns the status of every open agent whose path is `prefix` or below it, root first, then by path. With
+        `closed`, of the closed ones too; those of one path stand in the order in which they were spawned.
+        """
+        return await self._verbs.list(prefix, closed)
 
     async def history(self, target: Target) -> tuple[LogRecord, ...]:
         """Reads the rollout of `target`: the records of its mail and turns, and the entries that its turns wrote

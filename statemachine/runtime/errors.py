@@ -25,10 +25,10 @@ __all__ = [
 
 @define(auto_exc=True)
 class UnknownPath(Refusal):
-    """No agent ever had this path."""
+    """No agent ever had this path, or those that had it are forgotten."""
 
     path: str
-    text: ClassVar[str] = "no agent was ever at {self.path!r:.200}; `list` shows the open ones"
+    text: ClassVar[str] = "no agent is known at {self.path!r:.200}; `list` shows the open ones"
 
 
 @define(auto_exc=True)

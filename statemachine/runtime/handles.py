@@ -64,11 +64,14 @@ class Request:
     _asker: Asker = field(repr=False)
     outcome: Outcome | None = field(default=None, init=False)
     """None: nothing yet."""
+    place: int = field(default=0, init=False)
+    """How many requests of the session were answered before it."""
     _changed: Signal | None = field(default=None, init=False, repr=False)
 
-    def answer(self, outcome: Outcome) -> None:
+    def answer(self, outcome: Outcome, place: int) -> None:
         """Sets the outcome, which the core has told."""
         self.outcome = outcome
+        self.place = place
         self.end()
 
     def end(self) -> None:
@@ -147,7 +150,9 @@ def requests_of(session: Session, handles: tuple[object, ...]) -> list[Request]:
     for handle in handles:
         request = handle._request if isinstance(handle, Handle) else None  # pyright: ignore[reportPrivateUsage]
         if request is None or not request.is_of(session):
-            raise TypeError(f"{handle!r:.100} is not a handle of this session; give what spawn, follow_up or start returned")
+            raise TypeError(
+                f"{handle!r:.100} is not a handle of this session; give what spawn, follow_up or start returned"
+            )
         requests.append(request)
     return requests
 

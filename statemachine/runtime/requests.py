@@ -7,6 +7,7 @@ found in the rollout afterwards.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -49,6 +50,8 @@ class Requests:
         """Mail -> a request of this process that is not answered yet."""
         self._looked_up: WeakValueDictionary[int, Request] = WeakValueDictionary()
         """Mail -> a request found by its reference, answered or not."""
+        self._places = itertools.count()
+        """The order in which requests are answered."""
         self._keys: dict[str, anyio.Event] = {}
         """Key of a request being made -> the event that is set when it is made."""
 
@@ -124,9 +127,10 @@ class Requests:
         """Gives the outcome that the core has told to its requests."""
         for mail in effect.mails:
             if (request := self._unanswered.pop(mail, None)) is not None:
-                request.answer(effect.outcome)
+                request.answer(effect.outcome, next(self._places))
+            # also if it was looked up before the mail was accepted
             if self._looked_up and (request := self._looked_up.pop(mail, None)) is not None:
-                request.answer(effect.outcome)  # also if it was looked up before the mail was accepted
+                request.answer(effect.outcome, next(self._places))
 
     async def find(self, ref: AgentRef) -> Handle:
         """Returns the handle of an earlier request, of this process or another. Raises `UnknownRequest` if it was never
@@ -142,7 +146,7 @@ class Requests:
                 raise UnknownRequest(ref.id, ref.path, ref.mail)
             outcome = outcome_in(rollout, ref.mail, self.session.live_threads)
             if outcome is not None:
-                found.answer(outcome)
+                found.answer(outcome, next(self._places))
         return Handle(found)
 
     def check_known(self, agent: int) -> None:

@@ -35,8 +35,8 @@ TRIGGER = MailKind.TRIGGER
 
 @fact
 class Mail:
-    """One mail that a turn has read. `sender` is a path, "host", or "forgotten". A notice has as its `outcome` how a turn ended that
-    this agent had asked for; its text is empty.
+    """One mail that a turn has read. `sender` is a path, "host", or "forgotten". A notice has as its `outcome` how a
+    turn ended that this agent had asked for; its text is empty.
     """
 
     number: int
@@ -46,6 +46,8 @@ class Mail:
     outcome: Outcome | None
     headers: dict[str, Any] = field(hash=False)
     """What its sender gave with it; empty if that was nothing."""
+    at: float | None
+    """When it came, in seconds since the epoch; None if the file is of a version that recorded no times."""
 
 
 class Turn:
@@ -100,6 +102,7 @@ class Turn:
                     m.kind is TRIGGER,
                     m.notice,
                     {} if m.headers is None else json.loads(m.headers),
+                    m.at,
                 )
                 for m in mail
             ]
@@ -153,20 +156,25 @@ class Turn:
         """Gives the outcomes of these requests one after the other, the first to be answered first:
         `async for outcome in turn.as_completed(*children)`. Raises what `Handle.outcome` raises.
         """
-        self._waits.check()
         pending = requests_of(self._engine.session, handles)
         unanswered = self._engine.session.ledger.requests
         while pending:
-            await self._waits.until_answered(tuple([request.ref.mail for request in pending]), WaitMode.ANY)
-            answered = [request for request in pending if request.ref.mail not in unanswered]
-            pending = [request for request in pending if request not in answered]
-            for request in answered:
-                yield await request.told()
+            self._waits.check()
+            told = [request for request in pending if request.outcome is not None]
+            if told:
+                first = min(told, key=lambda request: request.place)
+                pending.remove(first)
+                await self._waits.until_answered((first.ref.mail,), WaitMode.ANY)  # reads its notice, if it is unread
+                yield await first.told()
+            elif all(request.ref.mail in unanswered for request in pending):
+                await self._waits.until_answered(tuple([request.ref.mail for request in pending]), WaitMode.ANY)
+            else:
+                await self._engine.settled()  # the outcome is told when it is durable
 
     def lend(self) -> Lending:
-        """Lends the slot: within `async with turn.lend():` the turn needs none, because a person is asked or a tool runs
-        for an hour. Others use it meanwhile, if they need it. The block is left with a slot, after a wait for one if
-        need be, however it is left; only a turn that is stopped goes on without.
+        """Lends the slot: within `async with turn.lend():` the turn needs none, because a person is asked or a tool
+        runs for an hour. Others use it meanwhile, if they need it. The block is left with a slot, after a wait for one
+        if need be, however it is left; only a turn that is stopped goes on without.
         """
         return self._waits.lend()
 
@@ -246,7 +254,7 @@ class Turn:
         self._waits.check()
         return await self._verbs.status(target)
 
-    async def list(self, prefix: str = "/root") -> tuple[AgentStatus, ...]:
+    async def list(self, prefix: str = "/root", *, closed: bool = False) -> tuple[AgentStatus, ...]:
         """Returns the status of every open agent at or below `prefix`. See `AgentControl.list`."""
         self._waits.check()
-        return await self._verbs.list(prefix)
+        return await self._verbs.list(prefix, closed)

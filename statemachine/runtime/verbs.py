@@ -12,6 +12,8 @@ from typing import Any
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
 from statemachine.core.events import HOST
+from statemachine.core.machines import TurnState
+from statemachine.core.records import MailAccepted, MailKind
 from statemachine.runtime.checks import headers_of, sender_of, text_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import UnknownPath
@@ -21,6 +23,7 @@ from statemachine.runtime.settings import wrap
 from statemachine.runtime.status import AgentStatus, status_of
 from statemachine.stores.protocol import LogRecord
 
+NOT_STARTED = (TurnState.QUEUED, TurnState.STARTING)
 REFERENCES = (Handle, AgentRef)
 Headers = Mapping[str, Any] | None
 
@@ -137,12 +140,28 @@ class Verbs:
 
     async def status(self, target: Target) -> AgentStatus:
         """Returns the logical facts of an agent."""
-        return status_of(await self._engine.ask(ev.Status(self.id_of(target)), fx.AgentStatus))
+        reply = self._engine.apply(ev.Status(self.id_of(target)))
+        mail = self._asking(reply)
+        return self._told(await self._engine.answered(reply, fx.AgentStatus), mail)
 
-    async def list(self, prefix: str) -> tuple[AgentStatus, ...]:
-        """Every open agent at or below the prefix."""
-        listing = await self._engine.ask(ev.ListAgents(text_of(prefix, "a prefix")), fx.Listing)
-        return tuple([status_of(said) for said in listing.agents])
+    async def list(self, prefix: str, closed: bool) -> tuple[AgentStatus, ...]:
+        """Every open agent at or below the prefix, or every one."""
+        reply = self._engine.apply(ev.ListAgents(text_of(prefix, "a prefix"), bool(closed)))
+        mails = [self._asking(said) for said in reply.agents] if isinstance(reply, fx.Listing) else []
+        listing = await self._engine.answered(reply, fx.Listing)
+        return tuple([self._told(said, mail) for said, mail in zip(listing.agents, mails, strict=True)])
+
+    def _asking(self, said: fx.Reply) -> MailAccepted | None:
+        """The mail that asks for the turn of an agent which has not started. It has its time when the answer is known,
+        and is read perhaps.
+        """
+        if not isinstance(said, fx.AgentStatus) or said.status not in NOT_STARTED:
+            return None
+        return next((mail for mail in self._session.agents[said.agent].mailbox if mail.kind is MailKind.TRIGGER), None)
+
+    def _told(self, said: fx.AgentStatus, mail: MailAccepted | None) -> AgentStatus:
+        asked = None if mail is None else mail.at
+        return status_of(said, self._engine.times.moments(said.agent, said.open, said.status, asked))
 
     async def history(self, target: Target) -> tuple[LogRecord, ...]:
         """Returns the rollout of an agent, with all that was accepted before the call."""

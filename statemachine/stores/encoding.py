@@ -1,8 +1,8 @@
 """Records, entries and facts as JSON texts, and back: msgspec writes and reads their classes as they are.
 
-    MailAccepted  {"kind":1,"mail":0,"message":"work","notice":null,"sender":-1,"target":1}
-    TurnEnded     {"outcome":{"agent":1,"by":null,"cause":0,"raw":"done","status":1,"turn":1}}
-    Entry         {"agent":1,"data":{"said":"hello"},"turn":1}
+    TurnStopped   {"agent":1,"at":1800000000.25,"below":null,"by":-1,"cause":7,"turn":1}
+    TurnEnded     {"at":null,"outcome":{"agent":1,"by":null,"cause":0,"raw":"done","status":1,"turn":1}}
+    Entry         {"agent":1,"at":1800000000.25,"data":{"said":"hello"},"turn":1}
 
 An enum is its number, which therefore never changes (`tests/stores/test_encoding.py` has them all). A result that is
 not a text is an object with its JSON text. The facts of a snapshot, which can be derived from the log, are lists in the
@@ -10,7 +10,8 @@ order of `AgentFacts`: opening reads those of every agent, and a list is half as
 
 Reading is strict (`log/strict.py`): another type, a field too many and one too few are an `EncodingError`.
 
-Writing checks no types, and makes a text of bytes. So what was written is read and compared, before it goes anywhere.
+Writing checks no types, and makes a text of bytes. So what a record was written as has to fit before it goes anywhere,
+and its texts have to be texts; the data of an entry are read and compared. Facts are what such records came to.
 
 Texts are any texts of Python. Where one has lone surrogates, which UTF-8 and msgspec cannot say, the JSON text becomes
 bytes (UTF-8 with `surrogatepass`), written and read by `json`; escapes would join two of them into one character.
@@ -26,7 +27,7 @@ from typing import Any, cast
 
 import msgspec
 
-from statemachine.core.facts import NESTING_MAX, is_too_deep
+from statemachine.core.facts import NESTING_MAX, Json, is_too_deep
 from statemachine.core.records import (
     RECORDS,
     MailAccepted,
@@ -37,10 +38,11 @@ from statemachine.core.records import (
     TurnEnded,
     TurnReturned,
     TurnStarted,
+    TurnStopped,
 )
 from statemachine.log import older, trace
 from statemachine.log.snapshot import AgentFacts
-from statemachine.log.strict import Reader, fields_of, tuple_of
+from statemachine.log.strict import Reader, fields_of, texts_of, tuple_of
 from statemachine.stores.protocol import Entry, LogRecord
 
 TEXT_MAX = 100_000_000
@@ -64,11 +66,12 @@ UNREADABLE = (TypeError, ValueError, RecursionError)
 
 OWNER: dict[type, Callable[[Any], int]] = {
     MailAccepted: attrgetter("target"),
+    MailWithdrawn: attrgetter("agent"),
+    MailDemoted: attrgetter("agent"),
     TurnStarted: attrgetter("agent"),
     MailDrained: attrgetter("agent"),
     MailRead: attrgetter("agent"),
-    MailWithdrawn: attrgetter("agent"),
-    MailDemoted: attrgetter("agent"),
+    TurnStopped: attrgetter("agent"),
     TurnReturned: attrgetter("agent"),
     TurnEnded: attrgetter("outcome.agent"),
     Entry: attrgetter("agent"),
@@ -85,19 +88,39 @@ def encode(record: LogRecord) -> tuple[str, int | None, Stored]:
     Raises `EncodingError` for what is not a record, or has a value that could not be read again.
     """
     kind = record.__class__
-    name = kind.__name__
-    if KINDS.get(name) is not kind:
-        raise EncodingError(f"a {name} is not a record")
-    owner, reader = OWNER.get(kind), RECORD_READERS[name]
+    way = WAYS.get(kind)
+    if way is None:
+        raise EncodingError(f"a {kind.__name__} is not a record")
+    name, owner, check, texts = way
     try:
         if kind is Entry:
-            to_json(cast("Entry", record).data)  # what it is read as may be another value: a list for a tuple
-        data = _written(record)
-        if _read_own(reader, data) != record and kind is not Entry:
-            raise ValueError(f"it would be read as {_read_own(reader, data)!r:.200}")
+            data = _entry_text(cast("Entry", record))
+        else:
+            data = _written(record)
+            if isinstance(data, str):
+                check(data)
+            else:
+                RECORD_READERS[name].convert(parse(data))
+            if texts is not None and not TEXT_CLASSES.issuperset(map(type, texts(record))):
+                raise TypeError(f"not all of {texts(record)!r:.200} are texts")
         return name, None if owner is None else owner(record), data
     except (AttributeError, *UNREADABLE) as error:
         raise EncodingError(f"this {name} cannot be written: {error}") from None
+
+
+def _entry_text(entry: Entry) -> Stored:
+    """Data that would be read otherwise, such as a tuple, is written as JSON has it, if JSON has it at all."""
+    reader = RECORD_READERS["Entry"]
+    try:
+        data = _written(entry)
+        if _read(reader, data, "Entry") != entry:
+            raise ValueError("it would be read otherwise")
+    except UNREADABLE:
+        data = _written(Entry(entry.agent, entry.turn, parse(to_json(entry.data)), at=entry.at))
+        _read(reader, data, "Entry")
+    if len(data) > TEXT_MAX or is_too_deep(entry.data, text_of(data)):
+        to_json(entry.data)  # says what is wrong with it
+    return data
 
 
 def decode(kind: str, data: Stored) -> LogRecord:
@@ -117,12 +140,8 @@ facts_fields: Callable[[AgentFacts], tuple[Any, ...]] = attrgetter(*FACTS)
 
 def encode_facts(facts: AgentFacts) -> Stored:
     """The facts as a list. Raises `EncodingError`."""
-    fields = facts_fields(facts)
     try:
-        data = _written(fields)
-        if _read_own(FACTS_READER, data) != fields:
-            raise ValueError(f"they would be read as {_read_own(FACTS_READER, data)!r:.200}")
-        return data
+        return _written(facts_fields(facts))
     except UNREADABLE as error:
         raise EncodingError(f"these facts cannot be written: {error}") from None
 
@@ -139,12 +158,12 @@ def record_of_today(kind: str, data: Stored) -> Stored:
     """The fields of a record, as they are written now. Raises `EncodingError`."""
     if kind not in KINDS:
         raise EncodingError(f"{kind!r:.100} is not a kind of record")
-    return encode(_converted(partial(older.record, kind), data, KINDS[kind]))[2]
+    return encode(_converted(partial(older.record, kind), data, OLDER_READERS[kind]))[2]
 
 
 def facts_of_today(data: Stored) -> Stored:
     """The facts of an agent, as they are written now. Raises `EncodingError`."""
-    return encode_facts(_converted(older.facts, data, AgentFacts))
+    return encode_facts(_converted(older.facts, data, OLDER_FACTS_READER))
 
 
 def request_of_today(request: str) -> str:
@@ -155,18 +174,33 @@ def request_of_today(request: str) -> str:
         return request
 
 
-def _converted(change: Callable[[Any], Any], data: Stored, kind: type[Any]) -> Any:
+def _converted(change: Callable[[Any], Any], data: Stored, reader: Reader) -> Any:
     try:
-        return Reader(kind, whole=False).convert(change(parse(data)))
+        return reader.convert(change(parse(data)))
     except (AttributeError, KeyError, *UNREADABLE) as error:
-        raise EncodingError(f"{data!r:.200} is not a {kind.__name__} of an earlier version: {error!r}") from None
+        raise EncodingError(f"{data!r:.200} is not a {reader.kind.__name__} of an earlier version: {error!r}") from None
 
 
 # With msgspec, and the small path beside it
 
+
+def _getter(paths: list[str]) -> Callable[[Any], tuple[Any, ...]] | None:
+    """What gets the attributes at these paths. With one path, `attrgetter` alone would give no tuple."""
+    return attrgetter(*paths, *paths[:1]) if paths else None
+
+
 ENCODER = msgspec.json.Encoder()
 RECORD_READERS = {name: Reader(kind) for name, kind in KINDS.items()}
+Owner = Callable[[Any], int]
+WAYS: dict[type, tuple[str, Owner | None, Callable[[str], object], Callable[[Any], tuple[Any, ...]] | None]] = {
+    kind: (name, OWNER.get(kind), RECORD_READERS[name].check, _getter(texts_of(kind))) for name, kind in KINDS.items()
+}
+"""Record class -> its name, whose it is, what checks how it was written, and what gets its texts."""
+TEXT_CLASSES = {str, Json, type(None)}
 FACTS_READER = Reader(tuple_of(FACTS.values()))
+OLDER_READERS = {name: Reader(kind, whole=False) for name, kind in KINDS.items()}
+OLDER_FACTS_READER = Reader(AgentFacts, whole=False)
+"""What an earlier version did not have yet has its default."""
 
 
 def _written(value: Any) -> Stored:
@@ -174,10 +208,6 @@ def _written(value: Any) -> Stored:
         return ENCODER.encode(value).decode()
     except UnicodeEncodeError:
         return JSON_ENCODER.encode(msgspec.to_builtins(value)).encode("utf-8", "surrogatepass")
-
-
-def _read_own(reader: Reader, data: Stored) -> Any:
-    return reader.decode_own(data) if isinstance(data, str) else reader.convert(parse(data))
 
 
 def _read(reader: Reader, data: Stored, what: str) -> Any:

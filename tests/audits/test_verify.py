@@ -96,7 +96,7 @@ def test_verify_of_what_a_session_left_behind_holds(
 DAMAGES: dict[str, tuple[str, tuple[Any, ...], str]] = {
     "another turn in a rollout": (
         "UPDATE log SET data = ? WHERE position = (SELECT min(position) FROM log WHERE kind = 'TurnStarted')",
-        ('{"agent":1,"turn":2}',),
+        ('{"agent":1,"at":null,"turn":2}',),
         "turn 2 of agent 1 starts, its last one was 0",
     ),
     "a record of another kind": (

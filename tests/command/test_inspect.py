@@ -21,13 +21,16 @@ from statemachine.stores import schema
 from statemachine.stores.errors import SessionInUse
 from tests.runtime.running import in_session
 
+AT = 1_800_000_000.25
+WHEN = "2027-01-15 08:00:00"
+"""A time in seconds, and for people."""
 CONFIG = SessionConfig(max_concurrent=2, overflow=Overflow.QUEUE, max_unread=50)
 
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:
     """`statemachine inspect` with these words: exit code, stdout, stderr."""
     monkeypatch.setattr(sys, "argv", ["statemachine", "inspect", *words])
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "140")
     code: Any = 0
     try:
         cli.main()
@@ -59,7 +62,7 @@ async def live_a_little(control: AgentControl) -> None:
 
 def closed_session(path: Path) -> Path:
     """Such a session, closed again."""
-    in_session(path, live_a_little, work, CONFIG)
+    in_session(path, live_a_little, work, CONFIG, clock=lambda: AT)
     return path
 
 
@@ -73,10 +76,12 @@ def test_inspect_of_a_closed_session_says_what_is_in_it_and_leaves_every_file_as
     said = json.loads(out)
     agents = {(agent.pop("path"), agent.pop("id")): agent for agent in said.pop("agents")}
     guard = {"status": "completed", "turn": 1, "unread": 0, "triggers": 0, "settings": None}
+    guard |= {"since": AT, "began": AT, "ended": AT}
+    never = dict.fromkeys(("since", "began", "ended"))
     done = {"turn": 1, "status": "completed", "result": "done", "cause": "finished", "by": None}
     failed = {"turn": 1, "status": "errored", "result": "RuntimeError: no \x1b[31mriver\ud800\n", "cause": "failed"}
     assert agents == {
-        ("/root", 0): {**guard, "open": True, "status": "new", "turn": 0, "outcome": None},
+        ("/root", 0): {**guard, "open": True, "status": "new", "turn": 0, "outcome": None, **never},
         ("/root/guard", 3): {**guard, "open": False, "outcome": done},
         ("/root/guard", 4): {**guard, "open": True, "outcome": done},
         ("/root/scout", 1): {
@@ -125,10 +130,10 @@ def test_inspect_for_people_shows_each_agent_on_a_line_and_no_control_characters
     ]
     assert lines[7:] == [
         "0 /root yes new 0",
-        '3 /root/guard no completed 1 completed "done"',
-        '4 /root/guard yes completed 1 completed "done"',
-        '1 /root/scout yes completed 1 1 completed "done"',
-        r'2 /root/scout/clerk yes errored 1 errored "RuntimeError: no \u001b[31mriver\ud800\n"',
+        f'3 /root/guard no completed 1 {WHEN} completed "done"',
+        f'4 /root/guard yes completed 1 {WHEN} completed "done"',
+        f'1 /root/scout yes completed 1 1 {WHEN} completed "done"',
+        rf'2 /root/scout/clerk yes errored 1 {WHEN} errored "RuntimeError: no \u001b[31mriver\ud800\n"',
     ]
     assert out.replace("\n", "").isprintable()
 
@@ -137,13 +142,13 @@ def test_inspect_of_an_agent_tells_its_life_by_path_and_by_id(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = str(closed_session(tmp_path / "session.db"))
-    life = """\
+    life = f"""\
 /root/scout: agent 1, open, completed
-    trigger mail 0 from host: "look"
-    turn 1 starts, and reads what is unread
-    turn 1 records {"told": "look"}
-    turn 1 ends: completed "done"
-    mail 3 from host: "by the way"
+    {WHEN}  trigger mail 0 from host: "look"
+    {WHEN}  turn 1 starts, and reads what is unread
+    {WHEN}  turn 1 records {{"told": "look"}}
+    {WHEN}  turn 1 ends: completed "done"
+    {WHEN}  mail 3 from host: "by the way"
 """
     for wanted in ("/root/scout", "1"):
         assert run(capsys, monkeypatch, path, "--agent", wanted) == (0, life, "")
@@ -153,10 +158,10 @@ def test_inspect_of_an_agent_tells_its_life_by_path_and_by_id(
     assert (said["id"], said["open"], said["unread"]) == (1, True, 1)
     kinds = ["MailAccepted", "TurnStarted", "Entry", "TurnEnded", "MailAccepted"]
     assert [record["record"] for record in said["rollout"]] == kinds
-    assert said["rollout"][2] == {"record": "Entry", "agent": 1, "turn": 1, "data": {"told": "look"}}
+    assert said["rollout"][2] == {"record": "Entry", "agent": 1, "turn": 1, "data": {"told": "look"}, "at": AT}
     assert said["rollout"][0]["kind"] == "trigger"
     done = {"agent": 1, "turn": 1, "status": "completed", "result": "done", "cause": "finished", "by": None}
-    assert said["rollout"][3] == {"record": "TurnEnded", "outcome": done}
+    assert said["rollout"][3] == {"record": "TurnEnded", "outcome": done, "at": AT}
     _, out, _ = run(capsys, monkeypatch, path, "--agent", "/root/guard")
     assert out.startswith("/root/guard: agent 4, open")  # the one that is open now
     _, out, _ = run(capsys, monkeypatch, path, "--agent", "3")

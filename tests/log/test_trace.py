@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from model.fuzzing import chance
 from statemachine.core.config import Notice, SessionConfig
-from statemachine.core.events import EVENTS, Finished, ListAgents, Restart, Send, Spawn, Tick, Wait
+from statemachine.core.events import EVENTS, Finished, ListAgents, Restart, Send, Spawn, Tick, Wait, WaitMode
 from statemachine.core.facts import Json, Result
 from statemachine.core.records import Cause
 from statemachine.core.session import Session
@@ -29,15 +29,20 @@ JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 VALUES: dict[Any, st.SearchStrategy[Any]] = {
     int: NUMBERS,
+    bool: st.booleans(),
     str: st.text(),
     float: st.floats(allow_nan=False) | st.integers(-(1 << 53), 1 << 53),
     str | None: st.none() | st.text(),
     int | None: st.none() | NUMBERS,
     tuple[int, ...]: st.lists(NUMBERS).map(tuple),
+    float | None: st.none() | st.floats(allow_nan=False) | NUMBERS,
+    bool: st.booleans(),
     Cause: st.sampled_from(Cause),
+    WaitMode: st.sampled_from(WaitMode),
     Result: st.text() | JSON_VALUES.map(Json),
 }
 HEADER = trace.header_line(SessionConfig())
+REST_OF_WAIT = b'"requests":[],"mode":"any","mail":true}\n'
 
 
 def events_of(kind: type) -> st.SearchStrategy[Any]:
@@ -209,11 +214,11 @@ def test_header_without_one_field_of_the_configuration_is_refused() -> None:
         (b'{"event":"Status","target":"a"}\n', "Status: Expected `int`, got `str` - at `$.target`"),
         (b'{"event":"ListAgents","prefix":null}\n', "ListAgents: Expected `str`, got `null` - at `$.prefix`"),
         (
-            b'{"event":"Wait","agent":1,"turn":1,"timeout":1,"targets":{}}\n',
+            b'{"event":"Wait","agent":1,"turn":1,"timeout":1,"targets":{},' + REST_OF_WAIT,
             "Wait: Expected `array`, got `object` - at `$.targets`",
         ),
         (
-            b'{"event":"Wait","agent":1,"turn":1,"timeout":1,"targets":[1.5]}\n',
+            b'{"event":"Wait","agent":1,"turn":1,"timeout":1,"targets":[1.5],' + REST_OF_WAIT,
             "Wait: Expected `int`, got `float` - at `$.targets[0]`",
         ),
     ],
@@ -242,7 +247,7 @@ def test_file_that_cannot_be_read_is_refused(name: str, tmp_path: Path) -> None:
 def test_session_that_is_told_of_a_restart_refuses_it_and_nothing_changes() -> None:
     session = Session()
     before = session.fingerprint()
-    with pytest.raises(TypeError, match="is no event"):
+    with pytest.raises(TypeError, match="is not an event"):
         session.handle(Restart())  # type: ignore[arg-type]
     assert session.fingerprint() == before
     assert "Restart" not in [kind.__name__ for kind in EVENTS]
