@@ -9,9 +9,9 @@ from typing import Any
 from statemachine.core import events as ev
 from statemachine.core import joint, operations, reports, rules, turns, waits
 from statemachine.core.deadlines import Bound
-from statemachine.core.effects import Reply
+from statemachine.core.effects import Reply, WaitEnd
 from statemachine.core.ledger import Ledger
-from statemachine.core.machines import SessionState, SlotState, TurnState
+from statemachine.core.machines import Identity, SessionState, SlotState, TurnState
 from statemachine.core.records import (
     AgentsForgotten,
     Cause,
@@ -164,7 +164,7 @@ def timeouts_come_first(_: Any, s: Session, overdue: list[int]) -> None:
     """A wait whose request is answered when its timeout is over ends with the timeout."""
     for number in overdue:
         if number in s.waits.pending:
-            turns.wait_is_over(s, number, turns.WaitEnd.TIMEOUT)
+            turns.wait_is_over(s, number, WaitEnd.TIMEOUT)
 
 
 @breaks("S5, section 7", "nested", (Waits, "awaits"))
@@ -396,8 +396,8 @@ def forget_leaves_the_children(core: Any, s: Session, event: ev.Forget) -> Reply
 def forgotten_agents_are_told(core: Any, s: Session, requester: Any, *about: Any) -> Any:
     """An agent that is forgotten gets a dead letter when what it asked for ends."""
     identity = requester.identity
-    if identity is turns.Identity.FORGOTTEN:
-        requester.identity = turns.Identity.CLOSED
+    if identity is Identity.FORGOTTEN:
+        requester.identity = Identity.CLOSED
     told = core(s, requester, *about)
     requester.identity = identity
     return told

@@ -82,6 +82,8 @@ class StartTurn:
     turn: int
     generation: int
     mail: tuple[MailAccepted, ...]
+    attempt: int = 1
+    """One more than the turns of the agent that were returned before it, one after the other (S17)."""
 
 
 @fact

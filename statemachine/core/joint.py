@@ -47,7 +47,7 @@ def end_waits(s: State) -> bool:
     waits = s.waits
     touched, waits.touched = waits.touched, {}
     is_any_over = False
-    for number in touched:
+    for number in sorted(touched):  # those that are over at the same moment return in the order in which they began
         end = turns.wait_end(s, waits.pending[number])
         if end is not None:
             turns.wait_is_over(s, number, end)

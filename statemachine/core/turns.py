@@ -86,7 +86,8 @@ def start(s: State, agent: Agent) -> None:
         s.deadlines.set(Bound.TURN, agent.id, s.now + s.config.turn_timeout)
     s.records.append(TurnStarted(agent.id, agent.turn))
     mail = s.ledger.start_turn(agent, agent.turn)
-    s.effects.append(StartTurn(agent.id, agent.turn, agent.generation, mail))
+    attempt = s.ledger.attempts.get(agent.id, 0) + 1
+    s.effects.append(StartTurn(agent.id, agent.turn, agent.generation, mail, attempt))
 
 
 def requeue(s: State, agent: Agent) -> None:

@@ -322,6 +322,11 @@ class LiveThreads:
                 return live.call.failed(words(error))
             self._lose(live)
             return ev.Died(live.agent, live.generation, words(error))
+        except BaseExceptionGroup as group:  # of tasks that the code has started: some were cancelled, others raised
+            cancelled, errors = group.split(self._cancelled)
+            if cancelled is None or not isinstance(errors, ExceptionGroup) or not is_cancelled():
+                raise
+            raise cancelled from None  # the session is left, and not by the errors of its agents' code
         except (KeyboardInterrupt, SystemExit) as error:
             self._stop_by(error)  # from a task, asyncio would leave its loop at once, and the block never
             await anyio.sleep_forever()

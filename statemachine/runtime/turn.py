@@ -67,7 +67,7 @@ class Turn:
         """Number of the turn; an agent's turns count from 1."""
         self.mail: tuple[Mail, ...] = self._read(start.mail)
         """Mail that was unread when the turn started, oldest first."""
-        self.attempt: int = engine.session.ledger.attempts.get(agent.id, 0) + 1
+        self.attempt: int = start.attempt
         """1, or one more for each turn before it that was returned: a crash, or the death of the thread, ended it, and
         what it had read is this turn's mail again (`max_attempts`)."""
         asked = next((mail for mail in self.mail if mail.is_trigger), None)

@@ -14,6 +14,7 @@ from statemachine.core import events as ev
 from statemachine.core.events import HOST
 from statemachine.core.machines import TurnState
 from statemachine.core.records import MailAccepted, MailKind
+from statemachine.core.refusals import UnknownAgent
 from statemachine.runtime.checks import headers_of, sender_of, text_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import UnknownPath
@@ -166,6 +167,8 @@ class Verbs:
     async def history(self, target: Target) -> tuple[LogRecord, ...]:
         """Returns the rollout of an agent, with all that was accepted before the call."""
         agent = self.id_of(target)
-        self._requests.check_known(agent)
+        if not 0 <= agent < len(self._session.agents):
+            raise UnknownAgent(agent)
+        await self._requests.check_not_forgotten(agent)
         await self._engine.settled()
         return await self._requests.rollout(agent)
