@@ -74,7 +74,7 @@ def test_explore_broken_core_exits_1_with_a_program_and_a_trace_that_replays_to_
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(rules, "goes_on", lambda _: False)
+    monkeypatch.setattr(rules, "goes_on", lambda *_: False)
     code, out, _ = run(capsys, monkeypatch, "explore", "pair", "--jobs", "1")
     assert code == 1
     assert "follow_up host a" in out
