@@ -88,8 +88,7 @@ def require(condition: bool, *refusal: Any) -> None:
         raise Unchanged("refused", *refusal)
 
 
-def having(relation: dict[int, Any], *values: object) -> list[int]:
-    """The agents that the relation gives one of these values."""
+def having(relation: dict[int, Any], *values: object) -> list[int]:  # agents with one of these
     return [agent for agent, value in relation.items() if value in values]
 
 
@@ -103,12 +102,10 @@ class World:
         self.now = 0.0
         self.stamps = self.flushes = self.waited = self.posted = self.dead = 0  # so far
         self.spawned = 1
-        # Agents
         self.path = {ROOT: "/root"}
         self.parent = {ROOT: HOST}
         self.closed_by: Relation = {}  # closed agent -> the agent whose close ended it
         self.mail: dict[int, Letter] = {}  # by number
-        # Turns
         self.turn = {ROOT: 0}  # number of the latest
         self.phase: dict[int, Phase] = {ROOT: "new"}  # of that turn
         self.since: Relation = {}  # stamp of when it queued, started, began waiting, returned
@@ -118,7 +115,6 @@ class World:
         self.attempts: Counter[int] = Counter()  # turns returned since one ended
         self.loud: set[int] = set()  # agents whose turn is stopped by its turn_timeout, or a crash
         self.quiet: Relation = {}  # stopping -> the agent below which its end wakes none
-        # Threads
         self.load = {ROOT: 0}  # number of the latest
         self.place: dict[int, Place] = {ROOT: "in"}  # of that thread
         self.used: Relation = {}  # stamp of the last use
@@ -126,8 +122,7 @@ class World:
         self.flush: dict[int, int | None] = {}  # flush in flight; None: to be asked for at the end
         self.serves: dict[int, Turn] = {}  # leaving -> the turn that it makes room for
         self.tried: list[tuple[Turn, int]] = []  # a turn, and an agent whose flush failed for it
-        # Time, and the end
-        self.due: dict[tuple[Bound, int], tuple[float, int]] = {}  # what, of whom -> when, stamp
+        self.due: dict[tuple[Bound, int], tuple[float, int]] = {}  # what, of which -> when, stamp
         self.lists: dict[str, Ids] = {}  # from the shutdown on: done, interrupted, unflushed
 
     def stamp(self) -> int:

@@ -35,7 +35,7 @@ class Notice(Enum):
     """The mail kind of the notice that a requester gets when a turn ends."""
 
     QUEUE = "queue"
-    """Queue-only: wakes nobody."""
+    """Queue-only: wakes no agent."""
     TRIGGER = "trigger"
     """Trigger: wakes an idle requester."""
     NONE = "none"

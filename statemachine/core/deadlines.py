@@ -1,6 +1,6 @@
 """Bounds on what may take time (L5): a heap of deadlines, served by Tick.
 
-Nothing here reads a clock. A deadline is known by what it bounds and for whom; setting it again moves it. Those that
+Nothing here reads a clock. A deadline is known by what it bounds and of what; setting it again moves it. Those that
 are due are served by time, and those due at the same time in the order in which they were set.
 """
 

@@ -1,6 +1,6 @@
-"""What a step asks for: replies to whoever caused it, effects on threads and callers (semantics.md section 5).
+"""What a step asks for: replies to its caller, effects on threads and callers (semantics.md section 5).
 
-Whoever runs the core makes the step's records durable first, then gives the reply, then carries out the effects in
+The host of the core makes the step's records durable first, then gives the reply, then carries out the effects in
 their order. Effects never fail: what comes of one is reported by a later event, or runs into its bound.
 """
 
@@ -119,7 +119,7 @@ class Wake:
 
 @fact
 class Answer:
-    """The requests with these mail numbers are answered: `outcome` is what came of them (L3). Whoever holds a handle on
+    """The requests with these mail numbers are answered: `outcome` is what came of them (L3). A holder of a handle on
     one of them, such as the host, gets it from here.
     """
 

@@ -80,7 +80,7 @@ class Spawn:
 
 @fact
 class Send:
-    """Queue-only mail: read by the target's next turn, wakes nobody."""
+    """Queue-only mail: read by the target's next turn, wakes no agent."""
 
     sender: int
     target: int

@@ -4,7 +4,7 @@ What decides nothing is left out. Numbers that only ever count up (mail, turns, 
 what matters of them is the order of what they number, or which of them another part names, and that is in the value.
 Time: deadlines count from now. Message texts: the core never looks inside. How a turn or a wait ended: no rule asks more
 than whether there was one. Which requests of the host a turn has taken, unless a turn waits for them: only their answer
-names them. Likewise whom a shutdown will name. How often the oldest queued turn was overtaken, once it is due.
+names them. Likewise those that a shutdown will name. How often the oldest queued turn was overtaken, once it is due.
 
 Enums are plain numbers (`+` makes them so), which `marshal` takes. A session of bounded size has finitely many
 fingerprints, so its reachable states can all be visited.

@@ -146,7 +146,7 @@ def agent_open(s: State, agent: int) -> Refusal | None:
 
 
 def sender_open(s: State, sender: int) -> Refusal | None:
-    """Whoever acts is the host, or an open agent: a closed one's late calls are fenced (decision D9)."""
+    """The actor is the host, or an open agent: a closed one's late calls are fenced (decision D9)."""
     return None if sender == HOST else agent_open(s, sender)
 
 
@@ -261,7 +261,7 @@ def depth_allowed(s: State, depth: int) -> Refusal | None:
 
 
 def send(s: State, event: Send) -> Reply:
-    """Queue-only mail: a turn reads it, sooner or later; it loads nobody (N4)."""
+    """Queue-only mail: a turn reads it, sooner or later; it loads no agent (N4)."""
     refusal = mail_allowed(s, event, QUEUE)
     if refusal is not None:
         return Refused(refusal)
@@ -405,7 +405,7 @@ def interrupt_subtree(s: State, event: Interrupt) -> tuple[int, ...]:
 
 
 def close(s: State, event: Close) -> Reply:
-    """Closes the target and all its descendants now. It waits for nobody (BUG-B03, BUG-B20)."""
+    """Closes the target and all its descendants now. It waits for no thread (BUG-B03, BUG-B20)."""
     refusal = session_lives(s) or sender_open(s, event.sender) or agent_known(s, event.target)
     if refusal is None and event.target == ROOT:
         refusal = RootRefused("close")
@@ -438,7 +438,7 @@ class Ending:
 
 def close_subtree(s: State, target: int, ending: Ending) -> tuple[int, ...]:
     """Turns aborted, slots and residency slots given back, unread mail dead-lettered, requesters told. The whole set
-    is closed before anybody is told, so that nobody in it is woken. `ending` is that of the target's own turn.
+    is closed before any agent is told, so that none in it is woken. `ending` is that of the target's own turn.
     """
     members = [agent for agent in s.subtree(target) if agent.identity is OPEN]
     ids = tuple([agent.id for agent in members])

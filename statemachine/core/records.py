@@ -3,7 +3,7 @@
 A record says what became true, never what was asked. Residency, slots, the ready queue and waits are not recorded:
 after a crash nothing is loaded and nothing runs, and the joint rules ask again for what had not begun.
 
-`at` is when a record was committed, in seconds since the epoch. Whoever runs the core tells it then; the core reads it
+`at` is when a record was committed, in seconds since the epoch. The host of the core tells it then; the core reads it
 never, and records are equal whatever it is. None: it is not committed, or by a version that recorded no times.
 """
 
@@ -38,7 +38,7 @@ class MailKind(IntEnum):
     """Does a mail ask for a turn?"""
 
     QUEUE = 0
-    """Queue-only: wakes nobody."""
+    """Queue-only: wakes no agent."""
     TRIGGER = 1
     """Asks for a turn."""
 
@@ -84,7 +84,7 @@ class Cause(IntEnum):
 class Outcome:
     """How a turn ended: `status` is COMPLETED, ERRORED or INTERRUPTED.
 
-    `by` is who interrupted it or closed its agent: an agent, or HOST. It is None for every other cause, if nobody asked
+    `by` is who interrupted it or closed its agent: an agent, or HOST. It is None for every other cause, if none asked
     (a shutdown; a death that closed an ancestor), and if the file is of a version that did not record it.
     """
 
@@ -123,7 +123,7 @@ class MailAccepted:
     """A mail is in the target's mailbox. Mail numbers count up over the session, so they give the order.
 
     A mail with an outcome is a *notice*: it tells the requester of a turn how that turn ended. A notice of kind
-    TRIGGER asks for a turn, but nobody is told when that turn ends (decision D6).
+    TRIGGER asks for a turn, but no agent is told when that turn ends (decision D6).
 
     `headers` are a JSON object as its text: what its sender gave with it.
     """

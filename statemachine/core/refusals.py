@@ -1,7 +1,7 @@
 """Why an operation was refused (semantics.md section 4, S12).
 
 A refusal is an exception with the facts of its cause as attributes and a message that says what to do. The core gives
-it back as data (`Refused.refusal`); whoever runs the core raises it. Different causes are different classes (BUG-B12),
+it back as data (`Refused.refusal`); the host of the core raises it. Different causes are different classes (BUG-B12),
 and `holders`, `blockers` name exactly those that stand in the way. Agents are named by id, with the path
 beside it.
 """
@@ -115,7 +115,7 @@ class InvalidName(Refusal):
     """Not a name for an agent."""
 
     name: str
-    text: ClassVar[str] = "{self.name!r} is no agent name: 1 to 64 of a-z, 0-9 and _, and not 'root'"
+    text: ClassVar[str] = "{self.name!r} is not an agent name: 1 to 64 of a-z, 0-9 and _, and not 'root'"
 
 
 @define(auto_exc=True)
@@ -130,7 +130,7 @@ class InvalidMessage(Refusal):
 @define(auto_exc=True)
 class InvalidHeaders(Refusal):
     """Headers that are not a JSON object, or one that is too large. `size` counts its bytes as a JSON text; None: there
-    is no such text.
+    is not such a text.
     """
 
     problem: str

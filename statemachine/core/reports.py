@@ -178,7 +178,7 @@ def failed(s: State, event: Failed) -> Reply:
 
 
 def aborted(s: State, event: Aborted) -> Reply:
-    """The turn stopped as asked. A turn that nobody asked to stop cannot abort: the report is stale."""
+    """The turn stopped as asked. A turn that was not asked to stop cannot abort: the report is stale."""
     agent = turn(s, event.agent, event.turn)
     if agent is None or agent.status is not TurnState.STOPPING:
         return stale(s)

@@ -59,7 +59,7 @@ class Residents:
         self.tried: dict[int, tuple[int, ...]] = {}
         """Starting agent -> agents whose flush failed while they were evicted for it (N3)."""
         self.serves: dict[int, int] = {}
-        """Unloading agent -> the starting agent that it makes room for, or NOBODY."""
+        """Unloading agent -> the starting agent that it makes room for, if any."""
         self.room_for: dict[int, int] = {}
         """The same, from the starting agent."""
         self.flushes: dict[int, int] = {}
@@ -132,7 +132,7 @@ class Residents:
         return self.last_flush
 
     def keep(self, agent: Agent) -> int:
-        """The agent stays. Returns whom it was to make room for."""
+        """The agent stays. Returns the agent that it was to make room for."""
         agent.residency = KEEP[agent.residency]
         del self.flushes[agent.id]
         return self.serve_no_more(agent.id)
@@ -191,21 +191,21 @@ class Residents:
             self.serves[unloading] = NOBODY
 
     def serve(self, unloading: int, starting: int) -> None:
-        """The agent on its way out makes room for the starting one, or for NOBODY."""
+        """The agent on its way out makes room for the starting one, or for none."""
         self.serves[unloading] = starting
         if starting != NOBODY:
             self.room_for[starting] = unloading
         self.moved = True
 
     def serve_no_more(self, unloading: int) -> int:
-        """The agent is not on its way out any more. Returns whom it was to make room for."""
+        """The agent is not on its way out any more. Returns the agent that it was to make room for."""
         served = self.serves.pop(unloading)
         self.room_for.pop(served, None)
         self.moved = True
         return served
 
     def room_is_coming(self, agent: int) -> bool:
-        """Is an agent on its way out for this starting one? If one is on its way out for nobody, it is now."""
+        """Is an agent on its way out for this starting one? If one is on its way out for none, it is now."""
         if agent in self.room_for:
             return True
         if len(self.serves) > len(self.room_for):
@@ -224,11 +224,11 @@ class Residents:
         return sorted(found, key=self.starting.__getitem__) if len(found) > 1 else found
 
     def victim(self, agents: list[Agent], tried: Collection[int]) -> int | None:
-        """N2: whom to evict, if anybody."""
+        """N2: the agent to evict, if there is one."""
         return rules.victim(((agent, agents[agent].triggers > 0) for agent in self.idle), tried)
 
     def is_in_transit(self, holders: Container[int]) -> bool:
-        """J5: is any residency slot in transit, so that it may become free, or its agent a new victim? Every eviction is,
-        whoever it serves; and a load whose turn was interrupted, so that its agent holds no slot.
+        """J5: is any residency slot in transit, so that it may become free, or its agent a new victim? Every eviction
+        is, for whichever agent; and a load whose turn was interrupted, so that its agent holds no slot.
         """
         return bool(self.serves) or any(agent not in holders for agent in self.loading)

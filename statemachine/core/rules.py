@@ -80,7 +80,7 @@ def is_evictable(agent: int, never_evict: bool, residency: Residency, status: Tu
 
 
 def victim(candidates: Iterable[tuple[int, bool]], tried: Collection[int]) -> int | None:
-    """N2: whom to evict. `candidates` are the evictable agents, least recently used first, each with whether it has
+    """N2: the victim. `candidates` are the evictable agents, least recently used first, each with whether it has
     unread trigger mail; `tried` those whose flush failed for this turn (N3). None: no untried one is left.
     """
     second_choice: int | None = None

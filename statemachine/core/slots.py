@@ -1,7 +1,7 @@
 """Execution slots and the ready queue (S1, S3; J2's order).
 
 A slot records its holder: an agent, and which of its turns (a bare counter cannot say who leaked, BUG-B01, BUG-B07). The root
-has a slot like everybody else, but is not counted (S13). A turn that lent its slot is in memory without one, until it
+has a slot like every agent, but is not counted (S13). A turn that lent its slot is in memory without one, until it
 goes on or ends (S16).
 
 The ready queue serves the deepest agent first, and the oldest request first within a depth: what was begun is finished
@@ -96,7 +96,7 @@ class Slots:
         return was_oldest
 
     def first(self, max_overtaken: int) -> int:
-        """J2: whom the queue, which is not empty, serves next."""
+        """J2: the agent that the queue, which is not empty, serves next."""
         if not self.by_depth or rules.is_due(self.overtaken, max_overtaken):
             return next(iter(self.ready))
         return next(iter(self.by_depth[max(self.by_depth)]))

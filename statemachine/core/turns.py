@@ -449,7 +449,7 @@ def evict(s: State, agent: Agent, serves: int) -> None:
 def drop_thread(s: State, agent: Agent, tell_thread: bool = True) -> None:
     """The thread is no more, or no more ours: it holds nothing, and what it still reports is stale (S9).
 
-    The root stays resident (S13), with a new generation: whoever runs the core builds its thread anew when a turn of
+    The root stays resident (S13), with a new generation: the host of the core builds its thread anew when a turn of
     it starts.
     """
     if agent.residency is Residency.UNLOADED:

@@ -426,7 +426,7 @@ MESSAGES: list[tuple[str, tuple[Any, ...], str, str]] = [
     ("AgentClosed", (9, "/root/a"), "agent /root/a (9) is closed", "`resume` opens it again"),
     ("AgentOpen", (9, "/root/a"), "agent /root/a (9) is open already", "send to it or follow up"),
     ("PathTaken", ("/root/a", 9), "path /root/a belongs to open agent 9", "take another name or close that agent"),
-    ("InvalidName", ("BAD",), "'BAD' is no agent name", "1 to 64 of a-z, 0-9 and _, and not 'root'"),
+    ("InvalidName", ("BAD",), "'BAD' is not an agent name", "1 to 64 of a-z, 0-9 and _, and not 'root'"),
     ("InvalidMessage", (9, 8), "this one has 9", "a message has 1 to 8 bytes"),
     ("InvalidHeaders", (*TOO_LARGE,), "of at most 16384 bytes, not one of 16386 bytes", "put everything else into"),
     ("DepthExceeded", (3, 2), "depth 3 exceeds max_depth=2", "spawn it higher up"),

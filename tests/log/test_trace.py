@@ -247,7 +247,7 @@ def test_file_that_cannot_be_read_is_refused(name: str, tmp_path: Path) -> None:
 def test_session_that_is_told_of_a_restart_refuses_it_and_nothing_changes() -> None:
     session = Session()
     before = session.fingerprint()
-    with pytest.raises(TypeError, match="is no event"):
+    with pytest.raises(TypeError, match="is not an event"):
         session.handle(Restart())  # type: ignore[arg-type]
     assert session.fingerprint() == before
     assert "Restart" not in [kind.__name__ for kind in EVENTS]
