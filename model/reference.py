@@ -843,7 +843,7 @@ class World:
 
 def step(before: World, event: Words) -> tuple[World, Words, list[Words]]:
     """The world afterwards (the one before, if nothing has changed), the reply, the effects."""
-    world = World.__new__(World)
+    world = World.__new__(before.__class__)
     for key, fact in vars(before).items():
         vars(world)[key] = fact.copy() if hasattr(fact, "copy") else fact
     try:
