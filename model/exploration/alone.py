@@ -248,8 +248,8 @@ def strongly_connected(graph: dict[int, list[Edge]]) -> Iterator[set[int]]:
     """Yields the strongly connected parts: Kosaraju's two walks, the second against the edges."""
     order: list[int] = []
     seen: set[int] = set()
-    for root in graph:
-        stack = [(root, iter(graph[root]))] if root not in seen else []
+    for root, first in graph.items():
+        stack = [(root, iter(first))] if root not in seen else []
         seen.add(root)
         while stack:
             number, edges = stack[-1]

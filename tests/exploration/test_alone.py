@@ -47,7 +47,7 @@ class DueFirst(World):
         due = self.oldest_due() if self.state == "open" else []
         for agent in due if len(self.held()) < self.caps.slots else ():
             self.enter(agent, "starting")
-        return due != [] and self.phase[due[0]] == "starting" or super().serve()
+        return (due != [] and self.phase[due[0]] == "starting") or super().serve()
 
 
 def size(graph: Graph) -> tuple[int, int]:
