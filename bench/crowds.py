@@ -60,8 +60,8 @@ def rows(size: Size) -> list[Row]:
     }
     work = {name: QueuedCycles(*make(CROWDS.get(name, 0) // shrink), size.cycles) for name, make in crowds.items()}
     best = best_seconds(size.repetitions, work)
-    for cycles in work.values():
-        cycles.check(size.repetitions)
+    for contestant in work.values():
+        contestant.check(size.repetitions)
     cycles = work[ALONE].cycles
     return [
         Row("(j) a cycle through the queue, alone", best[ALONE] / cycles * 1e6, "us"),

@@ -141,7 +141,7 @@ REPLIES: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     fx.Waiting: lambda r: ("waiting", r.wait),
     fx.ShuttingDown: lambda _: ("shutting down",),
     fx.Noted: lambda _: reference.NOTED,
-    fx.Stale: lambda _: reference.STALE,
+    fx.Stale: lambda _: ("stale",),
 }
 
 EFFECTS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
@@ -220,7 +220,7 @@ def of_session(s: Session) -> tuple[Any, ...]:
 
 def of_world(w: World) -> tuple[Any, ...]:
     """Everything about the world, in the terms of both."""
-    held, queue, starts = w.held(), w.queue(), w.state == "open"
+    held, queue, starts = w.held(), () if w.caps.live else w.queue(), w.state == "open"
     serves = {a: turn[0] for a, turn in w.serves.items() if starts and w.needs_load(*turn)}
     unread = [m for m in w.mail.values() if not m.read]
     return (
@@ -241,10 +241,10 @@ def of_world(w: World) -> tuple[Any, ...]:
             for n, wait in w.pending().items()
         ],
         [(n, wait.agent, wait.over) for n, wait in w.waits.items() if wait.over is not None],
-        w.lenders(),
+        [] if w.caps.live else w.lenders(),
         w.in_order("returning"),
         sorted(w.lent),
-        w.overtaken[w.since[queue[0]]] if starts and queue else 0,
+        w.passed[w.since[queue[0]]] if starts and queue else 0,
         ({a: n for a, n in w.attempts.items() if n}, {a: n for a, n in w.loads.items() if n}),
         sorted(w.quiet.items()),
         sorted(w.loud),

@@ -119,8 +119,8 @@ def flush() -> None:
         raise ReaderLeft from None
 
 
-def is_about_the_reader(error: BaseException) -> bool:
+def is_about_the_reader(raised: BaseException) -> bool:
     """Tells whether an error is `ReaderLeft`, or a group of nothing else."""
-    return isinstance(error, ReaderLeft) or (
-        isinstance(error, BaseExceptionGroup) and error.split(ReaderLeft)[1] is None
-    )
+    if isinstance(raised, BaseExceptionGroup):
+        return raised.split(ReaderLeft)[1] is None
+    return isinstance(raised, ReaderLeft)

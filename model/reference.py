@@ -30,9 +30,9 @@ Relation = dict[int, int]
 Words = tuple[Any, ...]  # event: its method, as `World.spawn`; reply, effect: its name; then facts
 
 HOST, ROOT, NONE = -1, 0, -2
-NOTED, STALE = ("noted",), ("stale",)
+NOTED = ("noted",)
 REFUSAL = {"draining": "SessionDraining", "closed": "SessionClosed", "failed": "StoreFailed"}
-LIVING: tuple[State, ...] = ("open", "draining")
+LIVING = ("open", "draining")
 OVER = ("completed", "errored", "interrupted")
 IDLE = ("new", *OVER)
 UNBEGUN = ("queued", "starting")
@@ -65,7 +65,7 @@ class Letter(NamedTuple):  # a mail that is unread, or that was read by a turn t
     to: int
     kind: Kind
     about: Phase | None = None  # how a turn ended, if this is a notice
-    answers: tuple[int, ...] = ()  # to which requests
+    answers: Ids = ()  # to which requests
     read: bool = False
 
 
@@ -76,9 +76,6 @@ class Wait(NamedTuple):  # it is pending until it is over; then it goes on with 
     every: bool  # ALL of the requests
     mail: bool
     over: str | None = None  # why
-
-    def is_bound(self) -> bool:  # by a condition; if not, the turn waits by its own choice
-        return self.mail or len(self.targets) + len(self.requests) > 0
 
 
 class Unchanged(Exception):
@@ -104,8 +101,7 @@ class World:
         self.state: State = "open"
         self.effects: list[Words] = []  # that this step asks for
         self.now = 0.0
-        self.stamps = self.flushes = self.waited = 0  # so far
-        self.posted = self.dead = 0  # so far; dead letters
+        self.stamps = self.flushes = self.waited = self.posted = self.dead = 0  # so far
         self.spawned = 1
         # Agents
         self.path = {ROOT: "/root"}
@@ -116,7 +112,7 @@ class World:
         self.turn = {ROOT: 0}  # number of the latest
         self.phase: dict[int, Phase] = {ROOT: "new"}  # of that turn
         self.since: Relation = {}  # stamp of when it queued, started, began waiting, returned
-        self.overtaken: Counter[int] = Counter()  # by stamp: while this turn was the oldest queued
+        self.passed: Counter[int] = Counter()  # by stamp: while this turn was the oldest queued
         self.waits: dict[int, Wait] = {}  # by number
         self.lent: set[int] = set()  # agents whose turn has lent its slot
         self.attempts: Counter[int] = Counter()  # turns returned since one ended
@@ -143,9 +139,6 @@ class World:
 
     # Questions
 
-    def is_open(self, agent: int) -> bool:
-        return agent not in self.closed_by
-
     def family(self, top: int) -> list[int]:  # and all below, breadth first
         line = [top]
         for agent in line:
@@ -165,25 +158,25 @@ class World:
 
     def held(self) -> Ids:
         """S3': the sub-agents that hold a slot."""
-        subs = [a for a in self.path if a != ROOT and self.is_open(a)]
+        subs = {*self.path} - {ROOT, *self.closed_by}
         busy = {*having(self.phase, *BUSY)} - self.lent
-        return tuple([a for a in subs if self.caps.live or a in busy])
+        return tuple(sorted(subs if self.caps.live else subs & busy))
 
     def in_order(self, phase: Phase) -> list[int]:  # the longest first
         return sorted(having(self.phase, phase), key=self.since.__getitem__)
 
     def queue(self) -> Ids:
         """The ready queue, oldest first: who waits for a slot."""
-        return () if self.caps.live else tuple(self.in_order("queued"))
+        return tuple(self.in_order("queued"))
 
     def oldest_due(self) -> list[int]:
         """L11: the oldest queued turn, if too many have passed it since it became the oldest."""
-        first = self.queue()[:1]
-        return [a for a in first if self.overtaken[self.since[a]] >= self.caps.max_overtaken]
+        most = self.caps.max_overtaken
+        return [a for a in self.queue()[:1] if self.passed[self.since[a]] >= most]
 
     def lenders(self) -> list[int]:
         """J7: who holds a slot and waits, the longest first."""
-        waiting = [a for a in self.held() if self.pending(a) and not self.caps.live]
+        waiting = [agent for agent in self.held() if self.pending(agent)]
         return sorted(waiting, key=self.since.__getitem__)
 
     def to_lend(self) -> int:  # S16: how many may still lend to the ready queue
@@ -192,12 +185,9 @@ class World:
     def available(self) -> int:  # slots that are free or may be lent
         return self.caps.slots - len(self.held()) + min(len(self.lenders()), self.to_lend())
 
-    def is_entitled(self, agent: int) -> bool:
-        """S13: it needs no free slot, as root or with LIVE_THREADS."""
-        return agent == ROOT or self.caps.live
-
-    def would_queue(self, agent: int) -> bool:  # if trigger mail comes
-        return not self.is_entitled(agent) and self.phase.get(agent, "new") in IDLE
+    def would_queue(self, agent: int) -> bool:
+        """If trigger mail comes. Root needs no free slot (S13), and with LIVE_THREADS no agent."""
+        return agent != ROOT and not self.caps.live and self.phase.get(agent, "new") in IDLE
 
     def is_queue_full(self) -> bool:
         asking = {agent for agent in self.wanted() if self.would_queue(agent)}
@@ -210,12 +200,10 @@ class World:
         return sorted({*having(self.place, "in")} - pinned, key=self.used.__getitem__)
 
     def needs_load(self, agent: int, turn: int) -> bool:
-        starting = self.turn.get(agent) == turn and self.phase[agent] == "starting"
-        return starting and self.place[agent] == "out"
+        return (self.turn[agent], self.phase[agent], self.place[agent]) == (turn, "starting", "out")
 
-    def pending(self, *agents: int) -> dict[int, Wait]:
-        waits = self.waits.items()
-        return {n: w for n, w in waits if w.over is None and (not agents or w.agent in agents)}
+    def pending(self, *of: int) -> dict[int, Wait]:
+        return {n: w for n, w in self.waits.items() if not w.over and w.agent in (of or self.path)}
 
     def asked(self, wait: Wait) -> list[int]:
         """J9: the agents of its unanswered requests."""
@@ -227,33 +215,36 @@ class World:
             return "answered"
         if wait.mail and self.unread(wait.agent):
             return "mail"
-        if any(self.phase[t] in OVER or not self.is_open(t) for t in wait.targets):
+        if any(self.phase[t] in OVER or t in self.closed_by for t in wait.targets):
             return "target"
-        idle = {agent for agent in self.path if self.phase[agent] not in ACTIVE}
+        idle = {*having(self.phase, *IDLE, *UNBEGUN)}
         return "draining" if self.state == "draining" and self.is_vain(wait, idle) else None
 
     def is_vain(self, wait: Wait, stuck: set[int]) -> bool:
-        """Do all ways out of it lead to these agents? A turn that waits by its own choice has one."""
+        """Do all ways out of it lead to these agents? A wait with no condition has another."""
         asked = [agent in stuck for agent in self.asked(wait)]
         ways = [any(asked)] if wait.every and asked else asked
         ways += [target in stuck for target in wait.targets]
         senders = {*self.path} - stuck - {wait.agent}
-        return wait.is_bound() and all(ways) and not (wait.mail and senders)
+        return (wait.mail or ways != []) and all(ways) and not (wait.mail and senders)
 
     # Checks
 
-    def check_caller(self, sender: int, *states: State) -> None:
-        require(self.state in states, REFUSAL.get(self.state))
+    def check_caller(self, sender: int, latest: State = "draining") -> None:
+        require(self.state in ("open", latest), REFUSAL.get(self.state))
         if sender != HOST:
             self.check_open(sender)
 
-    def check_open(self, agent: int) -> None:
+    def check_known(self, agent: int) -> None:
         require(agent in self.path, "UnknownAgent", agent)
-        require(self.is_open(agent), "AgentClosed", agent)
+
+    def check_open(self, agent: int) -> None:
+        self.check_known(agent)
+        require(agent not in self.closed_by, "AgentClosed", agent)
 
     def check_works(self, agent: int, turn: int) -> None:
-        self.check_caller(HOST, *LIVING)
-        require(agent in self.path, "UnknownAgent", agent)
+        self.check_caller(HOST)
+        self.check_known(agent)
         works = self.phase[agent] in WORKING and self.turn[agent] == turn
         require(works, "NotRunning", agent, turn)
 
@@ -265,9 +256,8 @@ class World:
         require(0 < size <= self.caps.max_bytes, "InvalidMessage", size, self.caps.max_bytes)
 
     def check_mailbox(self, agent: int, reserve: int) -> None:  # promised notices have theirs
-        unread, notices = len(self.unread(agent)), self.promised(agent)
-        fits = unread + notices < self.caps.max_unread - reserve
-        require(fits, "MailboxFull", agent, unread, notices, self.caps.max_unread)
+        unread, notices, most = len(self.unread(agent)), self.promised(agent), self.caps.max_unread
+        require(unread + notices < most - reserve, "MailboxFull", agent, unread, notices, most)
 
     def check_request(self, sender: int, to: int) -> None:
         self.check_not_stopping(sender)
@@ -280,15 +270,12 @@ class World:
             require(self.available() > 0, "ExecutionFull", self.caps.slots, self.held())
 
     def check_live(self) -> None:
-        fits = not self.caps.live or len(self.held()) < self.caps.slots
-        require(fits, "LiveThreadsFull", self.caps.slots, self.held())
-
-    def check_sub(self, agent: int, operation: str) -> None:
-        require(agent in self.path, "UnknownAgent", agent)
-        require(agent != ROOT, "RootRefused", operation)
+        slots, held = self.caps.slots, self.held()
+        require(not self.caps.live or len(held) < slots, "LiveThreadsFull", slots, held)
 
     def check_opening(self, path: str) -> None:  # one more agent, here
-        taken, depth = [a for a in having(self.path, path) if self.is_open(a)], path.count("/") - 1
+        taken = {*having(self.path, path)} - {*self.closed_by}
+        depth = path.count("/") - 1
         require(not taken, "PathTaken", path, *taken)
         require(depth <= self.caps.max_depth, "DepthExceeded", depth, self.caps.max_depth)
         few = len(self.path) - len(self.closed_by) <= self.caps.max_agents
@@ -299,8 +286,7 @@ class World:
         it leads to."""
         dead = [wait for n, wait in self.pending().items() if ("wait", n) not in self.due]
         for _ in dead:
-            stuck = {wait.agent for wait in dead}
-            dead = [wait for wait in dead if self.is_vain(wait, stuck)]
+            dead = [wait for wait in dead if self.is_vain(wait, {other.agent for other in dead})]
         line = [agent]
         for named in line:
             ahead = {a for wait in dead if wait.agent == named for a in self.asked(wait)}
@@ -310,7 +296,7 @@ class World:
     def check_current(self, condition: bool) -> None:
         """S9: a report on what is not in flight any more changes nothing."""
         if not condition or self.state not in LIVING:
-            raise Unchanged(*STALE)
+            raise Unchanged("stale")
 
     # Operations (section 4): they give their reply, or None for NOTED
 
@@ -344,11 +330,10 @@ class World:
         return "accepted", self.post(sender, to, "request" if wants else "queue")
 
     def withdraw(self, sender: int, number: int) -> Words:
-        self.check_caller(sender, *LIVING)
+        self.check_caller(sender)
         require(0 <= number < self.posted, "UnknownMail", number)
-        letter = self.mail.get(number)
-        if letter is None or letter.read:
-            raise Unchanged("refused", "MailRead", number)
+        require(number in self.mail and not self.mail[number].read, "MailRead", number)
+        letter = self.mail[number]
         require(sender in (HOST, letter.sender) and letter.about is None, "NotSender", number)
         del self.mail[number]
         self.dead += 1
@@ -363,11 +348,11 @@ class World:
 
     def interrupt(self, sender: int, target: int, subtree: bool) -> Words:
         """With `subtree` the turns below, too, and none of these agents wakes another by its end."""
-        self.check_caller(sender, *LIVING)
+        self.check_caller(sender)
         self.check_open(target)
         require(target != ROOT or sender == HOST, "RootRefused", "interrupt")
-        line = self.family(target) if subtree else [target]
-        members = [agent for agent in line if self.is_open(agent)]
+        members = self.family(target) if subtree else [target]
+        members = [agent for agent in members if agent not in self.closed_by]
         require(sender not in members, "SelfRefused", "interrupt", target)
         previous = self.phase[target]
         touched = [a for a in members if self.phase[a] in (*UNBEGUN, *WORKING)]
@@ -386,26 +371,27 @@ class World:
         return "interrupted", previous, tuple(touched)
 
     def close(self, sender: int, target: int) -> Words:
-        self.check_caller(sender, *LIVING)
-        self.check_sub(target, "close")
+        self.check_caller(sender)
+        self.check_known(target)
+        require(target != ROOT, "RootRefused", "close")
         require(sender not in self.family(target), "SelfRefused", "close", target)
         return "closed", self.bury(target, "interrupted")
 
     def forget(self, target: int) -> Words:  # by the host
-        self.check_caller(HOST, *LIVING)
-        self.check_sub(target, "forget")
-        require(not self.is_open(target), "AgentOpen", target)
-        line = self.family(target)
-        for relation in (self.path, self.parent, self.closed_by, self.turn, self.phase, self.load, self.place):
-            for agent in line:
-                del relation[agent]
-        return "forgotten", tuple(line)
+        self.check_caller(HOST)
+        self.check_known(target)
+        require(target != ROOT, "RootRefused", "forget")
+        require(target in self.closed_by, "AgentOpen", target)
+        line = tuple(self.family(target))
+        for agent in line:  # without a path it is unknown
+            del self.path[agent], self.parent[agent], self.closed_by[agent]
+        return "forgotten", line
 
     def resume(self, sender: int, target: int) -> Words:
         """LIVE_THREADS: with what the same close ended, but for branches that cannot be opened."""
         self.check_caller(sender, "open")
-        require(target in self.path, "UnknownAgent", target)
-        require(not self.is_open(target), "AgentOpen", target)
+        self.check_known(target)
+        require(target in self.closed_by, "AgentOpen", target)
         line, together = [target], having(self.closed_by, target) if self.caps.live else []
         for agent in line:
             try:
@@ -418,8 +404,8 @@ class World:
                 continue
             del self.closed_by[agent]
             line += [child for child in having(self.parent, agent) if child in together]
-        opened = tuple([agent for agent in line if self.is_open(agent)])
-        return "resumed", opened, tuple([agent for agent in line if agent not in opened])
+        opened = tuple(agent for agent in line if agent not in self.closed_by)
+        return "resumed", opened, tuple(agent for agent in line if agent not in opened)
 
     def wait(self, turn: int, timeout: float | None, wait: Wait) -> Words:
         """A running turn goes on at once if nothing is to be waited for; another is called back."""
@@ -429,13 +415,12 @@ class World:
         seconds = inf if timeout is None else timeout
         require(endless or 0 <= seconds <= most, "InvalidTimeout", seconds, most)
         for target in wait.targets:
-            require(target in self.path, "UnknownAgent", target)
+            self.check_known(target)
         for request in wait.requests:
             require(0 <= request < self.posted, "UnknownMail", request)
         if self.phase[agent] == "running" and not self.pending(agent):
             self.since[agent] = self.stamp()
-        self.waited += 1
-        number = self.waited
+        number = self.waited = self.waited + 1
         self.waits[number] = wait
         self.bound("wait", number, timeout)
         self.read_answers(agent)
@@ -460,10 +445,10 @@ class World:
 
     def shutdown(self, grace: float) -> Words:
         """Turns that have not started stay queued. A second shutdown can only shorten the first."""
-        self.check_caller(HOST, *LIVING)
+        self.check_caller(HOST)
         require(0 <= grace < inf, "InvalidTimeout", grace, inf)
-        end, _ = self.due.get(("grace", ROOT), (inf, 0))
-        if self.now + grace < end:
+        end, _ = self.due.get(("grace", ROOT), (-inf, 0))
+        if self.state == "open" or self.now + grace < end:
             self.bound("grace", ROOT, grace)
         if self.state == "open":
             self.state = "draining"
@@ -479,7 +464,7 @@ class World:
     def post(self, sender: int, to: int, kind: Kind, *notice: Any) -> int:
         number = self.posted
         self.posted += 1
-        if self.is_open(to):
+        if to not in self.closed_by:
             self.mail[number] = Letter(number, sender, to, kind, *notice)
         else:
             self.dead += 1
@@ -492,7 +477,7 @@ class World:
         """S5: all unread mail, in order."""
         letters = self.unread(agent)
         self.mark(letters, read=True)
-        return tuple([m.number for m in letters])
+        return tuple(m.number for m in letters)
 
     def read_answers(self, agent: int) -> None:
         """An outcome is told once: who awaits a request reads of it there, not in the mailbox."""
@@ -502,39 +487,33 @@ class World:
 
     def answer(self, agent: int, how: Phase, letters: list[Letter], told: bool, top: int = NONE) -> None:
         """L3: each requester is told once. The host, who needs no mail, always."""
-        requests = [m for m in letters if m.kind == "request"]
+        requests = [m for m in letters if m.kind == "request" and how != "new"]
         if requests:
-            self.ask_for("answer", tuple([m.number for m in requests]), agent, how)
+            self.ask_for("answer", tuple(m.number for m in requests), agent, how)
         notice = self.caps.notice
         for to in dict.fromkeys([m.sender for m in requests]):
             if told and notice is not None and to in self.path and to != agent:
                 full = self.state != "open" or self.is_queue_full()
                 silent = to in self.family(top) or (self.would_queue(to) and full)
-                answers = tuple([m.number for m in requests if m.sender == to])
+                answers = tuple(m.number for m in requests if m.sender == to)
                 self.post(agent, to, "queue" if silent else notice, how, answers)
                 self.read_answers(to)
 
     # Turns
 
     def enter(self, agent: int, phase: Phase) -> None:
+        """L11: if it gets a slot, it passes the oldest of the queue."""
+        for oldest in self.queue()[:1] if phase in ("starting", "running") else ():
+            if agent not in (ROOT, oldest):
+                self.passed[self.since[oldest]] += 1
         self.phase[agent] = phase
         self.since[agent] = self.stamp()
-
-    def begin(self, agent: int, phase: Phase) -> None:
-        self.turn[agent] += 1
-        self.enter(agent, phase)
-
-    def pass_oldest(self, agent: int) -> None:
-        """L11: this agent gets a slot; if it is not the oldest of the queue, that is overtaken."""
-        for oldest in self.queue()[:1]:
-            if agent not in (ROOT, oldest):
-                self.overtaken[self.since[oldest]] += 1
 
     def wake(self, agent: int, why: str | None = None) -> None:
         """The turn has a slot, or is to stop: waits that are over go on; with `why`, all of them."""
         for number, wait in [*self.waits.items()]:
             end = wait.over or why
-            if wait.agent == agent and end is not None:
+            if wait.agent == agent and end:
                 del self.waits[number]
                 self.ask_for("wake", agent, self.turn[agent], number, end)
 
@@ -561,12 +540,12 @@ class World:
         """One step (section 4). *next* keeps the slot, but not from those who are to go on."""
         had = self.phase[agent] in ACTIVE and agent in (ROOT, *self.held())
         self.answer(*self.conclude(agent, how))
-        waits = [w for w in self.pending().values() if self.phase[w.agent] == "waiting"]
-        called = having(self.phase, "returning") or any(self.why_over(wait) for wait in waits)
+        waits = [wait for wait in self.waits.values() if self.phase[wait.agent] != "running"]
+        called = any(wait.over or self.why_over(wait) for wait in waits)
         free = agent == ROOT or not (called or self.oldest_due())
         if had and free and how in OVER and self.state == "open" and agent in self.wanted():
-            self.pass_oldest(agent)
-            self.begin(agent, "starting")
+            self.turn[agent] += 1
+            self.enter(agent, "starting")
         self.request()
 
     def conclude(self, agent: int, how: Phase) -> Words:
@@ -574,18 +553,17 @@ class World:
         unread again. Mail of a turn that had not started stays, but asks for no turn any more."""
         ran = self.phase[agent] in ACTIVE
         told = how != "interrupted" or self.caps.notify_interrupted
-        told = told or agent in self.loud or not self.is_open(agent)
+        told |= agent in {*self.loud, *self.closed_by}
         letters = [m for m in self.mail.values() if m.to == agent and (m.read or not ran)]
+        self.attempts[agent] = self.attempts[agent] + 1 if how == "new" else 0
         if how == "new":
             self.mark(letters, read=False)
-            letters = []
-            self.attempts[agent] += 1
+        elif ran:
+            self.mail = {n: m for n, m in self.mail.items() if m not in letters}
         else:
             self.mark(letters, kind="queue")
-            del self.attempts[agent]
         if ran:
-            self.list_as("done" if how in OVER[:2] else "interrupted", agent)
-            self.mail = {n: m for n, m in self.mail.items() if m.to != agent or not m.read}
+            self.list_as("done" if how in ("completed", "errored") else "interrupted", agent)
         self.phase[agent] = how
         self.waits = {n: wait for n, wait in self.waits.items() if wait.agent != agent}
         self.lent.discard(agent)
@@ -596,7 +574,7 @@ class World:
 
     def bury(self, top: int, how: Phase) -> Ids:
         """S10: closes an agent, whose turn ends so, and everything below it. Gives these."""
-        members = [agent for agent in self.family(top) if self.is_open(agent)]
+        members = [agent for agent in self.family(top) if agent not in self.closed_by]
         for agent in having(self.closed_by, top) if members else ():
             self.closed_by[agent] = agent
         self.closed_by |= dict.fromkeys(members, top)
@@ -606,7 +584,8 @@ class World:
             del self.attempts[agent]
             asked = [m for m in self.mail.values() if m.to == agent and m.kind == "request"]
             if asked and self.phase[agent] in IDLE:
-                self.begin(agent, "queued")  # while the session drains: a turn only to answer
+                self.turn[agent] += 1  # while the session drains: a turn only to answer
+                self.enter(agent, "queued")
             if self.phase[agent] not in IDLE:
                 self.end(agent, how if agent == top else "interrupted")
             self.mail = {n: m for n, m in self.mail.items() if m.to != agent}
@@ -629,8 +608,6 @@ class World:
         """The thread goes, and is told unless it said so. Root has a new one at once."""
         if told and self.place[agent] != "out":
             self.ask_for("unload", agent, self.load[agent])
-        if agent in self.flush and self.is_open(agent):
-            self.list_as("unflushed", agent)
         self.flush.pop(agent, None)
         self.serves.pop(agent, None)
         self.load[agent] += 1 if agent == ROOT else 0
@@ -641,6 +618,8 @@ class World:
         phase = self.phase[agent]
         cannot_start = phase == "starting" and self.place[agent] == "loading"
         how: Phase = "errored" if cannot_start or phase in WORKING else "interrupted"
+        if agent in self.flush:
+            self.list_as("unflushed", agent)
         self.drop(agent, told)
         if with_agent:
             self.bury(agent, how)
@@ -660,9 +639,10 @@ class World:
         self.check_current(self.load.get(agent) == load and self.flush.get(agent) == number)
         del self.flush[agent]
         turn = self.serves.pop(agent, None)
-        if self.place[agent] == "leaving" and fine:
+        leaves = self.place[agent] == "leaving"
+        if leaves and fine:
             self.drop(agent)
-        elif self.place[agent] == "leaving":
+        elif leaves:
             self.place[agent] = "in"
             self.use(agent)
         if not fine:
@@ -697,10 +677,10 @@ class World:
             "load": having(self.place, "loading"),
             "turn": having(self.phase, *WORKING),
             "stop": having(self.phase, "stopping"),
-            "flush": [agent for agent, number in self.flush.items() if number is not None],
+            "flush": {*self.flush} - {*having(self.flush, None)},
             "wait": [*self.pending()],
-            "grace": [ROOT] if self.lists and self.state != "closed" else [],
-            "idle": [a for a in having(self.place, "in") if a != ROOT and self.phase[a] in IDLE],
+            "grace": [ROOT] if self.state != "closed" else [],
+            "idle": [agent for agent in self.evictable() if self.phase[agent] in IDLE],
         }
         return sorted([(*at, *key) for key, at in self.due.items() if key[1] in going_on[key[0]]])
 
@@ -708,11 +688,9 @@ class World:
         """Bounds run out one after the other, conditions of waits before their timeouts. None that
         begins in this step ends in it."""
         self.now = max(self.now, now) if now < inf else self.now
-        last = self.stamps
+        last = self.stamps if self.state in LIVING else -1
         while over := [at for at in self.bounds() if at[0] <= self.now and at[1] <= last]:
             _, _, what, of = min(over, key=lambda at: at[2] == "wait")
-            if self.state not in LIVING:
-                break
             if what == "wait" and self.look():
                 continue
             del self.due[what, of]
@@ -733,7 +711,8 @@ class World:
                 self.ask_for_flush(of)
 
     def write_failed(self) -> None:
-        self.state = "closed" if self.state == "closed" else "failed"
+        if self.state in LIVING:
+            self.state = "failed"
 
     def restart(self) -> None:
         """Section 5: what no record says is forgotten. A turn that ran is returned, or interrupted;
@@ -743,12 +722,12 @@ class World:
         for agent in having(self.phase, *UNBEGUN):
             self.phase[agent] = "new"
             self.turn[agent] -= 1
-        cut_off = [(agent, self.cut_off(agent, "interrupted")) for agent in having(self.phase, *ACTIVE)]
-        over = [self.conclude(agent, how) for agent, how in cut_off]
+        ran = having(self.phase, *ACTIVE)
+        over = [self.conclude(agent, self.cut_off(agent, "interrupted")) for agent in ran]
         self.load = dict.fromkeys(self.path, 0)
         self.place = {**dict.fromkeys(self.path, "out"), ROOT: "in"}
         self.flushes = self.waited = 0
-        for relation in (self.flush, self.serves, self.tried, self.overtaken, self.due, self.lists):
+        for relation in (self.flush, self.serves, self.tried, self.passed, self.due, self.lists):
             relation.clear()
         for told in over:
             self.request()
@@ -776,30 +755,28 @@ class World:
 
     def request(self) -> bool:
         """J1: an idle agent with unread trigger mail gets a turn, queued."""
-        asked = self.wanted() if self.state == "open" else []
-        idle = [agent for agent in asked if self.phase[agent] in IDLE]
-        for agent in dict.fromkeys(idle):
-            self.begin(agent, "starting" if self.is_entitled(agent) else "queued")
-        return idle != []
+        idle = [agent for agent in self.wanted() if self.phase[agent] in IDLE]
+        for agent in dict.fromkeys(idle) if self.state == "open" else ():
+            self.turn[agent] += 1
+            self.enter(agent, "queued" if self.would_queue(agent) else "starting")
+        return idle != [] and self.state == "open"
 
     def serve(self) -> bool:
         """J2, J7, L12: a slot that is free or may be lent goes to the oldest of the queue if it is
         due; or to the turn that was called back first; or to the deepest of the queue."""
         queued = self.queue() if self.state == "open" else ()
         due = self.oldest_due() if queued else []
-        passed = [agent for agent in due if self.overtaken[self.since[agent]]]
+        overdue = [agent for agent in due if self.passed[self.since[agent]]]
         returning = self.in_order("returning")
         deepest = sorted(queued, key=lambda agent: -self.path[agent].count("/"))
-        for agent in [*passed, *returning, *due, *deepest]:
-            returns = agent in returning
+        for agent in [*overdue, *returning, *due, *deepest]:
             free = len(self.held()) < self.caps.slots
-            lenders = self.lenders()[:1] if returns or self.to_lend() > 0 else []
+            lenders = self.lenders()[:1] if agent in returning or self.to_lend() > 0 else []
             if free or lenders:
                 for lender in lenders if not free else ():
                     self.lent.add(lender)
                     self.phase[lender] = "waiting"
-                self.pass_oldest(agent)
-                self.enter(agent, "running" if returns else "starting")
+                self.enter(agent, "running" if agent in returning else "starting")
                 self.lent.discard(agent)
                 self.wake(agent)
                 return True
@@ -807,13 +784,15 @@ class World:
 
     def break_stall(self) -> None:
         """J8, L8': the queue can get no slot, because each is of a turn that waits."""
-        stuck = [a for a in self.lenders() if any(w.is_bound() for w in self.pending(a).values())]
+        waits = [w for w in self.pending().values() if w.mail or w.targets or w.requests]
+        stuck = [agent for agent in self.lenders() if agent in [wait.agent for wait in waits]]
         stopping = self.lent & {*having(self.phase, "stopping")}
         if stuck and self.queue() and len(stuck) == len(self.held()) and not stopping:
             self.wake(stuck[-1], "stalled")
 
     def advance(self) -> bool:
         """J3 to J6, for the turn that has been starting longest of those that can go on."""
+        self.serves = {a: turn for a, turn in self.serves.items() if self.needs_load(*turn)}
         for agent in self.in_order("starting"):
             turn = (agent, self.turn[agent])
             place = self.place[agent]
@@ -822,11 +801,10 @@ class World:
                 self.phase[agent] = "running"
                 del self.loads[agent]
                 self.bound("turn", agent)
-                mail = self.read(agent)
-                self.ask_for("start", *turn, self.load[agent], mail)
+                self.ask_for("start", *turn, self.load[agent], self.read(agent))
             elif place == "leaving":  # J6: an older turn keeps what was evicted for it
-                other = self.serves.get(agent, turn)
-                if self.needs_load(*other) and self.since[other[0]] < self.since[agent]:
+                other, _ = self.serves.get(agent, turn)
+                if self.since[other] < self.since[agent]:
                     continue
                 self.place[agent] = "in"
                 del self.flush[agent]
@@ -847,14 +825,12 @@ class World:
 
     def make_room(self, turn: Turn) -> bool:
         """J5: an eviction comes to serve this turn, or it cannot start. False: it is to wait."""
-        served = [agent for agent, other in self.serves.items() if self.needs_load(*other)]
-        spare = [agent for agent in self.flush if agent not in served]  # the oldest first
+        spare = [agent for agent in self.flush if agent not in self.serves]  # the oldest first
         victims = [agent for agent in self.evictable() if (turn, agent) not in self.tried]
         if spare:
             self.serves[spare[0]] = turn
         elif victims:  # N2, S15
-            wanted = self.wanted()
-            victim = min(victims, key=lambda agent: agent in wanted)
+            victim = min(victims, key=lambda agent: agent in self.wanted())
             self.serves[victim] = turn
             self.place[victim] = "leaving"
             self.ask_for_flush(victim)
@@ -866,8 +842,8 @@ class World:
 
     def wind_up(self) -> None:
         """The shutdown: each rollout is flushed once no turn adds to it, then all is unloaded."""
-        for agent, number in [*self.flush.items()]:
-            if number is None and self.phase[agent] not in ACTIVE:
+        for agent in having(self.flush, None):
+            if self.phase[agent] not in ACTIVE:
                 self.ask_for_flush(agent)
         if not self.flush:
             self.state = "closed"
@@ -879,10 +855,8 @@ class World:
 def step(before: World, event: Words) -> tuple[World, Words, list[Words]]:
     """The world afterwards (the one before, if nothing has changed), the reply, the effects."""
     world = World.__new__(World)
-    vars(world).update(vars(before))
     for key, fact in vars(before).items():
-        if isinstance(fact, dict | list | set):
-            vars(world)[key] = fact.copy()
+        vars(world)[key] = fact.copy() if hasattr(fact, "copy") else fact
     try:
         reply = event[0](world, *event[1:]) or NOTED
     except Unchanged as unchanged:

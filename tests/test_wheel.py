@@ -187,7 +187,7 @@ def foreign(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("statemachine explore reject", "540"),  # in processes that are forks
+        ("statemachine explore reject", "620"),  # in processes that are forks
         ("statemachine crash --kills 1", "0 lost, 0 there twice"),  # in a process that is named by its module
         ("python -m statemachine simulate --seeds 2", "2 seeds from 1, "),  # in processes that are spawned
         ("python -m statemachine check --help", "Check the rules"),

@@ -127,8 +127,8 @@ class Rollout:
     """Whether the last turn was returned."""
     running: bool = False
     forgettable: set[int] = field(factory=set[int])
-    """Mails that a returned turn had read and that were no requests. They are unread again, unless the configuration of
-    that time returned no turns, and so did not keep them.
+    """Mails, not requests, that a returned turn had read. They are unread again, unless the configuration of that time
+    returned no turns, and so did not keep them.
     """
     read: list[MailAccepted] = field(factory=list[MailAccepted])
     """Mail that the running turn has read."""

@@ -160,11 +160,10 @@ def verdict_of_held(played: Played) -> str:
         return "verdict: NOTHING TO JUDGE, the trace has no events"
     if not stale:
         return f"verdict: HELD, {counted(played.events)}, none stale, {refused:,} refused"
-    was = "WAS" if stale == 1 else "WERE"
+    held, was = f"{played.events - stale:,} OF {counted(played.events).upper()}", "WAS" if stale == 1 else "WERE"
     return (
-        f"verdict: ONLY {played.events - stale:,} OF {counted(played.events).upper()} HELD, {stale:,} {was} STALE: "
-        "the core passed over what its runtime reported without being asked, or too late, so nothing was judged of "
-        f"that; {refused:,} refused"
+        f"verdict: ONLY {held} HELD, {stale:,} {was} STALE: the core passed over what its runtime reported without "
+        f"being asked, or too late, so nothing was judged of that; {refused:,} refused"
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from statemachine.core import events as ev
 from statemachine.core import joint, operations, reports, rules, turns, waits
 from statemachine.core.deadlines import Bound
-from statemachine.core.effects import Reply, WaitEnd
+from statemachine.core.effects import Interrupted, Reply, WaitEnd
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Identity, SessionState, SlotState, TurnState
 from statemachine.core.records import (
@@ -70,7 +70,7 @@ def last_to_wait_lends_first(core: Any, s: Session, _: Any) -> None:
     core(s, s.agents[next(reversed(s.waits.lenders))])
 
 
-@breaks("J7", "fuzz", (turns, "go_on"))
+@breaks("J7", "anew", (turns, "go_on"))
 def place_in_line_is_kept(core: Any, s: Session, agent: Any) -> None:
     """A turn that goes on and still waits lends its slot before those that began to wait meanwhile."""
     core(s, agent)
@@ -190,7 +190,7 @@ def new_turns_come_first(core: Any, s: Session) -> None:
     core(s)
 
 
-@breaks("J2", "wide", (turns, "go_on"))
+@breaks("J2", "nested", (turns, "go_on"))
 def last_called_back_goes_on_first(core: Any, s: Session, _: Any) -> None:
     """Of several returning turns, the one whose wait was over last goes on first."""
     core(s, s.agents[next(reversed(s.waits.returning))])
@@ -326,11 +326,11 @@ missing(MailWithdrawn, "withdrawal_unrecorded", "S5, section 5", "That mail was 
 @breaks("S10, section 7, subtree", "recall", (HANDLERS, ev.Interrupt))
 def subtree_one_by_one(core: Any, s: Session, event: ev.Interrupt) -> Reply:
     """A subtree is interrupted one agent after the other, so that those stopped wake those that were."""
-    reply = core(s, ev.Interrupt(event.sender, event.target))
-    if event.subtree and reply.__class__.__name__ == "Interrupted":
+    reply: Reply = core(s, ev.Interrupt(event.sender, event.target))
+    if event.subtree and isinstance(reply, Interrupted):
         for agent in list(s.subtree(event.target))[1:]:
             core(s, ev.Interrupt(event.sender, agent.id))
-    return reply  # type: ignore[no-any-return]
+    return reply
 
 
 @breaks("section 7, subtree", "recall", (turns, "widen"))

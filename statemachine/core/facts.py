@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, TypeVar, cast, dataclass_transform
 
 from attrs import define, field, fields
 
@@ -34,24 +34,26 @@ SHOWN_MAX = 40
 def short(value: object) -> str:
     """Returns the `repr` of a value, of long texts and other values of callers only the start."""
     if isinstance(value, tuple):
-        parts = [short(part) for part in value[:SHOWN_MAX]]
-        if len(value) > SHOWN_MAX:
-            parts.append(f"... ({len(value):,} values)")
-        return f"({', '.join(parts)}{',' * (len(value) == 1)})"
+        values = cast("tuple[object, ...]", value)
+        parts = [short(part) for part in values[:SHOWN_MAX]]
+        if len(values) > SHOWN_MAX:
+            parts.append(f"... ({len(values):,} values)")
+        return f"({', '.join(parts)}{',' * (len(values) == 1)})"
     if isinstance(value, str):
         start, size = repr(value[:SHOWN_MAX]), len(value)
-    elif isinstance(value, list | dict | bytes | Json):
-        said = repr(value)
-        start, size = said[:SHOWN_MAX], len(said)
     else:
-        return repr(value)
+        said = repr(value)
+        if not isinstance(value, list | dict | bytes | Json):
+            return said
+        start, size = said[:SHOWN_MAX], len(said)
     return start if size <= SHOWN_MAX else f"{start}... ({size:,} characters)"
 
 
 def represent(self: Any) -> str:
     """The `__repr__` of attrs classes that hold values of callers."""
-    shown = [f"{f.alias}={short(getattr(self, f.name))}" for f in fields(type(self)) if f.repr]
-    return f"{type(self).__name__}({', '.join(shown)})"
+    kind: type[Any] = type(self)
+    shown = [f"{f.alias}={short(getattr(self, f.name))}" for f in fields(kind) if f.repr]
+    return f"{kind.__name__}({', '.join(shown)})"
 
 
 NESTING_MAX = 100

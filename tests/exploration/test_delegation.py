@@ -151,7 +151,7 @@ def reachable(scope: Scope) -> Iterator[Session]:
                 line.append(after)
 
 
-NESTED = attrs.evolve(find("nested"), interrupts=False)
+NESTED = attrs.evolve(find("nested"), interrupts=False, waits=("request",))
 BROAD = attrs.evolve(NESTED, tree=FAN, ids=3, host_sends=("follow_up",))
 TWO = attrs.evolve(BROAD, config=attrs.evolve(find("wide").config, max_resident=6))
 

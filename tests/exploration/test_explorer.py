@@ -28,7 +28,7 @@ from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome
 from statemachine.core.session import Session
 from tests.core.scenario import everything
 
-SMALL = ("reject", "end", "nested", "gather", "attempts", "recall")
+SMALL = ("reject", "end", "gather", "attempts", "recall")
 """Default scopes that every run counts; the larger ones are counted by the nightly test."""
 LARGE = tuple(name for name in GOLDEN if name not in SMALL)
 

@@ -441,7 +441,7 @@ BREAKS: dict[Callable[[pytest.MonkeyPatch], None], str] = {
     outcomes_awaited_with_the_slot: "nothing can happen any more, and turn .* waits for mail",
     awaited_notices_unread: "reads of request .* had awaited it",
     returned_turns_lose_a_mail: "which a returned turn before it had read|the core says .*'start'.* the reference",
-    attempts_without_end: "is attempt|in a row",
+    attempts_without_end: "is attempt|in a row|the core says .*'start'.* the reference .*'interrupted'",
     wakes_lost: "nothing can happen any more, and turn .* waits for",
     withdrawals_not_asked_for: "was withdrawn, and the log does not say so",
     withdrawals_not_in_the_rollout: "the handle of .* gives|its rollout is",
