@@ -271,7 +271,7 @@ class Engine:
         self.times.note(records)
         self._changed |= touched(records, session.ledger)
         self._since_snapshot += len(records)
-        if self._since_snapshot >= SNAPSHOT_RECORDS or any(record.__class__ is AgentsForgotten for record in records):
+        if self._since_snapshot >= SNAPSHOT_RECORDS or AgentsForgotten in map(type, records):
             facts = tuple(
                 [
                     facts_of(session.ledger, session.agents[agent], self.times.of(agent))
