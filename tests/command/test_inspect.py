@@ -14,6 +14,7 @@ import pytest
 
 from model.command import cli
 from model.command.inspect_session import TEXT_MAX, short
+from model.lockstep import core_step
 from model.scenarios import script
 from statemachine import AgentControl, Overflow, Session, SessionConfig, Turn
 from statemachine.core.records import TurnStarted
@@ -245,7 +246,7 @@ def test_inspect_tells_what_was_withdrawn_demoted_awaited_stopped_returned_and_f
         store, session = SQLiteStore(path), Session(config)
         await store.open(config)
         for line in LIFE.split(";"):
-            step = session.handle(script.parse(line.strip(), session))
+            session, step = core_step(session, script.parse(line.strip(), session))
             stamp(step.records, AT)
             await store.append([Write(step.records)])
         await store.close()

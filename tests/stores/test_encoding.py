@@ -146,7 +146,8 @@ WRONG = (
 @pytest.mark.parametrize("record", [*OF_THE_AGENT, *OF_NO_AGENT], ids=lambda record: type(record).__name__)
 def test_value_of_another_class_in_any_field_is_refused_or_read_as_an_equal_one(record: Any) -> None:
     refused = 0
-    outcomes = [evolve(OUTCOME, **{field.alias: wrong}) for field in attrs.fields(Outcome) for wrong in WRONG]
+    good: Any = OUTCOME
+    outcomes = [evolve(good, **{field.alias: wrong}) for field in attrs.fields(type(good)) for wrong in WRONG]
     for field in attrs.fields(type(record)):
         for wrong in (*WRONG, *outcomes):
             found = evolve(record, **{field.alias: wrong})
@@ -237,7 +238,7 @@ FACTS = '[1,0,"a",null,1,-1,0,0,null,[],[],null,0,0,null]'
 
 
 def test_facts_look_like_this() -> None:
-    facts = AgentFacts(1, 0, "a", None, Identity.OPEN, -1, TurnState.NEW, 0, None, (), ())
+    facts: Any = AgentFacts(1, 0, "a", None, Identity.OPEN, -1, TurnState.NEW, 0, None, (), ())
     assert encode_facts(facts) == FACTS
     assert decode_facts(FACTS) == facts
     known = evolve(facts, stopped=TurnStopped(1, 1, Cause.TIMED_OUT), attempts=2, loads=3, times=(1.5, None, 2.0))
