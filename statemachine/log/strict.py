@@ -17,7 +17,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import attrs
 import msgspec
 
-__all__ = ["Reader", "fields_of", "shape_of", "texts_of", "tuple_of"]
+__all__ = ["Reader", "fields_of", "shape_of", "tuple_of"]
 
 
 class Reader:
@@ -47,17 +47,6 @@ def fields_of(kind: Any) -> dict[str, Any]:
     """The fields of an attrs class in their order, each with its type."""
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in attrs.fields(kind)}
-
-
-def texts_of(kind: Any, before: str = "") -> list[str]:
-    """The attributes of a class that are texts, as dotted paths; those of what a value always has in it included."""
-    found: list[str] = []
-    for name, of in fields_of(kind).items():
-        if str in (of, *get_args(of)):
-            found.append(before + name)
-        elif isinstance(of, type) and attrs.has(of):
-            found += texts_of(of, f"{before}{name}.")
-    return found
 
 
 def tuple_of(types: Iterable[Any]) -> Any:

@@ -17,7 +17,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import anyio
 from attrs import define, field
@@ -39,6 +39,8 @@ R = TypeVar("R")
 
 TICK_SECONDS = 0.002
 """Shortest time between two ticks of the core, so a bound may end this much early."""
+DEMOTING = (TurnEnded, MailDemoted)
+"""Records after which unread mail is perhaps queue-only."""
 SNAPSHOT_RECORDS = 4_000
 """Records behind the last snapshot at which a commit includes a new one: the most that opening has to fold, and that
 another process has to search to read a rollout.
@@ -254,8 +256,8 @@ class Engine:
         at = float(self._wall_clock())
         stamp(records, at)
         agents = self.session.agents
-        ends: Any = [record for record in records if record.__class__ is TurnEnded or record.__class__ is MailDemoted]
-        unknown = [mail for end in ends for mail in agents[end.outcome.agent].mailbox if mail.at is None]
+        ended = [record.outcome.agent for record in records if isinstance(record, DEMOTING)]
+        unknown = [mail for agent in ended for mail in agents[agent].mailbox if mail.at is None]
         if unknown:
             accepted = {record.mail for record in records if isinstance(record, MailAccepted)}
             stamp([mail for mail in unknown if mail.mail in accepted], at)
@@ -271,7 +273,7 @@ class Engine:
         self.times.note(records)
         self._changed |= touched(records, session.ledger)
         self._since_snapshot += len(records)
-        if self._since_snapshot >= SNAPSHOT_RECORDS or any(record.__class__ is AgentsForgotten for record in records):
+        if self._since_snapshot >= SNAPSHOT_RECORDS or AgentsForgotten in map(type, records):
             facts = tuple(
                 [
                     facts_of(session.ledger, session.agents[agent], self.times.of(agent))

@@ -10,8 +10,9 @@ order of `AgentFacts`: opening reads those of every agent, and a list is half as
 
 Reading is strict (`log/strict.py`): another type, a field too many and one too few are an `EncodingError`.
 
-Writing checks no types, and makes a text of bytes. So what a record was written as has to fit before it goes anywhere,
-and its texts have to be texts; the data of an entry are read and compared. Facts are what such records came to.
+Writing checks no types, and makes a text of bytes. So if anything in a record has another class than its field, what
+was written is read and compared before it goes anywhere; the data of an entry always are. Facts are what such records
+came to.
 
 Texts are any texts of Python. Where one has lone surrogates, which UTF-8 and msgspec cannot say, the JSON text becomes
 bytes (UTF-8 with `surrogatepass`), written and read by `json`; escapes would join two of them into one character.
@@ -23,18 +24,23 @@ import json
 from collections.abc import Callable
 from functools import partial
 from operator import attrgetter
-from typing import Any, cast
+from types import NoneType, UnionType
+from typing import Any, Union, cast, get_args, get_origin
 
 import msgspec
 
 from statemachine.core.facts import NESTING_MAX, Json, is_too_deep
+from statemachine.core.machines import TurnState
 from statemachine.core.records import (
     RECORDS,
+    Cause,
     MailAccepted,
     MailDemoted,
     MailDrained,
+    MailKind,
     MailRead,
     MailWithdrawn,
+    Outcome,
     TurnEnded,
     TurnReturned,
     TurnStarted,
@@ -42,7 +48,7 @@ from statemachine.core.records import (
 )
 from statemachine.log import older, trace
 from statemachine.log.snapshot import AgentFacts
-from statemachine.log.strict import Reader, fields_of, texts_of, tuple_of
+from statemachine.log.strict import Reader, fields_of, tuple_of
 from statemachine.stores.protocol import Entry, LogRecord
 
 TEXT_MAX = 100_000_000
@@ -91,21 +97,24 @@ def encode(record: LogRecord) -> tuple[str, int | None, Stored]:
     way = WAYS.get(kind)
     if way is None:
         raise EncodingError(f"a {kind.__name__} is not a record")
-    name, owner, check, texts = way
+    name, owner, is_exact = way
     try:
         if kind is Entry:
             data = _entry_text(cast("Entry", record))
         else:
             data = _written(record)
-            if isinstance(data, str):
-                check(data)
-            else:
-                RECORD_READERS[name].convert(parse(data))
-            if texts is not None and not TEXT_CLASSES.issuperset(map(type, texts(record))):
-                raise TypeError(f"not all of {texts(record)!r:.200} are texts")
+            if not is_exact(record):
+                _check(record, data)
         return name, None if owner is None else owner(record), data
     except (AttributeError, *UNREADABLE) as error:
         raise EncodingError(f"this {name} cannot be written: {error}") from None
+
+
+def _check(record: LogRecord, data: Stored) -> None:
+    """Raises an error if the record, which was written as this, would not be read as it is."""
+    back = _read(RECORD_READERS[record.__class__.__name__], data, "what was written")
+    if back != record:
+        raise ValueError(f"it would be read as {back!r:.200}")
 
 
 def _entry_text(entry: Entry) -> Stored:
@@ -184,19 +193,38 @@ def _converted(change: Callable[[Any], Any], data: Stored, reader: Reader) -> An
 # With msgspec, and the small path beside it
 
 
-def _getter(paths: list[str]) -> Callable[[Any], tuple[Any, ...]] | None:
-    """What gets the attributes at these paths. With one path, `attrgetter` alone would give no tuple."""
-    return attrgetter(*paths, *paths[:1]) if paths else None
+def _compiled(kind: type) -> Callable[[Any], bool]:
+    """Returns what tells of a record whether all in it has the very classes of its fields: then it is read as it is
+    written. It is compiled, as attrs compiles methods, since a loop over the fields takes longer than reading.
+    """
+    names = {each.__name__: each for each in (int, str, float, Json, Outcome, MailKind, TurnState, Cause)}
+    is_exact: Callable[[Any], bool] = eval(f"lambda record: {_parts_are_exact(kind, 'record')}", names)
+    return is_exact
+
+
+def _parts_are_exact(kind: type, value: str) -> str:
+    return " and ".join([_is_exact(of, f"{value}.{name}") for name, of in fields_of(kind).items()])
+
+
+def _is_exact(of: Any, value: str) -> str:
+    if of is Any:
+        return "True"
+    if get_origin(of) in (UnionType, Union):
+        return f"({' or '.join([_is_exact(part, value) for part in get_args(of)])})"
+    if get_origin(of) is tuple:
+        return f"{value}.__class__ is tuple and {{{get_args(of)[0].__name__}}}.issuperset(map(type, {value}))"
+    if of is NoneType:
+        return f"{value} is None"
+    return f"{value}.__class__ is {of.__name__}" + (f" and {_parts_are_exact(of, value)}" if of is Outcome else "")
 
 
 ENCODER = msgspec.json.Encoder()
 RECORD_READERS = {name: Reader(kind) for name, kind in KINDS.items()}
 Owner = Callable[[Any], int]
-WAYS: dict[type, tuple[str, Owner | None, Callable[[str], object], Callable[[Any], tuple[Any, ...]] | None]] = {
-    kind: (name, OWNER.get(kind), RECORD_READERS[name].check, _getter(texts_of(kind))) for name, kind in KINDS.items()
+WAYS: dict[type, tuple[str, Owner | None, Callable[[Any], bool]]] = {
+    kind: (name, OWNER.get(kind), _compiled(kind)) for name, kind in KINDS.items()
 }
-"""Record class -> its name, whose it is, what checks how it was written, and what gets its texts."""
-TEXT_CLASSES = {str, Json, type(None)}
+"""Record class -> its name, whose it is, and what tells whether it need not be checked."""
 FACTS_READER = Reader(tuple_of(FACTS.values()))
 OLDER_READERS = {name: Reader(kind, whole=False) for name, kind in KINDS.items()}
 OLDER_FACTS_READER = Reader(AgentFacts, whole=False)

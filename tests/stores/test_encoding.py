@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from enum import IntEnum
 from types import UnionType
@@ -106,19 +107,59 @@ def test_any_facts_are_read_as_they_were_written(found: AgentFacts) -> None:
     assert [mail.at for mail in decode_facts(encode_facts(found)).mailbox] == [mail.at for mail in found.mailbox]
 
 
+OUTCOME = ENDED.outcome
+OF_THE_AGENT: tuple[LogRecord, ...] = (
+    *(MAIL, MailWithdrawn(1, 0, OUTCOME), MailDemoted(1, (0,), OUTCOME), MailRead(1, 1, (0,)), MailDrained(1, 1)),
+    *(STARTED, TurnStopped(1, 1, Cause.INTERRUPTED), TurnReturned(1, 1), ENDED, ENTRY),
+)
+OF_NO_AGENT: tuple[LogRecord, ...] = (
+    *(SPAWNED, NoticeBuried(1, 2, OUTCOME), LoadBegun(1), LoadEnded(1)),
+    *(AgentsClosed(1, (1, 2)), AgentResumed(1), AgentsForgotten(1, (1, 2))),
+)
+
+
 def test_every_record_class_can_be_written_and_belongs_to_the_rollout_it_is_about() -> None:
-    outcome = ENDED.outcome
-    of_the_agent: tuple[LogRecord, ...] = (
-        *(MAIL, MailWithdrawn(1, 0, outcome), MailDemoted(1, (0,), outcome), MailRead(1, 1, (0,)), MailDrained(1, 1)),
-        *(STARTED, TurnStopped(1, 1, Cause.INTERRUPTED), TurnReturned(1, 1), ENDED, ENTRY),
-    )
-    of_nobody: tuple[LogRecord, ...] = (
-        *(SPAWNED, NoticeBuried(1, 2, outcome), LoadBegun(1), LoadEnded(1)),
-        *(AgentsClosed(1, (1, 2)), AgentResumed(1), AgentsForgotten(1, (1, 2))),
-    )
-    assert {example.__class__ for example in (*of_the_agent, *of_nobody)} == {*RECORDS, Entry}
-    assert {encode(example)[1] for example in of_the_agent} == {1}
-    assert {encode(example)[1] for example in of_nobody} == {None}
+    assert {example.__class__ for example in (*OF_THE_AGENT, *OF_NO_AGENT)} == {*RECORDS, Entry}
+    assert {encode(example)[1] for example in OF_THE_AGENT} == {1}
+    assert {encode(example)[1] for example in OF_NO_AGENT} == {None}
+
+
+WRONG = (
+    b"bytes",
+    "text",
+    1,
+    1.5,
+    True,
+    None,
+    (),
+    (1,),
+    ("1",),
+    Json(1),
+    Cause.FAILED,
+    TurnState.NEW,
+    OUTCOME,
+    {1},
+    object(),
+)
+
+
+@pytest.mark.parametrize("record", [*OF_THE_AGENT, *OF_NO_AGENT], ids=lambda record: type(record).__name__)
+def test_value_of_another_class_in_any_field_is_refused_or_read_as_an_equal_one(record: Any) -> None:
+    refused = 0
+    good: Any = OUTCOME
+    outcomes = [evolve(good, **{field.alias: wrong}) for field in attrs.fields(type(good)) for wrong in WRONG]
+    for field in attrs.fields(type(record)):
+        for wrong in (*WRONG, *outcomes):
+            found = evolve(record, **{field.alias: wrong})
+            try:
+                name, _, text = encode(found)
+            except EncodingError:
+                refused += 1
+                continue
+            back = decode(name, text)
+            expected = evolve(record, data=json.loads(json.dumps(wrong))) if field.name == "data" else found
+            assert (back, back.at) == (expected, expected.at), field.name
+    assert refused > 10
 
 
 def test_written_records_look_like_this() -> None:
@@ -197,7 +238,7 @@ FACTS = '[1,0,"a",null,1,-1,0,0,null,[],[],null,0,0,null]'
 
 
 def test_facts_look_like_this() -> None:
-    facts = AgentFacts(1, 0, "a", None, Identity.OPEN, -1, TurnState.NEW, 0, None, (), ())
+    facts: Any = AgentFacts(1, 0, "a", None, Identity.OPEN, -1, TurnState.NEW, 0, None, (), ())
     assert encode_facts(facts) == FACTS
     assert decode_facts(FACTS) == facts
     known = evolve(facts, stopped=TurnStopped(1, 1, Cause.TIMED_OUT), attempts=2, loads=3, times=(1.5, None, 2.0))
