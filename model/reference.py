@@ -542,7 +542,8 @@ class World:
         notice = self.caps.notice
         for to in dict.fromkeys([m.sender for m in requests]):
             if told and notice is not None and to in self.path and to != agent:
-                full = self.state != "open" or self.is_queue_full()
+                asks = to in self.wanted()  # already, so one more mail needs no more room
+                full = self.state != "open" or (not asks and self.is_queue_full())
                 silent = to in quiet or (self.would_queue(to) and full)
                 answers = tuple([m.number for m in requests if m.sender == to])
                 self.post(agent, to, "queue" if silent else notice, how, answers)
