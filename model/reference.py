@@ -486,7 +486,8 @@ class World:
         notice = self.caps.notice
         for to in dict.fromkeys([m.sender for m in requests]):
             if told and notice and to in self.path and to != by:
-                full = self.state != "open" or self.is_queue_full()
+                full = to not in self.wanted() and self.is_queue_full()  # or it asks already
+                full |= self.state != "open"
                 silent = to in self.family(top) or (self.would_queue(to) and full)
                 answers = tuple(m.number for m in requests if m.sender == to)
                 self.post(by, to, "queue" if silent else notice, how, answers)
