@@ -148,8 +148,8 @@ class World:
 
     def promised(self, agent: int) -> int:
         """How many notices are still to come to it: one for each request to another."""
-        asked = [m.kind == "request" and m.sender == agent != m.to for m in self.mail.values()]
-        return sum(asked) if self.caps.notice else 0
+        asked = [m for m in self.mail.values() if m.kind == "request" and m.sender == agent != m.to]
+        return len(asked) if self.caps.notice else 0
 
     def held(self) -> Ids:
         """S3': the sub-agents that hold a slot."""
@@ -184,8 +184,8 @@ class World:
 
     def is_queue_full(self) -> bool:
         asking = {agent for agent in self.wanted() if self.would_queue(agent)}
-        over = len(self.queue()) + len(asking) - self.available()
-        return self.caps.slots == 0 or over >= self.caps.max_queued
+        most = self.caps.max_queued + self.available()
+        return self.caps.slots == 0 or len(self.queue()) + len(asking) >= most
 
     def evictable(self) -> list[int]:
         """N1, least recently used first."""
@@ -238,8 +238,8 @@ class World:
     def check_works(self, agent: int, turn: int) -> None:
         self.check_caller(HOST)
         self.check_known(agent)
-        works = self.turn[agent] == turn and self.phase[agent] in WORKING
-        require(works, "NotRunning", agent, turn)
+        running = self.turn[agent] == turn and self.phase[agent] in WORKING
+        require(running, "NotRunning", agent, turn)
 
     def check_not_stopping(self, sender: int) -> None:
         require(self.phase.get(sender) != "stopping", "NotRunning", sender, self.turn.get(sender))
@@ -272,8 +272,8 @@ class World:
         depth = path.count("/") - 1
         require(not taken, "PathTaken", path, *taken)
         require(depth <= self.caps.max_depth, "DepthExceeded", depth, self.caps.max_depth)
-        few = len(self.path) - len(self.closed_by) <= self.caps.max_agents
-        require(few, "TooManyAgents", self.caps.max_agents)
+        most = self.caps.max_agents
+        require(len(self.path) - len(self.closed_by) <= most, "TooManyAgents", most)
 
     def check_alive(self, agent: int) -> None:
         """J9, L10: its wait is alive, by itself or by others; else all it leads to are named."""
@@ -484,7 +484,7 @@ class World:
         if requests:
             self.ask_for("answer", tuple(m.number for m in requests), by, how)
         notice = self.caps.notice
-        for to in dict.fromkeys([m.sender for m in requests]):
+        for to in dict.fromkeys(m.sender for m in requests):
             if told and notice and to in self.path and to != by:
                 full = to not in self.wanted() and self.is_queue_full()  # or it asks already
                 full |= self.state != "open"
@@ -560,8 +560,8 @@ class World:
             self.list_as("done" if how in ("completed", "errored") else "interrupted", agent)
         self.phase[agent] = how
         self.waits = {n: wait for n, wait in self.waits.items() if wait.agent != agent}
-        self.lent.discard(agent)
-        self.loud.discard(agent)
+        self.lent -= {agent}
+        self.loud -= {agent}
         del self.loads[agent]
         self.use(agent)
         return agent, how, letters, told, self.quiet.pop(agent, NONE)
@@ -576,8 +576,8 @@ class World:
             self.dead += len(self.read(agent))
             self.drop(agent)
             del self.attempts[agent]
-            asked = "request" in [m.kind for m in self.mail.values() if m.to == agent]
-            if asked and self.phase[agent] in IDLE:
+            asked = [m.kind for m in self.mail.values() if m.to == agent]
+            if "request" in asked and self.phase[agent] in IDLE:
                 self.turn[agent] += 1  # while the session drains: a turn only to answer
                 self.enter(agent, "queued")
             if self.phase[agent] not in IDLE:
@@ -593,7 +593,8 @@ class World:
         self.bound("idle", agent)
 
     def ask_for_flush(self, agent: int) -> None:  # N3: before it may go
-        self.flush[agent] = self.flushes = self.flushes + 1
+        self.flushes += 1
+        self.flush[agent] = self.flushes
         self.bound("flush", agent)
         self.ask_for("flush", agent, self.load[agent], self.flushes)
 
@@ -675,7 +676,7 @@ class World:
             "grace": [ROOT] if self.state != "closed" else [],
             "idle": [agent for agent in self.evictable() if self.phase[agent] in IDLE],
         }
-        return sorted([(*at, *key) for key, at in self.due.items() if key[1] in going_on[key[0]]])
+        return sorted((*at, *key) for key, at in self.due.items() if key[1] in going_on[key[0]])
 
     def tick(self, now: float) -> None:
         """L5: bounds run out one by one, the timeouts of waits last; none that begins meanwhile."""
@@ -747,7 +748,7 @@ class World:
     def request(self) -> bool:
         """J1: an idle agent with unread trigger mail gets a turn, queued."""
         asked = self.wanted() if self.state == "open" else []
-        idle = dict.fromkeys([agent for agent in asked if self.phase[agent] in IDLE])
+        idle = dict.fromkeys(agent for agent in asked if self.phase[agent] in IDLE)
         for agent in idle:
             self.turn[agent] += 1
             self.enter(agent, "queued" if self.would_queue(agent) else "starting")
@@ -764,11 +765,11 @@ class World:
         for agent in [*overdue, *returning, *due, *deepest]:
             lenders = [] if len(self.held()) < self.caps.slots else self.lenders()[:1]
             if self.available() > 0 or (agent in returning and lenders):
+                self.lent.update(lenders)
                 for lender in lenders:
-                    self.lent.add(lender)
                     self.phase[lender] = "waiting"
                 self.enter(agent, "running" if agent in returning else "starting")
-                self.lent.discard(agent)
+                self.lent -= {agent}
                 self.wake(agent)
                 return True
         return False
@@ -777,9 +778,9 @@ class World:
         """J8, L8': the queue can get no slot, because each is of a turn that waits."""
         bound = [w.agent for w in self.pending().values() if w.mail or w.targets or w.requests]
         stuck = [agent for agent in self.lenders() if agent in bound]
-        stopping = self.lent & {*having(self.phase, "stopping")}
-        if stuck and self.queue() and len(stuck) == len(self.held()) and not stopping:
-            self.wake(stuck[-1], "stalled")
+        if stuck and self.queue() and len(stuck) == len(self.held()):
+            if not self.lent & {*having(self.phase, "stopping")}:
+                self.wake(stuck[-1], "stalled")
 
     def advance(self) -> bool:
         """J3 to J6, for the turn that has been starting longest of those that can go on."""
