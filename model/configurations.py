@@ -48,7 +48,7 @@ SIMULATED: Menu = {
     **FUZZED,
     "policies": (REJECT, REJECT, REJECT, QUEUE, QUEUE, QUEUE, QUEUE, QUEUE, LIVE, LIVE),
     "max_concurrent": (2, 2, 3, 3, 4, 4, 1),
-    "max_resident": (0, 1),
+    "max_resident": (0, 1, 3, 8),
     "max_queued": (1000, 1, 2),
     "max_depth": (None, None, 1, 2),
     "max_agents": (None, None, 2, 4),
@@ -60,7 +60,7 @@ SIMULATED: Menu = {
     "stop_grace": (0.5, 0.5, 2.0),
     "max_wait": (5.0, 5.0, 1.0),
     "idle_ttl": (None, None, 0.1, 1.0),
-    "turn_timeout": (None, None, None, 8.0),
+    "turn_timeout": (None, None, 8.0, 1.0),
     "max_attempts": (1, 1, 3),
     "max_overtaken": (256, 256, 1),
 }

@@ -241,17 +241,17 @@ def spared(by_choice: bool) -> Seen:
 
 
 def served(oldest: bool) -> Seen:
-    """Of several queued turns, a deeper one was admitted before the oldest; or the oldest, being due, before a deeper."""
+    """Of several queued turns, a deeper one was admitted before the oldest; or the oldest, being due, before it."""
 
     def seen(before: Session, _: Any, __: Step, after: Session) -> bool:
         line = list(before.slots.ready.items())
         got = [agent for agent, _ in line if agent in after.slots.holders and agent not in after.slots.ready]
         if len(line) < 2 or not got:
             return False
-        first, depth = line[0]
+        first, path = line[0]
         if not oldest:
             return first in after.slots.ready
-        return got == [first] and any(other > depth for _, other in line)
+        return got == [first] and any(other.count("/") > path.count("/") for _, other in line)
 
     return seen
 
@@ -400,7 +400,7 @@ SITUATIONS: tuple[Sometimes, ...] = (
         "lent, wait at once",
         "a turn without a slot begins a wait that is over at once",
         (ev.Wait,),
-        lambda b, e, s, a: (
+        lambda b, e, _, a: (
             e.agent in b.slots.lent and a.waits.last > b.waits.last and a.waits.last not in a.waits.pending
         ),
     ),

@@ -722,6 +722,7 @@ class World:
         for told in over:
             self.request()
             self.answer(*told)
+            self.request()
 
     # Joint rules (section 3)
 

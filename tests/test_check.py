@@ -20,7 +20,7 @@ from statemachine.checking.properties import PROPERTIES
 from statemachine.core import rules
 from statemachine.core.machines import MACHINES
 
-SMALL = attrs.evolve(find("reject"), name="small", ids=1, agents_act=False, waits=False)
+SMALL = attrs.evolve(find("reject"), name="small", ids=1, agents_act=False, waits=())
 
 
 def in_this_process(jobs: int, seed: int, *_: object) -> tuple[list[Exploration], list[fuzz.FuzzResult]]:

@@ -17,19 +17,31 @@ from typing import Any
 import attrs
 from attrs import frozen
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from statemachine.core.agents import Agent
 from statemachine.core.config import SessionConfig
 from statemachine.core.events import HOST
 from statemachine.core.machines import Identity, MailState
-from statemachine.core.records import MailAccepted, MailDrained, MailKind, Outcome, TurnEnded, TurnStarted
+from statemachine.core.records import (
+    MailAccepted,
+    MailDemoted,
+    MailDrained,
+    MailKind,
+    MailRead,
+    MailWithdrawn,
+    Outcome,
+    TurnEnded,
+    TurnReturned,
+    TurnStarted,
+    TurnStopped,
+)
 from statemachine.log import trace
 from statemachine.log.times import Moments
 from statemachine.stores import reading, schema, tables
 from statemachine.stores.protocol import Entry, LogRecord
 
+from ..printing import bounded, printable, table
 from ..scenarios.replay import program_of
 
 TEXT_MAX = 100
@@ -51,6 +63,9 @@ class Inspection:
     """Id of the process that opened it last."""
     config: SessionConfig | None
     agents: tuple[Agent, ...]
+    """All that are not forgotten, by path."""
+    forgotten: tuple[int, ...]
+    """Ids of those that are."""
     moments: dict[int, Moments]
     """Agent -> when it came to be as it is."""
     mail: dict[str, int]
@@ -75,14 +90,17 @@ def inspect(path: Path) -> Inspection:
         meta = tables.read_meta(connection)
         folded = tables.read_folded(connection, meta, meta.config or SessionConfig())
         ledger = folded.ledger
+        forgotten = tuple([agent.id for agent in ledger.agents if agent.identity is Identity.FORGOTTEN])
+        agents = [agent for agent in ledger.agents if agent.identity is not Identity.FORGOTTEN]
         return Inspection(
             str(path),
             schema.number(connection, "user_version"),
             meta.epoch,
             meta.owner,
             meta.config,
-            tuple(sorted(ledger.agents, key=lambda a: (a.path, a.id))),
-            {a.id: folded.times.moments(a.id, a.identity is Identity.OPEN, a.status) for a in ledger.agents},
+            tuple(sorted(agents, key=lambda a: (a.path, a.id))),
+            forgotten,
+            {a.id: folded.times.moments(a.id, a.identity is Identity.OPEN, a.status) for a in agents},
             {state.name.lower(): ledger.mail_states[state] for state in MailState},
             count(connection, "log"),
             tables.last_position(connection, meta.covered),
@@ -112,6 +130,8 @@ def count(connection: sqlite3.Connection, table: str) -> int:
 def find(found: Inspection, wanted: str) -> Agent:
     """Returns the agent with this id, or the open one, or else the last one, at this path. Raises `NoSuchAgent`."""
     matching = [a for a in found.agents if wanted in (a.path, str(a.id))]
+    if wanted in map(str, found.forgotten):
+        raise NoSuchAgent(f"agent {wanted} of {found.path} is forgotten: nothing is known of it")
     if not matching:
         raise NoSuchAgent(
             f"there is no agent '{wanted:.100}' in {found.path}; give a path such as {found.agents[-1].path}"
@@ -126,7 +146,7 @@ def as_json(found: Inspection) -> dict[str, Any]:
     """Returns the inspection for programs."""
     config = None if found.config is None else json.loads(trace.header_line(found.config))["config"]
     said = {name: getattr(found, name) for name in ("path", "schema", "epoch", "owner", "records", "position", "tail")}
-    sizes = {name: getattr(found, name) for name in ("receipts", "file_bytes", "wal_bytes", "mail")}
+    sizes = {name: getattr(found, name) for name in ("receipts", "file_bytes", "wal_bytes", "mail", "forgotten")}
     return {**said, **sizes, "config": config, "agents": [agent_json(found, agent) for agent in found.agents]}
 
 
@@ -184,19 +204,21 @@ def print_inspection(found: Inspection, console: Console) -> None:
     facts = {
         "session": f"{found.path}, schema {found.schema}, epoch {found.epoch}, last opened by process {found.owner}",
         "config": config or "the default",
-        "agents": f"{opened:,} open, {len(found.agents) - opened:,} closed",
+        "agents": f"{opened:,} open, {len(found.agents) - opened:,} closed"
+        + (f", {len(found.forgotten):,} forgotten" if found.forgotten else ""),
         "mail": mail,
         "log": f"{found.records:,} records kept of {found.position:,}, {found.tail:,} behind the last snapshot, "
         f"{found.receipts:,} receipts, {found.file_bytes:,} bytes and {found.wal_bytes:,} in the WAL",
     }
     for name, value in facts.items():
         console.print(Text.assemble((f"{name:8}", "bold"), value), soft_wrap=True)
-    table = Table("id", "agent", "open", "status", "turn", "unread", "trigger", "since (UTC)", "last outcome", box=None)
+    made = table("id", "agent", "open", "status", "turn", "unread", "trigger", "since (UTC)", "last outcome")
+    made.box = None
     for column in (0, 4, 5, 6):
-        table.columns[column].justify = "right"
+        made.columns[column].justify = "right"
     for agent in found.agents:
         is_open = agent.identity is Identity.OPEN
-        table.add_row(
+        made.add_row(
             str(agent.id),
             agent.path,
             "yes" if is_open else "no",
@@ -209,7 +231,7 @@ def print_inspection(found: Inspection, console: Console) -> None:
             style="" if is_open else "dim",
         )
     console.print()
-    console.print(table)
+    console.print(made)
 
 
 def print_rollout(found: Inspection, agent: Agent, rollout: tuple[LogRecord, ...], console: Console) -> None:
@@ -225,11 +247,20 @@ def record_text(record: LogRecord, paths: dict[int, str]) -> str:
     """Returns a record of a rollout as a line."""
     match record:
         case MailAccepted(notice=None):
-            sender = "host" if record.sender == HOST else paths.get(record.sender, str(record.sender))
             kind = "trigger mail" if record.kind is MailKind.TRIGGER else "mail"
-            return f"{kind} {record.mail} from {sender}: {short(record.message)}"
+            return f"{kind} {record.mail} from {who(record.sender, paths)}: {short(record.message)}"
         case MailAccepted(notice=Outcome() as notice):
-            return f"notice {record.mail} of turn {notice.turn} of {paths.get(notice.agent)}: {outcome_text(notice)}"
+            return f"notice {record.mail} of turn {notice.turn} of {who(notice.agent, paths)}: {outcome_text(notice)}"
+        case MailWithdrawn():
+            return f"mail {record.mail} is {cause_text(record.outcome, paths)}"
+        case MailDemoted():
+            return f"mail {listed(record.mails)} asks for no turn any more: {cause_text(record.outcome, paths)}"
+        case MailRead():
+            return f"turn {record.turn} reads notice {listed(record.mails)}"
+        case TurnStopped():
+            return f"turn {record.turn} is asked to stop: {cause_text(record, paths)}"
+        case TurnReturned():
+            return f"turn {record.turn} is returned, and what it has read is unread again"
         case TurnStarted():
             return f"turn {record.turn} starts, and reads what is unread"
         case MailDrained():
@@ -240,6 +271,22 @@ def record_text(record: LogRecord, paths: dict[int, str]) -> str:
             return f"turn {record.turn} records {short(record.data)}"
         case _:
             return repr(record)  # not part of any rollout
+
+
+def who(agent: int, paths: dict[int, str]) -> str:
+    """Returns the path of an agent, or `host`."""
+    return "host" if agent == HOST else paths.get(agent, "forgotten")
+
+
+def cause_text(found: Outcome | TurnStopped, paths: dict[int, str]) -> str:
+    """Returns in a few words what ends a turn, and who asked for that."""
+    cause = found.cause.name.lower().replace("_", " ")
+    return cause if found.by is None else f"{cause} by {who(found.by, paths)}"
+
+
+def listed(mails: tuple[int, ...]) -> str:
+    """Returns numbers of mails, for people."""
+    return ", ".join(map(str, mails))
 
 
 def utc(at: float | None) -> str:
@@ -255,6 +302,4 @@ def outcome_text(outcome: Outcome) -> str:
 
 def short(value: Any) -> str:
     """Returns a value as JSON on one line, cut off where it is too long for a person, without control characters."""
-    text = json.dumps(value, ensure_ascii=False)
-    text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
-    return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]}... ({len(text):,} characters)"
+    return bounded(printable(json.dumps(value, ensure_ascii=False)), TEXT_MAX)

@@ -187,7 +187,8 @@ class FileLife:
         """Runs the session until everything in the log is answered."""
 
         async def calm(turn: Turn) -> str:
-            journal.line(took=[turn.agent.id, turn.number], mail=[mail.number for mail in turn.mail])
+            mails = [mail.number for mail in turn.mail]
+            journal.line(took=[turn.agent.id, turn.number], mail=mails, attempt=turn.attempt)
             return "calm"
 
         keys = self.story.with_keys()
@@ -347,4 +348,6 @@ def live(
     report.notes["turns begun"] += len(story.took)
     report.notes["outcomes told"] += sum(len(told) for told in story.outcomes.values())
     report.notes["keys asked again"] += story.repeated
+    report.notes["outcomes awaited in turns"] += len(story.awaited)
+    report.notes["attempts after returned turns"] += sum(attempt > 1 for attempt in story.attempts.values())
     report.notes += life.notes

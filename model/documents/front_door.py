@@ -20,8 +20,8 @@ from statemachine.core import rules
 from statemachine.core.machines import IDENTITY, RESIDENCY, SLOT, Machine
 from statemachine.core.state import State
 
+from ..breaks.catalogue import BREAKS
 from ..breaks.hunt import Catch, injected, look_in
-from ..breaks.thread_defects import BREAKS
 from ..exploration.golden_counts import GOLDEN, GOLDEN_TOP_RUNG
 from ..exploration.scopes import find
 from ..scenarios import golden

@@ -229,8 +229,8 @@ class Expander:
             judge_step(session, event, step, origin.idle)
         for _, event, step, after, _ in arrivals:
             judge_step(session, event, step, after)
-        for _, event, step, after, _ in arrivals:
-            compare_recovery(origin.facts, event, step, after)
+        for _, _, step, after, _ in arrivals:
+            compare_recovery(origin.facts, step, after)
         for event, step in same:
             self.coverage.observe(session, event, step, origin.idle)
         for _, event, step, after, _ in arrivals:
@@ -294,12 +294,11 @@ def judge_step(before: Session, event: AnyEvent, step: Step, after: Session) -> 
             raise PropertyViolation(known, detail)
 
 
-def compare_recovery(facts: Ledger, event: AnyEvent, step: Step, after: Session) -> None:
+def compare_recovery(facts: Ledger, step: Step, after: Session) -> None:
     """Checks one step of the induction that the fold of the log gives the live facts: facts before + records = facts
-    after. Raises `Deviation`."""
-    if not step.records and event.__class__ is not Restart:
-        return
-    ledger = facts.copy()
+    after. Raises `Deviation`.
+    """
+    ledger = facts.copy() if step.records else facts
     for record in step.records:
         apply(ledger, record)
     folded, live = durable_facts(ledger), durable_facts(after.ledger)

@@ -1,8 +1,8 @@
 """Checks L7, no dead end: from a state at rest, threads that answer get every open agent to a turn.
 
-That any other state comes to rest if threads answer is seen from all states together (`explorer.never_home`). A turn that
-waits for something answers only when that has come: so a state in which turns can only wait for each other counts as
-one at rest, and is found to be a dead end.
+That any other state comes to rest if threads answer is seen from all states together (`explorer.never_home`). A turn
+that waits for something answers only when that has come: so a state in which turns can only wait for each other counts
+as one at rest, and is found to be a dead end.
 """
 
 from __future__ import annotations

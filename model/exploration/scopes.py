@@ -266,7 +266,7 @@ FULL = frozenset({*THREADS, "restart"})
 
 
 def _delegation(**rest: Any) -> Scope:
-    """A scope about turns that wait for each other. What does not bear on that is left out: the other scopes have it."""
+    """A scope about turns that wait for each other. What does not bear on that is left to the other scopes."""
     plain: dict[str, Any] = {
         "waits": ("request",),
         "host_sends": (),
@@ -361,7 +361,8 @@ SCOPES: tuple[Scope, ...] = (
         name="nested",
         tree=LINE,
         config=_config(1, 3, 2),
-        weight=7,
+        waits=("request", "choice"),
+        weight=33,
         meaning="delegation three deep on one slot: turns that await their children lend it",
     ),
     _delegation(
@@ -384,10 +385,25 @@ SCOPES: tuple[Scope, ...] = (
     _delegation(
         name="wide",
         tree=FAN,
-        config=_config(2, 3, 2),
+        config=_config(2, 3),
+        interrupts=False,
         waits=("request", "choice"),
         weight=4,
         meaning="two slots, one of which may be lent",
+    ),
+    _delegation(
+        name="anew",
+        tree=TRIO,
+        config=_config(2, 3),
+        symmetric=True,
+        agents_act=False,
+        host_spawns=True,
+        host_sends=("follow_up",),
+        interrupts=False,
+        waits=("choice",),
+        waits_each=2,
+        weight=25,
+        meaning="turns that go on while another wait of theirs is not over, and begin to wait anew",
     ),
     _delegation(
         name="tasks",
@@ -441,8 +457,9 @@ SCOPES: tuple[Scope, ...] = (
         name="forget",
         tree=PAIR,
         config=_config(1, 2, 2),
-        ids=3,
+        interrupts=False,
         closes=True,
+        asks_up=True,
         forgets=True,
         waits=("target", "request"),
         weight=8,

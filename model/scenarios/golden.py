@@ -227,8 +227,8 @@ class Words:
     s: Session
 
     def agent(self, agent: int) -> str:
-        """Returns `host`, or the path, with the id where another agent has or had it too; `#` and id for an agent that is
-        forgotten or unknown.
+        """Returns `host`, or the path, with the id where another agent has or had it too; `#` and id for an agent that
+        is forgotten or unknown.
         """
         found = self.s.agent(agent)
         if found is None or found.identity is Identity.FORGOTTEN:

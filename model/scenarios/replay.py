@@ -34,6 +34,7 @@ from statemachine.log.trace import Facts, Trace
 
 from .. import lockstep, reference
 from ..lockstep import AnyEvent, Deviation, Restart
+from ..printing import bounded, printable
 from . import golden, script
 
 REFERENCE_STEP: Any = reference.step
@@ -262,5 +263,5 @@ def print_frame(frame: Frame, console: Console) -> None:
 
 
 def print_line(console: Console, line: str, style: str = "") -> None:
-    """Prints a line as it is, without markup or wrapping."""
-    console.print(Text(line, style), soft_wrap=True)
+    """Prints a line without markup or wrapping, as much of it as a person reads."""
+    console.print(Text(printable(bounded(line)), style), soft_wrap=True)

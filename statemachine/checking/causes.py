@@ -104,6 +104,8 @@ def true_end(m: Moment, outcome: Outcome) -> End:
         return INTERRUPTED, stop.cause if stop.cause is Cause.TIMED_OUT else Cause.NOT_STOPPED, stop.by
     if isinstance(event, Tick) and before.residency is LOADING:
         return ERRORED, Cause.LOAD_TIMED_OUT, None
+    if not may_load(lost, m.config.max_attempts) and number not in m.before.residents.tried:
+        return ERRORED, Cause.LOADS_LOST, None
     return ERRORED, Cause.NO_ROOM, None
 
 

@@ -274,6 +274,10 @@ def s16_lent(m: Moment) -> str | None:
 
 
 def s17_attempts(m: Moment) -> str | None:
+    most = max(3, m.config.max_attempts)
+    lost = {agent: count for agent, count in m.after.ledger.loads.items() if count > most}
+    if lost:
+        return f"loads begun in a row {lost}, of at most {most}"
     wrong = {agent: count for agent, count in m.after.ledger.attempts.items() if count > m.config.max_attempts - 1}
     return f"returned in a row {wrong}, of {m.config.max_attempts} attempts" if wrong else None
 
@@ -354,7 +358,7 @@ PROPERTIES: tuple[Property, ...] = (
     ),
     Property(
         "S3",
-        "slots are held exactly by the turns that start, run, or stop having held one (LIVE_THREADS: by the open agents)",
+        "slots are held exactly by turns that start, run, or stop having held one (LIVE_THREADS: by open agents)",
         "section 3, Slot; BUG-B01 BUG-B02 BUG-B03 BUG-B07 BUG-B18 BUG-B29 BUG-B47 BUG-B54",
         s3_conserved,
     ),
@@ -417,8 +421,8 @@ PROPERTIES: tuple[Property, ...] = (
     ),
     Property(
         "S17",
-        "at most max_attempts - 1 turns of an agent, one after the other, are returned",
-        "section 7",
+        "at most max_attempts - 1 turns of an agent, one after the other, are returned; and so for lost loads",
+        "section 7; BUG-B84",
         s17_attempts,
     ),
     Property(
@@ -462,8 +466,9 @@ PROPERTIES: tuple[Property, ...] = (
     Property(
         "L8",
         "while a slot is wanted and none is free, no holder waits that may lend, and not all wait but by choice",
-        "J7, J8",
+        "J7, J8, theorem 3",
         l8_stall,
+        sp.l8_stalled,
     ),
     Property(
         "L9",

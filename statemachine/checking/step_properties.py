@@ -17,7 +17,7 @@ from statemachine.core import refusals as rf
 from statemachine.core import rules
 from statemachine.core.agents import Agent
 from statemachine.core.config import Notice, SessionConfig
-from statemachine.core.effects import Answer, Cancel, Load, Refused, Reply, Stale, StartTurn
+from statemachine.core.effects import Answer, Cancel, Load, Refused, Reply, Stale, StartTurn, WaitEnd, Wake
 from statemachine.core.events import (
     HOST,
     ROOT,
@@ -59,6 +59,7 @@ OPEN, LIVING = Identity.OPEN, (SessionState.OPEN, SessionState.DRAINING)
 RUNNING, STOPPING, INTERRUPTED = TurnState.RUNNING, TurnState.STOPPING, TurnState.INTERRUPTED
 WAITING, RETURNING = TurnState.WAITING, TurnState.RETURNING
 WORKING = (RUNNING, WAITING, RETURNING)
+ENDS = Finished | Failed | Aborted
 STARTED, NOT_STARTED = (*WORKING, STOPPING), (TurnState.QUEUED, TurnState.STARTING)
 LOADING, UNLOADING, UNLOADED = Residency.LOADING, Residency.UNLOADING, Residency.UNLOADED
 """Members that are read in every step; reading one from its class takes 0.1 us in Python 3.11."""
@@ -81,8 +82,8 @@ def s5_mail(m: Moment) -> str | None:
 
 
 def overfull(m: Moment) -> str | None:
-    """A mailbox that exceeds its limit, and more so than before. One that a returned turn's mail, or a smaller limit, has
-    filled above it takes nothing more.
+    """A mailbox that exceeds its limit, and more so than before. One that a returned turn's mail, or a smaller limit,
+    has filled above it takes nothing more.
     """
     assert m.before is not None
     most = m.config.max_unread
@@ -263,6 +264,10 @@ def _is_open(s: Session, agent: int) -> bool:
     return 0 <= agent < len(s.agents) and s.agents[agent].identity is OPEN
 
 
+def _never_accepted(s: Session, r: rf.UnknownMail) -> bool:
+    return not 0 <= r.mail < sum(s.ledger.mail_states)
+
+
 def _full_mailbox(s: Session, r: rf.MailboxFull) -> bool:
     a = s.agents[r.agent]
     return (len(a.mailbox), a.promised) == (r.unread, r.promised) and r.unread + r.promised >= s.config.max_unread - 1
@@ -282,7 +287,7 @@ TRUE: dict[type[rf.Refusal], Callable[[Session, Any], bool]] = {
     ),
     rf.MailboxFull: _full_mailbox,
     rf.NotRunning: lambda s, r: s.agents[r.agent].status not in WORKING or s.agents[r.agent].turn != r.turn,
-    rf.UnknownMail: lambda s, r: not 0 <= r.mail < s.ledger.next_mail,
+    rf.UnknownMail: _never_accepted,
     rf.MailRead: lambda s, r: all(m.mail != r.mail for a in s.agents for m in a.mailbox),
     rf.NotSender: lambda s, r: any(m.mail == r.mail for a in s.agents for m in a.mailbox),
     rf.WaitCircle: lambda s, r: len(r.agents) > 0 and all(s.agents[a].status in WORKING for a in r.agents),
@@ -330,6 +335,26 @@ def asked_by(mails: tuple[MailAccepted, ...]) -> tuple[MailAccepted, ...]:
     return tuple([mail for mail in mails if mail.kind and mail.notice is None])
 
 
+def l8_stalled(m: Moment) -> str | None:
+    """Theorem 3: no wait ends with STALLED while fewer than max_resident turns wait."""
+    stalled = [wake for wake in m.of_kind(Wake) if wake.end is WaitEnd.STALLED]
+    if not stalled:
+        return None
+    assert m.before is not None
+    after, who = m.after, {wake.agent for wake in stalled}
+    lenders = set(after.waits.lenders) | who
+    waiting = lenders | {a.id for a in after.agents if a.status is WAITING}
+    if len(waiting) < m.config.max_resident or len(lenders) < after.slots.held:
+        return f"{sorted(who)} are stalled, and only {sorted(waiting)} wait"
+    if any(after.agents[agent].status is STOPPING for agent in after.slots.lent):
+        return f"{sorted(who)} are stalled, though a turn is stopping without a slot"
+    by_choice = [agent for agent in after.waits.lenders if all(wait.is_own_choice for wait in after.waits.of(agent))]
+    ended = [m.before.waits.pending.get(wake.wait) for wake in stalled]
+    if by_choice or all(wait is not None and wait.is_own_choice for wait in ended):
+        return f"{sorted(who)} are stalled, though {by_choice or sorted(who)} wait by their own choice"
+    return None
+
+
 def l11_overtaking(m: Moment) -> str | None:
     assert m.before is not None
     before, after, config = m.before.slots, m.after.slots, m.config
@@ -358,6 +383,10 @@ def l12_first(m: Moment) -> str | None:
     got_one = [a for a in got_one if m.before.agents[a].status is not TurnState.STARTING]
     if still and got_one and not due and not m.after.live_threads:
         return f"{got_one} got slots, and {still} still return"
+    called_back = [a for a in m.after.waits.returning if m.before.agents[a].status is WAITING]
+    for r in m.of_kind(TurnEnded) if called_back and isinstance(m.event, ENDS) else ():
+        if r.outcome.agent != ROOT and m.after.agents[r.outcome.agent].status in (TurnState.STARTING, RUNNING):
+            return f"agent {r.outcome.agent} has its next turn, and {called_back}, called back by its end, return"
     return None
 
 
@@ -469,7 +498,9 @@ def told_of(m: Moment, outcome: Outcome) -> list[int]:
 
 
 def notice_due(config: SessionConfig, outcome: Outcome, always: bool) -> bool:
-    """Tells whether requesters are told of this outcome. `always`: its agent is closed (BUG-B56), or the turn took too long."""
+    """Tells whether requesters are told of this outcome. `always`: its agent is closed (BUG-B56), or the turn took too
+    long.
+    """
     if config.notice is Notice.NONE:
         return False
     return outcome.status is not INTERRUPTED or config.notify_interrupted or always

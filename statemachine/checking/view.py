@@ -11,8 +11,8 @@ A line leaves out ordinary facts::
 `running 1` is the status with the turn's number. Unread mail is named by its sender, oldest first; `!` asks for a turn,
 `=completed` is a notice of how the sender's turn ended. A stopping turn says why, as in `interrupted by host`. A wait
 has its number before what it is for; a turn in memory that shows no slot has lent it. The ready queue is in the order
-of requests; `overtaken` counts who got a slot before its first. `returned 2` are the attempts that failed, `loads lost 2`
-the loads that crashes cut off. An agent that is forgotten is shown by `#` and its id.
+of requests; `overtaken` counts who got a slot before its first. `returned 2` are the attempts that failed, `loads lost
+2` the loads that crashes cut off. An agent that is forgotten is shown by `#` and its id.
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ def lines(s: Session) -> list[str]:
     """Returns the whole state as lines: agents by id, then the session."""
     paths = [agent.path or name(s, agent.id) for agent in s.agents]
     width = max(len("session"), *[len(path) for path in paths])
-    shown = [
-        f"{path:{width}}  {', '.join(agent_facts(s, agent))}" for path, agent in zip(paths, s.agents, strict=True)
-    ]
+    shown = [f"{path:{width}}  {', '.join(agent_facts(s, agent))}" for path, agent in zip(paths, s.agents, strict=True)]
     return [*shown, f"{'session':{width}}  {', '.join(session_facts(s))}"]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from attrs import define
 
+from statemachine.core.facts import represent
 from statemachine.core.machines import Identity, Residency, TurnState
 from statemachine.core.records import MailAccepted, Outcome
 
@@ -41,6 +42,8 @@ class Agent:
     residency: Residency = Residency.UNLOADED
     generation: int = 0
     """Number of the last load; threads count from 1 (the root's from 0)."""
+
+    __repr__ = represent
 
     def copy(self) -> Agent:
         """An independent copy."""

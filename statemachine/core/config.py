@@ -14,7 +14,7 @@ __all__ = ["Notice", "Overflow", "SessionConfig", "SlotPolicy"]
 
 
 class SlotPolicy(Enum):
-    """Who holds an execution slot."""
+    """What holds an execution slot."""
 
     ACTIVE_TURNS = "active_turns"
     """A turn, while it is starting, running or stopping, but not while it has lent it."""
@@ -35,7 +35,7 @@ class Notice(Enum):
     """The mail kind of the notice that a requester gets when a turn ends."""
 
     QUEUE = "queue"
-    """Queue-only: wakes no agent."""
+    """Queue-only: starts no turn."""
     TRIGGER = "trigger"
     """Trigger: wakes an idle requester."""
     NONE = "none"

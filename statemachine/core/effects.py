@@ -1,7 +1,7 @@
-"""What a step asks for: replies to its caller, effects on threads and callers (semantics.md section 5).
+"""What a step asks for: a reply to the caller, effects on threads and callers (semantics.md section 5).
 
-The host of the core makes the step's records durable first, then gives the reply, then carries out the effects in
-their order. Effects never fail: what comes of one is reported by a later event, or runs into its bound.
+The program that runs the core makes the step's records durable first, then gives the reply, then carries out the
+effects in their order. Effects never fail: a later event reports what came of one, or its bound runs out.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ __all__ = [
     "Drained",
     "Effect",
     "Flush",
+    "Forgotten",
     "Interrupted",
     "Listing",
     "Load",
@@ -40,6 +41,7 @@ __all__ = [
     "WaitOver",
     "Waiting",
     "Wake",
+    "Withdrawn",
 ]
 
 
@@ -51,13 +53,13 @@ class WaitEnd(IntEnum):
     TIMEOUT = 2
     INTERRUPTED = 3
     STALLED = 4
-    """All slots were held by turns that wait, and no more of them may be lent (J8)."""
+    """Every slot was held by a waiting turn, and no more of them may be lent (J8)."""
     ANSWERED = 5
-    """The requests that it was about are answered."""
+    """One of the requests that it waited for is answered, or with ALL, all of them."""
     DRAINING = 6
-    """The session drains, and what could have ended the wait will not start any more."""
+    """The session is shutting down, and the turns that could end the wait will not start."""
     GIVEN_UP = 7
-    """By the code that waited."""
+    """The code that waited gave up."""
 
 
 # Effects
@@ -80,6 +82,8 @@ class StartTurn:
     turn: int
     generation: int
     mail: tuple[MailAccepted, ...]
+    attempt: int = 1
+    """One more than the turns of the agent that were returned before it, one after the other (S17)."""
 
 
 @fact
@@ -109,7 +113,7 @@ class Unload:
 
 @fact
 class Wake:
-    """The turn's wait with this number returns. The turn has a slot, or is to stop."""
+    """The turn's wait with this number returns. The turn has a slot, or was asked to stop."""
 
     agent: int
     turn: int
@@ -119,8 +123,8 @@ class Wake:
 
 @fact
 class Answer:
-    """The requests with these mail numbers are answered: `outcome` is what came of them (L3). A holder of a handle on
-    one of them, such as the host, gets it from here.
+    """The requests with these mail numbers are answered: `outcome` is what came of them (L3). The holders of handles on
+    them, such as the host, get it from here.
     """
 
     mails: tuple[int, ...]
@@ -175,8 +179,8 @@ class Drained:
 
 @fact
 class Interrupted:
-    """`previous` is the status before. An idle one means: there was no turn, nothing happened. `agents` are those whose
-    turn is stopped or ended by it, the target first.
+    """`previous` is the target's status before; idle means that it had no turn. `agents` are those whose turn was asked
+    to stop, or ended because it had not started; the target first.
     """
 
     previous: TurnState
@@ -219,7 +223,7 @@ class Resumed:
 
 @fact
 class WaitOver:
-    """The wait returns at once."""
+    """The wait is over at once."""
 
     end: WaitEnd
 

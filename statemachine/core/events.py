@@ -54,7 +54,7 @@ ROOT = 0
 
 
 class WaitMode(IntEnum):
-    """Which of its requests end a wait."""
+    """How many of its requests must be answered to end a wait."""
 
     ANY = 0
     ALL = 1
@@ -80,7 +80,7 @@ class Spawn:
 
 @fact
 class Send:
-    """Queue-only mail: read by the target's next turn, wakes no agent."""
+    """Queue-only mail: the target's next turn reads it, and it starts none."""
 
     sender: int
     target: int
@@ -117,8 +117,8 @@ class Drain:
 
 @fact
 class Interrupt:
-    """Stops the turn that the target has or waits for, and only that one: its children go on (BUG-B13). With `subtree`
-    it stops those of all its descendants too, before anything is told of it, so that none wakes another.
+    """Stops the turn that the target has or waits for, and only that one: its children go on (BUG-B13). `subtree` stops
+    the turns of all its descendants too, all of them before any requester is told, so that none starts another.
     """
 
     sender: int
@@ -144,9 +144,9 @@ class Resume:
 
 @fact
 class Wait:
-    """A wait of the turn begins: for unread `mail`, for one of `targets` to be idle with an outcome or closed, for one
-    of `requests` (numbers of trigger mail) to be answered or, with ALL, for all of them. With none of these the turn
-    waits by its own choice, until it gives up the wait.
+    """A wait of the turn begins. It ends when there is unread `mail`, when one of `targets` is closed or is idle with
+    an outcome, when one of `requests` (numbers of trigger mail) is answered or, with ALL, all of them. With none of
+    these the turn waits by its own choice, until it gives up the wait.
 
     `timeout` is in seconds; None is allowed for a wait on requests alone and for one without a condition.
     """
@@ -179,7 +179,7 @@ class Withdraw:
 
 @fact
 class Forget:
-    """The host drops a closed agent and all below it: nothing is known of them any more, but that their ids are used."""
+    """The host drops a closed agent and all below it. Their ids and mail numbers are not given again."""
 
     target: int
 

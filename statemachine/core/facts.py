@@ -1,4 +1,5 @@
-"""`fact`: the decorator of every event, record, effect and reply. `Json`: a value of a caller, as part of one.
+"""`fact`: the decorator of every event, record, effect and reply. `Json`: a value of a caller, as part of one. `short`:
+how values are shown in errors, logs and `repr`, where neither whole messages nor whole settings belong.
 
 A fact is a value: slotted, compared and hashed by its fields, never changed. Type checkers treat it as frozen and
 reject an assignment. At run time it is not, because a frozen attrs class pays about 0.1 microseconds a field on
@@ -10,17 +11,49 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, TypeVar, cast, dataclass_transform
 
-from attrs import define, field
+from attrs import define, field, fields
 
 T = TypeVar("T")
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def fact(cls: type[T]) -> type[T]:
-    """Turns an annotated class into a fact."""
-    return define(cls, eq=True, unsafe_hash=True, order=False, weakref_slot=False)
+    """Turns an annotated class into a fact. Its `repr` shows of long texts the start."""
+    made = define(cls, repr=False, eq=True, unsafe_hash=True, order=False, weakref_slot=False)
+    if "__repr__" not in cls.__dict__:
+        made.__repr__ = represent  # type: ignore[method-assign]
+    return made
+
+
+SHOWN_MAX = 40
+"""Most characters of a text of a caller that an error or a `repr` shows, and most of the values in a tuple."""
+
+
+def short(value: object) -> str:
+    """Returns the `repr` of a value, of long texts and other values of callers only the start."""
+    if isinstance(value, tuple):
+        values = cast("tuple[object, ...]", value)
+        parts = [short(part) for part in values[:SHOWN_MAX]]
+        if len(values) > SHOWN_MAX:
+            parts.append(f"... ({len(values):,} values)")
+        return f"({', '.join(parts)}{',' * (len(values) == 1)})"
+    if isinstance(value, str):
+        start, size = repr(value[:SHOWN_MAX]), len(value)
+    else:
+        said = repr(value)
+        if not isinstance(value, list | dict | bytes | Json):
+            return said
+        start, size = said[:SHOWN_MAX], len(said)
+    return start if size <= SHOWN_MAX else f"{start}... ({size:,} characters)"
+
+
+def represent(self: Any) -> str:
+    """The `__repr__` of attrs classes that hold values of callers."""
+    kind: type[Any] = type(self)
+    shown = [f"{f.alias}={short(getattr(self, f.name))}" for f in fields(kind) if f.repr]
+    return f"{kind.__name__}({', '.join(shown)})"
 
 
 NESTING_MAX = 100

@@ -2,9 +2,10 @@
 
 What decides nothing is left out. Numbers that only ever count up (mail, turns, waits, generations, flushes, tickets):
 what matters of them is the order of what they number, or which of them another part names, and that is in the value.
-Time: deadlines count from now. Message texts: the core never looks inside. How a turn or a wait ended: no rule asks more
-than whether there was one. Which requests of the host a turn has taken, unless a turn waits for them: only their answer
-names them. Likewise those that a shutdown will name. How often the oldest queued turn was overtaken, once it is due.
+Time: deadlines count from now. Message texts: the core never looks inside. How a turn or a wait ended: no rule asks
+more than whether there was one. Which requests of the host a turn has taken, unless a turn waits for them: only their
+answer names them. Likewise the agents that a shutdown will name. How often the oldest queued turn was overtaken, once
+it is due.
 
 Enums are plain numbers (`+` makes them so), which `marshal` takes. A session of bounded size has finitely many
 fingerprints, so its reachable states can all be visited.
@@ -107,12 +108,12 @@ def may_return(s: State, a: Agent) -> bool:
 
 
 def waits_value(s: State) -> tuple[Any, ...]:
-    """Who waits for what, who may lend, and who returns."""
+    """Which turns wait for what, which may lend their slot, and which return."""
     waits = s.waits
     links: dict[int, Link] = {}
     for number, a in ((number, s.agents[s.ledger.requests[number]]) for number in waits.on_request):
         for box, mails in enumerate((a.mailbox, kept(s, a))):
-            links.update({number: (a.id, box, place) for place, m in enumerate(mails) if m.mail == number})
+            links.update([(number, (a.id, box, place)) for place, m in enumerate(mails) if m.mail == number])
     return (
         tuple(
             [

@@ -2,7 +2,7 @@
 
 J1 is asked where mail arrives and turns end (`turns.consider`); here are the rules about waits, slots and residency
 slots, and how a shutdown comes to its end. All of them look at the state and none at the event.
-Who is first served is first come: the ready queue by request, starting turns by the order in which they got a slot.
+The ready queue is served in J2's order, returning and starting turns first come, first served.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ def settle(s: State) -> None:
     """The fixed point. It ends, because every pass ends a wait, or takes a turn nearer to its start or to its end."""
     if s.state is OPEN_SESSION:
         slots, waits, residents = s.slots, s.waits, s.residents
-        while (
-            (waits.touched and end_waits(s))
-            or ((slots.ready or slots.entitled or waits.returning) and serve(s))
-            or (residents.unsettled and residents.moved and advance(s))
-        ):
-            pass
+        while True:
+            if waits.touched:
+                end_waits(s)
+            if slots.ready or slots.entitled or waits.returning:
+                serve(s)
+            if not (residents.unsettled and residents.moved and advance(s)):
+                return
     elif s.state is DRAINING:
         while end_waits(s) or end_hopeless_waits(s) or return_turns(s):
             pass
@@ -46,7 +47,7 @@ def end_waits(s: State) -> bool:
     waits = s.waits
     touched, waits.touched = waits.touched, {}
     is_any_over = False
-    for number in touched:
+    for number in sorted(touched):  # those that are over at the same moment return in the order in which they began
         end = turns.wait_end(s, waits.pending[number])
         if end is not None:
             turns.wait_is_over(s, number, end)
@@ -55,7 +56,7 @@ def end_waits(s: State) -> bool:
 
 
 def end_hopeless_waits(s: State) -> bool:
-    """The session drains: what only turns could end that will not start any more is over."""
+    """Ends, while the session drains, the waits that only turns which will not start could end."""
     hopeless = [number for number, wait in s.waits.pending.items() if not turns.has_hope(s, wait)]
     for number in hopeless:
         turns.wait_is_over(s, number, WaitEnd.DRAINING)
@@ -65,35 +66,34 @@ def end_hopeless_waits(s: State) -> bool:
 # Slots
 
 
-def serve(s: State) -> bool:
-    """J2, J7: slots to those entitled to one, to returning turns and to the ready queue. Did any turn get one?"""
+def serve(s: State) -> None:
+    """J2, J7: gives slots to turns entitled to one, to returning turns and to the ready queue."""
     slots, waits, config = s.slots, s.waits, s.config
-    served = False
     while slots.entitled:
         first = next(iter(slots.entitled))
         del slots.entitled[first]
         turns.admit(s, s.agents[first])
-        served = True
     while slots.ready or waits.returning:
-        returns = bool(waits.returning) and not slots.is_due(max(1, config.max_overtaken))  # decision D20
+        returns = False
+        if waits.returning:
+            returns = not slots.is_due(max(1, config.max_overtaken))  # decision D20
         if not rules.slot_is_free(slots.held, slots.cap):
             if not waits.lenders:
-                return served
+                return
             if not returns and not rules.may_lend_to_queue(len(slots.lent), config.max_resident, slots.cap):
                 if not waits.returning:
-                    return wake_stalled(s) or served
+                    wake_stalled(s)
+                    return
                 returns = True  # it may not be lent to the queue, so the turn that is due waits a little longer
             turns.lend(s, s.agents[next(iter(waits.lenders))])
         if returns:
             turns.go_on(s, s.agents[next(iter(waits.returning))])
         else:
-            turns.admit(s, s.agents[slots.first(config.max_overtaken)])
-        served = True
-    return served
+            turns.admit(s, s.agents[slots.take(config.max_overtaken)])
 
 
 def return_turns(s: State) -> bool:
-    """The session drains: returning turns go on, and no others get a slot."""
+    """Gives slots, while the session drains, to returning turns alone. Did any turn get one?"""
     slots, waits = s.slots, s.waits
     served = False
     while waits.returning:
@@ -106,20 +106,18 @@ def return_turns(s: State) -> bool:
     return served
 
 
-def wake_stalled(s: State) -> bool:
-    """J8: every holder waits, and no more turns may be in memory without a slot. So the one that began to wait last is
-    told that nothing comes of it. Is there such a one?
+def wake_stalled(s: State) -> None:
+    """J8: ends the waits of the holder that began to wait last, if every holder waits and no more turns may be in
+    memory without a slot.
     """
     lenders = s.waits.lenders
     by_choice = 0
     if len(lenders) == s.slots.held:
         by_choice = len([a for a in lenders if all(wait.is_own_choice for wait in s.waits.of(a))])
     stopping = len([a for a in s.slots.lent if s.agents[a].status is TurnState.STOPPING])
-    if not rules.is_stalled(len(lenders), s.slots.held, by_choice, stopping):
-        return False
-    for wait in tuple(s.waits.of(next(reversed(lenders)))):
-        turns.wait_is_over(s, wait.number, WaitEnd.STALLED)
-    return True
+    if rules.is_stalled(len(lenders), s.slots.held, by_choice, stopping):
+        for wait in tuple(s.waits.of(next(reversed(lenders)))):
+            turns.wait_is_over(s, wait.number, WaitEnd.STALLED)
 
 
 # Memory
@@ -130,9 +128,11 @@ def advance(s: State) -> bool:
     the room that it leaves to others goes to the turn that has been starting longest, too.
     """
     residents = s.residents
-    for agent_id in residents.in_order():
+    unsettled = residents.unsettled
+    for agent_id in residents.in_order() if len(unsettled) > 1 else unsettled:
         agent = s.agents[agent_id]
         if agent.residency is RESIDENT:
+            residents.wait_over(agent_id)
             turns.start(s, agent)
         elif agent.residency is UNLOADED:
             if residents.has_room:
@@ -149,7 +149,7 @@ def advance(s: State) -> bool:
 
 
 def load(s: State, agent: Agent) -> None:
-    """J4: a residency slot is free. A load that crashes cut off again and again is not tried any more (BUG-B84)."""
+    """J4: loads the agent into a free residency slot, unless crashes cut off too many of its loads (BUG-B84)."""
     lost = s.ledger.loads.get(agent.id, 0)
     if not rules.may_load(lost, s.config.max_attempts):
         turns.end(s, agent, turns.CANNOT_START, f"load failed: {lost} crashes cut it off", Cause.LOADS_LOST)
@@ -163,7 +163,7 @@ def load(s: State, agent: Agent) -> None:
 
 
 def make_room(s: State, agent: Agent) -> bool:
-    """J5: evict one victim for this turn; or wait for what is in transit; or the turn cannot start."""
+    """J5: evicts one victim for this turn; waits (False) for what is in transit; or else ends the turn."""
     residents = s.residents
     if residents.room_is_coming(agent.id):
         return False
@@ -180,7 +180,7 @@ def make_room(s: State, agent: Agent) -> bool:
 
 
 def keep(s: State, agent: Agent) -> None:
-    """J6: the agent got a slot on its way out, so it stays; a younger turn that waited for its room looks further."""
+    """J6: keeps an agent that got a slot on its way out; a younger turn that waited for its room looks further."""
     s.residents.keep(agent)
     s.deadlines.clear(Bound.FLUSH, agent.id)
 

@@ -26,7 +26,8 @@ TRIGGER, QUEUE, ACCEPTED = MailKind.TRIGGER, MailKind.QUEUE, MailState.ACCEPTED
 
 class Ledger:
     """The facts. `promises` says whether requesters get notices, and so need room for them (decision D7); `returns`
-    whether a turn may be returned, and so all that it has read is kept until it ends, not its requests alone (S17).
+    whether a turn may be returned, so that all mail that it has read is kept until it ends, and not its requests alone
+    (S17).
     """
 
     __slots__ = (
@@ -61,9 +62,9 @@ class Ledger:
         self.stops: dict[int, TurnStopped] = {}
         """Agent whose turn was asked to stop -> why."""
         self.attempts: dict[int, int] = {}
-        """Agent -> how many turns of it in a row were returned (S17), if any."""
+        """Agent -> how many of its turns in a row were returned (S17), if any."""
         self.loads: dict[int, int] = {}
-        """Agent -> how many loads in a row have begun and not come to a turn or to its end, if any."""
+        """Agent -> how many loads began since a turn of it started or ended, if any."""
 
     def copy(self) -> Ledger:
         """An independent copy."""
@@ -128,7 +129,7 @@ class Ledger:
         self._open_path(agent)
 
     def forget(self, agent: Agent) -> None:
-        """Nothing is known of the agent any more, but that its id is used."""
+        """Drops all that is known of the agent. Its id is not given again."""
         agent.identity = FORGET[agent.identity]
         parent = self.agents[agent.parent]
         if parent.children is not None:
@@ -146,17 +147,18 @@ class Ledger:
 
     def accept(self, mail: MailAccepted) -> Agent:
         """The mail is unread. Returns whose it is."""
-        target = self.agents[mail.target]
+        number, of = mail.mail, mail.target
+        target = self.agents[of]
         target.mailbox += (mail,)
         self.mail_states[ACCEPTED] += 1
         self.next_mail += 1
         if mail.kind is TRIGGER:
             target.triggers += 1
             if mail.notice is None:
-                self.requests[mail.mail] = mail.target
+                self.requests[number] = of
                 if mail.sender != HOST:
                     self._promise(mail, 1)
-        self.unread[mail.mail] = mail.target
+        self.unread[number] = of
         return target
 
     def bury_notice(self) -> None:
@@ -169,12 +171,12 @@ class Ledger:
         mails = agent.mailbox
         if mails:
             self._move_mail(READ[ACCEPTED], mails)
-            agent.taken += self.kept(mails)
+            agent.taken += mails if self.returns else requests(mails)
             agent.mailbox, agent.triggers = (), 0
         return mails
 
     def read_some(self, agent: Agent, numbers: Collection[int]) -> None:
-        """The turn reads these unread mails alone."""
+        """Lets the turn read these unread mails alone."""
         mails = tuple([mail for mail in agent.mailbox if mail.mail in numbers])
         self._move_mail(READ[ACCEPTED], mails)
         agent.taken += self.kept(mails)
@@ -182,11 +184,11 @@ class Ledger:
         agent.triggers -= len([mail for mail in mails if mail.kind is TRIGGER])
 
     def kept(self, mails: tuple[MailAccepted, ...]) -> tuple[MailAccepted, ...]:
-        """Those of the mails that a turn reads which have to be known until it ends."""
+        """Returns those of the mails that a turn reads which must be known until it ends."""
         return mails if self.returns else requests(mails)
 
     def withdraw(self, number: int) -> MailAccepted:
-        """The unread mail is a dead letter; it is returned."""
+        """Makes the unread mail a dead letter, and returns it."""
         agent = self.agents[self.unread[number]]
         (mail,) = [mail for mail in agent.mailbox if mail.mail == number]
         agent.mailbox = tuple([other for other in agent.mailbox if other is not mail])
@@ -196,7 +198,7 @@ class Ledger:
         return mail
 
     def demote(self, agent: Agent, numbers: Collection[int]) -> tuple[MailAccepted, ...]:
-        """These unread mails ask for no turn any more. Returns the requests among them, which that answers."""
+        """Makes these unread mails queue-only. Returns the requests among them, which are answered by that."""
         assert DEMOTE[ACCEPTED] is ACCEPTED
         mails = tuple([mail for mail in agent.mailbox if mail.mail in numbers and mail.kind is TRIGGER])
         agent.mailbox = tuple([demoted(mail) if mail in mails else mail for mail in agent.mailbox])
@@ -227,13 +229,13 @@ class Ledger:
             for known in (self.attempts, self.stops, self.loads):
                 known.pop(agent.id, None)
         if started:
-            answered, agent.taken = requests(agent.taken), ()
+            answered, agent.taken = requests(agent.taken) if self.returns else agent.taken, ()
             self.answer(answered)
             return answered
         return self.demote(agent, [mail.mail for mail in agent.mailbox])
 
     def return_turn(self, agent: Agent, turn: int) -> None:
-        """The turn is over, and as if it had never been: what it had read is unread again, in its place."""
+        """Ends the turn without an outcome: all mail that it had read is unread again, in its old order."""
         agent.turn = turn
         agent.status = RETURN_TURN[agent.status]
         self.attempts[agent.id] = self.attempts.get(agent.id, 0) + 1
@@ -256,8 +258,9 @@ class Ledger:
             self.agents[mail.sender].promised += count
 
     def _move_mail(self, to: MailState, mails: tuple[MailAccepted, ...]) -> None:
-        self.mail_states[ACCEPTED] -= len(mails)
-        self.mail_states[to] += len(mails)
+        count = len(mails)
+        self.mail_states[ACCEPTED] -= count
+        self.mail_states[to] += count
         for mail in mails:
             del self.unread[mail.mail]
 

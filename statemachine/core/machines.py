@@ -81,9 +81,9 @@ class TurnState(IntEnum):
     RUNNING = 6
     STOPPING = 7
     WAITING = 8
-    """In memory without a slot, which others use meanwhile (J7)."""
+    """It waits, without a slot: another turn has it (J7)."""
     RETURNING = 9
-    """What it waited for is over: it goes on as soon as it has a slot."""
+    """A wait of it is over: it goes on as soon as it has a slot."""
 
     @property
     def is_idle(self) -> bool:
@@ -249,7 +249,12 @@ TURN = Machine(
             TurnState.QUEUED,
             "J1: unread trigger mail",
         ),
-        Row("admit", (TurnState.QUEUED,), TurnState.STARTING, "J2: a slot is free; the deepest first, or who is due"),
+        Row(
+            "admit",
+            (TurnState.QUEUED,),
+            TurnState.STARTING,
+            "J2: a slot is free; the deepest agent first, unless a turn is due",
+        ),
         Row("start", (TurnState.STARTING,), TurnState.RUNNING, "J3: resident; drains the mailbox"),
         Row("lend", (TurnState.RUNNING,), TurnState.WAITING, "J7: it waits, and its slot is wanted"),
         Row("call_back", (TurnState.WAITING,), TurnState.RETURNING, "a wait of it is over"),
@@ -289,7 +294,7 @@ TURN = Machine(
             "next",
             (TurnState.COMPLETED, TurnState.ERRORED, TurnState.INTERRUPTED),
             TurnState.STARTING,
-            "in the step that ended a turn: trigger mail is unread, and the slot passes on",
+            "in the step that ended a turn: trigger mail is unread, and no other turn comes first",
         ),
         Row("requeue", (TurnState.STARTING,), TurnState.QUEUED, "the session drains: no turn starts any more"),
     ),

@@ -140,18 +140,21 @@ def agent_known(s: State, agent: int) -> Refusal | None:
 
 def agent_open(s: State, agent: int) -> Refusal | None:
     """The agent is known and open."""
-    if not 0 <= agent < len(s.agents) or s.agents[agent].identity is FORGOTTEN:
+    if not 0 <= agent < len(s.agents):
         return UnknownAgent(agent)
-    return None if s.agents[agent].identity is OPEN else AgentClosed(agent, s.agents[agent].path)
+    found = s.agents[agent]
+    if found.identity is OPEN:
+        return None
+    return UnknownAgent(agent) if found.identity is FORGOTTEN else AgentClosed(agent, found.path)
 
 
 def sender_open(s: State, sender: int) -> Refusal | None:
-    """The actor is the host, or an open agent: a closed one's late calls are fenced (decision D9)."""
+    """The sender is the host or an open agent: late calls of a closed one are fenced (decision D9)."""
     return None if sender == HOST else agent_open(s, sender)
 
 
 def sender_not_stopping(s: State, sender: int) -> Refusal | None:
-    """A turn that is asked to stop begins nothing new (BUG-B83)."""
+    """A turn that was asked to stop asks for no new work (BUG-B83)."""
     if sender == HOST or s.agents[sender].status is not STOPPING:
         return None
     return NotRunning(sender, s.agents[sender].turn, s.agents[sender].path)
@@ -261,7 +264,7 @@ def depth_allowed(s: State, depth: int) -> Refusal | None:
 
 
 def send(s: State, event: Send) -> Reply:
-    """Queue-only mail: a turn reads it, sooner or later; it loads no agent (N4)."""
+    """Accepts queue-only mail. It loads no agent (N4)."""
     refusal = mail_allowed(s, event, QUEUE)
     if refusal is not None:
         return Refused(refusal)
@@ -305,8 +308,8 @@ def start(s: State, event: Start) -> Reply:
 
 
 def withdraw(s: State, event: Withdraw) -> Reply:
-    """An unread mail becomes a dead letter. A turn that had not started and for which no trigger mail is left is over,
-    and if it was a request, that is its answer.
+    """Makes an unread mail a dead letter, and answers it if it is a request. A turn that has not started ends if no
+    trigger mail is left for it.
     """
     refusal = session_lives(s) or sender_open(s, event.sender)
     if refusal is None and not 0 <= event.mail < s.ledger.next_mail:
@@ -331,7 +334,7 @@ def withdraw(s: State, event: Withdraw) -> Reply:
 
 
 def drain(s: State, event: Drain) -> Reply:
-    """The turn reads all unread mail."""
+    """Lets the turn read all unread mail, and returns it in order."""
     refusal = session_lives(s) or agent_known(s, event.agent) or turn_works(s, event.agent, event.turn)
     if refusal is not None:
         return Refused(refusal)
@@ -342,7 +345,7 @@ def drain(s: State, event: Drain) -> Reply:
 
 
 def turn_works(s: State, agent: int, turn: int) -> Refusal | None:
-    """That turn of the agent has started and is not stopping. Its code may have several tasks, so it may be waiting."""
+    """That turn of the agent has started and is not stopping. It may be waiting: its code may have several tasks."""
     found = s.agents[agent]
     works = found.status in WORKING and rules.is_current(turn, found.turn)
     return None if works else NotRunning(agent, turn, found.path)
@@ -376,8 +379,8 @@ def interrupt(s: State, event: Interrupt) -> Reply:
 
 
 def interrupt_subtree(s: State, event: Interrupt) -> tuple[int, ...]:
-    """Stops every turn that the target and those below it have or wait for. All are stopped before anything is told,
-    and trigger mail among them asks for no turn any more, so that none of them wakes another.
+    """Stops every turn that the target and its descendants have or wait for. All are stopped before any requester is
+    told, and trigger mail among them becomes queue-only, so that none of them starts another.
     """
     members = {agent.id: agent for agent in s.subtree(event.target) if agent.identity is OPEN}
     for agent in members.values():
@@ -405,7 +408,7 @@ def interrupt_subtree(s: State, event: Interrupt) -> tuple[int, ...]:
 
 
 def close(s: State, event: Close) -> Reply:
-    """Closes the target and all its descendants now. It waits for no thread (BUG-B03, BUG-B20)."""
+    """Closes the target and all its descendants now, without waiting for a thread (BUG-B03, BUG-B20)."""
     refusal = session_lives(s) or sender_open(s, event.sender) or agent_known(s, event.target)
     if refusal is None and event.target == ROOT:
         refusal = RootRefused("close")
@@ -437,8 +440,9 @@ class Ending:
 
 
 def close_subtree(s: State, target: int, ending: Ending) -> tuple[int, ...]:
-    """Turns aborted, slots and residency slots given back, unread mail dead-lettered, requesters told. The whole set
-    is closed before any agent is told, so that none in it is woken. `ending` is that of the target's own turn.
+    """Aborts turns, gives back slots and residency slots, dead-letters unread mail, tells requesters. The whole set is
+    closed before any requester is told, so that no agent in it starts a turn. `ending` is that of the target's own
+    turn.
     """
     members = [agent for agent in s.subtree(target) if agent.identity is OPEN]
     ids = tuple([agent.id for agent in members])
@@ -466,7 +470,7 @@ def close_agent(s: State, agent: Agent, unanswered: tuple[MailAccepted, ...], en
 
 
 def resume(s: State, event: Resume) -> Reply:
-    """Opens a closed agent again; `LIVE_THREADS`: and all that was open below it when it was closed (PEER-C45)."""
+    """Opens a closed agent again; `LIVE_THREADS`: and those below it that were open when it was closed (PEER-C45)."""
     refusal = session_takes_work(s) or sender_open(s, event.sender) or agent_known(s, event.target)
     if refusal is None and s.agents[event.target].identity is OPEN:
         refusal = AgentOpen(event.target, s.agents[event.target].path)
@@ -502,7 +506,7 @@ def resume_allowed(s: State, agent: Agent) -> Refusal | None:
 
 
 def forget(s: State, event: Forget) -> Reply:
-    """Drops what is known of a closed agent and of all below it, which are closed too. Only the host asks for it."""
+    """Drops what is known of a closed agent and of all below it, which are closed too."""
     refusal = session_lives(s) or agent_known(s, event.target)
     if refusal is None and event.target == ROOT:
         refusal = RootRefused("forget")
@@ -523,8 +527,8 @@ def forget(s: State, event: Forget) -> Reply:
 
 
 def wait(s: State, event: Wait) -> Reply:
-    """A wait of the turn begins; at once over if what it waits for already holds (BUG-B36). A turn that has lent its slot
-    meanwhile, for another wait, is told as soon as it has one again.
+    """Begins a wait of the turn, which is over at once if its condition holds (BUG-B36). A turn that has lent its slot,
+    for another wait, is told of it as soon as it has a slot again.
     """
     refusal = session_lives(s) or agent_known(s, event.agent) or turn_works(s, event.agent, event.turn)
     refusal = refusal or timeout_allowed(s, event)
@@ -562,14 +566,14 @@ def wait(s: State, event: Wait) -> Reply:
 
 
 def timeout_allowed(s: State, event: Wait) -> Refusal | None:
-    """Within `max_wait`. Without a timeout are waits on requests alone, which end, and those without a condition."""
+    """The timeout is within `max_wait`. Only waits for requests alone, and those without a condition, need none."""
     if event.timeout is None:
         return InvalidTimeout(math.inf, s.config.max_wait) if event.mail or event.targets else None
     return None if 0 <= event.timeout <= s.config.max_wait else InvalidTimeout(event.timeout, s.config.max_wait)
 
 
 def read_awaited(s: State, agent: Agent, requests: tuple[int, ...]) -> None:
-    """The turn awaits requests that are answered: it reads their notices, so that an outcome is delivered once."""
+    """Lets the turn read the notices of answered requests that it awaits, so that an outcome is delivered once."""
     answered = {request for request in requests if request not in s.ledger.requests}
     if answered and agent.mailbox:
         notices = tuple([mail.mail for mail in agent.mailbox if answered.intersection(mail.answers)])
@@ -578,7 +582,7 @@ def read_awaited(s: State, agent: Agent, requests: tuple[int, ...]) -> None:
 
 
 def stop_waiting(s: State, event: StopWaiting) -> Reply:
-    """The code that waited goes on without what it waited for: at once if the turn has a slot, and else with one."""
+    """Ends a wait that its code gives up. The code goes on at once if the turn has a slot, else when it has one."""
     refusal = session_lives(s) or agent_known(s, event.agent) or turn_works(s, event.agent, event.turn)
     if refusal is not None:
         return Refused(refusal)
@@ -618,13 +622,13 @@ def describe(agent: Agent) -> AgentStatus:
 
 
 def list_agents(s: State, event: ListAgents) -> Reply:
-    """Every open agent at or below the prefix, or every one, root first, then by path."""
+    """Every open agent at or below the prefix, or every one, root first, then by path. Those forgotten have no path."""
     refusal = session_answers(s)
     if refusal is not None:
         return Refused(refusal)
     below = event.prefix.rstrip("/") + "/"
     known = s.agents if event.closed else [s.agents[agent] for agent in s.ledger.by_path.values()]
-    found = [agent for agent in known if f"{agent.path}/".startswith(below)]
+    found = [agent for agent in known if agent.path and f"{agent.path}/".startswith(below)]
     return Listing(tuple([describe(agent) for agent in sorted(found, key=attrgetter("path", "id"))]))
 
 
@@ -632,7 +636,7 @@ def list_agents(s: State, event: ListAgents) -> Reply:
 
 
 def shutdown(s: State, event: Shutdown) -> Reply:
-    """No new work from here on; `joint.py` sees the rest through. Asked again, it may shorten the grace."""
+    """Begins to drain the session; `joint.py` does the rest. A second shutdown with less grace shortens the first."""
     refusal = session_lives(s)
     if refusal is None and not 0 <= event.grace < math.inf:
         refusal = InvalidTimeout(event.grace, math.inf)

@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import field
 
-from statemachine.core.facts import Json, Result, fact
+from statemachine.core.facts import Json, Result, fact, short
 from statemachine.core.machines import TurnState
 
 __all__ = [
@@ -22,15 +22,23 @@ __all__ = [
     "AgentResumed",
     "AgentSpawned",
     "AgentsClosed",
+    "AgentsForgotten",
     "Cause",
+    "LoadBegun",
+    "LoadEnded",
     "MailAccepted",
+    "MailDemoted",
     "MailDrained",
     "MailKind",
+    "MailRead",
+    "MailWithdrawn",
     "NoticeBuried",
     "Outcome",
     "Record",
     "TurnEnded",
+    "TurnReturned",
     "TurnStarted",
+    "TurnStopped",
 ]
 
 
@@ -38,7 +46,7 @@ class MailKind(IntEnum):
     """Does a mail ask for a turn?"""
 
     QUEUE = 0
-    """Queue-only: wakes no agent."""
+    """Queue-only: starts no turn."""
     TRIGGER = 1
     """Asks for a turn."""
 
@@ -84,8 +92,9 @@ class Cause(IntEnum):
 class Outcome:
     """How a turn ended: `status` is COMPLETED, ERRORED or INTERRUPTED.
 
-    `by` is who interrupted it or closed its agent: an agent, or HOST. It is None for every other cause, if none asked
-    (a shutdown; a death that closed an ancestor), and if the file is of a version that did not record it.
+    `by` is the agent, or HOST, that interrupted it, withdrew its mail or closed its agent. It is None for every other
+    cause, if no caller asked (a shutdown; a death that closed an ancestor), and if the file is of a version that did
+    not record it.
     """
 
     agent: int
@@ -103,7 +112,7 @@ class Outcome:
         return raw.value if isinstance(raw, Json) else raw
 
     def __repr__(self) -> str:
-        said = (f"{name}={getattr(self, name)!r}" for name in ("agent", "turn", "status", "result", "cause", "by"))
+        said = (f"{name}={short(getattr(self, name))}" for name in ("agent", "turn", "status", "result", "cause", "by"))
         return f"Outcome({', '.join(said)})"
 
 
@@ -123,7 +132,7 @@ class MailAccepted:
     """A mail is in the target's mailbox. Mail numbers count up over the session, so they give the order.
 
     A mail with an outcome is a *notice*: it tells the requester of a turn how that turn ended. A notice of kind
-    TRIGGER asks for a turn, but no agent is told when that turn ends (decision D6).
+    TRIGGER asks for a turn, but the end of that turn is told to no requester (decision D6).
 
     `headers` are a JSON object as its text: what its sender gave with it.
     """
@@ -176,7 +185,7 @@ class MailDemoted:
 
 @fact
 class LoadBegun:
-    """The agent's thread is loaded. If nothing more is said of it, a crash has cut it off (BUG-B84)."""
+    """The load of the agent's thread began. If no later record is about it, a crash cut it off (BUG-B84)."""
 
     agent: int
     at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
@@ -184,7 +193,7 @@ class LoadBegun:
 
 @fact
 class LoadEnded:
-    """The load came to its end, but not to a turn, because the session is shut down."""
+    """A shutdown took the turn back for which the agent was loaded, so a crash of that load does not count."""
 
     agent: int
     at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
@@ -221,7 +230,7 @@ class MailRead:
 @fact
 class TurnStopped:
     """The turn was asked to stop. `cause` and `by` are as its outcome will say. `below` is the target of an interrupt
-    of a whole subtree: what is told in there of this turn wakes no agent.
+    of a whole subtree: notices of this turn start no turn at or below it.
     """
 
     agent: int
@@ -234,8 +243,8 @@ class TurnStopped:
 
 @fact
 class TurnReturned:
-    """A crash, or the death of its thread, ended the turn, and it is as if it had never been: all that it had read is
-    unread again (S17).
+    """A crash, or the death of its thread, ended the turn, and its agent has attempts left: all mail that the turn had
+    read is unread again (S17).
     """
 
     agent: int

@@ -1,8 +1,8 @@
 """Why an operation was refused (semantics.md section 4, S12).
 
 A refusal is an exception with the facts of its cause as attributes and a message that says what to do. The core gives
-it back as data (`Refused.refusal`); the host of the core raises it. Different causes are different classes (BUG-B12),
-and `holders`, `blockers` name exactly those that stand in the way. Agents are named by id, with the path
+it back as data (`Refused.refusal`); the program that runs the core raises it. Different causes are different classes
+(BUG-B12), and `holders`, `blockers` name exactly those that stand in the way. Agents are named by id, with the path
 beside it.
 """
 
@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from attrs import define, field, fields
+
+from statemachine.core.facts import represent
 
 __all__ = [
     "REFUSALS",
@@ -66,6 +68,10 @@ class Refusal(Exception):
         """The class name and the facts: two refusals are the same if these are."""
         return (type(self).__name__, *[getattr(self, name) for name in self.fact_names])
 
+    def __init_subclass__(cls) -> None:
+        """Has every refusal show its attributes shortly; attrs keeps a `__repr__` that is there."""
+        cls.__repr__ = represent  # type: ignore[method-assign]
+
     def __str__(self) -> str:
         return self.text.format(self=self)
 
@@ -98,7 +104,9 @@ class AgentOpen(Refusal):
 
     agent: int
     path: str = field(metadata={BESIDE: True})
-    text: ClassVar[str] = "agent {self.path} ({self.agent}) is open already; send to it or follow up"
+    text: ClassVar[str] = (
+        "agent {self.path} ({self.agent}) is open; send to it or follow up, or close it before it is forgotten"
+    )
 
 
 @define(auto_exc=True)
@@ -115,7 +123,7 @@ class InvalidName(Refusal):
     """Not a name for an agent."""
 
     name: str
-    text: ClassVar[str] = "{self.name!r} is not an agent name: 1 to 64 of a-z, 0-9 and _, and not 'root'"
+    text: ClassVar[str] = "{self.name!r:.100} is not an agent name, which is 1 to 64 of a-z, 0-9 and _, and not 'root'"
 
 
 @define(auto_exc=True)
@@ -256,7 +264,7 @@ class NotRunning(Refusal):
 
 @define(auto_exc=True)
 class WaitCircle(Refusal):
-    """The wait could never end: it leads to agents that, in the end, wait without a time-out for the one that asks."""
+    """J9: the wait could never end, because it leads to agents that wait for each other without a timeout."""
 
     agents: tuple[int, ...]
     paths: tuple[str, ...] = field(metadata={BESIDE: True})
@@ -300,7 +308,7 @@ class NotSender(Refusal):
 
 @define(auto_exc=True)
 class InvalidTimeout(Refusal):
-    """A wait (or a shutdown's grace) of fewer than 0 or more than `most` seconds, or not a number."""
+    """A timeout of a wait, or the grace of a shutdown, that is not a number of seconds from 0 to `most`."""
 
     timeout: float
     most: float
@@ -326,7 +334,7 @@ class StoreFailed(Refusal):
     """The store failed. What was acknowledged is durable; nothing more is accepted."""
 
     error: str
-    text: ClassVar[str] = "the store failed ({self.error}); mend it and open the session again from its log"
+    text: ClassVar[str] = "the store failed ({self.error:.500}); mend it and open the session again from its log"
 
 
 REFUSALS: tuple[type[Refusal], ...] = (

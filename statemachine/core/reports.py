@@ -188,7 +188,7 @@ def aborted(s: State, event: Aborted) -> Reply:
 
 
 def turn(s: State, agent: int, number: int) -> Agent | None:
-    """The agent, if this turn of it is running or stopping; None: the report is stale."""
+    """The agent, if this turn of it has started and is not over; None: the report is stale."""
     found = s.agent(agent) if s.state in LIVING else None
     if found is None or found.status < RUNNING or not rules.is_current(number, found.turn):
         return None
@@ -219,7 +219,7 @@ def tick(s: State, event: Tick) -> Reply:
 
 
 def end_overdue(s: State, waits: list[int]) -> None:
-    """The waits' own timeouts (BUG-B38). What they wait for comes first, if it is there by now (section 7)."""
+    """Ends waits whose timeout is over (BUG-B38). Conditions that hold by now come first (section 7)."""
     joint.end_waits(s)
     for number in waits:
         if number in s.waits.pending:
@@ -242,7 +242,7 @@ def stop_overdue(s: State, agent: Agent) -> None:
 
 
 def turn_overdue(s: State, agent: Agent) -> None:
-    """`turn_timeout`: the turn is stopped, whatever it waits for."""
+    """`turn_timeout`: the turn is stopped, whether it waits or not."""
     if agent.status in WORKING:
         turns.stop(s, agent, Cause.TIMED_OUT)
 

@@ -1,4 +1,4 @@
-"""Residency slots: whose thread is in memory, and who makes room (S2, S6, S15; N1 to N3).
+"""Residency slots: which agents are in memory, and which make room (S2, S6, S15; N1 to N3).
 
 Evictable agents stand in one line, least recently used first. *Use* is: loaded, or a turn of it ended. An agent that
 gets a slot leaves the line and comes back at its end, so the line is in order of use without a clock.
@@ -23,7 +23,7 @@ NOBODY = -1
 
 
 class Residents:
-    """Who is in memory, or on the way in or out."""
+    """Which agents are in memory, or on their way in or out."""
 
     __slots__ = (
         "flushes",
@@ -132,7 +132,7 @@ class Residents:
         return self.last_flush
 
     def keep(self, agent: Agent) -> int:
-        """The agent stays. Returns the agent that it was to make room for."""
+        """Keeps the agent in memory. Returns the agent that it was to make room for."""
         agent.residency = KEEP[agent.residency]
         del self.flushes[agent.id]
         return self.serve_no_more(agent.id)
@@ -145,7 +145,7 @@ class Residents:
         self.occupied -= 1
 
     def died(self, agent: Agent) -> None:
-        """The thread is no more, wherever it was."""
+        """The thread is gone, wherever it was."""
         agent.residency = DIED[agent.residency]
         self.loading.pop(agent.id, None)
         self.flushes.pop(agent.id, None)
@@ -161,26 +161,32 @@ class Residents:
 
     def used(self, agent: Agent) -> None:
         """The agent is evictable, and the most recently used."""
-        self.idle[agent.id] = None
-        self.idle.move_to_end(agent.id)
+        if agent.id in self.idle:
+            self.idle.move_to_end(agent.id)
+        else:
+            self.idle[agent.id] = None
         self.moved = True
 
-    def taken(self, agent: Agent) -> None:
-        """The agent got a slot, and its turn is starting: it is not evictable."""
-        self.idle.pop(agent.id, None)
+    def taken(self, agent: Agent, at_once: bool) -> None:
+        """The agent got a slot: it is not evictable. Its turn is starting, unless that is over `at_once`."""
+        number = agent.id
+        self.idle.pop(number, None)
+        if at_once:
+            return
         self.last_ticket += 1
-        self.starting[agent.id] = self.last_ticket
-        if agent.id not in self.loading:
-            self.unsettled[agent.id] = None
+        self.starting[number] = self.last_ticket
+        if number not in self.loading:
+            self.unsettled[number] = None
         self.moved = True
 
     # Making room
 
     def wait_over(self, agent: int) -> None:
-        """The turn of the agent is not starting any more."""
+        """Ends the start of the agent's turn: it runs, or is over."""
         del self.starting[agent]
         self.unsettled.pop(agent, None)
-        self.stop_waiting(agent)
+        if self.tried or self.room_for:
+            self.stop_waiting(agent)
         self.moved = True
 
     def stop_waiting(self, agent: int) -> None:
@@ -198,7 +204,7 @@ class Residents:
         self.moved = True
 
     def serve_no_more(self, unloading: int) -> int:
-        """The agent is not on its way out any more. Returns the agent that it was to make room for."""
+        """Ends the agent's way out. Returns the agent that it was to make room for."""
         served = self.serves.pop(unloading)
         self.room_for.pop(served, None)
         self.moved = True
@@ -220,15 +226,14 @@ class Residents:
 
     def in_order(self) -> list[int]:
         """The starting agents that may go on, in the order in which they got their slot."""
-        found = list(self.unsettled)
-        return sorted(found, key=self.starting.__getitem__) if len(found) > 1 else found
+        return sorted(self.unsettled, key=self.starting.__getitem__)
 
     def victim(self, agents: list[Agent], tried: Collection[int]) -> int | None:
-        """N2: the agent to evict, if there is one."""
+        """N2: returns the agent to evict, if there is one."""
         return rules.victim(((agent, agents[agent].triggers > 0) for agent in self.idle), tried)
 
     def is_in_transit(self, holders: Container[int]) -> bool:
-        """J5: is any residency slot in transit, so that it may become free, or its agent a new victim? Every eviction
-        is, for whichever agent; and a load whose turn was interrupted, so that its agent holds no slot.
+        """J5: is a residency slot in transit, which may become free, or its agent a new victim? Every eviction under
+        way is, and every load whose turn was interrupted, so that its agent holds no slot.
         """
         return bool(self.serves) or any(agent not in holders for agent in self.loading)

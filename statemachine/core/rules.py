@@ -56,32 +56,33 @@ def wants_turn(identity: Identity, status: TurnState, unread_triggers: int) -> b
 
 
 def goes_on(held_slot: bool, may_begin: bool, is_wanted: bool) -> bool:
-    """*next*: does the slot of a turn that ended pass to the agent's next turn, which late trigger mail asks for? Not if
-    it `is_wanted` by a returning turn, or by a queued one that is due (L11, L12).
+    """*next*: does the slot of a turn that ended pass to the agent's next turn, for which late trigger mail asks? Not
+    if a returning turn, or a queued one that is due, wants it (L11, L12).
     """
     return held_slot and may_begin and not is_wanted
 
 
 def is_due(overtaken: int, max_overtaken: int) -> bool:
-    """J2: have enough others got a slot before the turn that has queued longest? Then it comes before all (L11)."""
+    """J2: have so many others got a slot before the turn that has queued longest that it comes first now? (L11)"""
     return overtaken >= max_overtaken
 
 
 def may_lend_to_queue(lent: int, max_resident: int, cap: int) -> bool:
-    """J7: may one more turn be in memory without a slot, so that execution_cap residency slots are left? (S16)"""
+    """J7: may one more turn be in memory without a slot, and leave `execution_cap` residency slots to others? (S16)"""
     return lent < max_resident - cap
 
 
 def is_evictable(agent: int, never_evict: bool, residency: Residency, status: TurnState) -> bool:
-    """N1: a sub-agent, `ACTIVE_TURNS`, resident, and no turn of it is starting, running, waiting, returning or stopping.
-    Nothing else: no mail and no outcome matters.
+    """N1: a sub-agent, `ACTIVE_TURNS`, resident, and without a turn that is starting, running, waiting, returning or
+    stopping. Mail and outcomes do not matter.
     """
     return agent != ROOT and not never_evict and residency is RESIDENT and status < STARTING
 
 
 def victim(candidates: Iterable[tuple[int, bool]], tried: Collection[int]) -> int | None:
-    """N2: the victim. `candidates` are the evictable agents, least recently used first, each with whether it has
-    unread trigger mail; `tried` those whose flush failed for this turn (N3). None: no untried one is left.
+    """N2: returns the agent to evict. `candidates` are the evictable agents, least recently used first, each with
+    whether it has unread trigger mail; `tried` those whose flush failed for this turn (N3). None: every candidate was
+    tried.
     """
     second_choice: int | None = None
     for agent, has_trigger in candidates:
@@ -119,19 +120,19 @@ def is_done(identity: Identity, status: TurnState) -> bool:
 
 
 def is_stalled(waiting: int, held: int, by_choice: int, stopping: int) -> bool:
-    """J8, where a slot is wanted and none may be lent: every holder waits, none by its own choice alone, and no turn is
-    stopping without a slot.
+    """J8: a slot is wanted and none may be lent. Does every holder wait, none by its own choice alone, and is no turn
+    stopping without a slot?
     """
     return waiting == held and held > 0 and by_choice == 0 and stopping == 0
 
 
 def has_attempts_left(failed: int, max_attempts: int) -> bool:
-    """Is a turn that a crash or a death ended tried again, after so many before it in a row? (S17)"""
+    """Is a turn that a crash or a death ended tried again, after so many failed attempts in a row? (S17)"""
     return failed + 1 < max_attempts
 
 
 def may_load(lost: int, max_attempts: int) -> bool:
-    """Is an agent loaded again, of which a crash has cut off so many loads in a row? (BUG-B84)"""
+    """Is an agent loaded again after crashes cut off so many of its loads in a row? (BUG-B84)"""
     return lost < max(3, max_attempts)
 
 

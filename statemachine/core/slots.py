@@ -1,8 +1,8 @@
 """Execution slots and the ready queue (S1, S3; J2's order).
 
-A slot records its holder: an agent, and which of its turns (a bare counter cannot say who leaked, BUG-B01, BUG-B07). The root
-has a slot like every agent, but is not counted (S13). A turn that lent its slot is in memory without one, until it
-goes on or ends (S16).
+A slot records its holder: an agent, and which of its turns (a bare counter cannot say which turn leaked, BUG-B01,
+BUG-B07). The root has a slot like every agent with a turn, but is not counted (S13). A turn that lent its slot is in
+memory without one until it goes on or ends (S16).
 
 The ready queue serves the deepest agent first, and the oldest request first within a depth: what was begun is finished
 before more is begun, so few turns wait at the same time. The turn that has queued longest is *due* once `max_overtaken`
@@ -22,7 +22,7 @@ FREE, RESERVED = SlotState.FREE, SlotState.RESERVED
 
 
 class Slots:
-    """Who holds a slot, who lent one, and who waits for one."""
+    """Which agents hold a slot, which lent one, and which wait for one."""
 
     __slots__ = ("by_depth", "cap", "entitled", "held", "holders", "lent", "overtaken", "ready")
 
@@ -34,10 +34,10 @@ class Slots:
         """Agent -> (turn, state of its slot). A `LIVE_THREADS` slot names the last turn that used it."""
         self.lent: dict[int, None] = {}
         """Agents whose turn is in memory without a slot: waiting, returning, or stopping after it had lent."""
-        self.ready: OrderedDict[int, int] = OrderedDict()
-        """Sub-agents whose turn waits for a slot -> their depth, the oldest request first."""
+        self.ready: OrderedDict[int, str] = OrderedDict()
+        """Sub-agents whose turn waits for a slot -> their path, the oldest request first."""
         self.by_depth: dict[int, OrderedDict[int, None]] = {}
-        """The same by depth, if there are two or more."""
+        """The same by depth, counted in slashes, if there are two or more."""
         self.overtaken = 0
         """Turns that got a slot since the first of `ready` became the first."""
         self.entitled: dict[int, None] = {}
@@ -63,30 +63,31 @@ class Slots:
 
     # The ready queue
 
-    def enqueue(self, agent: int, depth: int) -> None:
+    def enqueue(self, agent: int, path: str) -> None:
         """The turn waits for a slot."""
         ready = self.ready
         if not ready:
-            ready[agent] = depth
+            ready[agent] = path
             return
         if not self.by_depth:
-            ((first, its_depth),) = ready.items()
-            self.by_depth[its_depth] = OrderedDict({first: None})
-        ready[agent] = depth
+            ((first, its_path),) = ready.items()
+            self.by_depth[its_path.count("/")] = OrderedDict({first: None})
+        ready[agent] = path
+        depth = path.count("/")
         line = self.by_depth.get(depth)
         if line is None:
             line = self.by_depth[depth] = OrderedDict()
         line[agent] = None
 
     def dequeue(self, agent: int) -> bool:
-        """The turn waits for a slot no more, if it did. Was it the one that had queued longest?"""
+        """Removes the turn from the queue, if it is in it. Was it the one that had queued longest?"""
         ready, by_depth = self.ready, self.by_depth
         if agent not in ready:
             return False
         was_oldest = next(iter(ready)) == agent
         if was_oldest:
             self.overtaken = 0
-        depth = ready.pop(agent)
+        depth = ready.pop(agent).count("/")
         if len(ready) < 2:
             by_depth.clear()
         elif len(by_depth[depth]) > 1:
@@ -95,9 +96,19 @@ class Slots:
             del by_depth[depth]
         return was_oldest
 
+    def take(self, max_overtaken: int) -> int:
+        """J2: takes the turn that the queue, which is not empty, serves next. Returns its agent."""
+        if not self.by_depth:  # there is one alone
+            self.overtaken = 0
+            return self.ready.popitem()[0]
+        agent = self.first(max_overtaken)
+        if not self.dequeue(agent):
+            self.overtaken += 1
+        return agent
+
     def first(self, max_overtaken: int) -> int:
-        """J2: the agent that the queue, which is not empty, serves next."""
-        if not self.by_depth or rules.is_due(self.overtaken, max_overtaken):
+        """J2: returns the agent that the queue, in which there are several, serves next."""
+        if rules.is_due(self.overtaken, max_overtaken):
             return next(iter(self.ready))
         return next(iter(self.by_depth[max(self.by_depth)]))
 

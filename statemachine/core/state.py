@@ -1,8 +1,8 @@
 """The state of a session, and nothing that happens to it: the five rooms and what stands between them.
 
-`ledger` is what is durable, `slots` who may have a turn, `waits` who waits for what, `residents` who is in memory,
-`deadlines` what is bounded. Beside them are a shutdown under way, and the records and effects of the step that is being taken.
-Operations, reports and joint rules change it; `session.py` puts them in order.
+`ledger` has what is durable, `slots` which agents may have a turn, `waits` which turns wait for what, `residents` which
+agents are in memory, `deadlines` what is bounded. Beside them stand a shutdown under way, and the records and effects
+of the step that is being taken. Operations, reports and joint rules change it; `session.py` puts them in order.
 """
 
 from __future__ import annotations

@@ -45,52 +45,53 @@ RESIDENT, NO_NOTICE = Residency.RESIDENT, Notice.NONE
 
 
 def consider(s: State, agent: Agent) -> None:
-    """J1: if the agent is idle and has unread trigger mail, a turn of it is requested. Not during a shutdown: the mail
-    is still unread, and still a trigger, when the session is opened again (decision D14).
+    """J1: requests a turn if the agent is idle and has unread trigger mail. Not during a shutdown: the mail is still
+    unread, and still a trigger, when the session is opened again (decision D14).
     """
     if s.state is OPEN_SESSION and rules.wants_turn(agent.identity, agent.status, agent.triggers):
         request(s, agent)
 
 
 def request(s: State, agent: Agent) -> None:
-    """The turn queues for a slot. One that is entitled to a slot is admitted in the same step."""
+    """Queues the turn for a slot. One that is entitled to a slot is admitted in the same step."""
     agent.status = REQUEST[agent.status]
     agent.turn += 1
     if s.config.idle_ttl is not None:
         s.deadlines.clear(Bound.IDLE, agent.id)
     if agent.id != ROOT and not s.live_threads:
-        s.slots.enqueue(agent.id, agent.depth)
+        s.slots.enqueue(agent.id, agent.path)
     else:
         s.slots.entitled[agent.id] = None
 
 
 def admit(s: State, agent: Agent) -> None:
-    """J2: the turn gets a slot."""
+    """J2: gives a slot to the turn, which was taken out of its line."""
     agent.status = ADMIT[agent.status]
     if s.live_threads and agent.id != ROOT:
         s.slots.use_again(agent.id, agent.turn)
     else:
-        if not s.slots.dequeue(agent.id):
-            s.slots.overtake(agent.id)
         s.slots.reserve(agent.id, agent.turn)
-    s.residents.taken(agent)
+    at_once = agent.residency is RESIDENT and not s.residents.unsettled
+    s.residents.taken(agent, at_once)
+    if at_once:  # J3, of which no other turn is in the way
+        start(s, agent)
 
 
 def start(s: State, agent: Agent) -> None:
-    """J3: the turn runs, with all unread mail as its input. If it waited for room, that was over with its load (J4)."""
+    """J3: starts the turn, with all unread mail as its input. If it waited for room, that ended with its load (J4)."""
     assert agent.residency is RESIDENT, "S14: a turn runs on a resident thread"
     agent.status = START[agent.status]
     s.slots.activate(agent.id, agent.turn)
-    s.residents.wait_over(agent.id)
     if s.config.turn_timeout is not None:
         s.deadlines.set(Bound.TURN, agent.id, s.now + s.config.turn_timeout)
     s.records.append(TurnStarted(agent.id, agent.turn))
     mail = s.ledger.start_turn(agent, agent.turn)
-    s.effects.append(StartTurn(agent.id, agent.turn, agent.generation, mail))
+    attempt = s.ledger.attempts.get(agent.id, 0) + 1
+    s.effects.append(StartTurn(agent.id, agent.turn, agent.generation, mail, attempt))
 
 
 def requeue(s: State, agent: Agent) -> None:
-    """The session drains: a turn that has not started goes back into the queue, and its slot is free."""
+    """Puts a starting turn back into the queue when the session begins to drain, and frees its slot."""
     agent.status = REQUEUE[agent.status]
     s.residents.wait_over(agent.id)
     if s.ledger.loads.pop(agent.id, None) is not None:
@@ -102,7 +103,7 @@ def requeue(s: State, agent: Agent) -> None:
     if agent.id == ROOT:
         s.slots.entitled[agent.id] = None
     else:
-        s.slots.enqueue(agent.id, agent.depth)
+        s.slots.enqueue(agent.id, agent.path)
     mark_use(s, agent)
 
 
@@ -110,14 +111,14 @@ def requeue(s: State, agent: Agent) -> None:
 
 
 def lend(s: State, agent: Agent) -> None:
-    """J7: the turn waits, and others use its slot meanwhile."""
+    """J7: lends the slot of a waiting turn."""
     agent.status = LEND[agent.status]
     del s.waits.lenders[agent.id]
     s.slots.lend(agent.id)
 
 
 def go_on(s: State, agent: Agent) -> None:
-    """J2: the turn has a slot again, and is told which of its waits are over. If others are not, it waits anew."""
+    """J2: gives a returning turn a slot, and tells it which of its waits are over. If it has others, it waits anew."""
     agent.status = GO_ON[agent.status]
     del s.waits.returning[agent.id]
     s.slots.overtake(agent.id)
@@ -129,14 +130,14 @@ def go_on(s: State, agent: Agent) -> None:
 
 
 def wait_is_over(s: State, number: int, why: WaitEnd) -> None:
-    """The wait is over. The turn is told at once if it has a slot, and else as soon as it has one again."""
+    """Ends the wait. The turn is told at once if it has a slot, else as soon as it has one again."""
     wait = s.waits.end(number)
     s.deadlines.clear(Bound.WAIT, number)
     call_back(s, s.agents[wait.agent], number, why)
 
 
 def wait_end(s: State, wait: Waiting) -> WaitEnd | None:
-    """L4: why the wait is over now, or None."""
+    """L4: returns why the wait is over now, or None."""
     missing = s.waits.missing.get(wait.number, 0)
     return rules.wait_end(
         rules.is_answered(wait.mode, len(wait.requests), missing),
@@ -165,7 +166,7 @@ def has_hope(s: State, wait: Waiting) -> bool:
 
 
 def call_back(s: State, agent: Agent, number: int, why: WaitEnd) -> None:
-    """This wait of the turn is over: it is told now, or returns."""
+    """Tells a running turn that its wait is over; calls a waiting one back."""
     if agent.status is RUNNING:
         s.effects.append(Wake(agent.id, agent.turn, number, why))
         return
@@ -176,7 +177,7 @@ def call_back(s: State, agent: Agent, number: int, why: WaitEnd) -> None:
 
 
 def end_waits(s: State, agent: Agent, told: bool) -> None:
-    """The turn is over, or is to stop: it waits for nothing any more. An interrupt needs no slot to be `told`."""
+    """Ends all waits of a turn that is over or was asked to stop; `told` says whether its code is told."""
     for number, why in s.waits.drop(agent.id):
         s.deadlines.clear(Bound.WAIT, number)
         if told:
@@ -197,10 +198,11 @@ def end(
     tell_always: bool = False,
     below: int | None = None,
 ) -> None:
-    """The turn that the agent has or waits for is over, by `trigger`. What `cause` and `by` say: see `Outcome`.
+    """Ends the turn that the agent has or waits for, by `trigger`. What `cause` and `by` say: see `Outcome`.
 
     `also` are requests answered by this end besides those the turn took; `tell_always` tells requesters of an
-    interrupted turn even without `notify_interrupted`, because the agent is closed (BUG-B56).
+    interrupted turn even without `notify_interrupted`, because the agent is closed (BUG-B56). `below`: see
+    `TurnStopped`.
     """
     before = agent.status
     started = before >= RUNNING
@@ -216,7 +218,10 @@ def end(
         told = tell(s, outcome, answered + also, tell_always or timed_out, within)
     if started and agent.triggers and rules.goes_on(had_slot, may_begin(s, agent), is_wanted(s, agent)):
         begin_next(s, agent)
-    rest(s, agent)
+    if s.residents.occupied:
+        mark_use(s, agent)
+    if agent.triggers:
+        consider(s, agent)
     for requester in told:
         consider(s, requester)
     if s.draining is not None and started:
@@ -224,39 +229,42 @@ def end(
 
 
 def give_up(s: State, agent: Agent) -> None:
-    """The turn is returned: what it had read is unread again, J1 asks for the next turn, and nothing is told (S17)."""
+    """Returns the turn: what it had read is unread again, J1 asks for the next turn, no requester is told (S17)."""
     before = agent.status
     s.records.append(TurnReturned(agent.id, agent.turn))
     s.ledger.return_turn(agent, agent.turn)
     lay_down(s, agent, before)
-    rest(s, agent)
+    mark_use(s, agent)
+    consider(s, agent)
     if s.draining is not None:
         s.draining.add(agent.id, was_interrupted=True)
 
 
 def lay_down(s: State, agent: Agent, before: TurnState) -> bool:
-    """The turn, which was `before`, waits for nothing any more, and nothing bounds it; waits for its agent may be over.
-    Returns whether it held a slot, which it gives back.
+    """Takes a turn that is over, and was `before`, out of queue, waits and deadlines; waits for its agent may be over.
+    Gives back its slot, and returns whether it held one.
     """
+    waits = s.waits
+    if waits.pending or waits.over:
+        end_waits(s, agent, told=False)
+        if agent.id in waits.on_target:
+            waits.touch(waits.on_target[agent.id])
     if before is QUEUED:
         s.slots.dequeue(agent.id)
         s.slots.entitled.pop(agent.id, None)
-    elif before is STARTING:
+        return False
+    if before is STARTING:
         s.residents.wait_over(agent.id)
     else:
-        if agent.id in s.waits.of_agent or agent.id in s.waits.over:
-            end_waits(s, agent, told=False)
         if s.config.turn_timeout is not None:
             s.deadlines.clear(Bound.TURN, agent.id)
         if before is STOPPING:
             s.deadlines.clear(Bound.STOP, agent.id)
-    if agent.id in s.waits.on_target:
-        s.waits.touch(s.waits.on_target[agent.id])
-    return before is not QUEUED and give_back(s, agent)
+    return give_back(s, agent)
 
 
 def give_back(s: State, agent: Agent) -> bool:
-    """The slot of the turn is free again; `LIVE_THREADS`: it stays with the agent. Returns whether it held one."""
+    """Frees the slot of the turn; `LIVE_THREADS`: the agent keeps it. Returns whether the turn held one."""
     slots = s.slots
     if agent.id in slots.lent:
         del slots.lent[agent.id]
@@ -268,16 +276,8 @@ def give_back(s: State, agent: Agent) -> bool:
     return True
 
 
-def rest(s: State, agent: Agent) -> None:
-    """The turn is over: its agent is idle and the most recently used, or asks for its next turn."""
-    if s.residents.occupied:
-        mark_use(s, agent)
-    if agent.triggers:
-        consider(s, agent)
-
-
 def begin_next(s: State, agent: Agent) -> None:
-    """*next*: the agent's next turn has the slot of the one that is over."""
+    """*next*: gives the slot of the turn that is over to the agent's next turn."""
     agent.status = NEXT[agent.status]
     agent.turn += 1
     s.slots.overtake(agent.id)
@@ -285,7 +285,7 @@ def begin_next(s: State, agent: Agent) -> None:
         s.slots.use_again(agent.id, agent.turn)
     else:
         s.slots.reserve(agent.id, agent.turn)
-    s.residents.taken(agent)
+    s.residents.taken(agent, at_once=False)
 
 
 def may_begin(s: State, agent: Agent) -> bool:
@@ -294,8 +294,8 @@ def may_begin(s: State, agent: Agent) -> bool:
 
 
 def is_wanted(s: State, agent: Agent) -> bool:
-    """Does a turn want this one's slot that comes before the agent's own next turn: one that returns, or is called back
-    by this very end, or is due? Root's and a live thread's slot are of no use to others.
+    """Does another turn come before the agent's own next turn: one that returns, is called back by this very end, or is
+    due? The slots of the root and of live threads are of no use to others.
     """
     if agent.id == ROOT or s.live_threads:
         return False
@@ -307,7 +307,7 @@ def is_wanted(s: State, agent: Agent) -> bool:
 
 
 def mark_use(s: State, agent: Agent) -> None:
-    """N2: a turn of it ended, or it was loaded. If it is evictable (N1), it is the most recently used."""
+    """N2: makes the agent, if it is evictable (N1), the most recently used: a turn of it ended, or it was loaded."""
     if rules.is_evictable(agent.id, s.live_threads, agent.residency, agent.status):
         s.residents.used(agent)
         if s.config.idle_ttl is not None and agent.status.is_idle:
@@ -321,21 +321,22 @@ def tell(
     tell_always: bool = False,
     below: int | None = None,
 ) -> list[Agent]:
-    """L3: each requester of this turn gets its outcome, once: callers their answer, agents a notice. Then the waits for
-    these requests may be over. Returns the agents told, which may ask for a turn now (J1). `below`: see `TurnStopped`.
+    """L3: tells each requester the outcome once: callers by an answer, agents by a notice. Then the waits for these
+    requests may be over. Returns the agents that may ask for a turn now (J1). `below`: see `TurnStopped`.
     """
     told: list[Agent] = []
+    numbers: list[int] = []
     requesters: dict[int, tuple[int, ...]] = {}
     for mail in answered:
+        numbers.append(mail.mail)
         if mail.sender not in (HOST, outcome.agent):
             requesters[mail.sender] = (*requesters.get(mail.sender, ()), mail.mail)
-    numbers = tuple([mail.mail for mail in answered])
-    s.effects.append(Answer(numbers, outcome))
-    if requesters and s.config.notice is not NO_NOTICE:
-        if tell_always or rules.notice_is_due(outcome.status, s.config.notify_interrupted):
-            for requester, asked in requesters.items():
-                if notify(s, s.agents[requester], outcome, asked, below, told):
-                    told.append(s.agents[requester])
+    s.effects.append(Answer(tuple(numbers), outcome))
+    sends = bool(requesters) and s.config.notice is not NO_NOTICE
+    if sends and (tell_always or rules.notice_is_due(outcome.status, s.config.notify_interrupted)):
+        for requester, asked in requesters.items():
+            if notify(s, s.agents[requester], outcome, asked, below, told):
+                told.append(s.agents[requester])
     if s.waits.on_request:
         for number in numbers:
             s.waits.answered(number)
@@ -345,9 +346,9 @@ def tell(
 def notify(
     s: State, requester: Agent, outcome: Outcome, asked: tuple[int, ...], below: int | None, told: list[Agent]
 ) -> bool:
-    """One notice, loaded or not (BUG-B33). To a closed requester it is a dead letter; a turn that awaits one of the
-    requests reads it in this step, so that an outcome is delivered once (section 7). `told` are those told before of
-    this outcome. Does it ask for a turn?
+    """Sends one notice, whether the requester is loaded or not (BUG-B33). To a closed requester it is a dead letter; a
+    turn that awaits one of the requests reads it in this step, so that an outcome is delivered once (section 7). `told`
+    are the agents that this outcome may wake already. Returns whether the notice asks for a turn.
     """
     if requester.identity is Identity.FORGOTTEN:
         return False
@@ -368,21 +369,21 @@ def notify(
     )
     wakes = wakes and (below is None or not s.is_below(requester.id, below))
     kind = MailKind.TRIGGER if wakes else MailKind.QUEUE
-    deliver(s, MailAccepted(number, outcome.agent, requester.id, kind, "", outcome, None, asked))
+    accept(s, MailAccepted(number, outcome.agent, requester.id, kind, "", outcome, None, asked), asks=False)
     if s.waits.awaits(requester.id, asked):
         read_some(s, requester, (number,))
     return wakes
 
 
 def asking(s: State, ended: Agent, told: list[Agent]) -> int:
-    """How many turns will queue that do not yet: of agents that were told of this end, and of its own."""
+    """Counts the turns that will queue and do not yet: of agents that were told of this end, and the agent's own."""
     if s.live_threads:
         return 0
     return sum(agent.id != ROOT and agent.triggers > 0 and agent.status.is_idle for agent in (ended, *told))
 
 
 def available(s: State) -> int:
-    """Slots that a request would find: those that are free, and those that waiting holders may lend."""
+    """Counts the slots that a request would find: those that are free, and those that waiting holders may lend."""
     free = s.slots.free
     if not s.waits.lenders:
         return free
@@ -391,30 +392,26 @@ def available(s: State) -> int:
 
 
 def read_some(s: State, agent: Agent, mails: tuple[int, ...]) -> None:
-    """The turn reads these mails alone: the notices of requests that it awaits."""
+    """Lets the turn read these mails alone: the notices of requests that it awaits."""
     s.records.append(MailRead(agent.id, agent.turn, mails))
     s.ledger.read_some(agent, mails)
 
 
-def accept(s: State, mail: MailAccepted) -> None:
-    """The mail is unread; an idle agent asks for a turn (J1)."""
-    consider(s, deliver(s, mail))
-
-
-def deliver(s: State, mail: MailAccepted) -> Agent:
-    """The mail is unread. Returns whose it is."""
+def accept(s: State, mail: MailAccepted, asks: bool = True) -> None:
+    """Puts the mail into the target's mailbox; an idle agent asks for a turn (J1), unless that is left for later."""
     s.records.append(mail)
     target = s.ledger.accept(mail)
-    if target.id in s.waits.of_agent:
+    if s.waits.pending and target.id in s.waits.of_agent:
         s.waits.touch(s.waits.of_agent[target.id])
-    return target
+    if asks:
+        consider(s, target)
 
 
 # Stopping
 
 
 def stop(s: State, agent: Agent, cause: Cause, by: int | None = None, below: int | None = None) -> None:
-    """A turn that has started is asked to stop; `stop_grace` bounds how long that may take."""
+    """Asks a turn that has started to stop; `stop_grace` bounds how long that may take."""
     end_waits(s, agent, told=True)
     agent.status = STOP[agent.status]
     if s.config.turn_timeout is not None:
@@ -427,7 +424,9 @@ def stop(s: State, agent: Agent, cause: Cause, by: int | None = None, below: int
 
 
 def widen(s: State, agent: Agent, below: int) -> None:
-    """The turn is stopping already, and a subtree around it is interrupted: its end wakes none of that either."""
+    """Extends the stop of a turn that is stopping already when a subtree around it is interrupted: its end starts no
+    turn in there either.
+    """
     stopped = s.ledger.stops[agent.id]
     if stopped.below is not None and s.is_below(below, stopped.below):
         return
@@ -439,7 +438,7 @@ def widen(s: State, agent: Agent, below: int) -> None:
 
 
 def evict(s: State, agent: Agent, serves: int) -> None:
-    """N3: the agent's rollout is flushed, and then it is unloaded, for the sake of `serves`."""
+    """N3: flushes the agent's rollout, to unload the agent then, in favour of `serves`."""
     number = s.residents.evict(agent, serves)
     s.deadlines.clear(Bound.IDLE, agent.id)
     s.deadlines.set(Bound.FLUSH, agent.id, s.now + s.config.flush_timeout)
@@ -447,10 +446,10 @@ def evict(s: State, agent: Agent, serves: int) -> None:
 
 
 def drop_thread(s: State, agent: Agent, tell_thread: bool = True) -> None:
-    """The thread is no more, or no more ours: it holds nothing, and what it still reports is stale (S9).
+    """Drops a thread that is lost or given up: it holds nothing any more, and what it still reports is stale (S9).
 
-    The root stays resident (S13), with a new generation: the host of the core builds its thread anew when a turn of
-    it starts.
+    The root stays resident (S13), with a new generation: the program that runs the core builds its thread anew when a
+    turn of it starts.
     """
     if agent.residency is Residency.UNLOADED:
         return

@@ -1,10 +1,10 @@
-"""Waits: what running turns wait for, and which of them may lend their slot (J7, L4, L10; section 7).
+"""Waits: what turns wait for, and which of them may lend their slot (J7, L4, L10; section 7).
 
-A wait has a number, and a turn may have several, because its code may have several tasks. It is found by what it waits
-for, so that what stands still costs nothing: an event looks only at the waits that it may end.
+A wait has a number, and a turn may have several, because its code may have several tasks. Waits are indexed by what
+they wait for: an event looks only at those that it may end, so waits that nothing touches cost nothing.
 
-*Waiting* turns that hold a slot stand in one line, the one that began first in front. A turn that lends leaves the
-line; when a wait of it is over it returns, first come first served, and goes on as soon as it has a slot again.
+Turns that wait and hold a slot stand in one line, in the order in which they began to wait. A turn that lends leaves
+the line; when one of its waits is over it returns, first come first served, and goes on as soon as it has a slot again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from statemachine.core.effects import WaitEnd
 from statemachine.core.events import WaitMode
 
 Index = dict[int, dict[int, None]]
-"""What is waited for -> the numbers of the waits for it, in their order."""
+"""An agent or a request -> the numbers of its waits, in the order in which they began."""
 
 
 @define(eq=False, weakref_slot=False)
@@ -34,7 +34,7 @@ class Waiting:
     mode: WaitMode
     """Does one of the requests end it, or all of them?"""
     is_bounded: bool
-    """Has it a timeout?"""
+    """Does it have a timeout?"""
 
     @property
     def is_alive(self) -> bool:
@@ -50,7 +50,7 @@ class Waiting:
 
 
 class Waits:
-    """Who waits for what."""
+    """The pending waits, and the turns that lend, return, or are to be told of waits that are over."""
 
     __slots__ = (
         "last",
@@ -70,7 +70,7 @@ class Waits:
         """The number of the latest wait."""
         self.pending: dict[int, Waiting] = {}
         self.missing: dict[int, int] = {}
-        """Wait -> how many of its requests are not answered yet."""
+        """Number of a wait -> how many of its requests are not answered yet, if any."""
         self.of_agent: Index = {}
         self.on_target: Index = {}
         self.on_request: Index = {}
@@ -79,9 +79,9 @@ class Waits:
         self.returning: dict[int, None] = {}
         """Agents whose turn goes on as soon as it has a slot, first come first served."""
         self.over: dict[int, tuple[tuple[int, WaitEnd], ...]] = {}
-        """Agent without a slot -> its waits that are over, to be told when it goes on."""
+        """Agent without a slot -> its waits that are over, of which it is told when it goes on."""
         self.touched: dict[int, None] = {}
-        """Waits that what happened in this step may end."""
+        """Waits that the events of this step may have ended."""
 
     def copy(self) -> Waits:
         """An independent copy."""
@@ -99,7 +99,7 @@ class Waits:
         return other
 
     def begin(self, wait: Waiting, unanswered: tuple[int, ...], holds_slot: bool) -> None:
-        """The turn waits, from now on; `unanswered` are those of its requests that are not answered yet."""
+        """Adds a wait; `unanswered` are those of its requests that are not answered yet."""
         self.last = wait.number
         self.pending[wait.number] = wait
         if unanswered:
@@ -113,7 +113,7 @@ class Waits:
             self.may_lend(wait.agent)
 
     def end(self, number: int) -> Waiting:
-        """The wait is over, or given up."""
+        """Removes a wait that is over or given up, and returns it."""
         wait = self.pending.pop(number)
         self.missing.pop(number, None)
         self.touched.pop(number, None)
@@ -125,23 +125,23 @@ class Waits:
         return wait
 
     def answered(self, request: int) -> None:
-        """The request is answered: one less is missing to the waits for it."""
+        """Counts the request as answered in the waits for it."""
         for number in self.on_request.pop(request, ()):
             self.missing[number] -= 1
             self.touched[number] = None
 
     def may_lend(self, agent: int) -> None:
-        """The turn waits and holds a slot: if it did not before, it is the last to have begun."""
+        """Puts a sub-agent that waits and holds a slot at the end of the line, unless it is in it."""
         if rules.is_counted(agent):
             self.lenders.setdefault(agent)
 
     def touch(self, numbers: Iterable[int]) -> None:
-        """These waits may be over."""
+        """Marks waits that may be over."""
         for number in numbers:
             self.touched[number] = None
 
     def of(self, agent: int) -> Iterator[Waiting]:
-        """The waits of the agent's turn, in their order."""
+        """The waits of the agent's turn, in the order in which they began."""
         for number in tuple(self.of_agent.get(agent, ())):
             yield self.pending[number]
 
@@ -176,7 +176,7 @@ class Waits:
         return ()
 
     def drop(self, agent: int) -> list[tuple[int, WaitEnd]]:
-        """The turn waits for nothing more. Returns its waits: those that were over, and those that are interrupted."""
+        """Removes all waits of the turn. Returns those that were over with their ends, the others as interrupted."""
         if agent not in self.of_agent and agent not in self.over:
             return []
         waits = list(self.over.pop(agent, ()))

@@ -76,7 +76,7 @@ def record(kind: str, found: Any) -> Any:
 
 
 def config(found: dict[str, Any]) -> dict[str, Any]:
-    """Returns the fields of a configuration: those that came with the second edition of the rules have their defaults."""
+    """Returns the fields of a configuration. Those that came with the second edition have their defaults."""
     return {"turn_timeout": None, "max_attempts": 1, "max_overtaken": 256} | found
 
 

@@ -208,7 +208,7 @@ def durable_facts(ledger: Ledger) -> tuple[Any, ...]:
     turn that was requested but has not started is not a durable fact.
     """
     return (
-        tuple([_durable(ledger, agent) for agent in ledger.agents]),
+        tuple([_durable(agent) for agent in ledger.agents]),
         tuple(ledger.mail_states),
         ledger.unread,
         ledger.requests,
@@ -218,7 +218,7 @@ def durable_facts(ledger: Ledger) -> tuple[Any, ...]:
     )
 
 
-def _durable(ledger: Ledger, a: Agent) -> tuple[Any, ...]:
+def _durable(a: Agent) -> tuple[Any, ...]:
     return (
         a.id,
         a.parent,
@@ -226,7 +226,7 @@ def _durable(ledger: Ledger, a: Agent) -> tuple[Any, ...]:
         a.settings,
         a.identity,
         a.closed_by,
-        *durable_turn(ledger, a),
+        *durable_turn(a),
         a.outcome,
         a.taken,
         a.mailbox,
@@ -239,7 +239,7 @@ def forget(ledger: Ledger) -> Ledger:
     """Returns a copy as the fold of its records would be, without what a crash forgets."""
     copy = ledger.copy()
     for agent in copy.agents:
-        agent.status, agent.turn = durable_turn(copy, agent)
+        agent.status, agent.turn = durable_turn(agent)
         agent.generation = 0
         if agent.id != ROOT:
             agent.residency = Residency.UNLOADED

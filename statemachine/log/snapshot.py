@@ -74,7 +74,7 @@ class AgentFacts:
 
 def facts_of(ledger: Ledger, agent: Agent, times: AgentTimes | None = None) -> AgentFacts:
     """Returns the facts of an agent, of a live session or of a fold."""
-    status, turn = durable_turn(ledger, agent)
+    status, turn = durable_turn(agent)
     name = agent.path[agent.path.rfind("/") + 1 :]
     return AgentFacts(
         agent.id,
@@ -95,13 +95,12 @@ def facts_of(ledger: Ledger, agent: Agent, times: AgentTimes | None = None) -> A
     )
 
 
-def durable_turn(ledger: Ledger, agent: Agent) -> tuple[TurnState, int]:
-    """Returns status and turn number as the log has them."""
+def durable_turn(agent: Agent) -> tuple[TurnState, int]:
+    """Returns status and turn number as the log has them. A turn before this one that left no outcome was returned."""
     status = agent.status
     if status is QUEUED or status is STARTING:
-        was_returned = agent.id in ledger.attempts
-        before = TurnState.NEW if agent.outcome is None or was_returned else agent.outcome.status
-        return before, agent.turn - 1
+        ended, last = agent.outcome, agent.turn - 1
+        return (ended.status if ended is not None and ended.turn == last else TurnState.NEW), last
     return (RUNNING if status > RUNNING else status), agent.turn
 
 
@@ -224,4 +223,6 @@ TOUCHED: dict[type, Callable[[Any], int]] = {
     LoadEnded: attrgetter("agent"),
     AgentResumed: attrgetter("agent"),
 }
-"""Record class -> the one agent that it touches. `AgentsClosed` and `AgentsForgotten` touch several, `NoticeBuried` none."""
+"""Record class -> the one agent that it touches. `AgentsClosed` and `AgentsForgotten` touch several agents,
+`NoticeBuried` none.
+"""

@@ -28,19 +28,14 @@ class Reader:
     def __init__(self, kind: Any, whole: bool = True) -> None:
         """`whole`: no field may be missing. Otherwise those may that have a default."""
         self.kind, self.shape = kind, shape_of(kind, whole)
-        self._shapes = msgspec.json.Decoder[Any](self.shape)
-        self._values = msgspec.json.Decoder[Any](self.kind)
+        self.check = msgspec.json.Decoder[Any](self.shape).decode
+        """Raises as `decode` does, and takes half the time."""
+        self._decode = msgspec.json.Decoder[Any](self.kind).decode
 
     def decode(self, text: str) -> Any:
         """The value of this JSON text."""
-        self._shapes.decode(text)
-        return self._values.decode(text)
-
-    def decode_own(self, text: str) -> Any:
-        """The same of a text that was written from such a value just now: it has the fields, but perhaps not the types,
-        since nothing checked what was written.
-        """
-        return self._values.decode(text)
+        self.check(text)
+        return self._decode(text)
 
     def convert(self, found: Any) -> Any:
         """The value that these dicts, lists and texts say."""

@@ -17,7 +17,15 @@ from typing import Any
 from attrs import frozen
 
 from statemachine.core.machines import TurnState
-from statemachine.core.records import AgentResumed, AgentsClosed, AgentSpawned, TurnEnded, TurnReturned, TurnStarted
+from statemachine.core.records import (
+    AgentResumed,
+    AgentsClosed,
+    AgentsForgotten,
+    AgentSpawned,
+    TurnEnded,
+    TurnReturned,
+    TurnStarted,
+)
 from statemachine.log.snapshot import AgentFacts, AgentTimes
 
 UNKNOWN = math.nan
@@ -79,6 +87,10 @@ class Times:
             elif kind is AgentsClosed:
                 for agent in record.agents:
                     self._set(self._changed, agent, record.at)
+            elif kind is AgentsForgotten:
+                for agent in record.agents:
+                    for times in (self._changed, self._began, self._ended):
+                        self._set(times, agent, None)
 
     def of(self, agent: int) -> AgentTimes | None:
         """When the agent was opened or closed last, and when its last turn began and ended; None: nothing is known."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -41,16 +42,21 @@ VERSION = 3
 HEADER_BYTES_MAX = 1 << 16
 """What has a longer first line is read on only if it begins as a trace does."""
 
+PROBLEM_MAX = 1_000
+"""Most characters of an error."""
+
 BEGINNING = f'{{"format":"{FORMAT}",'.encode()
 
 
 class TraceError(ValueError):
     """This is no trace that can be read, or no event that can be written; the message says what to do.
 
-    `path` is the file, and `line` the line in it, counted from 1. Both may be unknown.
+    `path` is the file, and `line` the line in it, counted from 1. Both may be unknown. A problem is cut off where it
+    quotes too much.
     """
 
     def __init__(self, problem: str, line: int | None = None, path: str | None = None) -> None:
+        problem = problem if len(problem) <= PROBLEM_MAX else f"{problem[:PROBLEM_MAX]}..."
         super().__init__(problem)
         self.problem, self.line, self.path = problem, line, path
 
@@ -103,6 +109,7 @@ def read(path: Path) -> Trace:
     """Reads a whole trace. Raises `TraceError`, with the number of the line, for anything that is none."""
     header: Header | None = None
     events: list[Event | Restart] = []
+    check_regular(path)
     try:
         with path.open("rb") as file:
             line = file.readline(HEADER_BYTES_MAX)
@@ -114,9 +121,24 @@ def read(path: Path) -> Trace:
     except TraceError as error:
         raise TraceError(error.problem, 1 if header is None else len(events) + 2, str(path)) from None
     except OSError as error:
-        problem = f"cannot be read: {error.strerror or error}; give the path of a trace file"
-        raise TraceError(problem, None, str(path)) from None
+        raise unreadable(path, error) from None
     return Trace(header.config, tuple(events), header.facts)
+
+
+def check_regular(path: Path) -> None:
+    """Raises `TraceError` for what is not a regular file: reading a pipe could wait for ever."""
+    try:
+        is_regular = stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise unreadable(path, error) from None
+    if not is_regular:
+        raise TraceError("cannot be read: it is not a regular file; give the path of a trace file", None, str(path))
+
+
+def unreadable(path: Path, error: Exception) -> TraceError:
+    """Returns the error for a file that cannot be read."""
+    problem = f"cannot be read: {getattr(error, 'strerror', None) or error}; give the path of a trace file"
+    return TraceError(problem, None, str(path))
 
 
 # Lines
@@ -135,7 +157,7 @@ def event_line(event: Event | Restart) -> bytes:
     """The line of an event. Raises `TraceError` for what is no event, or has a value that no reader would take."""
     kind = event.__class__
     if KINDS.get(kind.__name__) is not kind:
-        raise TraceError(f"{event!r} is no event of statemachine.core.events")
+        raise TraceError(f"{event!r:.200} is no event of statemachine.core.events")
     try:
         fields = msgspec.to_builtins(event)
         msgspec.convert(fields, kind)
@@ -165,7 +187,7 @@ def header_of(line: bytes) -> Header:
         raise TraceError(f'this is no trace: a trace begins with {{"format":"{FORMAT}", ...}}; give another file')
     version = header.get("version")
     if type(version) is not int or version < 1:
-        raise TraceError(f"'version' must be a whole number from 1, not {version!r}; write the trace again")
+        raise TraceError(f"'version' must be a whole number from 1, not {version!r:.100}; write the trace again")
     if version > VERSION:
         raise TraceError(
             f"this trace has version {version}, newer than {VERSION}; read it with a newer agent-statemachine"
@@ -197,7 +219,7 @@ def event_of(line: bytes, version: int = VERSION) -> Event | Restart:
     name = found.pop("event", None)
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise TraceError(f"{name!r} is no event; the field 'event' must be one of {', '.join(KINDS)}")
+        raise TraceError(f"{name!r:.100} is no event; the field 'event' must be one of {', '.join(KINDS)}")
     if version < VERSION:
         found = _up_to_date(lambda: older.event(kind.__name__, found))
     for number in NUMBERS[kind]:
@@ -249,14 +271,14 @@ def _only(found: dict[str, Any], expected: Iterable[str], where: str) -> None:
     if missing := [name for name in expected if name not in found]:
         raise TraceError(f"{where} has no field '{missing[0]}'; a trace says every field")
     if extra := [name for name in found if name not in expected]:
-        raise TraceError(f"{where} has a field '{extra[0]}' that it should not have; remove it")
+        raise TraceError(f"{where} has a field '{extra[0]:.100}' that it should not have; remove it")
 
 
 def _up_to_date(change: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
         return change()
     except (KeyError, TypeError, ValueError) as error:
-        raise TraceError(f"no earlier version wrote this: {error!r}; write the trace again") from None
+        raise TraceError(f"no earlier version wrote this: {error!r:.200}; write the trace again") from None
 
 
 def _read(reader: Reader, found: Any, where: str) -> Any:

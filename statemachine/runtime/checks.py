@@ -21,21 +21,21 @@ from statemachine.stores.encoding import TEXT_MAX, EncodingError, parse, to_json
 def text_of(value: object, what: str = "a message") -> str:
     """The text. Raises `TypeError` for what is not one."""
     if not isinstance(value, str):
-        raise TypeError(f"{what} is a text, not {value!r}")
+        raise TypeError(f"{what} is a text, not {value!r:.100}")
     return str.__str__(value)
 
 
 def sender_of(value: object) -> int:
     """The sender. Raises `TypeError` for what is not an agent's id."""
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"a sender is an agent's id, or HOST, not {value!r}")
+        raise TypeError(f"a sender is an agent's id, or HOST, not {value!r:.100}")
     return int(value)
 
 
 def seconds_of(value: object) -> float:
     """The number of seconds. Raises `TypeError` for what is not one."""
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"a timeout is a number of seconds, not {value!r}")
+        raise TypeError(f"a timeout is a number of seconds, not {value!r:.100}")
     try:
         return float(value)
     except OverflowError:
@@ -59,7 +59,7 @@ def headers_of(value: object) -> str | None:
 def check_reference(value: object) -> None:
     """Raises `TypeError` if the value is not a reference."""
     if not isinstance(value, AgentRef):
-        raise TypeError(f"a reference is an AgentRef, as Handle.ref is, not {value!r}")
+        raise TypeError(f"a reference is an AgentRef, as Handle.ref is, not {value!r:.100}")
 
 
 def result_of(value: object) -> Result:

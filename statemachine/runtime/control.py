@@ -147,10 +147,11 @@ class AgentControl:
         `store` is the path of an SQLite file, created if missing, or a `Store`. `work` is what agents do: an async
         function of a `Turn`, a class of `Thread`, or a mapping from roles to these. `config` has the limits; without
         one they are those of `SessionConfig()`. `trace` is the path of a new file into which every event is written,
-        for `statemachine replay` and `statemachine verify`. `context` has the context variables that the code of agents
-        sees, each call a copy of its own; by default none, so what is set around the session does not leak into it. Give
-        `contextvars.copy_context()` to pass them on. `clock` tells the time of records and of `status`, in seconds since
-        the epoch; nothing is decided by it.
+        for `statemachine replay` and `statemachine verify`; where a trace of an earlier opening is, the new file is
+        beside it (`trace.2.ndjson`). `context` has the context variables that the code of agents sees, each call a copy
+        of its own; by default none, so what is set around the session does not leak into it. Give
+        `contextvars.copy_context()` to pass them on. `clock` tells the time of records and of `status`, in seconds
+        since the epoch; nothing is decided by it.
 
         Entering raises `StoreError` if the store cannot be opened (`SessionInUse`: another process has it),
         `InvalidConfig` if the log exceeds the configuration, and `TraceError` if the trace cannot be written. What an
@@ -321,9 +322,9 @@ class AgentControl:
     # Verbs that control
 
     async def withdraw(self, request: Handle | AgentRef | int, *, sender: int = HOST) -> None:
-        """Takes back a mail that is still unread: it becomes a dead letter. `request` is its handle, reference or number.
-        If it was trigger mail, its outcome has the cause WITHDRAWN. A turn that has not started and for which no other
-        trigger mail is unread does not start.
+        """Takes back a mail that is still unread: it becomes a dead letter. `request` is its handle, reference or
+        number. If it was trigger mail, its outcome has the cause WITHDRAWN. A turn that has not started and for which
+        no other trigger mail is unread does not start.
 
         `sender` is the agent that sent it, or the host, who may withdraw any mail but a notice. Raises `MailRead` once
         a turn has read it, `NotSender`, and `UnknownMail` for a number that was never given.
@@ -331,11 +332,12 @@ class AgentControl:
         await self._verbs.withdraw(sender, request)
 
     async def interrupt(self, target: Target, *, subtree: bool = False, sender: int = HOST) -> Interrupted:
-        """Stops the turn of `target`, be it running or queued, and only that one: its children go on. With `subtree`, the
-        turns of all agents below it are stopped too, in one step, so that no end of one starts another.
+        """Stops the turn of `target`, be it running or queued, and only that one: its children go on. With `subtree`,
+        the turns of all agents below it are stopped too, in one step, so that no end of one starts another.
 
         Returns before a running turn has stopped: `previous` is the status before, and if that is idle there was no
-        turn; `agents` and `paths` are those whose turn is stopped. `sender`: see the class. Raises `RootRefused` and `SelfRefused` if an agent interrupts the root or itself.
+        turn; `agents` and `paths` are those whose turn is stopped. `sender`: see the class. Raises `RootRefused` if an
+        agent interrupts the root, and `SelfRefused` if it interrupts itself, or with `subtree` an agent above it.
         """
         return await self._verbs.interrupt(sender, target, subtree)
 
@@ -385,8 +387,8 @@ class AgentControl:
 
     async def status(self, target: Target) -> AgentStatus:
         """Returns the logical facts of `target`, open or closed: path, status, turns, unread mail, last outcome, role,
-        settings, and since when. They are the same for loaded and unloaded agents; `resident` alone says whether it is in
-        memory.
+        settings, and since when. They are the same for loaded and unloaded agents; `resident` alone says whether it is
+        in memory.
         """
         return await self._verbs.status(target)
 

@@ -39,6 +39,8 @@ R = TypeVar("R")
 
 TICK_SECONDS = 0.002
 """Shortest time between two ticks of the core, so a bound may end this much early."""
+DEMOTING = (TurnEnded, MailDemoted)
+"""Records after which unread mail is perhaps queue-only."""
 SNAPSHOT_RECORDS = 4_000
 """Records behind the last snapshot at which a commit includes a new one: the most that opening has to fold, and that
 another process has to search to read a rollout.
@@ -253,12 +255,12 @@ class Engine:
         """
         at = float(self._wall_clock())
         stamp(records, at)
-        first = next((record.mail for record in records if isinstance(record, MailAccepted)), None)
-        if first is not None:
-            for record in records:
-                if isinstance(record, TurnEnded | MailDemoted):
-                    mailbox = self.session.agents[record.outcome.agent].mailbox
-                    stamp([mail for mail in mailbox if mail.at is None and mail.mail >= first], at)
+        agents = self.session.agents
+        ended = [record.outcome.agent for record in records if isinstance(record, DEMOTING)]
+        unknown = [mail for agent in ended for mail in agents[agent].mailbox if mail.at is None]
+        if unknown:
+            accepted = {record.mail for record in records if isinstance(record, MailAccepted)}
+            stamp([mail for mail in unknown if mail.mail in accepted], at)
 
     def _items(self, batch: Batch) -> Sequence[Write | Snapshot]:
         """Returns what to append, with a snapshot if one is due. The session is in its state after the batch."""
@@ -271,8 +273,13 @@ class Engine:
         self.times.note(records)
         self._changed |= touched(records, session.ledger)
         self._since_snapshot += len(records)
-        if self._since_snapshot >= SNAPSHOT_RECORDS or any(record.__class__ is AgentsForgotten for record in records):
-            facts = tuple([facts_of(session.ledger, session.agents[agent], self.times.of(agent)) for agent in sorted(self._changed)])
+        if self._since_snapshot >= SNAPSHOT_RECORDS or AgentsForgotten in map(type, records):
+            facts = tuple(
+                [
+                    facts_of(session.ledger, session.agents[agent], self.times.of(agent))
+                    for agent in sorted(self._changed)
+                ]
+            )
             self._changed.clear()
             self._since_snapshot = 0
             items.append(Snapshot(facts, tuple(session.ledger.mail_states)))

@@ -25,10 +25,10 @@ __all__ = [
 
 @define(auto_exc=True)
 class UnknownPath(Refusal):
-    """No agent ever had this path."""
+    """No agent ever had this path, or those that had it are forgotten."""
 
     path: str
-    text: ClassVar[str] = "no agent was ever at {self.path!r}; `list` shows the open ones"
+    text: ClassVar[str] = "no agent is known at {self.path!r:.200}; `list` shows the open ones"
 
 
 @define(auto_exc=True)
@@ -50,7 +50,7 @@ class UnknownRole(Refusal):
     role: str
     roles: tuple[str, ...]
     text: ClassVar[str] = (
-        "there is no work for role {self.role!r}; open the session with one, or use one of {self.roles}"
+        "there is no work for role {self.role!r:.100}; open the session with one, or use one of {self.roles}"
     )
 
 
@@ -62,7 +62,7 @@ class KeyReused(Refusal):
     first: str
     """The first request with the key."""
     text: ClassVar[str] = (
-        "key {self.key!r} was used for another request, {self.first}; take a new key for a new request"
+        "key {self.key!r:.100} was used for another request, {self.first:.200}; take a new key for a new request"
     )
 
 
@@ -72,7 +72,7 @@ class NotJson(Refusal):
 
     value: Any
     problem: str
-    text: ClassVar[str] = "{self.value!r} is not a JSON value ({self.problem}); convert it first"
+    text: ClassVar[str] = "{self.value!r:.100} is not a JSON value ({self.problem:.200}); convert it first"
 
 
 @define(auto_exc=True)

@@ -150,7 +150,9 @@ def requests_of(session: Session, handles: tuple[object, ...]) -> list[Request]:
     for handle in handles:
         request = handle._request if isinstance(handle, Handle) else None  # pyright: ignore[reportPrivateUsage]
         if request is None or not request.is_of(session):
-            raise TypeError(f"{handle!r} is not a handle of this session; give what spawn, follow_up or start returned")
+            raise TypeError(
+                f"{handle!r:.100} is not a handle of this session; give what spawn, follow_up or start returned"
+            )
         requests.append(request)
     return requests
 

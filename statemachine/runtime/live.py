@@ -122,7 +122,9 @@ class LiveThreads:
         stop_by: Callable[[BaseException], None],
         context: Context,
     ) -> None:
-        """`context` has the context variables with which all code of threads begins. `stop_by` leaves the session's block by an error that is not the code's own, such as KeyboardInterrupt."""
+        """`stop_by` leaves the session's block by an error that is not the code's own, such as KeyboardInterrupt.
+        `context` has the context variables with which all code of threads begins.
+        """
         self._engine = engine
         self._session = engine.session
         self._verbs = verbs
@@ -180,7 +182,7 @@ class LiveThreads:
             live.cancel(live.side)  # a flush that is not needed any more (J6)
         waits = Waits(self._engine, effect.agent, effect.turn)
         turn = Turn(self._engine, self._verbs, waits, live.info, effect)
-        live.turn = TurnCall(live, self._engine, turn, waits)
+        live.turn = TurnCall(live, self._engine, turn, waits, self._context)
         self._ask(live, live.turn)
 
     def cancel(self, effect: fx.Cancel) -> None:
@@ -320,6 +322,11 @@ class LiveThreads:
                 return live.call.failed(words(error))
             self._lose(live)
             return ev.Died(live.agent, live.generation, words(error))
+        except BaseExceptionGroup as group:  # of tasks that the code has started: some were cancelled, others raised
+            cancelled, errors = group.split(self._cancelled)
+            if cancelled is None or not isinstance(errors, ExceptionGroup) or not is_cancelled():
+                raise
+            raise cancelled from None  # the session is left, and not by the errors of its agents' code
         except (KeyboardInterrupt, SystemExit) as error:
             self._stop_by(error)  # from a task, asyncio would leave its loop at once, and the block never
             await anyio.sleep_forever()

@@ -85,7 +85,7 @@ class Requests:
             first = await self._engine.store.receipt(key)
             if first is not None:
                 ref = AgentRef(*json.loads(first.answer))
-                self.check_known(ref.id)
+                await self.check_not_forgotten(ref.id)
                 if first.request != request:
                     raise KeyReused(key, first.request)
                 return await self.find(ref)
@@ -128,14 +128,15 @@ class Requests:
         for mail in effect.mails:
             if (request := self._unanswered.pop(mail, None)) is not None:
                 request.answer(effect.outcome, next(self._places))
+            # also if it was looked up before the mail was accepted
             if self._looked_up and (request := self._looked_up.pop(mail, None)) is not None:
-                request.answer(effect.outcome, next(self._places))  # also if it was looked up before the mail was accepted
+                request.answer(effect.outcome, next(self._places))
 
     async def find(self, ref: AgentRef) -> Handle:
         """Returns the handle of an earlier request, of this process or another. Raises `UnknownRequest` if it was never
-        made.
+        made, and `UnknownAgent` if its agent was forgotten.
         """
-        self.check_known(ref.id)
+        await self.check_not_forgotten(ref.id)
         found = self._unanswered.get(ref.mail) or self._looked_up.get(ref.mail)
         if found is None:
             found = self._looked_up[ref.mail] = Request(ref, self)
@@ -147,12 +148,6 @@ class Requests:
             if outcome is not None:
                 found.answer(outcome, next(self._places))
         return Handle(found)
-
-    def check_known(self, agent: int) -> None:
-        """Raises `UnknownAgent` for an id that was never given, and for an agent that was forgotten."""
-        agents = self.session.agents
-        if not 0 <= agent < len(agents) or agents[agent].identity is Identity.FORGOTTEN:
-            raise UnknownAgent(agent)
 
     # The end
 
@@ -170,6 +165,15 @@ class Requests:
         """Raises `SessionClosed` or `StoreFailed` once the block was left and the store closed."""
         if self._is_left:
             raise self.ended_by()
+
+    async def check_not_forgotten(self, agent: int) -> None:
+        """Raises `UnknownAgent`, once that is durable, for an agent that was forgotten: its rollout may still be in the
+        store.
+        """
+        agents = self.session.agents
+        if 0 <= agent < len(agents) and agents[agent].identity is Identity.FORGOTTEN:
+            await self._engine.settled()
+            raise UnknownAgent(agent)
 
     async def rollout(self, agent: int) -> tuple[LogRecord, ...]:
         """Returns the agent's mail, turns and entries, from the store."""

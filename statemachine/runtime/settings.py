@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import frozen
 
-from statemachine.core.facts import is_too_deep
+from statemachine.core.facts import is_too_deep, represent
 from statemachine.runtime.errors import NotJson
 from statemachine.stores.encoding import EncodingError, to_json
 
@@ -27,6 +27,8 @@ class AgentInfo:
     path: str
     role: str
     settings: Any
+
+    __repr__ = represent
 
 
 def info_of(agent: int, path: str, settings: str | None) -> AgentInfo:

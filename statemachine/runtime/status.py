@@ -7,6 +7,7 @@ from typing import Any
 from attrs import frozen
 
 from statemachine.core import effects as fx
+from statemachine.core.facts import represent
 from statemachine.core.machines import TurnState
 from statemachine.core.records import Outcome
 from statemachine.log.times import Moments
@@ -48,6 +49,8 @@ class AgentStatus:
     """When its last turn began; None also if it has not, or ended before it did."""
     ended: float | None
     """When its last turn ended; None also if it has not."""
+
+    __repr__ = represent
 
 
 def status_of(said: fx.AgentStatus, moments: Moments) -> AgentStatus:

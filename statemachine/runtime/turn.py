@@ -35,8 +35,8 @@ TRIGGER = MailKind.TRIGGER
 
 @fact
 class Mail:
-    """One mail that a turn has read. `sender` is a path, "host", or "forgotten". A notice has as its `outcome` how a turn ended that
-    this agent had asked for; its text is empty.
+    """One mail that a turn has read. `sender` is a path, "host", or "forgotten". A notice has as its `outcome` how a
+    turn ended that this agent had asked for; its text is empty.
     """
 
     number: int
@@ -67,7 +67,7 @@ class Turn:
         """Number of the turn; an agent's turns count from 1."""
         self.mail: tuple[Mail, ...] = self._read(start.mail)
         """Mail that was unread when the turn started, oldest first."""
-        self.attempt: int = engine.session.ledger.attempts.get(agent.id, 0) + 1
+        self.attempt: int = start.attempt
         """1, or one more for each turn before it that was returned: a crash, or the death of the thread, ended it, and
         what it had read is this turn's mail again (`max_attempts`)."""
         asked = next((mail for mail in self.mail if mail.is_trigger), None)
@@ -172,9 +172,9 @@ class Turn:
                 await self._engine.settled()  # the outcome is told when it is durable
 
     def lend(self) -> Lending:
-        """Lends the slot: within `async with turn.lend():` the turn needs none, because a person is asked or a tool runs
-        for an hour. Others use it meanwhile, if they need it. The block is left with a slot, after a wait for one if
-        need be, however it is left; only a turn that is stopped goes on without.
+        """Lends the slot: within `async with turn.lend():` the turn needs none, because a person is asked or a tool
+        runs for an hour. Others use it meanwhile, if they need it. The block is left with a slot, after a wait for one
+        if need be, however it is left; only a turn that is stopped goes on without.
         """
         return self._waits.lend()
 

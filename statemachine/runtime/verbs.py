@@ -14,6 +14,7 @@ from statemachine.core import events as ev
 from statemachine.core.events import HOST
 from statemachine.core.machines import TurnState
 from statemachine.core.records import MailAccepted, MailKind
+from statemachine.core.refusals import UnknownAgent
 from statemachine.runtime.checks import headers_of, sender_of, text_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import UnknownPath
@@ -43,7 +44,7 @@ class Verbs:
         if isinstance(target, int) and not isinstance(target, bool):
             return int(target)
         if not isinstance(target, str):
-            raise TypeError(f"a target is a path, an id or a reference, not {target!r}")
+            raise TypeError(f"a target is a path, an id or a reference, not {target!r:.100}")
         found = self._session.find(target)
         if found is None:
             found = next((a.id for a in reversed(self._session.agents) if a.path == target), None)
@@ -59,7 +60,7 @@ class Verbs:
             return request.mail
         if isinstance(request, int) and not isinstance(request, bool):
             return int(request)
-        raise TypeError(f"a request is a handle, a reference or the number of a mail, not {request!r}")
+        raise TypeError(f"a request is a handle, a reference or the number of a mail, not {request!r:.100}")
 
     # Requests: they return the coroutine of the request itself, which saves a call around it
 
@@ -166,6 +167,8 @@ class Verbs:
     async def history(self, target: Target) -> tuple[LogRecord, ...]:
         """Returns the rollout of an agent, with all that was accepted before the call."""
         agent = self.id_of(target)
-        self._requests.check_known(agent)
+        if not 0 <= agent < len(self._session.agents):
+            raise UnknownAgent(agent)
+        await self._requests.check_not_forgotten(agent)
         await self._engine.settled()
         return await self._requests.rollout(agent)

@@ -1,9 +1,9 @@
 """Keeps the waits of a turn's code, and tells the core of them (semantics.md section 7).
 
-The core lends the slot of a turn that waits, so code may go on after a wait only when its turn has a slot again, however
-the wait ended. If the core ends it, the `Wake` comes with the slot. If the code gives it up, because a time-out or a task
-group of its own cancelled it, the cancellation is held back here until the slot is there. A turn that is stopped needs
-no slot to go on.
+The core lends the slot of a turn that waits, so code may go on after a wait only when its turn has a slot again,
+however the wait ended. If the core ends it, the `Wake` comes with the slot. If the code gives it up, because a time-out
+or a task group of its own cancelled it, the cancellation is held back here until the slot is there. A turn that is
+stopped needs no slot to go on.
 
 `TURN` says in which turn's code a task runs, so that `Handle.outcome` awaited there is a wait of that turn. Tasks that
 the code starts inherit it, as all context variables.
@@ -11,6 +11,7 @@ the code starts inherit it, as all context variables.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from contextvars import ContextVar
 from types import TracebackType
@@ -88,7 +89,7 @@ class Waits:
         mode: WaitMode = WaitMode.ANY,
         mail: bool = False,
     ) -> fx.WaitEnd:
-        """Waits until the core ends the wait; see `Wait`. Raises the refusal, or `NotRunning` if the turn ends before."""
+        """Waits until the core ends the wait; see `Wait`. Raises the refusal, or `NotRunning` if the turn is over."""
         reply = self._engine.apply(ev.Wait(self._agent, self._turn, timeout, targets, requests, mode, mail))
         if not isinstance(reply, fx.Waiting):
             return (await self._engine.answered(reply, fx.WaitOver)).end
@@ -99,7 +100,7 @@ class Waits:
             await self.give_up(reply.wait)
             raise
         except BaseException:
-            self._stop_waiting(reply.wait)
+            self.abandon(reply.wait)
             raise
         if waiter.end is None:
             raise self._ended()
@@ -140,11 +141,10 @@ class Waits:
     async def begin_lending(self) -> int:
         """Begins a wait that the code itself ends. Returns its number."""
         reply = self._engine.apply(ev.Wait(self._agent, self._turn, None, mail=False))
-        if not isinstance(reply, fx.Waiting):
-            await self._engine.answered(reply, fx.Waiting)
-            raise AssertionError("such a wait is refused or begins")
-        self._begin(reply.wait)
-        return reply.wait
+        if isinstance(reply, fx.Waiting):
+            self._begin(reply.wait)
+            return reply.wait
+        return (await self._engine.answered(reply, fx.Waiting)).wait  # it is a refusal, and is raised
 
     async def give_up(self, number: int) -> None:
         """Ends a wait from the side of the code, which goes on as soon as its turn has a slot."""
@@ -163,6 +163,11 @@ class Waits:
         self._waiters.pop(number, None)
         if held_back is not None:
             raise held_back
+
+    def abandon(self, number: int) -> None:
+        """Ends a wait whose code is closed, so that it cannot await a slot."""
+        with contextlib.suppress(RuntimeError):  # if the event loop is closed, the turn has gone with it
+            self._stop_waiting(number)
 
     def _begin(self, number: int) -> Waiter:
         waiter = self._waiters[number] = Waiter(self._engine.signal())
@@ -199,7 +204,9 @@ class Lending:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not isinstance(error, GeneratorExit):  # the event loop has gone, and the turn with it
+        if isinstance(error, GeneratorExit):
+            self._waits.abandon(self._number)
+        else:
             await self._waits.give_up(self._number)
 
 

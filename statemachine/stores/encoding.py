@@ -1,8 +1,8 @@
 """Records, entries and facts as JSON texts, and back: msgspec writes and reads their classes as they are.
 
-    MailAccepted  {"kind":1,"mail":0,"message":"work","notice":null,"sender":-1,"target":1}
-    TurnEnded     {"outcome":{"agent":1,"by":null,"cause":0,"raw":"done","status":1,"turn":1}}
-    Entry         {"agent":1,"data":{"said":"hello"},"turn":1}
+    TurnStopped   {"agent":1,"at":1800000000.25,"below":null,"by":-1,"cause":7,"turn":1}
+    TurnEnded     {"at":null,"outcome":{"agent":1,"by":null,"cause":0,"raw":"done","status":1,"turn":1}}
+    Entry         {"agent":1,"at":1800000000.25,"data":{"said":"hello"},"turn":1}
 
 An enum is its number, which therefore never changes (`tests/stores/test_encoding.py` has them all). A result that is
 not a text is an object with its JSON text. The facts of a snapshot, which can be derived from the log, are lists in the
@@ -10,8 +10,9 @@ order of `AgentFacts`: opening reads those of every agent, and a list is half as
 
 Reading is strict (`log/strict.py`): another type, a field too many and one too few are an `EncodingError`.
 
-Writing checks no types, and makes a text of bytes. So a record that was written is read and compared, before it goes
-anywhere; facts are what such records came to.
+Writing checks no types, and makes a text of bytes. So if anything in a record has another class than its field, what
+was written is read and compared before it goes anywhere; the data of an entry always are. Facts are what such records
+came to.
 
 Texts are any texts of Python. Where one has lone surrogates, which UTF-8 and msgspec cannot say, the JSON text becomes
 bytes (UTF-8 with `surrogatepass`), written and read by `json`; escapes would join two of them into one character.
@@ -23,12 +24,28 @@ import json
 from collections.abc import Callable
 from functools import partial
 from operator import attrgetter
-from typing import Any, cast
+from types import NoneType, UnionType
+from typing import Any, Union, cast, get_args, get_origin
 
 import msgspec
 
-from statemachine.core.facts import NESTING_MAX, is_too_deep
-from statemachine.core.records import RECORDS, MailAccepted, MailDrained, TurnEnded, TurnStarted
+from statemachine.core.facts import NESTING_MAX, Json, is_too_deep
+from statemachine.core.machines import TurnState
+from statemachine.core.records import (
+    RECORDS,
+    Cause,
+    MailAccepted,
+    MailDemoted,
+    MailDrained,
+    MailKind,
+    MailRead,
+    MailWithdrawn,
+    Outcome,
+    TurnEnded,
+    TurnReturned,
+    TurnStarted,
+    TurnStopped,
+)
 from statemachine.log import older, trace
 from statemachine.log.snapshot import AgentFacts
 from statemachine.log.strict import Reader, fields_of, tuple_of
@@ -55,8 +72,13 @@ UNREADABLE = (TypeError, ValueError, RecursionError)
 
 OWNER: dict[type, Callable[[Any], int]] = {
     MailAccepted: attrgetter("target"),
+    MailWithdrawn: attrgetter("agent"),
+    MailDemoted: attrgetter("agent"),
     TurnStarted: attrgetter("agent"),
     MailDrained: attrgetter("agent"),
+    MailRead: attrgetter("agent"),
+    TurnStopped: attrgetter("agent"),
+    TurnReturned: attrgetter("agent"),
     TurnEnded: attrgetter("outcome.agent"),
     Entry: attrgetter("agent"),
 }
@@ -72,33 +94,39 @@ def encode(record: LogRecord) -> tuple[str, int | None, Stored]:
     Raises `EncodingError` for what is not a record, or has a value that could not be read again.
     """
     kind = record.__class__
-    name = kind.__name__
-    if KINDS.get(name) is not kind:
-        raise EncodingError(f"a {name} is not a record")
-    owner = OWNER.get(kind)
+    way = WAYS.get(kind)
+    if way is None:
+        raise EncodingError(f"a {kind.__name__} is not a record")
+    name, owner, is_exact = way
     try:
-        data = _entry_text(cast("Entry", record)) if kind is Entry else _record_text(record)
+        if kind is Entry:
+            data = _entry_text(cast("Entry", record))
+        else:
+            data = _written(record)
+            if not is_exact(record):
+                _check(record, data)
         return name, None if owner is None else owner(record), data
     except (AttributeError, *UNREADABLE) as error:
         raise EncodingError(f"this {name} cannot be written: {error}") from None
 
 
-def _record_text(record: LogRecord) -> Stored:
-    data = _written(record)
-    reader = RECORD_READERS[record.__class__.__name__]
-    read = reader.decode_own(data) if isinstance(data, str) else reader.convert(parse(data))
-    if read != record:
-        raise ValueError(f"it would be read as {read!r:.200}")
-    return data
+def _check(record: LogRecord, data: Stored) -> None:
+    """Raises an error if the record, which was written as this, would not be read as it is."""
+    back = _read(RECORD_READERS[record.__class__.__name__], data, "what was written")
+    if back != record:
+        raise ValueError(f"it would be read as {back!r:.200}")
 
 
 def _entry_text(entry: Entry) -> Stored:
     """Data that would be read otherwise, such as a tuple, is written as JSON has it, if JSON has it at all."""
+    reader = RECORD_READERS["Entry"]
     try:
-        data = _record_text(entry)
+        data = _written(entry)
+        if _read(reader, data, "Entry") != entry:
+            raise ValueError("it would be read otherwise")
     except UNREADABLE:
-        entry = Entry(entry.agent, entry.turn, parse(to_json(entry.data)), at=entry.at)
-        data = _record_text(entry)
+        data = _written(Entry(entry.agent, entry.turn, parse(to_json(entry.data)), at=entry.at))
+        _read(reader, data, "Entry")
     if len(data) > TEXT_MAX or is_too_deep(entry.data, text_of(data)):
         to_json(entry.data)  # says what is wrong with it
     return data
@@ -139,12 +167,12 @@ def record_of_today(kind: str, data: Stored) -> Stored:
     """The fields of a record, as they are written now. Raises `EncodingError`."""
     if kind not in KINDS:
         raise EncodingError(f"{kind!r:.100} is not a kind of record")
-    return encode(_converted(partial(older.record, kind), data, KINDS[kind]))[2]
+    return encode(_converted(partial(older.record, kind), data, OLDER_READERS[kind]))[2]
 
 
 def facts_of_today(data: Stored) -> Stored:
     """The facts of an agent, as they are written now. Raises `EncodingError`."""
-    return encode_facts(_converted(older.facts, data, AgentFacts))
+    return encode_facts(_converted(older.facts, data, OLDER_FACTS_READER))
 
 
 def request_of_today(request: str) -> str:
@@ -155,18 +183,52 @@ def request_of_today(request: str) -> str:
         return request
 
 
-def _converted(change: Callable[[Any], Any], data: Stored, kind: type[Any]) -> Any:
+def _converted(change: Callable[[Any], Any], data: Stored, reader: Reader) -> Any:
     try:
-        return Reader(kind, whole=False).convert(change(parse(data)))
+        return reader.convert(change(parse(data)))
     except (AttributeError, KeyError, *UNREADABLE) as error:
-        raise EncodingError(f"{data!r:.200} is not a {kind.__name__} of an earlier version: {error!r}") from None
+        raise EncodingError(f"{data!r:.200} is not a {reader.kind.__name__} of an earlier version: {error!r}") from None
 
 
 # With msgspec, and the small path beside it
 
+
+def _compiled(kind: type) -> Callable[[Any], bool]:
+    """Returns what tells of a record whether all in it has the very classes of its fields: then it is read as it is
+    written. It is compiled, as attrs compiles methods, since a loop over the fields takes longer than reading.
+    """
+    names = {each.__name__: each for each in (int, str, float, Json, Outcome, MailKind, TurnState, Cause)}
+    is_exact: Callable[[Any], bool] = eval(f"lambda record: {_parts_are_exact(kind, 'record')}", names)
+    return is_exact
+
+
+def _parts_are_exact(kind: type, value: str) -> str:
+    return " and ".join([_is_exact(of, f"{value}.{name}") for name, of in fields_of(kind).items()])
+
+
+def _is_exact(of: Any, value: str) -> str:
+    if of is Any:
+        return "True"
+    if get_origin(of) in (UnionType, Union):
+        return f"({' or '.join([_is_exact(part, value) for part in get_args(of)])})"
+    if get_origin(of) is tuple:
+        return f"{value}.__class__ is tuple and {{{get_args(of)[0].__name__}}}.issuperset(map(type, {value}))"
+    if of is NoneType:
+        return f"{value} is None"
+    return f"{value}.__class__ is {of.__name__}" + (f" and {_parts_are_exact(of, value)}" if of is Outcome else "")
+
+
 ENCODER = msgspec.json.Encoder()
 RECORD_READERS = {name: Reader(kind) for name, kind in KINDS.items()}
+Owner = Callable[[Any], int]
+WAYS: dict[type, tuple[str, Owner | None, Callable[[Any], bool]]] = {
+    kind: (name, OWNER.get(kind), _compiled(kind)) for name, kind in KINDS.items()
+}
+"""Record class -> its name, whose it is, and what tells whether it need not be checked."""
 FACTS_READER = Reader(tuple_of(FACTS.values()))
+OLDER_READERS = {name: Reader(kind, whole=False) for name, kind in KINDS.items()}
+OLDER_FACTS_READER = Reader(AgentFacts, whole=False)
+"""What an earlier version did not have yet has its default."""
 
 
 def _written(value: Any) -> Stored:

@@ -49,8 +49,7 @@ class MemoryLog:
             self.facts.update(facts)
             self.mail_states = item.mail_states
             self.tail.clear()
-            for forgotten in [f.agent for f in item.agents if f.identity is Identity.FORGOTTEN]:
-                self._forget(forgotten)
+            self._forget([f.agent for f in item.agents if f.identity is Identity.FORGOTTEN])
             return
         self.tail.extend(item)
         for row in item:
@@ -59,11 +58,13 @@ class MemoryLog:
         if receipt is not None:
             self.receipts[receipt.key] = receipt
 
-    def _forget(self, agent: int) -> None:
-        """Deletes the rollout of an agent, and what was asked with keys of it. The keys stay used."""
-        self.rollouts.pop(agent, None)
-        for key, receipt in self.receipts.items():
-            if receipt.answer.startswith(f"[{agent},"):
+    def _forget(self, agents: Sequence[int]) -> None:
+        """Deletes the rollouts of these agents, and what was asked of them with keys. The keys stay used."""
+        for agent in agents:
+            self.rollouts.pop(agent, None)
+        beginnings = tuple([f"[{agent}," for agent in agents])
+        for key, receipt in self.receipts.items() if agents else ():
+            if receipt.answer.startswith(beginnings):
                 self.receipts[key] = Receipt(key, "", receipt.answer)
 
 

@@ -1,8 +1,9 @@
 """Says what a store does for a session: appends what happened, and finds it again (semantics.md section 5).
 
-A store keeps the log of one session, in two forms. The *rollouts* (every agent's mail, turns and entries) stay for
-ever. The *facts* (who is open, what is unread, how turns ended) are the fold of the log; snapshots replace the part of
-the log that they cover, so the time to open depends on the number of agents, not on the age of the log.
+A store keeps the log of one session, in two forms. The *rollouts* (every agent's mail, turns and entries) stay until
+their agent is forgotten. The *facts* (who is open, what is unread, how turns ended) are the fold of the log; snapshots
+replace the part of the log that they cover, so the time to open depends on the number of agents, not on the age of the
+log.
 
 What `append` was given is durable when it returns, and none of it if it raises. One process owns a session at a time;
 every opening raises the *epoch*, and a store with an older one is refused.
@@ -47,6 +48,9 @@ LogRecord = Record | Entry
 class Receipt:
     """The answer that was given for an idempotency key: `request` is the canonical text of the request, `answer` is
     JSON text. A key has one receipt; a later one replaces it.
+
+    If the answer is a list, it begins with the id of the agent that was asked. Once that is forgotten, `request` is
+    empty.
     """
 
     key: str

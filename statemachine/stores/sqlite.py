@@ -225,6 +225,7 @@ class SQLiteStore:
         connection.execute(f"PRAGMA synchronous = {self.synchronous.value}")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten, too
         schema.migrate(connection, self.path, schema.MIGRATIONS)
         if not schema.use_wal(connection, BUSY_S):
             raise StoreError(self.path, "this file system has no shared memory, which SQLite needs for its WAL")

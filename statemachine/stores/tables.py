@@ -330,18 +330,21 @@ class Tables:
         self.connection.execute(f"DELETE {since} AND agent IS NULL", (self.covered, self.position))
         self.covered = self.position
         self._pending, self._covers = {}, True
-        for agent in self._forgotten:
-            self._forget(agent)
-        self._forgotten.clear()
+        if self._forgotten:
+            self._forget([*self._forgotten])
+            self._forgotten.clear()
 
-    def _forget(self, agent: int) -> None:
-        """Deletes the rollout of an agent, which the snapshot covers, and what was asked with keys of it. The keys stay
-        used.
+    def _forget(self, agents: list[int]) -> None:
+        """Deletes the rollouts of these agents, which the snapshot covers, and what was asked of them with keys. The
+        keys stay used. They are looked through once, because there may be millions.
         """
-        whose = "SELECT position FROM rollouts WHERE agent = ?"
-        self.connection.execute(f"DELETE FROM log WHERE position IN ({whose})", (agent,))
-        self.connection.execute("DELETE FROM rollouts WHERE agent = ?", (agent,))
-        self.connection.execute("UPDATE keys SET request = '' WHERE answer LIKE ?", (f"[{agent},%",))
+        parameters = (f"{agents}",)
+        whose = "agent IN (SELECT value FROM json_each(?))"
+        positions = f"SELECT position FROM rollouts WHERE {whose}"
+        self.connection.execute(f"DELETE FROM log WHERE position IN ({positions})", parameters)
+        self.connection.execute(f"DELETE FROM rollouts WHERE {whose}", parameters)
+        whose = "CAST(substr(answer, 2) AS INTEGER) IN (SELECT value FROM json_each(?))"  # what an agent's id begins
+        self.connection.execute(f"UPDATE keys SET request = '' WHERE answer LIKE '[%' AND {whose}", parameters)
 
     def set_meta(self, name: str, value: int | str) -> None:
         """Sets one fact of the session as a whole."""

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from model.breaks.catalogue import BREAKS
 from model.breaks.defects import Break, look_up
 from model.breaks.hunt import FUZZ, Catch, hunt, injected, look_in
-from model.breaks.thread_defects import BREAKS
 from model.documents import breaks as documents
 from model.documents.breaks import NOTHING, cells
 from model.exploration.scopes import SCOPES, find

@@ -14,10 +14,13 @@ import pytest
 
 from model.command import cli
 from model.command.inspect_session import TEXT_MAX, short
-from statemachine import AgentControl, Overflow, SessionConfig, Turn
+from model.lockstep import core_step
+from model.scenarios import script
+from statemachine import AgentControl, Overflow, Session, SessionConfig, Turn
 from statemachine.core.records import TurnStarted
 from statemachine.log import trace
-from statemachine.stores import schema
+from statemachine.log.times import stamp
+from statemachine.stores import SQLiteStore, Write, schema
 from statemachine.stores.errors import SessionInUse
 from tests.runtime.running import in_session
 
@@ -103,13 +106,14 @@ def test_inspect_of_a_closed_session_says_what_is_in_it_and_leaves_every_file_as
         "schema": len(schema.MIGRATIONS),
         "epoch": 1,
         "owner": os.getpid(),
-        "records": 21,
-        "position": 21,
-        "tail": 21,
+        "records": 25,
+        "position": 25,
+        "tail": 25,
         "receipts": 1,
         "file_bytes": path.stat().st_size,
         "wal_bytes": 0,
         "mail": {"accepted": 1, "read": 4, "dead": 0},
+        "forgotten": [],
         "config": json.loads(trace.header_line(CONFIG))["config"],
     }
     assert {found.name: found.read_bytes() for found in tmp_path.iterdir()} == before
@@ -122,10 +126,10 @@ def test_inspect_for_people_shows_each_agent_on_a_line_and_no_control_characters
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert code == 0
     assert lines[1:5] == [
-        "config max_concurrent=2 overflow=QUEUE max_unread=50",
+        "config max_concurrent=2 max_unread=50",
         "agents 4 open, 1 closed",
         "mail 1 unread, 4 read, 0 dead",
-        f"log 21 records kept of 21, 21 behind the last snapshot, 1 receipts, "
+        f"log 25 records kept of 25, 25 behind the last snapshot, 1 receipts, "
         f"{(tmp_path / 'session.db').stat().st_size:,} bytes and 0 in the WAL",
     ]
     assert lines[7:] == [
@@ -223,6 +227,55 @@ def test_inspect_of_an_agent_with_a_notice_and_mail_of_agents_names_them_by_path
     assert f'ends: completed "{"x" * (TEXT_MAX - 1)}... (202 characters)\n' in out
     _, out, _ = run(capsys, monkeypatch, str(path), "--agent", "/root/scout")
     assert 'trigger mail 1 from /root: "come"\n' in out
+
+
+LIFE = """
+    spawn root a by host; loaded a; died a; loaded a; spawn a kid; loaded a/kid; await a 1; finished a/kid; send host a;
+    withdraw host 3; follow_up a a/kid; follow_up a/kid a; follow_up a a; interrupt host a subtree; aborted a;
+    aborted a/kid; close host a/kid; forget a/kid
+"""
+
+
+def test_inspect_tells_what_was_withdrawn_demoted_awaited_stopped_returned_and_forgotten(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "session.db"
+    config = SessionConfig(max_attempts=2)
+
+    async def live() -> None:
+        store, session = SQLiteStore(path), Session(config)
+        await store.open(config)
+        for line in LIFE.split(";"):
+            session, step = core_step(session, script.parse(line.strip(), session))
+            stamp(step.records, AT)
+            await store.append([Write(step.records)])
+        await store.close()
+
+    anyio.run(live)
+    _, out, _ = run(capsys, monkeypatch, str(path), "--agent", "/root/a")
+    assert [line.replace(WHEN, "").strip() for line in out.splitlines()[1:]] == [
+        'trigger mail 0 from host: "work"',
+        "turn 1 starts, and reads what is unread",
+        "turn 1 is returned, and what it has read is unread again",
+        "turn 2 starts, and reads what is unread",
+        'notice 2 of turn 1 of forgotten: completed "result"',
+        "turn 2 reads notice 2",
+        'mail 3 from host: "note"',
+        "mail 3 is withdrawn by host",
+        'trigger mail 5 from forgotten: "work"',
+        'trigger mail 6 from /root/a: "work"',
+        "turn 2 is asked to stop: interrupted by host",
+        "mail 5, 6 asks for no turn any more: not started by host",
+        'turn 2 ends: interrupted "interrupted"',
+    ]
+    _, out, _ = run(capsys, monkeypatch, str(path), "--json")
+    said = json.loads(out)
+    assert ([agent["path"] for agent in said["agents"]], said["forgotten"]) == (["/root", "/root/a"], [2])
+    _, out, _ = run(capsys, monkeypatch, str(path))
+    assert "agents  2 open, 0 closed, 1 forgotten\n" in out
+    code, out, err = run(capsys, monkeypatch, str(path), "--agent", "2")
+    assert (code, out) == (2, "")
+    assert f"agent 2 of {path} is forgotten" in err
 
 
 def test_short_text_is_one_printable_line() -> None:

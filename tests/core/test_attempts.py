@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from statemachine.core import effects as fx
-from statemachine.core.config import Overflow
+from statemachine.core.config import Notice, Overflow
 from statemachine.core.effects import WaitEnd
 from statemachine.core.events import HOST, ROOT
 from statemachine.core.machines import TurnState
@@ -11,6 +11,7 @@ from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome
 from tests.core.scenario import LIVE, Scenario
 
 QUEUE = Overflow.QUEUE
+TRIGGER = Notice.TRIGGER
 
 
 # Attempts (S17)
@@ -98,6 +99,34 @@ def test_attempts_begin_anew_when_the_agent_is_closed() -> None:
         /root    new
         /root/a  starting 4, loading, slot reserved, unread host!, returned 1
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
+
+
+def test_attempts_begin_anew_when_an_idle_agent_is_closed_whose_last_turn_was_returned() -> None:
+    s = Scenario(notice=TRIGGER, max_attempts=2)
+    s.rush(
+        "spawn root a by host",
+        "loaded a",
+        "spawn root/a b",
+        "loaded a/b",
+        "finished a",
+        "finished a/b",
+        "shutdown 9",
+        "died a",
+    ).see("""
+        /root      new
+        /root/a    new 2, unread a/b=completed!, returned 1
+        /root/a/b  completed 1, resident
+        session    draining, slots 0/3, residency 1/3, ready -, idle a/b, done -, interrupted a, unflushed a""")
+    s.rush("close host a", "restart", "resume host a", "follow_up host a", "loaded a").see("""
+        /root      new
+        /root/a    running 3, resident, slot active, asked by host
+        /root/a/b  closed with a, completed 1
+        session    open, slots 1/3, residency 1/3, ready -, idle -""")
+    s.play("died a").asks(fx.Load(1, 2, "settings of a")).see("""
+        /root      new
+        /root/a    starting 4, loading, slot reserved, unread host!, returned 1
+        /root/a/b  closed with a, completed 1
+        session    open, slots 1/3, residency 1/3, ready -, idle -""")
 
 
 def test_attempts_begin_anew_after_an_interrupt_before_the_start() -> None:

@@ -311,9 +311,7 @@ def test_wrong_cause_breaks_s8() -> None:
     ("cause", "by"), [(Cause.INTERRUPTED, HOST), (Cause.INTERRUPTED, None), (Cause.SHUT_DOWN, None)]
 )
 @pytest.mark.parametrize("again", [(), ("interrupt host a",), ("spawn root c",), ("tick 1",)])
-def test_stop_that_is_not_the_first_one_breaks_s8(
-    cause: Cause, by: int | None, again: tuple[str, ...]
-) -> None:
+def test_stop_that_is_not_the_first_one_breaks_s8(cause: Cause, by: int | None, again: tuple[str, ...]) -> None:
     p = played((*TWO, "interrupt b a", *again), {})
     p.after.ledger.stops[1] = TurnStopped(1, 1, cause, by)
     asked = cause.name if by is None else f"{cause.name} of {by}"

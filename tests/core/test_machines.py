@@ -137,7 +137,7 @@ NOT_BY_LOOK_UP = {
     ("ledger", "end_turn", "agent.status = outcome.status"),
     # Recovery restores what a record or the ledger says; between the two nothing moved.
     ("recovery", "_started", "agent.status = TurnState.RUNNING"),
-    ("recovery", "forget", "agent.status, agent.turn = durable_turn(copy, agent)"),
+    ("recovery", "forget", "agent.status, agent.turn = durable_turn(agent)"),
     ("recovery", "forget", "agent.residency = Residency.UNLOADED"),
     (
         "snapshot",

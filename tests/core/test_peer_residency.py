@@ -339,7 +339,7 @@ def test_peer_C52_dead_agent_makes_room_at_once_and_a_follow_up_loads_it_again()
 
 def test_peer_C53_interrupt_of_a_turn_whose_thread_is_dead_frees_everything_after_stop_grace() -> None:
     s = running()
-    s.play("interrupt host a").says(fx.Interrupted(TurnState.RUNNING, (1,))).asks(fx.Cancel(1, 1)).see("""
+    s.play("interrupt host a").says(fx.Interrupted(TurnState.RUNNING, (1,), ("/root/a",))).asks(fx.Cancel(1, 1)).see("""
         /root    new
         /root/a  stopping 1, resident, slot active, interrupted by host, asked by host
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
@@ -356,7 +356,7 @@ def test_peer_C53_interrupt_of_an_idle_agent_whose_thread_died_finds_no_turn() -
         /root    new
         /root/a  completed 1
         session  open, slots 0/3, residency 0/3, ready -, idle -""")
-    s.play("interrupt host a").says(fx.Interrupted(TurnState.COMPLETED, ())).same()
+    s.play("interrupt host a").says(fx.Interrupted(TurnState.COMPLETED, (), ())).same()
 
 
 def test_peer_C54_child_is_loaded_with_its_own_settings_though_that_evicts_its_parent() -> None:

@@ -178,7 +178,7 @@ def test_peer_H75_wait_tells_only_why_it_ended_and_drain_gives_the_result() -> N
         /root    running 1, slot active, asked by host, unread a=completed
         /root/a  completed 1, resident
         session  open, slots 0/3, residency 1/3, ready -, idle a""")
-    notice = MailAccepted(2, 1, ROOT, MailKind.QUEUE, "", ended, (1,))
+    notice = MailAccepted(2, 1, ROOT, MailKind.QUEUE, "", ended, None, (1,))
     s.play("drain root").says(fx.Drained((notice,))).see("""
         /root    running 1, slot active, asked by host
         /root/a  completed 1, resident

@@ -424,7 +424,12 @@ MESSAGES: list[tuple[str, tuple[Any, ...], str, str]] = [
     # refusal, its facts, what the message says of them, what it says to do
     ("UnknownAgent", (9,), "no agent 9", "`list` shows the open ones"),
     ("AgentClosed", (9, "/root/a"), "agent /root/a (9) is closed", "`resume` opens it again"),
-    ("AgentOpen", (9, "/root/a"), "agent /root/a (9) is open already", "send to it or follow up"),
+    (
+        "AgentOpen",
+        (9, "/root/a"),
+        "agent /root/a (9) is open",
+        "send to it or follow up, or close it before it is forgotten",
+    ),
     ("PathTaken", ("/root/a", 9), "path /root/a belongs to open agent 9", "take another name or close that agent"),
     ("InvalidName", ("BAD",), "'BAD' is not an agent name", "1 to 64 of a-z, 0-9 and _, and not 'root'"),
     ("InvalidMessage", (9, 8), "this one has 9", "a message has 1 to 8 bytes"),

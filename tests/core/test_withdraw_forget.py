@@ -172,7 +172,9 @@ def test_interrupt_of_a_subtree_stops_every_turn_in_it_at_once_and_none_beside_i
         /root/a/b/c  starting 1, loading, slot reserved, unread host!
         /root/x      running 1, resident, slot active, asked by host
         session      open, slots 4/4, residency 4/4, ready -, idle -""")
-    s.play("interrupt host a subtree").says(fx.Interrupted(TurnState.RUNNING, (1, 2, 3))).asks(
+    s.play("interrupt host a subtree").says(
+        fx.Interrupted(TurnState.RUNNING, (1, 2, 3), ("/root/a", "/root/a/b", "/root/a/b/c"))
+    ).asks(
         fx.Cancel(1, 1),
         fx.Cancel(2, 1),
         fx.Answer((2,), Outcome(3, 1, TurnState.INTERRUPTED, "interrupted before it started", Cause.NOT_STARTED, HOST)),
@@ -192,7 +194,9 @@ def test_interrupt_of_a_subtree_whose_top_is_idle_stops_those_below_it() -> None
         /root/a    completed 1, resident
         /root/a/b  running 1, resident, slot active, asked by host
         session    open, slots 1/3, residency 2/3, ready -, idle a""")
-    s.play("interrupt host a subtree").says(fx.Interrupted(TurnState.COMPLETED, (2,))).asks(fx.Cancel(2, 1)).see("""
+    s.play("interrupt host a subtree").says(fx.Interrupted(TurnState.COMPLETED, (2,), ("/root/a/b",))).asks(
+        fx.Cancel(2, 1)
+    ).see("""
         /root      new
         /root/a    completed 1, resident
         /root/a/b  stopping 1, resident, slot active, interrupted by host, asked by host
@@ -205,7 +209,7 @@ def test_interrupt_of_a_subtree_in_which_no_turn_is_stops_none() -> None:
         /root    new
         /root/a  completed 1, resident
         session  open, slots 0/3, residency 1/3, ready -, idle a""")
-    s.play("interrupt host a subtree").says(fx.Interrupted(TurnState.COMPLETED, ())).asks().see("""
+    s.play("interrupt host a subtree").says(fx.Interrupted(TurnState.COMPLETED, (), ())).asks().see("""
         /root    new
         /root/a  completed 1, resident
         session  open, slots 0/3, residency 1/3, ready -, idle a""")
@@ -218,7 +222,7 @@ def test_interrupt_without_subtree_leaves_the_children_at_work() -> None:
         /root/a    running 1, resident, slot active, asked by host
         /root/a/b  running 1, resident, slot active, asked by host
         session    open, slots 2/3, residency 2/3, ready -, idle -""")
-    s.play("interrupt host a").says(fx.Interrupted(TurnState.RUNNING, (1,))).asks(fx.Cancel(1, 1)).see("""
+    s.play("interrupt host a").says(fx.Interrupted(TurnState.RUNNING, (1,), ("/root/a",))).asks(fx.Cancel(1, 1)).see("""
         /root      new
         /root/a    stopping 1, resident, slot active, interrupted by host, asked by host
         /root/a/b  running 1, resident, slot active, asked by host
@@ -361,7 +365,9 @@ def test_interrupt_of_a_subtree_by_an_agent_outside_it_is_that_of_the_host() -> 
         /root/a  running 1, resident, slot active, asked by host
         /root/b  running 1, resident, slot active, asked by host
         session  open, slots 2/3, residency 2/3, ready -, idle -""")
-    s.play("interrupt b a subtree").says(fx.Interrupted(TurnState.RUNNING, (1,))).asks(fx.Cancel(1, 1)).see("""
+    s.play("interrupt b a subtree").says(fx.Interrupted(TurnState.RUNNING, (1,), ("/root/a",))).asks(
+        fx.Cancel(1, 1)
+    ).see("""
         /root    new
         /root/a  stopping 1, resident, slot active, interrupted by b, asked by host
         /root/b  running 1, resident, slot active, asked by host
@@ -420,7 +426,7 @@ def test_forget_of_a_closed_agent_drops_what_is_below_it_and_leaves_those_beside
         /root/a/b  closed with a, interrupted 1
         /root/a/c  closed with a, interrupted 1
         session    open, slots 0/3, residency 0/3, ready -, idle -""")
-    s.play("forget a").says(fx.Forgotten((1, 2, 3))).asks().see("""
+    s.play("forget a").says(fx.Forgotten((1, 2, 3), ("/root/a", "/root/a/b", "/root/a/c"))).asks().see("""
         /root    new
         #1       forgotten
         #2       forgotten
@@ -446,7 +452,7 @@ def test_forget_of_a_child_leaves_its_closed_parent_and_siblings_known() -> None
         /root/a/b  closed with a, interrupted 1
         /root/a/c  closed with a, interrupted 1
         session    open, slots 0/3, residency 0/3, ready -, idle -""")
-    s.play("forget a/b").says(fx.Forgotten((2,))).asks().see("""
+    s.play("forget a/b").says(fx.Forgotten((2,), ("/root/a/b",))).asks().see("""
         /root      new
         /root/a    closed, interrupted 1
         #2         forgotten

@@ -145,7 +145,7 @@ def pinned_by_mail(monkeypatch: pytest.MonkeyPatch, waits: bool) -> None:
 def small_world(**rest: Any) -> Scope:
     """Two agents, one slot, one residency slot; threads do what they are asked."""
     tree, config = (("/root", "a"), ("/root", "b")), SessionConfig(max_concurrent=2)
-    return Scope(name="wedge", tree=tree, config=config, closes=False, waits=False, agents_act=False, **rest)
+    return Scope(name="wedge", tree=tree, config=config, closes=False, waits=(), agents_act=False, **rest)
 
 
 BY_MAIL = small_world(host_sends=("send",), interrupts=False)

@@ -75,8 +75,8 @@ def facts(ledger: Ledger) -> tuple[Any, ...]:
     for row in rows:
         ended: Outcome | None = row["outcome"]
         if row["status"] in (TurnState.QUEUED, TurnState.STARTING):
-            returned = ended is None or row["id"] in ledger.attempts
-            row["status"], row["turn"] = TurnState.NEW if returned else ended.status, row["turn"] - 1
+            row["turn"] -= 1
+            row["status"] = ended.status if ended is not None and ended.turn == row["turn"] else TurnState.NEW
         elif row["status"] in (TurnState.STOPPING, TurnState.WAITING, TurnState.RETURNING):
             row["status"] = TurnState.RUNNING
     return rows, [getattr(ledger, name) for name in Ledger.__slots__ if name != "agents"]

@@ -1,11 +1,11 @@
-"""Turns that lend their slot by their own choice, `turn.lend` and `turn.sleep`: others use it meanwhile, and however the
-block is left, code goes on with a slot (semantics.md section 7, J7).
+"""Turns that lend their slot by their own choice, by `turn.lend` and `turn.sleep`: others use it meanwhile, and however
+the block is left, code goes on with a slot (semantics.md section 7, J7).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -95,14 +95,17 @@ async def test_turn_that_lends_for_an_approval_keeps_its_requester_waiting_for_t
 async def test_error_in_the_block_is_raised_when_the_turn_has_a_slot_again(open_session: Open) -> None:
     floor = Floor()
 
+    async def fails(turn: Turn) -> None:
+        async with turn.lend():
+            await anyio.sleep(5)
+            raise KeyError
+
     async def work(turn: Turn) -> Any:
         if turn.path != "/root/a":
             return await floor.work(turn, 100)
         began = anyio.current_time()
         with pytest.raises(KeyError):
-            async with turn.lend():
-                await anyio.sleep(5)
-                raise KeyError
+            await fails(turn)
         await floor.work(turn)
         return round(anyio.current_time() - began)
 
@@ -286,6 +289,54 @@ async def test_block_left_by_a_cancellation_of_asyncio_is_left_with_a_slot(open_
     await goes_on_with_a_slot(open_session, leave)
 
 
+# Code that is closed
+
+
+async def closes_a_generator(turn: Turn) -> None:
+    async def lent() -> AsyncGenerator[None]:
+        async with turn.lend():
+            yield
+
+    generator = lent()
+    await anext(generator)
+    await anyio.sleep(5)
+    await generator.aclose()
+
+
+async def closes_a_coroutine(turn: Turn) -> None:
+    code = block(turn)
+    code.send(None)
+    await anyio.sleep(5)
+    code.close()
+
+
+async def closes_a_wait(turn: Turn) -> None:
+    code = turn.wait()
+    code.send(None)
+    await anyio.sleep(5)
+    code.close()
+
+
+@ONLY_ASYNCIO
+@pytest.mark.parametrize("close", [closes_a_generator, closes_a_coroutine, closes_a_wait])
+async def test_code_that_is_closed_waits_no_more_and_its_turn_gets_a_slot_again(
+    open_session: Open, close: Callable[[Turn], Awaitable[None]]
+) -> None:
+    async def work(turn: Turn) -> Any:
+        if turn.path != "/root/a":
+            return await anyio.sleep(100)
+        await close(turn)
+        (closed,) = [agent.status for agent in await turn.list("/root/a")]
+        await anyio.sleep(100)
+        (then,) = [agent.status for agent in await turn.list("/root/a")]
+        return [closed.name, then.name]
+
+    async with open_session(work, max_concurrent=2) as control:
+        handle = await control.spawn("/root", "a", "go")
+        await control.spawn("/root", "b", "go")
+        assert ending(await handle.outcome()) == completed(["RETURNING", "RUNNING"])
+
+
 # Turns that are stopped meanwhile
 
 
@@ -391,9 +442,7 @@ async def test_sleep_lends_the_slot_for_its_time(open_session: Open) -> None:
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1, -float("inf"), "1", None, True, 1j])
-async def test_sleep_for_no_number_of_seconds_is_refused_and_the_turn_goes_on(
-    open_session: Open, seconds: Any
-) -> None:
+async def test_sleep_for_no_number_of_seconds_is_refused_and_the_turn_goes_on(open_session: Open, seconds: Any) -> None:
     async def work(turn: Turn) -> str:
         is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
         with pytest.raises(InvalidTimeout if is_number else TypeError):

@@ -4,6 +4,7 @@ section 7, what can be waited for).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from statemachine import Notice, SlotPolicy
 from statemachine.core.records import Outcome
-from statemachine.core.refusals import UnknownMail
+from statemachine.core.refusals import NotRunning, UnknownMail
 from statemachine.runtime import AgentControl, Handle, Turn
 from statemachine.runtime.control import inside
 from statemachine.stores import MemoryStore
@@ -32,6 +33,7 @@ from tests.runtime.running import (
 
 pytestmark = pytest.mark.anyio
 FIXTURES = (traced_sessions, virtual_time)
+ONLY_ASYNCIO = pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 
 
 # Which handles
@@ -324,3 +326,50 @@ async def test_wait_for_what_cannot_be_waited_for_is_refused_and_the_turn_goes_o
         others.append(await other.spawn("/root", "a", "x"))
         assert ending(await (await control.spawn("/root", "a", "go")).outcome()) == completed("went on")
         assert counts(control) == {"resident": 1}
+
+
+# Code that outlives its turn
+
+
+@ONLY_ASYNCIO
+async def test_code_that_outlives_its_turn_awaits_an_outcome_like_the_host(open_session: Open) -> None:
+    stage = Stage()
+    left_behind: list[asyncio.Task[Outcome]] = []
+
+    async def work(turn: Turn) -> Any:
+        if turn.path != "/root/a":
+            return await stage(turn)
+        child = await turn.spawn("b", "go")
+
+        async def outlive() -> Outcome:
+            await asyncio.sleep(5)
+            return await child.outcome()
+
+        left_behind.append(asyncio.create_task(outlive()))
+        return "gone"
+
+    async with open_session(work, max_concurrent=2) as control:
+        assert ending(await (await control.spawn("/root", "a", "go")).outcome()) == completed("gone")
+        scene = await stage.scene("/root/a/b")
+        await anyio.sleep(10)
+        assert counts(control) == {"slots": 1, "resident": 2}
+        scene.end("late")
+        assert ending(await left_behind[0]) == completed("late")
+        assert (await control.status("/root/a")).unread == 1
+
+
+@ONLY_ASYNCIO
+async def test_wait_that_outlives_its_turn_is_refused(open_session: Open) -> None:
+    left_behind: list[asyncio.Task[Outcome]] = []
+
+    async def work(turn: Turn) -> Any:
+        if turn.path != "/root/a":
+            await anyio.sleep(100)
+        left_behind.append(asyncio.create_task((await turn.spawn("b", "go")).outcome()))
+        await anyio.sleep(5)
+        return "gone"
+
+    async with open_session(work, max_concurrent=3) as control:
+        assert ending(await (await control.spawn("/root", "a", "go")).outcome()) == completed("gone")
+        with pytest.raises(NotRunning, match="turn 1 of agent /root/a"):
+            await left_behind[0]

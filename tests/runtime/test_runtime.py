@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 
@@ -146,6 +148,16 @@ async def test_wait_without_mail_returns_timeout_at_its_time_and_keeps_a_slot_th
         assert counts(control) == {"slots": 1, "resident": 1, "waiting": 1}
         assert ending(await handle.outcome()) == completed("TIMEOUT")
         assert took == [pytest.approx(30, abs=0.01)]
+
+
+async def test_wait_without_a_timeout_waits_as_long_as_a_wait_may(open_session: Open) -> None:
+    async def work(turn: Turn) -> Any:
+        began = anyio.current_time()
+        end = await turn.wait()
+        return [end.name, round(anyio.current_time() - began)]
+
+    async with open_session(work, max_wait=500.0) as control:
+        assert ending(await (await control.spawn("/root", "a", "x")).outcome()) == completed(["TIMEOUT", 500])
 
 
 async def test_wait_with_unread_mail_or_no_time_returns_at_once(open_session: Open) -> None:

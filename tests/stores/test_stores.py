@@ -138,7 +138,9 @@ async def test_random_run_with_snapshots_and_crashes_is_found_whole_at_every_ope
             appended += len(step.records)
             items.append(Write(step.records))
             if rnd.random() < 0.1:
-                items.append(Snapshot(tuple([facts_of(s.ledger, s.agents[a]) for a in dirty]), tuple(s.ledger.mail_states)))
+                items.append(
+                    Snapshot(tuple([facts_of(s.ledger, s.agents[a]) for a in dirty]), tuple(s.ledger.mail_states))
+                )
                 dirty.clear()
         await store.append(items)
         if rnd.random() < 0.5:
