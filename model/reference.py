@@ -722,7 +722,6 @@ class World:
         for told in over:
             self.request()
             self.answer(*told)
-            self.request()
 
     # Joint rules (section 3)
 

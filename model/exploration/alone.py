@@ -227,7 +227,7 @@ def has_fair_cycle(graph: dict[int, list[Edge]]) -> bool:
         edges = [(n, edge) for n in part for edge in graph.get(n, ()) if edge.to in part]
         if not edges:
             continue
-        endless: Kept = frozenset.intersection(*[edge.kept for _, edge in edges])
+        endless = edges[0][1].kept.intersection(*[edge.kept for _, edge in edges])
         if any(what in ("load", "flush", "stop") for what, _ in endless):
             continue
         turns = [a for what, a in endless if what == "turn" and not all(excuses(a) & edge.kept for _, edge in edges)]
