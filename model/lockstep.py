@@ -244,7 +244,7 @@ def of_world(w: World) -> tuple[Any, ...]:
         [] if w.caps.live else w.lenders(),
         w.in_order("returning"),
         sorted(w.lent),
-        w.passed[w.since[queue[0]]] if starts and queue else 0,
+        w.passed[queue[0]] if starts and queue else 0,
         ({a: n for a, n in w.attempts.items() if n}, {a: n for a, n in w.loads.items() if n}),
         sorted(w.quiet.items()),
         sorted(w.loud),
@@ -286,6 +286,7 @@ def world_of(config: SessionConfig, ledger: Ledger) -> World:
     for a in [agent for agent in ledger.agents if agent.identity is not FORGOTTEN]:
         w.path[a.id], w.parent[a.id] = a.path, a.parent
         w.phase[a.id], w.turn[a.id] = PHASE[a.status], a.turn
+        w.attempts[a.id] = w.loads[a.id] = 0
         w.place[a.id], w.load[a.id] = "in" if a.id == ROOT else "out", 0
         if a.identity is not OPEN:
             w.closed_by[a.id] = a.closed_by

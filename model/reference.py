@@ -11,7 +11,6 @@ until none can. Rule ids are those of semantics.md. Not modelled: settings, text
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from math import inf
 from typing import Any, Literal, NamedTuple
@@ -109,28 +108,29 @@ class World:
         self.turn = {ROOT: 0}  # number of the latest
         self.phase: dict[int, Phase] = {ROOT: "new"}  # of that turn
         self.since: Relation = {}  # stamp of when it queued, started, began waiting, returned
-        self.passed: Counter[int] = Counter()  # by stamp: while this turn was the oldest queued
+        self.passed: Relation = {}  # by how many, while it was the oldest of the queue
         self.waits: dict[int, Wait] = {}  # by number
         self.lent: set[int] = set()  # agents whose turn has lent its slot
-        self.attempts: Counter[int] = Counter()  # turns returned since one ended
+        self.attempts = {ROOT: 0}  # turns returned since one ended
         self.loud: set[int] = set()  # agents whose turn is stopped by its turn_timeout, or a crash
         self.quiet: Relation = {}  # stopping -> the agent below which its end wakes none
         self.load = {ROOT: 0}  # number of the latest
         self.place: dict[int, Place] = {ROOT: "in"}  # of that thread
         self.used: Relation = {}  # stamp of the last use
-        self.loads: Counter[int] = Counter()  # begun since a turn of the agent started or ended
+        self.loads = {ROOT: 0}  # begun since a turn of the agent started or ended
         self.flush: dict[int, int | None] = {}  # flush in flight; None: to be asked for at the end
         self.serves: dict[int, Turn] = {}  # leaving -> the turn that it makes room for
         self.tried: list[tuple[Turn, int]] = []  # a turn, and an agent whose flush failed for it
         self.due: dict[tuple[Bound, int], tuple[float, int]] = {}  # what, of which -> when, stamp
         self.lists: dict[str, Ids] = {}  # from the shutdown on: done, interrupted, unflushed
+        self.relations = [name for name, fact in vars(self).items() if hasattr(fact, "copy")]
 
     def stamp(self) -> int:
         self.stamps += 1
         return self.stamps
 
     def ask_for(self, *effect: Any) -> None:
-        self.effects.append(effect)
+        self.effects += [effect]
 
     # Questions
 
@@ -166,8 +166,7 @@ class World:
 
     def oldest_due(self) -> list[int]:
         """L11: the oldest queued turn, if too many have passed it since it became the oldest."""
-        most = self.caps.max_overtaken
-        return [a for a in self.queue()[:1] if self.passed[self.since[a]] >= most]
+        return [a for a in self.queue()[:1] if self.passed[a] >= self.caps.max_overtaken]
 
     def lenders(self) -> list[int]:
         """J7: the agents that hold a slot and wait, the longest first."""
@@ -307,7 +306,7 @@ class World:
         self.spawned += 1
         self.path[agent] = path
         self.parent[agent] = parent
-        self.turn[agent] = self.load[agent] = 0
+        self.turn[agent] = self.load[agent] = self.attempts[agent] = self.loads[agent] = 0
         self.phase[agent] = "new"
         self.place[agent] = "out"
         return "spawned", agent, self.post(sender, agent, "request")
@@ -446,9 +445,9 @@ class World:
         if self.state == "open":
             self.state = "draining"
             self.lists = dict.fromkeys(("done", "interrupted", "unflushed"), ())
-            self.flush.update(dict.fromkeys(having(self.place, "in")))
+            self.flush |= dict.fromkeys(having(self.place, "in"))
             for agent in self.in_order("starting"):
-                del self.loads[agent]
+                self.loads[agent] = 0
                 self.enter(agent, "queued")
         return ("shutting down",)
 
@@ -464,7 +463,7 @@ class World:
         return number
 
     def mark(self, letters: Sequence[Letter], **change: Any) -> None:
-        self.mail.update({m.number: m._replace(**change) for m in letters})
+        self.mail |= {m.number: m._replace(**change) for m in letters}
 
     def read(self, agent: int) -> Ids:
         """S5: all unread mail, in order."""
@@ -499,7 +498,8 @@ class World:
         """L11: if it gets a slot, it passes the oldest of the queue."""
         for oldest in self.queue()[:1] if phase in ("starting", "running") else ():
             if agent not in (ROOT, oldest):
-                self.passed[self.since[oldest]] += 1
+                self.passed[oldest] += 1
+        self.passed[agent] = 0
         self.phase[agent] = phase
         self.since[agent] = self.stamp()
 
@@ -642,7 +642,7 @@ class World:
         if not fine:
             self.list_as("unflushed", agent)
             if turn is not None:
-                self.tried.append((turn, agent))
+                self.tried += [(turn, agent)]
 
     def ended(self, agent: int, turn: int, how: Phase) -> None:  # aborted: only if it was stopped
         phases = ("stopping",) if how == "interrupted" else ACTIVE
@@ -695,7 +695,7 @@ class World:
                 self.finish(of, "timeout")
             elif what == "turn":
                 self.stop(of)
-                self.loud.add(of)
+                self.loud |= {of}
             elif what == "grace":
                 for working in having(self.phase, *WORKING):
                     self.stop(working)
@@ -710,7 +710,7 @@ class World:
     def restart(self) -> None:
         """Section 5: what no record says is forgotten. Turns end that had started (S17)."""
         self.state = "open"
-        self.loud.update(having(self.phase, *WORKING))
+        self.loud |= {*having(self.phase, *WORKING)}
         for agent in having(self.phase, *UNBEGUN):
             self.phase[agent] = "new"
             self.turn[agent] -= 1
@@ -724,7 +724,6 @@ class World:
         for told in over:
             self.request()
             self.answer(*told)
-            self.request()
 
     # Joint rules (section 3)
 
@@ -733,7 +732,7 @@ class World:
         rules = (self.look, self.request, self.serve, self.advance)
         while self.state in LIVING and any(rule() for rule in rules):
             continue
-        if self.state == "open":
+        if self.state == "open" and self.queue():
             self.break_stall()
         if self.state == "draining":
             self.wind_up()
@@ -759,7 +758,7 @@ class World:
         due; or to the turn that was called back first; or to the deepest of the queue."""
         queued = self.queue() if self.state == "open" else ()
         due = self.oldest_due() if queued else []
-        overdue = [agent for agent in due if self.passed[self.since[agent]]]
+        overdue = [agent for agent in due if self.passed[agent]]
         returning = self.in_order("returning")
         deepest = sorted(queued, key=lambda agent: -self.path[agent].count("/"))
         for agent in [*overdue, *returning, *due, *deepest]:
@@ -791,7 +790,7 @@ class World:
             in_memory = len(self.place) - len(having(self.place, "out"))
             if place == "in":  # J3, S14'
                 self.phase[agent] = "running"
-                del self.loads[agent]
+                self.loads[agent] = 0
                 self.bound("turn", agent)
                 self.ask_for("start", *turn, self.load[agent], self.read(agent))
             elif place == "leaving":  # J6: an older turn keeps what was evicted for it
@@ -847,12 +846,14 @@ class World:
 def step(before: World, event: Words) -> tuple[World, Words, list[Words]]:
     """The world afterwards (the one before, if nothing has changed), the reply, the effects."""
     world = World.__new__(before.__class__)
-    for key, fact in vars(before).items():
-        vars(world)[key] = fact.copy() if hasattr(fact, "copy") else fact
+    facts = vars(world)
+    facts |= vars(before)
+    for relation in before.relations:
+        facts[relation] = facts[relation].copy()
     try:
         reply = event[0](world, *event[1:]) or NOTED
     except Unchanged as unchanged:
         return before, unchanged.args, []
     world.settle()
     effects, world.effects = world.effects, []
-    return before if vars(world) == vars(before) else world, reply, effects
+    return before if facts == vars(before) else world, reply, effects

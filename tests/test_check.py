@@ -75,7 +75,7 @@ def test_check_that_has_not_seen_everything_fails(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(checking, "run_parts", lambda *_: ([explore(SMALL)], []))
     report = checking.check()
     unseen = {failure.detail for failure in report.failures if failure.engine == "sometimes"}
-    assert "J7 stalled" in unseen
+    assert "J8 stalled" in unseen
     assert not report.held
 
 
@@ -94,8 +94,8 @@ def test_coverage_unseen_names_what_has_no_count() -> None:
     coverage = Coverage()
     coverage.counts.update(required())
     assert coverage.unseen() == []
-    del coverage.counts["J7 stalled"]
-    assert coverage.unseen() == ["J7 stalled"]
+    del coverage.counts["J8 stalled"]
+    assert coverage.unseen() == ["J8 stalled"]
 
 
 @pytest.mark.nightly

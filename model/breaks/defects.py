@@ -138,7 +138,7 @@ def second_entrance(_: Any, s: Session, event: ev.Start) -> Reply:
 
 @breaks("J2", "due", (Slots, "enqueue"))
 def last_in_first_out(core: Any, self: Slots, agent: int, path: str) -> None:
-    """Within a depth, the ready queue serves first whoever came last."""
+    """Within a depth, the ready queue serves the last to come first."""
     core(self, agent, path)
     for line in (self.ready, self.by_depth.get(path.count("/"))):
         if line is not None:
@@ -169,12 +169,12 @@ def spawn_evicts_first(core: Any, s: Session, event: ev.Spawn) -> Reply:
 
 @breaks("J8 L8", "pair", (joint, "wake_stalled"))
 def stall(*_: Any) -> None:
-    """Nobody is woken when all slot holders wait, none may lend, and somebody queues."""
+    """No turn is woken when all slot holders wait, none may lend, and another turn queues."""
 
 
 @breaks("J8", "trio", (joint, "wake_stalled"))
 def stall_wakes_the_first(core: Any, s: Session) -> None:
-    """When all slot holders wait, none may lend, and somebody queues, the one that waits longest is woken."""
+    """When all slot holders wait, none may lend, and another turn queues, the one that waits longest is woken."""
     lenders = s.waits.lenders
     s.waits.lenders = dict(reversed(lenders.items()))
     core(s)

@@ -36,7 +36,7 @@ from .thread_defects import missing
 
 @breaks("J7 L8, theorem 3", "nested", (rules, "may_lend_to_queue"))
 def nobody_lends(*_: Any) -> bool:
-    """A turn that waits keeps its slot, whoever queues."""
+    """A turn that waits keeps its slot, though others queue."""
     return False
 
 
@@ -224,13 +224,13 @@ def overtaken_for_ever(core: Any, self: Slots, agent: int) -> Any:
 
 @breaks("next, L12", "due", (turns, "is_wanted"))
 def next_comes_first(*_: Any) -> bool:
-    """The slot of a turn that ends passes to its agent's next turn, whoever returns or is due."""
+    """The slot of a turn that ends passes to its agent's next turn, though others return or are due."""
     return False
 
 
 @breaks("next, L12, D19", "due", (turns, "is_wanted"))
 def next_before_notices(core: Any, s: Session, agent: Any) -> Any:
-    """Who has the slot next is decided before the end of the turn has called anybody back."""
+    """Who has the slot next is decided before the end of the turn has called others back."""
     touched, s.waits.touched = s.waits.touched, {}
     wanted = core(s, agent)
     s.waits.touched = touched

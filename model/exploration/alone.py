@@ -146,7 +146,7 @@ def fingerprint(w: World) -> bytes:
     def wait(x: Wait) -> tuple[Any, ...]:
         return x.agent, tuple(rank.get(n, -1) for n in x.requests), x.over or ""
 
-    passed = w.passed[w.since[w.queue()[0]]] if w.queue() else 0
+    passed = w.passed[w.queue()[0]] if w.queue() else 0
     value = (
         [(a, path, w.phase[a], w.place[a], a in w.lent, w.attempts[a], w.loads[a]) for a, path in w.path.items()],
         [letter(m) for m in told],
@@ -165,10 +165,11 @@ def explore(scope: Scope, world: type[World] = World) -> Graph:
     line = [world(scope.caps)]
     known = {fingerprint(line[0]): 0}
     edges: list[list[Edge]] = []
-    most_waiting, stalls = 0, []
+    most_waiting = 0
+    stalls: list[int] = []
     for before in line:
         most_waiting = max(most_waiting, len({wait.agent for wait in before.pending().values()}))
-        found = []
+        found: list[Edge] = []
         for event in events(scope, before):
             after, _, effects = step(before, event)
             if after is before:
@@ -224,8 +225,10 @@ def has_fair_cycle(graph: dict[int, list[Edge]]) -> bool:
     """Tells whether the graph has a cycle on which nothing that must end goes on for ever."""
     for part in strongly_connected(graph):
         edges = [(n, edge) for n in part for edge in graph.get(n, ()) if edge.to in part]
-        endless = frozenset.intersection(*[edge.kept for _, edge in edges]) if edges else frozenset()
-        if not edges or any(what in ("load", "flush", "stop") for what, _ in endless):
+        if not edges:
+            continue
+        endless = edges[0][1].kept.intersection(*[edge.kept for _, edge in edges])
+        if any(what in ("load", "flush", "stop") for what, _ in endless):
             continue
         turns = [a for what, a in endless if what == "turn" and not all(excuses(a) & edge.kept for _, edge in edges)]
         if not turns:

@@ -11,7 +11,7 @@ import math
 from statemachine.checking.moment import Moment
 from statemachine.core.agents import Agent
 from statemachine.core.deadlines import Bound
-from statemachine.core.events import ROOT, Aborted, Close, Died, Failed, Finished, Interrupt, LoadFailed, Tick, Withdraw
+from statemachine.core.events import ROOT, Aborted, Close, Died, Failed, Finished, FlushFailed, Interrupt, LoadFailed, Tick, Withdraw
 from statemachine.core.machines import Residency, TurnState
 from statemachine.core.records import AgentsClosed, Cause, Outcome, TurnEnded
 from statemachine.core.rules import may_load
@@ -104,7 +104,8 @@ def true_end(m: Moment, outcome: Outcome) -> End:
         return INTERRUPTED, stop.cause if stop.cause is Cause.TIMED_OUT else Cause.NOT_STOPPED, stop.by
     if isinstance(event, Tick) and before.residency is LOADING:
         return ERRORED, Cause.LOAD_TIMED_OUT, None
-    if not may_load(lost, m.config.max_attempts) and number not in m.before.residents.tried:
+    is_room_lost = isinstance(event, FlushFailed | Tick | Died) or number in m.before.residents.tried
+    if not may_load(lost, m.config.max_attempts) and not is_room_lost:
         return ERRORED, Cause.LOADS_LOST, None
     return ERRORED, Cause.NO_ROOM, None
 

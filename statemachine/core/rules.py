@@ -120,8 +120,8 @@ def is_done(identity: Identity, status: TurnState) -> bool:
 
 
 def is_stalled(waiting: int, held: int, by_choice: int, stopping: int) -> bool:
-    """J8: a slot is wanted and none may be lent. Does every holder wait, none by its own choice alone, and is no turn
-    stopping without a slot?
+    """J8: a slot is wanted and none may be lent. Does every holder wait, none by its own choice alone, and does no turn
+    stop without a slot?
     """
     return waiting == held and held > 0 and by_choice == 0 and stopping == 0
 

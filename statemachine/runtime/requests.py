@@ -136,6 +136,8 @@ class Requests:
         """Returns the handle of an earlier request, of this process or another. Raises `UnknownRequest` if it was never
         made, and `UnknownAgent` if its agent was forgotten.
         """
+        if not 0 <= ref.id < len(self.session.agents):
+            raise UnknownAgent(ref.id)
         await self.check_not_forgotten(ref.id)
         found = self._unanswered.get(ref.mail) or self._looked_up.get(ref.mail)
         if found is None:

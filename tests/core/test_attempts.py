@@ -37,7 +37,7 @@ def test_turn_that_a_crash_ends_is_returned_and_its_own_requests_stay() -> None:
         /root/a/b  starting 1, loading, slot reserved, unread a!
         session    open, slots 2/3, residency 2/3, ready -, idle -""")
     s.play("restart").asks(
-        fx.StartTurn(ROOT, 2, 0, (MailAccepted(0, HOST, ROOT, MailKind.TRIGGER, "work"),)),
+        fx.StartTurn(ROOT, 2, 0, (MailAccepted(0, HOST, ROOT, MailKind.TRIGGER, "work"),), 2),
         fx.Load(2, 1, "settings of b"),
         fx.Load(1, 1, "settings of a"),
     ).see("""
@@ -171,7 +171,7 @@ def test_stopping_turn_that_a_crash_cuts_off_ends_by_its_stop_and_its_requesters
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
     s.play("restart").asks(
         fx.Answer((1,), Outcome(1, 1, TurnState.INTERRUPTED, "interrupted by a crash", Cause.INTERRUPTED, HOST)),
-        fx.StartTurn(ROOT, 2, 0, (MailAccepted(0, HOST, ROOT, MailKind.TRIGGER, "work"),)),
+        fx.StartTurn(ROOT, 2, 0, (MailAccepted(0, HOST, ROOT, MailKind.TRIGGER, "work"),), 2),
     ).see("""
         /root    running 2, slot active, asked by host, returned 1
         /root/a  interrupted 1

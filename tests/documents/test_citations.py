@@ -29,7 +29,7 @@ ROWS_IN_A_NAME = re.compile(r"peer((?:_[A-Z]\d\d)+)(?=_)")
 IN_A_NAME = re.compile(r"(?<=_)[A-Z]\d\d(?=_)")
 SECTIONS = re.compile(r"\bsections? (\d)(?:(?:, | and | to )(\d))*")
 THEOREMS = re.compile(r"\btheorems? (\d)", re.IGNORECASE)
-NOT_IDS = {"V1", "V2", "S0", "S99"}
+NOT_IDS = {"V1", "V2", "S0", "S99", "C0", "C1"}
 """The two generations of the peer (specs/peer-scenarios.md), and properties that tests make up."""
 
 

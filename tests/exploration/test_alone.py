@@ -89,7 +89,7 @@ def test_shallow_turn_starves_if_no_turn_is_ever_due() -> None:
 
 
 def test_returning_turn_starves_if_the_queue_is_due_at_once_and_comes_first() -> None:
-    """Finding F2: with max_overtaken 0, a turn is due before returning ones only once one has passed it."""
+    """D20: with max_overtaken 0, a turn is due before returning ones only once one has passed it."""
     starved = starving(explore(SCOPES["due at once"], DueFirst))
     assert starved is not None
     assert starved[0] == "return"
