@@ -148,8 +148,8 @@ class World:
 
     def promised(self, agent: int) -> int:
         """How many notices are still to come to it: one for each request to another."""
-        asked = [m for m in self.mail.values() if m.kind == "request" and m.sender == agent != m.to]
-        return len(asked) if self.caps.notice else 0
+        asked = [m.kind == "request" and m.sender == agent != m.to for m in self.mail.values()]
+        return sum(asked) if self.caps.notice else 0
 
     def held(self) -> Ids:
         """S3': the sub-agents that hold a slot."""
@@ -183,8 +183,8 @@ class World:
 
     def is_queue_full(self) -> bool:
         asking = {agent for agent in self.wanted() if self.would_queue(agent)}
-        most = self.caps.max_queued + self.available()
-        return self.caps.slots == 0 or len(self.queue()) + len(asking) >= most
+        over = len(self.queue()) + len(asking) - self.available()
+        return self.caps.slots == 0 or over >= self.caps.max_queued
 
     def evictable(self) -> list[int]:
         """N1, least recently used first."""
@@ -237,8 +237,8 @@ class World:
     def check_works(self, agent: int, turn: int) -> None:
         self.check_caller(HOST)
         self.check_known(agent)
-        running = self.turn[agent] == turn and self.phase[agent] in WORKING
-        require(running, "NotRunning", agent, turn)
+        works = self.turn[agent] == turn and self.phase[agent] in WORKING
+        require(works, "NotRunning", agent, turn)
 
     def check_not_stopping(self, sender: int) -> None:
         require(self.phase.get(sender) != "stopping", "NotRunning", sender, self.turn.get(sender))
@@ -562,7 +562,7 @@ class World:
         self.waits = {n: wait for n, wait in self.waits.items() if wait.agent != agent}
         self.lent -= {agent}
         self.loud -= {agent}
-        del self.loads[agent]
+        self.loads[agent] = 0
         self.use(agent)
         return agent, how, letters, told, self.quiet.pop(agent, NONE)
 
@@ -575,9 +575,9 @@ class World:
         for agent in members:
             self.dead += len(self.read(agent))
             self.drop(agent)
-            del self.attempts[agent]
-            asked = [m.kind for m in self.mail.values() if m.to == agent]
-            if "request" in asked and self.phase[agent] in IDLE:
+            self.attempts[agent] = 0
+            asked = "request" in [m.kind for m in self.mail.values() if m.to == agent]
+            if asked and self.phase[agent] in IDLE:
                 self.turn[agent] += 1  # while the session drains: a turn only to answer
                 self.enter(agent, "queued")
             if self.phase[agent] not in IDLE:
@@ -593,8 +593,7 @@ class World:
         self.bound("idle", agent)
 
     def ask_for_flush(self, agent: int) -> None:  # N3: before it may go
-        self.flushes += 1
-        self.flush[agent] = self.flushes
+        self.flush[agent] = self.flushes = self.flushes + 1
         self.bound("flush", agent)
         self.ask_for("flush", agent, self.load[agent], self.flushes)
 
@@ -764,8 +763,8 @@ class World:
         for agent in [*overdue, *returning, *due, *deepest]:
             lenders = [] if len(self.held()) < self.caps.slots else self.lenders()[:1]
             if self.available() > 0 or (agent in returning and lenders):
-                self.lent.update(lenders)
                 for lender in lenders:
+                    self.lent |= {lender}
                     self.phase[lender] = "waiting"
                 self.enter(agent, "running" if agent in returning else "starting")
                 self.lent -= {agent}
@@ -777,9 +776,9 @@ class World:
         """J8, L8': the queue can get no slot, because each is of a turn that waits."""
         bound = [w.agent for w in self.pending().values() if w.mail or w.targets or w.requests]
         stuck = [agent for agent in self.lenders() if agent in bound]
-        if stuck and self.queue() and len(stuck) == len(self.held()):
-            if not self.lent & {*having(self.phase, "stopping")}:
-                self.wake(stuck[-1], "stalled")
+        stopping = self.lent & {*having(self.phase, "stopping")}
+        if stuck and len(stuck) == len(self.held()) and not stopping:
+            self.wake(stuck[-1], "stalled")
 
     def advance(self) -> bool:
         """J3 to J6, for the turn that has been starting longest of those that can go on."""

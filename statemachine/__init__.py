@@ -19,6 +19,7 @@ from statemachine.core.effects import (
     ClosedAgents,
     Effect,
     Flush,
+    Forgotten,
     Interrupted,
     Load,
     Resumed,
@@ -29,7 +30,7 @@ from statemachine.core.effects import (
     WaitEnd,
     Wake,
 )
-from statemachine.core.events import HOST, ROOT, Event
+from statemachine.core.events import HOST, ROOT, Event, WaitMode
 from statemachine.core.machines import TurnState
 from statemachine.core.records import (
     AgentResumed,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
         AgentStatus,
         Handle,
         Happening,
+        Lending,
         Mail,
         Statistics,
         Target,
@@ -109,10 +111,12 @@ __all__ = [
     "Entry",
     "Event",
     "Flush",
+    "Forgotten",
     "Handle",
     "Happening",
     "Interrupted",
     "InvalidConfig",
+    "Lending",
     "Load",
     "LoadBegun",
     "LoadEnded",
@@ -157,6 +161,7 @@ __all__ = [
     "TurnStopped",
     "Unload",
     "WaitEnd",
+    "WaitMode",
     "Wake",
     "Work",
     "Write",
