@@ -1,4 +1,4 @@
-"""Shrunk counterexamples of the fuzz: each was a defect of the core, of the reference, or of a property, and holds now."""
+"""Shrunk counterexamples of the fuzz: each was a defect of the core, the reference or a property, and holds now."""
 
 from __future__ import annotations
 
