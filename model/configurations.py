@@ -25,7 +25,7 @@ LIVE = (SlotPolicy.LIVE_THREADS, Overflow.REJECT)
 FUZZED: Menu = {
     "policies": (REJECT, REJECT, REJECT, QUEUE, QUEUE, QUEUE, QUEUE, QUEUE, LIVE),
     "max_concurrent": (4, 2, 3, 2, 3, 2, 6, 1, 10),
-    "max_resident": (0, 0, 0, 1, 3, 1, 2, 8),
+    "max_resident": (0, 0, 1, 1, 3, 1, 2, 8),
     "max_queued": (1000, 1, 1, 2, 4),
     "max_depth": (None, None, 2, 4, 1),
     "max_agents": (None, None, 8, 5, 3),

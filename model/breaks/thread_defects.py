@@ -15,6 +15,7 @@ from statemachine.core.records import Cause, MailDrained, TurnEnded
 from statemachine.core.refusals import NotRunning
 from statemachine.core.residency import Residents
 from statemachine.core.session import HANDLERS, Session
+from statemachine.core.state import State
 from statemachine.log import recovery
 
 from .defects import breaks
@@ -244,8 +245,8 @@ def load_is_tried_again(_: Any, s: Session, agent: Any, *_why: Any) -> None:
 # Close and resume
 
 
-@breaks("S7 S10 BUG-B13", "pair", (Session, "subtree"))
-def close_forgets_children(_: Any, self: Session, agent: int) -> Any:
+@breaks("S7 S10 BUG-B13", "pair", (State, "subtree"))
+def close_forgets_children(_: Any, self: State, agent: int) -> Any:
     """Closing an agent leaves its children open."""
     return [self.agents[agent]]
 
@@ -354,6 +355,6 @@ def shutdown_serves_the_queue(core: Any, s: Session) -> None:
     core(s)
 
 
-@breaks("section 5; BUG-B49", "reject", (Session, "fail"))
+@breaks("section 5; BUG-B49", "reject", (State, "fail"))
 def failed_store_goes_on(*_: Any) -> None:
     """A session whose store failed goes on as if nothing had happened."""

@@ -174,6 +174,9 @@ def delegate(s: Session, who: int, other: int, variant: int) -> AnyEvent:
         return answer(s, who, other, variant)
     agent = pick(able, who)
     mine = [m.mail for m in asked if m.sender == agent.id and m.target != agent.id]
+    told = [number for m in agent.mailbox for number in m.answers]
+    if told and variant % 8 == 3:  # what it asked for is answered, and the notice unread
+        return ev.Wait(agent.id, agent.turn, None, (), (pick(told, other),), mail=False)
     if not mine or variant % 8 == 7:
         if variant % 2 or len(s.agents) >= AGENTS_MAX:
             return ev.FollowUp(agent.id, pick(opened(s), other), "work")
@@ -208,7 +211,9 @@ def withdraw(s: Session, who: int, other: int, variant: int) -> AnyEvent:
 
 
 def interrupt(s: Session, who: int, other: int, variant: int) -> AnyEvent:
-    return ev.Interrupt(sender(s, other), pick(opened(s), who), variant % 2 == 1)
+    lent = list(s.slots.lent)
+    target = pick(lent, who) if lent and variant % 4 < 3 else pick(opened(s), who)
+    return ev.Interrupt(sender(s, other), target, variant % 4 == 1)
 
 
 def forget(s: Session, who: int, _: int, variant: int) -> AnyEvent:
@@ -353,7 +358,7 @@ def oddity(s: Session, who: int, other: int, variant: int) -> AnyEvent:
 
 def calamity(code: int) -> AnyEvent:
     """Returns an event by which the process is lost, or the session ends, or its store fails."""
-    grace = pick([2.0, 0.0, 5.0, -1.0], code)
+    grace = pick([9.0, 0.0, 5.0, -1.0], code)
     calamities = (Restart(), ev.Shutdown(grace), Restart(), Restart(), ev.WriteFailed("disk full"))
     return calamities[code // 4 % len(calamities)]
 
@@ -369,7 +374,7 @@ EVERYTHING: tuple[tuple[Play, int], ...] = (
     (tick, 3),
     (send, 3),
     (wait, 5),
-    (delegate, 7),
+    (delegate, 12),
     (lend, 2),
     (withdraw, 1),
     (forget, 1),
@@ -384,10 +389,10 @@ EVERYTHING: tuple[tuple[Play, int], ...] = (
 """Kinds of events with their weights. Calamities come on top."""
 STORM: tuple[tuple[Play, int], ...] = (
     *((answer, 5), (meddle, 8), (follow_up, 2), (fail_flush, 2)),
-    *((delegate, 3), (wait, 2), (lend, 1), (tick, 1)),
+    *((delegate, 6), (wait, 2), (lend, 2), (interrupt, 2), (tick, 1)),
 )
 """Few pauses: events hit agents that are in the middle of something."""
-FLOW: tuple[tuple[Play, int], ...] = ((answer, 8), (spawn, 2), (follow_up, 3), (delegate, 6), (wait, 2), (finish, 2))
+FLOW: tuple[tuple[Play, int], ...] = ((answer, 8), (spawn, 2), (follow_up, 3), (delegate, 12), (wait, 2), (finish, 2))
 """No interference, and more work than can be done at once."""
 
 BYTES = 3
@@ -411,6 +416,8 @@ def event_of(s: Session, plays: tuple[Play, ...], code: bytes) -> AnyEvent:
         return ev.WriteFailed("disk full")
     if s.state is SessionState.DRAINING and variant % 16 == 7:
         return ev.Shutdown(pick([0.0, 1.0, 9.0], agents))
+    if s.state is SessionState.DRAINING and variant % 8 in (1, 6):
+        return pick((delegate, lend), agents)(s, agents // 16, agents % 16, variant)
     if s.state is SessionState.DRAINING and variant % 4 == 3:
         return tick(s, 0, 0, 0)
     if s.state >= SessionState.CLOSED and variant % 2:

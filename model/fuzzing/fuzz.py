@@ -51,7 +51,7 @@ from statemachine.core.config import SessionConfig
 from statemachine.log import trace
 
 from ..coverage import Coverage, counting, moves_seen
-from ..lockstep import AnyEvent
+from ..lockstep import AnyEvent, Restart
 from ..pools import Task, campaign, stop_is_asked
 from ..scenarios.replay import Trial, program_of
 from . import chance
@@ -131,9 +131,11 @@ class Fuzz(RuleBasedStateMachine):
     @precondition(lambda self: len(self.events) >= self.calamity_at)
     @rule(code=st.integers(0, 19))
     def calamity(self, code: int) -> None:
-        """Plays an event that should be rare."""
+        """Plays an event that should be rare. One crash in four comes three times in a row."""
         self.calamity_at = len(self.events) + QUIET
-        self.feed(chance.calamity(code))
+        event = chance.calamity(code)
+        for _ in range(3 if isinstance(event, Restart) and code % 4 == 3 else 1):
+            self.feed(event)
 
     def play(self, plays: tuple[chance.Play, ...], codes: bytes) -> None:
         """Plays an event for every three bytes. Zeros are none, so that Hypothesis' simplest example costs nothing."""

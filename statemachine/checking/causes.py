@@ -11,7 +11,19 @@ import math
 from statemachine.checking.moment import Moment
 from statemachine.core.agents import Agent
 from statemachine.core.deadlines import Bound
-from statemachine.core.events import ROOT, Aborted, Close, Died, Failed, Finished, FlushFailed, Interrupt, LoadFailed, Tick, Withdraw
+from statemachine.core.events import (
+    ROOT,
+    Aborted,
+    Close,
+    Died,
+    Failed,
+    Finished,
+    FlushFailed,
+    Interrupt,
+    LoadFailed,
+    Tick,
+    Withdraw,
+)
 from statemachine.core.machines import Residency, TurnState
 from statemachine.core.records import AgentsClosed, Cause, Outcome, TurnEnded
 from statemachine.core.rules import may_load

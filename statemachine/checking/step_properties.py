@@ -384,6 +384,9 @@ def l12_first(m: Moment) -> str | None:
     if still and got_one and not due and not m.after.live_threads:
         return f"{got_one} got slots, and {still} still return"
     called_back = [a for a in m.after.waits.returning if m.before.agents[a].status is WAITING]
+    went_on = {wake.agent for wake in m.of_kind(Wake) if wake.agent in m.before.slots.lent}
+    if len(went_on) >= max(1, m.config.max_overtaken):  # the agent's next turn may be due by now
+        return None
     for r in m.of_kind(TurnEnded) if called_back and isinstance(m.event, ENDS) else ():
         if r.outcome.agent != ROOT and m.after.agents[r.outcome.agent].status in (TurnState.STARTING, RUNNING):
             return f"agent {r.outcome.agent} has its next turn, and {called_back}, called back by its end, return"
