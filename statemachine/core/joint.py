@@ -43,8 +43,8 @@ def settle(s: State) -> None:
 
 
 def end_waits(s: State) -> bool:
-    """L4: a wait whose condition holds is over, whenever it came to hold (BUG-B36). Of several, the one that began first
-    comes first, and its turn returns before the others.
+    """L4: a wait whose condition holds is over, whenever it came to hold (BUG-B36). Of several, the one that began
+    first comes first, and its turn returns before the others.
     """
     waits = s.waits
     touched, waits.touched = waits.touched, {}

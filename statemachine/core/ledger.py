@@ -154,7 +154,7 @@ class Ledger:
         self.next_mail += 1
         if mail.kind is TRIGGER:
             target.triggers += 1
-            if mail.notice is None:
+            if rules.is_request(mail.kind, mail.notice is not None):
                 self.requests[number] = of
                 if mail.sender != HOST:
                     self._promise(mail, 1)

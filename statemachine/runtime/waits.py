@@ -30,6 +30,8 @@ from statemachine.eventloops import Signal
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import Stalled
 
+__all__ = ["Lending"]
+
 RUNNING = TurnState.RUNNING
 WITHOUT_SLOT = (TurnState.WAITING, TurnState.RETURNING)
 

@@ -270,6 +270,7 @@ def test_end_of_a_member_wakes_a_requester_outside_the_subtree() -> None:
                     MailKind.TRIGGER,
                     "",
                     Outcome(2, 1, TurnState.INTERRUPTED, "interrupted", Cause.INTERRUPTED, HOST),
+                    None,
                     (1,),
                 ),
             ),

@@ -271,7 +271,7 @@ def test_turn_at_work_is_interrupted_by_a_crash_and_its_requesters_are_told_as_a
     s.asks(fx.Answer((1, 2, 3), b), fx.Answer((4,), c))
     answers = ((1,), (4,))
     notices = [
-        MailAccepted(4 + end.agent, end.agent, ROOT, MailKind.QUEUE, "", end, requests)
+        MailAccepted(4 + end.agent, end.agent, ROOT, MailKind.QUEUE, "", end, None, requests)
         for end, requests in zip((b, c), answers, strict=True)
     ]
     assert s.step is not None
@@ -298,8 +298,8 @@ def test_notice_of_kind_trigger_that_a_crash_causes_starts_its_requester() -> No
     assert s.step.effects[-1] == fx.StartTurn(
         *(ROOT, 2, 0),
         (
-            MailAccepted(5, 1, ROOT, MailKind.TRIGGER, "", b, (1,)),
-            MailAccepted(6, 2, ROOT, MailKind.TRIGGER, "", c, (4,)),
+            MailAccepted(5, 1, ROOT, MailKind.TRIGGER, "", b, None, (1,)),
+            MailAccepted(6, 2, ROOT, MailKind.TRIGGER, "", c, None, (4,)),
         ),
     )
 
