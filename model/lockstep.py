@@ -171,8 +171,8 @@ def effects_of(effects: tuple[Effect, ...]) -> list[tuple[Any, ...]]:
 
 
 def of_session(s: Session) -> tuple[Any, ...]:
-    """Everything about the session, in the terms of both. Once it is not open no turn is started any more, so whom an
-    eviction serves, and who was tried for it, means nothing.
+    """Everything about the session, in the terms of both. Once it is not open no turn is started any more, so
+    which turn an eviction serves, and which agents were tried for it, means nothing.
     """
     known = [a for a in s.agents if a.identity is not FORGOTTEN]
     residents, waits = s.residents, s.waits

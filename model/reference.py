@@ -56,7 +56,7 @@ class Caps(NamedTuple):  # the configuration
     max_wait: float  # seconds
     max_attempts: int
     max_overtaken: int
-    seconds: dict[Bound, float | None]  # for a load, a turn, a stop, a flush; until an idle one goes
+    seconds: dict[Bound, float | None]  # for a load, turn, stop, flush; until an idle one goes
 
 
 class Letter(NamedTuple):  # a mail that is unread, or that was read by a turn that has not ended
@@ -88,8 +88,7 @@ def require(condition: bool, *refusal: Any) -> None:
         raise Unchanged("refused", *refusal)
 
 
-def having(relation: dict[int, Any], *values: object) -> list[int]:
-    """The agents that the relation gives one of these values."""
+def having(relation: dict[int, Any], *values: object) -> list[int]:  # agents with one of these
     return [agent for agent, value in relation.items() if value in values]
 
 
@@ -103,12 +102,10 @@ class World:
         self.now = 0.0
         self.stamps = self.flushes = self.waited = self.posted = self.dead = 0  # so far
         self.spawned = 1
-        # Agents
         self.path = {ROOT: "/root"}
         self.parent = {ROOT: HOST}
         self.closed_by: Relation = {}  # closed agent -> the agent whose close ended it
         self.mail: dict[int, Letter] = {}  # by number
-        # Turns
         self.turn = {ROOT: 0}  # number of the latest
         self.phase: dict[int, Phase] = {ROOT: "new"}  # of that turn
         self.since: Relation = {}  # stamp of when it queued, started, began waiting, returned
@@ -118,7 +115,6 @@ class World:
         self.attempts: Counter[int] = Counter()  # turns returned since one ended
         self.loud: set[int] = set()  # agents whose turn is stopped by its turn_timeout, or a crash
         self.quiet: Relation = {}  # stopping -> the agent below which its end wakes none
-        # Threads
         self.load = {ROOT: 0}  # number of the latest
         self.place: dict[int, Place] = {ROOT: "in"}  # of that thread
         self.used: Relation = {}  # stamp of the last use
@@ -126,8 +122,7 @@ class World:
         self.flush: dict[int, int | None] = {}  # flush in flight; None: to be asked for at the end
         self.serves: dict[int, Turn] = {}  # leaving -> the turn that it makes room for
         self.tried: list[tuple[Turn, int]] = []  # a turn, and an agent whose flush failed for it
-        # Time, and the end
-        self.due: dict[tuple[Bound, int], tuple[float, int]] = {}  # what, of whom -> when, stamp
+        self.due: dict[tuple[Bound, int], tuple[float, int]] = {}  # what, of which -> when, stamp
         self.lists: dict[str, Ids] = {}  # from the shutdown on: done, interrupted, unflushed
 
     def stamp(self) -> int:
@@ -148,13 +143,13 @@ class World:
     def unread(self, agent: int) -> list[Letter]:
         return [m for m in self.mail.values() if m.to == agent and not m.read]
 
-    def wanted(self) -> list[int]:  # who has unread trigger mail
+    def wanted(self) -> list[int]:  # the agents that have unread trigger mail
         return [m.to for m in self.mail.values() if not m.read and m.kind != "queue"]
 
     def promised(self, agent: int) -> int:
         """How many notices are still to come to it: one for each request to another."""
-        asked = [m.kind == "request" and m.sender == agent != m.to for m in self.mail.values()]
-        return sum(asked) if self.caps.notice is not None else 0
+        asked = [m for m in self.mail.values() if m.kind == "request" and m.sender == agent != m.to]
+        return len(asked) if self.caps.notice else 0
 
     def held(self) -> Ids:
         """S3': the sub-agents that hold a slot."""
@@ -166,7 +161,7 @@ class World:
         return sorted(having(self.phase, phase), key=self.since.__getitem__)
 
     def queue(self) -> Ids:
-        """The ready queue, oldest first: who waits for a slot."""
+        """The ready queue: the agents that wait for a slot, the oldest first."""
         return tuple(self.in_order("queued"))
 
     def oldest_due(self) -> list[int]:
@@ -175,15 +170,13 @@ class World:
         return [a for a in self.queue()[:1] if self.passed[self.since[a]] >= most]
 
     def lenders(self) -> list[int]:
-        """J7: who holds a slot and waits, the longest first."""
+        """J7: the agents that hold a slot and wait, the longest first."""
         waiting = [agent for agent in self.held() if self.pending(agent)]
         return sorted(waiting, key=self.since.__getitem__)
 
-    def to_lend(self) -> int:  # S16: how many may still lend to the ready queue
-        return self.caps.resident - self.caps.slots - len(self.lent)
-
     def available(self) -> int:  # slots that are free or may be lent
-        return self.caps.slots - len(self.held()) + min(len(self.lenders()), self.to_lend())
+        more = self.caps.resident - self.caps.slots - len(self.lent)  # may lend to the queue (S16)
+        return self.caps.slots - len(self.held()) + min(len(self.lenders()), more)
 
     def would_queue(self, agent: int) -> bool:
         """If trigger mail comes. Root needs no free slot (S13), and with LIVE_THREADS no agent."""
@@ -191,8 +184,8 @@ class World:
 
     def is_queue_full(self) -> bool:
         asking = {agent for agent in self.wanted() if self.would_queue(agent)}
-        over = len(self.queue()) + len(asking) - self.available()
-        return self.caps.slots == 0 or over >= self.caps.max_queued
+        most = self.caps.max_queued + self.available()
+        return self.caps.slots == 0 or len(self.queue()) + len(asking) >= most
 
     def evictable(self) -> list[int]:
         """N1, least recently used first."""
@@ -207,7 +200,7 @@ class World:
 
     def asked(self, wait: Wait) -> list[int]:
         """J9: the agents of its unanswered requests."""
-        return [m.to for m in self.mail.values() if m.kind == "request" and m.number in wait.requests]
+        return [m.to for n, m in self.mail.items() if n in wait.requests and m.kind == "request"]
 
     def why_over(self, wait: Wait) -> str | None:
         """What ends this wait now, if anything does (L4)."""
@@ -245,8 +238,8 @@ class World:
     def check_works(self, agent: int, turn: int) -> None:
         self.check_caller(HOST)
         self.check_known(agent)
-        works = self.phase[agent] in WORKING and self.turn[agent] == turn
-        require(works, "NotRunning", agent, turn)
+        running = self.turn[agent] == turn and self.phase[agent] in WORKING
+        require(running, "NotRunning", agent, turn)
 
     def check_not_stopping(self, sender: int) -> None:
         require(self.phase.get(sender) != "stopping", "NotRunning", sender, self.turn.get(sender))
@@ -261,13 +254,14 @@ class World:
 
     def check_request(self, sender: int, to: int) -> None:
         self.check_not_stopping(sender)
-        if sender not in (HOST, to) and self.caps.notice is not None:
+        if sender not in (HOST, to) and self.caps.notice:
             self.check_mailbox(sender, 1)  # for the notice
         require(to != ROOT or sender == HOST, "RootRefused", "follow_up")
-        if self.would_queue(to) and self.caps.queueing:
-            require(not self.is_queue_full(), "QueueFull", self.caps.max_queued, self.queue())
-        elif self.would_queue(to):  # L1
-            require(self.available() > 0, "ExecutionFull", self.caps.slots, self.held())
+        if self.would_queue(to):
+            if self.caps.queueing:
+                require(not self.is_queue_full(), "QueueFull", self.caps.max_queued, self.queue())
+            else:  # L1
+                require(self.available() > 0, "ExecutionFull", self.caps.slots, self.held())
 
     def check_live(self) -> None:
         slots, held = self.caps.slots, self.held()
@@ -278,12 +272,11 @@ class World:
         depth = path.count("/") - 1
         require(not taken, "PathTaken", path, *taken)
         require(depth <= self.caps.max_depth, "DepthExceeded", depth, self.caps.max_depth)
-        few = len(self.path) - len(self.closed_by) <= self.caps.max_agents
-        require(few, "TooManyAgents", self.caps.max_agents)
+        most = self.caps.max_agents
+        require(len(self.path) - len(self.closed_by) <= most, "TooManyAgents", most)
 
     def check_alive(self, agent: int) -> None:
-        """J9, L10: the wait that it begins is alive, by itself or by others; else all are named that
-        it leads to."""
+        """J9, L10: its wait is alive, by itself or by others; else all it leads to are named."""
         dead = [wait for n, wait in self.pending().items() if ("wait", n) not in self.due]
         for _ in dead:
             dead = [wait for wait in dead if self.is_vain(wait, {other.agent for other in dead})]
@@ -298,7 +291,7 @@ class World:
         if not condition or self.state not in LIVING:
             raise Unchanged("stale")
 
-    # Operations (section 4): they give their reply, or None for NOTED
+    # Operations (section 4): they give their reply; reports give none
 
     def spawn(self, parent: int, name: str, text: str, sender: int) -> Words:
         self.check_caller(HOST, "open")
@@ -347,12 +340,12 @@ class World:
         return "drained", self.read(agent)
 
     def interrupt(self, sender: int, target: int, subtree: bool) -> Words:
-        """With `subtree` the turns below, too, and none of these agents wakes another by its end."""
+        """S10: with `subtree` the turns below too; none of these agents then wakes another."""
         self.check_caller(sender)
         self.check_open(target)
         require(target != ROOT or sender == HOST, "RootRefused", "interrupt")
-        members = self.family(target) if subtree else [target]
-        members = [agent for agent in members if agent not in self.closed_by]
+        line = self.family(target) if subtree else [target]
+        members = [agent for agent in line if agent not in self.closed_by]
         require(sender not in members, "SelfRefused", "interrupt", target)
         previous = self.phase[target]
         touched = [a for a in members if self.phase[a] in (*UNBEGUN, *WORKING)]
@@ -434,14 +427,14 @@ class World:
             self.finish(number, why)
         return "waiting", number
 
-    def stop_waiting(self, agent: int, turn: int, number: int) -> Words | None:
+    def stop_waiting(self, agent: int, turn: int, number: int) -> Words:
         self.check_works(agent, turn)
         if number in self.pending(agent):
             if self.phase[agent] == "running":
                 del self.waits[number]
                 return "wait over", "given_up"
             self.finish(number, "given_up")
-        return None
+        return NOTED
 
     def shutdown(self, grace: float) -> Words:
         """Turns that have not started stay queued. A second shutdown can only shorten the first."""
@@ -480,23 +473,24 @@ class World:
         return tuple(m.number for m in letters)
 
     def read_answers(self, agent: int) -> None:
-        """An outcome is told once: who awaits a request reads of it there, not in the mailbox."""
+        """An outcome is told once: a turn that awaits a request has read of it there."""
         for wait in self.pending(agent).values():
             told = [m for m in self.unread(agent) if {*m.answers} & {*wait.requests}]
             self.mark(told, read=True)
 
-    def answer(self, agent: int, how: Phase, letters: list[Letter], told: bool, top: int = NONE) -> None:
+    def answer(self, by: int, how: Phase, mail: list[Letter], told: bool, top: int = NONE) -> None:
         """L3: each requester is told once. The host, who needs no mail, always."""
-        requests = [m for m in letters if m.kind == "request" and how != "new"]
+        requests = [m for m in mail if m.kind == "request" and how != "new"]
         if requests:
-            self.ask_for("answer", tuple(m.number for m in requests), agent, how)
+            self.ask_for("answer", tuple(m.number for m in requests), by, how)
         notice = self.caps.notice
-        for to in dict.fromkeys([m.sender for m in requests]):
-            if told and notice is not None and to in self.path and to != agent:
-                full = self.state != "open" or self.is_queue_full()
+        for to in dict.fromkeys(m.sender for m in requests):
+            if told and notice and to in self.path and to != by:
+                full = to not in self.wanted() and self.is_queue_full()  # or it asks already
+                full |= self.state != "open"
                 silent = to in self.family(top) or (self.would_queue(to) and full)
                 answers = tuple(m.number for m in requests if m.sender == to)
-                self.post(agent, to, "queue" if silent else notice, how, answers)
+                self.post(by, to, "queue" if silent else notice, how, answers)
                 self.read_answers(to)
 
     # Turns
@@ -510,7 +504,7 @@ class World:
         self.since[agent] = self.stamp()
 
     def wake(self, agent: int, why: str | None = None) -> None:
-        """The turn has a slot, or is to stop: waits that are over go on; with `why`, all of them."""
+        """Waits that are over go on, for the turn has a slot; with `why`, all of its waits do."""
         for number, wait in [*self.waits.items()]:
             end = wait.over or why
             if wait.agent == agent and end:
@@ -532,12 +526,12 @@ class World:
         self.ask_for("cancel", agent, self.turn[agent])
 
     def cut_off(self, agent: int, how: Phase) -> Phase:
-        """How a turn ends that a crash or a death has cut off. S17: while it may, it is tried again."""
+        """S17: how a turn ends that a crash or death cuts off; "new" if it is to be tried again."""
         again = self.attempts[agent] + 1 < self.caps.max_attempts
         return "new" if again and self.phase[agent] in WORKING else how
 
     def end(self, agent: int, how: Phase) -> None:
-        """One step (section 4). *next* keeps the slot, but not from those who are to go on."""
+        """One step (section 4). *next* keeps the slot, unless a turn is to go on or is due."""
         had = self.phase[agent] in ACTIVE and agent in (ROOT, *self.held())
         self.answer(*self.conclude(agent, how))
         waits = [wait for wait in self.waits.values() if self.phase[wait.agent] != "running"]
@@ -549,8 +543,8 @@ class World:
         self.request()
 
     def conclude(self, agent: int, how: Phase) -> Words:
-        """Gives what is to be answered. If the turn is returned ("new", S17), nothing, and its mail is
-        unread again. Mail of a turn that had not started stays, but asks for no turn any more."""
+        """Gives what is to be answered. S17: mail of a turn that is returned is unread again.
+        Mail of one that had not started stays, and asks for no turn any more."""
         ran = self.phase[agent] in ACTIVE
         told = how != "interrupted" or self.caps.notify_interrupted
         told |= agent in {*self.loud, *self.closed_by}
@@ -566,8 +560,8 @@ class World:
             self.list_as("done" if how in ("completed", "errored") else "interrupted", agent)
         self.phase[agent] = how
         self.waits = {n: wait for n, wait in self.waits.items() if wait.agent != agent}
-        self.lent.discard(agent)
-        self.loud.discard(agent)
+        self.lent -= {agent}
+        self.loud -= {agent}
         del self.loads[agent]
         self.use(agent)
         return agent, how, letters, told, self.quiet.pop(agent, NONE)
@@ -582,8 +576,8 @@ class World:
             self.dead += len(self.read(agent))
             self.drop(agent)
             del self.attempts[agent]
-            asked = [m for m in self.mail.values() if m.to == agent and m.kind == "request"]
-            if asked and self.phase[agent] in IDLE:
+            asked = [m.kind for m in self.mail.values() if m.to == agent]
+            if "request" in asked and self.phase[agent] in IDLE:
                 self.turn[agent] += 1  # while the session drains: a turn only to answer
                 self.enter(agent, "queued")
             if self.phase[agent] not in IDLE:
@@ -613,7 +607,7 @@ class World:
         self.load[agent] += 1 if agent == ROOT else 0
         self.place[agent] = "in" if agent == ROOT else "out"
 
-    def lose(self, agent: int, told: bool, with_agent: bool = False) -> None:
+    def lose(self, agent: int, told: bool = True, with_agent: bool = False) -> None:
         """The thread has failed, and its turn with it; with LIVE_THREADS, perhaps its agent."""
         phase = self.phase[agent]
         cannot_start = phase == "starting" and self.place[agent] == "loading"
@@ -672,7 +666,7 @@ class World:
             self.due[what, of] = (self.now + lasts, self.stamp())
 
     def bounds(self) -> list[tuple[float, int, Bound, int]]:
-        """When, stamp, what, of whom: of all that goes on, the first to end first (L5)."""
+        """L5: when, stamp, what, and of which, for all that goes on; the first to end first."""
         going_on = {
             "load": having(self.place, "loading"),
             "turn": having(self.phase, *WORKING),
@@ -682,11 +676,10 @@ class World:
             "grace": [ROOT] if self.state != "closed" else [],
             "idle": [agent for agent in self.evictable() if self.phase[agent] in IDLE],
         }
-        return sorted([(*at, *key) for key, at in self.due.items() if key[1] in going_on[key[0]]])
+        return sorted((*at, *key) for key, at in self.due.items() if key[1] in going_on[key[0]])
 
     def tick(self, now: float) -> None:
-        """Bounds run out one after the other, conditions of waits before their timeouts. None that
-        begins in this step ends in it."""
+        """L5: bounds run out one by one, the timeouts of waits last; none that begins meanwhile."""
         self.now = max(self.now, now) if now < inf else self.now
         last = self.stamps if self.state in LIVING else -1
         while over := [at for at in self.bounds() if at[0] <= self.now and at[1] <= last]:
@@ -695,7 +688,7 @@ class World:
                 continue
             del self.due[what, of]
             if what in ("load", "stop"):
-                self.lose(of, told=True)
+                self.lose(of)
             elif what == "flush":
                 self.flushed(of, self.load[of], self.flush[of], fine=False)
             elif what == "wait":
@@ -715,8 +708,7 @@ class World:
             self.state = "failed"
 
     def restart(self) -> None:
-        """Section 5: what no record says is forgotten. A turn that ran is returned, or interrupted;
-        one that was to stop ends by that."""
+        """Section 5: what no record says is forgotten. Turns end that had started (S17)."""
         self.state = "open"
         self.loud.update(having(self.phase, *WORKING))
         for agent in having(self.phase, *UNBEGUN):
@@ -755,11 +747,12 @@ class World:
 
     def request(self) -> bool:
         """J1: an idle agent with unread trigger mail gets a turn, queued."""
-        idle = [agent for agent in self.wanted() if self.phase[agent] in IDLE]
-        for agent in dict.fromkeys(idle) if self.state == "open" else ():
+        asked = self.wanted() if self.state == "open" else []
+        idle = dict.fromkeys(agent for agent in asked if self.phase[agent] in IDLE)
+        for agent in idle:
             self.turn[agent] += 1
             self.enter(agent, "queued" if self.would_queue(agent) else "starting")
-        return idle != [] and self.state == "open"
+        return idle != {}
 
     def serve(self) -> bool:
         """J2, J7, L12: a slot that is free or may be lent goes to the oldest of the queue if it is
@@ -770,25 +763,24 @@ class World:
         returning = self.in_order("returning")
         deepest = sorted(queued, key=lambda agent: -self.path[agent].count("/"))
         for agent in [*overdue, *returning, *due, *deepest]:
-            free = len(self.held()) < self.caps.slots
-            lenders = self.lenders()[:1] if agent in returning or self.to_lend() > 0 else []
-            if free or lenders:
-                for lender in lenders if not free else ():
-                    self.lent.add(lender)
+            lenders = [] if len(self.held()) < self.caps.slots else self.lenders()[:1]
+            if self.available() > 0 or (agent in returning and lenders):
+                self.lent.update(lenders)
+                for lender in lenders:
                     self.phase[lender] = "waiting"
                 self.enter(agent, "running" if agent in returning else "starting")
-                self.lent.discard(agent)
+                self.lent -= {agent}
                 self.wake(agent)
                 return True
         return False
 
     def break_stall(self) -> None:
         """J8, L8': the queue can get no slot, because each is of a turn that waits."""
-        waits = [w for w in self.pending().values() if w.mail or w.targets or w.requests]
-        stuck = [agent for agent in self.lenders() if agent in [wait.agent for wait in waits]]
-        stopping = self.lent & {*having(self.phase, "stopping")}
-        if stuck and self.queue() and len(stuck) == len(self.held()) and not stopping:
-            self.wake(stuck[-1], "stalled")
+        bound = [w.agent for w in self.pending().values() if w.mail or w.targets or w.requests]
+        stuck = [agent for agent in self.lenders() if agent in bound]
+        if stuck and self.queue() and len(stuck) == len(self.held()):
+            if not self.lent & {*having(self.phase, "stopping")}:
+                self.wake(stuck[-1], "stalled")
 
     def advance(self) -> bool:
         """J3 to J6, for the turn that has been starting longest of those that can go on."""
@@ -854,7 +846,7 @@ class World:
 
 def step(before: World, event: Words) -> tuple[World, Words, list[Words]]:
     """The world afterwards (the one before, if nothing has changed), the reply, the effects."""
-    world = World.__new__(World)
+    world = World.__new__(before.__class__)
     for key, fact in vars(before).items():
         vars(world)[key] = fact.copy() if hasattr(fact, "copy") else fact
     try:

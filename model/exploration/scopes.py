@@ -201,7 +201,7 @@ def wait_events(scope: Scope, s: Session, a: int, children: list[int]) -> Iterat
 
 
 def asked(s: Session, a: int) -> dict[int, int]:
-    """The requests of an agent that are not answered -> whom it asked."""
+    """The requests of an agent that are not answered -> the agent that it asked."""
     return {
         number: target
         for number, target in s.ledger.requests.items()

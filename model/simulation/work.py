@@ -336,6 +336,7 @@ ROLLOUT: dict[str, Callable[[Any], int]] = {
     "MailRead": lambda r: r.agent,
     "MailWithdrawn": lambda r: r.agent,
     "MailDemoted": lambda r: r.agent,
+    "TurnStopped": lambda r: r.agent,
     "TurnReturned": lambda r: r.agent,
     "TurnEnded": lambda r: r.outcome.agent,
     "Entry": lambda r: r.agent,

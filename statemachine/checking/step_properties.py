@@ -214,7 +214,7 @@ def s10_scope(m: Moment) -> str | None:
 
 
 def interrupt_scope(m: Moment, s: Session, event: Interrupt) -> str | None:
-    """Whom an interrupt touches: its target, or that and all below."""
+    """The agents that an interrupt touches: its target, or that and all below."""
     touched = {r.outcome.agent for r in m.of_kind(TurnEnded) if r.outcome.status is INTERRUPTED}
     touched |= {e.agent for e in m.of_kind(Cancel)}
     due = {a.id for a in s.subtree(event.target) if a.identity is OPEN} if event.subtree else {event.target}

@@ -3,7 +3,7 @@
 A record says what became true, never what was asked. Residency, slots, the ready queue and waits are not recorded:
 after a crash nothing is loaded and nothing runs, and the joint rules ask again for what had not begun.
 
-`at` is when a record was committed, in seconds since the epoch. Whoever runs the core tells it then; the core reads it
+`at` is when a record was committed, in seconds since the epoch. The host of the core tells it then; the core reads it
 never, and records are equal whatever it is. None: it is not committed, or by a version that recorded no times.
 """
 

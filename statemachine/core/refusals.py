@@ -138,7 +138,7 @@ class InvalidMessage(Refusal):
 @define(auto_exc=True)
 class InvalidHeaders(Refusal):
     """Headers that are not a JSON object, or one that is too large. `size` counts its bytes as a JSON text; None: there
-    is no such text.
+    is not such a text.
     """
 
     problem: str

@@ -59,7 +59,7 @@ class Residents:
         self.tried: dict[int, tuple[int, ...]] = {}
         """Starting agent -> agents whose flush failed while they were evicted for it (N3)."""
         self.serves: dict[int, int] = {}
-        """Unloading agent -> the starting agent that it makes room for, or NOBODY."""
+        """Unloading agent -> the starting agent that it makes room for, if any."""
         self.room_for: dict[int, int] = {}
         """The same, from the starting agent."""
         self.flushes: dict[int, int] = {}
@@ -197,7 +197,7 @@ class Residents:
             self.serves[unloading] = NOBODY
 
     def serve(self, unloading: int, starting: int) -> None:
-        """The agent on its way out makes room for the starting one, or for NOBODY."""
+        """The agent on its way out makes room for the starting one, or for none."""
         self.serves[unloading] = starting
         if starting != NOBODY:
             self.room_for[starting] = unloading

@@ -7,7 +7,7 @@ version wrote; whether all fields are there is for the reader of what they give.
 Versions before causes were recorded (schema 2, trace version 1) wrote of how a turn ended its status, and words. The
 cause is told from the words. Who interrupted a turn or closed its agent they do not say, and an interrupt and the end
 of a shutdown's grace have the same words. What a turn's code returned is told by the status; what it raised begins with
-the name of a class, unless whoever ran the core chose other words.
+the name of a class, unless the host of the core chose other words.
 """
 
 from __future__ import annotations

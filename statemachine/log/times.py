@@ -1,6 +1,6 @@
 """When things happened: wall-clock seconds since the epoch, told of records when they are committed.
 
-The core reads no clock and decides nothing by these times. A record has its time in `at`, which is no part of its
+The core reads no clock and decides nothing by these times. A record has its time in `at`, which is not part of its
 value: two records are equal whatever theirs are. What is asked of an agent long after, when the records are far back in
 the log, is kept here: three numbers an agent, in arrays, because there may be a hundred thousand of them.
 

@@ -83,7 +83,7 @@ class AgentControl:
 
     **What verbs take.** A `target` is an agent: its path ("/root/a": the open agent there, or else the one that was
     closed there last), its id, or an `AgentRef` or `Handle`. A `message` is a text of 1 to `max_message_bytes` bytes. A
-    `sender` is the id of an agent in whose name the host acts, or `HOST`, the host itself: whoever asks for a turn is
+    `sender` is the id of an agent in whose name the host acts, or `HOST`, the host itself: who asks for a turn is
     told how it ended. `headers` are a JSON object of at most 16 KiB, such as the context of a trace or the id of a
     tenant: the turn that reads the mail finds them beside its text. A `key` is a text of the caller's own: the same
     request with the same key is made once, whatever its headers, and every repeat gets the first answer, at the same
@@ -287,7 +287,7 @@ class AgentControl:
         headers: Mapping[str, Any] | None = None,
         key: str | None = None,
     ) -> int:
-        """Sends queue-only mail: the next turn of `target` reads `message`, and nobody is woken. Returns the mail's
+        """Sends queue-only mail: the next turn of `target` reads `message`, and no agent is woken. Returns the mail's
         number. `sender`, `headers` and `key`: see the class.
 
         Raises `InvalidMessage` and `MailboxFull`.
