@@ -41,7 +41,7 @@ from statemachine.core.records import (
 )
 from statemachine.core.residency import NOBODY
 
-OPEN = Identity.OPEN
+OPEN, FORGOTTEN = Identity.OPEN, Identity.FORGOTTEN
 QUEUED, STARTING, RUNNING = TurnState.QUEUED, TurnState.STARTING, TurnState.RUNNING
 
 
@@ -118,7 +118,8 @@ def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: I
             _add_agent(ledger, f)
         if f.mailbox or f.taken:
             with_mail.append(f)
-        _add_attempts(ledger, f)
+        if f.stopped is not None or f.attempts or f.loads:
+            _add_attempts(ledger, f)
     ledger.open_agents = len(ledger.by_path) - 1
     for f in with_mail:
         _add_mail(ledger, f)
@@ -132,7 +133,7 @@ def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: I
 
 def _add_agent(ledger: Ledger, f: AgentFacts) -> None:
     agents = ledger.agents
-    if f.identity is Identity.FORGOTTEN and f.agent == len(agents):
+    if f.identity is FORGOTTEN and f.agent == len(agents):
         agents.append(Agent(f.agent, NOBODY, "", None, f.identity, status=f.status, turn=f.turn))
         return
     if f.agent != len(agents) or not 0 <= f.parent < f.agent:

@@ -38,7 +38,8 @@ from statemachine.core.records import (
     TurnStarted,
     TurnStopped,
 )
-from statemachine.log.snapshot import AgentFacts, facts_of
+from statemachine.log.recovery import restart
+from statemachine.log.snapshot import AgentFacts, facts_of, ledger_of
 from statemachine.stores.encoding import encode
 from statemachine.stores.protocol import Entry, LogRecord
 
@@ -118,6 +119,19 @@ def test_lives_that_are_audited_have_every_kind_of_record() -> None:
     for life in (log, shut_down):
         assert judged(life, 0) is None
         assert judged(life, len(life.rows)) is None
+
+
+def test_audit_of_a_turn_returned_after_a_session_that_kept_only_its_requests_finds_nothing() -> None:
+    """Such a session has the default `max_attempts`; the next, which has more, finds no more than it kept."""
+    log = life_of("spawn root a by host; send host a; loaded a; send host a")
+    facts, mail_states = log.facts[len(log.rows)]
+    log.config = evolve(SMALL, max_attempts=2)
+    log.session, step = restart(log.config, ledger_of(log.config, facts, mail_states), 0.0)
+    assert step.records[0] == TurnReturned(1, 1)
+    assert [mail.mail for mail in log.session.agents[1].mailbox] == [0, 2]
+    log.rows |= enumerate(step.records, len(log.rows) + 1)
+    log.snapshot()
+    assert judged(log, len(log.rows)) is None
 
 
 # Damaged tails: nothing is covered by a snapshot
