@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import frozen
@@ -22,6 +22,7 @@ from statemachine.core.records import (
     AgentsClosed,
     AgentsForgotten,
     AgentSpawned,
+    MailDemoted,
     TurnEnded,
     TurnReturned,
     TurnStarted,
@@ -66,31 +67,55 @@ class Times:
                 self._began[facts.agent] = UNKNOWN if began is None else began
                 self._ended[facts.agent] = UNKNOWN if ended is None else ended
 
-    def note(self, records: Iterable[Any]) -> None:
-        """What records say, in their order. What is not a record of the core says nothing."""
+    def commit(self, records: Iterable[Any], at: float) -> list[int]:
+        """Tells the records that they are committed now, before anything has seen their times, and notes what they say.
+        Returns the agents of which they may demote unread mail.
+        """
+        demoting: list[int] = []
         for record in records:
-            kind = record.__class__
-            if kind is TurnStarted:
-                self._set(self._began, record.agent, record.at)
-                self._running.add(record.agent)
-            elif kind is TurnEnded:
-                agent = record.outcome.agent
-                if agent not in self._running:
-                    self._set(self._began, agent, None)  # it ended before it began
-                self._running.discard(agent)
-                self._set(self._ended, agent, record.at)
-            elif kind is TurnReturned:
-                self._running.discard(record.agent)
-                self._set(self._changed, record.agent, record.at)
-            elif kind is AgentSpawned or kind is AgentResumed:
-                self._set(self._changed, record.agent, record.at)
-            elif kind is AgentsClosed:
-                for agent in record.agents:
-                    self._set(self._changed, agent, record.at)
-            elif kind is AgentsForgotten:
-                for agent in record.agents:
-                    for times in (self._changed, self._began, self._ended):
-                        self._set(times, agent, None)
+            record.at = at
+            note = NOTES.get(record.__class__)
+            if note is not None and note(self, record):
+                demoting.append(record.outcome.agent)
+        return demoting
+
+    def note(self, record: Any) -> None:
+        """Notes what a record says. What is not a record of the core says nothing."""
+        note = NOTES.get(record.__class__)
+        if note is not None:
+            note(self, record)
+
+    def turn_started(self, record: TurnStarted) -> None:
+        self._set(self._began, record.agent, record.at)
+        self._running.add(record.agent)
+
+    def turn_ended(self, record: TurnEnded) -> bool:
+        agent = record.outcome.agent
+        self._set(self._ended, agent, record.at)
+        if agent in self._running:
+            self._running.remove(agent)
+            return False
+        self._began[agent] = UNKNOWN  # it ended before it began
+        return True
+
+    def turn_returned(self, record: TurnReturned) -> None:
+        self._running.discard(record.agent)
+        self._set(self._changed, record.agent, record.at)
+
+    def demoted(self, _: MailDemoted) -> bool:
+        return True
+
+    def opened(self, record: AgentSpawned | AgentResumed) -> None:
+        self._set(self._changed, record.agent, record.at)
+
+    def closed(self, record: AgentsClosed) -> None:
+        for agent in record.agents:
+            self._set(self._changed, agent, record.at)
+
+    def forgotten(self, record: AgentsForgotten) -> None:
+        for agent in record.agents:
+            for times in (self._changed, self._began, self._ended):
+                self._set(times, agent, None)
 
     def of(self, agent: int) -> AgentTimes | None:
         """When the agent was opened or closed last, and when its last turn began and ended; None: nothing is known."""
@@ -112,15 +137,30 @@ class Times:
         return Moments(since if is_open else changed, began, ended)
 
     def _set(self, times: array[float], agent: int, at: float | None) -> None:
-        if (missing := agent + 1 - len(self._changed)) > 0:
+        time = UNKNOWN if at is None else at
+        try:
+            times[agent] = time
+        except IndexError:
+            missing = agent + 1 - len(times)
             for each in (self._changed, self._began, self._ended):
                 each.extend([UNKNOWN] * missing)
-        times[agent] = UNKNOWN if at is None else at
+            times[agent] = time
+
+
+NOTES: dict[type, Callable[[Times, Any], bool | None]] = {
+    AgentSpawned: Times.opened,
+    TurnStarted: Times.turn_started,
+    TurnReturned: Times.turn_returned,
+    TurnEnded: Times.turn_ended,
+    MailDemoted: Times.demoted,
+    AgentsClosed: Times.closed,
+    AgentResumed: Times.opened,
+    AgentsForgotten: Times.forgotten,
+}
+"""Record class -> what notes its time, and tells whether it may demote unread mail. The others say nothing."""
 
 
 def stamp(records: Iterable[Any], at: float) -> None:
-    """Tells the records that they are committed now. The one place where a record is changed, before anything has seen
-    its time.
-    """
+    """Tells the records that they were committed then."""
     for record in records:
         record.at = at

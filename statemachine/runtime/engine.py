@@ -25,7 +25,7 @@ from attrs import define, field
 from statemachine.core.effects import Effect, Refused, Reply, Stale, Step
 from statemachine.core.events import Event, Tick, WriteFailed
 from statemachine.core.machines import SessionState
-from statemachine.core.records import AgentsForgotten, MailAccepted, MailDemoted, TurnEnded
+from statemachine.core.records import AgentsForgotten, MailAccepted
 from statemachine.core.refusals import SessionClosed, StoreFailed
 from statemachine.core.session import Session
 from statemachine.eventloops import Signal, clock, signals
@@ -39,8 +39,6 @@ R = TypeVar("R")
 
 TICK_SECONDS = 0.002
 """Shortest time between two ticks of the core, so a bound may end this much early."""
-DEMOTING = (TurnEnded, MailDemoted)
-"""Records after which unread mail is perhaps queue-only."""
 SNAPSHOT_RECORDS = 4_000
 """Records behind the last snapshot at which a commit includes a new one: the most that opening has to fold, and that
 another process has to search to read a rollout.
@@ -254,13 +252,11 @@ class Engine:
         and is told too.
         """
         at = float(self._wall_clock())
-        stamp(records, at)
-        agents = self.session.agents
-        ended = [record.outcome.agent for record in records if isinstance(record, DEMOTING)]
-        unknown = [mail for agent in ended for mail in agents[agent].mailbox if mail.at is None]
-        if unknown:
-            accepted = {record.mail for record in records if isinstance(record, MailAccepted)}
-            stamp([mail for mail in unknown if mail.mail in accepted], at)
+        for agent in self.times.commit(records, at):
+            unknown = [mail for mail in self.session.agents[agent].mailbox if mail.at is None]
+            if unknown:
+                accepted = {record.mail for record in records if isinstance(record, MailAccepted)}
+                stamp([mail for mail in unknown if mail.mail in accepted], at)
 
     def _items(self, batch: Batch) -> Sequence[Write | Snapshot]:
         """Returns what to append, with a snapshot if one is due. The session is in its state after the batch."""
@@ -270,7 +266,6 @@ class Engine:
         if records:
             items.append(Write(tuple(records)))
         self.counts.records += len(records)
-        self.times.note(records)
         self._changed |= touched(records, session.ledger)
         self._since_snapshot += len(records)
         if self._since_snapshot >= SNAPSHOT_RECORDS or AgentsForgotten in map(type, records):

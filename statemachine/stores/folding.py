@@ -57,7 +57,7 @@ def fold(
             continue
         try:
             apply(ledger, record)
-            times.note((record,))
+            times.note(record)
             folded.touched |= touched((record,), ledger)
         except Exception as error:
             raise EncodingError(f"{record!r:.200} cannot follow what comes before it: {error!r}") from error

@@ -144,6 +144,25 @@ async def test_turn_knows_when_its_mail_came_even_if_it_was_demoted_at_once() ->
         assert seen == [("one", 1.0), ("two", 2.0), ("three", 3.0)]
 
 
+async def test_turn_knows_when_its_mail_came_even_if_a_subtree_was_interrupted_at_once() -> None:
+    clock, stage = Clock(), Stage()
+    async with opened(stage, MemoryStore(), clock) as control:
+        await control.spawn("/root", "a", "x")
+        a = await stage.scene("/root/a")
+        await a.turn.spawn("kid", "x")
+        await stage.scene("/root/a/kid")
+        clock.now = 1.0
+        async with anyio.create_task_group() as tasks:  # both are in one commit
+            tasks.start_soon(a.turn.follow_up, "/root/a/kid", "one")
+            await anyio.lowlevel.checkpoint()
+            tasks.start_soon(lambda: control.interrupt("/root/a", subtree=True))
+        clock.now = 2.0
+        await control.follow_up("/root/a/kid", "two")
+        kid = await stage.scene("/root/a/kid", 2)
+        assert [(mail.text, mail.at) for mail in kid.turn.mail] == [("one", 1.0), ("two", 2.0)]
+        kid.end()
+
+
 @pytest.fixture(params=["memory", "sqlite"])
 def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
     log = MemoryLog()
