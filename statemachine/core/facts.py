@@ -51,7 +51,7 @@ def short(value: object) -> str:
 
 def represent(self: Any) -> str:
     """The `__repr__` of attrs classes that hold values of callers."""
-    kind: type[Any] = type(self)
+    kind: type[Any] = self.__class__
     shown = [f"{f.alias}={short(getattr(self, f.name))}" for f in fields(kind) if f.repr]
     return f"{kind.__name__}({', '.join(shown)})"
 
