@@ -23,7 +23,7 @@ QUEUE = (SlotPolicy.ACTIVE_TURNS, Overflow.QUEUE)
 LIVE = (SlotPolicy.LIVE_THREADS, Overflow.REJECT)
 
 FUZZED: Menu = {
-    "policies": (REJECT, REJECT, REJECT, QUEUE, QUEUE, QUEUE, QUEUE, QUEUE, LIVE),
+    "policies": (QUEUE, QUEUE, QUEUE, QUEUE, QUEUE, REJECT, REJECT, REJECT, LIVE),
     "max_concurrent": (4, 2, 3, 2, 3, 2, 6, 1, 10),
     "max_resident": (0, 0, 1, 1, 3, 1, 2, 8),
     "max_queued": (1000, 1, 1, 2, 4),

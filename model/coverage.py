@@ -326,7 +326,6 @@ SITUATIONS: tuple[Sometimes, ...] = (
         queued_victim,
         Flush,
     ),
-    Sometimes("J5 queued victim", "the victim has unread trigger mail, for want of another", ANY, queued_victim, Flush),
     Sometimes("J5 cannot start", "every candidate's flush failed", ANY, ended_by(Cause.NO_ROOM), TurnEnded),
     Sometimes("J6 keep", "an agent gets a slot on its way out, and stays", ANY, kept, StartTurn),
     Sometimes(

@@ -219,6 +219,16 @@ class Log:
     wrong: list[str] = field(factory=list[str])
     """Faults of the log in itself."""
 
+    def begins_with(self, known: Iterable[tuple[int, int, str, Any]]) -> bool:
+        """Are these rows, found before, the beginning of what is there but for the rollouts of forgotten agents?"""
+        kept = [row for row in known if not self.forgets(row[1])]
+        return self.rows[: len(kept)] == kept
+
+    def forgets(self, agent: int | None) -> bool:
+        """Is nothing known of the agent any more? Its rollout has been deleted then."""
+        agents = self.ledger.agents
+        return agent is not None and agent < len(agents) and agents[agent].identity is Identity.FORGOTTEN
+
     def fold(self) -> Log:
         """Reads the rows."""
         mailboxes: dict[int, Mailbox] = defaultdict(Mailbox)
@@ -378,17 +388,18 @@ def judge_mail(story: Story, log: Log) -> Iterator[Blame]:
             by_text[asked.request["text"]].append(asked)
     texts = Counter(mail.message for mail in log.mails.values() if mail.notice is None)
     for text, asks in by_text.items():
-        yield from count(f"mail {text!r}", asks, texts.pop(text, 0))
+        if not any(log.forgets(target_of(asked)) for asked in asks):
+            yield from count(f"mail {text!r}", asks, texts.pop(text, 0))
     for text in texts:
         yield Blame(Fault.INVENTED, f"mail {text!r}")
     for asked in story.acknowledged():
-        if asked.reply is None or "mail" not in asked.reply:
+        if asked.reply is None or "mail" not in asked.reply or log.forgets(target_of(asked)):
             continue
         mail = log.mails.get(asked.reply["mail"])
         request = asked.request
         told = (
             request["by"],
-            request["to"] if "to" in request else asked.reply["agent"],
+            target_of(asked),
             MailKind.QUEUE if asked.do == "send" else MailKind.TRIGGER,
             request["text"],
         )
@@ -396,11 +407,17 @@ def judge_mail(story: Story, log: Log) -> Iterator[Blame]:
             yield Blame(Fault.OTHER, f"mail {asked.reply['mail']} is {mail}, told was {told}")
 
 
+def target_of(asked: Asked) -> int | None:
+    """Returns the agent that a mail is for. None: it was to be spawned for it, and it is not known that it was."""
+    target: int | None = asked.request["to"] if "to" in asked.request else (asked.reply or {}).get("agent")
+    return target
+
+
 def judge_entries(story: Story, log: Log) -> Iterator[Blame]:
     """Checks that each entry is there once, and no other except those of flushes."""
     found = log.entries.copy()
     for asked in story.asked.values():
-        if asked.do == "record":
+        if asked.do == "record" and not log.forgets(asked.request["by"]):
             entry = (asked.request["by"], asked.request["turn"], json.dumps(asked.request["data"]))
             yield from count(f"entry {entry}", [asked], found.pop(entry, 0))
     for entry in found:
@@ -425,19 +442,22 @@ def judge_agents(story: Story, log: Log) -> Iterator[Blame]:
     """Each agent is there once, where it was told to be, with its settings."""
     found = [agent for agent in log.ledger.agents[1:] if agent.identity is not Identity.FORGOTTEN]
     names = Counter(agent.path.rpartition("/")[2] for agent in found)
-    forgotten = {
-        agent for asked in story.acknowledged() if asked.do == "forget" for agent in (asked.reply or {})["agents"]
-    }
-    for agent_id in forgotten:
-        if log.ledger.agents[agent_id].identity is not Identity.FORGOTTEN:
+    forgets = [asked for asked in story.asked.values() if asked.do == "forget" and not asked.refused]
+    forgotten = {agent for asked in forgets if asked.reply is not None for agent in asked.reply["agents"]}
+    for agent_id in sorted(forgotten):
+        if not log.forgets(agent_id):
             yield Blame(Fault.LOST, f"agent {agent_id} was forgotten")
+    if all(asked.reply is not None for asked in forgets):  # what was not acknowledged may be done, or not
+        for gone in log.ledger.agents:
+            if log.forgets(gone.id) and gone.id not in forgotten:
+                yield Blame(Fault.INVENTED, f"agent {gone.id} is forgotten, and that was not requested")
     by_name: dict[str, list[Asked]] = defaultdict(list)
     for asked in story.asked.values():
         if asked.do == "spawn":
             by_name[asked.request["name"]].append(asked)
     for name, asks in by_name.items():
         told = next((a.reply for a in asks if a.reply is not None), None)
-        if told is not None and is_forgotten(log, told["agent"]):
+        if told is not None and log.forgets(told["agent"]):
             continue
         yield from count(f"agent {name!r}", asks, names.pop(name, 0))
         if told is None or told["agent"] >= len(log.ledger.agents):
@@ -450,16 +470,13 @@ def judge_agents(story: Story, log: Log) -> Iterator[Blame]:
         yield Blame(Fault.INVENTED, f"agent {name!r}")
 
 
-def is_forgotten(log: Log, agent: int) -> bool:
-    """Is nothing known of the agent any more?"""
-    return agent < len(log.ledger.agents) and log.ledger.agents[agent].identity is Identity.FORGOTTEN
-
-
 def judge_reading(story: Story, log: Log) -> Iterator[Blame]:
     """Every mail that a turn got was read by that turn, and by no other, but for turns before it that were returned."""
     readers: dict[int, set[tuple[int, int]]] = defaultdict(set)
     taken: dict[tuple[int, int], list[int]] = defaultdict(list)
     for agent, turn, mails in story.took:
+        if log.forgets(agent):
+            continue
         reader = (agent, turn)
         if reader not in log.started:
             yield Blame(Fault.LOST, f"turn {turn} of agent {agent} ran")
@@ -476,6 +493,8 @@ def judge_reading(story: Story, log: Log) -> Iterator[Blame]:
         if len(twice) > 1 or any(reader > twice[0] for reader in read_by if twice):
             yield Blame(Fault.TWICE, f"mail {mail} was read, by {sorted(read_by)}")
     for (agent, turn), attempt in story.attempts.items():
+        if log.forgets(agent):
+            continue
         if log.attempts.get((agent, turn)) != attempt:
             told = f"turn {turn} of agent {agent} is attempt {attempt}"
             yield Blame(Fault.OTHER, f"{told}, not {log.attempts.get((agent, turn))}")
@@ -492,7 +511,8 @@ def judge_notice(story: Story, log: Log, mail: int, reader: tuple[int, int]) -> 
     notice = log.mails.get(mail)
     for request in () if notice is None else notice.answers:
         told = story.awaited.get((reader[0], request))
-        if told is None or told in log.returned or log.mails[request].sender != reader[0]:
+        asked = log.mails.get(request)  # None: for an agent that has been forgotten
+        if told is None or told in log.returned or (asked is not None and asked.sender != reader[0]):
             continue
         if told < reader:
             yield Blame(Fault.TWICE, f"what came of request {request} was awaited by {told}, and read by {reader}")
@@ -505,7 +525,7 @@ def judge_outcomes(story: Story, log: Log) -> Iterator[Blame]:
         agent, turn, _, _, cause, _ = outcome
         if any(other != outcome for other in told):
             yield Blame(Fault.OTHER, f"request {mail} was answered by {told}")
-        if log.answered_apart.get(mail) == outcome:
+        if log.answered_apart.get(mail) == outcome or log.forgets(agent):
             continue
         if log.ended.get((agent, turn)) != outcome:
             yield Blame(Fault.LOST, f"outcome {outcome}; the log has {log.ended.get((agent, turn))}")
@@ -514,13 +534,23 @@ def judge_outcomes(story: Story, log: Log) -> Iterator[Blame]:
             yield Blame(Fault.OTHER, f"request {mail} was answered by {outcome}, which {took} took")
     for asked in story.acknowledged():
         reply = asked.reply or {}
+        if log.forgets(asked.request.get("to")):
+            continue
         if asked.do in ("interrupt", "interrupt subtree") and reply.get("previous") in ("QUEUED", "STARTING"):
             stopped = (asked.request["to"], reply["turn"])
             end = log.ended.get(stopped)
             if stopped in log.started or end is None or end[4:] != (Cause.NOT_STARTED.name, asked.request["by"]):
                 yield Blame(Fault.LOST, f"turn {stopped} was interrupted before it started, but ended with {end}")
-        if asked.do == "withdraw" and asked.request["mail"] not in log.withdrawn:
-            yield Blame(Fault.LOST, f"the withdrawal of mail {asked.request['mail']}")
+    yield from judge_withdrawals(story, log)
+
+
+def judge_withdrawals(story: Story, log: Log) -> Iterator[Blame]:
+    """Checks that every mail whose withdrawal was acknowledged was withdrawn."""
+    targets = {(asked.reply or {}).get("mail"): target_of(asked) for asked in story.acknowledged()}
+    for asked in story.acknowledged():
+        mail = asked.request["mail"] if asked.do == "withdraw" else None
+        if mail is not None and mail not in log.withdrawn and not log.forgets(targets.get(mail)):
+            yield Blame(Fault.LOST, f"the withdrawal of mail {mail}")
 
 
 # Open and closed agents

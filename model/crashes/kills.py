@@ -65,7 +65,7 @@ class FileLife:
     story: Story = field(factory=Story)
     notes: Counter[str] = field(factory=Counter[str])
     known: list[tuple[int, int, str, Any]] = field(factory=list[tuple[int, int, str, Any]])
-    """The rows of the log as found last. They never change."""
+    """The rows of the log as found last. They never change, and go only with an agent that is forgotten."""
     waiting: set[int] = field(factory=set[int])
     """Unread trigger mail as found last."""
 
@@ -122,7 +122,7 @@ class FileLife:
             return [Blame(Fault.BROKEN, f"it cannot be read: {error!r}")]
         blames = [Blame(Fault.BROKEN, text) for text in damage]
         blames += judge(self.story, log)
-        if log.rows[: len(self.known)] != self.known:
+        if not log.begins_with(self.known):
             blames.append(Blame(Fault.LOST, "what was found before is not the beginning of what is found now"))
         self.known = log.rows
         self.waiting = {

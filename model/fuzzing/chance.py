@@ -134,8 +134,13 @@ def running(s: Session) -> list[Agent]:
 
 
 def working(s: Session) -> list[Agent]:
-    """The agents with a turn whose code is at work: perhaps it waits, and another task of it goes on."""
+    """Returns the agents with a turn whose code is at work: perhaps it waits, and another task of it goes on."""
     return [a for a in s.agents if a.status in WORKING]
+
+
+def at_work(s: Session) -> list[Agent]:
+    """Returns the agents whose turn waits for nothing; if there is none, all with a turn whose code is at work."""
+    return [a for a in running(s) if a.id not in s.waits.of_agent] or running(s) or working(s)
 
 
 def drain(s: Session, who: int, other: int, variant: int) -> AnyEvent:
@@ -169,7 +174,7 @@ def pending(s: Session) -> list[MailAccepted]:
 def delegate(s: Session, who: int, other: int, variant: int) -> AnyEvent:
     """A turn asks another agent for a turn and, having asked, mostly waits for its end as ordinary code does."""
     asked = pending(s)
-    able = running(s) or working(s)
+    able = at_work(s)
     if not able:
         return answer(s, who, other, variant)
     agent = pick(able, who)
@@ -180,7 +185,8 @@ def delegate(s: Session, who: int, other: int, variant: int) -> AnyEvent:
     if not mine or variant % 8 == 7:
         if variant % 2 or len(s.agents) >= AGENTS_MAX:
             return ev.FollowUp(agent.id, pick(opened(s), other), "work")
-        return ev.Spawn(agent.id, pick(NAMES, other), "work", None)
+        name = pick(NAMES, other)
+        return ev.Spawn(agent.id, name, "work", f"settings of {name}")
     numbers = tuple(mine) if variant % 4 == 0 else (pick(mine, other),)
     if variant % 16 == 9:  # of another's request, or of one that is answered
         numbers = (*numbers, (variant * 7 + other) % max(1, s.ledger.next_mail))
@@ -197,7 +203,7 @@ def lend(s: Session, who: int, other: int, variant: int) -> AnyEvent:
         return ev.StopWaiting(own.agent, s.agents[own.agent].turn, own.number)
     if not running(s):
         return answer(s, who, other, variant)
-    agent = pick(running(s), who)
+    agent = pick(at_work(s), who)
     return ev.Wait(agent.id, agent.turn, pick([None, 2.0], variant // 2), (), mail=False)
 
 
@@ -409,15 +415,20 @@ ANYTHING, TROUBLE, PLENTY = spread(EVERYTHING), spread(STORM), spread(FLOW)
 
 
 def event_of(s: Session, plays: tuple[Play, ...], code: bytes) -> AnyEvent:
-    """Returns the event that these bytes mean now. While the session drains, some of them move that on; once it is
-    closed or has failed, half of them are a restart."""
+    """Returns the event that these bytes mean now. While the session drains, some of them move that on; while a turn
+    is without a slot, some have others begin to wait, or end the session; once it is closed or has failed, half of them
+    are a restart."""
     kind, agents, variant = code
     if s.state is SessionState.DRAINING and variant % 16 == 15:
         return ev.WriteFailed("disk full")
     if s.state is SessionState.DRAINING and variant % 16 == 7:
         return ev.Shutdown(pick([0.0, 1.0, 9.0], agents))
-    if s.state is SessionState.DRAINING and variant % 8 in (1, 6):
-        return pick((delegate, lend), agents)(s, agents // 16, agents % 16, variant)
+    if s.state is SessionState.DRAINING and variant % 8 in (1, 2, 5, 6):
+        return pick((delegate, delegate, lend), agents)(s, agents // 16, agents % 16, variant)
+    if s.slots.lent and variant in (5, 13, 21):
+        return ev.Shutdown(9.0) if variant == 13 else Restart()
+    if s.slots.lent and variant % 8 == 5:
+        return pick((delegate, lend), agents)(s, agents // 16, agents % 16, variant // 8)
     if s.state is SessionState.DRAINING and variant % 4 == 3:
         return tick(s, 0, 0, 0)
     if s.state >= SessionState.CLOSED and variant % 2:

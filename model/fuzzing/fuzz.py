@@ -63,7 +63,7 @@ FAILURES = Path(".statemachine") / "failures"
 BURST = 12
 """Events that one rule plays. Drawing them as one string of bytes costs little more than drawing one."""
 BURSTS = st.binary(min_size=BURST * chance.BYTES, max_size=BURST * chance.BYTES)
-QUIET = 4 * BURST
+QUIET = 2 * BURST
 """Fewest events between two calamities, so that there is something to lose."""
 FOLD_EVERY = 8
 """Events between two comparisons of the fold of the log with the session."""

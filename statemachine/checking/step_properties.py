@@ -374,7 +374,9 @@ def l11_overtaking(m: Moment) -> str | None:
 def l12_first(m: Moment) -> str | None:
     assert m.before is not None
     still = [a for a in m.before.waits.returning if a in m.after.waits.returning]
-    due = m.before.slots.overtaken >= m.config.max_overtaken and len(m.before.slots.ready) > 0
+    went_on = {wake.agent for wake in m.of_kind(Wake) if wake.agent in m.before.slots.lent}
+    overtaken = m.before.slots.overtaken + len(went_on)  # two slots may come free in one step: one goes on, one is due
+    due = overtaken >= max(1, m.config.max_overtaken) and len(m.before.slots.ready) > 0
     got_one = [
         b.id
         for b, a in m.changed()
@@ -384,7 +386,6 @@ def l12_first(m: Moment) -> str | None:
     if still and got_one and not due and not m.after.live_threads:
         return f"{got_one} got slots, and {still} still return"
     called_back = [a for a in m.after.waits.returning if m.before.agents[a].status is WAITING]
-    went_on = {wake.agent for wake in m.of_kind(Wake) if wake.agent in m.before.slots.lent}
     if len(went_on) >= max(1, m.config.max_overtaken):  # the agent's next turn may be due by now
         return None
     for r in m.of_kind(TurnEnded) if called_back and isinstance(m.event, ENDS) else ():

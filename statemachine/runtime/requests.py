@@ -145,6 +145,7 @@ class Requests:
         if found.outcome is None:  # also if it was found: the call that put it there may have been cancelled
             rollout = await self.rollout(ref.id)
             if not any(isinstance(record, MailAccepted) and record.mail == ref.mail for record in rollout):
+                await self.check_not_forgotten(ref.id)  # it may have been, since the look above
                 raise UnknownRequest(ref.id, ref.path, ref.mail)
             outcome = outcome_in(rollout, ref.mail, self.session.live_threads)
             if outcome is not None:

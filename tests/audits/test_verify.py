@@ -211,7 +211,7 @@ def test_verify_in_larger_steps_names_the_same_first_event(
     every: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = tmp_path / "trace.ndjson"
-    count = random_trace(path, 9)
+    count = random_trace(path, 8)
     progress: list[tuple[int, int]] = []
     result = verify.verify(path, every, lambda done, size: progress.append((done, size)))
     assert result.held

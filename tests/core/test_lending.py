@@ -326,6 +326,38 @@ def test_turn_whose_wait_is_over_goes_on_before_any_queued_turn_starts() -> None
         session    open, slots 1/1, residency 2/2, ready b/x, overtaken 1, idle b""")
 
 
+def test_two_slots_that_come_free_in_one_step_go_to_a_returning_turn_and_to_the_queued_one_that_is_then_due() -> None:
+    s = Scenario(max_concurrent=3, max_resident=6, overflow=QUEUE, max_overtaken=1, stop_grace=2)
+    s.rush(
+        *("spawn root a by host", "loaded a", "wait a 9", "spawn root b by host", "loaded b", "wait b 9"),
+        *("spawn root c by host", "loaded c", "spawn root d by host", "loaded d", "spawn root x by host"),
+        *("send host a", "send host b", "interrupt host c", "interrupt host d"),
+    ).see("""
+        /root    new
+        /root/a  returning 1, resident, asked by host, unread host
+        /root/b  returning 1, resident, asked by host, unread host
+        /root/c  stopping 1, resident, slot active, interrupted by host, asked by host
+        /root/d  stopping 1, resident, slot active, interrupted by host, asked by host
+        /root/x  queued 1, unread host!
+        session  open, slots 2/2, residency 4/6, ready x, returning a b, idle -""")
+    cut_off = "interrupted; it did not stop within 2 s"
+    s.play("tick 2").asks(
+        fx.Unload(3, 1),
+        fx.Answer((2,), Outcome(3, 1, TurnState.INTERRUPTED, cut_off, Cause.NOT_STOPPED, HOST)),
+        fx.Unload(4, 1),
+        fx.Answer((3,), Outcome(4, 1, TurnState.INTERRUPTED, cut_off, Cause.NOT_STOPPED, HOST)),
+        fx.Wake(1, 1, 1, WaitEnd.MAIL),
+        fx.Load(5, 1, "settings of x"),
+    ).see("""
+        /root    new
+        /root/a  running 1, resident, slot active, asked by host, unread host
+        /root/b  returning 1, resident, asked by host, unread host
+        /root/c  interrupted 1
+        /root/d  interrupted 1
+        /root/x  starting 1, loading, slot reserved, unread host!
+        session  open, slots 2/2, residency 3/6, ready -, returning b, idle -""")
+
+
 def test_returning_turns_go_on_first_come_first_served() -> None:
     s = Scenario(max_concurrent=2, max_resident=4, overflow=QUEUE)
     s.rush(

@@ -33,7 +33,7 @@ SEED = 20
 # The core under the fuzzer
 
 
-@pytest.mark.parametrize(("examples", "steps"), [(150, 200), pytest.param(5000, 600, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(("examples", "steps"), [(400, 200), pytest.param(5000, 600, marks=pytest.mark.nightly)])
 def test_core_holds_and_every_deep_pair_is_reached(examples: int, steps: int, tmp_path: Path) -> None:
     result = fuzz.run(examples, steps, SEED, folder=tmp_path)
     assert result.failure is None, str(result.failure)
