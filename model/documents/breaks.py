@@ -6,7 +6,6 @@ every core, because breaks that the properties alone do not notice are hunted th
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 from typing import Any
 
@@ -19,6 +18,7 @@ from ..breaks.catalogue import BREAKS
 from ..breaks.defects import Break
 from ..breaks.hunt import ALONE_STATES_MAX, FUZZ, Catch, hunt, injected, look_in
 from ..exploration.scopes import find
+from ..pools import CONTEXT
 from .markdown import table
 
 DOCUMENT = checkout.REPOSITORY / "specs" / "breaks.md"
@@ -85,11 +85,11 @@ def cells(a_break: Break, found: Catch | None, alone: Catch | None) -> tuple[str
     return (*first, found.place, found.by, states, str(length(found)), last)
 
 
-def row(break_id: str) -> tuple[str, ...]:
-    """Hunts a break with the reference and without it, and returns its row."""
+def row(break_id: str, quick: bool = False) -> tuple[str, ...]:
+    """Hunts a break everywhere, and in its place without the reference too. Quick: in its place, with the reference."""
     a_break = next(known for known in BREAKS if known.id == break_id)
-    found = hunt(a_break)
-    alone = None if found is None else hunt(a_break, with_reference=False, everywhere=False)
+    found = hunt(a_break, everywhere=not quick)
+    alone = None if found is None or quick else hunt(a_break, with_reference=False, everywhere=False)
     return cells(a_break, found, alone)
 
 
@@ -135,7 +135,7 @@ def main(arguments: list[str]) -> int:
     if arguments:
         checkout.require(DOCUMENT.parent)
     rows = []
-    with multiprocessing.Pool() as pool:
+    with CONTEXT.Pool() as pool:
         for each in pool.imap(row, [a_break.id for a_break in BREAKS]):
             rows.append(each)
             print(*each, sep=" | ", file=sys.stderr)

@@ -65,7 +65,7 @@ BURST = 12
 BURSTS = st.binary(min_size=BURST * chance.BYTES, max_size=BURST * chance.BYTES)
 CHOICES = st.binary(min_size=2, max_size=2)
 """What a rare event is. Bytes rather than an integer: among integers Hypothesis prefers constants of the modules that
-happen to be loaded, so that the same seed would play another life in another process.
+happen to be loaded.
 """
 QUIET = 2 * BURST
 """Fewest events between two calamities, so that there is something to lose."""
