@@ -23,9 +23,9 @@ QUEUE = (SlotPolicy.ACTIVE_TURNS, Overflow.QUEUE)
 LIVE = (SlotPolicy.LIVE_THREADS, Overflow.REJECT)
 
 FUZZED: Menu = {
-    "policies": (REJECT, REJECT, REJECT, QUEUE, QUEUE, QUEUE, QUEUE, QUEUE, LIVE),
+    "policies": (QUEUE, QUEUE, QUEUE, QUEUE, QUEUE, REJECT, REJECT, REJECT, LIVE),
     "max_concurrent": (4, 2, 3, 2, 3, 2, 6, 1, 10),
-    "max_resident": (0, 0, 0, 1, 3),
+    "max_resident": (0, 0, 1, 1, 3, 1, 2, 8),
     "max_queued": (1000, 1, 1, 2, 4),
     "max_depth": (None, None, 2, 4, 1),
     "max_agents": (None, None, 8, 5, 3),
@@ -38,6 +38,9 @@ FUZZED: Menu = {
     "stop_grace": (5.0, 3.0, 1.0, 0.0),
     "max_wait": (3600.0, 3.0),
     "idle_ttl": (None, None, 4.0, 1.0, 0.0),
+    "turn_timeout": (None, None, None, None, 9.0, 3.0, 0.0),
+    "max_attempts": (1, 1, 2, 3),
+    "max_overtaken": (256, 256, 0, 1, 2, 4),
 }
 """Small enough that limits are reached, large enough that work gets done; the default first."""
 
@@ -45,7 +48,7 @@ SIMULATED: Menu = {
     **FUZZED,
     "policies": (REJECT, REJECT, REJECT, QUEUE, QUEUE, QUEUE, QUEUE, QUEUE, LIVE, LIVE),
     "max_concurrent": (2, 2, 3, 3, 4, 4, 1),
-    "max_resident": (0, 1),
+    "max_resident": (0, 1, 3, 8),
     "max_queued": (1000, 1, 2),
     "max_depth": (None, None, 1, 2),
     "max_agents": (None, None, 2, 4),
@@ -57,6 +60,9 @@ SIMULATED: Menu = {
     "stop_grace": (0.5, 0.5, 2.0),
     "max_wait": (5.0, 5.0, 1.0),
     "idle_ttl": (None, None, 0.1, 1.0),
+    "turn_timeout": (None, None, 8.0, 1.0),
+    "max_attempts": (1, 1, 3),
+    "max_overtaken": (256, 256, 1),
 }
 """Virtual seconds, all far below the patience of the simulation."""
 
@@ -76,6 +82,9 @@ KILLED: Menu = {
     "stop_grace": (0.01,),
     "max_wait": (10.0,),
     "idle_ttl": (None, None, None, 0.005),
+    "turn_timeout": (None, None, None, 5.0),
+    "max_attempts": (1, 3),
+    "max_overtaken": (256, 256, 2),
 }
 """Real seconds, so short ones: a process is killed before a second is over."""
 

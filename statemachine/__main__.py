@@ -20,18 +20,21 @@ REMEDY = "pip install 'agent-statemachine[check]'"
 
 
 def main() -> None:
-    """Runs the command. Exits with code 2 and one line on stderr if what it needs is not installed."""
+    """Runs the command. Exits with code 2 and one line on stderr if what it needs is not installed, and with 130 if it
+    is interrupted while that is imported, which takes a second or two.
+    """
     name = judging_package()
     if name is None:
         what = f"{' or '.join(NAMES)} cannot be imported from {BESIDE}: it is not there, or another one comes first"
         fail(f"{what}; the command needs: {REMEDY}")
     try:
-        command = import_module(f"{name}.command.cli")
+        import_module(f"{name}.command.cli").main()
+    except KeyboardInterrupt:
+        fail("interrupted", 130)
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.partition(".")[0] in ("statemachine", name):
             raise  # a defect of ours, which installing does not repair
         fail(f"{missing}; the command needs: {REMEDY}")
-    command.main()
 
 
 def judging_package() -> str | None:
@@ -47,10 +50,10 @@ def judging_package() -> str | None:
     return None
 
 
-def fail(message: str) -> NoReturn:
-    """Prints one line to stderr and exits with code 2."""
+def fail(message: str, code: int = 2) -> NoReturn:
+    """Prints one line to stderr and exits with this code."""
     print(f"statemachine: {message}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

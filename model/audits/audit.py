@@ -28,12 +28,17 @@ from statemachine.core.ledger import Ledger, demoted, requests
 from statemachine.core.machines import Identity, MailState, TurnState
 from statemachine.core.records import (
     AgentsClosed,
+    AgentsForgotten,
     Cause,
     MailAccepted,
+    MailDemoted,
     MailDrained,
     MailKind,
+    MailRead,
+    MailWithdrawn,
     Outcome,
     TurnEnded,
+    TurnReturned,
     TurnStarted,
 )
 from statemachine.log.snapshot import AgentFacts, durable_turn, ledger_of
@@ -115,9 +120,16 @@ class Rollout:
     """State of the rollout of one agent so far."""
 
     ended: int = 0
-    """Number of the last turn that ended."""
+    """Number of the last turn that ended or was returned."""
     outcome: Outcome | None = None
+    """Of the last turn that ended."""
+    was_returned: bool = False
+    """Whether the last turn was returned."""
     running: bool = False
+    forgettable: set[int] = field(factory=set[int])
+    """Mails, not requests, that a returned turn had read. They are unread again, unless the configuration of that time
+    returned no turns, and so did not keep them.
+    """
     read: list[MailAccepted] = field(factory=list[MailAccepted])
     """Mail that the running turn has read."""
     unread: list[MailAccepted] = field(factory=list[MailAccepted])
@@ -136,13 +148,16 @@ class Rollouts:
         self.mails = 0
         self.last_mail = -1
         self.dropped = 0
-        """Dead letters: mails that no turn has read, and that are not unread in the snapshot."""
+        """Dead letters: mails that were withdrawn, or that no turn has read and that are not unread in the snapshot."""
 
     def judge(self, record: LogRecord) -> str | None:
         """Takes one more record. Returns what is wrong with it, or None."""
         if isinstance(record, AgentsClosed):  # unread mail is lost: no turn reads it after the agent is opened again
             for member in record.agents:
                 self.agents.get(member, Rollout()).unread = []
+        if isinstance(record, AgentsForgotten):
+            for member in record.agents:
+                self.agents.pop(member, None)
         judge = IN_ROLLOUT.get(record.__class__)
         if judge is None:
             return None
@@ -183,6 +198,40 @@ class Rollouts:
         found.take()
         return None
 
+    def read(self, found: Rollout, record: MailRead) -> str | None:
+        if not found.running or record.turn != found.ended + 1:
+            return f"turn {record.turn} of agent {record.agent} reads mail, and does not run"
+        mails = [mail for mail in found.unread if mail.mail in record.mails]
+        if len(mails) != len(record.mails) or not mails:
+            return f"turn {record.turn} of agent {record.agent} reads mails {[*record.mails]}, and not all were unread"
+        found.read += mails
+        found.unread = [mail for mail in found.unread if mail not in mails]
+        return None
+
+    def withdrawn(self, found: Rollout, record: MailWithdrawn) -> str | None:
+        left = [mail for mail in found.unread if mail.mail != record.mail]
+        if len(left) == len(found.unread):
+            return f"mail {record.mail} is withdrawn, and was not unread"
+        found.unread = left
+        self.dropped += 1
+        return None
+
+    def demoted(self, found: Rollout, record: MailDemoted) -> str | None:
+        known = {mail.mail for mail in found.unread if mail.kind is TRIGGER}
+        if not record.mails or not known.issuperset(record.mails):
+            return f"mails {[*record.mails]} are demoted, and not all were unread trigger mail"
+        found.unread = [demoted(mail) if mail.mail in record.mails else mail for mail in found.unread]
+        return None
+
+    def returned(self, found: Rollout, record: TurnReturned) -> str | None:
+        if not found.running or record.turn != found.ended + 1:
+            return f"turn {record.turn} of agent {record.agent} is returned, and does not run"
+        kept = requests(tuple(found.read))
+        found.forgettable |= {mail.mail for mail in found.read if mail not in kept}
+        found.unread = sorted([*found.read, *found.unread], key=lambda mail: mail.mail)
+        found.ended, found.was_returned, found.running, found.read = record.turn, True, False, []
+        return None
+
     def ended(self, found: Rollout, record: TurnEnded) -> str | None:
         outcome = record.outcome
         if outcome.turn != found.ended + 1:
@@ -198,6 +247,7 @@ class Rollouts:
         if not found.running:
             found.unread = [demoted(mail) for mail in found.unread]
         found.ended, found.outcome, found.running, found.read = outcome.turn, outcome, False, []
+        found.was_returned = False
         return None
 
     def entry(self, found: Rollout, record: Entry) -> str | None:
@@ -214,12 +264,14 @@ class Rollouts:
         if unknown:
             problem = f"there is a rollout of agent {unknown[0]}, which the snapshot does not know"
         for agent in ledger.agents:
-            problem = problem or self._differs(agent)
+            if agent.identity is not Identity.FORGOTTEN:
+                problem = problem or self._differs(agent)
         dead, accepted = ledger.mail_states[MailState.DEAD], ledger.next_mail
         if problem is None and self.last_mail >= accepted:
             problem = f"mail {self.last_mail} is in a rollout, the snapshot knows of {accepted} mails"
         lost = accepted - self.mails + self.dropped  # buried notices, and mail that was unread at a close
-        if problem is None and lost > dead:
+        knows_all = not any(agent.identity is Identity.FORGOTTEN for agent in ledger.agents)
+        if problem is None and lost > dead and knows_all:
             problem = f"{lost} mails are in no rollout, or neither read nor unread, and {dead} are dead letters"
         if problem is not None:
             raise Unsound(covered, None, f"the snapshot is not what the rollouts before it come to: {problem}")
@@ -231,17 +283,20 @@ class Rollouts:
                 return f"agent {agent.id} has no rollout"
             found = self.agents[agent.id] = Rollout()
         status, turn = durable_turn(agent)
-        ours = (found.ended + found.running, RUNNING if found.running else status_of(found.outcome), found.outcome)
+        idle = TurnState.NEW if found.was_returned else status_of(found.outcome)
+        ours = (found.ended + found.running, RUNNING if found.running else idle, found.outcome)
         if ours != (turn, status, agent.outcome):
             return f"of agent {agent.id} it says {said(turn, status, agent.outcome)}; its rollout says {said(*ours)}"
+        unread = tuple([m for m in found.unread if m.mail not in found.forgettable or m in agent.mailbox])
+        read = tuple(found.read)
         for what, facts, rollout in (
-            ("are unread", agent.mailbox, tuple(found.unread)),
-            ("asked for its turn", agent.asked, requests(tuple(found.read))),
+            ("are unread", agent.mailbox, unread),
+            ("were read by its turn", agent.taken, read if agent.taken == read else requests(read)),
         ):
             if facts != rollout[len(rollout) - len(facts) :]:
                 numbers = [mail.mail for mail in rollout]
                 return f"of agent {agent.id} it says that mails {[m.mail for m in facts]} {what}, its rollout {numbers}"
-        self.dropped += len(found.unread) - len(agent.mailbox)
+        self.dropped += len(unread) - len(agent.mailbox)
         found.unread = [*agent.mailbox]
         return None
 
@@ -259,9 +314,9 @@ def cause_problem(outcome: Outcome, started: bool) -> str | None:
 
 OF_STARTED = (
     *(Cause.FINISHED, Cause.FAILED, Cause.INTERRUPTED, Cause.NOT_STOPPED, Cause.SHUT_DOWN),
-    Cause.CRASHED,
+    *(Cause.CRASHED, Cause.TIMED_OUT),
 )
-OF_NOT_STARTED = (Cause.LOAD_DIED, Cause.NO_ROOM, Cause.NOT_STARTED)
+OF_NOT_STARTED = (Cause.LOAD_DIED, Cause.NO_ROOM, Cause.NOT_STARTED, Cause.WITHDRAWN, Cause.LOADS_LOST)
 """Causes that end only turns that had started, and causes that end only turns that had not."""
 
 
@@ -280,6 +335,10 @@ IN_ROLLOUT: dict[type, Callable[[Rollouts, Rollout, Any], str | None]] = {
     MailAccepted: Rollouts.accepted,
     TurnStarted: Rollouts.started,
     MailDrained: Rollouts.drained,
+    MailRead: Rollouts.read,
+    MailWithdrawn: Rollouts.withdrawn,
+    MailDemoted: Rollouts.demoted,
+    TurnReturned: Rollouts.returned,
     TurnEnded: Rollouts.ended,
     Entry: Rollouts.entry,
 }

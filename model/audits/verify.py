@@ -5,7 +5,11 @@ A *trace* has every event, so it is played again: core and reference in lockstep
 and its log record by record (`model/audits/audit.py`): that a session could have written it, not that this one did what
 it was asked.
 
-Either way, the first deviation is named.
+Either way, the first deviation is named, and the last line is the verdict.
+
+A trace holds if the core did what the rules say with every event in it. That an event was *stale*, an answer to nothing
+that the core still asked, or *refused*, is what the rules say of it; but a runtime whose reports are stale does
+something else than the core asked. So those are counted, and the verdict says which events it is about.
 """
 
 from __future__ import annotations
@@ -17,11 +21,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from attrs import frozen
+from attrs import define, evolve, frozen
 
 from statemachine.checking import properties
 from statemachine.core.config import SessionConfig
+from statemachine.core.effects import Refused, Stale, Step
 from statemachine.core.ledger import Ledger
+from statemachine.core.machines import Identity
 from statemachine.core.records import MailAccepted
 from statemachine.log import trace
 from statemachine.log.recovery import apply
@@ -49,7 +55,9 @@ Progress = Callable[[int, int], object]
 
 @frozen
 class Result:
-    """The verdict: `lines` say what was found, in reading order; `held` whether all of it is well."""
+    """The verdict: `lines` say what was found, in reading order, and the last one comes to the verdict in words; `held`
+    is whether nothing was found that is wrong.
+    """
 
     held: bool
     lines: tuple[str, ...]
@@ -86,11 +94,30 @@ class Deviates:
     verdict: Verdict
 
 
+@define
+class Without:
+    """The events of one kind that changed nothing."""
+
+    count: int = 0
+    first: int = 0
+    """Number of the first of them."""
+    event: str = ""
+    """The first of them, as JSON."""
+
+    def add(self, number: int, event: AnyEvent) -> None:
+        """Adds an event."""
+        self.count += 1
+        if self.count == 1:
+            self.first, self.event = number, json_of(event)
+
+
 @frozen
 class Played:
-    """The number of events of a trace that held, and what ended it."""
+    """The number of events of a trace that held, those among them that changed nothing, and what ended it."""
 
     events: int
+    stale: Without
+    refused: Without
     deviates: Deviates | None
     is_cut: bool
     """Whether the last line is incomplete."""
@@ -99,16 +126,45 @@ class Played:
 def verify_trace(path: Path, every: int, progress: Progress) -> Result:
     """Plays the trace, up to the first event that deviates. Raises `TraceError` if it is not a trace."""
     played = play(path, every, progress)
-    held = f"{played.events:,} event{'s' * (played.events != 1)} held"
+    held = f"{counted(played.events)} held"
+    without = [*without_effect("stale", played.stale), *without_effect("refused", played.refused)]
     if (found := played.deviates) is not None:
         where = f"event {found.number:,} deviates" if found.number else "the beginning deviates"
         event = (f"    {found.line}", f"    {found.json}") if found.number else ()
         hint = f"    step by step: statemachine replay {path}"
-        return Result(False, (f"{where}: {found.verdict}", *event, f"    {held} before it", hint))
+        verdict = f"verdict: FAILED at {f'event {found.number:,}' if found.number else 'the beginning'}"
+        return Result(False, (f"{where}: {found.verdict}", *event, f"    {held} before it", *without, hint, verdict))
     cut = ("the last line has no end, as when a process dies in the middle of it, and was left out",)
     judged = "" if every == 1 else f" after every {every:,} events"
     said = f"{held}: every property{judged}, and the core did what the reference does"
-    return Result(True, (said, *cut[: played.is_cut]))
+    return Result(True, (said, *without, *cut[: played.is_cut], verdict_of_held(played)))
+
+
+def counted(events: int) -> str:
+    """Returns a number of events in words."""
+    return f"{events:,} event{'s' * (events != 1)}"
+
+
+def without_effect(kind: str, found: Without) -> Iterator[str]:
+    """Yields a line about the events of this kind, if there are any."""
+    if found.count:
+        was = "was" if found.count == 1 else "were"
+        yield f"{counted(found.count)} {was} {kind} and changed nothing; the first is event {found.first:,}:"
+        yield f"    {found.event}"
+
+
+def verdict_of_held(played: Played) -> str:
+    """Returns the last line about a trace without a deviation. It does not praise what the core passed over."""
+    stale, refused = played.stale.count, played.refused.count
+    if not played.events:
+        return "verdict: NOTHING TO JUDGE, the trace has no events"
+    if not stale:
+        return f"verdict: HELD, {counted(played.events)}, none stale, {refused:,} refused"
+    held, was = f"{played.events - stale:,} OF {counted(played.events).upper()}", "WAS" if stale == 1 else "WERE"
+    return (
+        f"verdict: ONLY {held} HELD, {stale:,} {was} STALE: the core passed over what its runtime reported without "
+        f"being asked, or too late, so nothing was judged of that; {refused:,} refused"
+    )
 
 
 def play(path: Path, every: int, progress: Progress) -> Played:
@@ -120,7 +176,7 @@ def play(path: Path, every: int, progress: Progress) -> Played:
         header = header_of(path, file)
         trial, deviates = begin(header)
         if trial is None:
-            return Played(0, deviates, False)
+            return Played(0, Without(), Without(), deviates, False)
         player = Player(trial, every)
         done = file.tell()
         for line in file:
@@ -135,10 +191,10 @@ def play(path: Path, every: int, progress: Progress) -> Played:
             number += 1
             deviates = player.play(event)
             if deviates is not None:
-                return Played(deviates.number - 1, deviates, False)
+                return player.played(deviates, False)
             progress(done, size)
     deviates = player.end_block()
-    return Played(number if deviates is None else deviates.number - 1, deviates, is_cut)
+    return player.played(deviates, is_cut)
 
 
 class Player:
@@ -153,6 +209,7 @@ class Player:
         self.number = 0
         """Number of events before the block."""
         self.block: list[AnyEvent] = []
+        self.stale, self.refused = Without(), Without()
         self.checkpoint()
 
     def checkpoint(self) -> None:
@@ -161,24 +218,35 @@ class Player:
         self.block = []
         trial = self.trial
         self.begun = trial.session.fork(), trial.world, trial.folded.copy()
+        self.noted = evolve(self.stale), evolve(self.refused)
 
     def play(self, event: AnyEvent) -> Deviates | None:
         """Plays one event. Returns the first of its block that deviates, once one does."""
         self.block.append(event)
         try:
-            if self.every == 1:
-                self.trial.play(event)
-            else:
-                self.play_quickly(event)
+            step = self.trial.play(event) if self.every == 1 else self.play_quickly(event)
         except Exception:  # a verdict, or a crash of the core, which is one too
             return self.blame()
+        self.note(step, self.number + len(self.block), event)
         return self.end_block() if len(self.block) >= max(self.every, FOLD_EVERY) else None
 
-    def play_quickly(self, event: AnyEvent) -> None:
+    def note(self, step: Step, number: int, event: AnyEvent) -> None:
+        """Counts an event that changed nothing."""
+        if isinstance(step.reply, Stale):
+            self.stale.add(number, event)
+        elif isinstance(step.reply, Refused):
+            self.refused.add(number, event)
+
+    def played(self, deviates: Deviates | None, is_cut: bool) -> Played:
+        """Returns what has held so far."""
+        events = self.number + len(self.block) if deviates is None else deviates.number - 1
+        return Played(events, self.stale, self.refused, deviates, is_cut)
+
+    def play_quickly(self, event: AnyEvent) -> Step:
         """Plays one event. Judges its reply, effects and records, and the state after every few events."""
         trial = self.trial
         trial.session, step = lockstep.core_step(trial.session, event)
-        if event.__class__ in lockstep.TRANSLATE:
+        if lockstep.asks_reference(event, step):
             trial.world, reply, effects = reference.step(trial.world, lockstep.TRANSLATE[event.__class__](event))
             lockstep.compare_step(step, reply, effects)
         for record in step.records:
@@ -186,6 +254,7 @@ class Player:
         if len(self.block) % self.every == 0:
             lockstep.compare_states(trial.session, trial.world)
             properties.check(trial.session)
+        return step
 
     def end_block(self) -> Deviates | None:
         """Judges what is pending, and begins the next block."""
@@ -202,10 +271,11 @@ class Player:
     def blame(self) -> Deviates:
         """Plays the block again, step by step. Returns the first event that deviates."""
         session, self.trial.world, self.trial.folded = self.begun
+        self.stale, self.refused = self.noted
         self.trial.session, self.trial.fold_every = session, 1
         for number, event in enumerate(self.block, self.number + 1):
             try:
-                self.trial.play(event)
+                self.note(self.trial.play(event), number, event)
             except Exception as error:
                 return Deviates(number, program_line(event, self.trial.before), json_of(event), verdict_of(error))
         raise AssertionError("the core is not deterministic: what deviated does so no more when played again")
@@ -240,11 +310,12 @@ def verify_database(path: Path) -> Result:
     except StoreCorrupt as error:
         problems = (error.problem,)
     if problems:
-        return Result(False, ("the file is damaged:", *[f"    {problem}" for problem in problems]))
+        lines = [f"    {problem}" for problem in problems]
+        return Result(False, ("the file is damaged:", *lines, "verdict: FAILED, the file is damaged"))
     try:
         return reading.reading(path, audited)
     except Unsound as error:
-        return Result(False, (f"the log deviates: {error}",))
+        return Result(False, (f"the log deviates: {error}", "verdict: FAILED, no session could have written this log"))
 
 
 def audited(connection: sqlite3.Connection) -> Result:
@@ -273,16 +344,19 @@ def audited(connection: sqlite3.Connection) -> Result:
             f"{count:,} records of {agents:,} agent{'s' * (agents != 1)} held: the file is sound, each record could be "
             "written where it stands, and what is recovered from them has every property",
             "a database has no events, so this says nothing of what was asked and refused: for that, verify a trace",
+            f"verdict: HELD, {count:,} records",
         ),
     )
 
 
 def check_receipt(key: str, answer: Any, ledger: Ledger, targets: dict[int, int]) -> None:
-    """Raises `Unsound` unless the receipt names an agent, its path, and a mail that was accepted for it."""
+    """Raises `Unsound` unless the receipt names an agent, its path, and a mail that was accepted for it; or one that is
+    forgotten.
+    """
     match answer:
-        case [int(agent), str(path), int(mail)]:
-            known = 0 <= agent < len(ledger.agents) and ledger.agents[agent].path == path
-            sound = known and targets.get(mail) == agent
+        case [int(agent), str(path), int(mail)] if 0 <= agent < len(ledger.agents):
+            known = ledger.agents[agent]
+            sound = known.identity is Identity.FORGOTTEN or (known.path == path and targets.get(mail) == agent)
         case _:
             sound = False
     if not sound:

@@ -1,8 +1,8 @@
 """Defects of the core, each of which breaks one rule: `model/breaks/hunt.py` finds out which check notices each.
 
-A break replaces one function of the core. It is called with the original first, and its docstring says what is wrong
-with it. Here are those about slots, turns, mail, notices and waits; `thread_defects.py` has those about threads, close
-and resume, the log, and the end of a session.
+A break stands in for one function of the core. It is called with the original first, and its docstring says what is
+wrong with it. Here are those about slots, turns, mail, notices and waits; `thread_defects.py` has those about threads,
+close and resume, the log, and the end of a session, `delegation_defects.py` those about what section 7 adds.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from attrs import frozen
 from statemachine.core import events as ev
 from statemachine.core import joint, ledger, operations, reports, rules, turns
 from statemachine.core.deadlines import Bound
-from statemachine.core.effects import Accepted, Cancel, Refused, Reply, StartTurn, WaitEnd
+from statemachine.core.effects import Accepted, Cancel, Refused, Reply
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Residency
-from statemachine.core.records import Cause, MailAccepted, TurnStarted
+from statemachine.core.records import Cause, MailAccepted, TurnStopped
 from statemachine.core.refusals import ExecutionFull, Refusal
 from statemachine.core.residency import NOBODY
 from statemachine.core.session import HANDLERS, Session
 from statemachine.core.slots import Slots
-from statemachine.core.state import Stop
 
 Where = tuple[Any, Any]
 """Where a function of the core is looked up: (module or class, its name) or (table, key)."""
@@ -137,12 +136,13 @@ def second_entrance(_: Any, s: Session, event: ev.Start) -> Reply:
     return Accepted(mail.mail)
 
 
-@breaks("J2", "pair", (turns, "request"))
-def last_in_first_out(core: Any, s: Session, agent: Any) -> None:
-    """The ready queue serves the newest turn first."""
-    core(s, agent)
-    if agent.id in s.slots.ready:
-        s.slots.ready.move_to_end(agent.id, last=False)
+@breaks("J2", "due", (Slots, "enqueue"))
+def last_in_first_out(core: Any, self: Slots, agent: int, path: str) -> None:
+    """Within a depth, the ready queue serves the last to come first."""
+    core(self, agent, path)
+    for line in (self.ready, self.by_depth.get(path.count("/"))):
+        if line is not None:
+            line.move_to_end(agent, last=False)
 
 
 @breaks("max_queued", "fuzz", (rules, "queue_has_room"))
@@ -167,17 +167,18 @@ def spawn_evicts_first(core: Any, s: Session, event: ev.Spawn) -> Reply:
     return core(s, event)  # type: ignore[no-any-return]
 
 
-@breaks("J7 L8", "pair", (joint, "wake_stalled"))
+@breaks("J8 L8", "pair", (joint, "wake_stalled"))
 def stall(*_: Any) -> None:
-    """No turn is woken when all slot holders wait and a turn queues."""
+    """No turn is woken when all slot holders wait, none may lend, and another turn queues."""
 
 
-@breaks("J7", "trio", (joint, "wake_stalled"))
-def stall_wakes_the_first(_: Any, s: Session) -> None:
-    """When all slot holders wait and a turn queues, the one that waits longest is woken."""
-    waiting = [agent for agent in s.waits if rules.is_counted(agent)]
-    if waiting and rules.is_stalled(len(waiting), s.slots.held, len(s.slots.ready)):
-        turns.wake(s, waiting[0], WaitEnd.STALLED)
+@breaks("J8", "trio", (joint, "wake_stalled"))
+def stall_wakes_the_first(core: Any, s: Session) -> None:
+    """When all slot holders wait, none may lend, and another turn queues, the one that waits longest is woken."""
+    lenders = s.waits.lenders
+    s.waits.lenders = dict(reversed(lenders.items()))
+    core(s)
+    s.waits.lenders = {agent: None for agent in lenders if agent in s.waits.lenders}
 
 
 # Mail and turns
@@ -196,14 +197,11 @@ def idle_agent_sleeps_on(core: Any, s: Session, agent: Any) -> None:
         core(s, agent)
 
 
-@breaks("J3 S5 BUG-B50", "pair", (turns, "start"))
-def turn_reads_nothing(_: Any, s: Session, agent: Any) -> None:
+@breaks("J3 S5 BUG-B50", "pair", (Ledger, "start_turn"))
+def turn_reads_nothing(_: Any, __: Ledger, agent: Any, turn: int) -> Any:
     """A turn starts without reading the mail that asked for it."""
-    agent.status = turns.START[agent.status]
-    s.slots.activate(agent.id, agent.turn)
-    del s.residents.starting[agent.id]
-    s.records.append(TurnStarted(agent.id, agent.turn))
-    s.effects.append(StartTurn(agent.id, agent.turn, agent.generation, agent.mailbox))
+    agent.turn = turn
+    return agent.mailbox
 
 
 @breaks("section 4, D5, S10 BUG-B47", "pair", (Ledger, "end_turn"))
@@ -221,7 +219,7 @@ def interrupt_drops_mail(core: Any, self: Ledger, agent: Any, outcome: Any, star
     """A turn that ends before it started takes its unread mail with it."""
     answered = core(self, agent, outcome, started)
     if not started:
-        self._move_mail(ledger.BURY[ledger.ACCEPTED], len(agent.mailbox))
+        self._move_mail(ledger.BURY[ledger.ACCEPTED], agent.mailbox)
         agent.mailbox = ()
     return answered
 
@@ -242,15 +240,15 @@ def no_last_place(_: Any, unread: int, promised: int, max_unread: int, __: Any) 
 
 
 @breaks("L3 BUG-B32", "pair", (turns, "notify"))
-def notices_to_nobody(*_: Any) -> None:
+def notices_to_nobody(*_: Any) -> bool:
     """No requester gets a notice."""
+    return False
 
 
 @breaks("L3 BUG-B33", "pair", (turns, "notify"))
-def notices_to_loaded_agents(core: Any, s: Session, requester: Any, outcome: Any) -> None:
+def notices_to_loaded_agents(core: Any, s: Session, requester: Any, *about: Any) -> bool:
     """A requester that is not in memory gets no notice."""
-    if requester.residency is Residency.RESIDENT:
-        core(s, requester, outcome)
+    return requester.residency is Residency.RESIDENT and core(s, requester, *about)
 
 
 @breaks("D6", "root", (rules, "is_request"))
@@ -278,9 +276,9 @@ def close_forgets_who_asked(core: Any, s: Session, agent: Any, _: Any, ending: o
 
 
 @breaks("S8", "pair", (turns, "stop"))
-def stopped_by_nobody(core: Any, s: Session, agent: Any, why: Stop) -> None:
+def stopped_by_nobody(core: Any, s: Session, agent: Any, cause: Cause, *_: Any) -> None:
     """It is forgotten who asked a turn to stop."""
-    core(s, agent, Stop(why.cause))
+    core(s, agent, cause)
 
 
 @breaks("S8", "pair", (turns, "end"))
@@ -290,8 +288,9 @@ def death_is_a_failure(core: Any, *ending: Any, **told: Any) -> None:
 
 
 @breaks("L4 BUG-B36", "pair", (joint, "end_waits"))
-def wait_misses_its_end(*_: Any) -> None:
+def wait_misses_its_end(*_: Any) -> bool:
     """A wait that has begun does not see that its condition holds now."""
+    return False
 
 
 @breaks("L4 BUG-B36", "pair", (HANDLERS, ev.Wait))
@@ -305,9 +304,10 @@ def wait_does_not_look_first(core: Any, s: Session, event: ev.Wait) -> Reply:
 
 
 @breaks("section 4, interrupt", "pair", (turns, "stop"))
-def interrupt_lets_wait(_: Any, s: Session, agent: Any, why: Stop) -> None:
+def interrupt_lets_wait(_: Any, s: Session, agent: Any, *why: Any) -> None:
     """An interrupted turn that waits is not woken."""
     agent.status = turns.STOP[agent.status]
-    s.stops[agent.id] = why
+    s.ledger.stops[agent.id] = TurnStopped(agent.id, agent.turn, *why)
+    s.records.append(s.ledger.stops[agent.id])
     s.effects.append(Cancel(agent.id, agent.turn))
     s.deadlines.set(Bound.STOP, agent.id, s.now + s.config.stop_grace)

@@ -1,4 +1,4 @@
-"""Finds which check notices each broken rule of `defects.py` and `thread_defects.py`; specs/breaks.md has the results.
+"""Who notices when a rule is broken? `catalogue.py` has the breaks, specs/breaks.md the answers.
 
 Each break is put into the core and hunted as `make check` does it: scope by scope until something fails, then by the
 fuzz campaigns. Each is hunted twice: with the reference model beside the core, and without it, by the properties, the

@@ -41,6 +41,8 @@ STATUS_STYLES = {
     TurnState.QUEUED: "yellow",
     TurnState.STARTING: "cyan",
     TurnState.RUNNING: "bold cyan",
+    TurnState.WAITING: "cyan",
+    TurnState.RETURNING: "yellow",
     TurnState.STOPPING: "cyan",
     TurnState.ERRORED: "red",
     TurnState.INTERRUPTED: "magenta",
@@ -159,7 +161,7 @@ def places(taken: list[Text], cap: int) -> Text:
 
 def slot_text(show: Show, agent: int) -> Text:
     turn, state = show.session.slots.holders[agent]
-    waits = ", waits" if agent in show.session.waits else ""
+    waits = ", waits" if agent in show.session.waits.of_agent else ""
     style = "bold cyan" if state.name == "ACTIVE" else "cyan"
     return Text(f"{show.name(agent)}, turn {turn}{waits or (', starts' if style == 'cyan' else '')}", style)
 
@@ -177,7 +179,7 @@ def tree(show: Show) -> Table:
     for agent in sorted(show.agents, key=lambda a: a.path):
         is_open = agent.identity is Identity.OPEN
         status = agent.status.name.lower() if is_open else "closed"
-        status += ", waits" if agent.id in show.session.waits else ""
+        status += ", waits" if agent.id in show.session.waits.of_agent and agent.status is TurnState.RUNNING else ""
         memory = "" if agent.residency is Residency.UNLOADED else agent.residency.name.lower()
         table.add_row(
             "  " * agent.depth + show.name(agent.id),

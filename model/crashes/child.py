@@ -6,7 +6,7 @@ acknowledged, and what may have been done without an acknowledgement:
 
     {"ask": "0.3", "do": "send", "by": -1, "to": 2, "text": "0.3", "key": null}
     {"ack": "0.3", "mail": 17}
-    {"took": [2, 5], "mail": [17]}                       a turn runs, and has read this
+    {"took": [2, 5], "mail": [17], "attempt": 1}         a turn runs, and has read this
     {"outcome": 12, "is": [2, 5, "COMPLETED", "r2.5", "FINISHED", null]}   what came of request 12
     {"commit": 120}                                      an append has returned; the log's last position
     {"broken": "..."}                                    something that must not be
@@ -22,6 +22,7 @@ import logging
 import os
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import Context
 from functools import partial
 from random import Random
 from typing import Any
@@ -32,12 +33,12 @@ from anyio.lowlevel import checkpoint
 from attrs import define
 
 from statemachine.core.config import SessionConfig
-from statemachine.core.effects import ClosedAgents, Interrupted, Resumed
+from statemachine.core.effects import ClosedAgents, Forgotten, Interrupted, Resumed
 from statemachine.core.events import HOST
 from statemachine.core.machines import Identity
 from statemachine.core.records import Outcome
-from statemachine.core.refusals import Refusal, StoreFailed
-from statemachine.runtime import AgentControl, AgentInfo, AgentRef, Handle, Thread, Turn, engine
+from statemachine.core.refusals import Refusal, StoreFailed, UnknownAgent
+from statemachine.runtime import AgentControl, AgentInfo, AgentRef, Handle, Thread, ThreadLost, Turn, engine
 from statemachine.runtime.control import inside
 from statemachine.runtime.threads import Work
 from statemachine.stores import Entry, SQLiteStore, StoreError
@@ -45,6 +46,7 @@ from statemachine.stores.protocol import LogRecord, Snapshot, Write
 from statemachine.stores.sqlite import Synchronous
 
 from ..configurations import KILLED, KILLED_LIVE, draw
+from .delegating import delegate
 
 Request = dict[str, Any]
 HOSTS = 4
@@ -133,7 +135,7 @@ async def perform(control: AgentControl, request: Request, turn: Turn | None = N
         # The core may have been told the time in between. What was so before and was interrupted is the same turn.
         known = result.previous is status_before
         return {"previous": result.previous.name, "turn": turn_before} if known else {}, None
-    if isinstance(result, ClosedAgents | Resumed):
+    if isinstance(result, ClosedAgents | Forgotten | Resumed):
         return {"agents": list(result.agents)}, None
     return {} if result is None else {"mail": result}, None
 
@@ -154,6 +156,12 @@ def of_host(control: AgentControl, request: Request) -> Awaitable[Any]:
             return control.start(to, text, key=key)
         case "interrupt":
             return control.interrupt(to, sender=by)
+        case "interrupt subtree":
+            return control.interrupt(to, subtree=True, sender=by)
+        case "withdraw":
+            return control.withdraw(request["mail"], sender=by)
+        case "forget":
+            return control.forget(to)
         case "close":
             return control.close(to, sender=by)
     return control.resume(to, sender=by)
@@ -172,6 +180,10 @@ def of_turn(turn: Turn, request: Request) -> Awaitable[Any]:
             return turn.follow_up(to, text, key=key)
         case "interrupt":
             return turn.interrupt(to)
+        case "interrupt subtree":
+            return turn.interrupt(to, subtree=True)
+        case "withdraw":
+            return turn.withdraw(request["mail"])
         case "close":
             return turn.close(to)
         case "resume":
@@ -187,9 +199,11 @@ class Life:
         self.journal = journal
         self.tasks = tasks
         self.control: AgentControl
+        self.mails: list[int] = []
+        """Of this opening, as they were accepted."""
 
-    async def ask(self, request: Request, turn: Turn | None = None) -> None:
-        """Makes a request, and writes the answer."""
+    async def ask(self, request: Request, turn: Turn | None = None) -> Handle | None:
+        """Asks, and says what was told. Returns the handle, if there is one."""
         number = self.journal.fresh()
         self.journal.line(ask=number, **request)
         try:
@@ -198,10 +212,13 @@ class Life:
             if isinstance(refusal, StoreFailed):
                 raise  # it may have been done or not
             self.journal.line(no=number, why=type(refusal).__name__)
-            return
+            return None
         self.journal.line(ack=number, **facts)
+        if "mail" in facts:
+            self.mails.append(facts["mail"])
         if handle is not None:
-            self.tasks.start_soon(self.watch, handle)
+            Context().run(self.tasks.start_soon, self.watch, handle)  # not in the name of the turn that asks
+        return handle
 
     async def watch(self, handle: Handle) -> None:
         """Writes the outcome of a request."""
@@ -210,6 +227,15 @@ class Life:
         except Refusal:
             return  # the session ended before
         self.journal.line(outcome=handle.ref.mail, **{"is": list(words_of(outcome))})
+
+    def told(self, turn: Turn, handle: Handle, outcome: Outcome) -> None:
+        """Says what a turn was told that has awaited a request."""
+        told = [turn.agent.id, turn.number]
+        self.journal.line(told=told, outcome=handle.ref.mail, **{"is": list(words_of(outcome))})
+
+    def broken(self, text: str) -> None:
+        """Says that something is so that must not be."""
+        self.journal.line(broken=text)
 
     # What to ask
 
@@ -220,14 +246,22 @@ class Life:
         fresh = self.journal.fresh()
         if do == "record":
             return {"do": do, "by": by, "turn": inside(self.control).session.agents[by].turn, "data": {"said": fresh}}
-        if do in ("interrupt", "close", "resume"):
-            return {"do": do, "by": by, "to": self.someone(rng, is_open=do != "resume")}
+        if do in ("interrupt", "interrupt subtree", "close", "resume", "forget"):
+            return {"do": do, "by": by, "to": self.someone(rng, is_open=do not in ("resume", "forget"))}
+        if do == "withdraw":
+            return {"do": do, "by": by, "mail": rng.choice(self.mails[-4:] or [0])}
         request: Request = {"do": do, "by": by, "text": fresh, "key": f"key {fresh}" if rng.random() < 0.4 else None}
         if do != "spawn":
             return {**request, "to": self.someone(rng)}
         name = fresh.replace(".", "_")
         parent = self.someone(rng) if by == HOST else by
         return {**request, "parent": parent, "name": name, "settings": {"of": name}, "role": rng.choice(ROLES)}
+
+    def work_for_others(self, rng: Random, by: int) -> Request:
+        """A request that an agent awaits."""
+        while (request := self.request(rng, by))["do"] not in ("spawn", "follow_up"):
+            pass
+        return request
 
     def someone(self, rng: Random, is_open: bool = True) -> int:
         """Returns an agent, most often an open one."""
@@ -254,17 +288,26 @@ class Life:
         for request in self.order.repeat:
             await self.ask(request)
         for agent, path, mail in self.order.requests:
-            self.tasks.start_soon(self.watch, await self.control.handle(AgentRef(agent, path, mail)))
+            try:
+                handle = await self.control.handle(AgentRef(agent, path, mail))
+            except UnknownAgent:
+                self.journal.line(unknown=agent)
+            else:
+                self.tasks.start_soon(self.watch, handle)
 
     async def work(self, turn: Turn) -> Any:
         """Plays one turn. Returns a text, or another JSON value."""
         agent = turn.agent.id
-        self.journal.line(took=[agent, turn.number], mail=[mail.number for mail in turn.mail])
+        self.journal.line(took=[agent, turn.number], mail=[mail.number for mail in turn.mail], attempt=turn.attempt)
         rng = Random(f"turn {self.order.seed} {self.order.number} {agent} {turn.number}")
         for _ in range(rng.randrange(4)):
             await self.act(turn, rng)
         if rng.random() < 0.1:
             raise ValueError(f"e{agent}.{turn.number}")
+        if (
+            rng.random() < 0.05 and not inside(self.control).session.live_threads
+        ):  # there a death closes, which is not told
+            raise ThreadLost(f"e{agent}.{turn.number}")
         return rng.choice((f"r{agent}.{turn.number}", {"r": [agent, turn.number]}))
 
     async def act(self, turn: Turn, rng: Random) -> None:
@@ -276,7 +319,9 @@ class Life:
                 self.journal.line(took=[turn.agent.id, turn.number], mail=[m.number for m in mail])
             elif chance < 0.25:
                 await turn.wait(rng.random() * NAP_S, (self.someone(rng),))
-            elif chance < 0.35:
+            elif chance < 0.5:
+                await delegate(self, turn, rng)
+            elif chance < 0.6:
                 with anyio.CancelScope(shield=rng.random() < 0.2):
                     await anyio.sleep(rng.random() * NAP_S)
             else:
@@ -286,8 +331,14 @@ class Life:
                 raise
 
 
-WEIGHTS_OF_HOST = {"spawn": 8, "send": 4, "follow_up": 9, "start": 2, "interrupt": 2, "close": 2, "resume": 2}
-WEIGHTS_OF_AGENT = {"spawn": 4, "send": 3, "follow_up": 4, "record": 8, "interrupt": 0.5, "close": 0.5, "resume": 0.5}
+WEIGHTS_OF_HOST = {
+    **{"spawn": 8, "send": 4, "follow_up": 9, "start": 2, "interrupt": 2, "close": 2, "resume": 2},
+    **{"interrupt subtree": 1, "withdraw": 2, "forget": 0.5},
+}
+WEIGHTS_OF_AGENT = {
+    **{"spawn": 4, "send": 3, "follow_up": 4, "record": 8, "interrupt": 0.5, "close": 0.5, "resume": 0.5},
+    **{"interrupt subtree": 0.2, "withdraw": 1},
+}
 ROLES = ("default", "keeper")
 
 

@@ -23,7 +23,19 @@ from attrs import define, evolve, field, frozen
 from statemachine.core.events import ROOT
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Identity
-from statemachine.core.records import Cause, MailAccepted, MailDrained, MailKind, TurnEnded, TurnStarted
+from statemachine.core.records import (
+    Cause,
+    MailAccepted,
+    MailDemoted,
+    MailDrained,
+    MailKind,
+    MailRead,
+    MailWithdrawn,
+    Outcome,
+    TurnEnded,
+    TurnReturned,
+    TurnStarted,
+)
 from statemachine.stores import Entry, reading, tables
 from statemachine.stores.protocol import LogRecord, Receipt
 from statemachine.stores.reading import read_session
@@ -59,6 +71,10 @@ class Story:
     asked: dict[str, Asked] = field(factory=dict[str, Asked])
     took: list[tuple[int, int, list[int]]] = field(factory=list[tuple[int, int, list[int]]])
     """Agent, turn, and the mail that it has read."""
+    attempts: dict[tuple[int, int], int] = field(factory=dict[tuple[int, int], int])
+    """Turn -> which attempt it took itself for."""
+    awaited: dict[tuple[int, int], tuple[int, int]] = field(factory=dict[tuple[int, int], tuple[int, int]])
+    """Agent and request -> the turn of it that has awaited the request, and was told what came of it."""
     outcomes: dict[int, list[OutcomeWords]] = field(factory=lambda: defaultdict[int, list[OutcomeWords]](list))
     """Mail number -> its outcome, each time that it was told."""
     broken: list[str] = field(factory=list[str])
@@ -118,9 +134,14 @@ class Story:
         if "took" in words:
             agent, turn = words["took"]
             self.took.append((agent, turn, words["mail"]))
+            if "attempt" in words:
+                self.attempts[agent, turn] = words["attempt"]
         elif "outcome" in words:
             agent, turn, status, result, cause, by = words["is"]
             self.outcomes[words["outcome"]].append((agent, turn, status, result, cause, by))
+            if "told" in words:
+                who, number = words["told"]
+                self.awaited[who, words["outcome"]] = (who, number)
         elif "broken" in words:
             self.broken.append(words["broken"])
         elif "open" in words:
@@ -159,6 +180,17 @@ class Story:
 
 
 @define(eq=False)
+class Mailbox:
+    """Of one agent, while the log is read."""
+
+    unread: list[int] = field(factory=list[int])
+    taken: list[int] = field(factory=list[int])
+    """What the present turn has read."""
+    returned: int = 0
+    """How many turns were returned, one after the other."""
+
+
+@define(eq=False)
 class Log:
     """What the file has."""
 
@@ -170,8 +202,16 @@ class Log:
     ledger: Ledger
     mails: dict[int, MailAccepted] = field(factory=dict[int, MailAccepted])
     entries: Counter[tuple[int, int, str]] = field(factory=Counter[tuple[int, int, str]])
-    read: dict[int, tuple[int, int]] = field(factory=dict[int, tuple[int, int]])
-    """Mail -> the turn that was the first to read after it came. Dead letters seem to be read by the next turn."""
+    read: dict[int, list[tuple[int, int]]] = field(factory=lambda: defaultdict[int, list[tuple[int, int]]](list))
+    """Mail -> the turn that was the first to read after it came, and before it those that were returned. Dead letters
+    seem to be read by the next turn, unless they were withdrawn.
+    """
+    returned: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
+    attempts: dict[tuple[int, int], int] = field(factory=dict[tuple[int, int], int])
+    """Turn that has started -> one more than the turns that were returned before it, one after the other."""
+    withdrawn: set[int] = field(factory=set[int])
+    answered_apart: dict[int, OutcomeWords] = field(factory=dict[int, OutcomeWords])
+    """Mail that was withdrawn or demoted -> what answers it, if it is a request."""
     started: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
     ended: dict[tuple[int, int], OutcomeWords] = field(factory=dict[tuple[int, int], OutcomeWords])
     kept: Counter[int] = field(factory=Counter[int])
@@ -179,39 +219,79 @@ class Log:
     wrong: list[str] = field(factory=list[str])
     """Faults of the log in itself."""
 
+    def begins_with(self, known: Iterable[tuple[int, int, str, Any]]) -> bool:
+        """Are these rows, found before, the beginning of what is there but for the rollouts of forgotten agents?"""
+        kept = [row for row in known if not self.forgets(row[1])]
+        return self.rows[: len(kept)] == kept
+
+    def forgets(self, agent: int | None) -> bool:
+        """Is nothing known of the agent any more? Its rollout has been deleted then."""
+        agents = self.ledger.agents
+        return agent is not None and agent < len(agents) and agents[agent].identity is Identity.FORGOTTEN
+
     def fold(self) -> Log:
         """Reads the rows."""
-        unread: dict[int, list[int]] = defaultdict(list)
+        mailboxes: dict[int, Mailbox] = defaultdict(Mailbox)
         for position, agent, kind, data in self.rows:
-            problem = self._take(tables.decode_at(position, kind, data), unread[agent])
+            problem = self._take(tables.decode_at(position, kind, data), mailboxes[agent])
             if problem is not None:
                 self.wrong.append(f"log position {position}: {problem}")
         return self
 
-    def _take(self, record: LogRecord, unread: list[int]) -> str | None:
+    def _take(self, record: LogRecord, box: Mailbox) -> str | None:
         if isinstance(record, MailAccepted):
             if self.mails and record.mail <= next(reversed(self.mails)):
                 return f"mail {record.mail} comes after mail {next(reversed(self.mails))}"
             self.mails[record.mail] = record
-            unread.append(record.mail)
+            box.unread.append(record.mail)
         elif isinstance(record, Entry):
             self.entries[record.agent, record.turn, json.dumps(record.data)] += 1
             self.kept[record.agent] += "kept" in record.data
             kept = self.kept[record.agent]
             if record.data.get("kept", record.data.get("flushed", kept)) != kept:
                 return f"{record}, but {kept} entries of that thread are there"
-        elif isinstance(record, TurnStarted | MailDrained):
-            turn = (record.agent, record.turn)
-            if isinstance(record, TurnStarted) == (turn in self.started):
-                return f"{record}, which was {'' if turn in self.started else 'not '}started"
-            self.started.add(turn)
-            self.read.update(dict.fromkeys(unread, turn))
-            unread.clear()
+        elif isinstance(record, TurnStarted | MailDrained | MailRead):
+            return self._read(record, box)
+        elif isinstance(record, MailWithdrawn):
+            self.withdrawn.add(record.mail)
+            return self._answer_apart((record.mail,), record.outcome, box, "withdrawn")
+        elif isinstance(record, MailDemoted):
+            return self._answer_apart(record.mails, record.outcome, box, "demoted")
+        elif isinstance(record, TurnReturned):
+            self.returned.add((record.agent, record.turn))
+            box.returned += 1
+            box.unread, box.taken = sorted(box.taken + box.unread), []
         elif isinstance(record, TurnEnded):
             turn = (record.outcome.agent, record.outcome.turn)
             if turn in self.ended:
                 return f"{record}, which had ended"
             self.ended[turn] = words_of(record.outcome)
+            box.taken, box.returned = [], 0
+        return None
+
+    def _read(self, record: TurnStarted | MailDrained | MailRead, box: Mailbox) -> str | None:
+        turn = (record.agent, record.turn)
+        if isinstance(record, TurnStarted) == (turn in self.started):
+            return f"{record}, which was {'' if turn in self.started else 'not '}started"
+        if isinstance(record, TurnStarted):
+            self.started.add(turn)
+            self.attempts[turn] = box.returned + 1
+        mails = record.mails if isinstance(record, MailRead) else tuple(box.unread)
+        if not set(mails) <= set(box.unread):
+            return f"{record}, of which {box.unread} were unread"
+        for mail in mails:
+            self.read[mail].append(turn)
+            box.unread.remove(mail)
+        box.taken += mails
+        return None
+
+    def _answer_apart(self, mails: Iterable[int], outcome: Outcome, box: Mailbox, how: str) -> str | None:
+        for mail in mails:
+            if mail not in box.unread:
+                return f"mail {mail} was {how}, and was not unread"
+            self.answered_apart.setdefault(mail, words_of(outcome))  # what was demoted may be withdrawn, too
+            if how == "withdrawn":
+                box.unread.remove(mail)
         return None
 
 
@@ -308,17 +388,18 @@ def judge_mail(story: Story, log: Log) -> Iterator[Blame]:
             by_text[asked.request["text"]].append(asked)
     texts = Counter(mail.message for mail in log.mails.values() if mail.notice is None)
     for text, asks in by_text.items():
-        yield from count(f"mail {text!r}", asks, texts.pop(text, 0))
+        if not any(log.forgets(target_of(asked)) for asked in asks):
+            yield from count(f"mail {text!r}", asks, texts.pop(text, 0))
     for text in texts:
         yield Blame(Fault.INVENTED, f"mail {text!r}")
     for asked in story.acknowledged():
-        if asked.reply is None or "mail" not in asked.reply:
+        if asked.reply is None or "mail" not in asked.reply or log.forgets(target_of(asked)):
             continue
         mail = log.mails.get(asked.reply["mail"])
         request = asked.request
         told = (
             request["by"],
-            request["to"] if "to" in request else asked.reply["agent"],
+            target_of(asked),
             MailKind.QUEUE if asked.do == "send" else MailKind.TRIGGER,
             request["text"],
         )
@@ -326,11 +407,17 @@ def judge_mail(story: Story, log: Log) -> Iterator[Blame]:
             yield Blame(Fault.OTHER, f"mail {asked.reply['mail']} is {mail}, told was {told}")
 
 
+def target_of(asked: Asked) -> int | None:
+    """Returns the agent that a mail is for. None: it was to be spawned for it, and it is not known that it was."""
+    target: int | None = asked.request["to"] if "to" in asked.request else (asked.reply or {}).get("agent")
+    return target
+
+
 def judge_entries(story: Story, log: Log) -> Iterator[Blame]:
     """Checks that each entry is there once, and no other except those of flushes."""
     found = log.entries.copy()
     for asked in story.asked.values():
-        if asked.do == "record":
+        if asked.do == "record" and not log.forgets(asked.request["by"]):
             entry = (asked.request["by"], asked.request["turn"], json.dumps(asked.request["data"]))
             yield from count(f"entry {entry}", [asked], found.pop(entry, 0))
     for entry in found:
@@ -352,15 +439,27 @@ def judge_keys(story: Story, log: Log) -> Iterator[Blame]:
 
 
 def judge_agents(story: Story, log: Log) -> Iterator[Blame]:
-    """Checks that each agent is there once, at the path that was told, with its settings."""
-    names = Counter(agent.path.rpartition("/")[2] for agent in log.ledger.agents[1:])
+    """Each agent is there once, where it was told to be, with its settings."""
+    found = [agent for agent in log.ledger.agents[1:] if agent.identity is not Identity.FORGOTTEN]
+    names = Counter(agent.path.rpartition("/")[2] for agent in found)
+    forgets = [asked for asked in story.asked.values() if asked.do == "forget" and not asked.refused]
+    forgotten = {agent for asked in forgets if asked.reply is not None for agent in asked.reply["agents"]}
+    for agent_id in sorted(forgotten):
+        if not log.forgets(agent_id):
+            yield Blame(Fault.LOST, f"agent {agent_id} was forgotten")
+    if all(asked.reply is not None for asked in forgets):  # what was not acknowledged may be done, or not
+        for gone in log.ledger.agents:
+            if log.forgets(gone.id) and gone.id not in forgotten:
+                yield Blame(Fault.INVENTED, f"agent {gone.id} is forgotten, and that was not requested")
     by_name: dict[str, list[Asked]] = defaultdict(list)
     for asked in story.asked.values():
         if asked.do == "spawn":
             by_name[asked.request["name"]].append(asked)
     for name, asks in by_name.items():
-        yield from count(f"agent {name!r}", asks, names.pop(name, 0))
         told = next((a.reply for a in asks if a.reply is not None), None)
+        if told is not None and log.forgets(told["agent"]):
+            continue
+        yield from count(f"agent {name!r}", asks, names.pop(name, 0))
         if told is None or told["agent"] >= len(log.ledger.agents):
             continue
         agent = log.ledger.agents[told["agent"]]
@@ -372,17 +471,51 @@ def judge_agents(story: Story, log: Log) -> Iterator[Blame]:
 
 
 def judge_reading(story: Story, log: Log) -> Iterator[Blame]:
-    """Checks that every mail that a turn got was read by that turn, and by no other."""
-    seen: set[int] = set()
+    """Every mail that a turn got was read by that turn, and by no other, but for turns before it that were returned."""
+    readers: dict[int, set[tuple[int, int]]] = defaultdict(set)
+    taken: dict[tuple[int, int], list[int]] = defaultdict(list)
     for agent, turn, mails in story.took:
-        if (agent, turn) not in log.started:
+        if log.forgets(agent):
+            continue
+        reader = (agent, turn)
+        if reader not in log.started:
             yield Blame(Fault.LOST, f"turn {turn} of agent {agent} ran")
+        taken[reader] += mails
         for mail in mails:
-            if log.read.get(mail) != (agent, turn):
-                yield Blame(Fault.OTHER, f"mail {mail} was read by {(agent, turn)}, not by {log.read.get(mail)}")
-            if mail in seen:
-                yield Blame(Fault.TWICE, f"mail {mail} was read, last by {(agent, turn)}")
-            seen.add(mail)
+            if reader not in log.read.get(mail, ()):
+                yield Blame(Fault.OTHER, f"mail {mail} was read by {reader}, not by {log.read.get(mail)}")
+            if reader in readers[mail]:
+                yield Blame(Fault.TWICE, f"mail {mail} was read, by {reader}")
+            readers[mail].add(reader)
+            yield from judge_notice(story, log, mail, reader)
+    for mail, read_by in readers.items():
+        twice = sorted(read_by - log.returned)
+        if len(twice) > 1 or any(reader > twice[0] for reader in read_by if twice):
+            yield Blame(Fault.TWICE, f"mail {mail} was read, by {sorted(read_by)}")
+    for (agent, turn), attempt in story.attempts.items():
+        if log.forgets(agent):
+            continue
+        if log.attempts.get((agent, turn)) != attempt:
+            told = f"turn {turn} of agent {agent} is attempt {attempt}"
+            yield Blame(Fault.OTHER, f"{told}, not {log.attempts.get((agent, turn))}")
+        last = max([number for who, number in log.returned if who == agent and number < turn], default=0)
+        missing = set(taken[agent, last]) - set(taken[agent, turn]) - log.withdrawn if attempt > 1 else None
+        if missing:
+            yield Blame(
+                Fault.LOST, f"the mails {missing}, returned by turn {last} and not read by turn {turn} of {agent}"
+            )
+
+
+def judge_notice(story: Story, log: Log, mail: int, reader: tuple[int, int]) -> Iterator[Blame]:
+    """What a turn has awaited is told to no later turn of its agent, unless that turn was returned."""
+    notice = log.mails.get(mail)
+    for request in () if notice is None else notice.answers:
+        told = story.awaited.get((reader[0], request))
+        asked = log.mails.get(request)  # None: for an agent that has been forgotten
+        if told is None or told in log.returned or (asked is not None and asked.sender != reader[0]):
+            continue
+        if told < reader:
+            yield Blame(Fault.TWICE, f"what came of request {request} was awaited by {told}, and read by {reader}")
 
 
 def judge_outcomes(story: Story, log: Log) -> Iterator[Blame]:
@@ -392,17 +525,32 @@ def judge_outcomes(story: Story, log: Log) -> Iterator[Blame]:
         agent, turn, _, _, cause, _ = outcome
         if any(other != outcome for other in told):
             yield Blame(Fault.OTHER, f"request {mail} was answered by {told}")
+        if log.answered_apart.get(mail) == outcome or log.forgets(agent):
+            continue
         if log.ended.get((agent, turn)) != outcome:
             yield Blame(Fault.LOST, f"outcome {outcome}; the log has {log.ended.get((agent, turn))}")
-        if log.read.get(mail) != (agent, turn) and (agent, turn) in log.started and cause != Cause.CLOSED.name:
-            yield Blame(Fault.OTHER, f"request {mail} was answered by {outcome}, which {log.read.get(mail)} took")
+        took = log.read.get(mail, [None])[-1]
+        if took != (agent, turn) and (agent, turn) in log.started and cause != Cause.CLOSED.name:
+            yield Blame(Fault.OTHER, f"request {mail} was answered by {outcome}, which {took} took")
     for asked in story.acknowledged():
         reply = asked.reply or {}
-        if asked.do == "interrupt" and reply.get("previous") in ("QUEUED", "STARTING"):
+        if log.forgets(asked.request.get("to")):
+            continue
+        if asked.do in ("interrupt", "interrupt subtree") and reply.get("previous") in ("QUEUED", "STARTING"):
             stopped = (asked.request["to"], reply["turn"])
             end = log.ended.get(stopped)
             if stopped in log.started or end is None or end[4:] != (Cause.NOT_STARTED.name, asked.request["by"]):
                 yield Blame(Fault.LOST, f"turn {stopped} was interrupted before it started, but ended with {end}")
+    yield from judge_withdrawals(story, log)
+
+
+def judge_withdrawals(story: Story, log: Log) -> Iterator[Blame]:
+    """Checks that every mail whose withdrawal was acknowledged was withdrawn."""
+    targets = {(asked.reply or {}).get("mail"): target_of(asked) for asked in story.acknowledged()}
+    for asked in story.acknowledged():
+        mail = asked.request["mail"] if asked.do == "withdraw" else None
+        if mail is not None and mail not in log.withdrawn and not log.forgets(targets.get(mail)):
+            yield Blame(Fault.LOST, f"the withdrawal of mail {mail}")
 
 
 # Open and closed agents
@@ -418,7 +566,7 @@ def judge_identity(story: Story, log: Log) -> Iterator[Blame]:
         target = asked.request["to"] if asked.do != "spawn" else (asked.reply or {}).get("agent", len(agents))
         if target < len(agents):
             moves[target].append(asked)
-    for agent in agents[1:]:
+    for agent in [agent for agent in agents[1:] if agent.identity is not Identity.FORGOTTEN]:
         of_agent: list[Asked] = []
         above = agent.id
         while above != ROOT:

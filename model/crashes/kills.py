@@ -65,7 +65,7 @@ class FileLife:
     story: Story = field(factory=Story)
     notes: Counter[str] = field(factory=Counter[str])
     known: list[tuple[int, int, str, Any]] = field(factory=list[tuple[int, int, str, Any]])
-    """The rows of the log as found last. They never change."""
+    """The rows of the log as found last. They never change, and go only with an agent that is forgotten."""
     waiting: set[int] = field(factory=set[int])
     """Unread trigger mail as found last."""
 
@@ -122,7 +122,7 @@ class FileLife:
             return [Blame(Fault.BROKEN, f"it cannot be read: {error!r}")]
         blames = [Blame(Fault.BROKEN, text) for text in damage]
         blames += judge(self.story, log)
-        if log.rows[: len(self.known)] != self.known:
+        if not log.begins_with(self.known):
             blames.append(Blame(Fault.LOST, "what was found before is not the beginning of what is found now"))
         self.known = log.rows
         self.waiting = {
@@ -187,7 +187,8 @@ class FileLife:
         """Runs the session until everything in the log is answered."""
 
         async def calm(turn: Turn) -> str:
-            journal.line(took=[turn.agent.id, turn.number], mail=[mail.number for mail in turn.mail])
+            mails = [mail.number for mail in turn.mail]
+            journal.line(took=[turn.agent.id, turn.number], mail=mails, attempt=turn.attempt)
             return "calm"
 
         keys = self.story.with_keys()
@@ -347,4 +348,6 @@ def live(
     report.notes["turns begun"] += len(story.took)
     report.notes["outcomes told"] += sum(len(told) for told in story.outcomes.values())
     report.notes["keys asked again"] += story.repeated
+    report.notes["outcomes awaited in turns"] += len(story.awaited)
+    report.notes["attempts after returned turns"] += sum(attempt > 1 for attempt in story.attempts.values())
     report.notes += life.notes

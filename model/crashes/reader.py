@@ -1,6 +1,7 @@
 """Reads a session's file all the time while another process owns it, writes it, or dies.
 
-Each read has to be a state of the log: it begins with what was read before, and every property holds of it.
+Each read has to be a state of the log: it begins with what was read before, but for the rollouts of agents that were
+forgotten in between, and every property holds of it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import traceback
 from functools import partial
 
 from statemachine.checking import properties
+from statemachine.core.machines import Identity
 from statemachine.log.recovery import restart
 from statemachine.stores import reading
 from statemachine.stores.errors import StoreMissing
@@ -48,14 +50,22 @@ def read_for_ever(order: Order, journal: Journal) -> None:
         properties.check(session)
         for agent in session.agents:
             count = len(read_rollout(order.path, agent.id))
-            if count < rollouts.get(agent.id, 0):
+            if count < rollouts.get(agent.id, 0) and not is_forgotten(order.path, agent.id):
                 journal.line(broken=f"the rollout of agent {agent.id} was longer before")
             rollouts[agent.id] = count
         rows = reading.reading(order.path, rows_of)
-        if rows[: len(known)] != known:
+        there = {agent for _, agent, _, _ in rows}
+        gone = {agent for _, agent, _, _ in known if agent not in there}
+        kept = [row for row in known if row[1] in there]
+        if rows[: len(kept)] != kept or not all(is_forgotten(order.path, agent) for agent in gone):
             journal.line(broken="what was read before is not the beginning of what is there now")
         known = rows
         journal.line(read=len(rows))
+
+
+def is_forgotten(path: str, agent: int) -> bool:
+    """Is nothing known of the agent any more? Read anew: it may have been forgotten a moment ago."""
+    return read_session(path).ledger.agents[agent].identity is Identity.FORGOTTEN
 
 
 def rows_of(connection: sqlite3.Connection) -> list[Row]:

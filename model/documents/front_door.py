@@ -20,8 +20,8 @@ from statemachine.core import rules
 from statemachine.core.machines import IDENTITY, RESIDENCY, SLOT, Machine
 from statemachine.core.state import State
 
+from ..breaks.catalogue import BREAKS
 from ..breaks.hunt import Catch, injected, look_in
-from ..breaks.thread_defects import BREAKS
 from ..exploration.golden_counts import GOLDEN, GOLDEN_TOP_RUNG
 from ..exploration.scopes import find
 from ..scenarios import golden
@@ -123,6 +123,7 @@ Read [machines.md](machines.md), then a trace such as [eviction_and_reload.txt](
 | [api](api/) | the pages of the API reference, which `make docs` builds from the docstrings | people |
 | [traces](traces/) | scenarios with their full log | people; logs: `python -m model.scenarios.golden --write` |
 | [field-bugs.md](field-bugs.md) | bugs of comparable systems, which must not be possible here | people |
+| [harm.md](harm.md) | what one agent, file or pause might do to others, case by case, with the test of each | people |
 | [peer-scenarios.md](peer-scenarios.md) | the scenarios of a comparable system, and ours | people |
 
 ## Ids

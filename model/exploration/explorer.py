@@ -24,7 +24,6 @@ from attrs import define, field, frozen
 
 from statemachine.checking.moment import Moment
 from statemachine.checking.properties import STATE_PROPERTIES, STEP_PROPERTIES, PropertyViolation
-from statemachine.checking.view import is_quiescent
 from statemachine.core.effects import Refused, Stale, Step
 from statemachine.core.fingerprint import fingerprint
 from statemachine.core.ledger import Ledger
@@ -230,8 +229,8 @@ class Expander:
             judge_step(session, event, step, origin.idle)
         for _, event, step, after, _ in arrivals:
             judge_step(session, event, step, after)
-        for _, event, step, after, _ in arrivals:
-            compare_recovery(origin.facts, event, step, after)
+        for _, _, step, after, _ in arrivals:
+            compare_recovery(origin.facts, step, after)
         for event, step in same:
             self.coverage.observe(session, event, step, origin.idle)
         for _, event, step, after, _ in arrivals:
@@ -241,12 +240,11 @@ class Expander:
     def arrive(self, index: int, origin: Origin, arrivals: list[Arrival], found: Found) -> Digest | None:
         """Notes the states that the events lead to. Returns the first that an answering thread leads to, for L7."""
         home: Digest | None = None
-        resting = is_quiescent(origin.session)
         found.changes += len(arrivals)
         values = [fingerprint(after) for _, _, _, after, _ in arrivals]
         digests = [self.digest(value) for value in values]
         for (number, event, _, after, world), digest in zip(arrivals, digests, strict=True):
-            if home is None and not resting and is_answer(event):
+            if home is None and is_answer(origin.session, event):
                 home = digest
             if digest not in self.sent:
                 self.sent.add(digest)
@@ -296,12 +294,11 @@ def judge_step(before: Session, event: AnyEvent, step: Step, after: Session) -> 
             raise PropertyViolation(known, detail)
 
 
-def compare_recovery(facts: Ledger, event: AnyEvent, step: Step, after: Session) -> None:
+def compare_recovery(facts: Ledger, step: Step, after: Session) -> None:
     """Checks one step of the induction that the fold of the log gives the live facts: facts before + records = facts
-    after. Raises `Deviation`."""
-    if not step.records and event.__class__ is not Restart:
-        return
-    ledger = facts.copy()
+    after. Raises `Deviation`.
+    """
+    ledger = facts.copy() if step.records else facts
     for record in step.records:
         apply(ledger, record)
     folded, live = durable_facts(ledger), durable_facts(after.ledger)

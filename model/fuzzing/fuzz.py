@@ -51,7 +51,7 @@ from statemachine.core.config import SessionConfig
 from statemachine.log import trace
 
 from ..coverage import Coverage, counting, moves_seen
-from ..lockstep import AnyEvent
+from ..lockstep import AnyEvent, Restart
 from ..pools import Task, campaign, stop_is_asked
 from ..scenarios.replay import Trial, program_of
 from . import chance
@@ -63,7 +63,11 @@ FAILURES = Path(".statemachine") / "failures"
 BURST = 12
 """Events that one rule plays. Drawing them as one string of bytes costs little more than drawing one."""
 BURSTS = st.binary(min_size=BURST * chance.BYTES, max_size=BURST * chance.BYTES)
-QUIET = 4 * BURST
+CHOICES = st.binary(min_size=2, max_size=2)
+"""What a rare event is. Bytes rather than an integer: among integers Hypothesis prefers constants of the modules that
+happen to be loaded.
+"""
+QUIET = 2 * BURST
 """Fewest events between two calamities, so that there is something to lose."""
 FOLD_EVERY = 8
 """Events between two comparisons of the fold of the log with the session."""
@@ -129,11 +133,14 @@ class Fuzz(RuleBasedStateMachine):
         self.play(chance.PLENTY, codes)
 
     @precondition(lambda self: len(self.events) >= self.calamity_at)
-    @rule(code=st.integers(0, 19))
-    def calamity(self, code: int) -> None:
-        """Plays an event that should be rare."""
+    @rule(choice=CHOICES)
+    def calamity(self, choice: bytes) -> None:
+        """Plays an event that should be rare. One crash in four comes three times in a row."""
         self.calamity_at = len(self.events) + QUIET
-        self.feed(chance.calamity(code))
+        code = int.from_bytes(choice) % 20
+        event = chance.calamity(code)
+        for _ in range(3 if isinstance(event, Restart) and code % 4 == 3 else 1):
+            self.feed(event)
 
     def play(self, plays: tuple[chance.Play, ...], codes: bytes) -> None:
         """Plays an event for every three bytes. Zeros are none, so that Hypothesis' simplest example costs nothing."""

@@ -1,15 +1,15 @@
 """Shrinks a failing scenario: fewer events, plainer events, plainer configuration, and still the same verdict.
 
 It works on the lines of `model/scenarios/script.py`, not on events. A line names agents by their path and means the
-turn, thread or flush that is current when it is played, so leaving one out shifts no number in the others; a line that
-makes no sense any more is skipped. An event that no line can express stays as it is. Every attempt plays the whole
-scenario again, which takes a fraction of a millisecond an event; Hypothesis, which shrinks the numbers that events were
-drawn from, needs hundreds of times as long and ends with a longer one.
+turn, thread or flush that is current when it is played, so leaving one out shifts no number in the others but those of
+mail, which are counted anew; a line that makes no sense any more is skipped. An event that no line can express stays as
+it is. Every attempt plays the whole scenario again, which takes a fraction of a millisecond an event; Hypothesis, which
+shrinks the numbers that events were drawn from, needs hundreds of times as long and ends with a longer one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from string import ascii_lowercase
 from typing import Any
@@ -61,18 +61,20 @@ def understood(move: Move, s: Session) -> AnyEvent | None:
         return None
 
 
-def lines_of(config: SessionConfig, events: Iterable[AnyEvent]) -> list[Move]:
-    """Returns the events as moves."""
+def lines_of(config: SessionConfig, events: Iterable[AnyEvent]) -> tuple[list[Move], list[int]]:
+    """Returns the events as moves, and the number of the next mail before each."""
     session = Session(config)
     moves: list[Move] = []
+    mails: list[int] = []
     for event in events:
+        mails.append(session.ledger.next_mail)
         line = script.line_of(event, session)
         moves.append(line if understood(line, session) == event else event)
         try:
             session, _ = lockstep.core_step(session, event)
         except Exception:  # the defect itself, at the end
             break
-    return moves
+    return moves, mails
 
 
 def shrink(config: SessionConfig, events: Sequence[AnyEvent]) -> tuple[Scenario, Verdict] | None:
@@ -87,12 +89,15 @@ class Shrinker:
     def __init__(self, config: SessionConfig, events: tuple[AnyEvent, ...], verdict: Verdict) -> None:
         self.config, self.events, self.verdict = config, events, verdict
         self.moves: list[Move] = list(events)
+        self.mails: list[int] = []
         self.events_left = EVENTS_MAX
 
     def shrink(self) -> tuple[Scenario, Verdict]:
         """Shrinks until no attempt helps any more."""
-        self.take(self.config, lines_of(self.config, self.events))
-        while self.events_left > 0 and (self.leave_out() | self.simplify() | self.configure() or self.leave_out_two()):
+        self.take(self.config, lines_of(self.config, self.events)[0])
+        while self.events_left > 0 and (
+            self.leave_out() | self.simplify() | self.configure() or self.leave_out_two() or self.lower()
+        ):
             pass
         self.take(self.config, renamed(self.moves))
         return (self.config, self.events), self.verdict
@@ -104,7 +109,7 @@ class Shrinker:
         if found is None or found[1].kind != self.verdict.kind:
             return False
         self.config, (self.events, self.verdict) = config, found
-        self.moves = lines_of(config, self.events)
+        self.moves, self.mails = lines_of(config, self.events)
         return True
 
     def leave_out(self) -> bool:
@@ -113,7 +118,7 @@ class Shrinker:
         while length:
             end = len(self.moves)
             while end > 0:
-                self.take(self.config, self.moves[: max(0, end - length)] + self.moves[end:])
+                self.take(self.config, self.without(range(max(0, end - length), end)))
                 end = min(end - length, len(self.moves))
             length //= 2
         return len(self.moves) < before
@@ -121,10 +126,34 @@ class Shrinker:
     def leave_out_two(self) -> bool:
         """Tries to leave out two events: they may need each other, or one may be there only for the other."""
         pairs = combinations(range(len(self.moves)), 2) if len(self.moves) <= PAIRS_MAX else ()
+        return any(self.take(self.config, self.without(pair)) for pair in pairs)
+
+    def lower(self) -> bool:
+        """Tries a residency slot less: then one agent less may do, which is up to two events."""
+        try:
+            config = attrs.evolve(self.config, max_resident=self.config.max_resident - 1)
+        except InvalidConfig:
+            return False
+        few = range(3) if len(self.moves) <= PAIRS_MAX else range(1)
         return any(
-            self.take(self.config, [move for index, move in enumerate(self.moves) if index not in pair])
-            for pair in pairs
+            self.take(config, self.without(gone)) for size in few for gone in combinations(range(len(self.moves)), size)
         )
+
+    def without(self, gone: Collection[int]) -> list[Move]:
+        """Returns the moves without these, with the numbers that the mail has then."""
+        new: dict[str, str] = {}
+        lower = 0
+        kept: list[Move] = []
+        for index, move in enumerate(self.moves):
+            accepted = range(
+                self.mails[index], self.mails[index + 1] if index + 1 < len(self.mails) else self.mails[index]
+            )
+            if index in gone:
+                lower += len(accepted)
+                continue
+            new |= {str(mail): str(mail - lower) for mail in accepted}
+            kept.append(renumbered(move, new))
+        return kept
 
     def simplify(self) -> bool:
         """Tries plainer events in each place."""
@@ -140,7 +169,8 @@ class Shrinker:
         """Tries the default in each field of the configuration."""
         simpler = False
         for field in attrs.fields(SessionConfig):
-            ordinary: Any = self.config.execution_cap if field.name == "max_resident" else field.default
+            default = SessionConfig(max_concurrent=self.config.max_concurrent)  # others depend on it
+            ordinary: Any = field.default if field.name == "max_concurrent" else getattr(default, field.name)
             if getattr(self.config, field.name) != ordinary:
                 try:
                     config = attrs.evolve(self.config, **{field.name: ordinary})
@@ -162,8 +192,11 @@ def plainer(moves: list[Move], index: int) -> Iterator[list[Move]]:
         lines = [f"{verb} host {words[1]}"]
     elif verb == "start":
         lines = [f"follow_up host {words[0]}"]
-    elif verb == "wait":
-        lines = [" ".join([verb, *words[:place], *words[place + 1 :]]) for place in range(2, len(words))]
+    elif verb == "interrupt" and words[2:]:
+        lines = [f"{verb} host {words[1]}"]
+    elif verb in ("wait", "await"):
+        first = 2 if verb == "wait" else 1
+        lines = [" ".join([verb, *words[:place], *words[place + 1 :]]) for place in range(first, len(words))]
     elif verb == "spawn":
         lines = [f"spawn {words[0]} {words[1]} by host", f"spawn {words[0]} {words[1]}"][words[2:] == ["by", "host"] :]
         lines = lines if words[2:] else []
@@ -184,6 +217,15 @@ def moved_up(moves: list[Move], index: int, words: list[str]) -> list[Move]:
 
     others = [" ".join(map(moved, move.split(" "))) if isinstance(move, str) else move for move in moves]
     return [*others[:index], " ".join(["spawn", "root", fresh, *rest]), *others[index + 1 :]]
+
+
+def renumbered(move: Move, new: Mapping[str, str]) -> Move:
+    """Returns the move with other numbers of mail."""
+    if not isinstance(move, str) or not move.startswith(("await ", "withdraw ")):
+        return move
+    verb, who, *words = move.split()
+    keep = 2 if words[:1] == ["within"] else 0  # a time
+    return " ".join([verb, who, *words[:keep], *[new.get(word, word) for word in words[keep:]]])
 
 
 def renamed(moves: list[Move]) -> list[Move]:

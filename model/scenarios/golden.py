@@ -2,13 +2,14 @@
 
     -- What the trace shows, and what to look at. Rules and bugs by id.
 
-    config max_concurrent=2 overflow=QUEUE
+    config max_concurrent=2 max_resident=1
 
     -- Why this event.
     > spawn root a by host
       reply   Spawned /root/a, mail 0
       record  AgentSpawned /root/a, "settings of a"
       record  MailAccepted 0 host! to /root/a, "work"
+      record  LoadBegun /root/a
       effect  Load /root/a generation 1, "settings of a"
         /root    new
       * /root/a  starting 1, loading, slot reserved, unread host!
@@ -45,9 +46,11 @@ from statemachine.checking.view import lines, mail_name, name, why
 from statemachine.core import effects as fx
 from statemachine.core import records as rc
 from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
+from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Step
 from statemachine.core.events import HOST
-from statemachine.core.records import Cause, MailAccepted, Outcome, Record
+from statemachine.core.machines import Identity
+from statemachine.core.records import Cause, MailAccepted, Outcome, Record, TurnStopped
 from statemachine.core.refusals import InvalidConfig, Refusal
 from statemachine.core.session import Session
 from statemachine.log.recovery import durable_facts, fold
@@ -153,7 +156,7 @@ class Player:
         fork = self.session.fork()
         self.session, step = lockstep.core_step(self.session, event)
         self.log += step.records
-        if event.__class__ in lockstep.TRANSLATE:
+        if lockstep.asks_reference(event, step):
             self.world, reply, effects = REFERENCE_STEP(self.world, lockstep.TRANSLATE[event.__class__](event))
             lockstep.compare_step(step, reply, effects)
         lockstep.compare_states(self.session, self.world)
@@ -193,8 +196,13 @@ def view(s: Session) -> list[str]:
     shown = lines(s)
     indent = len(shown[-1]) - len(shown[-1].removeprefix("session").lstrip())
     pending = sorted(s.deadlines.pending.items(), key=lambda item: item[1])
-    due = [f"{bound.name.lower()} {name(s, agent)} {at:g}" for (bound, agent), (at, _) in pending]
+    due = [f"{bound.name.lower()} {bounded(s, bound, of)} {at:g}" for (bound, of), (at, _) in pending]
     return [*shown, f"{'time':{indent}}{s.now:g}, due: {', '.join(due) or '-'}"]
+
+
+def bounded(s: Session, bound: Bound, of: int) -> str:
+    """Returns what a deadline is about: an agent, or the wait of one."""
+    return f"{of} of {name(s, s.waits.pending[of].agent)}" if bound is Bound.WAIT else name(s, of)
 
 
 def changes(before: list[str], after: list[str]) -> Iterator[str]:
@@ -219,9 +227,11 @@ class Words:
     s: Session
 
     def agent(self, agent: int) -> str:
-        """Returns `host`, or the path, with the id where another agent has or had it too; `#` and id if unknown."""
+        """Returns `host`, or the path, with the id where another agent has or had it too; `#` and id for an agent that
+        is forgotten or unknown.
+        """
         found = self.s.agent(agent)
-        if found is None:
+        if found is None or found.identity is Identity.FORGOTTEN:
             return "host" if agent == HOST else f"#{agent}"
         alike = [other.id for other in self.s.agents if other.path == found.path]
         return found.path if alike == [agent] else f"{found.path} #{agent}"
@@ -245,6 +255,17 @@ class Words:
         facts = [status, "open" if a.open else "closed", "resident" if a.resident else "not resident"]
         return ", ".join([*facts, f"unread {a.unread}", *([] if a.outcome is None else [self.outcome(a.outcome)])])
 
+    def notice(self, m: MailAccepted) -> str:
+        """Returns what a notice tells, and the requests that it answers."""
+        assert m.notice is not None
+        answers = f"; answers {' '.join(map(str, m.answers))}" if m.answers else ""
+        return f"{self.outcome(m.notice)}{answers}"
+
+    def stopped(self, r: TurnStopped) -> str:
+        """Returns which turn was asked to stop, why, and where its end will wake no agent."""
+        below = "" if r.below is None else f"; wakes no agent at or below {self.agent(r.below)}"
+        return f"{self.agent(r.agent)} turn {r.turn} ({why(self.s, r.cause, r.by)}){below}"
+
     def refusal(self, r: Refusal) -> str:
         """Returns a refusal's class and facts, by name."""
         facts = [f"{name} {self.fact(name, getattr(r, name))}" for name in r.fact_names]
@@ -254,7 +275,7 @@ class Words:
         """Returns the value of one fact of a refusal."""
         if field in ("agent", "holder"):
             return self.agent(value)
-        if field in ("holders", "queued"):
+        if field in ("holders", "queued", "agents"):
             return self.agents(value)
         return json.dumps(value)
 
@@ -262,9 +283,17 @@ class Words:
 RECORDS: dict[type, Callable[[Words, Any], str]] = {
     rc.AgentSpawned: lambda w, r: f"{w.agent(r.agent)}, {json.dumps(r.settings)}",
     rc.MailAccepted: lambda w, r: (
-        f"{w.mail([r])} to {w.agent(r.target)}, {w.outcome(r.notice) if r.notice else json.dumps(r.message)}"
+        f"{w.mail([r])} to {w.agent(r.target)}, {w.notice(r) if r.notice else json.dumps(r.message)}"
     ),
     rc.NoticeBuried: lambda w, r: f"{r.mail} to {w.agent(r.target)}, {w.outcome(r.notice)}",
+    rc.MailWithdrawn: lambda w, r: f"{r.mail} to {w.agent(r.agent)}",
+    rc.MailDemoted: lambda w, r: f"{' '.join(map(str, r.mails))} to {w.agent(r.agent)}",
+    rc.MailRead: lambda w, r: f"{' '.join(map(str, r.mails))} by {w.agent(r.agent)} turn {r.turn}",
+    rc.LoadBegun: lambda w, r: w.agent(r.agent),
+    rc.LoadEnded: lambda w, r: w.agent(r.agent),
+    rc.TurnStopped: lambda w, r: w.stopped(r),
+    rc.TurnReturned: lambda w, r: f"{w.agent(r.agent)} turn {r.turn}",
+    rc.AgentsForgotten: lambda _, r: ", ".join(f"#{agent}" for agent in r.agents),
     rc.TurnStarted: lambda w, r: f"{w.agent(r.agent)} turn {r.turn}",
     rc.MailDrained: lambda w, r: f"{w.agent(r.agent)} turn {r.turn}",
     rc.TurnEnded: lambda w, r: w.outcome(r.outcome),
@@ -279,7 +308,7 @@ EFFECTS: dict[type, Callable[[Words, Any], str]] = {
     fx.Cancel: lambda w, e: f"{w.agent(e.agent)} turn {e.turn}",
     fx.Flush: lambda w, e: f"{w.agent(e.agent)} generation {e.generation} flush {e.flush}",
     fx.Unload: lambda w, e: f"{w.agent(e.agent)} generation {e.generation}",
-    fx.Wake: lambda w, e: f"{w.agent(e.agent)} turn {e.turn}, {e.end.name}",
+    fx.Wake: lambda w, e: f"{w.agent(e.agent)} turn {e.turn} wait {e.wait}, {e.end.name}",
     fx.Answer: lambda w, e: f"mail {' '.join(map(str, e.mails))}: {w.outcome(e.outcome)}",
     fx.ShutDown: lambda w, e: (
         f"done {w.agents(e.done)}; interrupted {w.agents(e.interrupted)}; unflushed {w.agents(e.unflushed)}"
@@ -292,11 +321,13 @@ REPLIES: dict[type, Callable[[Words, Any], str]] = {
     fx.Spawned: lambda w, r: f"{w.agent(r.agent)}, mail {r.mail}",
     fx.Accepted: lambda _, r: f"mail {r.mail}",
     fx.Drained: lambda w, r: w.mail(r.mail),
-    fx.Interrupted: lambda _, r: f"was {r.previous.name.lower()}",
+    fx.Interrupted: lambda w, r: f"was {r.previous.name.lower()}; {w.agents(r.agents)}",
+    fx.Withdrawn: lambda *_: "",
+    fx.Forgotten: lambda _, r: ", ".join(f"#{agent}" for agent in r.agents),
     fx.ClosedAgents: lambda w, r: w.agents(r.agents),
     fx.Resumed: lambda w, r: f"{w.agents(r.agents)}; skipped {w.agents(r.skipped)}",
     fx.WaitOver: lambda _, r: r.end.name,
-    fx.Waiting: lambda *_: "",
+    fx.Waiting: lambda _, r: str(r.wait),
     fx.AgentStatus: lambda w, r: w.status(r),
     fx.Listing: lambda w, r: "".join(f"\n{' ' * 10}{w.status(a)}" for a in r.agents) or "-",
     fx.ShuttingDown: lambda *_: "",

@@ -34,6 +34,7 @@ from statemachine.log.trace import Facts, Trace
 
 from .. import lockstep, reference
 from ..lockstep import AnyEvent, Deviation, Restart
+from ..printing import bounded, printable
 from . import golden, script
 
 REFERENCE_STEP: Any = reference.step
@@ -88,7 +89,7 @@ class Trial:
         self.step = step
         self.played += 1
         self.check(event, step)
-        if event.__class__ in lockstep.TRANSLATE:  # the reference is not asked for status and listing
+        if lockstep.asks_reference(event, step):
             self.world, reply, effects = REFERENCE_STEP(self.world, lockstep.TRANSLATE[event.__class__](event))
             lockstep.compare_step(step, reply, effects)
         lockstep.compare_states(self.session, self.world)
@@ -262,5 +263,5 @@ def print_frame(frame: Frame, console: Console) -> None:
 
 
 def print_line(console: Console, line: str, style: str = "") -> None:
-    """Prints a line as it is, without markup or wrapping."""
-    console.print(Text(line, style), soft_wrap=True)
+    """Prints a line without markup or wrapping, as much of it as a person reads."""
+    console.print(Text(printable(bounded(line)), style), soft_wrap=True)

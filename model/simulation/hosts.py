@@ -12,8 +12,9 @@ from statemachine.core.refusals import Refusal
 from statemachine.runtime import AgentControl, Handle, KeyReused
 from statemachine.stores.errors import StoreError
 
+from .delegation import withdraw
 from .work import check_history, late, note_closed
-from .world import Request, Told, World, ask, learn, refusable
+from .world import Request, Told, World, ask, cancelled_at_random, learn, refusable
 
 OPERATIONS_MAX = 6
 HOST_KEYED_PERCENT = 50
@@ -28,37 +29,17 @@ async def host(world: World, control: AgentControl, number: int, may_shut_down: 
             operation = shuts_down
         world.at_work[number] = operation.__name__
         if world.chance(20):
-            await cancelled_at_random(world, lambda one=operation: one(world, control))  # type: ignore[misc]
+            if await cancelled_at_random(world, lambda one=operation: one(world, control)):  # type: ignore[misc]
+                world.note("caller cancelled")
         else:
             await operation(world, control)
     world.at_work.pop(number, None)
 
 
-async def cancelled_at_random(world: World, call: Callable[[], Awaitable[None]]) -> None:
-    """Makes a call and cancels it: after some rounds of the scheduler, or some time, or too late."""
-    rounds, seconds = int(world.rng.random() * 12), world.choose((0.0005, 0.005, 0.02, 0.1))
-    by_time = world.rng.random() < 0.4
-    async with anyio.create_task_group() as tasks:
-        scope = anyio.CancelScope()
-
-        async def cancel() -> None:
-            if by_time:
-                await anyio.sleep(seconds)
-            for _ in range(rounds):
-                await checkpoint()
-            scope.cancel()
-
-        tasks.start_soon(cancel)
-        with scope:
-            await call()
-        if scope.cancelled_caught:
-            world.note("caller cancelled")
-        tasks.cancel_scope.cancel()
-
-
 async def spawns(world: World, control: AgentControl) -> None:
     parent = world.target() if world.rng.random() < 0.5 else "/root"
-    await send_request(world, control, world.request("spawn", HOST, parent, keyed(world)))
+    tree = world.choose((0, 0, 1, 2, 3))
+    await send_request(world, control, world.request("spawn", HOST, parent, keyed(world), tree))
 
 
 async def sends(world: World, control: AgentControl) -> None:
@@ -152,6 +133,31 @@ async def interrupts(world: World, control: AgentControl) -> None:
         world.note(f"interrupted while {answer.previous.name}")
 
 
+async def interrupts_a_subtree(world: World, control: AgentControl) -> None:
+    if await refusable(world, lambda: control.interrupt(world.target(), subtree=True)):
+        world.note("subtree interrupted")
+
+
+async def withdraws(world: World, control: AgentControl) -> None:
+    """Something that was asked for, mostly of late, so that it may still be unread."""
+    told = [r for r in world.requests if r.told is Told.YES]
+    if told:
+        ref = (told[-1] if world.rng.random() < 0.6 else world.choose(told)).ref
+        assert ref is not None
+        await withdraw(world, ref.mail, lambda: control.withdraw(ref))
+
+
+async def forgets(world: World, control: AgentControl) -> None:
+    """A closed agent; or, which is refused, one that is open."""
+    closed = [a.id for a in world.inside.session.agents if a.identity.name == "CLOSED"]
+    target = world.choose(closed) if closed else world.target()
+    forgotten = await refusable(world, lambda: control.forget(target))
+    if forgotten is not None:
+        world.note("forgotten")
+        if not world.disk.forgotten.issuperset(forgotten.agents):
+            world.blame(f"agents {forgotten.agents} were told to be forgotten, and the log does not say so")
+
+
 async def regrets(world: World, control: AgentControl) -> None:
     """Asks for a turn and interrupts it, before it is known whether it has begun."""
     request = world.request("start", HOST, world.target(), keyed(world))
@@ -204,6 +210,6 @@ async def shuts_down(world: World, control: AgentControl) -> None:
 
 OPERATIONS: tuple[Callable[[World, AgentControl], Awaitable[None]], ...] = (
     *(spawns, spawns, spawns, spawns, follows_up, follows_up, follows_up, sends, starts, starts),
-    *(repeats, repeats, repeats, misuses_a_key, asks_for_an_outcome, interrupts, regrets, closes, resumes),
-    *(looks, reads, calls_an_old_turn),
+    *(repeats, repeats, repeats, misuses_a_key, asks_for_an_outcome, interrupts, regrets, regrets, closes, resumes),
+    *(interrupts_a_subtree, withdraws, withdraws, closes, forgets, looks, reads, calls_an_old_turn),
 )

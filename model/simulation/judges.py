@@ -7,7 +7,8 @@ come. `judge_log` is for the whole life: what was acknowledged is in the log, on
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
@@ -23,21 +24,26 @@ from statemachine.core.records import (
     AgentsClosed,
     Cause,
     MailAccepted,
+    MailDemoted,
     MailDrained,
     MailKind,
+    MailWithdrawn,
     Outcome,
     TurnEnded,
+    TurnReturned,
     TurnStarted,
 )
+from statemachine.core.refusals import UnknownAgent
 from statemachine.core.session import Session
 from statemachine.log import trace
 from statemachine.log.recovery import durable_facts, restart
 from statemachine.log.snapshot import ledger_of
-from statemachine.runtime import AgentControl, Handle
+from statemachine.runtime import AgentControl, AgentRef, Handle
 from statemachine.runtime.control import inside
 from statemachine.stores.protocol import Entry, LogRecord
 
 from ..scenarios.replay import Trial, verdict_of
+from .observed import said, unfinished
 from .store import End
 from .world import Opening, Request, Told, World
 
@@ -186,12 +192,16 @@ async def judge_rest(world: World, control: AgentControl) -> None:
         properties.check(session)
     except PropertyViolation as error:
         world.blame(f"at rest: {error}")
-    stuck = [a.id for a in session.agents if a.identity is Identity.OPEN and (a.triggers or not a.status.is_idle)]
+    for what in unfinished(world):
+        world.blame(f"at rest: nothing can happen any more, and {what}")
+    for turn in world.at_turn:
+        world.blame(f"at rest: the code of {said(turn)} runs")
+    stuck = [a.path for a in session.agents if a.identity is Identity.OPEN and a.triggers and a.status.is_idle]
     if stuck:
-        world.blame(f"at rest: {[(a, session.agents[a].status.name) for a in stuck]} have something to do")
+        world.blame(f"at rest: {stuck} have something to do")
     held = {} if session.live_threads else session.slots.holders
-    if held or session.slots.ready or session.waits or session.residents.loading or session.residents.flushes:
-        world.blame(f"at rest: slots {held}, queue {session.slots.ready}, waits {session.waits}")
+    if held or session.slots.ready or session.waits.pending or session.residents.loading or session.residents.flushes:
+        world.blame(f"at rest: slots {held}, queue {session.slots.ready}, waits {session.waits.pending}")
     if durable_facts(world.disk.folded) != durable_facts(session.ledger):
         world.blame("at rest: the log folds to other facts than those of the session")
     alive = {agent for agent, live in inside(control).live.threads.items() if agent}
@@ -227,36 +237,89 @@ async def judge_answers(world: World, control: AgentControl) -> None:
     for _ in range(min(HANDLES_MAX, len(asked))):
         ref = world.choose(asked).ref
         assert ref is not None
+        if ref.id in world.disk.forgotten:
+            await judge_forgotten(world, control, ref)
+            continue
         handle = await control.handle(ref)
         told = answer_of(handle)
         if told != answers.get(ref.mail):
             world.blame(f"at rest: the handle of {ref} gives {told}, the log {answers.get(ref.mail)}")
 
 
+async def judge_forgotten(world: World, control: AgentControl, ref: AgentRef) -> None:
+    """A reference of a forgotten agent is unknown."""
+    try:
+        handle = await control.handle(ref)
+    except UnknownAgent:
+        return
+    world.blame(f"at rest: agent {ref.id} is forgotten, and {ref} gives {handle}")
+
+
 def answers_of(log: list[LogRecord]) -> dict[int, Outcome]:
-    """Returns mail -> its outcome, derived from the log alone."""
-    unread: dict[int, list[int]] = {}
-    taken: dict[int, list[int]] = {}
-    buried: dict[int, list[int]] = {}
-    running: set[int] = set()
+    """Mail -> what came of it, derived from the log alone."""
     answers: dict[int, Outcome] = {}
+    mailboxes: dict[int, Mailbox] = defaultdict(Mailbox)
     for r in log:
         if isinstance(r, MailAccepted):
             if r.kind is MailKind.TRIGGER and r.notice is None:
-                unread.setdefault(r.target, []).append(r.mail)
+                mailboxes[r.target].unread.append(r.mail)
         elif isinstance(r, TurnStarted | MailDrained):
-            running.add(r.agent)
-            taken.setdefault(r.agent, []).extend(unread.pop(r.agent, []))
+            mailboxes[r.agent].read()
+        elif isinstance(r, TurnReturned):
+            mailboxes[r.agent].give_back()
+        elif isinstance(r, MailWithdrawn | MailDemoted):
+            mails = (r.mail,) if isinstance(r, MailWithdrawn) else r.mails
+            answers.update(dict.fromkeys(mailboxes[r.agent].drop(mails), r.outcome))
         elif isinstance(r, AgentsClosed):
             for agent in r.agents:
-                buried.setdefault(agent, []).extend(unread.pop(agent, []))
+                mailboxes[agent].bury()
         elif isinstance(r, TurnEnded):
-            agent = r.outcome.agent
-            ended = taken.pop(agent, []) if agent in running else unread.pop(agent, [])
-            running.discard(agent)
-            for mail in (*ended, *buried.pop(agent, [])):
-                answers[mail] = r.outcome
+            answers.update(dict.fromkeys(mailboxes[r.outcome.agent].end(), r.outcome))
     return answers
+
+
+@define
+class Mailbox:
+    """The requests of one agent that have no answer yet."""
+
+    unread: list[int] = field(factory=list[int])
+    taken: list[int] = field(factory=list[int])
+    buried: list[int] = field(factory=list[int])
+    is_running: bool = False
+
+    def read(self) -> None:
+        """A turn has read all."""
+        self.is_running = True
+        self.taken += self.unread
+        self.unread = []
+
+    def give_back(self) -> None:
+        """The turn was returned."""
+        self.is_running = False
+        self.unread = self.taken + self.unread
+        self.taken = []
+
+    def drop(self, mails: Iterable[int]) -> list[int]:
+        """These ask for no turn any more. Returns those that were unread."""
+        dropped = [mail for mail in mails if mail in self.unread]
+        self.unread = [mail for mail in self.unread if mail not in dropped]
+        return dropped
+
+    def bury(self) -> None:
+        """The agent was closed."""
+        self.buried += self.unread
+        self.unread = []
+
+    def end(self) -> list[int]:
+        """A turn has ended. Returns what that answers: what it took; all that is unread, if it had not started."""
+        ended = [*(self.taken if self.is_running else self.unread), *self.buried]
+        self.buried = []
+        if self.is_running:
+            self.taken = []
+        else:
+            self.unread = []
+        self.is_running = False
+        return ended
 
 
 # The whole life
@@ -280,7 +343,30 @@ def judge_log(world: World) -> None:
     for agents, count in world.closed.items():
         if disk.closed[agents] < count:
             world.blame(f"{count} closes were told {agents}, the log has {disk.closed[agents]}")
+    for mail in world.withdrawn:
+        if mail not in disk.withdrawn or (mail in world.read and world.read[mail][-1] not in disk.returned):
+            world.blame(f"mail {mail} was told to be withdrawn, and turns {world.read.get(mail)} have read it")
+    judge_attempts(world)
     judge_outcomes(world)
+
+
+def judge_attempts(world: World) -> None:
+    """S17: crashes and the deaths of threads alone return turns, and those of an agent max_attempts - 1 in a row."""
+    returned: Counter[int] = Counter()
+    for record in world.disk.records:
+        if isinstance(record, TurnEnded):
+            returned[record.outcome.agent] = 0
+        elif isinstance(record, AgentsClosed):
+            for agent in record.agents:
+                returned[agent] = 0
+        elif isinstance(record, TurnReturned):
+            returned[record.agent] += 1
+            if returned[record.agent] >= world.config.max_attempts:
+                world.blame(f"{record} is in the log, {returned[record.agent]} in a row")
+    for turn, append in world.disk.returned.items():
+        cause, _ = world.came_to.get(turn, (None, None))
+        if append > 1 and turn in world.ran and cause is not Cause.THREAD_DIED:  # 1: what a crash has ended
+            world.blame(f"turn {turn} was returned, its work came to {cause}")
 
 
 def judge_request(world: World, request: Request) -> None:
@@ -306,6 +392,7 @@ def judge_outcomes(world: World) -> None:
         if answers.get(ref.mail) != outcome:
             world.blame(f"the handle of {ref} gave {outcome}, the log has {answers.get(ref.mail)}")
     for turn, outcome in world.disk.ended.items():
+        world.note(f"turn ended by {outcome.cause.name}")
         came_to = world.came_to.get(turn)
         did_run = came_to is not None or outcome.status is TurnState.COMPLETED
         if outcome.status is not TurnState.INTERRUPTED and did_run and came_to != (outcome.cause, outcome.result):

@@ -1,10 +1,10 @@
 """Simulates the runtime deterministically: one seed is one whole life of a session, with its crashes.
 
-A seed draws a configuration, what agents do (`model/simulation/work.py`), what the embedding program asks
-(`model/simulation/hosts.py`), what the store does (`model/simulation/store.py`), the order in which tasks run
-(`model/simulation/schedule.py`), and how often and at which moment the process dies. All of it runs `AgentControl` as
-it is, in virtual time. Every opening writes its trace; the last one comes to rest. Then `model/simulation/judges.py`
-finds the faults.
+A seed draws a configuration, what agents do (`model/simulation/work.py`, `delegation.py`), what the embedding program
+asks (`hosts.py`), what the store does (`store.py`), the order in which tasks run (`schedule.py`), and how often and at
+which moment the process dies. All of it runs `AgentControl` as it is, in virtual time, and `observed.py` looks who has
+a slot whenever code goes on. Every opening writes its trace; the last one comes to rest, with every turn ended. Then
+`judges.py` says what broke.
 
 The same seed gives the same run, to the byte, as long as the code is the same.
 """
@@ -87,7 +87,8 @@ def _simulate(seed: int, folder: Path) -> Run:
     finally:
         engine.SNAPSHOT_RECORDS = snapshot_records
     traces = tuple([path.read_bytes() for path in sorted(folder.glob("*.ndjson"))])
-    digest = blake2b(b"\0".join([*traces, *[repr(record).encode() for record in world.disk.records]]), digest_size=16)
+    records = [f"{record!r} {record.at}".encode() for record in world.disk.records]
+    digest = blake2b(b"\0".join([*traces, *records]), digest_size=16)
     events = sum(trace.count(b"\n") - 1 for trace in traces)
     return Run(seed, tuple(world.blames), world.notes, events, traces, digest.hexdigest())
 
@@ -141,6 +142,7 @@ async def open_once(world: World, end: End, trace: Path, is_last: bool) -> None:
     world.crashed = False
     world.calm = anyio.Event()
     world.old_turns, world.threads, world.handles = [], [], []
+    world.at_turn, world.waits = [], []
     world.at_work.clear()
     world.disk.begin()
     everything = anyio.CancelScope()
@@ -180,7 +182,9 @@ async def hold_open(
     world: World, opening: Opening, hosts: TaskGroup, everything: anyio.CancelScope, is_last: bool
 ) -> None:
     """Holds the block open while hosts work. They are outside of it, so they see it end."""
-    control = AgentControl.open(opening.store, roles_of(world), world.config, trace=opening.trace)
+    control = AgentControl.open(
+        opening.store, roles_of(world), world.config, trace=opening.trace, clock=anyio.current_time
+    )
     world.control = control
     async with control:
         opening.session, opening.control = inside(control).session, control
@@ -262,7 +266,10 @@ async def come_to_rest(world: World, opening: Opening, control: AgentControl) ->
     """Has threads answer from now on, without new requests, until the session is at rest."""
     world.calm.set()
     opening.store.reads_fail = False
-    await anyio.sleep(PATIENCE_S)
+    appends = -1
+    while appends != world.disk.appends:  # until nothing happens any more
+        appends = world.disk.appends
+        await anyio.sleep(PATIENCE_S)
     if inside(control).session.state is not SessionState.FAILED:
         try:
             await judge_rest(world, control)

@@ -17,7 +17,19 @@ from attrs import define, field
 
 from statemachine.core.config import Notice, SessionConfig
 from statemachine.core.ledger import Ledger
-from statemachine.core.records import AgentsClosed, AgentSpawned, MailAccepted, Outcome, Record, TurnEnded, TurnStarted
+from statemachine.core.records import (
+    AgentsClosed,
+    AgentsForgotten,
+    AgentSpawned,
+    MailAccepted,
+    MailDemoted,
+    MailWithdrawn,
+    Outcome,
+    Record,
+    TurnEnded,
+    TurnReturned,
+    TurnStarted,
+)
 from statemachine.log.recovery import apply, durable_facts, fold
 from statemachine.stores.errors import StoreError
 from statemachine.stores.memory import MemoryLog, MemoryStore
@@ -64,6 +76,16 @@ class Disk:
     started: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
     ended: dict[tuple[int, int], Outcome] = field(factory=dict[tuple[int, int], Outcome])
     closed: Counter[tuple[int, ...]] = field(factory=Counter[tuple[int, ...]])
+    returned: dict[tuple[int, int], int] = field(factory=dict[tuple[int, int], int])
+    """Turn that was returned -> in which append of its opening."""
+    in_a_row: Counter[int] = field(factory=Counter[int])
+    """Agent -> how many turns of it, one after the other, were returned."""
+    dead: set[int] = field(factory=set[int])
+    """Mail that no turn will ever read: withdrawn, or unread when its agent was closed."""
+    withdrawn: set[int] = field(factory=set[int])
+    answered_apart: list[Outcome] = field(factory=list[Outcome])
+    """What answered requests that no turn took: they were withdrawn or demoted."""
+    forgotten: set[int] = field(factory=set[int])
     entries: dict[int, list[Entry]] = field(factory=dict[int, list[Entry]])
     """Number of an entry -> the entries with it."""
     told_twice: list[str] = field(factory=list[str])
@@ -85,12 +107,12 @@ class Disk:
                     self.entries.setdefault(record.data["n"], []).append(record)
                 else:
                     written.append(record)
-                    apply(self.folded, record)
                     self.index(record)
+                    apply(self.folded, record)
         self.writes.append(written)
 
     def index(self, record: Record) -> None:
-        """Adds a record to the index."""
+        """One more record, before it is applied."""
         kind = record.__class__
         if isinstance(record, MailAccepted):
             if record.mail in self.mails:
@@ -107,11 +129,26 @@ class Disk:
             if turn in self.ended:
                 self.told_twice.append(f"turn {turn[1]} of agent {turn[0]} ended twice")
             self.ended[turn] = record.outcome
+            self.in_a_row[turn[0]] = 0
+        elif isinstance(record, TurnReturned):
+            self.returned[record.agent, record.turn] = self.appends
+            self.in_a_row[record.agent] += 1
+        elif isinstance(record, MailWithdrawn):
+            self.answered_apart.append(record.outcome)
+            self.withdrawn.add(record.mail)
+            self.dead.add(record.mail)
+        elif isinstance(record, MailDemoted):
+            self.answered_apart.append(record.outcome)
+        elif isinstance(record, AgentsForgotten):
+            self.forgotten.update(record.agents)
         elif kind is AgentSpawned:
             assert isinstance(record, AgentSpawned)
             self.spawned[record.agent] = record
         elif isinstance(record, AgentsClosed):
             self.closed[record.agents] += 1
+            for agent in record.agents:
+                self.dead.update([mail.mail for mail in self.folded.agents[agent].mailbox])
+                self.in_a_row[agent] = 0
 
 
 class SimulatedStore:
@@ -135,6 +172,7 @@ class SimulatedStore:
         """See `Store.open`."""
         recovered = await self.inner.open(config)
         self.disk.folded.promises = config.notice is not Notice.NONE
+        self.disk.folded.returns = config.max_attempts > 1
         self.recovered_well = durable_facts(recovered.ledger) == durable_facts(self.disk.folded)
         return recovered
 

@@ -14,12 +14,15 @@ import anyio
 from statemachine.core.effects import ClosedAgents
 from statemachine.core.events import ROOT
 from statemachine.core.records import Cause, TurnStarted
-from statemachine.core.refusals import AlreadyWaiting, NotRunning, Refusal, SessionClosed, StoreFailed
+from statemachine.core.refusals import NotRunning, Refusal, SessionClosed, StoreFailed
 from statemachine.runtime import AgentInfo, NotJson, Thread, ThreadLost, Turn
 from statemachine.runtime.threads import Work
 from statemachine.stores.protocol import LogRecord
 
-from .world import Told, World, ask, dawdle, learn, refusable
+from . import delegation
+from .delegation import tree_below, within_time
+from .observed import at_work, check_slots, said, waiting
+from .world import Told, World, ask, dawdle, refusable
 
 if TYPE_CHECKING:
     from statemachine.runtime.turn import Mail
@@ -47,13 +50,23 @@ async def work(world: World, turn: Turn) -> Any:
     world.ran.add(key)
     if key not in world.disk.started:
         world.blame(f"turn {key} runs, and the log does not say so")
+    check_attempt(world, turn)
     see(world, key, turn.mail)
     check_agent(world, turn.agent)
+    with at_work(world, turn):
+        return await act(world, turn, key)
+
+
+async def act(world: World, turn: Turn, key: tuple[int, int]) -> Any:
+    """What the turn does, and what comes of it."""
     try:
+        await tree_below(world, turn)
         for _ in range(world.choose((0, 1, 1, 2, 3))):
             if world.calm.is_set():
                 break
+            check_slots(world, turn)
             await world.choose(ACTIONS)(world, turn)
+        check_slots(world, turn)
         result = await finish(world, turn)
     except anyio.get_cancelled_exc_class():
         world.note("turn cancelled")
@@ -65,7 +78,9 @@ async def work(world: World, turn: Turn) -> Any:
         raise
     except Exception as error:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        is_lost = isinstance(error, ThreadLost)
+        is_lost = isinstance(error, ThreadLost) or (
+            isinstance(error, ExceptionGroup) and error.subgroup(ThreadLost) is not None
+        )
         world.came_to[key] = (Cause.THREAD_DIED, f"its thread died: {text}") if is_lost else (Cause.FAILED, text)
         raise
     finally:
@@ -130,19 +145,42 @@ async def late(world: World, turn: Turn) -> None:
     world.blame(f"turn {turn.number} of agent {turn.agent.id} had ended, and its late call was answered")
 
 
+def check_attempt(world: World, turn: Turn) -> None:
+    """S17: a turn knows how many attempts there were before it, and has all the mail that the last one had read."""
+    agent, disk = turn.agent.id, world.disk
+    if turn.attempt != disk.in_a_row[agent] + 1 or turn.attempt > world.config.max_attempts:
+        world.blame(f"{said(turn)} is attempt {turn.attempt}, and {disk.in_a_row[agent]} were returned before it")
+    world.note("attempt after a returned turn", turn.attempt > 1)
+    ended = max([number for who, number in disk.ended if who == agent and (who, number) in disk.started], default=0)
+    returned = {turn for turn in disk.returned if turn[0] == agent and turn[1] > ended}
+    due = {mail for mail, seen in world.read.items() if seen[-1] in returned}
+    missing = due - disk.dead - {mail.number for mail in turn.mail}
+    if missing:
+        world.blame(f"{said(turn)} does not read {sorted(missing)}, which a returned turn before it had read")
+
+
 def see(world: World, key: tuple[int, int], mails: tuple[Mail, ...]) -> None:
-    """Notes that the turn reads these mails, and blames a second reader."""
+    """The turn reads these mails: it is the only one that ever does, but for turns before it that were returned."""
+    disk = world.disk
     for mail in mails:
-        if mail.number in world.read:
-            world.blame(f"turn {key} reads mail {mail.number}, which turn {world.read[mail.number]} had read")
-        world.read[mail.number] = key
-        durable = world.disk.mails.get(mail.number)
+        seen = world.read.setdefault(mail.number, [])
+        if seen and seen[-1] not in disk.returned:
+            world.blame(f"turn {key} reads mail {mail.number}, which turn {seen[-1]} had read")
+        seen.append(key)
+        if mail.number in disk.dead:
+            world.blame(f"turn {key} reads mail {mail.number}, which was withdrawn or a dead letter")
+        durable = disk.mails.get(mail.number)
         if (
             durable is None
             or durable.target != key[0]
             or (durable.message, durable.notice) != (mail.text, mail.outcome)
         ):
             world.blame(f"turn {key} reads {mail}, the log has {durable}")
+            continue
+        for request in durable.answers:
+            told = world.awaited.get((key[0], request))
+            if told is not None and told not in disk.returned:
+                world.blame(f"turn {key} reads of request {request} in mail {mail.number}, turn {told} had awaited it")
 
 
 def check_agent(world: World, agent: AgentInfo) -> None:
@@ -185,11 +223,9 @@ async def waits_in_vain(world: World, turn: Turn) -> None:
 
 
 async def wait_once(world: World, turn: Turn, targets: tuple[Any, ...]) -> None:
-    """Waits. A turn has one wait at a time here, so it must not be refused as a second one."""
     try:
-        end = await turn.wait(world.choose((0.0, 0.2, 1.0, 4.0)), targets)
-    except AlreadyWaiting:
-        world.blame(f"turn {turn.number} of agent {turn.agent.id} waits once at a time, and was told otherwise")
+        with waiting(world, turn, "mail"):
+            end = await turn.wait(world.choose((0.0, 0.2, 1.0, 4.0)), targets)
     except Refusal as refusal:
         world.note(f"refused {type(refusal).__name__}")
     else:
@@ -206,7 +242,7 @@ async def spawns(world: World, turn: Turn) -> None:
     r = world.request("spawn", turn.agent.id, turn.agent.id, world.chance(30))
     handle = await ask(world, r, lambda: turn.spawn(r.name, r.text, r.settings, role=r.role, key=r.key))
     if handle is not None and world.chance(40):
-        await learn(world, handle, world.choose((0.1, 1.0)))
+        await within_time(world, turn, [handle])
 
 
 async def sends(world: World, turn: Turn) -> None:
@@ -297,6 +333,11 @@ ROLLOUT: dict[str, Callable[[Any], int]] = {
     "MailAccepted": lambda r: r.target,
     "TurnStarted": lambda r: r.agent,
     "MailDrained": lambda r: r.agent,
+    "MailRead": lambda r: r.agent,
+    "MailWithdrawn": lambda r: r.agent,
+    "MailDemoted": lambda r: r.agent,
+    "TurnStopped": lambda r: r.agent,
+    "TurnReturned": lambda r: r.agent,
     "TurnEnded": lambda r: r.outcome.agent,
     "Entry": lambda r: r.agent,
 }
@@ -319,7 +360,7 @@ async def leaves_code_behind(world: World, turn: Turn) -> None:
 ACTIONS: tuple[Callable[[World, Turn], Awaitable[None]], ...] = (
     *(sleeps, sleeps, sleeps_long, waits, waits, waits_in_vain, waits_in_vain, drains, drains, spawns, spawns, spawns),
     *(sends, follows_up, follows_up, interrupts, closes, resumes, records, records, records_nonsense, reads_history),
-    *(ignores, looks, leaves_code_behind),
+    *(ignores, looks, leaves_code_behind, *delegation.ACTIONS),
 )
 
 

@@ -19,9 +19,9 @@ from attrs import define, field
 
 from statemachine.core.config import SessionConfig
 from statemachine.core.records import Cause, Outcome
-from statemachine.core.refusals import AgentClosed, Refusal, SessionClosed, StoreFailed
+from statemachine.core.refusals import AgentClosed, Refusal, SessionClosed, StoreFailed, UnknownAgent
 from statemachine.core.session import Session
-from statemachine.runtime import AgentControl, AgentRef, Handle, KeyReused
+from statemachine.runtime import AgentControl, AgentRef, Handle, KeyReused, Turn, UnknownPath
 from statemachine.runtime.control import Inside, inside
 from statemachine.runtime.handles import Target
 from statemachine.stores.errors import StoreError
@@ -98,8 +98,16 @@ class World:
     """Entry that a flush gave back -> agent and opening."""
     ran: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
     """Turns that work has seen, by agent and turn."""
-    read: dict[int, tuple[int, int]] = field(factory=dict[int, tuple[int, int]])
-    """Mail -> the turn that has seen it."""
+    read: dict[int, list[tuple[int, int]]] = field(factory=dict[int, list[tuple[int, int]]])
+    """Mail -> the turns that have seen it: one, and before it those that were returned."""
+    awaited: dict[tuple[int, int], tuple[int, int]] = field(factory=dict[tuple[int, int], tuple[int, int]])
+    """Agent and request that it made -> the turn that was told of its outcome by awaiting it."""
+    withdrawn: set[int] = field(factory=set[int])
+    """Mail whose withdrawal was answered."""
+    at_turn: list[Turn] = field(factory=list[Turn])
+    """Turns of the present opening whose code runs."""
+    waits: list[tuple[Turn, str]] = field(factory=list[tuple[Turn, str]])
+    """What the tasks of these turns wait for in the session."""
     came_to: dict[tuple[int, int], tuple[Cause, Any]] = field(factory=dict[tuple[int, int], tuple[Cause, Any]])
     """Turn -> what its work returned ("completed") or raised ("errored")."""
     deaf: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
@@ -143,11 +151,12 @@ class World:
         """A little time: a few rounds of the scheduler, or a little of the clock."""
         await dawdle(self.rng)
 
-    def request(self, verb: str, sender: int, target: Target, keyed: bool) -> Request:
-        """Makes a new request."""
+    def request(self, verb: str, sender: int, target: Target, keyed: bool, tree: int = 0) -> Request:
+        """A new request. The agent that it spawns is to delegate to a tree of so many levels below it."""
         number = self.number()
         key = f"k{number}" if keyed else None
         role, settings = self.choose((("work", None), ("work", {"n": number}), ("keep", None), ("keep", [number])))
+        settings = {"tree": tree} if tree else settings
         made = Request(f"m{number}", verb, sender, target, self.choose(NAMES), role, settings, key)
         self.requests.append(made)
         self.by_text[made.text] = made
@@ -200,6 +209,27 @@ async def dawdle(rng: random.Random) -> None:
         await anyio.sleep((0.001, 0.01, 0.05, 0.2)[int(rng.random() * 4)])
 
 
+async def cancelled_at_random(world: World, call: Callable[[], Awaitable[None]]) -> bool:
+    """Cancels the call: after some rounds of the scheduler, or some time. False: too late."""
+    rounds, seconds = int(world.rng.random() * 12), world.choose((0.0005, 0.005, 0.02, 0.1))
+    by_time = world.rng.random() < 0.4
+    async with anyio.create_task_group() as tasks:
+        scope = anyio.CancelScope()
+
+        async def cancel() -> None:
+            if by_time:
+                await anyio.sleep(seconds)
+            for _ in range(rounds):
+                await checkpoint()
+            scope.cancel()
+
+        tasks.start_soon(cancel)
+        with scope:
+            await call()
+        tasks.cancel_scope.cancel()
+    return scope.cancelled_caught
+
+
 async def ask(world: World, request: Request, call: Callable[[], Awaitable[Handle | int]]) -> Handle | None:
     """Makes a request, and notes what was told. Returns the handle, if there is one. Does not raise refusals."""
     request.tries += 1
@@ -222,6 +252,9 @@ async def ask(world: World, request: Request, call: Callable[[], Awaitable[Handl
             world.note("request had no answer because the session failed")
             return None
         heard = True
+        if is_forgotten(world, request, refusal):
+            world.note("repeated key of a forgotten agent")
+            return None
         if request.told is Told.YES:
             world.blame(f"{request.verb} {request.text} was answered before, and now refused: {refusal!r}")
         request.told = Told.NO
@@ -233,6 +266,15 @@ async def ask(world: World, request: Request, call: Callable[[], Awaitable[Handl
     world.note(f"accepted {request.verb}")
     accept(world, request, result)
     return result if isinstance(result, Handle) else None
+
+
+def is_forgotten(world: World, request: Request, refusal: Refusal) -> bool:
+    """Was the request made before, and the agent that it was made of, or that it names, is forgotten since?"""
+    if isinstance(refusal, UnknownAgent):
+        is_gone = refusal.agent in world.disk.forgotten
+    else:
+        is_gone = isinstance(refusal, UnknownPath) and bool(world.disk.forgotten)
+    return is_gone and request.tries > 1
 
 
 def accept(world: World, request: Request, result: Handle | int) -> None:
@@ -260,7 +302,7 @@ def accept(world: World, request: Request, result: Handle | int) -> None:
 
 
 async def learn(world: World, handle: Handle, seconds: float) -> None:
-    """Waits a while for the outcome, and keeps it for the judge."""
+    """Waits a while, outside of turns, for the outcome, and keeps it for the judge."""
     with anyio.move_on_after(seconds):
         try:
             outcome = await handle.outcome()
@@ -268,9 +310,14 @@ async def learn(world: World, handle: Handle, seconds: float) -> None:
             world.note("outcome ended with the session")
             return
         world.note("outcome by handle")
-        world.outcomes.append((handle.ref, outcome))
-        if (outcome.agent, outcome.turn) not in world.disk.ended:
-            world.blame(f"the handle of mail {handle.ref.mail} told {outcome}, which is not in the log")
+        keep_outcome(world, handle, outcome)
+
+
+def keep_outcome(world: World, handle: Handle, outcome: Outcome) -> None:
+    """A handle gave this outcome: it is durable, and the judge compares it with the log."""
+    world.outcomes.append((handle.ref, outcome))
+    if (outcome.agent, outcome.turn) not in world.disk.ended and outcome not in world.disk.answered_apart:
+        world.blame(f"the handle of mail {handle.ref.mail} told {outcome}, which is not in the log")
 
 
 async def refusable(world: World, call: Callable[[], Awaitable[T]]) -> T | None:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Any
 
+from attrs import field
+
 from statemachine.core.agents import Agent
 from statemachine.core.config import Notice, SessionConfig
 from statemachine.core.events import ROOT
@@ -22,21 +24,36 @@ from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import (
     AgentResumed,
     AgentsClosed,
+    AgentsForgotten,
     AgentSpawned,
+    LoadBegun,
+    LoadEnded,
     MailAccepted,
+    MailDemoted,
     MailDrained,
+    MailRead,
+    MailWithdrawn,
     Outcome,
     TurnEnded,
+    TurnReturned,
     TurnStarted,
+    TurnStopped,
 )
+from statemachine.core.residency import NOBODY
 
-OPEN = Identity.OPEN
-QUEUED, STARTING, RUNNING, STOPPING = TurnState.QUEUED, TurnState.STARTING, TurnState.RUNNING, TurnState.STOPPING
+OPEN, FORGOTTEN = Identity.OPEN, Identity.FORGOTTEN
+QUEUED, STARTING, RUNNING = TurnState.QUEUED, TurnState.STARTING, TurnState.RUNNING
+
+
+AgentTimes = tuple[float | None, float | None, float | None]
+"""When an agent was opened or closed last, and when its last turn began and ended: see `times.py`."""
 
 
 @fact
 class AgentFacts:
-    """The durable facts of one agent, with the meanings of `agents.Agent`. `name` is the end of its path."""
+    """The durable facts of one agent; what they mean is said at `agents.Agent`. `name` is the end of its path. They are
+    equal whatever their times are.
+    """
 
     agent: int
     parent: int
@@ -47,11 +64,15 @@ class AgentFacts:
     status: TurnState
     turn: int
     outcome: Outcome | None
-    asked: tuple[MailAccepted, ...]
+    taken: tuple[MailAccepted, ...]
     mailbox: tuple[MailAccepted, ...]
+    stopped: TurnStopped | None = None
+    attempts: int = 0
+    loads: int = 0
+    times: AgentTimes | None = field(default=None, eq=False)
 
 
-def facts_of(agent: Agent) -> AgentFacts:
+def facts_of(ledger: Ledger, agent: Agent, times: AgentTimes | None = None) -> AgentFacts:
     """Returns the facts of an agent, of a live session or of a fold."""
     status, turn = durable_turn(agent)
     name = agent.path[agent.path.rfind("/") + 1 :]
@@ -65,24 +86,29 @@ def facts_of(agent: Agent) -> AgentFacts:
         status,
         turn,
         agent.outcome,
-        agent.asked,
+        agent.taken,
         agent.mailbox,
+        ledger.stops.get(agent.id),
+        ledger.attempts.get(agent.id, 0),
+        ledger.loads.get(agent.id, 0),
+        times,
     )
 
 
 def durable_turn(agent: Agent) -> tuple[TurnState, int]:
-    """Returns status and turn number as the log has them."""
+    """Returns status and turn number as the log has them. A turn before this one that left no outcome was returned."""
     status = agent.status
     if status is QUEUED or status is STARTING:
-        return (TurnState.NEW if agent.outcome is None else agent.outcome.status), agent.turn - 1
-    return (RUNNING if status is STOPPING else status), agent.turn
+        ended, last = agent.outcome, agent.turn - 1
+        return (ended.status if ended is not None and ended.turn == last else TurnState.NEW), last
+    return (RUNNING if status > RUNNING else status), agent.turn
 
 
 def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: Iterable[int]) -> Ledger:
     """Returns the ledger in which exactly these facts hold. Agents come in the order of their ids, without gaps; only
     the root may be left out, if nothing ever happened to it. Raises `ValueError` for facts that no log leads to.
     """
-    ledger = Ledger(config.notice is not Notice.NONE)
+    ledger = Ledger(config.notice is not Notice.NONE, config.max_attempts > 1)
     agents = ledger.agents
     with_mail: list[AgentFacts] = []
     for f in facts:
@@ -90,8 +116,10 @@ def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: I
             agents[ROOT].status, agents[ROOT].turn, agents[ROOT].outcome = f.status, f.turn, f.outcome
         else:
             _add_agent(ledger, f)
-        if f.mailbox or f.asked:
+        if f.mailbox or f.taken:
             with_mail.append(f)
+        if f.stopped is not None or f.attempts or f.loads:
+            _add_attempts(ledger, f)
     ledger.open_agents = len(ledger.by_path) - 1
     for f in with_mail:
         _add_mail(ledger, f)
@@ -105,6 +133,9 @@ def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: I
 
 def _add_agent(ledger: Ledger, f: AgentFacts) -> None:
     agents = ledger.agents
+    if f.identity is FORGOTTEN and f.agent == len(agents):
+        agents.append(Agent(f.agent, NOBODY, "", None, f.identity, status=f.status, turn=f.turn))
+        return
     if f.agent != len(agents) or not 0 <= f.parent < f.agent:
         raise ValueError(f"agent {f.agent} with parent {f.parent} cannot come after {len(agents)} agents")
     parent = agents[f.parent]
@@ -126,13 +157,23 @@ def _add_mail(ledger: Ledger, f: AgentFacts) -> None:
     `promised`, which follow from it, are counted where they always are.
     """
     agent = ledger.agents[f.agent]
-    for mail in f.asked:
+    for mail in f.taken:
         ledger.accept(mail)
     ledger.read_mail(agent)
     for mail in f.mailbox:
         ledger.accept(mail)
-    if agent.asked != f.asked or agent.mailbox != f.mailbox:
-        raise ValueError(f"agent {f.agent} cannot have asked={f.asked} and mailbox={f.mailbox}")
+    if agent.taken != ledger.kept(f.taken) or agent.mailbox != f.mailbox:
+        raise ValueError(f"agent {f.agent} cannot have taken={f.taken} and mailbox={f.mailbox}")
+
+
+def _add_attempts(ledger: Ledger, f: AgentFacts) -> None:
+    """What is known of few agents, and so is not kept with each."""
+    if f.stopped is not None:
+        ledger.stops[f.agent] = f.stopped
+    if f.attempts:
+        ledger.attempts[f.agent] = f.attempts
+    if f.loads:
+        ledger.loads[f.agent] = f.loads
 
 
 # What a record changes
@@ -149,6 +190,8 @@ def touched(records: Iterable[Any], ledger: Ledger) -> set[int]:
             found.add(agent(record))
         elif kind is AgentsClosed:
             found.update(_touched_by_close(record, ledger))
+        elif kind is AgentsForgotten:
+            found.update(record.agents)
     return found
 
 
@@ -171,7 +214,16 @@ TOUCHED: dict[type, Callable[[Any], int]] = {
     MailAccepted: attrgetter("target"),
     TurnStarted: attrgetter("agent"),
     MailDrained: attrgetter("agent"),
+    MailWithdrawn: attrgetter("agent"),
     TurnEnded: attrgetter("outcome.agent"),
+    TurnStopped: attrgetter("agent"),
+    TurnReturned: attrgetter("agent"),
+    MailRead: attrgetter("agent"),
+    MailDemoted: attrgetter("agent"),
+    LoadBegun: attrgetter("agent"),
+    LoadEnded: attrgetter("agent"),
     AgentResumed: attrgetter("agent"),
 }
-"""Record class -> the one agent that it touches. `AgentsClosed` touches several, `NoticeBuried` none."""
+"""Record class -> the one agent that it touches. `AgentsClosed` and `AgentsForgotten` touch several agents,
+`NoticeBuried` none.
+"""

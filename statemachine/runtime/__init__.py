@@ -11,6 +11,7 @@ from statemachine.runtime.errors import (
     EventsLost,
     KeyReused,
     NotJson,
+    Stalled,
     ThreadLost,
     UnknownPath,
     UnknownRequest,
@@ -23,6 +24,7 @@ from statemachine.runtime.status import AgentStatus
 from statemachine.runtime.stream import Happening
 from statemachine.runtime.threads import Thread, Work
 from statemachine.runtime.turn import Mail, Turn
+from statemachine.runtime.waits import Lending
 
 __all__ = [
     "AgentControl",
@@ -33,8 +35,10 @@ __all__ = [
     "Handle",
     "Happening",
     "KeyReused",
+    "Lending",
     "Mail",
     "NotJson",
+    "Stalled",
     "Statistics",
     "Target",
     "Thread",

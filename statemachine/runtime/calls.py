@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextvars import Context
 
 import anyio
 from attrs import define, field
@@ -12,9 +13,10 @@ from statemachine.core.records import Cause
 from statemachine.runtime.checks import result_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.settings import AgentInfo, json_value
+from statemachine.runtime.tasks import own_context
 from statemachine.runtime.threads import Thread
 from statemachine.runtime.turn import Turn
-from statemachine.runtime.waits import Waits
+from statemachine.runtime.waits import TURN, Waits
 from statemachine.stores.protocol import Entry
 
 
@@ -75,13 +77,16 @@ class TurnCall(Call):
 
     turn: Turn
     waits: Waits
+    context: Context
+    """Has the context variables for a load, which is a call of its own: what it sets does not reach the turn."""
 
     async def make(self) -> ev.Report:
+        TURN.set(self.waits)
         live, turn = self.live, self.turn
         if not live.loaded:
             load_timeout = self.engine.session.config.load_timeout
             with anyio.move_on_after(load_timeout):
-                await self.load_thread()
+                await own_context(self.load_thread(), self.context.copy())
             if not live.loaded:
                 words = f"load failed: no answer for {load_timeout} s"
                 return ev.Failed(live.agent, turn.number, words, Cause.LOAD_TIMED_OUT)

@@ -8,8 +8,10 @@ repeat it without making it twice.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import Context
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -20,12 +22,12 @@ from attrs import frozen
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
 from statemachine.core.config import SessionConfig
-from statemachine.core.effects import ClosedAgents, Interrupted, Resumed, ShutDown
+from statemachine.core.effects import ClosedAgents, Forgotten, Interrupted, Resumed, ShutDown
 from statemachine.core.events import HOST
 from statemachine.core.machines import SessionState
 from statemachine.core.session import Session
 from statemachine.log.recovery import restart
-from statemachine.runtime.checks import check_reference, check_seconds
+from statemachine.runtime.checks import check_reference, seconds_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.handles import AgentRef, Handle, Target
 from statemachine.runtime.live import LiveThreads
@@ -81,13 +83,16 @@ class AgentControl:
 
     **What verbs take.** A `target` is an agent: its path ("/root/a": the open agent there, or else the one that was
     closed there last), its id, or an `AgentRef` or `Handle`. A `message` is a text of 1 to `max_message_bytes` bytes. A
-    `sender` is the id of an agent in whose name the host acts, or `HOST`, the host itself: the sender of a request for
-    a turn is told how the turn ended. A `key` is a text that the caller chooses: the same request with the same key is
-    made once, and every repeat gets the first answer, at the same time or after a restart.
+    `sender` is the id of an agent in whose name the host acts, or `HOST`, the host itself: who asks for a turn is
+    told how it ended. `headers` are a JSON object of at most 16 KiB, such as the context of a trace or the id of a
+    tenant: the turn that reads the mail finds them beside its text. A `key` is a text of the caller's own: the same
+    request with the same key is made once, whatever its headers, and every repeat gets the first answer, at the same
+    time or after a restart.
 
     **What every verb may raise.** `SessionClosed` once the session is shut down or left, and `StoreFailed` once it
     failed; what gives work raises `SessionDraining` during a shutdown. `UnknownPath` and `UnknownAgent` if no agent
-    ever was at this path or had this id; `AgentClosed` if the target, parent or sender is closed. With a `key`:
+    ever was at this path or had this id; `AgentClosed` if the target, parent or sender is closed. `InvalidHeaders` for
+    headers that are not a JSON object, or too large. With a `key`:
     `KeyReused` if it was used for another request, and `StoreError` if the store cannot be read. `TypeError` for a
     value of the wrong type, `RuntimeError` before the block is entered. What a verb raises besides stands with it.
 
@@ -99,12 +104,20 @@ class AgentControl:
     """
 
     def __init__(
-        self, store: Store, work: Work | Mapping[str, Work], config: SessionConfig, trace: Path | None
+        self,
+        store: Store,
+        work: Work | Mapping[str, Work],
+        config: SessionConfig,
+        trace: Path | None,
+        clock: Callable[[], float] = time.time,
+        context: Context | None = None,
     ) -> None:
         self._store = store
         self._roles = Roles(work)
         self._config = config
         self._trace = trace
+        self._context = Context() if context is None else context
+        self._clock = clock
         self._stack = AsyncExitStack()
         self._ended = anyio.Event()
         self._shut_down: ShutDown | None = None
@@ -126,13 +139,19 @@ class AgentControl:
         config: SessionConfig | None = None,
         *,
         trace: str | os.PathLike[str] | None = None,
+        context: Context | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> AgentControl:
         """Makes the control of a session, which `async with AgentControl.open(...) as control:` opens.
 
         `store` is the path of an SQLite file, created if missing, or a `Store`. `work` is what agents do: an async
         function of a `Turn`, a class of `Thread`, or a mapping from roles to these. `config` has the limits; without
         one they are those of `SessionConfig()`. `trace` is the path of a new file into which every event is written,
-        for `statemachine replay` and `statemachine verify`.
+        for `statemachine replay` and `statemachine verify`; where a trace of an earlier opening is, the new file is
+        beside it (`trace.2.ndjson`). `context` has the context variables that the code of agents sees, each call a copy
+        of its own; by default none, so what is set around the session does not leak into it. Give
+        `contextvars.copy_context()` to pass them on. `clock` tells the time of records and of `status`, in seconds
+        since the epoch; nothing is decided by it.
 
         Entering raises `StoreError` if the store cannot be opened (`SessionInUse`: another process has it),
         `InvalidConfig` if the log exceeds the configuration, and `TraceError` if the trace cannot be written. What an
@@ -141,7 +160,7 @@ class AgentControl:
         """
         if isinstance(store, str | os.PathLike):
             store = SQLiteStore(Path(store))
-        return cls(store, work, config or SessionConfig(), None if trace is None else Path(trace))
+        return cls(store, work, config or SessionConfig(), None if trace is None else Path(trace), clock, context)
 
     # The block
 
@@ -158,12 +177,14 @@ class AgentControl:
                 stack.callback(trace.close)
             self._session, step = restart(self._config, recovered.ledger, 0.0)
             self._streams = Streams()
-            self._engine = Engine(self._session, self._store, self._carry_out, self._streams.publish, trace)
+            self._engine = Engine(
+                self._session, self._store, self._carry_out, self._streams.publish, trace, recovered.times, self._clock
+            )
             self._requests = Requests(self._engine, self._roles.of)
             self._verbs = Verbs(self._engine, self._requests)
             tasks = await stack.enter_async_context(anyio.create_task_group())
             self._tasks = tasks
-            self._live = LiveThreads(self._engine, self._verbs, self._roles, tasks, self._stop_by)
+            self._live = LiveThreads(self._engine, self._verbs, self._roles, tasks, self._stop_by, self._context)
             self._engine.put(step)
             tasks.start_soon(self._commit)
             tasks.start_soon(self._engine.keep_time)
@@ -242,52 +263,83 @@ class AgentControl:
         *,
         role: str = DEFAULT_ROLE,
         sender: int = HOST,
+        headers: Mapping[str, Any] | None = None,
         key: str | None = None,
     ) -> Handle:
         """Opens an agent `name` under `parent`, with `message` as its first mail, which asks for a turn.
 
         Returns the handle of that request. `name` is 1 to 64 of a-z, 0-9 and _, and not "root". `role` chooses its work
         from the mapping that the session was opened with. `settings` is any JSON value, which `Turn.settings`, every
-        `Thread` and `status` give back. `sender` and `key`: see the class.
+        `Thread` and `status` give back. `sender`, `headers` and `key`: see the class.
 
         Raises `InvalidName`, `InvalidMessage`, `PathTaken` (an open agent is there), `DepthExceeded`, `TooManyAgents`,
         `UnknownRole`, and `NotJson` for the settings. Without a free slot: `ExecutionFull`, or `LiveThreadsFull`, or
         `QueueFull` if turns may queue. `MailboxFull` if an agent is the sender, and has no room for the notice.
         """
-        return await self._verbs.spawn(sender, parent, name, message, settings, role, key)
+        return await self._verbs.spawn(sender, parent, name, message, settings, role, headers, key)
 
-    async def send(self, target: Target, message: str, *, sender: int = HOST, key: str | None = None) -> int:
-        """Sends queue-only mail: the next turn of `target` reads `message`, and no turn is started for it. Returns the
-        mail's number. `sender` and `key`: see the class.
+    async def send(
+        self,
+        target: Target,
+        message: str,
+        *,
+        sender: int = HOST,
+        headers: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> int:
+        """Sends queue-only mail: the next turn of `target` reads `message`, and no agent is woken. Returns the mail's
+        number. `sender`, `headers` and `key`: see the class.
 
         Raises `InvalidMessage` and `MailboxFull`.
         """
-        return await self._verbs.send(sender, target, message, key)
+        return await self._verbs.send(sender, target, message, headers, key)
 
-    async def follow_up(self, target: Target, message: str, *, sender: int = HOST, key: str | None = None) -> Handle:
+    async def follow_up(
+        self,
+        target: Target,
+        message: str,
+        *,
+        sender: int = HOST,
+        headers: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> Handle:
         """Sends trigger mail: `message` asks for a turn of `target`, or for one more after the present one. Returns the
-        handle, which gives the outcome of the turn that reads it. `sender` and `key`: see the class.
+        handle, which has the outcome of the turn that reads it. `sender`, `headers` and `key`: see the class.
 
         Raises `InvalidMessage` and `MailboxFull`; if the target is idle and finds no slot, `ExecutionFull` or
         `QueueFull`; `RootRefused` if an agent asks the root.
         """
-        return await self._verbs.follow_up(sender, target, message, key)
+        return await self._verbs.follow_up(sender, target, message, headers, key)
 
-    async def start(self, target: Target, message: str, *, key: str | None = None) -> Handle:
-        """Starts a turn of `target`, the root or any agent, with `message`, as `follow_up` of the host does, and is
-        refused for the same reasons. Returns the handle. `key`: see the class.
+    async def start(
+        self, target: Target, message: str, *, headers: Mapping[str, Any] | None = None, key: str | None = None
+    ) -> Handle:
+        """Starts a turn of `target`, of the root or any agent, with `message`: what `follow_up` of the host does, and
+        refused likewise. Returns the handle. `headers` and `key`: see the class.
         """
-        return await self._verbs.start(target, message, key)
+        return await self._verbs.start(target, message, headers, key)
 
     # Verbs that control
 
-    async def interrupt(self, target: Target, *, sender: int = HOST) -> Interrupted:
-        """Stops the turn of `target`, be it running or queued, and only that one: its children go on.
+    async def withdraw(self, request: Handle | AgentRef | int, *, sender: int = HOST) -> None:
+        """Takes back a mail that is still unread: it becomes a dead letter. `request` is its handle, reference or
+        number. If it was trigger mail, its outcome has the cause WITHDRAWN. A turn that has not started and for which
+        no other trigger mail is unread does not start.
+
+        `sender` is the agent that sent it, or the host, who may withdraw any mail but a notice. Raises `MailRead` once
+        a turn has read it, `NotSender`, and `UnknownMail` for a number that was never given.
+        """
+        await self._verbs.withdraw(sender, request)
+
+    async def interrupt(self, target: Target, *, subtree: bool = False, sender: int = HOST) -> Interrupted:
+        """Stops the turn of `target`, be it running or queued, and only that one: its children go on. With `subtree`,
+        the turns of all agents below it are stopped too, in one step, so that no end of one starts another.
 
         Returns before a running turn has stopped: `previous` is the status before, and if that is idle there was no
-        turn. `sender`: see the class. Raises `RootRefused` and `SelfRefused` if an agent interrupts the root or itself.
+        turn; `agents` and `paths` are those whose turn is stopped. `sender`: see the class. Raises `RootRefused` if an
+        agent interrupts the root, and `SelfRefused` if it interrupts itself, or with `subtree` an agent above it.
         """
-        return await self._verbs.interrupt(sender, target)
+        return await self._verbs.interrupt(sender, target, subtree)
 
     async def close(self, target: Target, *, sender: int = HOST) -> ClosedAgents:
         """Closes `target` and all agents below it at once: turns are aborted, unread mail becomes dead letters.
@@ -308,6 +360,15 @@ class AgentControl:
         """
         return await self._verbs.resume(sender, target)
 
+    async def forget(self, target: Target) -> Forgotten:
+        """Drops what is known of a closed agent, `target`, and of all below it: outcomes, history and used keys go from
+        memory and from the store. Ids, mail numbers and the mail that they sent to others stay.
+
+        Returns `agents`, the ids of those, the target first, and the `paths` where they were. From then on each verb
+        that names one of them raises `UnknownAgent`. Raises `AgentOpen` if it is open, and `RootRefused`.
+        """
+        return await self._verbs.forget(target)
+
     async def shutdown(self, grace: float) -> ShutDown:
         """Shuts the session down: no new work; running turns may finish within `grace` seconds, then are interrupted;
         rollouts are flushed. The session is closed when this returns, and the block may be left.
@@ -316,8 +377,7 @@ class AgentControl:
         rollout could not be flushed (`unflushed`); `status` still knows their paths. Raises `InvalidTimeout` for a
         grace below 0 or without end, and `SessionDraining` if a shutdown is under way.
         """
-        check_seconds(grace)
-        await self._engine.ask(ev.Shutdown(grace), fx.ShuttingDown)
+        await self._engine.ask(ev.Shutdown(seconds_of(grace)), fx.ShuttingDown)
         await self._ended.wait()
         if self._shut_down is None:
             raise self._engine.ended_by()
@@ -327,13 +387,16 @@ class AgentControl:
 
     async def status(self, target: Target) -> AgentStatus:
         """Returns the logical facts of `target`, open or closed: path, status, turns, unread mail, last outcome, role,
-        settings. They are the same for loaded and unloaded agents; `resident` alone says whether it is in memory.
+        settings, and since when. They are the same for loaded and unloaded agents; `resident` alone says whether it is
+        in memory.
         """
         return await self._verbs.status(target)
 
-    async def list(self, prefix: str = "/root") -> tuple[AgentStatus, ...]:
-        """Returns the status of every open agent whose path is `prefix` or below it, root first, then by path."""
-        return await self._verbs.list(prefix)
+    async def list(self, prefix: str = "/root", *, closed: bool = False) -> tuple[AgentStatus, ...]:
+        """Returns the status of every open agent whose path is `prefix` or below it, root first, then by path. With
+        `closed`, of the closed ones too; those of one path stand in the order in which they were spawned.
+        """
+        return await self._verbs.list(prefix, closed)
 
     async def history(self, target: Target) -> tuple[LogRecord, ...]:
         """Reads the rollout of `target`: the records of its mail and turns, and the entries that its turns wrote

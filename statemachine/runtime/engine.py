@@ -5,6 +5,8 @@ all steps in line, makes them durable in one transaction, then releases the repl
 what arrives during one commit goes into the next one (group commit). Nothing is awaited between an event and its place
 in the line, so a caller that is cancelled leaves nothing half done.
 
+Records are told the time of the wall clock when they are committed; the core is told that of the event loop.
+
 If a write fails the session fails (section 5): every waiting caller gets `StoreFailed`, no more effects are carried
 out, and the log says what is true.
 """
@@ -12,6 +14,7 @@ out, and the log says what is true.
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -22,10 +25,12 @@ from attrs import define, field
 from statemachine.core.effects import Effect, Refused, Reply, Stale, Step
 from statemachine.core.events import Event, Tick, WriteFailed
 from statemachine.core.machines import SessionState
+from statemachine.core.records import AgentsForgotten, MailAccepted
 from statemachine.core.refusals import SessionClosed, StoreFailed
 from statemachine.core.session import Session
 from statemachine.eventloops import Signal, clock, signals
 from statemachine.log.snapshot import facts_of, touched
+from statemachine.log.times import Times, stamp
 from statemachine.runtime.errors import words
 from statemachine.runtime.tracing import TraceFile
 from statemachine.stores.protocol import Entry, LogRecord, Receipt, Snapshot, Store, Write
@@ -75,18 +80,24 @@ class Engine:
         carry_out: Callable[[Effect], None],
         publish: Callable[[Sequence[Step | Entry]], None],
         trace: TraceFile | None = None,
+        times: Times | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.session = session
         self.store = store
         self.carry_out = carry_out
         self.publish = publish
         self.trace = trace
+        self.times = Times() if times is None else times
+        """When what was committed happened."""
+        self._wall_clock = wall_clock
         self.counts = Counts()
         self.error: BaseException | None = None
         """Why the store, or the core, failed."""
         self._is_over = False
         """Whether committing has ended."""
         self.signal: Callable[[], Signal] = signals()
+        self.cancelled = anyio.get_cancelled_exc_class()
         self._batch = Batch(self.signal())
         self._committing: Batch | None = None
         self._work: Signal = self.signal()
@@ -211,6 +222,7 @@ class Engine:
         if not batch.events:
             return
         self._committing = batch
+        self._stamp(batch.records)
         items = self._items(batch)
         if self.trace is not None:
             batch.traced = self.trace.take()
@@ -235,6 +247,17 @@ class Engine:
                     for effect in event.effects:
                         self.carry_out(effect)
 
+    def _stamp(self, records: Sequence[LogRecord]) -> None:
+        """The records are committed now. Mail that was demoted since it was accepted is another object than its record,
+        and is told too.
+        """
+        at = float(self._wall_clock())
+        for agent in self.times.commit(records, at):
+            unknown = [mail for mail in self.session.agents[agent].mailbox if mail.at is None]
+            if unknown:
+                accepted = {record.mail for record in records if isinstance(record, MailAccepted)}
+                stamp([mail for mail in unknown if mail.mail in accepted], at)
+
     def _items(self, batch: Batch) -> Sequence[Write | Snapshot]:
         """Returns what to append, with a snapshot if one is due. The session is in its state after the batch."""
         session = self.session
@@ -245,8 +268,13 @@ class Engine:
         self.counts.records += len(records)
         self._changed |= touched(records, session.ledger)
         self._since_snapshot += len(records)
-        if self._since_snapshot >= SNAPSHOT_RECORDS:
-            facts = tuple([facts_of(session.agents[agent]) for agent in sorted(self._changed)])
+        if self._since_snapshot >= SNAPSHOT_RECORDS or AgentsForgotten in map(type, records):
+            facts = tuple(
+                [
+                    facts_of(session.ledger, session.agents[agent], self.times.of(agent))
+                    for agent in sorted(self._changed)
+                ]
+            )
             self._changed.clear()
             self._since_snapshot = 0
             items.append(Snapshot(facts, tuple(session.ledger.mail_states)))

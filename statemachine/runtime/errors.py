@@ -11,15 +11,24 @@ from attrs import define
 
 from statemachine.core.refusals import Refusal
 
-__all__ = ["EventsLost", "KeyReused", "NotJson", "ThreadLost", "UnknownPath", "UnknownRequest", "UnknownRole"]
+__all__ = [
+    "EventsLost",
+    "KeyReused",
+    "NotJson",
+    "Stalled",
+    "ThreadLost",
+    "UnknownPath",
+    "UnknownRequest",
+    "UnknownRole",
+]
 
 
 @define(auto_exc=True)
 class UnknownPath(Refusal):
-    """No agent ever had this path."""
+    """No agent ever had this path, or those that had it are forgotten."""
 
     path: str
-    text: ClassVar[str] = "no agent was ever at {self.path!r}; `list` shows the open ones"
+    text: ClassVar[str] = "no agent is known at {self.path!r:.200}; `list` shows the open ones"
 
 
 @define(auto_exc=True)
@@ -41,7 +50,7 @@ class UnknownRole(Refusal):
     role: str
     roles: tuple[str, ...]
     text: ClassVar[str] = (
-        "there is no work for role {self.role!r}; open the session with one, or use one of {self.roles}"
+        "there is no work for role {self.role!r:.100}; open the session with one, or use one of {self.roles}"
     )
 
 
@@ -53,7 +62,7 @@ class KeyReused(Refusal):
     first: str
     """The first request with the key."""
     text: ClassVar[str] = (
-        "key {self.key!r} was used for another request, {self.first}; take a new key for a new request"
+        "key {self.key!r:.100} was used for another request, {self.first:.200}; take a new key for a new request"
     )
 
 
@@ -63,7 +72,23 @@ class NotJson(Refusal):
 
     value: Any
     problem: str
-    text: ClassVar[str] = "{self.value!r} is not a JSON value ({self.problem}); convert it first"
+    text: ClassVar[str] = "{self.value!r:.100} is not a JSON value ({self.problem:.200}); convert it first"
+
+
+@define(auto_exc=True)
+class Stalled(Refusal):
+    """A turn waits for outcomes, all slots are held by turns that wait, and as many turns as `max_resident` allows are
+    in memory without a slot (J8): nothing would ever come of its waits.
+    """
+
+    agent: int
+    path: str
+    max_resident: int
+    text: ClassVar[str] = (
+        "turn of {self.path} ({self.agent}) cannot wait any longer: every slot is held by a turn that waits, and "
+        "max_resident={self.max_resident} allows no more turns in memory; raise max_resident, delegate less deep, or "
+        "end the turn and let the notice start the next one"
+    )
 
 
 @define(auto_exc=True)

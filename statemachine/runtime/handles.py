@@ -12,8 +12,20 @@ from attrs import define, field
 
 from statemachine.core.events import ROOT
 from statemachine.core.facts import fact
-from statemachine.core.records import Cause, MailAccepted, MailDrained, Outcome, TurnEnded, TurnStarted
+from statemachine.core.records import (
+    Cause,
+    MailAccepted,
+    MailDemoted,
+    MailDrained,
+    MailWithdrawn,
+    Outcome,
+    TurnEnded,
+    TurnReturned,
+    TurnStarted,
+)
+from statemachine.core.session import Session
 from statemachine.eventloops import Signal
+from statemachine.runtime.waits import until_answered
 from statemachine.stores.protocol import LogRecord
 
 __all__ = ["AgentRef", "Handle", "Target"]
@@ -31,6 +43,7 @@ class AgentRef:
 class Asker(Protocol):
     """What a request needs from the session in which it was made."""
 
+    session: Session
     has_ended: bool
     """Whether the session was shut down or has failed. Then requests get no more answers."""
 
@@ -51,11 +64,14 @@ class Request:
     _asker: Asker = field(repr=False)
     outcome: Outcome | None = field(default=None, init=False)
     """None: nothing yet."""
+    place: int = field(default=0, init=False)
+    """How many requests of the session were answered before it."""
     _changed: Signal | None = field(default=None, init=False, repr=False)
 
-    def answer(self, outcome: Outcome) -> None:
+    def answer(self, outcome: Outcome, place: int) -> None:
         """Sets the outcome, which the core has told."""
         self.outcome = outcome
+        self.place = place
         self.end()
 
     def end(self) -> None:
@@ -64,10 +80,14 @@ class Request:
             self._changed.set()
 
     async def wait(self) -> Outcome:
-        """Returns the outcome as soon as it is known. Raises why it never will be.
-
-        A turn whose code awaits this is not a waiting turn to the core. This is the place to tell it.
+        """Returns what came of it, as soon as it is known. In a turn's code this is a wait of that turn. Raises why the
+        outcome will never be known, or the turn cannot wait for it.
         """
+        await until_answered(self._asker.session, (self.ref.mail,))
+        return await self.told()
+
+    async def told(self) -> Outcome:
+        """Returns what came of it, as soon as it is known. The core is told nothing of this wait."""
         if self.outcome is None and not self._asker.has_ended:
             if self._changed is None:
                 self._changed = self._asker.signal()
@@ -75,6 +95,10 @@ class Request:
         if self.outcome is None:
             raise self._asker.ended_by()
         return self.outcome
+
+    def is_of(self, session: Session) -> bool:
+        """Tells whether it was made in that session."""
+        return self._asker.session is session
 
 
 @define(eq=False, repr=False)
@@ -107,13 +131,30 @@ class Handle:
         return self._request.outcome is not None
 
     async def outcome(self) -> Outcome:
-        """Waits, without a bound of its own, and returns how the turn ended that took the request as input. The cause
-        is CLOSED if the agent was closed before. Raises `StoreFailed` if the session failed meanwhile, `SessionClosed`
-        if it was shut down and the request waits in the log for the next opening.
+        """Returns how the turn ended that took the request as input, as soon as it has; it waits without a bound of its
+        own. Its cause is CLOSED if the agent was closed before. Raises `StoreFailed` if the session failed meanwhile,
+        `SessionClosed` if it was shut down and the request stays in the log for the next opening.
 
-        Do not await it in a turn, which keeps its slot meanwhile: use `Turn.wait` there, which the core knows of.
+        In a turn's code this is a wait of that turn, which lends its slot meanwhile, in whichever task of the turn it
+        is awaited. If that turn's agent made the request, its notice counts as read. There it also raises `WaitCircle`
+        if agents would wait for each other for ever, `Stalled` if no more turns may wait in memory, `SessionDraining`
+        if the request's turn does not start any more because the session is shut down, and `NotRunning` in code that is
+        shielded from the end of its turn.
         """
         return await self._request.wait()
+
+
+def requests_of(session: Session, handles: tuple[object, ...]) -> list[Request]:
+    """Returns the requests that the handles hold. Raises `TypeError` for what is not a handle of this session."""
+    requests: list[Request] = []
+    for handle in handles:
+        request = handle._request if isinstance(handle, Handle) else None  # pyright: ignore[reportPrivateUsage]
+        if request is None or not request.is_of(session):
+            raise TypeError(
+                f"{handle!r:.100} is not a handle of this session; give what spawn, follow_up or start returned"
+            )
+        requests.append(request)
+    return requests
 
 
 Target = str | int | AgentRef | Handle
@@ -121,10 +162,11 @@ Target = str | int | AgentRef | Handle
 
 
 def outcome_in(rollout: tuple[LogRecord, ...], mail: int, live_threads: bool) -> Outcome | None:
-    """Returns the outcome of a request, from the rollout of the agent that it was sent to; None: none yet.
+    """Returns what came of a request, from the rollout of the agent that it was sent to; None: nothing yet.
 
-    The answer is the first turn to end after the request was accepted that had read it, that ended before it started,
-    or with which the agent was closed.
+    It is answered when it is withdrawn or demoted, or else by the first turn to end after it was accepted which had
+    read it, or which ended before it started, or with which its agent was closed. A turn that is returned answers
+    nothing: what it had read is unread again.
     """
     accepted = taken = False
     for record in rollout:
@@ -132,8 +174,14 @@ def outcome_in(rollout: tuple[LogRecord, ...], mail: int, live_threads: bool) ->
             accepted = True
         elif not accepted:
             continue
+        elif (isinstance(record, MailWithdrawn) and record.mail == mail) or (
+            isinstance(record, MailDemoted) and mail in record.mails
+        ):
+            return record.outcome
         elif isinstance(record, TurnStarted | MailDrained):
             taken = True
+        elif isinstance(record, TurnReturned):
+            taken = False
         elif isinstance(record, TurnEnded) and (
             taken or closed_with(record.outcome, live_threads) or not_started(rollout, record.outcome)
         ):

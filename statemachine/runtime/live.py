@@ -36,6 +36,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any, cast
 
 import anyio
@@ -119,14 +120,18 @@ class LiveThreads:
         roles: Roles,
         tasks: TaskGroup,
         stop_by: Callable[[BaseException], None],
+        context: Context,
     ) -> None:
-        """`stop_by` leaves the session's block by an error that is not the code's own, such as KeyboardInterrupt."""
+        """`stop_by` leaves the session's block by an error that is not the code's own, such as KeyboardInterrupt.
+        `context` has the context variables with which all code of threads begins.
+        """
         self._engine = engine
         self._session = engine.session
         self._verbs = verbs
         self._roles = roles
         self._tasks = tasks
         self._stop_by = stop_by
+        self._context = context
         self._cancelled = anyio.get_cancelled_exc_class()
         self.threads: dict[int, Live] = {}
         """Agent -> its thread, until that is dropped."""
@@ -177,7 +182,7 @@ class LiveThreads:
             live.cancel(live.side)  # a flush that is not needed any more (J6)
         waits = Waits(self._engine, effect.agent, effect.turn)
         turn = Turn(self._engine, self._verbs, waits, live.info, effect)
-        live.turn = TurnCall(live, self._engine, turn, waits)
+        live.turn = TurnCall(live, self._engine, turn, waits, self._context)
         self._ask(live, live.turn)
 
     def cancel(self, effect: fx.Cancel) -> None:
@@ -216,7 +221,7 @@ class LiveThreads:
         """Ends a turn's wait."""
         live = self.threads.get(effect.agent)
         if live is not None and live.turn is not None and live.turn.turn.number == effect.turn:
-            live.turn.waits.wake(effect.end)
+            live.turn.waits.wake(effect.wait, effect.end)
 
     # Dropping
 
@@ -293,7 +298,11 @@ class LiveThreads:
                         await live.asked.wait()
                         continue
                     call = live.call = live.line.popleft()
-                    self._over(live, call, call.cancelled() if call.is_cancelled else await own_context(call.make()))
+                    self._over(
+                        live,
+                        call,
+                        call.cancelled() if call.is_cancelled else await own_context(call.make(), self._context.copy()),
+                    )
                     if call.is_cancelled:
                         return None
                     del call  # or its turn and mail would live until the next one
@@ -313,6 +322,11 @@ class LiveThreads:
                 return live.call.failed(words(error))
             self._lose(live)
             return ev.Died(live.agent, live.generation, words(error))
+        except BaseExceptionGroup as group:  # of tasks that the code has started: some were cancelled, others raised
+            cancelled, errors = group.split(self._cancelled)
+            if cancelled is None or not isinstance(errors, ExceptionGroup) or not is_cancelled():
+                raise
+            raise cancelled from None  # the session is left, and not by the errors of its agents' code
         except (KeyboardInterrupt, SystemExit) as error:
             self._stop_by(error)  # from a task, asyncio would leave its loop at once, and the block never
             await anyio.sleep_forever()
@@ -357,7 +371,7 @@ class LiveThreads:
 
         try:
             with anyio.move_on_after(self._session.config.stop_grace, shield=True) as scope:
-                await own_context(work())
+                await own_context(work(), self._context.copy())
             if scope.cancelled_caught:
                 log.warning(ABANDONED, path)
         except (KeyboardInterrupt, SystemExit) as error:
@@ -376,7 +390,7 @@ class LiveThreads:
     def _build(self, agent: int, generation: int) -> Live:
         known = self._session.agents[agent]
         info = info_of(agent, known.path, known.settings)
-        thread = self._roles.build(info)
+        thread = self._context.copy().run(self._roles.build, info)
         live = self.threads[agent] = Live(agent, generation, info, thread, isinstance(thread, FunctionThread))
         return live
 

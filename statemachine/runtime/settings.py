@@ -10,8 +10,9 @@ from typing import Any
 
 from attrs import frozen
 
+from statemachine.core.facts import is_too_deep, represent
 from statemachine.runtime.errors import NotJson
-from statemachine.stores.encoding import NESTING_MAX, EncodingError, to_json
+from statemachine.stores.encoding import EncodingError, to_json
 
 __all__ = ["AgentInfo"]
 
@@ -26,6 +27,8 @@ class AgentInfo:
     path: str
     role: str
     settings: Any
+
+    __repr__ = represent
 
 
 def info_of(agent: int, path: str, settings: str | None) -> AgentInfo:
@@ -54,7 +57,7 @@ def json_text(value: Any) -> str:
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise NotJson(value, str(error)) from None
-    if text.count("[") + text.count("{") > NESTING_MAX:
+    if is_too_deep(value, text):
         json_value(value)
     return text
 

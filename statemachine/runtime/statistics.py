@@ -51,7 +51,7 @@ def statistics_of(session: Session, engine: Engine, live: LiveThreads) -> Statis
         session.residents.occupied,
         session.config.max_resident,
         len(session.slots.ready),
-        len(session.waits),
+        len(session.waits.of_agent),
         live.loads,
         live.reloads,
         live.evictions,

@@ -7,8 +7,10 @@ from typing import Any
 from attrs import frozen
 
 from statemachine.core import effects as fx
+from statemachine.core.facts import represent
 from statemachine.core.machines import TurnState
 from statemachine.core.records import Outcome
+from statemachine.log.times import Moments
 from statemachine.runtime.settings import unwrap
 
 __all__ = ["AgentStatus"]
@@ -38,10 +40,21 @@ class AgentStatus:
     """As they were given to `spawn`, as JSON has them: a tuple is a list."""
     resident: bool
     """Whether its thread is in memory."""
+    since: float | None
+    """When it came into its status, in seconds since the epoch; of a turn that is asked for: when the mail came that
+    asks for it; of a closed agent: when it was closed. This and the other times are None if the file is of a version
+    that recorded no times.
+    """
+    began: float | None
+    """When its last turn began; None also if it has not, or ended before it did."""
+    ended: float | None
+    """When its last turn ended; None also if it has not."""
+
+    __repr__ = represent
 
 
-def status_of(said: fx.AgentStatus) -> AgentStatus:
-    """Returns the status for callers: the core has role and settings as one text."""
+def status_of(said: fx.AgentStatus, moments: Moments) -> AgentStatus:
+    """Returns the status for callers: the core has role and settings as one text, and no times."""
     role, settings = unwrap(said.settings)
     return AgentStatus(
         said.agent,
@@ -55,4 +68,7 @@ def status_of(said: fx.AgentStatus) -> AgentStatus:
         role,
         settings,
         said.resident,
+        moments.since,
+        moments.began,
+        moments.ended,
     )

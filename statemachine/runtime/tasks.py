@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Generator
-from contextvars import copy_context
+from contextvars import Context
 from types import TracebackType, coroutine
 from typing import Any, TypeVar
 
@@ -69,9 +69,8 @@ class TaskScope:
 
 
 @coroutine
-def own_context(code: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
-    """Runs the code with context variables of its own, a copy of the present ones, as a new task would."""
-    context = copy_context()
+def own_context(code: Coroutine[Any, Any, T], context: Context) -> Generator[Any, Any, T]:
+    """Runs the code with these context variables, as a new task would."""
     step: Any = code.send
     value: Any = None
     try:

@@ -1,4 +1,9 @@
-"""Writes the trace of a running session: every event given to the core, for `statemachine replay` and `verify`."""
+"""Writes the trace of a running session: every event given to the core, for `statemachine replay` and `verify`.
+
+A trace is of one opening: its header has the facts with which that began. A program that gives the same path each time
+it starts gets a file for each, beside the first: `trace.ndjson`, `trace.2.ndjson`, and so on. Nothing is overwritten,
+and nothing is appended to what a kill may have cut off in the middle of a line.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +13,18 @@ from typing import BinaryIO
 from statemachine.core.config import SessionConfig
 from statemachine.core.events import Event
 from statemachine.core.ledger import Ledger
-from statemachine.log.trace import TraceError, event_line, header_line
+from statemachine.log.trace import BEGINNING, TraceError, check_regular, event_line, header_line, unreadable
+
+TRACES_MAX = 10_000
+"""Most traces beside each other."""
 
 
 class TraceFile:
     """A file that grows with the session. Lines are written when the steps of their events are durable."""
 
     def __init__(self, path: Path, config: SessionConfig, ledger: Ledger) -> None:
-        """Raises `TraceError` if the file exists already or cannot be made."""
-        try:
-            self._file: BinaryIO = path.open("xb")
-        except FileExistsError:
-            raise TraceError("there is such a file already; give another path", None, str(path)) from None
-        except OSError as error:
-            raise TraceError(f"cannot be made: {error.strerror or error}; give another path", None, str(path)) from None
+        """Raises `TraceError` if there is a file that is not a trace, or the file cannot be made."""
+        self._file: BinaryIO = new_file(path)
         is_new = len(ledger.agents) == 1 and ledger.next_mail == 0
         self._lines: list[bytes] = []
         self.write([header_line(config, None if is_new else ledger)])
@@ -43,3 +46,29 @@ class TraceFile:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def new_file(path: Path) -> BinaryIO:
+    """Makes and opens the file, or one beside it if that is a trace of an earlier opening. Raises `TraceError`."""
+    for number in range(1, TRACES_MAX + 1):
+        beside = path if number == 1 else path.with_name(f"{path.stem}.{number}{path.suffix}")
+        try:
+            return beside.open("xb")
+        except FileExistsError:
+            check_is_trace(beside)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            problem = f"cannot be made: {getattr(error, 'strerror', None) or error}; give another path"
+            raise TraceError(problem, None, str(beside)) from None
+    raise TraceError(f"there are {TRACES_MAX:,} traces beside it; move them away", None, str(path))
+
+
+def check_is_trace(path: Path) -> None:
+    """Raises `TraceError` unless the file begins as a trace, or is empty, as a kill before the first line leaves it."""
+    check_regular(path)
+    try:
+        with path.open("rb") as file:
+            begins = file.read(len(BEGINNING))
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if begins not in (BEGINNING, b""):
+        raise TraceError("there is a file already that is not a trace; give another path", None, str(path))

@@ -14,6 +14,7 @@ from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 from attrs import define, field
 
 from statemachine.core.config import SessionConfig
+from statemachine.core.machines import Identity
 from statemachine.stores.encoding import EncodingError, Stored, decode, decode_facts, encode, encode_facts
 from statemachine.stores.errors import SessionInUse, StoreClosed, Unstorable
 from statemachine.stores.folding import NO_MAIL, fold
@@ -48,6 +49,7 @@ class MemoryLog:
             self.facts.update(facts)
             self.mail_states = item.mail_states
             self.tail.clear()
+            self._forget([f.agent for f in item.agents if f.identity is Identity.FORGOTTEN])
             return
         self.tail.extend(item)
         for row in item:
@@ -55,6 +57,15 @@ class MemoryLog:
                 self.rollouts[row[1]].append(row)
         if receipt is not None:
             self.receipts[receipt.key] = receipt
+
+    def _forget(self, agents: Sequence[int]) -> None:
+        """Deletes the rollouts of these agents, and what was asked of them with keys. The keys stay used."""
+        for agent in agents:
+            self.rollouts.pop(agent, None)
+        beginnings = tuple([f"[{agent}," for agent in agents])
+        for key, receipt in self.receipts.items() if agents else ():
+            if receipt.answer.startswith(beginnings):
+                self.receipts[key] = Receipt(key, "", receipt.answer)
 
 
 class MemoryStore:
@@ -79,7 +90,7 @@ class MemoryStore:
         self._epoch = log.epoch
         snapshot = folded.snapshot
         log.take(snapshot, [(f.agent, encode_facts(f)) for f in snapshot.agents], None)
-        return Recovered(log.epoch, before, folded.ledger, folded.tail)
+        return Recovered(log.epoch, before, folded.ledger, folded.tail, folded.times)
 
     async def append(self, items: Sequence[Write | Snapshot]) -> None:
         """See `Store.append`."""

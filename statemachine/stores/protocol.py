@@ -1,8 +1,9 @@
 """Says what a store does for a session: appends what happened, and finds it again (semantics.md section 5).
 
-A store keeps the log of one session, in two forms. The *rollouts* (every agent's mail, turns and entries) stay for
-ever. The *facts* (who is open, what is unread, how turns ended) are the fold of the log; snapshots replace the part of
-the log that they cover, so the time to open depends on the number of agents, not on the age of the log.
+A store keeps the log of one session, in two forms. The *rollouts* (every agent's mail, turns and entries) stay until
+their agent is forgotten. The *facts* (who is open, what is unread, how turns ended) are the fold of the log; snapshots
+replace the part of the log that they cover, so the time to open depends on the number of agents, not on the age of the
+log.
 
 What `append` was given is durable when it returns, and none of it if it raises. One process owns a session at a time;
 every opening raises the *epoch*, and a store with an older one is refused.
@@ -13,11 +14,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from attrs import field
+
 from statemachine.core.config import SessionConfig
 from statemachine.core.facts import fact
 from statemachine.core.ledger import Ledger
 from statemachine.core.records import Record
 from statemachine.log.snapshot import AgentFacts
+from statemachine.log.times import Times
 
 __all__ = ["Entry", "LogRecord", "Receipt", "Recovered", "Snapshot", "Store", "Write"]
 
@@ -32,6 +36,8 @@ class Entry:
     agent: int
     turn: int
     data: Any
+    at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
+    """When it was committed: see `statemachine.core.records`."""
 
 
 LogRecord = Record | Entry
@@ -42,6 +48,9 @@ LogRecord = Record | Entry
 class Receipt:
     """The answer that was given for an idempotency key: `request` is the canonical text of the request, `answer` is
     JSON text. A key has one receipt; a later one replaces it.
+
+    If the answer is a list, it begins with the id of the agent that was asked. Once that is forgotten, `request` is
+    empty.
     """
 
     key: str
@@ -62,7 +71,9 @@ class Snapshot:
     """The facts of some agents after everything appended before, and the counts of mails by `MailState`.
 
     Every agent whose facts have changed since the last snapshot, or since opening, has to be among them
-    (`snapshot.touched` says which records do that), because the log up to here is not folded again.
+    (`snapshot.touched` says which records do that), because the log up to here is not folded again. The rollouts of
+    those that are forgotten are deleted, and the requests of their receipts; an append with an `AgentsForgotten` ends
+    with a snapshot.
     """
 
     agents: tuple[AgentFacts, ...]
@@ -72,13 +83,14 @@ class Snapshot:
 @fact
 class Recovered:
     """What a store has of a session. `config` is that of the last run (None: never run), `tail` the number of records
-    folded on top of the snapshot.
+    folded on top of the snapshot, `times` when what the records say happened.
     """
 
     epoch: int
     config: SessionConfig | None
     ledger: Ledger
     tail: int
+    times: Times = field(factory=Times, eq=False)
 
 
 class Store(Protocol):

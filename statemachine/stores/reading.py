@@ -24,6 +24,7 @@ from typing import TypeVar
 from attrs import field, frozen
 
 from statemachine.core.config import SessionConfig
+from statemachine.core.machines import Identity
 from statemachine.core.records import Outcome, TurnEnded
 from statemachine.stores import schema, tables
 from statemachine.stores.encoding import EncodingError, encode, parse, text_of
@@ -64,7 +65,7 @@ def read_session(path: str | os.PathLike[str]) -> Recovered:
         quick_check(connection, real)
         meta = tables.read_meta(connection)
         folded = tables.read_folded(connection, meta, meta.config or SessionConfig())
-        return Recovered(meta.epoch, meta.config, folded.ledger, folded.tail)
+        return Recovered(meta.epoch, meta.config, folded.ledger, folded.tail, folded.times)
 
     return reading(path, read)
 
@@ -248,7 +249,7 @@ def _problems(connection: sqlite3.Connection) -> Iterator[str]:
         if isinstance(record, TurnEnded):
             last[record.outcome.agent] = record.outcome
     for found in folded.ledger.agents:
-        if found.outcome != last.get(found.id):
+        if found.outcome != last.get(found.id) and found.identity is not Identity.FORGOTTEN:  # whose rollout may wait
             told = last.get(found.id)
             yield f"agent {found.id}: its last turn ended with {found.outcome!r:.200}, its rollout says {told!r:.200}"
     for key, request, answer in connection.execute("SELECT key, request, answer FROM keys"):

@@ -26,6 +26,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from statemachine.stores.encoding import Stored, facts_of_today, record_of_today, request_of_today, stored, text_of
 from statemachine.stores.errors import ForeignFile, NewerSchema, StoreMissing
 
 APPLICATION_ID = 0x41674D61
@@ -67,13 +68,35 @@ def _rollouts(connection: sqlite3.Connection) -> None:
 
 
 def _causes(_: sqlite3.Connection) -> None:
-    """Adds a cause to outcomes. Old ones are read as they are (`encoding.py`), so no row changes; but a version that
-    cannot read new ones must not open the file.
-    """
+    """Outcomes have a cause. No row changed then, but who cannot read those to come must not open the file."""
 
 
-MIGRATIONS: tuple[Migration, ...] = (_first, _rollouts, _causes)
-"""Each leads from the version that is its index to the next. Never change one; only add."""
+ROWS_AT_ONCE = 1000
+
+
+def _classes(connection: sqlite3.Connection) -> None:
+    """Records and facts are written as their classes are, by a library (`encoding.py`): every row changes."""
+    _rewrite(connection, "log", "position", "kind, data", "data", record_of_today)
+    _rewrite(connection, "agents", "agent", "facts", "facts", facts_of_today)
+    for key, request in connection.execute("SELECT key, request FROM keys").fetchall():
+        changed = stored(request_of_today(text_of(request)))
+        connection.execute("UPDATE keys SET request = ? WHERE key = ?", (changed, key))
+
+
+def _rewrite(
+    connection: sqlite3.Connection, table: str, number: str, read: str, column: str, change: Callable[..., Stored]
+) -> None:
+    """Changes a column in all rows of the table, some of them at a time, since there may be millions."""
+    last = -1
+    some = f"SELECT {number}, {read} FROM {table} WHERE {number} > ? ORDER BY {number} LIMIT {ROWS_AT_ONCE}"
+    while rows := connection.execute(some, (last,)).fetchall():
+        changed = [(change(*found), at) for at, *found in rows]
+        connection.executemany(f"UPDATE {table} SET {column} = ? WHERE {number} = ?", changed)
+        last = rows[-1][0]
+
+
+MIGRATIONS: tuple[Migration, ...] = (_first, _rollouts, _causes, _classes)
+"""Each leads from the version that is its index to the next. They are never changed, only added to."""
 
 
 def migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[Migration]) -> None:

@@ -225,6 +225,7 @@ class SQLiteStore:
         connection.execute(f"PRAGMA synchronous = {self.synchronous.value}")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten, too
         schema.migrate(connection, self.path, schema.MIGRATIONS)
         if not schema.use_wal(connection, BUSY_S):
             raise StoreError(self.path, "this file system has no shared memory, which SQLite needs for its WAL")
@@ -241,7 +242,7 @@ class SQLiteStore:
             self._tables.write(tables.encode_items([folded.snapshot]))
         connection.execute("COMMIT")
         self._tables.committed()
-        return Recovered(self.epoch, meta.config, folded.ledger, folded.tail)
+        return Recovered(self.epoch, meta.config, folded.ledger, folded.tail, folded.times)
 
     def _close_with(self, worker: Worker) -> None:
         if self._worker is worker:  # another task may have closed it too, and opened it again

@@ -16,6 +16,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from statemachine.core.config import SessionConfig
+from statemachine.core.machines import Identity
 from statemachine.log import trace
 from statemachine.stores.encoding import (
     EncodingError,
@@ -178,6 +179,8 @@ class Encoded:
     facts: list[tuple[int, Stored]]
     mail_states: tuple[int, ...] | None = None
     """None: not a snapshot."""
+    forgotten: tuple[int, ...] = ()
+    """Agents of the snapshot whose rollouts are deleted."""
 
 
 def encode_items(items: Sequence[Write | Snapshot]) -> list[Encoded]:
@@ -188,7 +191,8 @@ def encode_items(items: Sequence[Write | Snapshot]) -> list[Encoded]:
         if isinstance(item, Snapshot):
             facts = [(f.agent, encode_facts(f)) for f in item.agents]
             part = Encoded([], [], [])
-            parts += [Encoded([], [], facts, item.mail_states), part]
+            forgotten = tuple([f.agent for f in item.agents if f.identity is Identity.FORGOTTEN])
+            parts += [Encoded([], [], facts, item.mail_states, forgotten), part]
             continue
         for record in item.records:
             part.rows.append(encode(record))
@@ -240,6 +244,8 @@ class Tables:
     """Whether the transaction under way has a snapshot."""
     _postponed: dict[int, Stored] = field(factory=dict[int, Stored], init=False)
     """Facts postponed to the next snapshot, because one had facts too large for a row."""
+    _forgotten: set[int] = field(factory=set[int], init=False)
+    """Agents whose rollouts the next snapshot deletes."""
 
     def uncovered(self, agent: int) -> list[int]:
         """Returns the positions for `read_own_rollout`. May be called in any thread, before the rollout is read."""
@@ -279,6 +285,7 @@ class Tables:
         """Writes all parts, in their order."""
         for part in parts:
             if part.mail_states is not None:
+                self._forgotten.update(part.forgotten)
                 self._cover(part.facts, part.mail_states)
             if part.rows:
                 rows = self._numbered(part.rows)
@@ -323,6 +330,21 @@ class Tables:
         self.connection.execute(f"DELETE {since} AND agent IS NULL", (self.covered, self.position))
         self.covered = self.position
         self._pending, self._covers = {}, True
+        if self._forgotten:
+            self._forget([*self._forgotten])
+            self._forgotten.clear()
+
+    def _forget(self, agents: list[int]) -> None:
+        """Deletes the rollouts of these agents, which the snapshot covers, and what was asked of them with keys. The
+        keys stay used. They are looked through once, because there may be millions.
+        """
+        parameters = (f"{agents}",)
+        whose = "agent IN (SELECT value FROM json_each(?))"
+        positions = f"SELECT position FROM rollouts WHERE {whose}"
+        self.connection.execute(f"DELETE FROM log WHERE position IN ({positions})", parameters)
+        self.connection.execute(f"DELETE FROM rollouts WHERE {whose}", parameters)
+        whose = "CAST(substr(answer, 2) AS INTEGER) IN (SELECT value FROM json_each(?))"  # what an agent's id begins
+        self.connection.execute(f"UPDATE keys SET request = '' WHERE answer LIKE '[%' AND {whose}", parameters)
 
     def set_meta(self, name: str, value: int | str) -> None:
         """Sets one fact of the session as a whole."""

@@ -6,12 +6,13 @@ import re
 
 import pytest
 
+from model.breaks.catalogue import BREAKS
 from model.breaks.defects import Break, look_up
 from model.breaks.hunt import FUZZ, Catch, hunt, injected, look_in
-from model.breaks.thread_defects import BREAKS
 from model.documents import breaks as documents
 from model.documents.breaks import NOTHING, cells
 from model.exploration.scopes import SCOPES, find
+from model.pools import CONTEXT
 from model.scenarios import script
 from model.scenarios.replay import Trial
 from statemachine.checking.properties import PROPERTIES
@@ -86,9 +87,8 @@ def test_break_is_caught_without_the_reference_by_whom_the_document_says(a_break
 
 @pytest.mark.parametrize("a_break", FUZZED, ids=name)
 def test_break_that_no_scope_shows_is_caught_by_the_fuzz(a_break: Break) -> None:
-    found = hunted(a_break)
-    assert (found.place, found.by) == WRITTEN[a_break.id][3:5]
-    assert found.lines[0].startswith("config")
+    with CONTEXT.Pool(1) as pool:  # as the document was written: what the fuzz draws depends on the modules loaded
+        assert pool.apply(documents.row, (a_break.id, True))[:7] == WRITTEN[a_break.id][:7]
 
 
 @pytest.mark.parametrize("with_reference", [True, False])

@@ -171,8 +171,8 @@ def test_wal_damaged_anywhere_leaves_whole_appends_from_the_beginning_and_the_se
         before = read_log(path)
         anyio.run(go_on, path, killed.seed)
         after = read_log(path)
-        assert after.rows[: len(before.rows)] == before.rows, what
-        assert before.rows == killed.log.rows[: len(before.rows)], what
+        assert after.begins_with(before.rows), what
+        assert is_beginning(before, killed.log), what
         assert before.end in killed.ends, f"{what}: the log ends at {before.end}, in the middle of an append"
         assert before.wrong + after.wrong == [], what
         assert check_file(path) == (), what
@@ -181,6 +181,11 @@ def test_wal_damaged_anywhere_leaves_whole_appends_from_the_beginning_and_the_se
     assert killed.began in found
     assert killed.log.end in found
     assert len(found) > 10, "cuts after many appends"
+
+
+def is_beginning(before: Log, whole: Log) -> bool:
+    """Is the one log a beginning of the other, but for the rollouts of agents that were forgotten since?"""
+    return whole.begins_with(before.rows) and before.rows[-1][0] <= before.end
 
 
 async def go_on(path: Path, seed: int) -> None:
@@ -215,7 +220,7 @@ def test_wal_cut_beside_its_old_index_is_read_as_a_beginning_or_named_by_a_typed
         except StoreError:
             refused += 1
         else:
-            assert found.rows == killed.log.rows[: len(found.rows)]
+            assert is_beginning(found, killed.log)
             assert found.end in killed.ends
         anyio.run(go_on, path, killed.seed)
         assert read_log(path).wrong == []

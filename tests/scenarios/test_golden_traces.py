@@ -22,7 +22,7 @@ from statemachine.core.slots import Slots
 
 NAMES = [path.stem for path in golden.files()]
 EVENT = "> spawn root a\n"
-HEAD = "-- What it shows.\nconfig max_concurrent=2\n"
+HEAD = "-- What it shows.\nconfig max_concurrent=2 overflow=REJECT\n"
 
 
 def copy_of(name: str, folder: Path) -> Path:
