@@ -1,0 +1,259 @@
+"""Obligations: what is to be shown, one formula each, and Z3's verdict.
+
+*Initiation*: an opened or recovered session has every invariant. *Consecution*: where all invariants hold, each
+transition keeps each. *Counting*: each counter is the size of its set, because each transition changes both alike.
+*Step*: each transition has each property of steps. *Settled*: where no rule can fire, each property of settled states
+holds.
+
+Two axioms stand for what finite sets of agents have and first-order logic cannot say (`counting_axioms`,
+`line_axioms`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import z3
+from attrs import frozen
+
+from . import relation as r
+from .invariants import INVARIANTS, SETTLED, STEPS
+from .logic import Agent, Symbolic, Term
+from .relation import RULES, TRANSITIONS, Transition
+from .state import CONFIG, COUNTERS, FLAGS, INPUTS, LINES, NUMBERS, RELATIONS, SCALARS, State
+
+TIMEOUT_MS = 20_000
+"""The longest that one obligation may take. One that takes longer does not hold."""
+
+
+@frozen
+class Obligation:
+    """Assuming `given`, `goal` holds."""
+
+    property: str
+    name: str
+    given: tuple[Term, ...]
+    goal: Term
+
+
+@frozen
+class Proof:
+    """Z3's verdict. `model` is a counterexample, if there is one."""
+
+    obligation: Obligation
+    holds: bool
+    seconds: float
+    model: z3.ModelRef | None
+    note: str
+
+
+def symbolic_state(logic: Symbolic) -> State:
+    """A state of which nothing is known."""
+    integer, truth, agent = z3.IntSort(), z3.BoolSort(), logic.sort
+    parts: dict[str, Any] = {}
+    for name in (*NUMBERS, *LINES):
+        parts[name] = z3.Function(name, agent, integer)
+    for name in FLAGS:
+        parts[name] = z3.Function(name, agent, truth)
+    for name in RELATIONS:
+        parts[name] = z3.Function(name, agent, agent, truth)
+    for name in (*SCALARS, *CONFIG):
+        parts[name] = z3.Int(name)
+    for name in (*INPUTS, "rejects"):
+        parts[name] = z3.Bool(name)
+    return State(logic, parts)
+
+
+def configuration(s: State) -> Term:
+    """What construction of a configuration makes sure of."""
+    return z3.And(
+        s.cap >= 0,
+        s.max_resident >= s.cap,
+        s.max_overtaken >= 0,
+        s.max_attempts >= 1,
+        s.max_queued >= 0,
+        s.max_agents >= 0,
+        s.max_depth >= 0,
+    )
+
+
+COUNTED: dict[str, Callable[[State, Agent], Term]] = {
+    "held": lambda s, x: s.logic.all(x != s.logic.root, r.holds(s, x)),
+    "occupied": lambda s, x: s.logic.all(x != s.logic.root, s.residency(x) != r.UNLOADED),
+    "without": lambda s, x: s.lent(x),
+    "queued": lambda s, x: s.ready(x) > 0,
+    "lenders": lambda s, x: s.lender(x) > 0,
+    "members": lambda s, x: s.logic.all(x != s.logic.root, s.identity(x) == r.OPEN),
+}
+"""Counter -> the set whose size it is."""
+
+
+def counting_axioms(s: State, named: tuple[Agent, ...]) -> Iterator[Term]:
+    """What the sizes of finite sets have: at least as many members as are named; none, and it is empty; and a set
+    within the union of two others, one of whose members is outside it, is smaller than both together.
+    """
+    for name, within in COUNTED.items():
+        for x in named:
+            yield z3.Implies(within(s, x), s.parts[name] >= 1)
+        for i, x in enumerate(named):
+            for y in named[i + 1 :]:
+                yield z3.Implies(z3.And(within(s, x), within(s, y), x != y), s.parts[name] >= 2)
+        yield z3.Implies(s.parts[name] > 0, s.logic.exists(lambda y, within=within: within(s, y)))
+    occupied, held, lent = COUNTED["occupied"], COUNTED["held"], COUNTED["without"]
+    covered = s.logic.forall(lambda y: z3.Implies(occupied(s, y), z3.Or(held(s, y), lent(s, y))))
+    for x in named:
+        outside = z3.And(held(s, x), z3.Not(occupied(s, x)))
+        yield z3.Implies(z3.And(covered, outside), s.occupied <= s.held + s.without - 1)
+
+
+def line_axioms(s: State) -> Iterator[Term]:
+    """A finite set has a first and a last in each line, and a deepest: each one is instantiated where it is needed."""
+    logic = s.logic
+
+    def first(member: Callable[[Agent], Term], before: Callable[[Agent, Agent], Term]) -> Term:
+        return z3.Implies(
+            logic.exists(lambda x: member(x)),
+            logic.exists(lambda x: z3.And(member(x), logic.forall(lambda y: z3.Implies(member(y), before(x, y))))),
+        )
+
+    for line in ("ready", "lender", "returning"):
+        place = s.parts[line]
+        yield first(lambda x, place=place: place(x) > 0, lambda x, y, place=place: place(x) <= place(y))
+    yield first(lambda x: s.lender(x) > 0, lambda x, y: s.lender(x) >= s.lender(y))
+    yield first(
+        lambda x: s.ready(x) > 0,
+        lambda x, y: z3.Or(s.depth(x) > s.depth(y), z3.And(s.depth(x) == s.depth(y), s.ready(x) <= s.ready(y))),
+    )
+    yield first(lambda x: r.serves_none(s, x), lambda x, y: s.leaving(x) <= s.leaving(y))
+
+
+def victim_axiom(s: State, x: Agent) -> Term:
+    """Of the candidates for `x`, one comes before the others (N2)."""
+    logic = s.logic
+
+    def candidate(v: Agent) -> Term:
+        return z3.And(s.use(v) > 0, z3.Not(s.tried(x, v)))
+
+    return z3.Implies(
+        logic.exists(candidate),
+        logic.exists(
+            lambda v: z3.And(
+                candidate(v), logic.forall(lambda y: z3.Implies(candidate(y), r.comes_before(s, v, y)))
+            )
+        ),
+    )
+
+
+class Proofs:
+    """All obligations about one symbolic state, and how each is decided."""
+
+    def __init__(self) -> None:
+        self.logic = Symbolic()
+        self.state = symbolic_state(self.logic)
+        s = self.state
+        self.named = tuple(z3.Const(name, self.logic.sort) for name in ("a", "b"))
+        self.known = (configuration(s), *(i.formula(s) for i in INVARIANTS.values()))
+
+    def obligations(self) -> Iterator[Obligation]:
+        """All of them."""
+        yield from self.initiation()
+        for transition in TRANSITIONS.values():
+            yield from self.of(transition)
+        yield from self.settled()
+
+    def initiation(self) -> Iterator[Obligation]:
+        """A session that was just opened, or recovered: any tree, any mail, nothing in memory but the root."""
+        s, logic = self.state, self.logic
+        resting = logic.forall(
+            lambda x: z3.And(
+                s.identity(x) >= r.UNKNOWN,
+                s.identity(x) <= r.FORGOTTEN,
+                s.status(x) >= r.NEW,
+                s.status(x) <= r.INTERRUPTED,
+                s.residency(x) == z3.If(x == logic.root, r.RESIDENT, r.UNLOADED),
+                s.slot(x) == r.FREE,
+                z3.Not(s.lent(x)),
+                *(s.parts[line](x) == 0 for line in LINES),
+                *(s.parts[name](x) >= 0 for name in ("turn", "generation", "triggers", "attempts", "loads", "depth")),
+                *(s.parts[name](x) == 0 for name in ("taken", "conditional", "chosen")),
+                s.depth(x) <= s.max_depth,
+                z3.Or(s.attempts(x) == 0, s.attempts(x) < s.max_attempts),
+                s.loads(x) <= z3.If(s.max_attempts >= 3, s.max_attempts, 3),
+                z3.Implies(
+                    s.identity(x) != r.OPEN, z3.And(s.triggers(x) == 0, s.attempts(x) == 0, s.loads(x) == 0)
+                ),
+            )
+        )
+        none = logic.forall(lambda x, y: z3.Not(z3.Or(s.serves(x, y), s.tried(x, y))))
+        tree = [INVARIANTS[name].formula(s) for name in ("tree", "ancestry", "unborn")]
+        given = (
+            configuration(s),
+            resting,
+            none,
+            *tree,
+            s.identity(logic.root) == r.OPEN,
+            *(s.parts[name] == 0 for name in SCALARS if name != "members"),
+            s.members >= 0,
+            s.members <= s.max_agents,
+        )
+        for known in INVARIANTS.values():
+            yield Obligation(known.property, f"initiation: {known.name}", given, known.formula(s))
+
+    def after(self, transition: Transition) -> tuple[tuple[Term, ...], State]:
+        """What may be assumed of a transition, and the state after it."""
+        s = self.state
+        agents = self.named[: transition.agents]
+        axioms = counting_axioms(s, agents)
+        return (*self.known, *axioms, transition.guard(s, *agents)), transition.effect(s, *agents)
+
+    def of(self, transition: Transition) -> Iterator[Obligation]:
+        """Consecution, counting and steps of one transition."""
+        s, logic = self.state, self.logic
+        given, after = self.after(transition)
+        agents = self.named[: transition.agents]
+        for known in INVARIANTS.values():
+            yield Obligation(known.property, f"{transition.name}: {known.name}", given, known.formula(after))
+        for name in COUNTERS:
+            within = COUNTED[name]
+            others = logic.forall(
+                lambda y, within=within: z3.Implies(
+                    z3.And(*(y != x for x in agents)), within(s, y) == within(after, y)
+                )
+            )
+            moved = sum((z3.If(within(after, x), 1, 0) - z3.If(within(s, x), 1, 0) for x in agents), z3.IntVal(0))
+            apart = [agents[0] != agents[1]] if len(agents) == 2 else []
+            goal = z3.And(others, after.parts[name] - s.parts[name] == moved, *apart)
+            yield Obligation("counting", f"{transition.name}: {name}", given, goal)
+        for step in STEPS:
+            yield Obligation(step.property, f"{transition.name}: {step.name}", given, step.formula(s, after))
+
+    def settled(self) -> Iterator[Obligation]:
+        """Where no rule can fire."""
+        s, logic = self.state, self.logic
+        given = [*self.known, *line_axioms(s)]
+        for known in RULES:
+            fires = (
+                (lambda x, known=known: known.guard(s, x))
+                if known.agents == 1
+                else (lambda x, y, known=known: known.guard(s, x, y))
+            )
+            given.append(z3.Not(logic.exists(fires)))
+        for theorem in SETTLED:
+            witness = z3.Const("w", logic.sort)
+            more = [*counting_axioms(s, (witness,)), victim_axiom(s, witness)]
+            yield Obligation(theorem.property, f"settled: {theorem.name}", (*given, *more), theorem.formula(s))
+
+
+def prove(obligation: Obligation) -> Proof:
+    """Decides one obligation: it holds if Z3 shows that what is given and the negated goal have no model."""
+    began = time.perf_counter()
+    solver = z3.Solver()
+    solver.set("timeout", TIMEOUT_MS)
+    solver.add(*obligation.given, z3.Not(obligation.goal))
+    verdict = solver.check()
+    seconds = time.perf_counter() - began
+    model = solver.model() if verdict == z3.sat else None
+    note = solver.reason_unknown() if verdict == z3.unknown else ""
+    return Proof(obligation, verdict == z3.unsat, seconds, model, note)
