@@ -148,7 +148,20 @@ def tree(s: State, x: Agent, y: Agent) -> Term:
 def ancestry(s: State, x: Agent, y: Agent) -> Term:
     logic = s.logic
     above = logic.forall(lambda z: logic.when(s.parent(y, z), logic.when(s.below(x, y), s.below(x, z))))
-    return logic.all(above, logic.when(s.parent(x, y), s.below(x, y)))
+    there = logic.any(s.identity(x) == r.OPEN, s.identity(x) == r.CLOSED)
+    return logic.all(above, logic.when(s.parent(x, y), s.below(x, y)), logic.when(there, s.below(x, x)))
+
+
+def one_parent(s: State, x: Agent) -> Term:
+    logic = s.logic
+    return logic.forall(lambda y, z: logic.when(logic.all(s.parent(x, y), s.parent(x, z)), y == z))
+
+
+def has_parent(s: State, x: Agent) -> Term:
+    """Every sub-agent that is not forgotten has one."""
+    logic = s.logic
+    there = logic.any(s.identity(x) == r.OPEN, s.identity(x) == r.CLOSED)
+    return logic.when(logic.all(there, x != logic.root), logic.exists(lambda y: s.parent(x, y)))
 
 
 def tickets(line: str) -> Callable[[State, Agent, Agent], Term]:
@@ -181,6 +194,8 @@ each(
 )
 pairs("S7", "tree", tree)
 pairs("S7", "ancestry", ancestry)
+each("S7", "one parent", one_parent)
+each("S7", "has a parent", has_parent)
 each("S10", "closed holds nothing", empty_handed)
 invariant("S10", "bounds", lambda s: s.members <= s.max_agents)
 each("S10", "depth", lambda s, x: s.depth(x) <= s.max_depth)
@@ -208,7 +223,7 @@ each(
         s, s.lender(x) > 0, s.logic.all(x != s.logic.root, s.status(x) == r.RUNNING, r.waits(s, x))
     ),
 )
-pairs("D11", "room for one", serving)
+pairs("D11", "serves", serving)
 each("D11", "room from one", served_once)
 pairs("N3", "tried", lambda s, x, v: s.logic.when(s.tried(x, v), r.needs_room(s, x)))
 for each_line in LINES:
@@ -386,88 +401,112 @@ STEPS: tuple[StepProperty, ...] = (
 
 @frozen
 class Settled:
-    """What holds where no joint rule can fire."""
+    """What holds of every agent where no joint rule can fire. The rest is what it follows from, as hints: joint rules,
+    invariants, theorems before it, and whether a first one in a line matters.
+    """
 
     property: str
     name: str
-    formula: Callable[[State], Term]
+    formula: Callable[[State, Agent], Term]
+    rules: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    in_lines: bool = False
 
 
-def never_idle(s: State) -> Term:
-    return s.logic.forall(lambda x: s.logic.no(r.wants_turn(s, x)))
+def never_idle(s: State, x: Agent) -> Term:
+    """L2, first half."""
+    return s.logic.no(r.wants_turn(s, x))
 
 
-def no_idle_slot(s: State) -> Term:
+def no_idle_slot(s: State, x: Agent) -> Term:
     """L2, second half."""
     logic = s.logic
-    return logic.forall(lambda x: logic.when(s.status(x) == r.QUEUED, logic.all(x != logic.root, s.held >= s.cap)))
+    return logic.when(s.status(x) == r.QUEUED, logic.all(x != logic.root, s.held >= s.cap))
 
 
-def no_stall(s: State) -> Term:
-    """L8."""
+def no_stall(s: State, x: Agent) -> Term:
+    """L8, where `x` wants a slot."""
     logic = s.logic
-    wanted = logic.exists(lambda x: logic.any(s.ready(x) > 0, s.returning(x) > 0))
-    returns = logic.exists(lambda x: s.returning(x) > 0)
-    nobody_lends = logic.forall(lambda x: logic.no(logic.all(x != logic.root, s.status(x) == r.RUNNING, r.waits(s, x))))
+
+    def may_lend(y: Agent) -> Term:
+        return logic.all(y != logic.root, s.status(y) == r.RUNNING, r.waits(s, y))
+
+    wanted = logic.any(s.ready(x) > 0, s.returning(x) > 0)
+    returns = logic.exists(lambda y: s.returning(y) > 0)
     all_wait = logic.forall(
-        lambda x: logic.when(
-            logic.all(x != logic.root, r.holds(s, x)),
-            logic.all(s.status(x) == r.RUNNING, r.waits(s, x), s.conditional(x) > 0),
+        lambda y: logic.when(
+            logic.all(y != logic.root, r.holds(s, y)), logic.all(may_lend(y), s.conditional(y) > 0)
         )
     )
-    stops = logic.exists(lambda x: logic.all(s.lent(x), s.status(x) == r.STOPPING))
-    may = logic.any(returns, r.may_lend(s))
+    stops = logic.exists(lambda y: logic.all(s.lent(y), s.status(y) == r.STOPPING))
+    bounded = logic.no(logic.any(returns, r.may_lend(s)))
     return logic.when(
         logic.all(wanted, logic.no(r.slot_is_free(s))),
-        logic.any(nobody_lends, logic.all(logic.no(may), logic.any(logic.no(all_wait), stops))),
+        logic.any(logic.no(logic.exists(may_lend)), logic.all(bounded, logic.any(logic.no(all_wait), stops))),
     )
 
 
-def leaves_rightly(s: State) -> Term:
+def leaves_rightly(s: State, x: Agent) -> Term:
     """S6: what is unloading is evictable but for its residency, or its own turn lets an older turn go first."""
     logic = s.logic
-
-    def right(x: Agent) -> Term:
-        yields = logic.exists(
-            lambda y: logic.all(s.serves(x, y), s.starting(y) > 0, s.starting(y) < s.starting(x))
-        )
-        return logic.when(s.residency(x) == r.UNLOADING, logic.any(s.status(x) < r.STARTING, yields))
-
-    return logic.forall(right)
+    yields = logic.exists(lambda y: logic.all(s.serves(x, y), s.starting(y) > 0, s.starting(y) < s.starting(x)))
+    return logic.when(s.residency(x) == r.UNLOADING, logic.any(s.status(x) < r.STARTING, yields))
 
 
-def theorem_1(s: State) -> Term:
-    """A starting turn that has no thread is loading, or something is in transit."""
+def theorem_1(s: State, x: Agent) -> Term:
+    """While a turn is starting, its agent or what makes room for it is in transit. With L1: it has a residency slot, or
+    a victim, or waits for one of these, unless every candidate's flush failed.
+    """
     logic = s.logic
-
-    def helped(x: Agent) -> Term:
-        on_its_way = logic.exists(
-            lambda u: logic.any(s.residency(u) == r.UNLOADING, s.residency(u) == r.LOADING)
-        )
-        return logic.when(s.status(x) == r.STARTING, on_its_way)
-
-    return logic.forall(helped)
+    moving = logic.exists(lambda u: logic.any(s.residency(u) == r.UNLOADING, s.residency(u) == r.LOADING))
+    return logic.when(s.status(x) == r.STARTING, moving)
 
 
-def quiescent(s: State) -> Term:
-    """L9."""
+def quiescent(s: State, x: Agent) -> Term:
+    """L9. Where sub-agents share no slot at all, a turn that a log has brought along queues for ever."""
     logic = s.logic
     at_rest = logic.forall(
-        lambda x: logic.all(
-            s.status(x) < r.RUNNING, logic.any(s.residency(x) == r.UNLOADED, s.residency(x) == r.RESIDENT)
+        lambda y: logic.all(
+            s.status(y) < r.RUNNING, logic.any(s.residency(y) == r.UNLOADED, s.residency(y) == r.RESIDENT)
         )
     )
-    nothing = logic.forall(
-        lambda x: logic.all(s.slot(x) == r.FREE, s.ready(x) == 0, s.starting(x) == 0)
-    )
-    return logic.when(at_rest, nothing)
+    nothing = logic.all(s.slot(x) == r.FREE, s.ready(x) == 0, s.starting(x) == 0)
+    return logic.when(logic.all(at_rest, s.cap > 0), nothing)
 
 
 SETTLED: tuple[Settled, ...] = (
-    Settled("L2", "never idle with trigger mail", never_idle),
-    Settled("L2", "never a free slot while turns queue", no_idle_slot),
-    Settled("L8", "no stall", no_stall),
-    Settled("S6", "only the evictable leave", leaves_rightly),
-    Settled("theorem 1", "room is there or to come", theorem_1),
-    Settled("L9", "nothing is held at rest", quiescent),
+    Settled("L2", "never idle with trigger mail", never_idle, ("request",)),
+    Settled(
+        "L2",
+        "never a free slot while turns queue",
+        no_idle_slot,
+        ("admit", "admit_root", "go_on"),
+        ("in line", "returning"),
+        in_lines=True,
+    ),
+    Settled(
+        "L8",
+        "no stall",
+        no_stall,
+        ("swap", "lend", "stalled"),
+        ("who may lend", "a slot is its turn's", "counts are not negative"),
+        in_lines=True,
+    ),
+    Settled("S6", "only the evictable leave", leaves_rightly, ("keep",), ("in line", "serves", "what leaves does not run")),
+    Settled(
+        "theorem 1",
+        "room is there or to come",
+        theorem_1,
+        ("start", "load", "loads_lost", "evict", "no_room"),
+        ("serves",),
+    ),
+    Settled(
+        "L9",
+        "nothing is held at rest",
+        quiescent,
+        (),
+        ("in line", "a slot is its turn's", "slots"),
+        ("never a free slot while turns queue", "room is there or to come"),
+    ),
 )

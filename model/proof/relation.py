@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
 
 from attrs import frozen
 
@@ -300,8 +299,15 @@ def can_resume(s: State, x: Agent) -> Term:
 
 def can_forget(s: State, x: Agent) -> Term:
     logic = s.logic
-    childless = logic.forall(lambda y: logic.when(s.parent(y, x), s.identity(y) == FORGOTTEN))
+    childless = logic.forall(lambda y: logic.no(s.parent(y, x)))
     return logic.all(s.identity(x) == CLOSED, childless)
+
+
+def forget(s: State, x: Agent) -> State:
+    logic = s.logic
+    s1 = s.relate("parent", lambda y, z: logic.all(s.parent(y, z), y != x))
+    s2 = s1.relate("below", lambda y, z: logic.all(s.below(y, z), y != x, z != x))
+    return s2.at(x, identity=FORGOTTEN, depth=0)
 
 
 def read_all(s: State, x: Agent) -> State:
@@ -379,7 +385,7 @@ event(
 )
 event("close", can_close, close, "close")
 event("resume", can_resume, lambda s, x: s.at(x, identity=OPEN).add(members=1), "resume")
-event("forget", can_forget, lambda s, x: s.at(x, identity=FORGOTTEN), "forget")
+event("forget", can_forget, forget, "forget")
 event("wait", works, begin_wait("conditional"), "wait")
 event("wait by choice", works, begin_wait("chosen"), "wait_by_choice")
 event("L4, timeout, stop_waiting", lambda s, x: s.conditional(x) > 0, end_wait("conditional"), "wait_over")
@@ -667,11 +673,3 @@ rule("J5: cannot_start", has_no_room, lambda s, x: end_before_start(s, x, ERRORE
 rule("J6", can_keep, lambda s, x: leave_no_more(s, x).at(x, residency=RESIDENT), "keep")
 
 RULES: tuple[Transition, ...] = tuple(t for t in TRANSITIONS.values() if t.kind is Kind.RULE)
-
-
-def transition(name: str) -> Transition:
-    """The transition of this name."""
-    return TRANSITIONS[name]
-
-
-Choice = tuple[Any, ...]

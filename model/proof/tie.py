@@ -109,7 +109,19 @@ def below(s: Session, agent: int, identity: Identity) -> list[int]:
 
 
 def interrupt(s: Session, e: ev.Interrupt) -> Word | None:
-    return cancelled(s, e.target) if s.agents[e.target].identity is Identity.OPEN else None
+    if not is_open(s, e.target):
+        return None
+    return subtree(s, e.target) if e.subtree else cancelled(s, e.target)
+
+
+def subtree(s: Session, target: int) -> Word:
+    """All are stopped first; then mail among them wakes no more; then what has not started ends."""
+    members = [a for a in s.subtree(target) if a.identity is Identity.OPEN]
+    ids = {a.id for a in members}
+    stops = [i for a in members if a.status in WORKING for i in cancelled(s, a.id)]
+    among = [a.id for a in members for m in a.mailbox if m.kind is MailKind.TRIGGER and m.sender in ids]
+    ends = [i for a in members if a.status not in WORKING for i in cancelled(s, a.id)]
+    return (*stops, *(item(x, "demote") for x in among), *ends)
 
 
 def close(s: Session, e: ev.Close) -> Word | None:
