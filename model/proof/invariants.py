@@ -402,7 +402,7 @@ STEPS: tuple[StepProperty, ...] = (
 @frozen
 class Settled:
     """What holds of every agent where no joint rule can fire. The rest is what it follows from, as hints: joint rules,
-    invariants, theorems before it, and whether a first one in a line matters.
+    invariants, theorems before it, and axioms of lines.
     """
 
     property: str
@@ -411,7 +411,7 @@ class Settled:
     rules: tuple[str, ...]
     needs: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
-    in_lines: bool = False
+    lines: tuple[str, ...] = ()
 
 
 def never_idle(s: State, x: Agent) -> Term:
@@ -423,6 +423,13 @@ def no_idle_slot(s: State, x: Agent) -> Term:
     """L2, second half."""
     logic = s.logic
     return logic.when(s.status(x) == r.QUEUED, logic.all(x != logic.root, s.held >= s.cap))
+
+
+def none_lends_to(s: State, x: Agent) -> Term:
+    """L8, where `x` returns."""
+    logic = s.logic
+    wants = logic.all(s.returning(x) > 0, logic.no(r.slot_is_free(s)))
+    return logic.when(wants, logic.forall(lambda y: s.lender(y) <= 0))
 
 
 def no_stall(s: State, x: Agent) -> Term:
@@ -483,15 +490,23 @@ SETTLED: tuple[Settled, ...] = (
         no_idle_slot,
         ("admit", "admit_root", "go_on"),
         ("in line", "returning"),
-        in_lines=True,
+        lines=("first queued", "deepest queued", "first returning"),
+    ),
+    Settled(
+        "L8",
+        "no lender while a turn returns",
+        none_lends_to,
+        ("swap", "lend"),
+        lines=("first lender", "first returning"),
     ),
     Settled(
         "L8",
         "no stall",
         no_stall,
-        ("swap", "lend", "stalled"),
-        ("who may lend", "a slot is its turn's", "counts are not negative"),
-        in_lines=True,
+        ("lend", "stalled"),
+        ("who may lend", "returning", "order of returning"),
+        ("no lender while a turn returns",),
+        lines=("first lender", "last lender"),
     ),
     Settled("S6", "only the evictable leave", leaves_rightly, ("keep",), ("in line", "serves", "what leaves does not run")),
     Settled(

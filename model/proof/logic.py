@@ -7,6 +7,8 @@ agents of which nothing is known but the root, so what is proved holds for any n
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from itertools import product
 from typing import Any, Protocol
 
 import z3
@@ -101,6 +103,30 @@ class Symbolic:
         """Constants of which nothing is known."""
         self.bound += count
         return [z3.Const(f"any{self.bound - i}", self.sort) for i in range(count)]
+
+
+class Bounded(Symbolic):
+    """Terms of Z3 over a few agents: formulas without quantifiers, in which a counterexample is found at once."""
+
+    def __init__(self, agents: int) -> None:
+        super().__init__()
+        names = ["root", *(f"other{i}" for i in range(1, agents))]
+        self.sort, members = _few_of((*names,))
+        self.members = members
+        self.root = members[0]
+
+    def forall(self, body: Callable[..., Term]) -> Term:
+        return z3.And(*(body(*agents) for agents in product(self.members, repeat=arity(body))))
+
+    def exists(self, body: Callable[..., Term]) -> Term:
+        return z3.Or(*(body(*agents) for agents in product(self.members, repeat=arity(body))))
+
+
+@cache
+def _few_of(names: tuple[str, ...]) -> tuple[Any, tuple[Agent, ...]]:
+    """A sort with these members alone. Z3 knows each such sort once."""
+    sort, members = z3.EnumSort(f"Agent{len(names)}", names)
+    return sort, tuple(members)
 
 
 def arity(body: Callable[..., Term]) -> int:

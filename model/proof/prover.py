@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import z3
@@ -20,7 +21,7 @@ from attrs import frozen
 
 from . import relation as r
 from .invariants import INVARIANTS, SETTLED, STEPS
-from .logic import Agent, Symbolic, Term
+from .logic import Agent, Bounded, Symbolic, Term
 from .relation import RULES, TRANSITIONS, Transition
 from .state import CONFIG, COUNTERS, FLAGS, INPUTS, LINES, NUMBERS, RELATIONS, SCALARS, State
 
@@ -37,7 +38,8 @@ class Obligation:
     property: str
     name: str
     given: tuple[Term, ...]
-    goal: Term
+    make: Callable[[], Term]
+    """Makes the goal. Most of the time is spent on making terms, so it is made when it is needed."""
     hints: tuple[Term, ...] = ()
 
 
@@ -45,7 +47,8 @@ class Obligation:
 class Proof:
     """Z3's verdict. `model` is a counterexample, if there is one."""
 
-    obligation: Obligation
+    property: str
+    name: str
     holds: bool
     seconds: float
     model: z3.ModelRef | None
@@ -97,9 +100,8 @@ def counting_axioms(s: State, named: tuple[Agent, ...]) -> Iterator[Term]:
     """What the sizes of finite sets have: at least as many members as are named; none, and it is empty; and a set
     within the union of two others, one of whose members is outside it, is smaller than both together.
     """
+    yield from at_least_one(s, named)
     for name, within in COUNTED.items():
-        for x in named:
-            yield z3.Implies(within(s, x), s.parts[name] >= 1)
         for i, x in enumerate(named):
             for y in named[i + 1 :]:
                 yield z3.Implies(z3.And(within(s, x), within(s, y), x != y), s.parts[name] >= 2)
@@ -112,8 +114,15 @@ def counting_axioms(s: State, named: tuple[Agent, ...]) -> Iterator[Term]:
         yield z3.Implies(z3.And(covered, outside), s.occupied <= s.held + s.without - 1)
 
 
-def line_axioms(s: State) -> Iterator[Term]:
-    """A finite set has a first and a last in each line, and a deepest: each one is instantiated where it is needed."""
+def at_least_one(s: State, named: tuple[Agent, ...]) -> Iterator[Term]:
+    """A set with a member is not empty."""
+    for name, within in COUNTED.items():
+        for x in named:
+            yield z3.Implies(within(s, x), s.parts[name] >= 1)
+
+
+def line_axioms(s: State) -> dict[str, Term]:
+    """A finite set that is not empty has a first and a last in each line, and a deepest: by name, where it is needed."""
     logic = s.logic
 
     def first(member: Callable[[Agent], Term], before: Callable[[Agent, Agent], Term]) -> Term:
@@ -122,15 +131,16 @@ def line_axioms(s: State) -> Iterator[Term]:
             logic.exists(lambda x: z3.And(member(x), logic.forall(lambda y: z3.Implies(member(y), before(x, y))))),
         )
 
-    for line in ("ready", "lender", "returning"):
-        place = s.parts[line]
-        yield first(lambda x, place=place: place(x) > 0, lambda x, y, place=place: place(x) <= place(y))
-    yield first(lambda x: s.lender(x) > 0, lambda x, y: s.lender(x) >= s.lender(y))
-    yield first(
-        lambda x: s.ready(x) > 0,
-        lambda x, y: z3.Or(s.depth(x) > s.depth(y), z3.And(s.depth(x) == s.depth(y), s.ready(x) <= s.ready(y))),
-    )
-    yield first(lambda x: r.serves_none(s, x), lambda x, y: s.leaving(x) <= s.leaving(y))
+    def not_after(x: Agent, y: Agent) -> Term:
+        return z3.Or(s.depth(x) > s.depth(y), z3.And(s.depth(x) == s.depth(y), s.ready(x) <= s.ready(y)))
+
+    return {
+        "first queued": first(lambda x: s.ready(x) > 0, lambda x, y: s.ready(x) <= s.ready(y)),
+        "deepest queued": first(lambda x: s.ready(x) > 0, not_after),
+        "first lender": first(lambda x: s.lender(x) > 0, lambda x, y: s.lender(x) <= s.lender(y)),
+        "last lender": first(lambda x: s.lender(x) > 0, lambda x, y: s.lender(x) >= s.lender(y)),
+        "first returning": first(lambda x: s.returning(x) > 0, lambda x, y: s.returning(x) <= s.returning(y)),
+    }
 
 
 def victim_axiom(s: State, x: Agent) -> Term:
@@ -150,15 +160,34 @@ def victim_axiom(s: State, x: Agent) -> Term:
     )
 
 
+def counts(s: State, after: State, name: str, agents: tuple[Agent, ...]) -> Term:
+    """A counter changes as its set does: by the agents that the transition names, and no other enters or leaves."""
+    within = COUNTED[name]
+    others = s.logic.forall(
+        lambda y: z3.Implies(z3.And(*(y != x for x in agents)), within(s, y) == within(after, y))
+    )
+    moved = sum((z3.If(within(after, x), 1, 0) - z3.If(within(s, x), 1, 0) for x in agents), z3.IntVal(0))
+    apart = [agents[0] != agents[1]] if len(agents) == 2 else []
+    return z3.And(others, after.parts[name] - s.parts[name] == moved, *apart)
+
+
+def exact_counts(s: State, logic: Bounded) -> Iterator[Term]:
+    """With a few agents each counter is a sum."""
+    for name, within in COUNTED.items():
+        yield s.parts[name] == sum((z3.If(within(s, x), 1, 0) for x in logic.members), z3.IntVal(0))
+
+
 class Proofs:
     """All obligations about one symbolic state, and how each is decided."""
 
-    def __init__(self) -> None:
-        self.logic = Symbolic()
+    def __init__(self, logic: Symbolic | None = None) -> None:
+        self.logic = logic or Symbolic()
         self.state = symbolic_state(self.logic)
         s = self.state
         self.named = tuple(z3.Const(name, self.logic.sort) for name in ("a", "b"))
         self.known = (configuration(s), *(i.formula(s) for i in INVARIANTS.values()))
+        if isinstance(self.logic, Bounded):
+            self.known += tuple(exact_counts(s, self.logic))
 
     def obligations(self) -> Iterator[Obligation]:
         """All of them."""
@@ -203,7 +232,7 @@ class Proofs:
             s.members <= s.max_agents,
         )
         for known in INVARIANTS.values():
-            yield Obligation(known.property, f"initiation: {known.name}", given, known.formula(s))
+            yield Obligation(known.property, f"initiation: {known.name}", given, partial(known.formula, s))
 
     def after(self, transition: Transition) -> tuple[tuple[Term, ...], State]:
         """What may be assumed of a transition, and the state after it."""
@@ -214,25 +243,17 @@ class Proofs:
 
     def of(self, transition: Transition) -> Iterator[Obligation]:
         """Consecution, counting and steps of one transition."""
-        s, logic = self.state, self.logic
+        s = self.state
         given, after = self.after(transition)
         agents = self.named[: transition.agents]
         for known in INVARIANTS.values():
             hints = (configuration(s), INVARIANTS["types"].formula(s), known.formula(s), transition.guard(s, *agents))
-            yield Obligation(known.property, f"{transition.name}: {known.name}", given, known.formula(after), hints)
+            yield Obligation(known.property, f"{transition.name}: {known.name}", given, partial(known.formula, after), hints)
         for name in COUNTERS:
-            within = COUNTED[name]
-            others = logic.forall(
-                lambda y, within=within: z3.Implies(
-                    z3.And(*(y != x for x in agents)), within(s, y) == within(after, y)
-                )
-            )
-            moved = sum((z3.If(within(after, x), 1, 0) - z3.If(within(s, x), 1, 0) for x in agents), z3.IntVal(0))
-            apart = [agents[0] != agents[1]] if len(agents) == 2 else []
-            goal = z3.And(others, after.parts[name] - s.parts[name] == moved, *apart)
+            goal = partial(counts, s, after, name, agents)
             yield Obligation("counting", f"{transition.name}: {name}", given, goal)
         for step in STEPS:
-            yield Obligation(step.property, f"{transition.name}: {step.name}", given, step.formula(s, after))
+            yield Obligation(step.property, f"{transition.name}: {step.name}", given, partial(step.formula, s, after))
 
     def settled(self) -> Iterator[Obligation]:
         """Where no rule can fire: at `w`, of which nothing is known, and so of every agent."""
@@ -249,30 +270,32 @@ class Proofs:
                 ]
             at_rest[known.name] = forms
         axioms = [*counting_axioms(s, (w,)), victim_axiom(s, w)]
-        lines = [*line_axioms(s)]
+        lines = line_axioms(s)
         shown = {theorem.name: logic.forall(lambda x, of=theorem: of.formula(s, x)) for theorem in SETTLED}
         for theorem in SETTLED:
             before = [shown[name] for name in theorem.before]
             needed = [INVARIANTS[name].formula(s) for name in ("types", *theorem.needs)]
             rules = [form for name in theorem.rules for form in at_rest[name]]
-            hints = (configuration(s), *needed, *rules, *(lines if theorem.in_lines else []), victim_axiom(s, w), *before)
-            given = (*self.known, *axioms, *lines, *(form for forms in at_rest.values() for form in forms), *before)
-            yield Obligation(theorem.property, f"settled: {theorem.name}", given, theorem.formula(s, w), hints)
+            found = [lines[name] for name in theorem.lines]
+            hints = (configuration(s), *needed, *rules, *found, *at_least_one(s, (w,)), victim_axiom(s, w), *before)
+            given = (*self.known, *axioms, *lines.values(), *(form for forms in at_rest.values() for form in forms), *before)
+            yield Obligation(theorem.property, f"settled: {theorem.name}", given, partial(theorem.formula, s, w), hints)
 
 
 def prove(obligation: Obligation) -> Proof:
     """Decides one obligation: it holds if Z3 shows that what is given and the negated goal have no model."""
     began = time.perf_counter()
+    goal = obligation.make()
     verdict, model, note = z3.unknown, None, ""
     for given in (obligation.hints, obligation.given):
         if not given:
             continue
         solver = z3.Solver()
         solver.set("timeout", TIMEOUT_MS)
-        solver.add(*given, z3.Not(obligation.goal))
+        solver.add(*given, z3.Not(goal))
         verdict = solver.check()
         if verdict == z3.unsat:
             break
         model = solver.model() if verdict == z3.sat else None
         note = solver.reason_unknown() if verdict == z3.unknown else ""
-    return Proof(obligation, verdict == z3.unsat, time.perf_counter() - began, model, note)
+    return Proof(obligation.property, obligation.name, verdict == z3.unsat, time.perf_counter() - began, model, note)
