@@ -384,6 +384,13 @@ def true_failure(s: State, after: State) -> Term:
     return logic.forall(honest)
 
 
+def stalled_late(s: State, after: State) -> Term:
+    """Theorem 3: where a wait ends as stalled, as many turns wait as may be in memory."""
+    logic = s.logic
+    all_wait = logic.forall(lambda x: logic.when(s.lent(x), s.status(x) == r.WAITING))
+    return logic.all(all_wait, s.lenders + s.without >= s.max_resident, after.max_resident == s.max_resident)
+
+
 STEPS: tuple[StepProperty, ...] = (
     StepProperty("S9", "numbers grow", numbers_grow),
     StepProperty("S15", "victim", victim),
@@ -393,6 +400,7 @@ STEPS: tuple[StepProperty, ...] = (
     StepProperty("L12", "returning first", returning_first),
     StepProperty("S10", "closed is left alone", untouched),
     StepProperty("L1", "true failure", true_failure),
+    StepProperty("theorem 3", "stalled late", stalled_late, lambda known: known.name == "stalled"),
 )
 
 

@@ -97,8 +97,9 @@ COUNTED: dict[str, Callable[[State, Agent], Term]] = {
 
 
 def counting_axioms(s: State, named: tuple[Agent, ...]) -> Iterator[Term]:
-    """What the sizes of finite sets have: at least as many members as are named; none, and it is empty; and a set
-    within the union of two others, one of whose members is outside it, is smaller than both together.
+    """What the sizes of finite sets have: at least as many members as are named; none, and it is empty; a set
+    within another is not larger; and one within the union of two others, one of whose members is outside it, is smaller
+    than both together.
     """
     yield from at_least_one(s, named)
     for name, within in COUNTED.items():
@@ -109,6 +110,8 @@ def counting_axioms(s: State, named: tuple[Agent, ...]) -> Iterator[Term]:
         yield z3.Implies(s.parts[name] > 0, s.logic.exists(lambda y, within=within: within(s, y)))
     occupied, held, lent = COUNTED["occupied"], COUNTED["held"], COUNTED["without"]
     covered = s.logic.forall(lambda y: z3.Implies(occupied(s, y), z3.Or(held(s, y), lent(s, y))))
+    all_lend = s.logic.forall(lambda y: z3.Implies(held(s, y), COUNTED["lenders"](s, y)))
+    yield z3.Implies(all_lend, s.held <= s.lenders)
     for x in named:
         outside = z3.And(held(s, x), z3.Not(occupied(s, x)))
         yield z3.Implies(z3.And(covered, outside), s.occupied <= s.held + s.without - 1)
@@ -185,7 +188,9 @@ class Proofs:
         self.state = symbolic_state(self.logic)
         s = self.state
         self.named = tuple(z3.Const(name, self.logic.sort) for name in ("a", "b"))
-        self.known = (configuration(s), *(i.formula(s) for i in INVARIANTS.values()))
+        self.invariants = {i.name: i.formula(s) for i in INVARIANTS.values()}
+        self.configuration = configuration(s)
+        self.known: tuple[Term, ...] = (self.configuration, *self.invariants.values())
         if isinstance(self.logic, Bounded):
             self.known += tuple(exact_counts(s, self.logic))
 
@@ -220,9 +225,9 @@ class Proofs:
             )
         )
         none = logic.forall(lambda x, y: z3.Not(z3.Or(s.serves(x, y), s.tried(x, y))))
-        tree = [INVARIANTS[name].formula(s) for name in ("tree", "ancestry", "one parent", "has a parent", "unborn")]
+        tree = [self.invariants[name] for name in ("tree", "ancestry", "one parent", "has a parent", "unborn")]
         given = (
-            configuration(s),
+            self.configuration,
             resting,
             none,
             *tree,
@@ -246,14 +251,22 @@ class Proofs:
         s = self.state
         given, after = self.after(transition)
         agents = self.named[: transition.agents]
+        guard = given[-1]
         for known in INVARIANTS.values():
-            hints = (configuration(s), INVARIANTS["types"].formula(s), known.formula(s), transition.guard(s, *agents))
+            hints = (self.configuration, self.invariants["types"], self.invariants[known.name], guard)
             yield Obligation(known.property, f"{transition.name}: {known.name}", given, partial(known.formula, after), hints)
         for name in COUNTERS:
             goal = partial(counts, s, after, name, agents)
             yield Obligation("counting", f"{transition.name}: {name}", given, goal)
         for step in STEPS:
+            if not step.applies(transition):
+                continue
             yield Obligation(step.property, f"{transition.name}: {step.name}", given, partial(step.formula, s, after))
+
+    def happens(self, transition: Transition) -> Obligation:
+        """Vacuity: that the transition never happens, which must not hold."""
+        given, _ = self.after(transition)
+        return Obligation("vacuity", f"{transition.name}: never happens", given, lambda: z3.BoolVal(False))
 
     def settled(self) -> Iterator[Obligation]:
         """Where no rule can fire: at `w`, of which nothing is known, and so of every agent."""
@@ -274,10 +287,10 @@ class Proofs:
         shown = {theorem.name: logic.forall(lambda x, of=theorem: of.formula(s, x)) for theorem in SETTLED}
         for theorem in SETTLED:
             before = [shown[name] for name in theorem.before]
-            needed = [INVARIANTS[name].formula(s) for name in ("types", *theorem.needs)]
+            needed = [self.invariants[name] for name in ("types", *theorem.needs)]
             rules = [form for name in theorem.rules for form in at_rest[name]]
             found = [lines[name] for name in theorem.lines]
-            hints = (configuration(s), *needed, *rules, *found, *at_least_one(s, (w,)), victim_axiom(s, w), *before)
+            hints = (self.configuration, *needed, *rules, *found, *at_least_one(s, (w,)), victim_axiom(s, w), *before)
             given = (*self.known, *axioms, *lines.values(), *(form for forms in at_rest.values() for form in forms), *before)
             yield Obligation(theorem.property, f"settled: {theorem.name}", given, partial(theorem.formula, s, w), hints)
 
