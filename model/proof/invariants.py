@@ -212,6 +212,16 @@ each("S14", "running is resident", lambda s, x: s.logic.when(s.status(x) >= r.RU
 invariant("S16", "without a slot", lambda s: s.without <= s.max_resident - s.cap)
 each("S17", "attempts", lambda s, x: s.logic.any(s.attempts(x) == 0, s.attempts(x) + 1 <= s.max_attempts))
 each("S17", "loads", lambda s, x: s.loads(x) <= s.logic.pick(s.max_attempts >= 3, s.max_attempts, 3))
+each(
+    "S17",
+    "loads are for a turn",
+    lambda s, x: s.logic.any(
+        s.loads(x) == 0,
+        s.status(x) == r.QUEUED,
+        s.status(x) == r.STARTING,
+        s.logic.all(r.idle(s, x), s.triggers(x) > 0),
+    ),
+)
 each("L6", "evictable", lambda s, x: same(s, s.use(x) > 0, r.evictable(s, x)))
 each("L4", "waits", lambda s, x: s.logic.when(r.waits(s, x), r.works(s, x)))
 each("L4", "waiting waits", lambda s, x: s.logic.when(s.status(x) == r.WAITING, r.waits(s, x)))

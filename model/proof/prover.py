@@ -181,7 +181,9 @@ def exact_counts(s: State, logic: Bounded) -> Iterator[Term]:
 
 
 class Proofs:
-    """All obligations about one symbolic state, and how each is decided."""
+    """All obligations about one symbolic state."""
+
+    transitions = TRANSITIONS
 
     def __init__(self, logic: Symbolic | None = None) -> None:
         self.logic = logic or Symbolic()
@@ -219,6 +221,7 @@ class Proofs:
                 s.depth(x) <= s.max_depth,
                 z3.Or(s.attempts(x) == 0, s.attempts(x) < s.max_attempts),
                 s.loads(x) <= z3.If(s.max_attempts >= 3, s.max_attempts, 3),
+                z3.Implies(s.loads(x) > 0, s.triggers(x) > 0),
                 z3.Implies(
                     s.identity(x) != r.OPEN, z3.And(s.triggers(x) == 0, s.attempts(x) == 0, s.loads(x) == 0)
                 ),

@@ -368,7 +368,12 @@ event("follow_up, start", can_ask, lambda s, x: s.at(x, triggers=s.triggers(x) +
 event(
     "notices", lambda s, x: s.identity(x) == OPEN, lambda s, x: s.at(x, triggers=s.triggers(x) + 1), "notice"
 )
-event("withdraw, demote", lambda s, x: s.triggers(x) > 0, lambda s, x: s.at(x, triggers=s.triggers(x) - 1), "demote")
+event(
+    "withdraw, demote",
+    lambda s, x: s.logic.all(s.triggers(x) > 0, s.logic.no(idle(s, x))),
+    lambda s, x: s.at(x, triggers=s.triggers(x) - 1),
+    "demote",
+)
 event("drain", works, read_all, "drain")
 event("interrupt, turn_timeout", works, stop, "stop")
 event(

@@ -31,7 +31,10 @@ from ..exploration.symmetry import digest_of
 from ..lockstep import AnyEvent, Restart
 from .abstraction import Item, Machine, Value, Word, differences, of_session
 
-SCOPES = ("reject", "end", "bound", "gather", "wide", "due")
+SCOPES = (
+    *("reject", "wake", "idle", "end", "nested", "bound", "gather", "wide", "anew", "tasks", "circle", "attempts"),
+    *("due", "recall", "forget", "drain"),
+)
 """The scopes that are tied, all completely."""
 
 OUTSIDE = (ev.Shutdown, ev.WriteFailed, Restart)
@@ -347,12 +350,3 @@ def noticed(before: Session, step: Step, after: Session) -> Iterator[Item]:
             for mail in record.mails:
                 if kinds[mail] is MailKind.TRIGGER:
                     yield item(record.agent, "demote")
-
-
-def tie_all(progress: Callable[[str], None], names: tuple[str, ...] = SCOPES) -> tuple[Tie, ...]:
-    """Ties these scopes."""
-    done: list[Tie] = []
-    for name in names:
-        progress(f"tie {name}")
-        done.append(tie(find(name)))
-    return tuple(done)
