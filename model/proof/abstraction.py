@@ -251,12 +251,10 @@ ADVANCING: dict[str, tuple[str, ...]] = {
     "evict": ("use",),
     "no_room": (),
 }
-"""The same for the rules of a starting turn: lines of the other agent. The turn that has been starting longest is served
-first."""
+"""The same for the rules of a starting turn: lines of the other agent. The turn that has been starting longest is
+served first."""
 
 
 def differences(one: Value, other: Value) -> list[str]:
     """The parts in which two states differ."""
-    return [
-        f"{name}: {a} and {b}" for name, a, b in zip(PARTS, one, other, strict=True) if a != b
-    ]
+    return [f"{name}: {a} and {b}" for name, a, b in zip(PARTS, one, other, strict=True) if a != b]

@@ -43,7 +43,7 @@ class Defect:
 
 
 def but(name: str, **values: Callable[[State, Agent], Term]) -> Callable[..., State]:
-    """The effect of the transition, but for these fields of its first agent, which are computed from the state before."""
+    """The effect of the transition, but for these fields of its first agent, computed from the state before."""
 
     def effect(s: State, x: Agent, *rest: Agent) -> State:
         after = TRANSITIONS[name].effect(s, x, *rest)
@@ -121,24 +121,49 @@ def works_and_is_lost(s: State, x: Agent) -> Term:
 
 DEFECTS: tuple[Defect, ...] = (
     Defect("spawn", "the parent may be closed", "tree", guard=lambda s, x, p: s.identity(x) == r.UNKNOWN),
-    Defect("ask", "a closed agent accepts mail", "closed holds nothing", guard=lambda s, x: x == x),
-    Defect("notice", "a closed requester keeps its notice", "closed holds nothing", guard=lambda s, x: x == x),
+    Defect("ask", "a closed agent accepts mail", "closed holds nothing", guard=lambda s, x: s.identity(x) >= r.UNKNOWN),
+    Defect(
+        "notice",
+        "a closed requester keeps its notice",
+        "closed holds nothing",
+        guard=lambda s, x: s.identity(x) >= r.UNKNOWN,
+    ),
     Defect("demote", "mail is demoted twice", "types", effect=lambda s, x: s.at(x, triggers=s.triggers(x) - 2)),
-    Defect("drain", "reading ends the waits", "who may lend", effect=but("drain", conditional=constant(0), chosen=constant(0))),
+    Defect(
+        "drain",
+        "reading ends the waits",
+        "who may lend",
+        effect=but("drain", conditional=constant(0), chosen=constant(0)),
+    ),
     Defect("stop", "a turn that stops goes on waiting", "waits", effect=lambda s, x: s.at(x, status=r.STOPPING)),
     Defect("cancel_queued", "it still queues", "in line", effect=but("cancel_queued", ready=unchanged("ready"))),
-    Defect("cancel_starting", "its slot leaks", "a slot is its turn's", effect=but("cancel_starting", slot=unchanged("slot"))),
+    Defect(
+        "cancel_starting",
+        "its slot leaks",
+        "a slot is its turn's",
+        effect=but("cancel_starting", slot=unchanged("slot")),
+    ),
     Defect("close", "what is below stays open", "tree", guard=closes_parents),
     Defect("resume", "the parent may be closed", "tree", guard=lambda s, x: s.identity(x) == r.CLOSED),
     Defect("forget", "children are not forgotten", "tree", guard=lambda s, x: s.identity(x) == r.CLOSED),
     Defect("wait", "the turn stands in no line", "who may lend", effect=but("wait", lender=unchanged("lender"))),
     Defect("wait_by_choice", "a turn that stops may wait", "waits", guard=lambda s, x: s.status(x) >= r.RUNNING),
-    Defect("wait_over", "the turn is not called back", "waiting waits", effect=but("wait_over", status=unchanged("status"))),
-    Defect("choice_over", "it returns out of line", "returning", effect=but("choice_over", returning=unchanged("returning"))),
+    Defect(
+        "wait_over", "the turn is not called back", "waiting waits", effect=but("wait_over", status=unchanged("status"))
+    ),
+    Defect(
+        "choice_over",
+        "it returns out of line",
+        "returning",
+        effect=but("choice_over", returning=unchanged("returning")),
+    ),
     Defect("loaded", "an idle agent is never evicted", "evictable", effect=but("loaded", use=constant(0))),
     Defect("load_failed", "its residency slot leaks", "occupied", effect=off("load_failed", occupied=1)),
     Defect(
-        "load_failed_starting", "its slot leaks", "a slot is its turn's", effect=but("load_failed_starting", slot=unchanged("slot"))
+        "load_failed_starting",
+        "its slot leaks",
+        "a slot is its turn's",
+        effect=but("load_failed_starting", slot=unchanged("slot")),
     ),
     Defect("flushed", "what is gone still makes room", "serves", effect=kept("flushed", "serves")),
     Defect("flush_failed", "it is never evicted again", "evictable", effect=but("flush_failed", use=constant(0))),
@@ -153,22 +178,51 @@ DEFECTS: tuple[Defect, ...] = (
     Defect("finished", "its slot leaks", "a slot is its turn's", effect=but("finished", slot=unchanged("slot"))),
     Defect("finished_next", "a returning turn is passed over", "returning first", guard=next_in_spite(r.has_begun)),
     Defect("failed", "its slot is counted for ever", "held", effect=off("failed", held=1)),
-    Defect("failed_next", "the next turn has the same number", "numbers grow", effect=but("failed_next", turn=unchanged("turn"))),
-    Defect("aborted", "it has lent its slot for ever", "a slot is its turn's", effect=but("aborted", lent=unchanged("lent"))),
+    Defect(
+        "failed_next",
+        "the next turn has the same number",
+        "numbers grow",
+        effect=but("failed_next", turn=unchanged("turn")),
+    ),
+    Defect(
+        "aborted",
+        "it has lent its slot for ever",
+        "a slot is its turn's",
+        effect=but("aborted", lent=unchanged("lent")),
+    ),
     Defect("aborted_next", "overtaking is not counted", "fairness of turns", effect=off("aborted_next", overtaken=-1)),
     Defect("dropped", "its residency slot leaks", "occupied", effect=off("dropped", occupied=1)),
-    Defect("dropped_next", "the slot is still active", "a slot is its turn's", effect=but("dropped_next", slot=unchanged("slot"))),
-    Defect("died_failed", "a dead agent is evictable", "evictable", effect=but("died_failed", use=lambda s, x: s.clock + 1)),
-    Defect("died_failed_next", "a turn that is due is passed over", "fairness of turns", guard=next_in_spite(works_and_is_lost)),
+    Defect(
+        "dropped_next",
+        "the slot is still active",
+        "a slot is its turn's",
+        effect=but("dropped_next", slot=unchanged("slot")),
+    ),
+    Defect(
+        "died_failed", "a dead agent is evictable", "evictable", effect=but("died_failed", use=lambda s, x: s.clock + 1)
+    ),
+    Defect(
+        "died_failed_next",
+        "a turn that is due is passed over",
+        "fairness of turns",
+        guard=next_in_spite(works_and_is_lost),
+    ),
     Defect("request", "the root queues", "in line", effect=but("request", ready=lambda s, x: s.clock + 1)),
     Defect("admit_root", "the root is counted", "held", effect=off("admit_root", held=1)),
     Defect("go_on", "no slot is free", "slots", guard=lambda s, x: r.is_first(s, x, "returning")),
     Defect("admit", "no slot is free", "slots", guard=r.is_next_in_queue),
     Defect("swap", "the last to wait lends", "wait order", guard=last_lends),
     Defect("lend", "beyond the bound", "without a slot", guard=lambda s, x: r.is_first(s, x, "lender")),
-    Defect("stalled", "it still stands among the lenders", "who may lend", effect=but("stalled", lender=unchanged("lender"))),
+    Defect(
+        "stalled",
+        "it still stands among the lenders",
+        "who may lend",
+        effect=but("stalled", lender=unchanged("lender")),
+    ),
     Defect("start", "there is no thread yet", "running is resident", guard=lambda s, x: s.status(x) == r.STARTING),
-    Defect("load", "there is no room", "residency", guard=lambda s, x: s.logic.all(r.needs_room(s, x), r.may_load(s, x))),
+    Defect(
+        "load", "there is no room", "residency", guard=lambda s, x: s.logic.all(r.needs_room(s, x), r.may_load(s, x))
+    ),
     Defect("loads_lost", "its slot leaks", "a slot is its turn's", effect=but("loads_lost", slot=unchanged("slot"))),
     Defect("adopt", "two agents leave for one turn", "room from one", guard=served_twice),
     Defect("evict", "trigger mail protects no agent", "victim", guard=any_victim),

@@ -142,9 +142,7 @@ def typed_states(scope: Scope) -> Iterator[Session]:
                     yield build(scope, subs, ordered, served)
 
 
-def build(
-    scope: Scope, subs: dict[int, Local], lines: tuple[tuple[int, ...], ...], served: tuple[int, ...]
-) -> Session:
+def build(scope: Scope, subs: dict[int, Local], lines: tuple[tuple[int, ...], ...], served: tuple[int, ...]) -> Session:
     """One state, put together from its parts."""
     s = Session(scope.config)
     paths = {"/root": ROOT}

@@ -97,9 +97,7 @@ def slot_of_turn(s: State, x: Agent) -> Term:
         same(s, s.slot(x) == r.RESERVED, status == r.STARTING),
         same(s, s.slot(x) == r.ACTIVE, active),
         logic.when(logic.any(status == r.WAITING, status == r.RETURNING), s.lent(x)),
-        logic.when(
-            s.lent(x), logic.any(status == r.WAITING, status == r.RETURNING, logic.all(status == r.STOPPING))
-        ),
+        logic.when(s.lent(x), logic.any(status == r.WAITING, status == r.RETURNING, logic.all(status == r.STOPPING))),
     )
 
 
@@ -229,9 +227,7 @@ each("L4", "returning", lambda s, x: same(s, s.returning(x) > 0, s.status(x) == 
 each(
     "L8",
     "who may lend",
-    lambda s, x: same(
-        s, s.lender(x) > 0, s.logic.all(x != s.logic.root, s.status(x) == r.RUNNING, r.waits(s, x))
-    ),
+    lambda s, x: same(s, s.lender(x) > 0, s.logic.all(x != s.logic.root, s.status(x) == r.RUNNING, r.waits(s, x))),
 )
 pairs("D11", "serves", serving)
 each("D11", "room from one", served_once)
@@ -307,9 +303,7 @@ def queue_order(s: State, after: State) -> Term:
     def fair(x: Agent, y: Agent) -> Term:
         admitted = logic.all(s.ready(x) > 0, after.status(x) == r.STARTING)
         other = logic.all(s.ready(y) > 0, x != y)
-        passes = logic.any(
-            s.depth(y) < s.depth(x), logic.all(s.depth(y) == s.depth(x), s.ready(x) < s.ready(y))
-        )
+        passes = logic.any(s.depth(y) < s.depth(x), logic.all(s.depth(y) == s.depth(x), s.ready(x) < s.ready(y)))
         due = s.overtaken >= s.max_overtaken
         return logic.when(logic.all(admitted, other), logic.pick(due, s.ready(x) < s.ready(y), passes))
 
@@ -460,9 +454,7 @@ def no_stall(s: State, x: Agent) -> Term:
     wanted = logic.any(s.ready(x) > 0, s.returning(x) > 0)
     returns = logic.exists(lambda y: s.returning(y) > 0)
     all_wait = logic.forall(
-        lambda y: logic.when(
-            logic.all(y != logic.root, r.holds(s, y)), logic.all(may_lend(y), s.conditional(y) > 0)
-        )
+        lambda y: logic.when(logic.all(y != logic.root, r.holds(s, y)), logic.all(may_lend(y), s.conditional(y) > 0))
     )
     stops = logic.exists(lambda y: logic.all(s.lent(y), s.status(y) == r.STOPPING))
     bounded = logic.no(logic.any(returns, r.may_lend(s)))
@@ -526,7 +518,9 @@ SETTLED: tuple[Settled, ...] = (
         ("no lender while a turn returns",),
         lines=("first lender", "last lender"),
     ),
-    Settled("S6", "only the evictable leave", leaves_rightly, ("keep",), ("in line", "serves", "what leaves does not run")),
+    Settled(
+        "S6", "only the evictable leave", leaves_rightly, ("keep",), ("in line", "serves", "what leaves does not run")
+    ),
     Settled(
         "theorem 1",
         "room is there or to come",

@@ -125,12 +125,12 @@ def at_least_one(s: State, named: tuple[Agent, ...]) -> Iterator[Term]:
 
 
 def line_axioms(s: State) -> dict[str, Term]:
-    """A finite set that is not empty has a first and a last in each line, and a deepest: by name, where it is needed."""
+    """A finite set that is not empty has a first and a last in each line, and a deepest. By name."""
     logic = s.logic
 
     def first(member: Callable[[Agent], Term], before: Callable[[Agent, Agent], Term]) -> Term:
         return z3.Implies(
-            logic.exists(lambda x: member(x)),
+            logic.exists(member),
             logic.exists(lambda x: z3.And(member(x), logic.forall(lambda y: z3.Implies(member(y), before(x, y))))),
         )
 
@@ -156,9 +156,7 @@ def victim_axiom(s: State, x: Agent) -> Term:
     return z3.Implies(
         logic.exists(candidate),
         logic.exists(
-            lambda v: z3.And(
-                candidate(v), logic.forall(lambda y: z3.Implies(candidate(y), r.comes_before(s, v, y)))
-            )
+            lambda v: z3.And(candidate(v), logic.forall(lambda y: z3.Implies(candidate(y), r.comes_before(s, v, y))))
         ),
     )
 
@@ -166,9 +164,7 @@ def victim_axiom(s: State, x: Agent) -> Term:
 def counts(s: State, after: State, name: str, agents: tuple[Agent, ...]) -> Term:
     """A counter changes as its set does: by the agents that the transition names, and no other enters or leaves."""
     within = COUNTED[name]
-    others = s.logic.forall(
-        lambda y: z3.Implies(z3.And(*(y != x for x in agents)), within(s, y) == within(after, y))
-    )
+    others = s.logic.forall(lambda y: z3.Implies(z3.And(*(y != x for x in agents)), within(s, y) == within(after, y)))
     moved = sum((z3.If(within(after, x), 1, 0) - z3.If(within(s, x), 1, 0) for x in agents), z3.IntVal(0))
     apart = [agents[0] != agents[1]] if len(agents) == 2 else []
     return z3.And(others, after.parts[name] - s.parts[name] == moved, *apart)
@@ -222,9 +218,7 @@ class Proofs:
                 z3.Or(s.attempts(x) == 0, s.attempts(x) < s.max_attempts),
                 s.loads(x) <= z3.If(s.max_attempts >= 3, s.max_attempts, 3),
                 z3.Implies(s.loads(x) > 0, s.triggers(x) > 0),
-                z3.Implies(
-                    s.identity(x) != r.OPEN, z3.And(s.triggers(x) == 0, s.attempts(x) == 0, s.loads(x) == 0)
-                ),
+                z3.Implies(s.identity(x) != r.OPEN, z3.And(s.triggers(x) == 0, s.attempts(x) == 0, s.loads(x) == 0)),
             )
         )
         none = logic.forall(lambda x, y: z3.Not(z3.Or(s.serves(x, y), s.tried(x, y))))
@@ -257,7 +251,9 @@ class Proofs:
         guard = given[-1]
         for known in INVARIANTS.values():
             hints = (self.configuration, self.invariants["types"], self.invariants[known.name], guard)
-            yield Obligation(known.property, f"{transition.name}: {known.name}", given, partial(known.formula, after), hints)
+            yield Obligation(
+                known.property, f"{transition.name}: {known.name}", given, partial(known.formula, after), hints
+            )
         for name in COUNTERS:
             goal = partial(counts, s, after, name, agents)
             yield Obligation("counting", f"{transition.name}: {name}", given, goal)
@@ -294,7 +290,13 @@ class Proofs:
             rules = [form for name in theorem.rules for form in at_rest[name]]
             found = [lines[name] for name in theorem.lines]
             hints = (self.configuration, *needed, *rules, *found, *at_least_one(s, (w,)), victim_axiom(s, w), *before)
-            given = (*self.known, *axioms, *lines.values(), *(form for forms in at_rest.values() for form in forms), *before)
+            given = (
+                *self.known,
+                *axioms,
+                *lines.values(),
+                *(form for forms in at_rest.values() for form in forms),
+                *before,
+            )
             yield Obligation(theorem.property, f"settled: {theorem.name}", given, partial(theorem.formula, s, w), hints)
 
 

@@ -174,9 +174,7 @@ def drop_waits(s: State, x: Agent) -> State:
 
 def lay_down(s: State, x: Agent, status: Term) -> State:
     """A turn that had started is over: its slot is free, its waits are dropped."""
-    s1 = drop_waits(s, x).add(
-        held=s.logic.pick(holds(s, x), -counted(s, x), 0), without=s.logic.pick(s.lent(x), -1, 0)
-    )
+    s1 = drop_waits(s, x).add(held=s.logic.pick(holds(s, x), -counted(s, x), 0), without=s.logic.pick(s.lent(x), -1, 0))
     return s1.at(x, status=status, slot=FREE, lent=False)
 
 
@@ -185,7 +183,7 @@ def end(s: State, x: Agent, status: Term) -> State:
     return use(lay_down(s, x, status).at(x, taken=0, attempts=0, loads=0), x)
 
 
-def end_and_go_on(s: State, x: Agent, status: Term) -> State:
+def end_and_go_on(s: State, x: Agent) -> State:
     """*next*: the slot of the turn that ends is that of the agent's next turn."""
     s1 = drop_waits(s, x).at(x, taken=0, attempts=0, loads=0, status=STARTING, slot=RESERVED, turn=s.turn(x) + 1)
     passes = s.logic.all(x != s.logic.root, s.queued > 0)
@@ -237,9 +235,7 @@ def take_slot_again(s: State, x: Agent) -> State:
     """J2: a returning turn goes on. With other waits it begins to wait anew."""
     logic = s.logic
     s1 = s.at(x, status=RUNNING, slot=ACTIVE, lent=False, returning=0, lender=logic.pick(waits(s, x), s.clock + 1, 0))
-    return s1.add(
-        held=1, without=-1, clock=1, lenders=one(s, waits(s, x)), overtaken=logic.pick(s.queued > 0, 1, 0)
-    )
+    return s1.add(held=1, without=-1, clock=1, lenders=one(s, waits(s, x)), overtaken=logic.pick(s.queued > 0, 1, 0))
 
 
 # Events
@@ -365,9 +361,7 @@ def give_up(s: State, x: Agent) -> State:
 
 event("spawn", can_spawn, spawn, "spawn")
 event("follow_up, start", can_ask, lambda s, x: s.at(x, triggers=s.triggers(x) + 1), "ask")
-event(
-    "notices", lambda s, x: s.identity(x) == OPEN, lambda s, x: s.at(x, triggers=s.triggers(x) + 1), "notice"
-)
+event("notices", lambda s, x: s.identity(x) == OPEN, lambda s, x: s.at(x, triggers=s.triggers(x) + 1), "notice")
 event(
     "withdraw, demote",
     lambda s, x: s.logic.all(s.triggers(x) > 0, s.logic.no(idle(s, x))),
@@ -430,7 +424,7 @@ event("Died: return", lambda s, x: s.logic.all(works(s, x), may_return(s, x)), g
 
 
 def ended(name: str, rule: str, can_end: Callable[[State, Agent], Term], status: int, dies: bool) -> None:
-    """Two transitions: the end of a turn after which its slot is free, and the one after which it is the next turn's."""
+    """Two transitions: the end of a turn that frees its slot, and the one that gives it to the next turn."""
 
     def lost(s: State, x: Agent) -> State:
         return drop(s, x) if dies else s
@@ -444,7 +438,7 @@ def ended(name: str, rule: str, can_end: Callable[[State, Agent], Term], status:
     event(
         f"{rule}: next",
         lambda s, x: s.logic.all(can_end(s, x), goes_on(s, x)),
-        lambda s, x: end_and_go_on(lost(s, x), x, status),
+        lambda s, x: end_and_go_on(lost(s, x), x),
         f"{name}_next",
     )
 
@@ -511,7 +505,7 @@ def admit(s: State, x: Agent) -> State:
 
 
 def can_swap(s: State, x: Agent, y: Agent) -> Term:
-    """J7: `y` lends its slot to the returning `x`; also before a turn that is due, if it may not be lent to the queue."""
+    """J7: `y` lends its slot to the returning `x`; before a due turn too, if it may not be lent to that."""
     logic = s.logic
     return logic.all(
         is_first(s, x, "returning"),
@@ -533,9 +527,7 @@ def is_stalled(s: State, x: Agent) -> Term:
     logic = s.logic
     last = logic.all(s.lender(x) > 0, logic.forall(lambda y: s.lender(y) <= s.lender(x)))
     all_wait = logic.forall(
-        lambda y: logic.when(
-            logic.all(holds(s, y), y != logic.root), logic.all(s.lender(y) > 0, s.conditional(y) > 0)
-        )
+        lambda y: logic.when(logic.all(holds(s, y), y != logic.root), logic.all(s.lender(y) > 0, s.conditional(y) > 0))
     )
     none_stops = logic.forall(lambda y: logic.no(logic.all(s.lent(y), s.status(y) == STOPPING)))
     return logic.all(
@@ -568,9 +560,7 @@ def can_adopt(s: State, x: Agent, u: Agent) -> Term:
     """D11."""
     logic = s.logic
     first = logic.forall(lambda v: logic.when(serves_none(s, v), s.leaving(u) <= s.leaving(v)))
-    return logic.all(
-        needs_room(s, x), logic.no(has_room(s)), logic.no(is_served(s, x)), serves_none(s, u), first
-    )
+    return logic.all(needs_room(s, x), logic.no(has_room(s)), logic.no(is_served(s, x)), serves_none(s, u), first)
 
 
 def no_help_comes(s: State, x: Agent) -> Term:
@@ -593,9 +583,7 @@ def comes_before(s: State, x: Agent, y: Agent) -> Term:
 
 def can_evict(s: State, x: Agent, v: Agent) -> Term:
     logic = s.logic
-    chosen = logic.forall(
-        lambda y: logic.when(logic.all(s.use(y) > 0, logic.no(s.tried(x, y))), comes_before(s, v, y))
-    )
+    chosen = logic.forall(lambda y: logic.when(logic.all(s.use(y) > 0, logic.no(s.tried(x, y))), comes_before(s, v, y)))
     return logic.all(no_help_comes(s, x), s.use(v) > 0, logic.no(s.tried(x, v)), chosen)
 
 
@@ -649,9 +637,7 @@ rule(
 )
 rule(
     "J2",
-    lambda s, x: s.logic.all(
-        is_first(s, x, "returning"), slot_is_free(s), s.logic.no(is_due(s, at_least_one(s)))
-    ),
+    lambda s, x: s.logic.all(is_first(s, x, "returning"), slot_is_free(s), s.logic.no(is_due(s, at_least_one(s)))),
     take_slot_again,
     "go_on",
 )
@@ -672,7 +658,7 @@ rule(
     lambda s, x: end_before_start(s, x, ERRORED),
     "loads_lost",
 )
-rule("J5", can_adopt, lambda s, x, u: serve(s, x, u), "adopt")
+rule("J5", can_adopt, serve, "adopt")
 rule("J5", can_evict, evict, "evict")
 rule("J5: cannot_start", has_no_room, lambda s, x: end_before_start(s, x, ERRORED), "no_room")
 rule("J6", can_keep, lambda s, x: leave_no_more(s, x).at(x, residency=RESIDENT), "keep")

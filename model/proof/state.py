@@ -34,7 +34,7 @@ turns whose wait is over."""
 FLAGS = ("lent",)
 """`lent`: the turn is in memory without a slot."""
 RELATIONS = ("parent", "below", "serves", "tried")
-"""`parent(x, y)`: y is x's. `below(x, y)`: x is y or below it. `serves(u, x)`: u leaves memory for x. `tried(x, v)`: v's
+"""`parent(x, y)`: y is x's. `below(x, y)`: x is y, or below. `serves(u, x)`: u leaves memory for x. `tried(x, v)`: v's
 flush failed for x."""
 COUNTERS = ("held", "occupied", "without", "queued", "lenders", "members")
 """How many sub-agents: hold a slot, are in memory or in transit, have a turn without a slot, queue, may lend, are

@@ -26,14 +26,14 @@ from statemachine.core.machines import Identity, SessionState, TurnState
 from statemachine.core.records import MailAccepted, MailKind, MailRead
 from statemachine.core.session import Session
 
-from ..exploration.scopes import Scope, events, find
+from ..exploration.scopes import Scope, events
 from ..exploration.symmetry import digest_of
 from ..lockstep import AnyEvent, Restart
 from .abstraction import Item, Machine, Value, Word, differences, of_session
 
 SCOPES = (
     *("reject", "wake", "idle", "end", "nested", "bound", "gather", "wide", "anew", "tasks", "circle", "attempts"),
-    *("due", "recall", "forget", "drain"),
+    *("due", "recall", "forget", "drain", "pair"),
 )
 """The scopes that are tied, all completely."""
 
@@ -143,7 +143,7 @@ def forgotten(s: Session, e: ev.Forget) -> Word | None:
     return tuple(item(x, "forget") for x in below(s, e.target, Identity.CLOSED))
 
 
-def wait(s: Session, e: ev.Wait) -> Word:
+def wait(e: ev.Wait) -> Word:
     is_choice = not (e.mail or e.targets or e.requests)
     return (item(e.agent, "wait_by_choice" if is_choice else "wait"),)
 
@@ -217,7 +217,7 @@ WORDS: dict[type, Callable[[Session, Any], Word | None]] = {
     ev.Close: close,
     ev.Resume: lambda s, e: (item(e.target, "resume"),),
     ev.Forget: forgotten,
-    ev.Wait: lambda s, e: wait(s, e) if works(s, e.agent, e.turn) else None,
+    ev.Wait: lambda s, e: wait(e) if works(s, e.agent, e.turn) else None,
     ev.StopWaiting: stop_waiting,
     ev.Withdraw: withdraw,
     ev.Loaded: of_thread("loaded"),
@@ -318,7 +318,7 @@ def compare(
     result: Value | None = None
     start = of_session(session, session, size)
     if word is not None:
-        question = Question(start, (*word, *noticed(session, step, after), *ended), called_back)
+        question = Question(start, (*word, *noticed(session, step), *ended), called_back)
         if question not in answers:
             answers[question] = machine.spell(question.value, question.word, called_back)
         result = answers[question]
@@ -338,7 +338,7 @@ def compare(
         found.steps += 1
 
 
-def noticed(before: Session, step: Step, after: Session) -> Iterator[Item]:
+def noticed(before: Session, step: Step) -> Iterator[Item]:
     """Notices that ask for a turn, and those that a turn reads because it awaits them: the environment's, too."""
     kinds = {m.mail: m.kind for a in before.agents for m in a.mailbox}
     for record in step.records:

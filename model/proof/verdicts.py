@@ -17,7 +17,7 @@ class Verdict:
     """What became of one obligation. `engine` is proof, tie, defect or enumeration."""
 
     property: str
-    """Id of semantics.md, section 6; `counting`, `lemma` or the rule that a lemma is about; `all` for a scope or shape."""
+    """Id of semantics.md; `counting`, `lemma` or the rule that a lemma is about; `all` for a scope or shape."""
     engine: str
     obligation: str
     holds: bool
