@@ -87,7 +87,7 @@ CLAIMS: tuple[Claim, ...] = (
         "L4",
         PART,
         "only turns that work wait, a waiting turn has a wait, a returning one stands in its line",
-        "what a wait is for: any wait may end at any time, so more is proved of the rest, and nothing of the conditions",
+        "what a wait is for: any wait may end at any time, so nothing is proved of conditions",
     ),
     Claim("L5", NOT, "", "there is no time in the relation"),
     Claim("L6", WHOLE, "the line of use has every resident sub-agent without a turn in memory"),
@@ -125,7 +125,7 @@ OUTSIDE: tuple[tuple[str, str], ...] = (
     ("shutdown, the store's failure", "the relation is of an open session"),
     (
         "restart",
-        "its result is an initial state: any tree, any counts of mail, nothing in memory; that recovery gives one is tested",
+        "its result is an initial state: any tree and mail, nothing in memory; that recovery gives one is tested",
     ),
     (
         "LIVE_THREADS",

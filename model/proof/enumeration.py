@@ -28,6 +28,7 @@ from statemachine.core.waits import Waiting
 
 from ..exploration.explorer import FAULTS, judge_state, judge_step
 from ..exploration.scopes import PAIR, THREADS, TRIO, Scope, events
+from ..lockstep import Restart
 from .abstraction import Machine, of_session
 from .invariants import INVARIANTS
 
@@ -235,10 +236,11 @@ def enumerate_shape(scope: Scope) -> Enumeration:
         found.states += 1
         for event in events(scope, session):
             found.steps += 1
+            assert not isinstance(event, Restart)
             after = session.fork()
             try:
                 step = after.handle(event)
-                judge_step(session, event, step, after)  # type: ignore[arg-type]
+                judge_step(session, event, step, after)
                 if not isinstance(step.reply, Refused | Stale):
                     judge_state(after)
                     barred = excluded_by(machine, after)

@@ -109,7 +109,7 @@ def test_every_typed_state_keeps_its_properties() -> None:
 def test_every_property_has_a_claim_and_each_claim_an_obligation() -> None:
     claimed = [claim.property for claim in CLAIMS]
     assert [p.id for p in PROPERTIES] == [name for name in claimed if not name.startswith("theorem")]
-    proved = {known.property for known in (*INVARIANTS.values(), *STEPS, *SETTLED)}
+    proved = {i.property for i in INVARIANTS.values()} | {i.property for i in STEPS} | {i.property for i in SETTLED}
     for claim in CLAIMS:
         assert (claim.property in proved) == (claim.extent is not Extent.NOT), claim.property
         assert bool(claim.missing) == (claim.extent is not Extent.WHOLE), claim.property
