@@ -118,7 +118,7 @@ CLAIMS: tuple[Claim, ...] = (
         "it is about infinite paths, with fairness; the relation's steps alone do not say that turns end",
     ),
     Claim("theorem 3", WHOLE, "where a wait ends with STALLED, at least `max_resident` turns wait"),
-    Claim("theorem 4", NOT, "", "it needs who awaits whom, and that these are descendants"),
+    Claim("theorem 4", NOT, "", "which agent awaits which is not in the relation"),
 )
 
 OUTSIDE: tuple[tuple[str, str], ...] = (
