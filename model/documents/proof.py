@@ -33,9 +33,10 @@ step of the core is a word of transitions: those of its event, the ends of waits
 
 ## Under which assumptions
 
-- The configuration is one that construction accepts: `max_resident >= execution_cap`, `max_attempts >= 1`.
+- The configuration is one that construction accepts (`max_resident >= execution_cap`, `max_attempts >= 1`), with
+  `ACTIVE_TURNS`, and the session is open.
 - A recovered session has a well-formed tree, nothing in memory but the root, and as many attempts and lost loads as
-  [S17](semantics.md#6-properties) allows.
+  [S17](semantics.md#6-properties) allows, lost loads of agents with trigger mail alone.
 - Finite sets have sizes, and lines have a first, a last and a deepest: axioms in
   [`prover.py`](../model/proof/prover.py), because first-order logic cannot say what finite is.
 - The relation is that of the core. The tie shows it in its scopes, and for no more agents than these have. Which waits

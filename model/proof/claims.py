@@ -29,7 +29,7 @@ WHOLE, PART, NOT = Extent.WHOLE, Extent.PART, Extent.NOT
 LIVE = "`LIVE_THREADS` is not in the relation"
 
 CLAIMS: tuple[Claim, ...] = (
-    Claim("S1", WHOLE, "at most `execution_cap` slots are held, and the counter is the number of holders"),
+    Claim("S1", PART, "at most `execution_cap` slots are held, and the counter is the number of holders", LIVE),
     Claim("S2", WHOLE, "at most `max_resident` sub-agents are in memory or in transit, counted likewise"),
     Claim(
         "S3", PART, "a slot is reserved exactly while its turn starts and active exactly while it runs or stops", LIVE
