@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
 
+import attrs
 import click
 from rich.live import Live
 from rich.table import Table
@@ -19,6 +20,7 @@ from rich.table import Table
 from statemachine.checking.properties import PROPERTIES
 
 from .. import check as checking
+from .. import proof
 from ..crashes import kills
 from ..exploration.explorer import Exploration, Progress
 from ..exploration.explorer import explore as explore_scope
@@ -65,6 +67,23 @@ def conduct(title: str, run: Callable[[Callable[[C], None]], C], as_json: bool) 
         print_failures(found.failures, console)
         console.print(found.summary(), markup=False, soft_wrap=True)
     sys.exit(1 if found.failures else 0)
+
+
+def prove(quick: bool, as_json: bool) -> NoReturn:
+    """Proves, ties, refutes and enumerates, and prints every verdict and story."""
+    with Console(stderr=True).status("proving") as status:
+        verdicts = proof.run(quick=quick, progress=status.update)
+    if as_json:
+        say(json.dumps([attrs.asdict(verdict) for verdict in verdicts], indent=2))
+    else:
+        for verdict in verdicts:
+            word, ms = "holds" if verdict.holds else "FAILS", verdict.seconds * 1000
+            say(f"{word} {ms:8.0f} ms  {verdict.property:9} {verdict.engine:11} {verdict.obligation}")
+            if verdict.note:
+                say(f"{verdict.note}\n" if verdict.engine == "defect" else f"      {verdict.note}")
+        kept = sum(verdict.holds for verdict in verdicts)
+        say(f"{kept:,} of {len(verdicts):,} hold")
+    sys.exit(0 if all(verdict.holds for verdict in verdicts) else 1)
 
 
 def fuzz(minutes: float, jobs: int, seed: int, as_json: bool) -> NoReturn:

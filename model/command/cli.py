@@ -100,6 +100,16 @@ def simulate_command(seeds: int, first: int, jobs: int, as_json: bool) -> None:
     campaigns.simulate(seeds, first, jobs, as_json)
 
 
+@command.command("prove")
+@click.option("--quick", is_flag=True, help="The part that takes a few seconds.")
+@JSON
+def prove_command(quick: bool, as_json: bool) -> None:
+    """Prove the rules for any number of agents, tie the proof to the core, and refute planted defects."""
+    from . import campaigns
+
+    campaigns.prove(quick, as_json)
+
+
 @command.command("replay")
 @click.argument("file", type=click.Path(path_type=Path))
 def replay_command(file: Path) -> None:

@@ -115,6 +115,7 @@ Read [machines.md](machines.md), then a trace such as [eviction_and_reload.txt](
 | [decisions.md](decisions.md) | why the rules are as they are, with a trace each | people |
 | [machines.md](machines.md) | the machines: diagrams and tables | `make docs` |
 | [properties.md](properties.md) | what must hold, which function judges it, and what must be seen | `make docs` |
+| [proof.md](proof.md) | what is proved for any number of agents, what is not, and why | `make docs` |
 | [matrix.md](matrix.md) | each property by each engine, with evidence and the defects that it notices | `make docs` |
 | [breaks.md](breaks.md) | rules broken by hand, and what noticed each | `python -m model.documents.breaks --write` |
 | [reached.md](reached.md) | what `make check` must reach, and how often | `python -m model.documents.reached --write` |

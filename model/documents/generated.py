@@ -19,6 +19,7 @@ from .evidence import SPECS
 from .front_door import front_door
 from .markdown import table
 from .matrix import matrix_document
+from .proof import proof_document
 from .properties import properties_document
 
 
@@ -55,6 +56,7 @@ DOCUMENTS: dict[str, Callable[[], str]] = {
     "machines.md": machines_document,
     "properties.md": properties_document,
     "matrix.md": matrix_document,
+    "proof.md": proof_document,
 }
 """File name under specs/ -> the function that returns its text."""
 
