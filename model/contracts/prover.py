@@ -8,8 +8,12 @@ Python shows it with the arguments of the counterexample.
 from __future__ import annotations
 
 import inspect
+import re
+from ast import literal_eval
+from collections import Counter
 from collections.abc import Callable, Mapping
-from enum import Enum
+from dataclasses import replace
+from enum import Enum, EnumType
 from time import process_time
 from typing import Any, get_type_hints
 
@@ -17,16 +21,23 @@ from attrs import frozen
 from crosshair.condition_parser import POSTCONDITION, PRECONDITION, ConditionExpr, Conditions, condition_parser
 from crosshair.core import analyze_calltree
 from crosshair.core_and_libs import MessageType
-from crosshair.options import DEFAULT_OPTIONS, AnalysisOptionSet
+from crosshair.diff_behavior import diff_behavior
+from crosshair.fnutil import FunctionInfo
+from crosshair.options import DEFAULT_OPTIONS
 from crosshair.statespace import VerificationStatus
 
 from .contract import Contract
+from .wording import Pair
 
 SECONDS_MAX = 20.0
 """Processor time after which a contract counts as not confirmed; the slowest needs a tenth of that."""
 
 
-class Verdict(Enum):
+OPTIONS = replace(DEFAULT_OPTIONS, analysis_kind=())
+"""No kind: CrossHair looks for no contracts in what is called."""
+
+
+class Finding(Enum):
     """What came out."""
 
     CONFIRMED = "confirmed over all paths"
@@ -39,9 +50,9 @@ class Verdict(Enum):
 
 @frozen
 class Judgement:
-    """The verdict on one contract. `arguments` are those of the counterexample; `seconds` is processor time."""
+    """What was found about one contract. `arguments` are those of the counterexample; `seconds` is processor time."""
 
-    verdict: Verdict
+    finding: Finding
     paths: int
     seconds: float
     arguments: Mapping[str, Any] | None = None
@@ -53,32 +64,30 @@ def judge(contract: Contract, seconds: float = SECONDS_MAX) -> Judgement:
     """Runs the contract on every path, up to the first that refutes it."""
     began = process_time()
     found: list[Mapping[str, Any]] = []
-    options = DEFAULT_OPTIONS.overlay(
-        AnalysisOptionSet(analysis_kind=(), per_condition_timeout=seconds, per_path_timeout=seconds / 2)
-    )
+    options = replace(OPTIONS, per_condition_timeout=seconds, per_path_timeout=seconds / 2)
     with condition_parser(options.analysis_kind):
         analysis = analyze_calltree(options, conditions(contract, found))
     took = process_time() - began
     said = "; ".join(message.message for message in analysis.messages)
     kinds = {message.state for message in analysis.messages}
     if kinds == {MessageType.PRE_UNSAT}:
-        return Judgement(Verdict.VACUOUS, 0, took, None, said)
+        return Judgement(Finding.VACUOUS, 0, took, None, said)
     if analysis.verification_status is VerificationStatus.CONFIRMED:
-        verdict = Verdict.CONFIRMED if analysis.num_confirmed_paths else Verdict.VACUOUS
-        return Judgement(verdict, analysis.num_confirmed_paths, took, None, said)
+        finding = Finding.CONFIRMED if analysis.num_confirmed_paths else Finding.VACUOUS
+        return Judgement(finding, analysis.num_confirmed_paths, took, None, said)
     if analysis.verification_status is VerificationStatus.REFUTED and found:
         return Judgement(replayed(contract, found[-1]), analysis.num_confirmed_paths, took, found[-1], said)
-    return Judgement(Verdict.UNKNOWN, analysis.num_confirmed_paths, took, None, said)
+    return Judgement(Finding.UNKNOWN, analysis.num_confirmed_paths, took, None, said)
 
 
-def replayed(contract: Contract, arguments: Mapping[str, Any]) -> Verdict:
+def replayed(contract: Contract, arguments: Mapping[str, Any]) -> Finding:
     """Calls the contract in plain Python with the arguments of a counterexample."""
     if not contract.given(**arguments):
-        return Verdict.FALSE_ALARM
+        return Finding.FALSE_ALARM
     try:
-        return Verdict.FALSE_ALARM if contract.holds(**arguments) else Verdict.REFUTED
+        return Finding.FALSE_ALARM if contract.holds(**arguments) else Finding.REFUTED
     except Exception:  # whatever a defect of the core may raise
-        return Verdict.RAISED
+        return Finding.RAISED
 
 
 def conditions(contract: Contract, found: list[Mapping[str, Any]]) -> Conditions:
@@ -110,3 +119,29 @@ def conditions(contract: Contract, found: list[Mapping[str, Any]]) -> Conditions
         [],
         describe,
     )
+
+
+def compare(pair: Pair, seconds: float = SECONDS_MAX) -> Judgement:
+    """Looks for arguments for which a rule and the reference's wording of it differ: on all paths of the one, and then
+    on all paths of the other.
+    """
+    began = process_time()
+    stats: Counter[str] = Counter()
+    options = replace(OPTIONS, per_condition_timeout=2 * seconds, per_path_timeout=seconds, stats=stats)
+    found = diff_behavior(FunctionInfo.from_fn(pair.core), FunctionInfo.from_fn(pair.reference), options)
+    took, paths = process_time() - began, stats["num_paths"]
+    if isinstance(found, str):
+        return Judgement(Finding.UNKNOWN, paths, took, None, found)
+    if found:
+        hints = get_type_hints(pair.core)
+        arguments = {name: plain(text, hints[name]) for name, text in found[0].args.items()}
+        differ = pair.core(**arguments) != pair.reference(**arguments)
+        return Judgement(Finding.REFUTED if differ else Finding.FALSE_ALARM, paths, took, arguments, str(found[0]))
+    finding = Finding.CONFIRMED if stats["exhaustion"] == len((pair.core, pair.reference)) else Finding.UNKNOWN
+    return Judgement(finding, paths, took)
+
+
+def plain(text: str, hint: Any) -> Any:
+    """Returns the value that CrossHair shows as this text: of a member of an enum, its `repr`."""
+    value = literal_eval(re.sub(r"<\w+\.\w+: (\w+)>", r"\1", text))
+    return hint(value) if isinstance(hint, EnumType) else value

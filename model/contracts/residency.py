@@ -106,7 +106,9 @@ def load_twice(self: Residents, agent: Agent) -> None:
     self.occupied += 1
 
 
-@contract("S4", Residents, "load", load_twice, "its generation stays", lambda count, most, generation: 0 <= count < most)
+@contract(
+    "S4", Residents, "load", load_twice, "its generation stays", lambda count, most, generation: 0 <= count < most
+)
 def load_takes_a_slot_for_a_new_generation(count: int, most: int, generation: int) -> bool:
     residents, agent = occupied(count, most), one(UNLOADED, generation)
     residents.load(agent)
@@ -252,7 +254,9 @@ def eviction_goes_on_for_a_turn_that_has_been_starting_longer(mine: int, other: 
 
 
 @contract("J5", Residents, "in_order", lambda self: list(self.unsettled), "in any order")
-def turns_start_in_the_order_of_their_tickets(tickets: tuple[int, int, int], unsettled: tuple[bool, bool, bool]) -> bool:
+def turns_start_in_the_order_of_their_tickets(
+    tickets: tuple[int, int, int], unsettled: tuple[bool, bool, bool]
+) -> bool:
     residents = Residents(3)
     residents.starting = dict(zip((1, 2, 3), tickets, strict=True))
     residents.unsettled = {agent: None for agent in (1, 2, 3) if unsettled[agent - 1]}

@@ -277,12 +277,7 @@ def no_turn_of_the_queue_is_overtaken_more_often_than_allowed(
     return 0 <= slots.overtaken <= most
 
 
-def dequeue_others(self: Slots, agent: int) -> bool:
-    del self.ready[agent]
-    return False
-
-
-@contract("J2", Slots, "dequeue", dequeue_others, "its place in its depth stays")
+@contract("J2", Slots, "take", lambda self, _: next(iter(self.ready)), "it stays in the queue")
 def queue_serves_each_turn_once_and_is_empty_then(deep: tuple[bool, bool, bool], overtaken: int, most: int) -> bool:
     slots = line(deep, overtaken)
     served = {slots.take(most), slots.take(most), slots.take(most)}
