@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
 
 import click
+from attrs import asdict
 from rich.live import Live
 from rich.table import Table
 
 from statemachine.checking.properties import PROPERTIES
 
 from .. import check as checking
+from ..contracts import run as run_contracts
 from ..crashes import kills
 from ..exploration.explorer import Exploration, Progress
 from ..exploration.explorer import explore as explore_scope
@@ -85,6 +87,29 @@ def crash(count: int, seed: int, keep: Path | None, as_json: bool) -> NoReturn:
     if not hasattr(os, "fork"):
         raise click.UsageError("this needs an operating system with fork and SIGKILL, such as Linux")
     conduct("killing", lambda show: kills.crash(count, seed, keep or FAILURES, show), as_json)
+
+
+# Contracts
+
+
+def contracts(quick: bool, as_json: bool) -> NoReturn:
+    """Judges all contracts, and prints a line for each."""
+    console, errors = Console(), Console(stderr=True)
+    with errors.status("contracts") as status:
+        verdicts = run_contracts(quick=quick, progress=status.update)
+    failed = [verdict for verdict in verdicts if not verdict.holds]
+    if as_json:
+        say(json.dumps([asdict(verdict) for verdict in verdicts], indent=2))
+    else:
+        made = table("about", "obligation", "verdict", "seconds", title="contracts")
+        for verdict in verdicts:
+            style = "" if verdict.holds else "bold red"
+            made.add_row(verdict.property, verdict.obligation, verdict.note, f"{verdict.seconds:.2f}", style=style)
+        console.print(made)
+        seconds = sum(verdict.seconds for verdict in verdicts)
+        held = "all held" if not failed else f"{len(failed)} failed"
+        console.print(f"{held}: {len(verdicts)} contracts and wordings, {seconds:.1f} s of processor time")
+    sys.exit(1 if failed else 0)
 
 
 # Check

@@ -50,7 +50,7 @@ def kind_of(refusal: Refusal | None) -> type | None:
 # The session
 
 
-@contract("S12", operations, "session_takes_work", lambda s: operations.session_lives(s), "while it drains, too")
+@contract("S12", operations, "session_takes_work", operations.session_lives, "while it drains, too")
 def only_an_open_session_takes_work(state: SessionState) -> bool:
     refusal = operations.session_takes_work(session(state=state, error="why"))
     return kind_of(refusal) == {1: SessionDraining, 2: SessionClosed, 3: StoreFailed}.get(state.value)
@@ -62,7 +62,7 @@ def session_lives_until_it_is_closed_or_failed(state: SessionState) -> bool:
     return kind_of(refusal) == {2: SessionClosed, 3: StoreFailed}.get(state.value)
 
 
-@contract("S12", operations, "session_answers", lambda s: operations.session_lives(s), "not once it is closed")
+@contract("S12", operations, "session_answers", operations.session_lives, "not once it is closed")
 def session_answers_unless_it_failed(state: SessionState) -> bool:
     return (operations.session_answers(session(state=state, error="why")) is None) == (state != SessionState.FAILED)
 

@@ -27,7 +27,7 @@ class Twin:
 
     owner: Any
     rule: str
-    instead: Callable[..., Any]
+    instead: Any
     defect: str
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class Twin:
 class Contract:
     """One contract: `holds` is to be true wherever `given` is. Both are called with the same named arguments."""
 
-    property: str
+    about: str
     """The property or rule of semantics.md that it is about."""
     holds: Callable[..., bool]
     given: Callable[..., bool]
@@ -71,7 +71,7 @@ Declared = Callable[..., bool]
 
 
 def contract(
-    about: str, owner: Any, rule: str, instead: Callable[..., Any], defect: str, given: Declared = always
+    about: str, owner: Any, rule: str, instead: Any, defect: str, given: Declared = always
 ) -> Callable[[Declared], Declared]:
     """Decorates a function that is a contract: adds it to `CONTRACTS`. For the arguments see `Contract` and `Twin`."""
 

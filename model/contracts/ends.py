@@ -37,7 +37,7 @@ def session(
     return s, agent
 
 
-def is_free(s: State, agent: Agent) -> bool:
+def is_free(s: State) -> bool:
     """Does the turn that is over hold nothing any more?"""
     residents = s.residents
     rooms = (s.slots.holders, residents.starting, residents.loading, residents.flushes, s.ledger.stops)
@@ -62,7 +62,7 @@ def turn_that_loses_its_thread_is_returned_while_attempts_are_left(failed: int, 
     if failed > 0:
         s.ledger.attempts[1] = failed
     reports.died(s, Died(1, 1, "lost"))
-    at_rest = is_free(s, agent) and agent.residency == Residency.UNLOADED
+    at_rest = is_free(s) and agent.residency == Residency.UNLOADED
     if failed + 2 <= most:
         return at_rest and agent.status == TurnState.NEW and s.ledger.attempts == {1: failed + 1}
     return at_rest and end_of(agent) == (ERRORED, Cause.THREAD_DIED, None) and not s.ledger.attempts
@@ -80,7 +80,7 @@ def turn_that_stops_ends_by_what_had_stopped_it(cause: Cause, by: int) -> bool:
     s, agent = session(STOPPING, Residency.RESIDENT)
     s.ledger.stops[1] = TurnStopped(1, 1, cause, by)
     reports.aborted(s, Aborted(1, 1))
-    return end_of(agent) == (INTERRUPTED, cause, by) and is_free(s, agent)
+    return end_of(agent) == (INTERRUPTED, cause, by) and is_free(s)
 
 
 def stop_overdue_always(s: State, agent: Agent) -> None:
@@ -101,7 +101,7 @@ def turn_that_does_not_stop_in_time_says_so_unless_it_took_too_long(cause: Cause
     s.ledger.stops[1] = TurnStopped(1, 1, cause, by)
     reports.stop_overdue(s, agent)
     true = cause if cause == Cause.TIMED_OUT else Cause.NOT_STOPPED
-    return end_of(agent) == (INTERRUPTED, true, by) and is_free(s, agent) and agent.residency == Residency.UNLOADED
+    return end_of(agent) == (INTERRUPTED, true, by) and is_free(s) and agent.residency == Residency.UNLOADED
 
 
 @contract("S9", reports, "turn", lambda s, agent, number: s.agent(agent), "of any turn")
@@ -112,7 +112,7 @@ def finished_turn_completes_and_another_number_changes_nothing(number: int, is_s
     before = s.fork()
     reports.finished(s, Finished(1, number, "done"))
     if number == 1:
-        return end_of(agent) == (TurnState.COMPLETED, Cause.FINISHED, None) and is_free(s, agent)
+        return end_of(agent) == (TurnState.COMPLETED, Cause.FINISHED, None) and is_free(s)
     same = agent.status == before.agents[1].status and s.slots.holders == before.slots.holders
     return same and end_of(agent) is None and s.stale_reports == 1 and s.ledger.stops == before.ledger.stops
 
@@ -129,7 +129,7 @@ def load_that_crashes_cut_off_too_often_is_not_tried_again(lost: int, most: int)
     s.ledger.loads[1] = lost
     joint.load(s, agent)
     if lost >= 3 and lost >= most:
-        return end_of(agent) == (ERRORED, Cause.LOADS_LOST, None) and is_free(s, agent)
+        return end_of(agent) == (ERRORED, Cause.LOADS_LOST, None) and is_free(s)
     return agent.residency == Residency.LOADING and s.ledger.loads == {1: lost + 1} and end_of(agent) is None
 
 
@@ -162,7 +162,7 @@ def add_queued(s: State, number: int) -> Agent:
     "is_due",
     lambda overtaken, most: True,
     "whatever queues comes first",
-    lambda overtaken, most: 0 <= overtaken and most >= 0,
+    lambda overtaken, most: overtaken >= 0 and most >= 0,
 )
 def returning_turn_comes_before_the_queue_unless_a_turn_is_due_that_one_has_passed(overtaken: int, most: int) -> bool:
     s = State(SessionConfig(max_concurrent=2, max_overtaken=most))
@@ -181,7 +181,7 @@ def returning_turn_comes_before_the_queue_unless_a_turn_is_due_that_one_has_pass
     "may_lend_to_queue",
     lambda lent, max_resident, cap: lent <= max_resident - cap,
     "one too many",
-    lambda resident: 1 <= resident,
+    lambda resident: resident >= 1,
 )
 def holder_that_waits_lends_to_the_queue_up_to_the_bound(resident: int) -> bool:
     s = State(SessionConfig(max_concurrent=2, max_resident=resident))

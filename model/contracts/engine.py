@@ -55,7 +55,7 @@ def verdict_on(
         seconds += planted.seconds
         holds = planted.finding is Finding.REFUTED
         note += f"; {seen(subject.twin, planted)}"
-    return Verdict(subject.property, engine, obligation, holds, seconds, note)
+    return Verdict(subject.about, engine, obligation, holds, seconds, note)
 
 
 def described(found: Judgement) -> str:

@@ -64,11 +64,14 @@ def judge(contract: Contract, seconds: float = SECONDS_MAX) -> Judgement:
     """Runs the contract on every path, up to the first that refutes it."""
     began = process_time()
     found: list[Mapping[str, Any]] = []
+    errors: list[Exception] = []
     options = replace(OPTIONS, per_condition_timeout=seconds, per_path_timeout=seconds / 2)
     with condition_parser(options.analysis_kind):
-        analysis = analyze_calltree(options, conditions(contract, found))
+        analysis = analyze_calltree(options, conditions(contract, found, errors))
     took = process_time() - began
     said = "; ".join(message.message for message in analysis.messages)
+    if errors:
+        return Judgement(Finding.UNKNOWN, 0, took, None, f"its precondition raises {errors[0]!r}")
     kinds = {message.state for message in analysis.messages}
     if kinds == {MessageType.PRE_UNSAT}:
         return Judgement(Finding.VACUOUS, 0, took, None, said)
@@ -90,8 +93,10 @@ def replayed(contract: Contract, arguments: Mapping[str, Any]) -> Finding:
         return Finding.RAISED
 
 
-def conditions(contract: Contract, found: list[Mapping[str, Any]]) -> Conditions:
-    """Puts the contract into the terms of CrossHair. The arguments of a counterexample are appended to `found`."""
+def conditions(contract: Contract, found: list[Mapping[str, Any]], errors: list[Exception]) -> Conditions:
+    """Puts the contract into the terms of CrossHair. The arguments of a counterexample are appended to `found`, and
+    what its precondition raises to `errors`: for CrossHair it would only not hold there.
+    """
     function = contract.holds
     file, line = inspect.getsourcefile(function) or "", function.__code__.co_firstlineno
     hints = get_type_hints(function)
@@ -106,7 +111,11 @@ def conditions(contract: Contract, found: list[Mapping[str, Any]]) -> Conditions
         return f"{function.__name__}({', '.join(f'{k}={v!r}' for k, v in bound.arguments.items())})", repr(returned)
 
     def is_given(scope: Mapping[str, Any]) -> bool:
-        return contract.given(**{name: scope[name] for name in signature.parameters})
+        try:
+            return contract.given(**{name: scope[name] for name in signature.parameters})
+        except Exception as error:
+            errors.append(error)
+            raise
 
     return Conditions(
         function,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from statemachine.core import rules
@@ -261,9 +262,7 @@ def turns_start_in_the_order_of_their_tickets(
     residents.starting = dict(zip((1, 2, 3), tickets, strict=True))
     residents.unsettled = {agent: None for agent in (1, 2, 3) if unsettled[agent - 1]}
     line = residents.in_order()
-    return set(line) == set(residents.unsettled) and all(
-        tickets[a - 1] <= tickets[b - 1] for a, b in zip(line, line[1:], strict=False)
-    )
+    return set(line) == set(residents.unsettled) and all(tickets[a - 1] <= tickets[b - 1] for a, b in pairwise(line))
 
 
 # Room

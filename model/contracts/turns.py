@@ -1,4 +1,4 @@
-"""Contracts on turns: when one is asked for, goes on, is tried again, and tells of its end (J1, S8, S9, S17, L3, L12)."""
+"""Contracts on turns: which is asked for, goes on, is tried again, is told of: J1, S3, S9, S13, S17, L1, L3, L12."""
 
 from __future__ import annotations
 

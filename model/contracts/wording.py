@@ -34,7 +34,7 @@ WORKING = (TurnState.RUNNING, TurnState.WAITING, TurnState.RETURNING)
 class Pair:
     """A rule of the core and the reference's wording of it. `twin` is the rule with a defect."""
 
-    property: str
+    about: str
     core: Callable[..., Any]
     reference: Callable[..., Any]
     twin: Twin
@@ -48,7 +48,7 @@ PAIRS: list[Pair] = []
 
 
 def wording(
-    about: str, reference: Callable[..., Any], owner: Any, rule: str, instead: Callable[..., Any], defect: str
+    about: str, reference: Callable[..., Any], owner: Any, rule: str, instead: Any, defect: str
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorates the core's side of a pair: adds the pair to `PAIRS`."""
 
@@ -61,7 +61,7 @@ def wording(
 
 def world(**caps: Any) -> World:
     """A world of the reference with the root alone. What `caps` does not say is 1, or false."""
-    known = {name: 1 for name in Caps._fields} | {"live": False, "notice": "queue", "seconds": {}} | caps
+    known: dict[str, Any] = dict.fromkeys(Caps._fields, 1) | {"live": False, "notice": "queue", "seconds": {}} | caps
     return World(Caps(**known))
 
 
@@ -172,22 +172,22 @@ def core_agent_is_evictable(status: TurnState, residency: Residency) -> bool:
     return rules.is_evictable(1, False, residency, status)
 
 
-def reference_victim(tried: tuple[bool, bool, bool], triggers: tuple[bool, bool, bool]) -> int | None:
-    w = world(resident=3)
-    for number in (1, 2, 3):
+def reference_victim(tried: tuple[bool, bool], triggers: tuple[bool, bool]) -> int | None:
+    w = world(resident=2)
+    for number in (1, 2):
         add(w, number)
         if triggers[number - 1]:
             w.mail[number] = Letter(number, HOST, number, "trigger")
-    add(w, 4, TurnState.STARTING, Residency.UNLOADED)
-    w.tried = [((4, 1), number) for number in (1, 2, 3) if tried[number - 1]]
-    w.make_room((4, 1))
+    add(w, 3, TurnState.STARTING, Residency.UNLOADED)
+    w.tried = [((3, 1), number) for number in (1, 2) if tried[number - 1]]
+    w.make_room((3, 1))
     return next(iter(w.serves), None)
 
 
 @wording("S15", reference_victim, rules, "victim", lambda candidates, tried: next(iter(candidates))[0], "the first")
-def core_victim(tried: tuple[bool, bool, bool], triggers: tuple[bool, bool, bool]) -> int | None:
-    were_tried = [number for number in (1, 2, 3) if tried[number - 1]]
-    return rules.victim(zip((1, 2, 3), triggers, strict=True), were_tried)
+def core_victim(tried: tuple[bool, bool], triggers: tuple[bool, bool]) -> int | None:
+    were_tried = [number for number in (1, 2) if tried[number - 1]]
+    return rules.victim(zip((1, 2), triggers, strict=True), were_tried)
 
 
 def reference_keeps(mine: int, other: int, serves_one: bool) -> bool:
@@ -226,9 +226,9 @@ def core_turn_is_tried_again(status: TurnState, failed: int, most: int) -> bool:
     return status in WORKING and rules.has_attempts_left(failed, most)
 
 
-def reference_end(every: bool, answered: tuple[bool, bool], asks: bool, mail: bool, has_mail: bool) -> str | None:
+def reference_end(every: bool, answered: tuple[bool, bool], mail: bool, has_mail: bool) -> str | None:
     w = world()
-    requests = (5, 6) if asks else ()
+    requests = (5, 6)
     for number in requests:
         if not answered[number - 5]:
             w.mail[number] = Letter(number, 1, 2, "request")
@@ -238,8 +238,8 @@ def reference_end(every: bool, answered: tuple[bool, bool], asks: bool, mail: bo
 
 
 @wording("L4", reference_end, rules, "is_answered", lambda mode, asked, missing: asked > missing, "ALL: one is enough")
-def core_end_of_a_wait(every: bool, answered: tuple[bool, bool], asks: bool, mail: bool, has_mail: bool) -> str | None:
-    requests = (5, 6) if asks else ()
+def core_end_of_a_wait(every: bool, answered: tuple[bool, bool], mail: bool, has_mail: bool) -> str | None:
+    requests = (5, 6)
     missing = len([number for number in requests if not answered[number - 5]])
     known = agent(1)
     known.mailbox = (MailAccepted(7, HOST, 1, MailKind.QUEUE, ""),) if has_mail else ()
