@@ -92,7 +92,7 @@ def refusal_says_whether_an_agent_is_closed_or_unknown(agent: int, identity: Ide
     return refusal is not None and refusal.facts == ("AgentClosed" if is_closed else "UnknownAgent", agent)
 
 
-@contract("S10", operations, "sender_open", lambda s, sender: None, "whoever it is")
+@contract("S10", operations, "sender_open", lambda s, sender: None, "of any sender")
 def sender_is_the_host_or_an_open_agent(sender: int, identity: Identity) -> bool:
     refusal = operations.sender_open(session(agents=agents(OPEN, identity)), sender)
     return (refusal is None) == (sender in (HOST, 0) or (sender == 1 and identity == OPEN))

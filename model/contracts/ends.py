@@ -200,7 +200,7 @@ def holder_that_waits_lends_to_the_queue_up_to_the_bound(resident: int) -> bool:
     rules,
     "goes_on",
     lambda held, may, wanted: held and may,
-    "whoever else wants the slot",
+    "though another turn wants the slot",
     lambda overtaken, most, **_: overtaken >= 0 and most >= 0,
 )
 def agent_keeps_the_slot_for_its_next_turn_unless_one_is_due(overtaken: int, most: int) -> bool:

@@ -39,7 +39,7 @@ def open_idle_agent_with_trigger_mail_wants_a_turn(identity: Identity, status: T
     return rules.wants_turn(identity, status, triggers) == expected
 
 
-@contract("L12", rules, "goes_on", lambda held, may, wanted: held and may, "whoever else wants the slot")
+@contract("L12", rules, "goes_on", lambda held, may, wanted: held and may, "though another turn wants the slot")
 def slot_stays_with_its_agent_only_if_no_other_comes_first(held: bool, may: bool, wanted: bool) -> bool:
     return rules.goes_on(held, may, wanted) == all((held, may, not wanted))
 
