@@ -20,6 +20,7 @@ from rich.table import Table
 from statemachine.checking.properties import PROPERTIES
 
 from .. import check as checking
+from .. import contracts as contracting
 from .. import proof
 from ..crashes import kills
 from ..exploration.explorer import Exploration, Progress
@@ -104,6 +105,29 @@ def crash(count: int, seed: int, keep: Path | None, as_json: bool) -> NoReturn:
     if not hasattr(os, "fork"):
         raise click.UsageError("this needs an operating system with fork and SIGKILL, such as Linux")
     conduct("killing", lambda show: kills.crash(count, seed, keep or FAILURES, show), as_json)
+
+
+# Contracts
+
+
+def contracts(quick: bool, as_json: bool) -> NoReturn:
+    """Judges all contracts, and prints a line for each."""
+    console, errors = Console(), Console(stderr=True)
+    with errors.status("contracts") as status:
+        verdicts = contracting.run(quick=quick, progress=status.update)
+    failed = [verdict for verdict in verdicts if not verdict.holds]
+    if as_json:
+        say(json.dumps([attrs.asdict(verdict) for verdict in verdicts], indent=2))
+    else:
+        made = table("about", "obligation", "verdict", "seconds", title="contracts")
+        for verdict in verdicts:
+            style = "" if verdict.holds else "bold red"
+            made.add_row(verdict.property, verdict.obligation, verdict.note, f"{verdict.seconds:.2f}", style=style)
+        console.print(made)
+        seconds = sum(verdict.seconds for verdict in verdicts)
+        held = "all held" if not failed else f"{len(failed)} failed"
+        console.print(f"{held}: {len(verdicts)} contracts and wordings, {seconds:.1f} s of processor time")
+    sys.exit(1 if failed else 0)
 
 
 # Check

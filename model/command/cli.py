@@ -88,6 +88,16 @@ def fuzz_command(minutes: float, jobs: int, seed: int, as_json: bool) -> None:
     campaigns.fuzz(minutes, jobs, seed, as_json)
 
 
+@command.command("contracts")
+@click.option("--quick", is_flag=True, help="Only confirm them: without twins, and without the reference's wording.")
+@JSON
+def contracts_command(quick: bool, as_json: bool) -> None:
+    """Confirm contracts of the rules over all paths, refute each with a defect, compare rules with the reference."""
+    from . import campaigns
+
+    campaigns.contracts(quick, as_json)
+
+
 @command.command("simulate")
 @click.option("--seeds", type=click.IntRange(1), default=1000, show_default=True, help="How many.")
 @click.option("--first", type=click.IntRange(0), default=1, show_default=True, help="The first of them.")

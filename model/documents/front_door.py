@@ -124,6 +124,7 @@ Read [machines.md](machines.md), then a trace such as [eviction_and_reload.txt](
 | [api](api/) | the pages of the API reference, which `make docs` builds from the docstrings | people |
 | [traces](traces/) | scenarios with their full log | people; logs: `python -m model.scenarios.golden --write` |
 | [field-bugs.md](field-bugs.md) | bugs of comparable systems, which must not be possible here | people |
+| [contracts.md](contracts.md) | what CrossHair confirms of the rules, how, and what it does not speak of | people |
 | [harm.md](harm.md) | what one agent, file or pause might do to others, case by case, with the test of each | people |
 | [peer-scenarios.md](peer-scenarios.md) | the scenarios of a comparable system, and ours | people |
 

@@ -3,7 +3,7 @@
 `relation.py` has the rules as transitions, `invariants.py` what is proved of them, `prover.py` the obligations,
 `tie.py` the comparison with the core, `defects.py` what the proof must refute, `enumeration.py` the inductive step on
 the core itself, `claims.py` what all this comes to. `run` does it all, or a part in a few seconds.
-May import: `statemachine`, `exploration`, `lockstep`.
+May import: `statemachine`, `exploration`, `lockstep`, `verdicts`.
 May not know: files, randomness, the runtime.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .verdicts import Verdict
+from ..verdicts import Verdict
 
 __all__ = ["Verdict", "quick", "run"]
 

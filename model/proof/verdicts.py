@@ -4,25 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from attrs import frozen
+from ..verdicts import Verdict
 
 Progress = Callable[[str], None]
 
 QUICK_PROPERTIES = ("S1", "S2", "S3", "S14", "S16")
 QUICK_SCOPES = ("reject", "gather")
-
-
-@frozen
-class Verdict:
-    """What became of one obligation. `engine` is proof, tie, defect or enumeration."""
-
-    property: str
-    """Id of semantics.md; `counting`, `lemma` or the rule that a lemma is about; `all` for a scope or shape."""
-    engine: str
-    obligation: str
-    holds: bool
-    seconds: float
-    note: str = ""
 
 
 def all_verdicts(quick: bool, progress: Progress) -> Iterator[Verdict]:
