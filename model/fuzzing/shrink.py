@@ -2,9 +2,9 @@
 
 It works on the lines of `model/scenarios/script.py`, not on events. A line names agents by their path and means the
 turn, thread or flush that is current when it is played, so leaving one out shifts no number in the others but those of
-mail, which are counted anew; a line that makes no sense any more is skipped. An event that no line can express stays as it is. Every attempt plays the whole
-scenario again, which takes a fraction of a millisecond an event; Hypothesis, which shrinks the numbers that events were
-drawn from, needs hundreds of times as long and ends with a longer one.
+mail, which are counted anew; a line that makes no sense any more is skipped. An event that no line can express stays as
+it is. Every attempt plays the whole scenario again, which takes a fraction of a millisecond an event; Hypothesis, which
+shrinks the numbers that events were drawn from, needs hundreds of times as long and ends with a longer one.
 """
 
 from __future__ import annotations
