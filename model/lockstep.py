@@ -153,24 +153,16 @@ def of_session(s: Session) -> tuple[Any, ...]:
     starts = s.state is OPEN_SESSION
     return (
         STATE[s.state],
-        [
-            (
-                *(a.path, a.parent, "open" if a.identity is OPEN else a.closed_by),
-                *(PHASE[a.status], PLACE[a.residency], a.turn, a.generation),
-            )
-            for a in agents
-        ],
+        [(a.path, a.parent, PHASE[a.status], PLACE[a.residency], a.turn, a.generation) for a in agents],
+        {a.id: a.closed_by for a in agents if a.identity is not OPEN},
         [a.promised for a in agents],
         sorted(s.slots.holders),
         sorted(
             [
-                (m.mail, m.sender, m.target, m.kind is TRIGGER, m.notice and PHASE[m.notice.status])
-                for a in agents
-                if a.mailbox
-                for m in a.mailbox
+                *[letter(m, read=False) for a in agents for m in a.mailbox],
+                *[letter(m, read=True) for a in agents for m in a.asked],
             ]
         ),
-        sorted([m.mail for a in agents if a.asked for m in a.asked]),
         [*s.slots.ready],
         [*residents.idle],
         [*residents.starting],
@@ -187,29 +179,37 @@ def of_session(s: Session) -> tuple[Any, ...]:
 def of_world(w: World) -> tuple[Any, ...]:
     """Everything about the world, in the terms of both."""
     held, promised, starts = w.held(), w.promised(), w.state == "open"
-    serves = {a: turn[0] for a, turn in w.serves.items() if starts and w.needs_load(*turn)}
-    unread = [m for m in w.mail.values() if not m.read]
+    unread = [m.read for m in w.mail.values()].count(False)
     return (
         w.state,
         [
-            (path, w.parent[a], w.closed_by.get(a, "open"), w.phase[a], w.place[a], w.turn[a], w.load[a])
-            for a, path in w.path.items()
+            *zip(
+                *(w.path.values(), w.parent.values(), w.phase.values(), w.place.values()),
+                *(w.turn.values(), w.load.values()),
+                strict=True,
+            )
         ],
+        w.closed_by,
         [promised.count(a) for a in w.path],
         [ROOT, *held] if w.phase[ROOT] in reference.HOLDING else [*held],
-        [(m.number, m.sender, m.to, m.kind != "queue", m.about) for m in unread],
-        [number for number, letter in w.mail.items() if letter.read],
-        [*w.queue()],
+        [*w.mail.values()],
+        [*w.queue()] if w.since else [],
         w.evictable(),
-        w.in_order("starting"),
+        w.in_order("starting") if w.since else [],
         [(a, w.waits[a][1]) for a in sorted(w.waits, key=w.waits.__getitem__)] if w.waits else [],
-        {a: serves.get(a, NOBODY) for a in reference.having(w.place, "leaving")},
+        {a: serves(w, a) for a in reference.having(w.place, "leaving")} if w.flush else {},
         {turn[0]: tried for turn, tried in w.tried.items() if starts and w.needs_load(*turn)} if w.tried else {},
         {a: number for a, number in w.flush.items() if number is not None} if w.flush else {},
         [(at, what, a) for at, _, what, a in w.bounds()] if w.due else [],
-        [len(unread), w.posted - w.dead - len(unread), w.dead],
+        [unread, w.posted - w.dead - unread, w.dead],
         tuple(w.lists.values()) or None,
     )
+
+
+def serves(w: World, agent: int) -> int:
+    """For whom the agent is evicted, if for anybody still."""
+    turn = w.serves.get(agent)
+    return turn[0] if turn is not None and w.state == "open" and w.needs_load(*turn) else NOBODY
 
 
 def start(config: SessionConfig) -> tuple[Session, World]:

@@ -3,20 +3,18 @@
 One world: relations over agent ids, and questions asked of them. No slot table: a slot is held
 because of the phase that a turn is in. No mailboxes: one post office. No queues: the first is the
 one with the oldest stamp. Who is in memory, and which notices are to come, is counted when asked
-for. A bound in time, and an eviction for a turn, lapse with what they are for. An event changes a
-copy of the world, which a refusal throws away; joint rules then fire until none can. Rule ids are
-those of semantics.md; lockstep.py has the words of the core for ours. N4 and N5 need no code: only
+for. A bound in time, and an eviction for a turn, lapse with what they are for. An event is refused
+before it changes anything; it changes a copy; joint rules then fire until none can. Rule ids are
+those of semantics.md; lockstep.py has the words of the core for ours. N4, N5 need no code: only
 `advance` loads, and `drop` takes only the thread. Not modelled: texts, results, listing, the log.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, Literal, NamedTuple, TypeVar
-
-# Vocabulary
 
 State = Literal["open", "draining", "closed", "failed"]  # of the session
 Ending = Literal["completed", "errored", "interrupted"]
@@ -25,17 +23,18 @@ Place = Literal["out", "loading", "in", "leaving"]  # of a thread; "in" is resid
 Bound = Literal["load", "stop", "flush", "wait", "grace", "idle"]  # what must end in time
 Fate = Literal["done", "interrupted", "unflushed"]  # the lists that a shutdown gives
 Kind = Literal["queue", "trigger", "request"]  # of mail: a request is a trigger to be answered
+Phases = tuple[Phase, ...]
 Turn = tuple[int, int]  # agent, number
+Ids = tuple[int, ...]
 Words = tuple[Any, ...]  # an event (its method, as `World.spawn`), a reply, an effect; then facts
 
-HOST, ROOT = -1, 0
-NOTED, STALE = ("noted",), ("stale",)
+HOST, ROOT, NOTED, STALE = -1, 0, ("noted",), ("stale",)
 REFUSAL = {"draining": "SessionDraining", "closed": "SessionClosed", "failed": "StoreFailed"}
 LIVING: tuple[State, ...] = ("open", "draining")
-OVER: tuple[Phase, ...] = ("completed", "errored", "interrupted")
-IDLE: tuple[Phase, ...] = ("new", *OVER)
-ACTIVE: tuple[Phase, ...] = ("running", "stopping")
-HOLDING: tuple[Phase, ...] = ("starting", *ACTIVE)  # of a turn that holds a slot
+OVER: Phases = ("completed", "errored", "interrupted")
+IDLE: Phases = ("new", *OVER)
+ACTIVE: Phases = ("running", "stopping")
+HOLDING: Phases = ("starting", *ACTIVE)  # of a turn that holds a slot
 
 
 class Caps(NamedTuple):  # the configuration; times in seconds
@@ -73,7 +72,7 @@ class Unchanged(Exception):
 
 
 def require(condition: bool, *refusal: Any) -> None:
-    """S12: the first condition that does not hold refuses the event."""
+    """S12: the first condition that does not hold refuses the event, before anything changes."""
     if not condition:
         raise Unchanged("refused", *refusal)
 
@@ -81,8 +80,7 @@ def require(condition: bool, *refusal: Any) -> None:
 T = TypeVar("T")
 
 
-def having(relation: dict[int, T], *values: T) -> list[int]:
-    """Whom the relation gives one of these values."""
+def having(relation: dict[int, T], *values: T) -> list[int]:  # whom it gives one of these
     return [agent for agent, value in relation.items() if value in values]
 
 
@@ -111,22 +109,20 @@ class World:
         self.used: dict[int, int] = {}  # stamp of the last use
         self.flush: dict[int, int | None] = {}  # flush in flight; None: to be asked for at the end
         self.serves: dict[int, Turn] = {}  # leaving -> the turn that it makes room for
-        self.tried: dict[Turn, tuple[int, ...]] = {}  # turn -> whose flush failed for it
+        self.tried: dict[Turn, Ids] = {}  # turn -> whose flush failed for it
         # Time, and the end
         self.due: dict[tuple[Bound, int], tuple[float, int]] = {}  # what, agent -> when, stamp
-        self.lists: dict[Fate, tuple[int, ...]] = {}  # from the shutdown on
+        self.lists: dict[Fate, Ids] = {}  # from the shutdown on
+        self.relations = [name for name, fact in vars(self).items() if isinstance(fact, dict)]
 
     def stamp(self) -> int:
         self.stamps += 1
         return self.stamps
 
     def ask_for(self, *effect: Any) -> None:
-        self.effects = (*self.effects, effect)
+        self.effects += (effect,)
 
     # Questions
-
-    def is_open(self, agent: int) -> bool:
-        return agent not in self.closed_by
 
     def family(self, top: int) -> list[int]:  # and all below, breadth first
         line = [top]
@@ -142,12 +138,10 @@ class World:
 
     def promised(self) -> list[int]:
         """To whom notices are still to come: one for each request of an agent to another."""
-        if self.caps.notice is None:
-            return []
-        requests = [m for m in self.mail.values() if m.kind == "request"]
-        return [m.sender for m in requests if m.sender not in (HOST, m.to)]
+        requests = [m for m in self.mail.values() if m.kind == "request" and m.sender != m.to]
+        return [m.sender for m in requests if m.sender != HOST and self.caps.notice is not None]
 
-    def held(self) -> tuple[int, ...]:
+    def held(self) -> Ids:
         """S3: the sub-agents that hold a slot."""
         if self.caps.live:
             return tuple([a for a in self.path if a != ROOT and a not in self.closed_by])
@@ -157,12 +151,12 @@ class World:
         agents = [agent for agent in self.since if self.phase[agent] == phase]
         return sorted(agents, key=self.since.__getitem__)
 
-    def queue(self) -> tuple[int, ...]:
+    def queue(self) -> Ids:
         """The ready queue: who waits for a slot. Root needs none (S13)."""
         return tuple([a for a in self.in_order("queued") if a != ROOT and not self.caps.live])
 
     def would_queue(self, agent: int) -> bool:  # if trigger mail comes
-        return agent != ROOT and not self.caps.live and self.phase[agent] in IDLE
+        return agent != ROOT and not self.caps.live and self.phase.get(agent, "new") in IDLE
 
     def is_queue_full(self) -> bool:
         over = len(self.queue()) + len(self.held()) - self.caps.slots
@@ -170,16 +164,16 @@ class World:
 
     def evictable(self) -> list[int]:
         """N1, least recently used first."""
-        idle = {*having(self.place, "in")} - {ROOT, *self.held()}
-        return sorted(idle, key=self.used.__getitem__)
+        idle = [a for a in having(self.place, "in") if a != ROOT and self.phase[a] not in HOLDING]
+        return [] if self.caps.live else sorted(idle, key=self.used.__getitem__)
 
     def needs_load(self, agent: int, turn: int) -> bool:
-        starting = self.turn[agent] == turn and self.phase[agent] == "starting"
-        return starting and self.place[agent] == "out"
+        now = self.turn[agent], self.phase[agent], self.place[agent]
+        return now == (turn, "starting", "out")
 
     def why_over(self, agent: int, targets: Sequence[int]) -> str | None:
         """What ends a wait of this agent now, if anything does (L4)."""
-        over = [t for t in targets if not self.is_open(t) or self.phase[t] in OVER]
+        over = [t for t in targets if t in self.closed_by or self.phase[t] in OVER]
         return "mail" if self.unread(agent) else "target" if over else None
 
     # Checks
@@ -191,7 +185,7 @@ class World:
 
     def check_open(self, agent: int) -> None:
         require(agent in self.path, "UnknownAgent", agent)
-        require(self.is_open(agent), "AgentClosed", agent)
+        require(agent not in self.closed_by, "AgentClosed", agent)
 
     def check_runs(self, agent: int, turn: int) -> None:
         self.check_caller(HOST, *LIVING)
@@ -208,18 +202,29 @@ class World:
         fits = unread + notices < self.caps.max_unread - reserve
         require(fits, "MailboxFull", agent, unread, notices, self.caps.max_unread)
 
-    def check_slot(self, refusal: str, holders: tuple[int, ...]) -> None:
-        require(len(holders) < self.caps.slots, refusal, self.caps.slots, holders)
+    def check_mail(self, sender: int, to: int, wants: bool) -> None:
+        self.check_mailbox(to, 0 if wants else 1)
+        if wants and sender not in (HOST, to) and self.caps.notice is not None:
+            self.check_mailbox(sender, 1)  # for the notice
+        require(not wants or to != ROOT or sender == HOST, "RootRefused", "follow_up")
+        needs_slot = wants and self.would_queue(to)
+        if needs_slot and self.caps.queueing:
+            require(not self.is_queue_full(), "QueueFull", self.caps.max_queued, self.queue())
+        elif needs_slot:  # L1
+            self.check_slot("ExecutionFull")
+
+    def check_slot(self, refusal: str) -> None:
+        require(len(self.held()) < self.caps.slots, refusal, self.caps.slots, self.held())
 
     def check_opening(self, path: str) -> None:  # one more agent, here
-        taken, depth = [a for a in having(self.path, path) if self.is_open(a)], path.count("/") - 1
-        require(not taken, "PathTaken", path, *taken)
+        for agent in having(self.path, path):
+            require(agent in self.closed_by, "PathTaken", path, agent)
+        depth = path.count("/") - 1
         require(depth <= self.caps.max_depth, "DepthExceeded", depth, self.caps.max_depth)
         few = len(self.path) - len(self.closed_by) <= self.caps.max_agents
         require(few, "TooManyAgents", self.caps.max_agents)
 
-    def check_current(self, condition: bool) -> None:
-        """S9: a report on what is not in flight any more changes nothing."""
+    def check_current(self, condition: bool) -> None:  # S9: else the report changes nothing
         if not condition or self.state not in LIVING:
             raise Unchanged(*STALE)
 
@@ -231,32 +236,24 @@ class World:
         self.check_caller(sender, "open")
         require(re.fullmatch("(?!root$)[a-z0-9_]{1,64}", name) is not None, "InvalidName", name)
         self.check_text(text)
-        agent, path, holders = len(self.path), f"{self.path[parent]}/{name}", self.held()
+        agent, path = len(self.path), f"{self.path[parent]}/{name}"
         self.check_opening(path)
+        self.check_mail(sender, agent, wants=True)
+        if self.caps.live:
+            self.check_slot("LiveThreadsFull")
         self.path[agent] = path
         self.parent[agent] = parent
         self.turn[agent] = self.load[agent] = 0
         self.phase[agent] = "new"
         self.place[agent] = "out"
-        _, number = self.send(sender, agent, text, wants=True)
-        if self.caps.live:
-            self.check_slot("LiveThreadsFull", holders)
-        return "spawned", agent, number
+        return "spawned", agent, self.post(sender, agent, "request")
 
     def send(self, sender: int, to: int, text: str, wants: bool) -> Words:
         """With `wants` it is `follow_up`, and `start` if it is by the host."""
         self.check_caller(sender, "open")
         self.check_open(to)
         self.check_text(text)
-        self.check_mailbox(to, 0 if wants else 1)
-        if wants and sender not in (HOST, to) and self.caps.notice is not None:
-            self.check_mailbox(sender, 1)  # for the notice
-        require(not wants or to != ROOT or sender == HOST, "RootRefused", "follow_up")
-        needs_slot = wants and self.would_queue(to)
-        if needs_slot and self.caps.queueing:
-            require(not self.is_queue_full(), "QueueFull", self.caps.max_queued, self.queue())
-        elif needs_slot:  # L1
-            self.check_slot("ExecutionFull", self.held())
+        self.check_mail(sender, to, wants)
         return "accepted", self.post(sender, to, "request" if wants else "queue")
 
     def drain(self, agent: int, turn: int) -> Words:
@@ -286,28 +283,28 @@ class World:
         """LIVE_THREADS: with what the same close ended, but for branches that cannot be opened."""
         self.check_caller(sender, "open")
         require(target in self.path, "UnknownAgent", target)
-        require(not self.is_open(target), "AgentOpen", target)
+        require(target in self.closed_by, "AgentOpen", target)
         line, together = [target], having(self.closed_by, target) if self.caps.live else []
         for agent in line:
             try:
                 self.check_open(self.parent[agent])
                 self.check_opening(self.path[agent])
                 if self.caps.live:
-                    self.check_slot("LiveThreadsFull", self.held())
+                    self.check_slot("LiveThreadsFull")
             except Unchanged:
                 if agent == target:
                     raise
                 continue
             del self.closed_by[agent]
             line += [child for child in having(self.parent, agent) if child in together]
-        opened = tuple([agent for agent in line if self.is_open(agent)])
+        opened = tuple([agent for agent in line if agent not in self.closed_by])
         return "resumed", opened, tuple([agent for agent in line if agent not in opened])
 
     def wait(self, agent: int, turn: int, timeout: float, targets: Sequence[int]) -> Words:
         self.check_runs(agent, turn)
         require(0 <= timeout <= self.caps.max_wait, "InvalidTimeout", timeout, self.caps.max_wait)
-        unknown = [target for target in targets if target not in self.path]
-        require(not unknown, "UnknownAgent", *unknown[:1])
+        for target in targets:
+            require(target in self.path, "UnknownAgent", target)
         require(agent not in self.waits, "AlreadyWaiting", agent, turn)
         why = self.why_over(agent, targets) or ("timeout" if timeout == 0 else None)
         if why is not None:
@@ -334,7 +331,7 @@ class World:
     def post(self, sender: int, to: int, kind: Kind, about: Ending | None = None) -> int:
         number = self.posted
         self.posted += 1
-        if self.is_open(to):
+        if to not in self.closed_by:
             self.mail[number] = Letter(number, sender, to, kind, about)
         else:
             self.dead += 1
@@ -342,7 +339,7 @@ class World:
             self.request()
         return number
 
-    def read(self, agent: int) -> tuple[int, ...]:
+    def read(self, agent: int) -> Ids:
         """S5: all unread mail, in order."""
         letters = self.unread(agent)
         self.mail.update({m.number: m._replace(read=True) for m in letters})
@@ -374,9 +371,9 @@ class World:
         self.use(agent)
         if ran:
             self.list_as("interrupted" if how == "interrupted" else "done", agent)
-            if self.state == "open" and self.is_open(agent) and agent in self.wanted():
+            if self.state == "open" and agent not in self.closed_by and agent in self.wanted():
                 self.begin(agent, "starting")  # next
-        told = how != "interrupted" or self.caps.notify_interrupted or not self.is_open(agent)
+        told = how != "interrupted" or self.caps.notify_interrupted or agent in self.closed_by
         self.answer(agent, how, [m for m in letters if m.kind == "request"], told)
 
     def answer(self, agent: int, how: Ending, requests: list[Letter], told: bool) -> None:
@@ -388,12 +385,12 @@ class World:
                 full = self.would_queue(to) and (self.is_queue_full() or self.state != "open")
                 self.post(agent, to, "queue" if full else self.caps.notice, how)
 
-    def bury(self, top: int, how: Ending) -> tuple[int, ...]:
+    def bury(self, top: int, how: Ending) -> Ids:
         """S10: closes an agent, whose turn ends so, and everything below it. Gives these."""
-        line = self.family(top) if self.is_open(top) else []
-        members = [agent for agent in line if self.is_open(agent)]
-        earlier = [agent for agent in line if self.closed_by.get(agent) == top]
-        self.closed_by |= {agent: agent for agent in earlier} | dict.fromkeys(members, top)
+        line = self.family(top) if top not in self.closed_by else []
+        members = [agent for agent in line if agent not in self.closed_by]
+        self.closed_by |= {agent: agent for agent in line if self.closed_by.get(agent) == top}
+        self.closed_by |= dict.fromkeys(members, top)
         for agent in members:
             self.dead += len(self.read(agent))
             self.drop(agent)
@@ -406,8 +403,7 @@ class World:
 
     # Threads, and what they report
 
-    def use(self, agent: int) -> None:
-        """N2: it was loaded, or a turn of it has ended."""
+    def use(self, agent: int) -> None:  # N2: it was loaded, or a turn of it has ended
         self.used[agent] = self.stamp()
         if self.caps.idle_ttl is not None:
             self.bound("idle", agent, self.caps.idle_ttl)
@@ -422,7 +418,7 @@ class World:
         """The thread goes, and is told unless it said so. Root has a new one at once."""
         if told and self.place[agent] != "out":
             self.ask_for("unload", agent, self.load[agent])
-        if agent in self.flush and self.is_open(agent):
+        if agent in self.flush and agent not in self.closed_by:
             self.list_as("unflushed", agent)
         self.flush.pop(agent, None)
         self.serves.pop(agent, None)
@@ -453,11 +449,12 @@ class World:
         self.check_current(self.load.get(agent) == load and self.flush.get(agent) == number)
         del self.flush[agent]
         turn = self.serves.pop(agent, None)
-        if self.place[agent] == "leaving" and fine:
-            self.drop(agent)
-        elif self.place[agent] == "leaving":
-            self.place[agent] = "in"
-            self.use(agent)
+        if self.place[agent] == "leaving":
+            if fine:
+                self.drop(agent)
+            else:
+                self.place[agent] = "in"
+                self.use(agent)
         if not fine:
             self.list_as("unflushed", agent)
             if turn is not None and self.needs_load(*turn):
@@ -474,7 +471,7 @@ class World:
 
     def list_as(self, fate: Fate, agent: int) -> None:
         if self.state == "draining":
-            self.lists[fate] = (*self.lists[fate], agent)
+            self.lists[fate] += (agent,)
 
     # Time
 
@@ -483,24 +480,15 @@ class World:
 
     def bounds(self) -> list[tuple[float, int, Bound, int]]:
         """When, stamp, what, agent: of all that goes on, the first to end first (L5)."""
-        going_on = {
-            "load": having(self.place, "loading"),
-            "stop": having(self.phase, "stopping"),
-            "flush": [agent for agent, number in self.flush.items() if number is not None],
-            "wait": [*self.waits],
-            "grace": [ROOT] if self.lists and self.state != "closed" else [],
-            "idle": [a for a in having(self.place, "in") if a != ROOT and self.phase[a] in IDLE],
-        }
-        return sorted([(*at, *key) for key, at in self.due.items() if key[1] in going_on[key[0]]])
+        return sorted([(*at, *key) for key, at in self.due.items() if LASTS[key[0]](self, key[1])])
 
     def tick(self, now: float) -> None:
         """Bounds run out one after the other. None that begins in this step ends in it."""
         self.now = max(self.now, now) if -inf < now < inf else self.now
         last = self.stamps
-        while self.state in LIVING:
-            over = [at for at in self.bounds() if at[0] <= self.now and at[1] <= last]
-            if not over:
-                break
+        if self.state not in LIVING:
+            return
+        while over := [at for at in self.bounds() if at[0] <= self.now and at[1] <= last]:
             _, _, what, agent = over[0]
             del self.due[what, agent]
             if what in ("load", "stop"):
@@ -550,7 +538,7 @@ class World:
                 self.wake(agent, why)
         holders = self.held() if self.waits and self.queue() and self.state == "open" else ()
         if holders and {*holders} <= {*self.waits}:  # J7, L8
-            self.wake(max(holders, key=lambda agent: self.waits[agent][0]), "stalled")
+            self.wake(max(holders, key=self.waits.__getitem__), "stalled")
         if self.state == "draining":
             self.wind_up()
         self.mail = {n: m for n, m in self.mail.items() if not m.read or m.kind == "request"}
@@ -574,8 +562,7 @@ class World:
     def advance(self) -> bool:
         """J3 to J6, for the turn that has been starting longest of those that can go on."""
         for agent in self.in_order("starting"):
-            turn = (agent, self.turn[agent])
-            place = self.place[agent]
+            turn, place = (agent, self.turn[agent]), self.place[agent]
             in_memory = len(self.place) - len(having(self.place, "out"))
             if place == "in":  # J3, S14
                 self.phase[agent] = "running"
@@ -616,9 +603,8 @@ class World:
 
     def wind_up(self) -> None:
         """The shutdown: each rollout is flushed once no turn adds to it, then all is unloaded."""
-        for agent, number in [*self.flush.items()]:
-            if number is None and self.phase[agent] not in ACTIVE:
-                self.ask_for_flush(agent)
+        for agent in [a for a in having(self.flush, None) if self.phase[a] not in ACTIVE]:
+            self.ask_for_flush(agent)
         if not self.flush:
             self.state = "closed"
             for agent in self.path:
@@ -626,15 +612,30 @@ class World:
             self.ask_for("shut down", *self.lists.values())
 
 
+LASTS: dict[Bound, Callable[[World, int], bool]] = {  # what has still to end in time
+    "load": lambda world, agent: world.place[agent] == "loading",
+    "stop": lambda world, agent: world.phase[agent] == "stopping",
+    "flush": lambda world, agent: world.flush.get(agent) is not None,
+    "wait": lambda world, agent: agent in world.waits,
+    "grace": lambda world, _: world.lists != {} and world.state != "closed",
+    "idle": lambda world, agent: agent in world.evictable() and world.phase[agent] in IDLE,
+}
+DRAFT: dict[World, World] = {}  # world that has refused an event -> its copy, left as it was
+
+
 def step(before: World, event: Words) -> tuple[World, Words, list[Words]]:
     """The world afterwards (the one before, if nothing has changed), the reply, the effects."""
     rule, *values = event
-    world = World.__new__(World)
-    relations = {key: fact.copy() for key, fact in vars(before).items() if isinstance(fact, dict)}
-    vars(world).update({**vars(before), **relations})
+    if before not in DRAFT:
+        DRAFT.clear()
+        DRAFT[before] = World.__new__(World)
+        relations = {name: vars(before)[name].copy() for name in before.relations}
+        DRAFT[before].__dict__ = {**vars(before), **relations}
+    world = DRAFT.pop(before)
     try:
         reply = rule(world, *values) or NOTED
     except Unchanged as unchanged:
+        DRAFT[before] = world
         return before, unchanged.args, []
     world.settle()
     effects, world.effects = [*world.effects], ()

@@ -195,6 +195,21 @@ def test_step_of_a_fork_or_of_the_reference_changes_nothing_of_the_state_before(
             assert repr(vars(world)) == of_model, event
 
 
+@pytest.mark.parametrize("name", ["reject", "live"])
+def test_event_that_the_reference_refuses_leaves_the_draft_for_the_next_one_as_it_was(name: str) -> None:
+    found = find(name)
+    scope = attrs.evolve(found, config=attrs.evolve(found.config, max_concurrent=2))  # so that slots run out
+    replies: set[tuple[Any, ...]] = set()
+    for session, world in expanded(scope):
+        for event in events(scope, session):
+            _, reply, _ = reference.step(world, told(event))
+            if reply[0] in ("refused", "stale"):
+                replies.add(reply[:2])
+                assert vars(reference.DRAFT[world]) == vars(world), event
+    late = {"reject": "DepthExceeded", "live": "LiveThreadsFull"}
+    assert replies >= {reference.STALE, ("refused", late[name])}
+
+
 @pytest.mark.parametrize("name", ["reject", "end"])
 def test_reference_gives_the_world_before_exactly_if_nothing_changed_and_keeps_the_order_of_ids(name: str) -> None:
     scope = find(name)
