@@ -158,10 +158,8 @@ def of_session(s: Session) -> tuple[Any, ...]:
         [a.promised for a in agents],
         sorted(s.slots.holders),
         sorted(
-            [
-                *[letter(m, read=False) for a in agents for m in a.mailbox],
-                *[letter(m, read=True) for a in agents for m in a.asked],
-            ]
+            [(*letter(m), False) for a in agents if a.mailbox for m in a.mailbox]
+            + [(*letter(m), True) for a in agents if a.asked for m in a.asked]
         ),
         [*s.slots.ready],
         [*residents.idle],
@@ -193,14 +191,14 @@ def of_world(w: World) -> tuple[Any, ...]:
         [promised.count(a) for a in w.path],
         [ROOT, *held] if w.phase[ROOT] in reference.HOLDING else [*held],
         [*w.mail.values()],
-        [*w.queue()] if w.since else [],
+        [*w.queue()],
         w.evictable(),
-        w.in_order("starting") if w.since else [],
+        w.in_order("starting"),
         [(a, w.waits[a][1]) for a in sorted(w.waits, key=w.waits.__getitem__)] if w.waits else [],
         {a: serves(w, a) for a in reference.having(w.place, "leaving")} if w.flush else {},
         {turn[0]: tried for turn, tried in w.tried.items() if starts and w.needs_load(*turn)} if w.tried else {},
         {a: number for a, number in w.flush.items() if number is not None} if w.flush else {},
-        [(at, what, a) for at, _, what, a in w.bounds()] if w.due else [],
+        [(w.due[key][0], *key) for key in w.bounds()] if w.due else [],
         [unread, w.posted - w.dead - unread, w.dead],
         tuple(w.lists.values()) or None,
     )
@@ -235,18 +233,18 @@ def world_of(config: SessionConfig, ledger: Ledger) -> World:
         w.place[a.id], w.load[a.id] = "in" if a.id == ROOT else "out", 0
         if a.identity is not OPEN:
             w.closed_by[a.id] = a.closed_by
-        w.mail.update({m.mail: letter(m, read=True) for m in a.asked})
-        w.mail.update({m.mail: letter(m, read=False) for m in a.mailbox})
+        w.mail.update({m.mail: reference.Letter(*letter(m), read=True) for m in a.asked})
+        w.mail.update({m.mail: reference.Letter(*letter(m)) for m in a.mailbox})
     w.mail = dict(sorted(w.mail.items()))
     w.posted, w.dead = ledger.next_mail, ledger.mail_states[MailState.DEAD]
     return w
 
 
-def letter(m: MailAccepted, read: bool) -> reference.Letter:
-    """A mail of the core in the reference's terms."""
-    about = None if m.notice is None else PHASE[m.notice.status]
-    kind: Any = "queue" if m.kind is not TRIGGER else "request" if about is None else "trigger"
-    return reference.Letter(m.mail, m.sender, m.target, kind, about, read)
+def letter(m: MailAccepted) -> tuple[int, int, int, reference.Kind, reference.Ending | None]:
+    """A mail of the core in the reference's terms, but for whether it was read."""
+    if m.notice is None:
+        return m.mail, m.sender, m.target, "request" if m.kind is TRIGGER else "queue", None
+    return m.mail, m.sender, m.target, "trigger" if m.kind is TRIGGER else "queue", PHASE[m.notice.status]
 
 
 def core_step(s: Session, event: AnyEvent) -> tuple[Session, Step]:

@@ -141,13 +141,14 @@ class World:
         requests = [m for m in self.mail.values() if m.kind == "request" and m.sender != m.to]
         return [m.sender for m in requests if m.sender != HOST and self.caps.notice is not None]
 
-    def held(self) -> Ids:
-        """S3: the sub-agents that hold a slot."""
+    def held(self) -> Ids:  # S3: the sub-agents that hold a slot
         if self.caps.live:
             return tuple([a for a in self.path if a != ROOT and a not in self.closed_by])
         return tuple([a for a in having(self.phase, *HOLDING) if a != ROOT])
 
     def in_order(self, phase: Phase) -> list[int]:  # the longest first
+        if not self.since:
+            return []
         agents = [agent for agent in self.since if self.phase[agent] == phase]
         return sorted(agents, key=self.since.__getitem__)
 
@@ -162,8 +163,7 @@ class World:
         over = len(self.queue()) + len(self.held()) - self.caps.slots
         return self.caps.slots == 0 or over >= self.caps.max_queued
 
-    def evictable(self) -> list[int]:
-        """N1, least recently used first."""
+    def evictable(self) -> list[int]:  # N1, least recently used first
         idle = [a for a in having(self.place, "in") if a != ROOT and self.phase[a] not in HOLDING]
         return [] if self.caps.live else sorted(idle, key=self.used.__getitem__)
 
@@ -339,8 +339,7 @@ class World:
             self.request()
         return number
 
-    def read(self, agent: int) -> Ids:
-        """S5: all unread mail, in order."""
+    def read(self, agent: int) -> Ids:  # S5: all unread mail, in order
         letters = self.unread(agent)
         self.mail.update({m.number: m._replace(read=True) for m in letters})
         return tuple([m.number for m in letters])
@@ -478,9 +477,10 @@ class World:
     def bound(self, what: Bound, agent: int, seconds: float) -> None:
         self.due[what, agent] = (self.now + seconds, self.stamp())
 
-    def bounds(self) -> list[tuple[float, int, Bound, int]]:
-        """When, stamp, what, agent: of all that goes on, the first to end first (L5)."""
-        return sorted([(*at, *key) for key, at in self.due.items() if LASTS[key[0]](self, key[1])])
+    def bounds(self) -> list[tuple[Bound, int]]:
+        """What is still to end in time, and whose: the first to end first (L5)."""
+        keys = [key for key in self.due if LASTS[key[0]](self, key[1])]
+        return sorted(keys, key=self.due.__getitem__)
 
     def tick(self, now: float) -> None:
         """Bounds run out one after the other. None that begins in this step ends in it."""
@@ -488,8 +488,8 @@ class World:
         last = self.stamps
         if self.state not in LIVING:
             return
-        while over := [at for at in self.bounds() if at[0] <= self.now and at[1] <= last]:
-            _, _, what, agent = over[0]
+        while over := [key for key in self.bounds() if self.due[key] <= (self.now, last)]:
+            what, agent = over[0]
             del self.due[what, agent]
             if what in ("load", "stop"):
                 self.lose(agent, told=True)
@@ -629,8 +629,8 @@ def step(before: World, event: Words) -> tuple[World, Words, list[Words]]:
     if before not in DRAFT:
         DRAFT.clear()
         DRAFT[before] = World.__new__(World)
-        relations = {name: vars(before)[name].copy() for name in before.relations}
-        DRAFT[before].__dict__ = {**vars(before), **relations}
+        facts = DRAFT[before].__dict__ = vars(before).copy()
+        facts.update({name: facts[name].copy() for name in before.relations})
     world = DRAFT.pop(before)
     try:
         reply = rule(world, *values) or NOTED
