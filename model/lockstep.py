@@ -157,10 +157,8 @@ def of_session(s: Session) -> tuple[Any, ...]:
         {a.id: a.closed_by for a in agents if a.identity is not OPEN},
         [a.promised for a in agents],
         sorted(s.slots.holders),
-        sorted(
-            [(*letter(m), False) for a in agents if a.mailbox for m in a.mailbox]
-            + [(*letter(m), True) for a in agents if a.asked for m in a.asked]
-        ),
+        sorted([letter(m) for a in agents if a.mailbox for m in a.mailbox]),
+        {m.mail for a in agents if a.asked for m in a.asked},
         [*s.slots.ready],
         [*residents.idle],
         [*residents.starting],
@@ -177,7 +175,6 @@ def of_session(s: Session) -> tuple[Any, ...]:
 def of_world(w: World) -> tuple[Any, ...]:
     """Everything about the world, in the terms of both."""
     held, promised, starts = w.held(), w.promised(), w.state == "open"
-    unread = [m.read for m in w.mail.values()].count(False)
     return (
         w.state,
         [
@@ -191,6 +188,7 @@ def of_world(w: World) -> tuple[Any, ...]:
         [promised.count(a) for a in w.path],
         [ROOT, *held] if w.phase[ROOT] in reference.HOLDING else [*held],
         [*w.mail.values()],
+        w.asked.keys(),
         [*w.queue()],
         w.evictable(),
         w.in_order("starting"),
@@ -199,7 +197,7 @@ def of_world(w: World) -> tuple[Any, ...]:
         {turn[0]: tried for turn, tried in w.tried.items() if starts and w.needs_load(*turn)} if w.tried else {},
         {a: number for a, number in w.flush.items() if number is not None} if w.flush else {},
         [(w.due[key][0], *key) for key in w.bounds()] if w.due else [],
-        [unread, w.posted - w.dead - unread, w.dead],
+        [len(w.mail), w.posted - w.dead - len(w.mail), w.dead],
         tuple(w.lists.values()) or None,
     )
 
@@ -233,7 +231,7 @@ def world_of(config: SessionConfig, ledger: Ledger) -> World:
         w.place[a.id], w.load[a.id] = "in" if a.id == ROOT else "out", 0
         if a.identity is not OPEN:
             w.closed_by[a.id] = a.closed_by
-        w.mail.update({m.mail: reference.Letter(*letter(m), read=True) for m in a.asked})
+        w.asked.update({m.mail: reference.Letter(*letter(m)) for m in a.asked})
         w.mail.update({m.mail: reference.Letter(*letter(m)) for m in a.mailbox})
     w.mail = dict(sorted(w.mail.items()))
     w.posted, w.dead = ledger.next_mail, ledger.mail_states[MailState.DEAD]
@@ -241,7 +239,7 @@ def world_of(config: SessionConfig, ledger: Ledger) -> World:
 
 
 def letter(m: MailAccepted) -> tuple[int, int, int, reference.Kind, reference.Ending | None]:
-    """A mail of the core in the reference's terms, but for whether it was read."""
+    """A mail of the core in the reference's terms."""
     if m.notice is None:
         return m.mail, m.sender, m.target, "request" if m.kind is TRIGGER else "queue", None
     return m.mail, m.sender, m.target, "trigger" if m.kind is TRIGGER else "queue", PHASE[m.notice.status]

@@ -57,14 +57,13 @@ class Caps(NamedTuple):  # the configuration; times in seconds
 
 
 class Letter(NamedTuple):
-    """A mail that is unread, or a request that was read and has not been answered."""
+    """A mail that is unread, or a request that was read and is to be answered."""
 
     number: int
     sender: int
     to: int
     kind: Kind
     about: Ending | None  # how a turn ended, if this is a notice
-    read: bool = False
 
 
 class Unchanged(Exception):
@@ -97,7 +96,8 @@ class World:
         self.path = {ROOT: "/root"}
         self.parent = {ROOT: HOST}
         self.closed_by: dict[int, int] = {}  # closed agent -> the agent whose close ended it
-        self.mail: dict[int, Letter] = {}  # by number
+        self.mail: dict[int, Letter] = {}  # unread, by number
+        self.asked: dict[int, Letter] = {}  # requests that were read, by number
         # Turns
         self.turn = {ROOT: 0}  # number of the latest
         self.phase: dict[int, Phase] = {ROOT: "new"}  # of that turn
@@ -131,15 +131,15 @@ class World:
         return line
 
     def unread(self, agent: int) -> list[Letter]:
-        return [m for m in self.mail.values() if m.to == agent and not m.read]
+        return [m for m in self.mail.values() if m.to == agent]
 
     def wanted(self) -> list[int]:  # who has unread trigger mail
-        return [m.to for m in self.mail.values() if not m.read and m.kind != "queue"]
+        return [m.to for m in self.mail.values() if m.kind != "queue"]
 
-    def promised(self) -> list[int]:
-        """To whom notices are still to come: one for each request of an agent to another."""
-        requests = [m for m in self.mail.values() if m.kind == "request" and m.sender != m.to]
-        return [m.sender for m in requests if m.sender != HOST and self.caps.notice is not None]
+    def promised(self) -> list[int]:  # to whom a notice is to come, for each request to another
+        asked = [m for m in (*self.mail.values(), *self.asked.values()) if m.kind == "request"]
+        told = self.caps.notice is not None
+        return [m.sender for m in asked if told and m.sender not in (HOST, m.to)]
 
     def held(self) -> Ids:  # S3: the sub-agents that hold a slot
         if self.caps.live:
@@ -152,8 +152,7 @@ class World:
         agents = [agent for agent in self.since if self.phase[agent] == phase]
         return sorted(agents, key=self.since.__getitem__)
 
-    def queue(self) -> Ids:
-        """The ready queue: who waits for a slot. Root needs none (S13)."""
+    def queue(self) -> Ids:  # the ready queue: who waits for a slot; root needs none (S13)
         return tuple([a for a in self.in_order("queued") if a != ROOT and not self.caps.live])
 
     def would_queue(self, agent: int) -> bool:  # if trigger mail comes
@@ -341,7 +340,8 @@ class World:
 
     def read(self, agent: int) -> Ids:  # S5: all unread mail, in order
         letters = self.unread(agent)
-        self.mail.update({m.number: m._replace(read=True) for m in letters})
+        self.mail = {n: m for n, m in self.mail.items() if m.to != agent}
+        self.asked |= {m.number: m for m in letters if m.kind == "request"}
         return tuple([m.number for m in letters])
 
     def begin(self, agent: int, phase: Phase) -> None:
@@ -362,8 +362,10 @@ class World:
     def end(self, agent: int, how: Ending) -> None:
         """One step. Mail of a turn that had not started stays, and asks for no turn any more."""
         ran = self.phase[agent] in ACTIVE
-        letters = [m for m in self.mail.values() if m.to == agent and (m.read or not ran)]
-        self.mail.update({m.number: m._replace(kind="queue") for m in letters})
+        unread = [] if ran else self.unread(agent)
+        self.mail |= {m.number: m._replace(kind="queue") for m in unread}
+        letters = [m for m in self.asked.values() if m.to == agent] + unread
+        self.asked = {n: m for n, m in self.asked.items() if m.to != agent}
         self.since.pop(agent, None)
         self.waits.pop(agent, None)
         self.phase[agent] = how
@@ -393,7 +395,7 @@ class World:
         for agent in members:
             self.dead += len(self.read(agent))
             self.drop(agent)
-            asked = [m for m in self.mail.values() if m.to == agent and m.kind == "request"]
+            asked = [m for m in self.asked.values() if m.to == agent]
             if asked and self.phase[agent] in IDLE:
                 self.begin(agent, "queued")  # while the session drains: a turn only to answer
             if self.phase[agent] not in IDLE:
@@ -477,8 +479,7 @@ class World:
     def bound(self, what: Bound, agent: int, seconds: float) -> None:
         self.due[what, agent] = (self.now + seconds, self.stamp())
 
-    def bounds(self) -> list[tuple[Bound, int]]:
-        """What is still to end in time, and whose: the first to end first (L5)."""
+    def bounds(self) -> list[tuple[Bound, int]]:  # L5: what is to end in time, the first first
         keys = [key for key in self.due if LASTS[key[0]](self, key[1])]
         return sorted(keys, key=self.due.__getitem__)
 
@@ -520,8 +521,8 @@ class World:
         self.flushes = 0
         for relation in (self.since, self.waits, self.flush, self.serves, self.tried, self.lists):
             relation.clear()
-        requests = [m for m in self.mail.values() if m.read]
-        self.mail.update({m.number: m._replace(kind="queue") for m in requests})
+        requests = [*self.asked.values()]
+        self.asked.clear()
         self.request()
         for agent in crashed:
             self.answer(agent, "interrupted", [m for m in requests if m.to == agent], told=True)
@@ -541,7 +542,6 @@ class World:
             self.wake(max(holders, key=self.waits.__getitem__), "stalled")
         if self.state == "draining":
             self.wind_up()
-        self.mail = {n: m for n, m in self.mail.items() if not m.read or m.kind == "request"}
 
     def request(self) -> bool:
         """J1: an idle agent with unread trigger mail gets a turn, queued."""
