@@ -193,7 +193,7 @@ def of_world(w: World) -> tuple[Any, ...]:
         w.evictable(),
         w.in_order("starting"),
         [(a, w.waits[a][1]) for a in sorted(w.waits, key=w.waits.__getitem__)] if w.waits else [],
-        {a: serves(w, a) for a in reference.having(w.place, "leaving")} if w.flush else {},
+        {a: serves(w, a) for a in w.flush if w.place[a] == "leaving"} if w.flush else {},
         {turn[0]: tried for turn, tried in w.tried.items() if starts and w.needs_load(*turn)} if w.tried else {},
         {a: number for a, number in w.flush.items() if number is not None} if w.flush else {},
         [(w.due[key][0], *key) for key in w.bounds()] if w.due else [],
