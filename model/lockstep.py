@@ -102,7 +102,14 @@ PLACE = {
 }
 WHAT = {bound: bound.name.lower() for bound in Bound}
 STATE = {state: state.name.lower() for state in SessionState}
-TRIGGER, OPEN, OPEN_SESSION = MailKind.TRIGGER, Identity.OPEN, SessionState.OPEN
+OPEN, OPEN_SESSION = Identity.OPEN, SessionState.OPEN
+KIND: dict[tuple[MailKind, bool], reference.Kind] = {
+    (MailKind.QUEUE, True): "queue",
+    (MailKind.QUEUE, False): "queue",
+    (MailKind.TRIGGER, True): "request",
+    (MailKind.TRIGGER, False): "trigger",
+}
+"""Kind of a mail, and whether it is no notice."""
 
 REPLIES: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     fx.Refused: lambda r: ("refused", *r.refusal.facts[: 1 if r.refusal.facts[0] == "StoreFailed" else None]),
@@ -157,7 +164,14 @@ def of_session(s: Session) -> tuple[Any, ...]:
         {a.id: a.closed_by for a in agents if a.identity is not OPEN},
         [a.promised for a in agents],
         sorted(s.slots.holders),
-        sorted([letter(m) for a in agents if a.mailbox for m in a.mailbox]),
+        sorted(
+            [
+                (m.mail, m.sender, m.target, KIND[m.kind, m.notice is None], m.notice and PHASE[m.notice.status])
+                for a in agents
+                if a.mailbox
+                for m in a.mailbox
+            ]
+        ),
         {m.mail for a in agents if a.asked for m in a.asked},
         [*s.slots.ready],
         [*residents.idle],
@@ -231,18 +245,17 @@ def world_of(config: SessionConfig, ledger: Ledger) -> World:
         w.place[a.id], w.load[a.id] = "in" if a.id == ROOT else "out", 0
         if a.identity is not OPEN:
             w.closed_by[a.id] = a.closed_by
-        w.asked.update({m.mail: reference.Letter(*letter(m)) for m in a.asked})
-        w.mail.update({m.mail: reference.Letter(*letter(m)) for m in a.mailbox})
+        w.asked.update({m.mail: letter(m) for m in a.asked})
+        w.mail.update({m.mail: letter(m) for m in a.mailbox})
     w.mail = dict(sorted(w.mail.items()))
     w.posted, w.dead = ledger.next_mail, ledger.mail_states[MailState.DEAD]
     return w
 
 
-def letter(m: MailAccepted) -> tuple[int, int, int, reference.Kind, reference.Ending | None]:
+def letter(m: MailAccepted) -> reference.Letter:
     """A mail of the core in the reference's terms."""
-    if m.notice is None:
-        return m.mail, m.sender, m.target, "request" if m.kind is TRIGGER else "queue", None
-    return m.mail, m.sender, m.target, "trigger" if m.kind is TRIGGER else "queue", PHASE[m.notice.status]
+    about = None if m.notice is None else PHASE[m.notice.status]
+    return reference.Letter(m.mail, m.sender, m.target, KIND[m.kind, m.notice is None], about)
 
 
 def core_step(s: Session, event: AnyEvent) -> tuple[Session, Step]:
@@ -254,7 +267,7 @@ def core_step(s: Session, event: AnyEvent) -> tuple[Session, Step]:
 
 def compare_step(step: Step, reply: tuple[Any, ...], effects: list[tuple[Any, ...]]) -> None:
     """Raises `Deviation` if the core's step says or asks for something else than the reference."""
-    said = reply_of(step.reply)
+    said = REPLIES[step.reply.__class__](step.reply)
     if said != reply:
         raise Deviation("reply", said, reply)
     if not step.effects and not effects:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 State = Literal["open", "draining", "closed", "failed"]  # of the session
 Ending = Literal["completed", "errored", "interrupted"]
@@ -76,10 +76,7 @@ def require(condition: bool, *refusal: Any) -> None:
         raise Unchanged("refused", *refusal)
 
 
-T = TypeVar("T")
-
-
-def having(relation: dict[int, T], *values: T) -> list[int]:  # whom it gives one of these
+def having(relation: dict[int, Any], *values: object) -> list[int]:  # whom it gives one of these
     return [agent for agent, value in relation.items() if value in values]
 
 
@@ -90,7 +87,7 @@ class World:
         self.caps = caps
         self.state: State = "open"
         self.effects: tuple[Words, ...] = ()  # that this step asks for
-        self.now: float = 0
+        self.now = 0.0
         self.stamps = self.flushes = self.posted = self.dead = 0  # so far; dead letters
         # Agents
         self.path = {ROOT: "/root"}
@@ -144,7 +141,7 @@ class World:
     def held(self) -> Ids:  # S3: the sub-agents that hold a slot
         if self.caps.live:
             return tuple([a for a in self.path if a != ROOT and a not in self.closed_by])
-        return tuple([a for a in having(self.phase, *HOLDING) if a != ROOT])
+        return tuple([a for a, phase in self.phase.items() if phase in HOLDING and a != ROOT])
 
     def in_order(self, phase: Phase) -> list[int]:  # the longest first
         if not self.since:
@@ -163,7 +160,8 @@ class World:
         return self.caps.slots == 0 or over >= self.caps.max_queued
 
     def evictable(self) -> list[int]:  # N1, least recently used first
-        idle = [a for a in having(self.place, "in") if a != ROOT and self.phase[a] not in HOLDING]
+        places = self.place.items()
+        idle = [a for a, at in places if at == "in" and a != ROOT and self.phase[a] not in HOLDING]
         return [] if self.caps.live else sorted(idle, key=self.used.__getitem__)
 
     def needs_load(self, agent: int, turn: int) -> bool:
