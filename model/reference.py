@@ -627,7 +627,7 @@ def step(before: World, event: Words) -> tuple[World, Words, list[Words]]:
     if before not in DRAFT:
         DRAFT.clear()
         DRAFT[before] = World.__new__(World)
-        facts = DRAFT[before].__dict__ = vars(before).copy()
+        facts = DRAFT[before].__dict__ = {**vars(before)}
         facts.update({name: facts[name].copy() for name in before.relations})
     world = DRAFT.pop(before)
     try:
