@@ -1,10 +1,14 @@
 # Everything a developer or CI does here, with plain Python 3.11 and make. `make help` lists it.
-# The environment is built once, in .venv, and again when pyproject.toml or the pins change.
+# The environment is built once, in .venv, and again when pyproject.toml or the pins change. For another Python, as in
+# `make test PYTHON=python3.13`, one of its own is built beside it, in .venv-3.13.
 
 PYTHON ?= python3
 JOBS ?= 2
 
-VENV := .venv
+ifneq ($(origin PYTHON),file)
+VERSION := $(filter-out 3.11,$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null))
+endif
+VENV := .venv$(addprefix -,$(VERSION))
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := .venv-peers
@@ -42,14 +46,14 @@ lint: $(STAMP) ## format, style and types
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/mypy
-	@$(BIN)/pyright
+	@$(BIN)/pyright --pythonpath $(BIN)/python
 
 nightly: $(STAMP) ## the long tests, the top rung of the ladder of scopes among them, then the other rungs
 	@$(BIN)/python -m pytest -n $(JOBS) -m nightly || [ $$? -eq 5 ]  # 5: no test is marked so
 	@$(BIN)/statemachine explore --ladder
 
 clean: ## remove the environment, caches and build artefacts
-	@rm -rf $(VENV) $(PEERS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv .venv-* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find $(SOURCES) -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # An environment that is there is brought up to date in place, which takes seconds; `make clean` first for a new one.

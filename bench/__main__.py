@@ -6,13 +6,14 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from bench import copies, cycles, exploration, report, runtime, scale, store
+from bench import copies, crowds, cycles, exploration, report, runtime, scale, store
 from bench.measure import FULL, QUICK, Row, Size
 from bench.peers import comparison
 
 PARTS: dict[str, Callable[[Size], list[Row]]] = {
     "turn cycles": cycles.rows,
     "cost with many agents": scale.cost_rows,
+    "cost beside turns that stand still": crowds.rows,
     "memory": scale.memory_rows,
     "copies": copies.rows,
     "exploration": exploration.rows,

@@ -27,7 +27,7 @@ def small_session() -> Session:
         TurnState.QUEUED,
     ]
     assert s.agents[2].residency is Residency.LOADING
-    assert list(s.waits) == [1]
+    assert list(s.waits.of_agent) == [1]
     assert len(s.agents[3].mailbox) == 2
     return s
 

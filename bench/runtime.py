@@ -1,4 +1,4 @@
-"""(h) the runtime on SQLite: durable turns, evict and reload, opening a session with many agents."""
+"""(h) the runtime on SQLite: durable turns, pairs of parent and child, evict and reload, opening many agents."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import anyio
 
-from bench.measure import QUICK, Row, Size, at_most
+from bench.measure import QUICK, Row, Size, at_least, at_most
 from statemachine import Overflow, SessionConfig
 from statemachine.core.machines import TurnState
 from statemachine.runtime import AgentControl, AgentInfo, Handle, Thread, Turn
@@ -52,6 +52,45 @@ async def _client(control: AgentControl, handle: Handle, turns: int) -> None:
     for _ in range(turns):
         outcome = await (await control.follow_up(handle, "work")).outcome()
         assert outcome.status is TurnState.COMPLETED, outcome
+
+
+async def delegate(turn: Turn) -> str:
+    """A parent asks for as many turns of children as its mail says, one after the other, of one child or each of a new
+    one, and awaits each outcome.
+    """
+    asked = turn.mail[-1].text.split()
+    if asked[0] == "child":
+        return "done"
+    pairs, which = int(asked[0]), asked[1]
+    child = None
+    for number in range(pairs):
+        if child is None or which == "new":
+            child = await turn.spawn(f"c{turn.number}_{number}", "child")
+        else:
+            child = await turn.follow_up(child, "child")
+        outcome = await child.outcome()
+        assert outcome.status is TurnState.COMPLETED, outcome
+    return "done"
+
+
+def pair_seconds(directory: Path, which: str, *, pairs: int, repetitions: int) -> float:
+    """Seconds that a parent and a turn of a child take on one slot, where the parent awaits `outcome()`: the best of
+    some repetitions of so many pairs. `which` is "new" for a new child in each pair, or "same".
+    """
+    return anyio.run(partial(_pair_seconds, directory / f"{which}.db", which, pairs, repetitions))
+
+
+async def _pair_seconds(path: Path, which: str, pairs: int, repetitions: int) -> float:
+    best = float("inf")
+    async with AgentControl.open(path, delegate, SessionConfig(max_concurrent=2)) as control:
+        parent = await control.spawn("/root", "a", f"1 {which}")
+        for _ in range(repetitions):
+            await parent.outcome()
+            began = time.perf_counter()
+            parent = await control.follow_up(parent, f"{pairs} {which}")
+            assert (await parent.outcome()).result == "done"
+            best = min(best, time.perf_counter() - began)
+    return best / pairs
 
 
 class Rememberer(Thread):
@@ -127,10 +166,14 @@ async def _opening_seconds(path: Path, agents: int) -> float:
 def rows(size: Size) -> list[Row]:
     """The rows; the rate of durable turns is measured together with the peers (g)."""
     few, agents = (20, 200) if size is QUICK else (200, 100_000)
+    repetitions = 2 if size is QUICK else 20
     with TemporaryDirectory(prefix="bench-") as name:
         directory = Path(name)
         reload_us = 1e6 * reload_seconds(directory, few)
+        same, new = (pair_seconds(directory, w, pairs=few, repetitions=repetitions) for w in ("same", "new"))
         return [
+            Row("(h) parent and child by outcome(), one slot, pairs", 1 / same, "/s", at_least(2_000)),
+            Row("(h) the same, each child new", 1 / new, "/s"),
             Row("(h) evict and reload, 4 KiB of rollout", reload_us, "us", at_most(1_000)),
             Row(f"(h) open a session of {agents:,} agents", opening_seconds(directory, agents), "s", at_most(2)),
         ]

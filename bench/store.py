@@ -17,8 +17,9 @@ from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome, TurnEnded, TurnStarted
 from statemachine.log.recovery import restart
 from statemachine.log.snapshot import AgentFacts
+from statemachine.log.times import stamp
 from statemachine.stores import Entry, Snapshot, SQLiteStore, Write
-from statemachine.stores.encoding import encode
+from statemachine.stores.encoding import decode, encode
 
 CONFIG = SessionConfig()
 TOGETHER = 50
@@ -58,25 +59,34 @@ def agents(count: int) -> Snapshot:
 
 def rows(size: Size) -> list[Row]:
     with TemporaryDirectory() as directory:
-        found = [encoding_row(size)]
+        found = codec_rows(size)
         for measure in (commit_rows, rollout_row, opening_rows):
             path = Path(directory) / measure.__name__
             found += anyio.run(measure, path, size)
         return found
 
 
-def encoding_row(size: Size) -> Row:
+def codec_rows(size: Size) -> list[Row]:
+    """Records as texts, and back."""
     records = turn(1, 1).records
+    stamp(records, 1_800_000_000.25)
+    texts = [encode(record) for record in records]
 
     def write() -> None:
         for _ in range(size.cycles):
             for record in records:
                 encode(record)
 
-    taken = best_seconds(size.repetitions, {"write": write})["write"]
-    return Row(
-        "(i) a record as text, mean of a turn's four", taken / size.cycles / len(records) * 1e6, "us", at_most(3)
-    )
+    def read() -> None:
+        for _ in range(size.cycles):
+            for kind, _, data in texts:
+                decode(kind, data)
+
+    best = best_seconds(size.repetitions, {"as text": write, "read": read})
+    return [
+        Row(f"(i) a record {what}, mean of a turn's four", taken / size.cycles / len(records) * 1e6, "us", at_most(3))
+        for what, taken in best.items()
+    ]
 
 
 async def best_of(times: int, work: Callable[[], Awaitable[object]]) -> float:

@@ -1,9 +1,9 @@
-"""The main job: every judge over everything that fits into a minute, and one verdict per property and engine.
+"""Runs every judge on what fits into a minute, and gives one verdict per property and engine.
 
 Three engines. *Tables*: the look-ups that the core runs agree with `transitions` on every pair of every machine.
 *Exploration*: every reachable state of every default scope, core and reference in lockstep. *Fuzz*: long lives of many
-agents, likewise in lockstep. Exploration and fuzz run side by side in a pool of processes. What must sometimes be seen
-and was not is a failure too.
+agents, likewise in lockstep. Exploration and fuzz run side by side in a pool of processes. A *sometimes* property that
+was not reached is a failure too.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from .pools import CONTEXT, Task, stop_is_asked, workers
 from .scenarios.replay import program_of
 
 FUZZ_EXAMPLES, FUZZ_STEPS = 60, 200
-"""The size of one fuzz part; there are as many parts as processes."""
+"""Size of one fuzz part; there are as many parts as processes."""
 
 
 @frozen
 class Row:
-    """One line of the verdict. `evidence` counts states or steps (`unit`) that stand behind it."""
+    """One line of the verdict. `evidence` counts the states or steps (`unit`) judged."""
 
     subject: str
     engine: str
@@ -48,7 +48,7 @@ class Row:
 
 @frozen
 class Failure:
-    """Something that does not hold: what, why, the shortest scenario known, and where its trace is."""
+    """A failed check: what failed, why, the shortest scenario known, and its trace file."""
 
     engine: str
     kind: str
@@ -63,7 +63,7 @@ class Failure:
 
 @frozen
 class Report:
-    """What a check came to."""
+    """The result of a check."""
 
     rows: tuple[Row, ...]
     failures: tuple[Failure, ...]
@@ -74,13 +74,13 @@ class Report:
 
     @property
     def held(self) -> bool:
-        """Did everything hold, and was everything seen that must be?"""
+        """Whether everything held, and everything required was reached."""
         return not self.failures
 
 
 @frozen
 class Part:
-    """How far one part of the work is: a scope or a fuzz campaign. `depth` is of the exploration, 0 for fuzz."""
+    """Progress of one part of the work: a scope or a fuzz campaign. `depth` is that of the exploration, 0 for fuzz."""
 
     name: str
     states: int
@@ -180,7 +180,7 @@ def check(
 def run_parts(
     jobs: int, seed: int, on_progress: OnProgress, folder: Path, scopes: tuple[Scope, ...]
 ) -> tuple[list[Exploration], list[FuzzResult]]:
-    """Explores the scopes and fuzzes, side by side."""
+    """Explores the scopes and fuzzes, side by side. Returns the results of both."""
     news = CONTEXT.Queue()
     with workers(jobs, _begin_worker, news) as processes:
         try:
@@ -198,7 +198,7 @@ def run_parts(
 
 
 def pass_on(news: Any, on_progress: OnProgress) -> None:
-    """What the processes have told since."""
+    """Passes on the progress that the processes have reported since the last call."""
     while True:
         try:
             on_progress(news.get_nowait())
@@ -207,7 +207,8 @@ def pass_on(news: Any, on_progress: OnProgress) -> None:
 
 
 def judge_tables() -> tuple[int, list[Failure]]:
-    """The compiled look-ups and the `transitions` machines, on every (state, trigger) pair."""
+    """Compares the compiled look-ups with the `transitions` machines on every (state, trigger) pair. Returns the number
+    of pairs, and the failures."""
     pairs, failures = 0, []
     for machine in MACHINES:
         model = diagrams.load(machine)
@@ -236,7 +237,7 @@ def judge_tables() -> tuple[int, list[Failure]]:
 def make_rows(
     pairs: int, explorations: list[Exploration], steps: int, coverage: Counter[str], failures: list[Failure]
 ) -> list[Row]:
-    """One line per property and engine, then the judges that are not about one property."""
+    """Returns one line per property and engine, then those of judges that are not about one property."""
     broken = {(failure.engine, failure.kind) for failure in failures}
 
     def row(subject: str, engine: str, evidence: int, unit: str) -> Row:
@@ -262,7 +263,7 @@ def make_rows(
 
 
 def exploration_failure(found: Exploration, folder: Path) -> Failure:
-    """The fault with its shortest scenario, saved as a trace."""
+    """Returns the fault with its shortest scenario, saved as a trace."""
     assert found.fault is not None
     path = save(found.scope.config, found.path, found.fault.kind, folder)
     detail = f"in scope {found.scope.name}: {found.fault.detail}"
@@ -270,18 +271,18 @@ def exploration_failure(found: Exploration, folder: Path) -> Failure:
 
 
 def program(found: Exploration) -> tuple[str, ...]:
-    """The way to the fault as a short program."""
+    """Returns the path to the fault as a short program."""
     return tuple(program_of(found.scope.config, found.path))
 
 
 def fuzz_failure(failure: fuzz.Failure) -> Failure:
-    """The same for a fuzz campaign."""
+    """Returns the failure of a fuzz campaign."""
     detail = f"{failure.message} (seed {failure.seed})"
     return Failure("fuzz", failure.kind, detail, failure.program, str(failure.trace))
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The report for programs."""
+    """Returns the report for programs."""
     return {
         "held": report.held,
         "seconds": round(report.seconds, 1),
@@ -300,7 +301,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def scope_json(x: Exploration) -> dict[str, Any]:
-    """One scope for programs."""
+    """Returns the result of one scope for programs."""
     return {
         "scope": x.scope.name,
         "states": x.states,

@@ -1,4 +1,4 @@
-"""What only a checkout has: the documents in `specs/` and the README. A wheel has the code alone."""
+"""Finds what only a checkout has: the documents in `specs/` and the README. A wheel has the code alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 class NeedsCheckout(Exception):
-    """What is asked for reads or writes a document of the repository, and this is an installed wheel."""
+    """A document of the repository is needed, and this is an installed wheel."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"there is no {path}; a wheel has no documents: run this in a checkout of the repository")
@@ -16,6 +16,6 @@ class NeedsCheckout(Exception):
 
 
 def require(path: Path) -> None:
-    """Raises `NeedsCheckout` if that file or folder of the repository is not there."""
+    """Raises `NeedsCheckout` if this file or folder of the repository does not exist."""
     if not path.exists():
         raise NeedsCheckout(path)

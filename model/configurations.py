@@ -1,8 +1,8 @@
-"""Random configurations: the one place that draws them, for the fuzz, the simulated lives and the killed processes.
+"""Draws random configurations, for the fuzz, the simulated lives and the killed processes: the one place that does.
 
-A menu says what each field of `SessionConfig` may be. The fuzz has the widest one, and the others replace what does not
-suit them: what is added to `FUZZED` is drawn everywhere. `tests/test_configurations.py` fails for a field that is on no
-menu, and for one that a menu has and `draw` loses.
+A menu has the possible values of each field of `SessionConfig`. The fuzz has the widest one, and the others replace
+what does not suit them: what is added to `FUZZED` is drawn everywhere. `tests/test_configurations.py` fails for a field
+that is on no menu, and for one that a menu has and `draw` loses.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LIVE = (SlotPolicy.LIVE_THREADS, Overflow.REJECT)
 FUZZED: Menu = {
     "policies": (REJECT, REJECT, REJECT, QUEUE, QUEUE, QUEUE, QUEUE, QUEUE, LIVE),
     "max_concurrent": (4, 2, 3, 2, 3, 2, 6, 1, 10),
-    "max_resident": (0, 0, 0, 1, 3),
+    "max_resident": (0, 0, 1, 1, 3, 1, 2, 8),
     "max_queued": (1000, 1, 1, 2, 4),
     "max_depth": (None, None, 2, 4, 1),
     "max_agents": (None, None, 8, 5, 3),
@@ -38,14 +38,17 @@ FUZZED: Menu = {
     "stop_grace": (5.0, 3.0, 1.0, 0.0),
     "max_wait": (3600.0, 3.0),
     "idle_ttl": (None, None, 4.0, 1.0, 0.0),
+    "turn_timeout": (None, None, None, None, 9.0, 3.0, 0.0),
+    "max_attempts": (1, 1, 2, 3),
+    "max_overtaken": (256, 256, 0, 1, 2, 4),
 }
-"""Small enough to be met, large enough to get somewhere; the default first."""
+"""Small enough that limits are reached, large enough that work gets done; the default first."""
 
 SIMULATED: Menu = {
     **FUZZED,
     "policies": (REJECT, REJECT, REJECT, QUEUE, QUEUE, QUEUE, QUEUE, QUEUE, LIVE, LIVE),
     "max_concurrent": (2, 2, 3, 3, 4, 4, 1),
-    "max_resident": (0, 1),
+    "max_resident": (0, 1, 3, 8),
     "max_queued": (1000, 1, 2),
     "max_depth": (None, None, 1, 2),
     "max_agents": (None, None, 2, 4),
@@ -57,6 +60,9 @@ SIMULATED: Menu = {
     "stop_grace": (0.5, 0.5, 2.0),
     "max_wait": (5.0, 5.0, 1.0),
     "idle_ttl": (None, None, 0.1, 1.0),
+    "turn_timeout": (None, None, 8.0, 1.0),
+    "max_attempts": (1, 1, 3),
+    "max_overtaken": (256, 256, 1),
 }
 """Virtual seconds, all far below the patience of the simulation."""
 
@@ -76,6 +82,9 @@ KILLED: Menu = {
     "stop_grace": (0.01,),
     "max_wait": (10.0,),
     "idle_ttl": (None, None, None, 0.005),
+    "turn_timeout": (None, None, None, 5.0),
+    "max_attempts": (1, 3),
+    "max_overtaken": (256, 256, 2),
 }
 """Real seconds, so short ones: a process is killed before a second is over."""
 
@@ -84,7 +93,7 @@ KILLED_LIVE: Menu = {**KILLED, "policies": (LIVE,), "max_concurrent": (25,)}
 
 
 def draw(menu: Menu, choose: Choose) -> SessionConfig:
-    """A configuration from this menu. `choose` takes one of several."""
+    """Returns a configuration from this menu. `choose` takes one of several."""
     values = {name: choose(among) for name, among in menu.items()}
     slot_policy, overflow = values.pop("policies")
     max_concurrent = values["max_concurrent"]

@@ -17,7 +17,8 @@ from statemachine.core.effects import Effect, Reply, Step, WaitEnd
 from statemachine.core.events import ROOT
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Identity, MailState, Residency, SessionState, TurnState
-from statemachine.core.records import MailAccepted, MailKind
+from statemachine.core.records import Cause, MailAccepted, MailKind
+from statemachine.core.refusals import InvalidHeaders
 from statemachine.core.residency import NOBODY
 from statemachine.core.session import Session
 from statemachine.log.recovery import forget, restart
@@ -55,11 +56,16 @@ def caps(config: SessionConfig) -> reference.Caps:
         config.max_message_bytes,
         None if config.notice is Notice.NONE else config.notice.value,
         config.notify_interrupted,
-        config.flush_timeout,
-        config.load_timeout,
-        config.stop_grace,
         config.max_wait,
-        config.idle_ttl,
+        config.max_attempts,
+        config.max_overtaken,
+        {
+            "load": config.load_timeout,
+            "turn": config.turn_timeout,
+            "stop": config.stop_grace,
+            "flush": config.flush_timeout,
+            "idle": config.idle_ttl,
+        },
     )
 
 
@@ -71,11 +77,16 @@ TRANSLATE: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     ev.FollowUp: lambda e: (World.send, e.sender, e.target, e.message, True),
     ev.Start: lambda e: (World.send, ev.HOST, e.target, e.message, True),
     ev.Drain: lambda e: (World.drain, e.agent, e.turn),
-    ev.Interrupt: lambda e: (World.interrupt, e.sender, e.target),
+    ev.Interrupt: lambda e: (World.interrupt, e.sender, e.target, e.subtree),
     ev.Close: lambda e: (World.close, e.sender, e.target),
     ev.Resume: lambda e: (World.resume, e.sender, e.target),
-    ev.Wait: lambda e: (World.wait, e.agent, e.turn, e.timeout, e.targets),
-    ev.StopWaiting: lambda e: (World.stop_waiting, e.agent, e.turn),
+    ev.Wait: lambda e: (
+        *(World.wait, e.turn, e.timeout),
+        reference.Wait(e.agent, e.targets, e.requests, e.mode is ev.WaitMode.ALL, e.mail),
+    ),
+    ev.StopWaiting: lambda e: (World.stop_waiting, e.agent, e.turn, e.wait),
+    ev.Withdraw: lambda e: (World.withdraw, e.sender, e.mail),
+    ev.Forget: lambda e: (World.forget, e.target),
     ev.Shutdown: lambda e: (World.shutdown, e.grace),
     ev.Loaded: lambda e: (World.loaded, e.agent, e.generation, True),
     ev.LoadFailed: lambda e: (World.loaded, e.agent, e.generation, False),
@@ -90,6 +101,17 @@ TRANSLATE: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     Restart: lambda _: (World.restart,),
 }
 
+
+def asks_reference(event: AnyEvent, step: Step) -> bool:
+    """Is the event, of which the core has made this step, one for the reference? It has no answer to `status` and
+    `list`, and does not know of headers.
+    """
+    reply = step.reply
+    return event.__class__ in TRANSLATE and not (
+        isinstance(reply, fx.Refused) and isinstance(reply.refusal, InvalidHeaders)
+    )
+
+
 # Replies and effects
 
 WAIT_END = {end: end.name.lower() for end in WaitEnd}
@@ -102,28 +124,24 @@ PLACE = {
 }
 WHAT = {bound: bound.name.lower() for bound in Bound}
 STATE = {state: state.name.lower() for state in SessionState}
-OPEN, OPEN_SESSION = Identity.OPEN, SessionState.OPEN
-KIND: dict[tuple[MailKind, bool], reference.Kind] = {
-    (MailKind.QUEUE, True): "queue",
-    (MailKind.QUEUE, False): "queue",
-    (MailKind.TRIGGER, True): "request",
-    (MailKind.TRIGGER, False): "trigger",
-}
-"""Kind of a mail, and whether it is no notice."""
+TRIGGER, OPEN, OPEN_SESSION = MailKind.TRIGGER, Identity.OPEN, SessionState.OPEN
+FORGOTTEN, ALL = Identity.FORGOTTEN, ev.WaitMode.ALL
 
 REPLIES: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     fx.Refused: lambda r: ("refused", *r.refusal.facts[: 1 if r.refusal.facts[0] == "StoreFailed" else None]),
     fx.Spawned: lambda r: ("spawned", r.agent, r.mail),
     fx.Accepted: lambda r: ("accepted", r.mail),
     fx.Drained: lambda r: ("drained", tuple([m.mail for m in r.mail])),
-    fx.Interrupted: lambda r: ("interrupted", PHASE[r.previous]),
+    fx.Interrupted: lambda r: ("interrupted", PHASE[r.previous], r.agents),
+    fx.Withdrawn: lambda _: ("withdrawn",),
+    fx.Forgotten: lambda r: ("forgotten", r.agents),
     fx.ClosedAgents: lambda r: ("closed", r.agents),
     fx.Resumed: lambda r: ("resumed", r.agents, r.skipped),
     fx.WaitOver: lambda r: ("wait over", WAIT_END[r.end]),
-    fx.Waiting: lambda _: ("waiting",),
+    fx.Waiting: lambda r: ("waiting", r.wait),
     fx.ShuttingDown: lambda _: ("shutting down",),
     fx.Noted: lambda _: reference.NOTED,
-    fx.Stale: lambda _: reference.STALE,
+    fx.Stale: lambda _: ("stale",),
 }
 
 EFFECTS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
@@ -132,7 +150,7 @@ EFFECTS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     fx.Cancel: lambda e: ("cancel", e.agent, e.turn),
     fx.Flush: lambda e: ("flush", e.agent, e.generation, e.flush),
     fx.Unload: lambda e: ("unload", e.agent, e.generation),
-    fx.Wake: lambda e: ("wake", e.agent, e.turn, WAIT_END[e.end]),
+    fx.Wake: lambda e: ("wake", e.agent, e.turn, e.wait, WAIT_END[e.end]),
     fx.Answer: lambda e: ("answer", e.mails, e.outcome.agent, PHASE[e.outcome.status]),
     fx.ShutDown: lambda e: ("shut down", e.done, e.interrupted, e.unflushed),
 }
@@ -153,30 +171,44 @@ def effects_of(effects: tuple[Effect, ...]) -> list[tuple[Any, ...]]:
 
 
 def of_session(s: Session) -> tuple[Any, ...]:
-    """Everything about the session, in the terms of both. Once it is not open no turn is started any more, so whom an
-    eviction serves, and who was tried for it, means nothing.
+    """Everything about the session, in the terms of both. Once it is not open no turn is started any more, so
+    which turn an eviction serves, and which agents were tried for it, means nothing.
     """
-    agents, residents = s.agents, s.residents
+    known = [a for a in s.agents if a.identity is not FORGOTTEN]
+    residents, waits = s.residents, s.waits
     starts = s.state is OPEN_SESSION
     return (
         STATE[s.state],
-        [(a.path, a.parent, PHASE[a.status], PLACE[a.residency], a.turn, a.generation) for a in agents],
-        {a.id: a.closed_by for a in agents if a.identity is not OPEN},
-        [a.promised for a in agents],
+        [
+            (
+                *(a.id, a.path, a.parent, "open" if a.identity is OPEN else a.closed_by),
+                *(PHASE[a.status], PLACE[a.residency], a.turn, a.generation),
+            )
+            for a in known
+        ],
+        [a.promised for a in known],
         sorted(s.slots.holders),
         sorted(
             [
-                (m.mail, m.sender, m.target, KIND[m.kind, m.notice is None], m.notice and PHASE[m.notice.status])
-                for a in agents
+                (m.mail, m.sender, m.target, m.kind is TRIGGER, m.notice and PHASE[m.notice.status], m.answers)
+                for a in known
                 if a.mailbox
                 for m in a.mailbox
             ]
         ),
-        {m.mail for a in agents if a.asked for m in a.asked},
+        sorted([m.mail for a in known if a.taken for m in a.taken]),
         [*s.slots.ready],
         [*residents.idle],
         [*residents.starting],
-        [(a, w.targets) for a, w in s.waits.items()] if s.waits else [],
+        [(n, w.agent, w.targets, w.requests, w.mode is ALL, w.mail) for n, w in waits.pending.items()],
+        sorted([(n, a, WAIT_END[why]) for a, over in waits.over.items() for n, why in over]) if waits.over else [],
+        [] if s.live_threads else [*waits.lenders],
+        [*waits.returning],
+        sorted(s.slots.lent),
+        s.slots.overtaken if starts else 0,
+        (s.ledger.attempts, s.ledger.loads),
+        sorted([(a, stop.below) for a, stop in s.ledger.stops.items() if stop.below is not None]),
+        sorted([a for a, stop in s.ledger.stops.items() if stop.cause is Cause.TIMED_OUT]),
         residents.serves if starts else dict.fromkeys(residents.serves, NOBODY),
         residents.tried if starts else {},
         residents.flushes,
@@ -188,38 +220,50 @@ def of_session(s: Session) -> tuple[Any, ...]:
 
 def of_world(w: World) -> tuple[Any, ...]:
     """Everything about the world, in the terms of both."""
-    held, promised, starts = w.held(), w.promised(), w.state == "open"
+    held, queue, starts = w.held(), () if w.caps.live else w.queue(), w.state == "open"
+    serves = {a: turn[0] for a, turn in w.serves.items() if starts and w.needs_load(*turn)}
+    unread = [m for m in w.mail.values() if not m.read]
     return (
         w.state,
         [
-            *zip(
-                *(w.path.values(), w.parent.values(), w.phase.values(), w.place.values()),
-                *(w.turn.values(), w.load.values()),
-                strict=True,
-            )
+            (a, path, w.parent[a], w.closed_by.get(a, "open"), w.phase[a], w.place[a], w.turn[a], w.load[a])
+            for a, path in w.path.items()
         ],
-        w.closed_by,
-        [promised.count(a) for a in w.path],
-        [ROOT, *held] if w.phase[ROOT] in reference.HOLDING else [*held],
-        [*w.mail.values()],
-        w.asked.keys(),
-        [*w.queue()],
+        [w.promised(a) for a in w.path],
+        [ROOT, *held] if w.phase[ROOT] in reference.BUSY else [*held],
+        [(m.number, m.sender, m.to, m.kind != "queue", m.about, m.answers) for m in unread],
+        [n for n, m in w.mail.items() if m.read and (w.caps.max_attempts > 1 or m.kind == "request")],
+        [*queue],
         w.evictable(),
         w.in_order("starting"),
-        [(a, w.waits[a][1]) for a in sorted(w.waits, key=w.waits.__getitem__)] if w.waits else [],
-        {a: serves(w, a) for a in w.flush if w.place[a] == "leaving"} if w.flush else {},
-        {turn[0]: tried for turn, tried in w.tried.items() if starts and w.needs_load(*turn)} if w.tried else {},
+        [
+            (n, wait.agent, wait.targets, tuple(dict.fromkeys(wait.requests)), wait.every, wait.mail)
+            for n, wait in w.pending().items()
+        ],
+        [(n, wait.agent, wait.over) for n, wait in w.waits.items() if wait.over is not None],
+        [] if w.caps.live else w.lenders(),
+        w.in_order("returning"),
+        sorted(w.lent),
+        w.passed[queue[0]] if starts and queue else 0,
+        ({a: n for a, n in w.attempts.items() if n}, {a: n for a, n in w.loads.items() if n}),
+        sorted(w.quiet.items()),
+        sorted(w.loud),
+        {a: serves.get(a, NOBODY) for a in reference.having(w.place, "leaving")},
+        tried_of(w) if starts and w.tried else {},
         {a: number for a, number in w.flush.items() if number is not None} if w.flush else {},
-        [(w.due[key][0], *key) for key in w.bounds()] if w.due else [],
-        [len(w.mail), w.posted - w.dead - len(w.mail), w.dead],
+        [(at, what, a) for at, _, what, a in w.bounds()] if w.due else [],
+        [len(unread), w.posted - w.dead - len(unread), w.dead],
         tuple(w.lists.values()) or None,
     )
 
 
-def serves(w: World, agent: int) -> int:
-    """For whom the agent is evicted, if for anybody still."""
-    turn = w.serves.get(agent)
-    return turn[0] if turn is not None and w.state == "open" and w.needs_load(*turn) else NOBODY
+def tried_of(w: World) -> dict[int, tuple[int, ...]]:
+    """Agent whose turn waits for room -> the agents whose flush failed for it."""
+    found: dict[int, tuple[int, ...]] = {}
+    for turn, agent in w.tried:
+        if w.needs_load(*turn):
+            found[turn[0]] = (*found.get(turn[0], ()), agent)
+    return found
 
 
 def start(config: SessionConfig) -> tuple[Session, World]:
@@ -239,23 +283,33 @@ def start_from(config: SessionConfig, ledger: Ledger) -> tuple[Session, World, S
 def world_of(config: SessionConfig, ledger: Ledger) -> World:
     """A world in which these facts hold: what `of_world` would say of it, as far as they say it."""
     w = World(caps(config))
-    for a in ledger.agents:
+    for a in [agent for agent in ledger.agents if agent.identity is not FORGOTTEN]:
         w.path[a.id], w.parent[a.id] = a.path, a.parent
         w.phase[a.id], w.turn[a.id] = PHASE[a.status], a.turn
+        w.attempts[a.id] = w.loads[a.id] = 0
         w.place[a.id], w.load[a.id] = "in" if a.id == ROOT else "out", 0
         if a.identity is not OPEN:
             w.closed_by[a.id] = a.closed_by
-        w.asked.update({m.mail: letter(m) for m in a.asked})
-        w.mail.update({m.mail: letter(m) for m in a.mailbox})
+        w.mail.update({m.mail: letter(m, read=True) for m in a.taken})
+        w.mail.update({m.mail: letter(m, read=False) for m in a.mailbox})
     w.mail = dict(sorted(w.mail.items()))
-    w.posted, w.dead = ledger.next_mail, ledger.mail_states[MailState.DEAD]
+    w.spawned, w.posted, w.dead = len(ledger.agents), ledger.next_mail, ledger.mail_states[MailState.DEAD]
+    w.attempts.update(ledger.attempts)
+    w.loads.update(ledger.loads)
+    for agent, stop in ledger.stops.items():
+        w.phase[agent] = "stopping"  # a ledger that was folded has it as running, beside why it is to stop
+        if stop.cause is Cause.TIMED_OUT:
+            w.loud.add(agent)
+        if stop.below is not None:
+            w.quiet[agent] = stop.below
     return w
 
 
-def letter(m: MailAccepted) -> reference.Letter:
+def letter(m: MailAccepted, read: bool) -> reference.Letter:
     """A mail of the core in the reference's terms."""
     about = None if m.notice is None else PHASE[m.notice.status]
-    return reference.Letter(m.mail, m.sender, m.target, KIND[m.kind, m.notice is None], about)
+    kind: Any = "queue" if m.kind is not TRIGGER else "request" if about is None else "trigger"
+    return reference.Letter(m.mail, m.sender, m.target, kind, about, m.answers, read)
 
 
 def core_step(s: Session, event: AnyEvent) -> tuple[Session, Step]:
@@ -267,7 +321,7 @@ def core_step(s: Session, event: AnyEvent) -> tuple[Session, Step]:
 
 def compare_step(step: Step, reply: tuple[Any, ...], effects: list[tuple[Any, ...]]) -> None:
     """Raises `Deviation` if the core's step says or asks for something else than the reference."""
-    said = REPLIES[step.reply.__class__](step.reply)
+    said = reply_of(step.reply)
     if said != reply:
         raise Deviation("reply", said, reply)
     if not step.effects and not effects:

@@ -1,7 +1,7 @@
-"""Work in several processes, and Ctrl-C: campaigns, the check and the explorer have both from here.
+"""Runs work in several processes and handles Ctrl-C, for campaigns, the check and the explorer.
 
-Ctrl-C reaches every process of a terminal. Those of a pool never hear it: the process that has the pool does, and asks
-them to stop. So what was done is kept, and no process prints a traceback of its own.
+Ctrl-C reaches every process of a terminal. Those of a pool ignore it: the process that has the pool gets it, and asks
+them to stop. So finished work is kept, and no process of the pool prints a traceback.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from attrs import frozen
 T = TypeVar("T")
 
 CONTEXT = get_context("spawn")
-"""A fork would copy whatever threads the caller has, that of a progress display for one."""
+"""A fork would copy the caller while its threads, such as that of a progress display, hold locks."""
 
 
 @frozen
 class Task(Generic[T]):
-    """A function of a module, and what it is called with in another process."""
+    """A function of a module, and its arguments, to be called in another process."""
 
     function: Callable[..., T]
     arguments: tuple[Any, ...]
 
 
 class Workers:
-    """Processes that do what is submitted."""
+    """Processes that run submitted tasks."""
 
     def __init__(self, executor: ProcessPoolExecutor, stop: Flag) -> None:
         self._executor = executor
@@ -41,23 +41,23 @@ class Workers:
 
     def submit(self, task: Task[T]) -> Future[T]:
         """Puts a task in line."""
-        with deaf_to_interrupts():  # a process may be started for it
+        with deaf_to_interrupts():  # this may start a process
             return self._executor.submit(task.function, *task.arguments)
 
     def map(self, function: Callable[[Any], T], items: Iterable[Any]) -> Iterator[T]:
-        """What the function makes of each of the items, in their order."""
+        """Yields the function's result for each item, in their order."""
         with deaf_to_interrupts():
             return self._executor.map(function, items)
 
     def ask_to_stop(self) -> None:
-        """What runs is to come to its end soon, see `stop_is_asked`."""
+        """Asks running tasks to end soon, see `stop_is_asked`."""
         self._stop.set()
 
 
 @contextmanager
 def workers(jobs: int, begin: Callable[..., None] | None = None, *arguments: Any) -> Iterator[Workers]:
-    """So many processes, each of which calls `begin` first. When the block is left nothing more is begun, and what runs
-    comes to its end; if it is left by an exception, that is asked to stop.
+    """Gives `jobs` processes, each of which calls `begin` first. Leaving the block begins no more tasks and waits for
+    those that run; if an exception leaves it, they are asked to stop.
     """
     stop = CONTEXT.Event()
     executor = ProcessPoolExecutor(jobs, CONTEXT, _begin, (stop, begin, arguments))
@@ -67,18 +67,18 @@ def workers(jobs: int, begin: Callable[..., None] | None = None, *arguments: Any
         stop.set()
         raise
     finally:
-        with deaf_to_interrupts():  # cut off in the middle, it would leave processes behind that wait for work
+        with deaf_to_interrupts():  # interrupted in the middle, it would leave processes behind that wait for work
             executor.shutdown(cancel_futures=True)
 
 
 def campaign(
     jobs: int, next_task: Callable[[int], Task[T] | None], take: Callable[[T], None], in_line: int = 0
 ) -> bool:
-    """Has tasks done until `next_task` has none any more and all are over; `take` is told each result as it comes.
-    `next_task` is called with the number of those before it. Besides those at work, `in_line` tasks wait for a process.
+    """Runs tasks until `next_task` returns None and all have ended; `take` gets each result as it comes. `next_task`
+    gets the number of tasks before it. Besides those that run, `in_line` tasks wait for a process.
 
-    Ctrl-C ends it early: what runs is asked to stop, and what it comes to is taken. The second one is raised. Returns
-    whether it was ended early.
+    Ctrl-C ends it early: running tasks are asked to stop, and their results are taken. A second Ctrl-C is raised.
+    Returns whether it was ended early.
     """
     running: set[Future[T]] = set()
     begun, interrupted = 0, False
@@ -113,7 +113,7 @@ def _begin(stop: Flag, begin: Callable[..., None] | None, arguments: tuple[Any, 
 
 
 def stop_is_asked() -> bool:
-    """Is the work of this process to come to its end? Never in a process that is of no pool."""
+    """Tells whether the work of this process should end. Always False in a process outside of a pool."""
     return _stop is not None and _stop.is_set()
 
 
@@ -122,7 +122,7 @@ def stop_is_asked() -> bool:
 
 @contextmanager
 def noting_interrupts() -> Iterator[list[int]]:
-    """Ctrl-C is noted and no more: in the middle of a life it would look as if that had broken."""
+    """Notes each Ctrl-C instead of raising it: in the middle of a life it would look as if that had failed."""
     noted: list[int] = []
     if current_thread() is not main_thread():  # nothing else is ever interrupted
         yield noted
@@ -136,9 +136,9 @@ def noting_interrupts() -> Iterator[list[int]]:
 
 @contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
-    """Ctrl-C that comes meanwhile is heard afterwards, and a process that starts meanwhile never hears it: a blocked
-    signal is blocked in the new process too. Blocking alone would not do here, because it is for one thread, and
-    another one may take the signal.
+    """Delays a Ctrl-C until the block is left, and has processes started within it ignore Ctrl-C: a blocked signal is
+    blocked in a new process too. Blocking alone is not enough here, because it is for one thread, and another may take
+    the signal.
     """
     with noting_interrupts() as noted:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -1,43 +1,46 @@
 """The reference model: semantics.md once more, in another shape than the code that it judges.
 
 One world: relations over agent ids, and questions asked of them. No slot table: a slot is held
-because of the phase that a turn is in. No mailboxes: one post office. No queues: the first is the
-one with the oldest stamp. Who is in memory, and which notices are to come, is counted when asked
-for. A bound in time, and an eviction for a turn, lapse with what they are for. An event is refused
-before it changes anything; it changes a copy; joint rules then fire until none can. Rule ids are
-those of semantics.md; lockstep.py has the words of the core for ours. N4, N5 need no code: only
-`advance` loads, and `drop` takes only the thread. Not modelled: texts, results, listing, the log.
+because of the phase that a turn is in, unless it is lent. No mailboxes: one post office. No queues:
+the first is the one with the oldest stamp. Who is in memory, who waits, and which notices are to
+come, is counted when asked for. A bound in time, and an eviction for a turn, lapse with what they
+are for. An event changes a copy of the world, which a refusal throws away; joint rules then fire
+until none can. Rule ids are those of semantics.md. Not modelled: settings, texts, listing, the log.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import inf
 from typing import Any, Literal, NamedTuple
 
+# Vocabulary
+
 State = Literal["open", "draining", "closed", "failed"]  # of the session
-Ending = Literal["completed", "errored", "interrupted"]
-Phase = Literal["new", "queued", "starting", "running", "stopping", Ending]  # of a turn
+Ending = Literal["completed", "errored", "interrupted"]  # of a turn
+Phase = Literal["new", "queued", "starting", "running", "waiting", "returning", "stopping", Ending]
 Place = Literal["out", "loading", "in", "leaving"]  # of a thread; "in" is resident
-Bound = Literal["load", "stop", "flush", "wait", "grace", "idle"]  # what must end in time
-Fate = Literal["done", "interrupted", "unflushed"]  # the lists that a shutdown gives
+Bound = Literal["load", "turn", "stop", "flush", "wait", "grace", "idle"]  # what must end in time
 Kind = Literal["queue", "trigger", "request"]  # of mail: a request is a trigger to be answered
-Phases = tuple[Phase, ...]
 Turn = tuple[int, int]  # agent, number
-Ids = tuple[int, ...]
-Words = tuple[Any, ...]  # an event (its method, as `World.spawn`), a reply, an effect; then facts
+Ids = Sequence[int]
+Relation = dict[int, int]
+Words = tuple[Any, ...]  # event: its method, as `World.spawn`; reply, effect: its name; then facts
 
-HOST, ROOT, NOTED, STALE = -1, 0, ("noted",), ("stale",)
+HOST, ROOT, NONE = -1, 0, -2
+NOTED = ("noted",)
 REFUSAL = {"draining": "SessionDraining", "closed": "SessionClosed", "failed": "StoreFailed"}
-LIVING: tuple[State, ...] = ("open", "draining")
-OVER: Phases = ("completed", "errored", "interrupted")
-IDLE: Phases = ("new", *OVER)
-ACTIVE: Phases = ("running", "stopping")
-HOLDING: Phases = ("starting", *ACTIVE)  # of a turn that holds a slot
+LIVING = ("open", "draining")
+OVER = ("completed", "errored", "interrupted")
+IDLE = ("new", *OVER)
+UNBEGUN = ("queued", "starting")
+WORKING = ("running", "waiting", "returning")
+ACTIVE = (*WORKING, "stopping")  # of a turn that has started
+BUSY = ("starting", *ACTIVE)  # of a turn that is in memory, or is to be
 
 
-class Caps(NamedTuple):  # the configuration; times in seconds
+class Caps(NamedTuple):  # the configuration
     slots: int
     resident: int
     live: bool  # LIVE_THREADS: slots belong to open agents
@@ -47,23 +50,31 @@ class Caps(NamedTuple):  # the configuration; times in seconds
     max_agents: int
     max_unread: int
     max_bytes: int
-    notice: Literal["queue", "trigger"] | None
+    notice: Kind | None  # never a request
     notify_interrupted: bool
-    flush_timeout: float
-    load_timeout: float
-    stop_grace: float
-    max_wait: float
-    idle_ttl: float | None
+    max_wait: float  # seconds
+    max_attempts: int
+    max_overtaken: int
+    seconds: dict[Bound, float | None]  # for a load, turn, stop, flush; until an idle one goes
 
 
-class Letter(NamedTuple):
-    """A mail that is unread, or a request that was read and is to be answered."""
-
+class Letter(NamedTuple):  # a mail that is unread, or that was read by a turn that has not ended
     number: int
     sender: int
     to: int
     kind: Kind
-    about: Ending | None  # how a turn ended, if this is a notice
+    about: Phase | None = None  # how a turn ended, if this is a notice
+    answers: Ids = ()  # to which requests
+    read: bool = False
+
+
+class Wait(NamedTuple):  # it is pending until it is over; then it goes on with its turn
+    agent: int
+    targets: Ids
+    requests: Ids
+    every: bool  # ALL of the requests
+    mail: bool
+    over: str | None = None  # why
 
 
 class Unchanged(Exception):
@@ -71,12 +82,12 @@ class Unchanged(Exception):
 
 
 def require(condition: bool, *refusal: Any) -> None:
-    """S12: the first condition that does not hold refuses the event, before anything changes."""
+    """S12: the first condition that does not hold refuses the event."""
     if not condition:
         raise Unchanged("refused", *refusal)
 
 
-def having(relation: dict[int, Any], *values: object) -> list[int]:  # whom it gives one of these
+def having(relation: dict[int, Any], *values: object) -> list[int]:  # agents with one of these
     return [agent for agent, value in relation.items() if value in values]
 
 
@@ -86,38 +97,40 @@ class World:
     def __init__(self, caps: Caps) -> None:
         self.caps = caps
         self.state: State = "open"
-        self.effects: tuple[Words, ...] = ()  # that this step asks for
+        self.effects: list[Words] = []  # that this step asks for
         self.now = 0.0
-        self.stamps = self.flushes = self.posted = self.dead = 0  # so far; dead letters
-        # Agents
+        self.stamps = self.flushes = self.waited = self.posted = self.dead = 0  # so far
+        self.spawned = 1
         self.path = {ROOT: "/root"}
         self.parent = {ROOT: HOST}
-        self.closed_by: dict[int, int] = {}  # closed agent -> the agent whose close ended it
-        self.mail: dict[int, Letter] = {}  # unread, by number
-        self.asked: dict[int, Letter] = {}  # requests that were read, by number
-        # Turns
+        self.closed_by: Relation = {}  # closed agent -> the agent whose close ended it
+        self.mail: dict[int, Letter] = {}  # by number
         self.turn = {ROOT: 0}  # number of the latest
         self.phase: dict[int, Phase] = {ROOT: "new"}  # of that turn
-        self.since: dict[int, int] = {}  # queued or starting -> stamp of when that began
-        self.waits: dict[int, tuple[int, Sequence[int]]] = {}  # waiting -> stamp, targets
-        # Threads
+        self.since: Relation = {}  # stamp of when it queued, started, began waiting, returned
+        self.passed: Relation = {}  # by how many, while it was the oldest of the queue
+        self.waits: dict[int, Wait] = {}  # by number
+        self.lent: set[int] = set()  # agents whose turn has lent its slot
+        self.attempts = {ROOT: 0}  # turns returned since one ended
+        self.loud: set[int] = set()  # agents whose turn is stopped by its turn_timeout, or a crash
+        self.quiet: Relation = {}  # stopping -> the agent below which its end wakes none
         self.load = {ROOT: 0}  # number of the latest
         self.place: dict[int, Place] = {ROOT: "in"}  # of that thread
-        self.used: dict[int, int] = {}  # stamp of the last use
+        self.used: Relation = {}  # stamp of the last use
+        self.loads = {ROOT: 0}  # begun since a turn of the agent started or ended
         self.flush: dict[int, int | None] = {}  # flush in flight; None: to be asked for at the end
         self.serves: dict[int, Turn] = {}  # leaving -> the turn that it makes room for
-        self.tried: dict[Turn, Ids] = {}  # turn -> whose flush failed for it
-        # Time, and the end
-        self.due: dict[tuple[Bound, int], tuple[float, int]] = {}  # what, agent -> when, stamp
-        self.lists: dict[Fate, Ids] = {}  # from the shutdown on
-        self.relations = [name for name, fact in vars(self).items() if isinstance(fact, dict)]
+        self.tried: list[tuple[Turn, int]] = []  # a turn, and an agent whose flush failed for it
+        self.due: dict[tuple[Bound, int], tuple[float, int]] = {}  # what, of which -> when, stamp
+        self.lists: dict[str, Ids] = {}  # from the shutdown on: done, interrupted, unflushed
+        self.relations = [name for name, fact in vars(self).items() if hasattr(fact, "copy")]
 
     def stamp(self) -> int:
         self.stamps += 1
         return self.stamps
 
     def ask_for(self, *effect: Any) -> None:
-        self.effects += (effect,)
+        self.effects += [effect]
 
     # Questions
 
@@ -128,119 +141,172 @@ class World:
         return line
 
     def unread(self, agent: int) -> list[Letter]:
-        return [m for m in self.mail.values() if m.to == agent]
+        return [m for m in self.mail.values() if m.to == agent and not m.read]
 
-    def wanted(self) -> list[int]:  # who has unread trigger mail
-        return [m.to for m in self.mail.values() if m.kind != "queue"]
+    def wanted(self) -> list[int]:  # the agents that have unread trigger mail
+        return [m.to for m in self.mail.values() if not m.read and m.kind != "queue"]
 
-    def promised(self) -> list[int]:  # to whom a notice is to come, for each request to another
-        asked = [m for m in (*self.mail.values(), *self.asked.values()) if m.kind == "request"]
-        told = self.caps.notice is not None
-        return [m.sender for m in asked if told and m.sender not in (HOST, m.to)]
+    def promised(self, agent: int) -> int:
+        """How many notices are still to come to it: one for each request to another."""
+        asked = [m.kind == "request" and m.sender == agent != m.to for m in self.mail.values()]
+        return sum(asked) if self.caps.notice else 0
 
-    def held(self) -> Ids:  # S3: the sub-agents that hold a slot
-        if self.caps.live:
-            return tuple([a for a in self.path if a != ROOT and a not in self.closed_by])
-        return tuple([a for a, phase in self.phase.items() if phase in HOLDING and a != ROOT])
+    def held(self) -> Ids:
+        """S3': the sub-agents that hold a slot."""
+        subs = {*self.path} - {ROOT, *self.closed_by}
+        busy = {*having(self.phase, *BUSY)} - self.lent
+        return tuple(sorted(subs if self.caps.live else subs & busy))
 
     def in_order(self, phase: Phase) -> list[int]:  # the longest first
-        if not self.since:
-            return []
-        agents = [agent for agent in self.since if self.phase[agent] == phase]
-        return sorted(agents, key=self.since.__getitem__)
+        return sorted(having(self.phase, phase), key=self.since.__getitem__)
 
-    def queue(self) -> Ids:  # the ready queue: who waits for a slot; root needs none (S13)
-        return tuple([a for a in self.in_order("queued") if a != ROOT and not self.caps.live])
+    def queue(self) -> Ids:
+        """The ready queue: the agents that wait for a slot, the oldest first."""
+        return tuple(self.in_order("queued"))
 
-    def would_queue(self, agent: int) -> bool:  # if trigger mail comes
+    def oldest_due(self) -> list[int]:
+        """L11: the oldest queued turn, if too many have passed it since it became the oldest."""
+        return [a for a in self.queue()[:1] if self.passed[a] >= self.caps.max_overtaken]
+
+    def lenders(self) -> list[int]:
+        """J7: the agents that hold a slot and wait, the longest first."""
+        waiting = [agent for agent in self.held() if self.pending(agent)]
+        return sorted(waiting, key=self.since.__getitem__)
+
+    def available(self) -> int:  # slots that are free or may be lent
+        more = self.caps.resident - self.caps.slots - len(self.lent)  # may lend to the queue (S16)
+        return self.caps.slots - len(self.held()) + min(len(self.lenders()), more)
+
+    def would_queue(self, agent: int) -> bool:
+        """If trigger mail comes. Root needs no free slot (S13), and with LIVE_THREADS no agent."""
         return agent != ROOT and not self.caps.live and self.phase.get(agent, "new") in IDLE
 
     def is_queue_full(self) -> bool:
-        over = len(self.queue()) + len(self.held()) - self.caps.slots
+        asking = {agent for agent in self.wanted() if self.would_queue(agent)}
+        over = len(self.queue()) + len(asking) - self.available()
         return self.caps.slots == 0 or over >= self.caps.max_queued
 
-    def evictable(self) -> list[int]:  # N1, least recently used first
-        places = self.place.items()
-        idle = [a for a, at in places if at == "in" and a != ROOT and self.phase[a] not in HOLDING]
-        return [] if self.caps.live else sorted(idle, key=self.used.__getitem__)
+    def evictable(self) -> list[int]:
+        """N1, least recently used first."""
+        pinned = {ROOT, *self.held(), *having(self.phase, *BUSY)}
+        return sorted({*having(self.place, "in")} - pinned, key=self.used.__getitem__)
 
     def needs_load(self, agent: int, turn: int) -> bool:
-        now = self.turn[agent], self.phase[agent], self.place[agent]
-        return now == (turn, "starting", "out")
+        return (self.turn[agent], self.phase[agent], self.place[agent]) == (turn, "starting", "out")
 
-    def why_over(self, agent: int, targets: Sequence[int]) -> str | None:
-        """What ends a wait of this agent now, if anything does (L4)."""
-        over = [t for t in targets if t in self.closed_by or self.phase[t] in OVER]
-        return "mail" if self.unread(agent) else "target" if over else None
+    def pending(self, *of: int) -> dict[int, Wait]:
+        return {n: w for n, w in self.waits.items() if not w.over and w.agent in (of or self.path)}
+
+    def asked(self, wait: Wait) -> list[int]:
+        """J9: the agents of its unanswered requests."""
+        return [m.to for n, m in self.mail.items() if n in wait.requests and m.kind == "request"]
+
+    def why_over(self, wait: Wait) -> str | None:
+        """What ends this wait now, if anything does (L4)."""
+        if wait.requests and len(self.asked(wait)) < (1 if wait.every else len({*wait.requests})):
+            return "answered"
+        if wait.mail and self.unread(wait.agent):
+            return "mail"
+        if any(self.phase[t] in OVER or t in self.closed_by for t in wait.targets):
+            return "target"
+        idle = {*having(self.phase, *IDLE, *UNBEGUN)}
+        return "draining" if self.state == "draining" and self.is_vain(wait, idle) else None
+
+    def is_vain(self, wait: Wait, stuck: set[int]) -> bool:
+        """Do all ways out of it lead to these agents? A wait with no condition has another."""
+        asked = [agent in stuck for agent in self.asked(wait)]
+        ways = [any(asked)] if wait.every and asked else asked
+        ways += [target in stuck for target in wait.targets]
+        senders = {*self.path} - stuck - {wait.agent}
+        return (wait.mail or ways != []) and all(ways) and not (wait.mail and senders)
 
     # Checks
 
-    def check_caller(self, sender: int, *states: State) -> None:
-        require(self.state in states, REFUSAL.get(self.state))
+    def check_caller(self, sender: int, latest: State = "draining") -> None:
+        require(self.state in ("open", latest), REFUSAL.get(self.state))
         if sender != HOST:
             self.check_open(sender)
 
-    def check_open(self, agent: int) -> None:
+    def check_known(self, agent: int) -> None:
         require(agent in self.path, "UnknownAgent", agent)
+
+    def check_open(self, agent: int) -> None:
+        self.check_known(agent)
         require(agent not in self.closed_by, "AgentClosed", agent)
 
-    def check_runs(self, agent: int, turn: int) -> None:
-        self.check_caller(HOST, *LIVING)
-        require(agent in self.path, "UnknownAgent", agent)
-        running = self.phase[agent] == "running" and self.turn[agent] == turn
-        require(running, "NotRunning", agent, turn)
+    def check_works(self, agent: int, turn: int) -> None:
+        self.check_caller(HOST)
+        self.check_known(agent)
+        works = self.turn[agent] == turn and self.phase[agent] in WORKING
+        require(works, "NotRunning", agent, turn)
+
+    def check_not_stopping(self, sender: int) -> None:
+        require(self.phase.get(sender) != "stopping", "NotRunning", sender, self.turn.get(sender))
 
     def check_text(self, text: str) -> None:
         size = len(text.encode("utf-8", "surrogatepass"))
         require(0 < size <= self.caps.max_bytes, "InvalidMessage", size, self.caps.max_bytes)
 
     def check_mailbox(self, agent: int, reserve: int) -> None:  # promised notices have theirs
-        unread, notices = len(self.unread(agent)), self.promised().count(agent)
-        fits = unread + notices < self.caps.max_unread - reserve
-        require(fits, "MailboxFull", agent, unread, notices, self.caps.max_unread)
+        unread, notices, most = len(self.unread(agent)), self.promised(agent), self.caps.max_unread
+        require(unread + notices < most - reserve, "MailboxFull", agent, unread, notices, most)
 
-    def check_mail(self, sender: int, to: int, wants: bool) -> None:
-        self.check_mailbox(to, 0 if wants else 1)
-        if wants and sender not in (HOST, to) and self.caps.notice is not None:
+    def check_request(self, sender: int, to: int) -> None:
+        self.check_not_stopping(sender)
+        if sender not in (HOST, to) and self.caps.notice:
             self.check_mailbox(sender, 1)  # for the notice
-        require(not wants or to != ROOT or sender == HOST, "RootRefused", "follow_up")
-        needs_slot = wants and self.would_queue(to)
-        if needs_slot and self.caps.queueing:
-            require(not self.is_queue_full(), "QueueFull", self.caps.max_queued, self.queue())
-        elif needs_slot:  # L1
-            self.check_slot("ExecutionFull")
+        require(to != ROOT or sender == HOST, "RootRefused", "follow_up")
+        if self.would_queue(to):
+            if self.caps.queueing:
+                require(not self.is_queue_full(), "QueueFull", self.caps.max_queued, self.queue())
+            else:  # L1
+                require(self.available() > 0, "ExecutionFull", self.caps.slots, self.held())
 
-    def check_slot(self, refusal: str) -> None:
-        require(len(self.held()) < self.caps.slots, refusal, self.caps.slots, self.held())
+    def check_live(self) -> None:
+        slots, held = self.caps.slots, self.held()
+        require(not self.caps.live or len(held) < slots, "LiveThreadsFull", slots, held)
 
     def check_opening(self, path: str) -> None:  # one more agent, here
-        for agent in having(self.path, path):
-            require(agent in self.closed_by, "PathTaken", path, agent)
+        taken = {*having(self.path, path)} - {*self.closed_by}
         depth = path.count("/") - 1
+        require(not taken, "PathTaken", path, *taken)
         require(depth <= self.caps.max_depth, "DepthExceeded", depth, self.caps.max_depth)
-        few = len(self.path) - len(self.closed_by) <= self.caps.max_agents
-        require(few, "TooManyAgents", self.caps.max_agents)
+        most = self.caps.max_agents
+        require(len(self.path) - len(self.closed_by) <= most, "TooManyAgents", most)
 
-    def check_current(self, condition: bool) -> None:  # S9: else the report changes nothing
+    def check_alive(self, agent: int) -> None:
+        """J9, L10: its wait is alive, by itself or by others; else all it leads to are named."""
+        dead = [wait for n, wait in self.pending().items() if ("wait", n) not in self.due]
+        for _ in dead:
+            dead = [wait for wait in dead if self.is_vain(wait, {other.agent for other in dead})]
+        line = [agent]
+        for named in line:
+            ahead = {a for wait in dead if wait.agent == named for a in self.asked(wait)}
+            line += ahead & {wait.agent for wait in dead} - {*line}
+        require(not dead, "WaitCircle", tuple(sorted(line)))
+
+    def check_current(self, condition: bool) -> None:
+        """S9: a report on what is not in flight any more changes nothing."""
         if not condition or self.state not in LIVING:
-            raise Unchanged(*STALE)
+            raise Unchanged("stale")
 
-    # Operations (section 4): they give their reply, or None for NOTED
+    # Operations (section 4): they give their reply; reports give none
 
     def spawn(self, parent: int, name: str, text: str, sender: int) -> Words:
         self.check_caller(HOST, "open")
         self.check_open(parent)
         self.check_caller(sender, "open")
+        self.check_not_stopping(sender)
         require(re.fullmatch("(?!root$)[a-z0-9_]{1,64}", name) is not None, "InvalidName", name)
         self.check_text(text)
-        agent, path = len(self.path), f"{self.path[parent]}/{name}"
+        agent, path = self.spawned, f"{self.path[parent]}/{name}"
         self.check_opening(path)
-        self.check_mail(sender, agent, wants=True)
-        if self.caps.live:
-            self.check_slot("LiveThreadsFull")
+        self.check_request(sender, agent)
+        self.check_live()
+        self.spawned += 1
         self.path[agent] = path
         self.parent[agent] = parent
-        self.turn[agent] = self.load[agent] = 0
+        self.turn[agent] = self.load[agent] = self.attempts[agent] = self.loads[agent] = 0
         self.phase[agent] = "new"
         self.place[agent] = "out"
         return "spawned", agent, self.post(sender, agent, "request")
@@ -250,190 +316,308 @@ class World:
         self.check_caller(sender, "open")
         self.check_open(to)
         self.check_text(text)
-        self.check_mail(sender, to, wants)
+        self.check_mailbox(to, 0 if wants else 1)
+        if wants:
+            self.check_request(sender, to)
         return "accepted", self.post(sender, to, "request" if wants else "queue")
 
+    def withdraw(self, sender: int, number: int) -> Words:
+        self.check_caller(sender)
+        require(0 <= number < self.posted, "UnknownMail", number)
+        require(number in self.mail and not self.mail[number].read, "MailRead", number)
+        letter = self.mail[number]
+        require(sender in (HOST, letter.sender) and letter.about is None, "NotSender", number)
+        del self.mail[number]
+        self.dead += 1
+        if self.phase[letter.to] in UNBEGUN and letter.to not in self.wanted():
+            self.end(letter.to, "interrupted")
+        self.answer(letter.to, "interrupted", [letter], told=False)
+        return ("withdrawn",)
+
     def drain(self, agent: int, turn: int) -> Words:
-        self.check_runs(agent, turn)
+        self.check_works(agent, turn)
         return "drained", self.read(agent)
 
-    def interrupt(self, sender: int, target: int) -> Words:  # the agents below go on
-        self.check_caller(sender, *LIVING)
+    def interrupt(self, sender: int, target: int, subtree: bool) -> Words:
+        """S10: with `subtree` the turns below too; none of these agents then wakes another."""
+        self.check_caller(sender)
         self.check_open(target)
         require(target != ROOT or sender == HOST, "RootRefused", "interrupt")
-        require(target != sender, "SelfRefused", "interrupt", target)
+        line = self.family(target) if subtree else [target]
+        members = [agent for agent in line if agent not in self.closed_by]
+        require(sender not in members, "SelfRefused", "interrupt", target)
         previous = self.phase[target]
-        if previous == "running":
-            self.stop(target)
-        elif previous in ("queued", "starting"):
-            self.end(target, "interrupted")
-        return "interrupted", previous
+        touched = [a for a in members if self.phase[a] in (*UNBEGUN, *WORKING)]
+        for agent in members:
+            if self.phase[agent] in WORKING:
+                self.stop(agent)
+            if subtree and self.phase[agent] == "stopping":
+                self.quiet[agent] = min(target, self.quiet.get(agent, target))  # the elder is above
+        for agent in members:
+            among = [m for m in self.unread(agent) if subtree and m.sender in members]
+            self.mark(among, kind="queue")
+            self.answer(agent, "interrupted", among, self.caps.notify_interrupted, target)
+        for agent in touched:
+            if self.phase[agent] in UNBEGUN:
+                self.end(agent, "interrupted")
+        return "interrupted", previous, tuple(touched)
 
     def close(self, sender: int, target: int) -> Words:
-        self.check_caller(sender, *LIVING)
-        require(target in self.path, "UnknownAgent", target)
+        self.check_caller(sender)
+        self.check_known(target)
         require(target != ROOT, "RootRefused", "close")
         require(sender not in self.family(target), "SelfRefused", "close", target)
         return "closed", self.bury(target, "interrupted")
 
+    def forget(self, target: int) -> Words:  # by the host
+        self.check_caller(HOST)
+        self.check_known(target)
+        require(target != ROOT, "RootRefused", "forget")
+        require(target in self.closed_by, "AgentOpen", target)
+        line = tuple(self.family(target))
+        for agent in line:  # without a path it is unknown
+            del self.path[agent], self.parent[agent], self.closed_by[agent]
+        return "forgotten", line
+
     def resume(self, sender: int, target: int) -> Words:
         """LIVE_THREADS: with what the same close ended, but for branches that cannot be opened."""
         self.check_caller(sender, "open")
-        require(target in self.path, "UnknownAgent", target)
+        self.check_known(target)
         require(target in self.closed_by, "AgentOpen", target)
         line, together = [target], having(self.closed_by, target) if self.caps.live else []
         for agent in line:
             try:
                 self.check_open(self.parent[agent])
                 self.check_opening(self.path[agent])
-                if self.caps.live:
-                    self.check_slot("LiveThreadsFull")
+                self.check_live()
             except Unchanged:
                 if agent == target:
                     raise
                 continue
             del self.closed_by[agent]
             line += [child for child in having(self.parent, agent) if child in together]
-        opened = tuple([agent for agent in line if agent not in self.closed_by])
-        return "resumed", opened, tuple([agent for agent in line if agent not in opened])
+        opened = tuple(agent for agent in line if agent not in self.closed_by)
+        return "resumed", opened, tuple(agent for agent in line if agent not in opened)
 
-    def wait(self, agent: int, turn: int, timeout: float, targets: Sequence[int]) -> Words:
-        self.check_runs(agent, turn)
-        require(0 <= timeout <= self.caps.max_wait, "InvalidTimeout", timeout, self.caps.max_wait)
-        for target in targets:
-            require(target in self.path, "UnknownAgent", target)
-        require(agent not in self.waits, "AlreadyWaiting", agent, turn)
-        why = self.why_over(agent, targets) or ("timeout" if timeout == 0 else None)
-        if why is not None:
+    def wait(self, turn: int, timeout: float | None, wait: Wait) -> Words:
+        """A running turn goes on at once if nothing is to be waited for; another is called back."""
+        agent, most = wait.agent, self.caps.max_wait
+        self.check_works(agent, turn)
+        endless = timeout is None and not wait.mail and not wait.targets
+        seconds = inf if timeout is None else timeout
+        require(endless or 0 <= seconds <= most, "InvalidTimeout", seconds, most)
+        for target in wait.targets:
+            self.check_known(target)
+        for request in wait.requests:
+            require(0 <= request < self.posted, "UnknownMail", request)
+        if self.phase[agent] == "running" and not self.pending(agent):
+            self.since[agent] = self.stamp()
+        number = self.waited = self.waited + 1
+        self.waits[number] = wait
+        self.bound("wait", number, timeout)
+        self.read_answers(agent)
+        why = self.why_over(wait) or ("timeout" if timeout == 0 else None)
+        if why is None:
+            self.check_alive(agent)
+        elif self.phase[agent] == "running":
+            del self.waits[number]
             return "wait over", why
-        self.waits[agent] = (self.stamp(), targets)
-        self.bound("wait", agent, timeout)
-        return ("waiting",)
+        else:
+            self.finish(number, why)
+        return "waiting", number
 
-    def stop_waiting(self, agent: int, turn: int) -> None:
-        self.check_runs(agent, turn)
-        self.waits.pop(agent, None)
+    def stop_waiting(self, agent: int, turn: int, number: int) -> Words:
+        self.check_works(agent, turn)
+        if number in self.pending(agent):
+            if self.phase[agent] == "running":
+                del self.waits[number]
+                return "wait over", "given_up"
+            self.finish(number, "given_up")
+        return NOTED
 
     def shutdown(self, grace: float) -> Words:
-        self.check_caller(HOST, "open")
+        """Turns that have not started stay queued. A second shutdown can only shorten the first."""
+        self.check_caller(HOST)
         require(0 <= grace < inf, "InvalidTimeout", grace, inf)
-        self.state = "draining"
-        self.lists = {"done": (), "interrupted": (), "unflushed": ()}
-        self.flush.update(dict.fromkeys(having(self.place, "in")))
-        self.bound("grace", ROOT, grace)
+        end, _ = self.due.get(("grace", ROOT), (-inf, 0))
+        if self.state == "open" or self.now + grace < end:
+            self.bound("grace", ROOT, grace)
+        if self.state == "open":
+            self.state = "draining"
+            self.lists = dict.fromkeys(("done", "interrupted", "unflushed"), ())
+            self.flush |= dict.fromkeys(having(self.place, "in"))
+            for agent in self.in_order("starting"):
+                self.loads[agent] = 0
+                self.enter(agent, "queued")
         return ("shutting down",)
 
-    # Mail and turns
+    # Mail
 
-    def post(self, sender: int, to: int, kind: Kind, about: Ending | None = None) -> int:
+    def post(self, sender: int, to: int, kind: Kind, *notice: Any) -> int:
         number = self.posted
         self.posted += 1
         if to not in self.closed_by:
-            self.mail[number] = Letter(number, sender, to, kind, about)
+            self.mail[number] = Letter(number, sender, to, kind, *notice)
         else:
             self.dead += 1
-        if self.state == "open":
-            self.request()
         return number
 
-    def read(self, agent: int) -> Ids:  # S5: all unread mail, in order
-        letters = self.unread(agent)
-        self.mail = {n: m for n, m in self.mail.items() if m.to != agent}
-        self.asked |= {m.number: m for m in letters if m.kind == "request"}
-        return tuple([m.number for m in letters])
+    def mark(self, letters: Sequence[Letter], **change: Any) -> None:
+        self.mail |= {m.number: m._replace(**change) for m in letters}
 
-    def begin(self, agent: int, phase: Phase) -> None:
-        self.turn[agent] += 1
+    def read(self, agent: int) -> Ids:
+        """S5: all unread mail, in order."""
+        letters = self.unread(agent)
+        self.mark(letters, read=True)
+        return tuple(m.number for m in letters)
+
+    def read_answers(self, agent: int) -> None:
+        """An outcome is told once: a turn that awaits a request has read of it there."""
+        for wait in self.pending(agent).values():
+            told = [m for m in self.unread(agent) if {*m.answers} & {*wait.requests}]
+            self.mark(told, read=True)
+
+    def answer(self, by: int, how: Phase, mail: list[Letter], told: bool, top: int = NONE) -> None:
+        """L3: each requester is told once. The host, who needs no mail, always."""
+        requests = [m for m in mail if m.kind == "request" and how != "new"]
+        if requests:
+            self.ask_for("answer", tuple(m.number for m in requests), by, how)
+        notice = self.caps.notice
+        for to in dict.fromkeys(m.sender for m in requests):
+            if told and notice and to in self.path and to != by:
+                full = to not in self.wanted() and self.is_queue_full()  # or it asks already
+                full |= self.state != "open"
+                silent = to in self.family(top) or (self.would_queue(to) and full)
+                answers = tuple(m.number for m in requests if m.sender == to)
+                self.post(by, to, "queue" if silent else notice, how, answers)
+                self.read_answers(to)
+
+    # Turns
+
+    def enter(self, agent: int, phase: Phase) -> None:
+        """L11: if it gets a slot, it passes the oldest of the queue."""
+        for oldest in self.queue()[:1] if phase in ("starting", "running") else ():
+            if agent not in (ROOT, oldest):
+                self.passed[oldest] += 1
+        self.passed[agent] = 0
         self.phase[agent] = phase
         self.since[agent] = self.stamp()
 
+    def wake(self, agent: int, why: str | None = None) -> None:
+        """Waits that are over go on, for the turn has a slot; with `why`, all of its waits do."""
+        for number, wait in [*self.waits.items()]:
+            end = wait.over or why
+            if wait.agent == agent and end:
+                del self.waits[number]
+                self.ask_for("wake", agent, self.turn[agent], number, end)
+
+    def finish(self, number: int, why: str) -> None:
+        """A wait is over. A turn that lent its slot is called back, to go on when it has one."""
+        wait = self.waits[number] = self.waits[number]._replace(over=why)
+        if self.phase[wait.agent] == "running":
+            self.wake(wait.agent)
+        elif self.phase[wait.agent] == "waiting":
+            self.enter(wait.agent, "returning")
+
     def stop(self, agent: int) -> None:
-        self.wake(agent, "interrupted")
         self.phase[agent] = "stopping"
-        self.bound("stop", agent, self.caps.stop_grace)
+        self.wake(agent, "interrupted")
+        self.bound("stop", agent)
         self.ask_for("cancel", agent, self.turn[agent])
 
-    def wake(self, agent: int, why: str) -> None:
-        if self.waits.pop(agent, None) is not None:
-            self.ask_for("wake", agent, self.turn[agent], why)
+    def cut_off(self, agent: int, how: Phase) -> Phase:
+        """S17: how a turn ends that a crash or death cuts off; "new" if it is to be tried again."""
+        again = self.attempts[agent] + 1 < self.caps.max_attempts
+        return "new" if again and self.phase[agent] in WORKING else how
 
-    def end(self, agent: int, how: Ending) -> None:
-        """One step. Mail of a turn that had not started stays, and asks for no turn any more."""
+    def end(self, agent: int, how: Phase) -> None:
+        """One step (section 4). *next* keeps the slot, unless a turn is to go on or is due."""
+        had = self.phase[agent] in ACTIVE and agent in (ROOT, *self.held())
+        self.answer(*self.conclude(agent, how))
+        waits = [wait for wait in self.waits.values() if self.phase[wait.agent] != "running"]
+        called = any(wait.over or self.why_over(wait) for wait in waits)
+        free = agent == ROOT or not (called or self.oldest_due())
+        if had and free and how in OVER and self.state == "open" and agent in self.wanted():
+            self.turn[agent] += 1
+            self.enter(agent, "starting")
+        self.request()
+
+    def conclude(self, agent: int, how: Phase) -> Words:
+        """Gives what is to be answered. S17: mail of a turn that is returned is unread again.
+        Mail of one that had not started stays, and asks for no turn any more."""
         ran = self.phase[agent] in ACTIVE
-        unread = [] if ran else self.unread(agent)
-        self.mail |= {m.number: m._replace(kind="queue") for m in unread}
-        letters = [m for m in self.asked.values() if m.to == agent] + unread
-        self.asked = {n: m for n, m in self.asked.items() if m.to != agent}
-        self.since.pop(agent, None)
-        self.waits.pop(agent, None)
-        self.phase[agent] = how
-        self.use(agent)
+        told = how != "interrupted" or self.caps.notify_interrupted
+        told |= agent in {*self.loud, *self.closed_by}
+        letters = [m for m in self.mail.values() if m.to == agent and (m.read or not ran)]
+        self.attempts[agent] = self.attempts[agent] + 1 if how == "new" else 0
+        if how == "new":
+            self.mark(letters, read=False)
+        elif ran:
+            self.mail = {n: m for n, m in self.mail.items() if m not in letters}
+        else:
+            self.mark(letters, kind="queue")
         if ran:
-            self.list_as("interrupted" if how == "interrupted" else "done", agent)
-            if self.state == "open" and agent not in self.closed_by and agent in self.wanted():
-                self.begin(agent, "starting")  # next
-        told = how != "interrupted" or self.caps.notify_interrupted or agent in self.closed_by
-        self.answer(agent, how, [m for m in letters if m.kind == "request"], told)
+            self.list_as("done" if how in ("completed", "errored") else "interrupted", agent)
+        self.phase[agent] = how
+        self.waits = {n: wait for n, wait in self.waits.items() if wait.agent != agent}
+        self.lent -= {agent}
+        self.loud -= {agent}
+        self.loads[agent] = 0
+        self.use(agent)
+        return agent, how, letters, told, self.quiet.pop(agent, NONE)
 
-    def answer(self, agent: int, how: Ending, requests: list[Letter], told: bool) -> None:
-        """L3: each requester is told once. The host, who needs no mail, always."""
-        if requests:
-            self.ask_for("answer", tuple([m.number for m in requests]), agent, how)
-        if told and self.caps.notice is not None:
-            for to in dict.fromkeys([m.sender for m in requests if m.sender not in (HOST, agent)]):
-                full = self.would_queue(to) and (self.is_queue_full() or self.state != "open")
-                self.post(agent, to, "queue" if full else self.caps.notice, how)
-
-    def bury(self, top: int, how: Ending) -> Ids:
+    def bury(self, top: int, how: Phase) -> Ids:
         """S10: closes an agent, whose turn ends so, and everything below it. Gives these."""
-        line = self.family(top) if top not in self.closed_by else []
-        members = [agent for agent in line if agent not in self.closed_by]
-        self.closed_by |= {agent: agent for agent in line if self.closed_by.get(agent) == top}
+        members = [agent for agent in self.family(top) if agent not in self.closed_by]
+        for agent in having(self.closed_by, top) if members else ():
+            self.closed_by[agent] = agent
         self.closed_by |= dict.fromkeys(members, top)
         for agent in members:
             self.dead += len(self.read(agent))
             self.drop(agent)
-            asked = [m for m in self.asked.values() if m.to == agent]
+            self.attempts[agent] = 0
+            asked = "request" in [m.kind for m in self.mail.values() if m.to == agent]
             if asked and self.phase[agent] in IDLE:
-                self.begin(agent, "queued")  # while the session drains: a turn only to answer
+                self.turn[agent] += 1  # while the session drains: a turn only to answer
+                self.enter(agent, "queued")
             if self.phase[agent] not in IDLE:
                 self.end(agent, how if agent == top else "interrupted")
+            self.mail = {n: m for n, m in self.mail.items() if m.to != agent}
         return tuple(members)
 
     # Threads, and what they report
 
-    def use(self, agent: int) -> None:  # N2: it was loaded, or a turn of it has ended
+    def use(self, agent: int) -> None:
+        """N2: it was loaded, or a turn of it has ended."""
         self.used[agent] = self.stamp()
-        if self.caps.idle_ttl is not None:
-            self.bound("idle", agent, self.caps.idle_ttl)
+        self.bound("idle", agent)
 
     def ask_for_flush(self, agent: int) -> None:  # N3: before it may go
-        self.flushes += 1
-        self.flush[agent] = self.flushes
-        self.bound("flush", agent, self.caps.flush_timeout)
+        self.flush[agent] = self.flushes = self.flushes + 1
+        self.bound("flush", agent)
         self.ask_for("flush", agent, self.load[agent], self.flushes)
 
     def drop(self, agent: int, told: bool = True) -> None:
         """The thread goes, and is told unless it said so. Root has a new one at once."""
         if told and self.place[agent] != "out":
             self.ask_for("unload", agent, self.load[agent])
-        if agent in self.flush and agent not in self.closed_by:
-            self.list_as("unflushed", agent)
         self.flush.pop(agent, None)
         self.serves.pop(agent, None)
         self.load[agent] += 1 if agent == ROOT else 0
         self.place[agent] = "in" if agent == ROOT else "out"
 
-    def lose(self, agent: int, told: bool, with_agent: bool = False) -> None:
+    def lose(self, agent: int, told: bool = True, with_agent: bool = False) -> None:
         """The thread has failed, and its turn with it; with LIVE_THREADS, perhaps its agent."""
         phase = self.phase[agent]
-        waited = phase == "starting" and self.place[agent] == "loading"
-        how: Ending = "errored" if waited or phase == "running" else "interrupted"
+        cannot_start = phase == "starting" and self.place[agent] == "loading"
+        how: Phase = "errored" if cannot_start or phase in WORKING else "interrupted"
+        if agent in self.flush:
+            self.list_as("unflushed", agent)
         self.drop(agent, told)
         if with_agent:
             self.bury(agent, how)
-        elif waited or phase in ACTIVE:
-            self.end(agent, how)
+        elif cannot_start or phase in ACTIVE:
+            self.end(agent, self.cut_off(agent, how))
 
     def loaded(self, agent: int, load: int, fine: bool) -> None:
         self.check_current(self.load.get(agent) == load and self.place[agent] == "loading")
@@ -448,18 +632,18 @@ class World:
         self.check_current(self.load.get(agent) == load and self.flush.get(agent) == number)
         del self.flush[agent]
         turn = self.serves.pop(agent, None)
-        if self.place[agent] == "leaving":
-            if fine:
-                self.drop(agent)
-            else:
-                self.place[agent] = "in"
-                self.use(agent)
+        leaves = self.place[agent] == "leaving"
+        if leaves and fine:
+            self.drop(agent)
+        elif leaves:
+            self.place[agent] = "in"
+            self.use(agent)
         if not fine:
             self.list_as("unflushed", agent)
-            if turn is not None and self.needs_load(*turn):
-                self.tried[turn] = (*self.tried.get(turn, ()), agent)
+            if turn is not None:
+                self.tried += [(turn, agent)]
 
-    def ended(self, agent: int, turn: int, how: Ending) -> None:  # aborted: only if it was stopped
+    def ended(self, agent: int, turn: int, how: Phase) -> None:  # aborted: only if it was stopped
         phases = ("stopping",) if how == "interrupted" else ACTIVE
         self.check_current(self.turn.get(agent) == turn and self.phase[agent] in phases)
         self.end(agent, how)
@@ -468,112 +652,161 @@ class World:
         self.check_current(self.load.get(agent) == load and self.place[agent] != "out")
         self.lose(agent, told=False, with_agent=self.caps.live and agent != ROOT)
 
-    def list_as(self, fate: Fate, agent: int) -> None:
+    def list_as(self, fate: str, agent: int) -> None:
         if self.state == "draining":
-            self.lists[fate] += (agent,)
+            self.lists[fate] = (*self.lists[fate], agent)
 
     # Time
 
-    def bound(self, what: Bound, agent: int, seconds: float) -> None:
-        self.due[what, agent] = (self.now + seconds, self.stamp())
+    def bound(self, what: Bound, of: int, seconds: float | None = None) -> None:
+        """L5: it is to end within these seconds, or within those of the configuration."""
+        lasts = self.caps.seconds.get(what, seconds)
+        if lasts is not None:
+            self.due[what, of] = (self.now + lasts, self.stamp())
 
-    def bounds(self) -> list[tuple[Bound, int]]:  # L5: what is to end in time, the first first
-        keys = [key for key in self.due if LASTS[key[0]](self, key[1])]
-        return sorted(keys, key=self.due.__getitem__)
+    def bounds(self) -> list[tuple[float, int, Bound, int]]:
+        """L5: when, stamp, what, and of which, for all that goes on; the first to end first."""
+        going_on = {
+            "load": having(self.place, "loading"),
+            "turn": having(self.phase, *WORKING),
+            "stop": having(self.phase, "stopping"),
+            "flush": {*self.flush} - {*having(self.flush, None)},
+            "wait": [*self.pending()],
+            "grace": [ROOT] if self.state != "closed" else [],
+            "idle": [agent for agent in self.evictable() if self.phase[agent] in IDLE],
+        }
+        return sorted((*at, *key) for key, at in self.due.items() if key[1] in going_on[key[0]])
 
     def tick(self, now: float) -> None:
-        """Bounds run out one after the other. None that begins in this step ends in it."""
-        self.now = max(self.now, now) if -inf < now < inf else self.now
-        last = self.stamps
-        if self.state not in LIVING:
-            return
-        while over := [key for key in self.bounds() if self.due[key] <= (self.now, last)]:
-            what, agent = over[0]
-            del self.due[what, agent]
+        """L5: bounds run out one by one, the timeouts of waits last; none that begins meanwhile."""
+        self.now = max(self.now, now) if now < inf else self.now
+        last = self.stamps if self.state in LIVING else -1
+        while over := [at for at in self.bounds() if at[0] <= self.now and at[1] <= last]:
+            _, _, what, of = min(over, key=lambda at: at[2] == "wait")
+            if what == "wait" and self.look():
+                continue
+            del self.due[what, of]
             if what in ("load", "stop"):
-                self.lose(agent, told=True)
+                self.lose(of)
             elif what == "flush":
-                self.flushed(agent, self.load[agent], self.flush[agent], fine=False)
+                self.flushed(of, self.load[of], self.flush[of], fine=False)
             elif what == "wait":
-                self.wake(agent, "timeout")
+                self.finish(of, "timeout")
+            elif what == "turn":
+                self.stop(of)
+                self.loud |= {of}
             elif what == "grace":
-                for running in having(self.phase, "running"):
-                    self.stop(running)
+                for working in having(self.phase, *WORKING):
+                    self.stop(working)
             elif self.state == "open":
-                self.place[agent] = "leaving"
-                self.ask_for_flush(agent)
+                self.place[of] = "leaving"
+                self.ask_for_flush(of)
 
     def write_failed(self) -> None:
-        self.state = "closed" if self.state == "closed" else "failed"
+        if self.state in LIVING:
+            self.state = "failed"
 
     def restart(self) -> None:
-        """Section 5: what no record says is forgotten. A turn that ran is interrupted."""
-        crashed = having(self.phase, *ACTIVE)
-        for agent in having(self.phase, "queued", "starting"):
+        """Section 5: what no record says is forgotten. Turns end that had started (S17)."""
+        self.state = "open"
+        self.loud |= {*having(self.phase, *WORKING)}
+        for agent in having(self.phase, *UNBEGUN):
             self.phase[agent] = "new"
             self.turn[agent] -= 1
-        self.phase.update(dict.fromkeys(crashed, "interrupted"))
+        ran = having(self.phase, *ACTIVE)
+        over = [self.conclude(agent, self.cut_off(agent, "interrupted")) for agent in ran]
         self.load = dict.fromkeys(self.path, 0)
         self.place = {**dict.fromkeys(self.path, "out"), ROOT: "in"}
-        self.state = "open"
-        self.flushes = 0
-        for relation in (self.since, self.waits, self.flush, self.serves, self.tried, self.lists):
+        self.flushes = self.waited = 0
+        for relation in (self.flush, self.serves, self.tried, self.passed, self.due, self.lists):
             relation.clear()
-        requests = [*self.asked.values()]
-        self.asked.clear()
-        self.request()
-        for agent in crashed:
-            self.answer(agent, "interrupted", [m for m in requests if m.to == agent], told=True)
+        for told in over:
+            self.request()
+            self.answer(*told)
 
     # Joint rules (section 3)
 
     def settle(self) -> None:
         """Until none fires: nothing is stuck (L2)."""
-        while self.state == "open" and (self.request() or self.admit() or self.advance()):
+        rules = (self.look, self.request, self.serve, self.advance)
+        while self.state in LIVING and any(rule() for rule in rules):
             continue
-        for agent, (_, targets) in [*self.waits.items()]:
-            why = self.why_over(agent, targets)
-            if why is not None:
-                self.wake(agent, why)
-        holders = self.held() if self.waits and self.queue() and self.state == "open" else ()
-        if holders and {*holders} <= {*self.waits}:  # J7, L8
-            self.wake(max(holders, key=self.waits.__getitem__), "stalled")
+        if self.state == "open" and self.queue():
+            self.break_stall()
         if self.state == "draining":
             self.wind_up()
 
+    def look(self) -> bool:
+        """L4: a wait whose condition holds is over."""
+        over = [(n, why) for n, wait in self.pending().items() if (why := self.why_over(wait))]
+        for number, why in over:
+            self.finish(number, why)
+        return over != []
+
     def request(self) -> bool:
         """J1: an idle agent with unread trigger mail gets a turn, queued."""
-        idle = [agent for agent in self.wanted() if self.phase[agent] in IDLE]
-        for agent in dict.fromkeys(idle):
-            self.begin(agent, "queued")
-        return idle != []
+        asked = self.wanted() if self.state == "open" else []
+        idle = dict.fromkeys(agent for agent in asked if self.phase[agent] in IDLE)
+        for agent in idle:
+            self.turn[agent] += 1
+            self.enter(agent, "queued" if self.would_queue(agent) else "starting")
+        return idle != {}
 
-    def admit(self) -> bool:
-        """J2: a free slot goes to who has been queued longest (S1). Root needs none."""
-        for agent in self.in_order("queued"):
-            if agent == ROOT or self.caps.live or len(self.held()) < self.caps.slots:
-                self.phase[agent] = "starting"
-                self.since[agent] = self.stamp()
+    def serve(self) -> bool:
+        """J2, J7, L12: a slot that is free or may be lent goes to the oldest of the queue if it is
+        due; or to the turn that was called back first; or to the deepest of the queue."""
+        queued = self.queue() if self.state == "open" else ()
+        due = self.oldest_due() if queued else []
+        overdue = [agent for agent in due if self.passed[agent]]
+        returning = self.in_order("returning")
+        deepest = sorted(queued, key=lambda agent: -self.path[agent].count("/"))
+        for agent in [*overdue, *returning, *due, *deepest]:
+            lenders = [] if len(self.held()) < self.caps.slots else self.lenders()[:1]
+            if self.available() > 0 or (agent in returning and lenders):
+                for lender in lenders:
+                    self.lent |= {lender}
+                    self.phase[lender] = "waiting"
+                self.enter(agent, "running" if agent in returning else "starting")
+                self.lent -= {agent}
+                self.wake(agent)
                 return True
         return False
 
+    def break_stall(self) -> None:
+        """J8, L8': the queue can get no slot, because each is of a turn that waits."""
+        bound = [w.agent for w in self.pending().values() if w.mail or w.targets or w.requests]
+        stuck = [agent for agent in self.lenders() if agent in bound]
+        stopping = self.lent & {*having(self.phase, "stopping")}
+        if stuck and len(stuck) == len(self.held()) and not stopping:
+            self.wake(stuck[-1], "stalled")
+
     def advance(self) -> bool:
         """J3 to J6, for the turn that has been starting longest of those that can go on."""
+        self.serves = {a: turn for a, turn in self.serves.items() if self.needs_load(*turn)}
         for agent in self.in_order("starting"):
-            turn, place = (agent, self.turn[agent]), self.place[agent]
+            turn = (agent, self.turn[agent])
+            place = self.place[agent]
             in_memory = len(self.place) - len(having(self.place, "out"))
-            if place == "in":  # J3, S14
+            if place == "in":  # J3, S14'
                 self.phase[agent] = "running"
-                del self.since[agent]
+                self.loads[agent] = 0
+                self.bound("turn", agent)
                 self.ask_for("start", *turn, self.load[agent], self.read(agent))
-            elif place == "leaving":  # J6
+            elif place == "leaving":  # J6: an older turn keeps what was evicted for it
+                other, _ = self.serves.get(agent, turn)
+                if self.since[other] < self.since[agent]:
+                    continue
                 self.place[agent] = "in"
                 del self.flush[agent]
                 self.serves.pop(agent, None)
             elif place == "out" and in_memory <= self.caps.resident:  # J4, S2: root is one more
+                if self.loads[agent] >= max(3, self.caps.max_attempts):
+                    self.end(agent, "errored")  # cannot_start: each load ended in a crash
+                    return True
+                self.loads[agent] += 1
                 self.place[agent] = "loading"
                 self.load[agent] += 1
-                self.bound("load", agent, self.caps.load_timeout)
+                self.bound("load", agent)
                 self.ask_for("load", agent, self.load[agent])
             elif place == "loading" or turn in self.serves.values() or not self.make_room(turn):
                 continue
@@ -581,19 +814,17 @@ class World:
         return False
 
     def make_room(self, turn: Turn) -> bool:
-        """J5: uses or begins an eviction for this turn, or ends the turn. False: the turn waits."""
-        served = [agent for agent, other in self.serves.items() if self.needs_load(*other)]
-        spare = [agent for agent in self.flush if agent not in served]  # the oldest first
-        victims = [agent for agent in self.evictable() if agent not in self.tried.get(turn, ())]
+        """J5: an eviction comes to serve this turn, or it cannot start. False: it is to wait."""
+        spare = [agent for agent in self.flush if agent not in self.serves]  # the oldest first
+        victims = [agent for agent in self.evictable() if (turn, agent) not in self.tried]
         if spare:
             self.serves[spare[0]] = turn
         elif victims:  # N2, S15
-            wanted = self.wanted()
-            victim = min(victims, key=lambda agent: agent in wanted)
+            victim = min(victims, key=lambda agent: agent in self.wanted())
             self.serves[victim] = turn
             self.place[victim] = "leaving"
             self.ask_for_flush(victim)
-        elif {*having(self.place, "loading", "leaving")} - {*self.held()}:
+        elif self.flush or {*having(self.place, "loading")} - {*having(self.phase, *BUSY)}:
             return False
         else:
             self.end(turn[0], "errored")  # cannot_start
@@ -601,8 +832,9 @@ class World:
 
     def wind_up(self) -> None:
         """The shutdown: each rollout is flushed once no turn adds to it, then all is unloaded."""
-        for agent in [a for a in having(self.flush, None) if self.phase[a] not in ACTIVE]:
-            self.ask_for_flush(agent)
+        for agent in having(self.flush, None):
+            if self.phase[agent] not in ACTIVE:
+                self.ask_for_flush(agent)
         if not self.flush:
             self.state = "closed"
             for agent in self.path:
@@ -610,31 +842,17 @@ class World:
             self.ask_for("shut down", *self.lists.values())
 
 
-LASTS: dict[Bound, Callable[[World, int], bool]] = {  # what has still to end in time
-    "load": lambda world, agent: world.place[agent] == "loading",
-    "stop": lambda world, agent: world.phase[agent] == "stopping",
-    "flush": lambda world, agent: world.flush.get(agent) is not None,
-    "wait": lambda world, agent: agent in world.waits,
-    "grace": lambda world, _: world.lists != {} and world.state != "closed",
-    "idle": lambda world, agent: agent in world.evictable() and world.phase[agent] in IDLE,
-}
-DRAFT: dict[World, World] = {}  # world that has refused an event -> its copy, left as it was
-
-
 def step(before: World, event: Words) -> tuple[World, Words, list[Words]]:
     """The world afterwards (the one before, if nothing has changed), the reply, the effects."""
-    rule, *values = event
-    if before not in DRAFT:
-        DRAFT.clear()
-        DRAFT[before] = World.__new__(World)
-        facts = DRAFT[before].__dict__ = {**vars(before)}
-        facts.update({name: facts[name].copy() for name in before.relations})
-    world = DRAFT.pop(before)
+    world = World.__new__(before.__class__)
+    facts = vars(world)
+    facts |= vars(before)
+    for relation in before.relations:
+        facts[relation] = facts[relation].copy()
     try:
-        reply = rule(world, *values) or NOTED
+        reply = event[0](world, *event[1:]) or NOTED
     except Unchanged as unchanged:
-        DRAFT[before] = world
         return before, unchanged.args, []
     world.settle()
-    effects, world.effects = [*world.effects], ()
-    return before if vars(world) == vars(before) else world, reply, effects
+    effects, world.effects = world.effects, []
+    return before if facts == vars(before) else world, reply, effects

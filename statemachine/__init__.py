@@ -1,12 +1,11 @@
 """Many durable agents on few execution slots and little memory, as explicit state machines.
 
-The core is `Session`: `session.handle(event)` gives a `Step` of records, reply and effects, and does no I/O. Start
-reading at `machines.py`, then `session.py`. What judges it is the folder `model`, installed as `statemachine_model`.
+The core is `Session`: `session.handle(event)` returns a `Step` of records, reply and effects, and does no I/O. Start
+reading at `machines.py`, then `session.py`. The folder `model`, installed as `statemachine_model`, judges it.
 
-`AgentControl` runs a session: see `statemachine.runtime`. Whatever its verbs take, return or show can be imported from
+`AgentControl` runs a session: see `statemachine.runtime`. All that its verbs take, return or show can be imported from
 here, and every error from `statemachine.errors`. The names of the runtime and of the stores are imported when they are
-first asked for, so that whoever uses the core alone needs `attrs` and nothing else. The events of the core are in
-`statemachine.core.events`.
+first used, so that the core alone needs nothing but `attrs`. The events of the core are in `statemachine.core.events`.
 """
 
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from statemachine.core.effects import (
     ClosedAgents,
     Effect,
     Flush,
+    Forgotten,
     Interrupted,
     Load,
     Resumed,
@@ -30,21 +30,29 @@ from statemachine.core.effects import (
     WaitEnd,
     Wake,
 )
-from statemachine.core.events import HOST, ROOT, Event
+from statemachine.core.events import HOST, ROOT, Event, WaitMode
 from statemachine.core.machines import TurnState
 from statemachine.core.records import (
     AgentResumed,
     AgentsClosed,
+    AgentsForgotten,
     AgentSpawned,
     Cause,
+    LoadBegun,
+    LoadEnded,
     MailAccepted,
+    MailDemoted,
     MailDrained,
     MailKind,
+    MailRead,
+    MailWithdrawn,
     NoticeBuried,
     Outcome,
     Record,
     TurnEnded,
+    TurnReturned,
     TurnStarted,
+    TurnStopped,
 )
 from statemachine.core.refusals import InvalidConfig, Refusal
 from statemachine.core.session import Session
@@ -59,6 +67,7 @@ if TYPE_CHECKING:
         AgentStatus,
         Handle,
         Happening,
+        Lending,
         Mail,
         Statistics,
         Target,
@@ -93,6 +102,7 @@ __all__ = [
     "AgentSpawned",
     "AgentStatus",
     "AgentsClosed",
+    "AgentsForgotten",
     "Answer",
     "Cancel",
     "Cause",
@@ -101,16 +111,23 @@ __all__ = [
     "Entry",
     "Event",
     "Flush",
+    "Forgotten",
     "Handle",
     "Happening",
     "Interrupted",
     "InvalidConfig",
+    "Lending",
     "Load",
+    "LoadBegun",
+    "LoadEnded",
     "LogRecord",
     "Mail",
     "MailAccepted",
+    "MailDemoted",
     "MailDrained",
     "MailKind",
+    "MailRead",
+    "MailWithdrawn",
     "MemoryLog",
     "MemoryStore",
     "Notice",
@@ -138,10 +155,13 @@ __all__ = [
     "ThreadLost",
     "Turn",
     "TurnEnded",
+    "TurnReturned",
     "TurnStarted",
     "TurnState",
+    "TurnStopped",
     "Unload",
     "WaitEnd",
+    "WaitMode",
     "Wake",
     "Work",
     "Write",
@@ -155,5 +175,5 @@ __getattr__ = _lazily(__name__, __all__, ("statemachine.runtime", "statemachine.
 
 
 def __dir__() -> list[str]:
-    """Those that have not been asked for yet too."""
+    """Lists all names, those not imported yet included."""
     return sorted({*globals(), *__all__})

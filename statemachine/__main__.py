@@ -1,8 +1,8 @@
-"""The command `statemachine`, also as `python -m statemachine`: finds the package that judges this one, and hands over.
+"""Runs the command `statemachine`, also as `python -m statemachine`, from the package that judges this one.
 
-Nothing in `statemachine` imports `model`, and neither does this module. It does what a shell does with the name of a
-program: looks it up when a person asks for it. No other module imports this one, nothing of what is found is used but
-its `main`, and without it the product works as before. So this is not an arrow between rooms.
+Nothing in `statemachine` imports `model`, and neither does this module. It looks up the command when a person asks for
+it, as a shell looks up a program. No other module imports this one, it uses nothing but the `main` that it finds, and
+without that the product works as before. So this is not an import between rooms.
 """
 
 from __future__ import annotations
@@ -15,28 +15,32 @@ from typing import NoReturn
 
 BESIDE = Path(__file__).resolve().parents[1]
 NAMES = ("statemachine_model", "model")
-"""The import name of the judging package: as a wheel has it, and as a checkout does."""
+"""The import names of the judging package: in a wheel, and in a checkout."""
 REMEDY = "pip install 'agent-statemachine[check]'"
 
 
 def main() -> None:
-    """Runs the command. Exits with code 2 and one line on stderr if what it needs is not installed."""
+    """Runs the command. Exits with code 2 and one line on stderr if what it needs is not installed, and with 130 if it
+    is interrupted while that is imported, which takes a second or two.
+    """
     name = judging_package()
     if name is None:
         what = f"{' or '.join(NAMES)} cannot be imported from {BESIDE}: it is not there, or another one comes first"
         fail(f"{what}; the command needs: {REMEDY}")
     try:
-        command = import_module(f"{name}.command.cli")
+        import_module(f"{name}.command.cli").main()
+    except KeyboardInterrupt:
+        fail("interrupted", 130)
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.partition(".")[0] in ("statemachine", name):
-            raise  # a defect of ours, which an installation does not repair
+            raise  # a defect of ours, which installing does not repair
         fail(f"{missing}; the command needs: {REMEDY}")
-    command.main()
 
 
 def judging_package() -> str | None:
-    """The name by which the judging package is imported, if the one that lies beside this package is. A project has its
-    own `model` or `model.py`, and a checkout may be used beside an installed wheel, so the name alone does not decide.
+    """Returns the import name of the judging package beside this one; None if another or none would be imported. A
+    project may have its own `model` or `model.py`, and a checkout may be used beside an installed wheel, so the name
+    alone does not decide.
     """
     for name in NAMES:
         found = find_spec(name)
@@ -46,10 +50,10 @@ def judging_package() -> str | None:
     return None
 
 
-def fail(message: str) -> NoReturn:
-    """One line on stderr, and out."""
+def fail(message: str, code: int = 2) -> NoReturn:
+    """Prints one line to stderr and exits with this code."""
     print(f"statemachine: {message}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Every error that a caller may meet, in one place.
+"""Every error that a caller may get, in one place.
 
-A `Refusal` says that what was asked for was refused and nothing was changed; its attributes are the facts. A
-`StoreError` is about the file or the disk. Each message says what to do next.
+A `Refusal` says that a request was refused and changed nothing; its attributes are the facts. A `StoreError` is about
+the file or the disk. Each message says what to do next.
 """
 
 from typing import TYPE_CHECKING
@@ -11,16 +11,18 @@ from statemachine.core.machines import IllegalMove
 from statemachine.core.refusals import (
     AgentClosed,
     AgentOpen,
-    AlreadyWaiting,
     DepthExceeded,
     ExecutionFull,
     InvalidConfig,
+    InvalidHeaders,
     InvalidMessage,
     InvalidName,
     InvalidTimeout,
     LiveThreadsFull,
     MailboxFull,
+    MailRead,
     NotRunning,
+    NotSender,
     PathTaken,
     QueueFull,
     Refusal,
@@ -31,6 +33,8 @@ from statemachine.core.refusals import (
     StoreFailed,
     TooManyAgents,
     UnknownAgent,
+    UnknownMail,
+    WaitCircle,
 )
 from statemachine.lazy import lazily as _lazily
 from statemachine.log.trace import TraceError
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
         EventsLost,
         KeyReused,
         NotJson,
+        Stalled,
         ThreadLost,
         UnknownPath,
         UnknownRequest,
@@ -64,7 +69,6 @@ if TYPE_CHECKING:
 __all__ = [
     "AgentClosed",
     "AgentOpen",
-    "AlreadyWaiting",
     "DepthExceeded",
     "DrawingUnavailable",
     "EventsLost",
@@ -72,15 +76,18 @@ __all__ = [
     "ForeignFile",
     "IllegalMove",
     "InvalidConfig",
+    "InvalidHeaders",
     "InvalidMessage",
     "InvalidName",
     "InvalidTimeout",
     "KeyReused",
     "LiveThreadsFull",
+    "MailRead",
     "MailboxFull",
     "NewerSchema",
     "NotJson",
     "NotRunning",
+    "NotSender",
     "OlderSchema",
     "PathTaken",
     "PropertyViolation",
@@ -91,6 +98,7 @@ __all__ = [
     "SessionClosed",
     "SessionDraining",
     "SessionInUse",
+    "Stalled",
     "StoreBusy",
     "StoreClosed",
     "StoreCorrupt",
@@ -103,10 +111,12 @@ __all__ = [
     "TooManyAgents",
     "TraceError",
     "UnknownAgent",
+    "UnknownMail",
     "UnknownPath",
     "UnknownRequest",
     "UnknownRole",
     "Unstorable",
+    "WaitCircle",
 ]
 
 __getattr__ = _lazily(

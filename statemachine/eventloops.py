@@ -1,4 +1,4 @@
-"""What the runtime and the stores have to know of event loops: those of asyncio and of trio."""
+"""What the runtime and the stores need from the event loops of asyncio and trio."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from anyio.lowlevel import current_token
 
 
 class Signal(Protocol):
-    """Something that happens once, and that tasks wait for."""
+    """An event that happens once, and that tasks wait for."""
 
     def set(self) -> None:
-        """It has happened."""
+        """Marks the event as having happened, and wakes the tasks that wait."""
 
     def wait(self) -> Awaitable[Any]:
-        """What to await until it has happened, at once and in one task."""
+        """Returns an awaitable that ends when the event has happened. Await it at once, in one task."""
         ...
 
 
 class LoopSignal:
-    """A signal of asyncio. Its own `Event` can be cleared and is for any loop, which costs a turn 4 % of its time."""
+    """A signal of asyncio. Its own `Event` can be cleared and works in any loop, which costs a turn 4 % of its time."""
 
     __slots__ = ("_is_set", "_loop", "_sweep_at", "_waiting")
 
@@ -34,7 +34,7 @@ class LoopSignal:
         self._is_set = False
         self._waiting: list[asyncio.Future[None]] = []
         self._sweep_at = 8
-        """How many wait when those are forgotten that were cancelled."""
+        """Number of waiting futures at which the cancelled ones are removed."""
 
     def set(self) -> None:
         """See `Signal`."""
@@ -48,7 +48,7 @@ class LoopSignal:
     def wait(self) -> Awaitable[None]:
         """See `Signal`."""
         if self._is_set:
-            return anyio.lowlevel.checkpoint()  # who asks again and again lets others have their turn
+            return anyio.lowlevel.checkpoint()  # a caller that asks repeatedly lets other tasks run
         waiting = self._waiting
         if len(waiting) == self._sweep_at:
             waiting[:] = [future for future in waiting if not future.done()]
@@ -59,24 +59,24 @@ class LoopSignal:
 
 
 def signals() -> Callable[[], Signal]:
-    """What makes signals in the event loop that runs here. On asyncio that is not `anyio.Event`, a layer above its own:
-    a turn makes two signals and is woken by three.
+    """Returns the function that makes signals in the event loop that runs here. On asyncio that is not `anyio.Event`,
+    which adds a layer to asyncio's own: a turn makes two signals and is woken by three.
     """
     native: Any = current_token().native_token
     return partial(LoopSignal, native) if isinstance(native, asyncio.AbstractEventLoop) else anyio.Event
 
 
 def clock() -> Callable[[], float]:
-    """The time in seconds, as `anyio.current_time`, but without asking each time which event loop runs."""
+    """Returns a clock in seconds, as `anyio.current_time`, that does not look up the event loop at each call."""
     native: Any = current_token().native_token
     if not isinstance(native, asyncio.AbstractEventLoop):
         return anyio.current_time
-    is_usual = getattr(native.time, "__func__", None) is asyncio.BaseEventLoop.time  # and not that of a test
+    is_usual = getattr(native.time, "__func__", None) is asyncio.BaseEventLoop.time  # not replaced by a test
     return time.monotonic if is_usual else native.time
 
 
 class Crossing:
-    """A signal that another thread gives to a task. Made where the task runs."""
+    """A signal that another thread gives to a task. Create it where the task runs."""
 
     __slots__ = ("_signal", "_soon")
 
@@ -87,7 +87,7 @@ class Crossing:
         self._soon: Callable[..., Any] = native.call_soon_threadsafe if is_asyncio else native.run_sync_soon
 
     def set(self) -> None:
-        """It has happened. For the other thread; raises `RuntimeError` if the event loop has gone."""
+        """Sets the signal, from the other thread. Raises `RuntimeError` if the event loop is closed."""
         self._soon(self._signal.set)
 
     def wait(self) -> Awaitable[None]:
@@ -96,5 +96,5 @@ class Crossing:
 
 
 def is_cancelled() -> bool:
-    """Is the scope cancelled in which the task is? Asyncio's own way to cancel a task is not meant."""
+    """Tells whether the task's cancel scope is cancelled. A cancellation by asyncio's own means does not count."""
     return anyio.current_effective_deadline() == -math.inf

@@ -1,9 +1,8 @@
-"""python-statemachine installs the same import name; next to it, nothing of either can be relied on.
+"""Refuses to be imported beside python-statemachine, which installs the same import name.
 
-Both distributions write into one folder `statemachine`, and whichever came last has overwritten files of the other
-(`__init__.py` for a start). So this package refuses to be imported next to it. If the other one's
-`__init__.py` won, the modules that anybody would import of ours (`statemachine.core`, `statemachine_model`) still
-say so.
+Both distributions write into one folder `statemachine`, and the one installed last has overwritten files of the other
+(`__init__.py`, for example), so neither can be relied on. If the other one's `__init__.py` is in place, the modules
+that users import from ours (`statemachine.core`, `statemachine_model`) still refuse.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ MESSAGE = (
 
 
 def refuse_the_other(search: Iterable[str]) -> None:
-    """Raises `ImportError` if python-statemachine is installed in any folder of `search`, with what to do."""
+    """Raises `ImportError`, which says what to do, if python-statemachine is installed in a folder of `search`."""
     for folder in search:
         try:
             names = os.listdir(folder or ".")
         except (OSError, ValueError):
-            continue  # no folder, or none that we may read: nothing is imported from there either
+            continue  # not a folder, or not readable: nothing is imported from it either
         if any(OTHER.fullmatch(name) for name in names):
             raise ImportError(MESSAGE, name="statemachine")
 

@@ -1,4 +1,4 @@
-"""Names that are imported when they are first asked for, so that the core alone needs `attrs` and nothing else."""
+"""Imports names when they are first used, so that the core alone needs nothing but `attrs`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from importlib import import_module
 
 
 def lazily(module: str, names: Collection[str], homes: Sequence[str]) -> Callable[[str], object]:
-    """The `__getattr__` of a module that offers these names, as far as it has not imported them: each is found in the
-    first of the modules `homes` that has it.
+    """Returns the `__getattr__` of a module that offers these names and has not imported all of them: each is taken
+    from the first of the modules `homes` that has it.
     """
 
     def find(name: str) -> object:

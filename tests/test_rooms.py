@@ -20,7 +20,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 FRONT = {
-    "model": {"reference", "checkout", "configurations", "lockstep", "coverage", "pools", "check"},
+    "model": {"reference", "checkout", "configurations", "lockstep", "coverage", "pools", "printing", "check"},
     "statemachine": {"guard", "errors", "eventloops", "lazy"},
 }
 """Modules beside the rooms."""

@@ -187,10 +187,10 @@ def foreign(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("statemachine explore reject", "540"),  # in processes that are forks
+        ("statemachine explore reject", "620"),  # in processes that are forks
         ("statemachine crash --kills 1", "0 lost, 0 there twice"),  # in a process that is named by its module
         ("python -m statemachine simulate --seeds 2", "2 seeds from 1, "),  # in processes that are spawned
-        ("python -m statemachine check --help", "The main job"),
+        ("python -m statemachine check --help", "Check the rules"),
     ],
 )
 def test_command_in_the_folder_of_another_model_works_by_name_and_as_a_module(
@@ -215,7 +215,7 @@ def test_command_that_writes_documents_says_that_a_wheel_has_none_and_writes_not
     assert "run this in a checkout of the repository" in done.stderr
 
 
-def test_product_without_the_extra_works_and_its_command_says_what_to_install(
+def test_product_without_the_extra_works_and_a_command_that_needs_it_says_what_to_install(
     plain: Environment, foreign: Path
 ) -> None:
     program = "import statemachine; statemachine.AgentControl; print(statemachine.Session)"
@@ -226,9 +226,13 @@ def test_product_without_the_extra_works_and_its_command_says_what_to_install(
     for command in ((plain.bin / "statemachine",), (plain.python, "-m", "statemachine")):
         done = run(*command, "check", at=foreign)
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr == (
-            "statemachine: No module named 'click'; the command needs: pip install 'agent-statemachine[check]'\n"
+        assert re.fullmatch(
+            r"statemachine: No module named '\w+'; the command needs: pip install 'agent-statemachine\[check\]'\n",
+            done.stderr,
         )
+    done = run(plain.bin / "statemachine", "demo", "--plain", "--seconds", "0", at=foreign)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "session.db: verdict: HELD" in done.stdout
 
 
 def test_command_of_a_checkout_takes_the_model_beside_it_or_none(

@@ -1,4 +1,4 @@
-"""A session's trace or database, verified afterwards.
+"""Verifies a session's trace or database afterwards.
 
 Read `verify.py` first.
 May import: `statemachine`, `reference`, `lockstep`, `coverage`, `scenarios`.

@@ -1,4 +1,4 @@
-"""The log of a session, judged record by record: could a session have written each of them where it stands?
+"""Judges the log of a session record by record: could a session have written each of them where it stands?
 
 A log holds no events, so it cannot be replayed. What can be judged is what remains in it (section 5):
 
@@ -28,12 +28,17 @@ from statemachine.core.ledger import Ledger, demoted, requests
 from statemachine.core.machines import Identity, MailState, TurnState
 from statemachine.core.records import (
     AgentsClosed,
+    AgentsForgotten,
     Cause,
     MailAccepted,
+    MailDemoted,
     MailDrained,
     MailKind,
+    MailRead,
+    MailWithdrawn,
     Outcome,
     TurnEnded,
+    TurnReturned,
     TurnStarted,
 )
 from statemachine.log.snapshot import AgentFacts, durable_turn, ledger_of
@@ -46,8 +51,8 @@ OPEN, TRIGGER, RUNNING = Identity.OPEN, MailKind.TRIGGER, TurnState.RUNNING
 
 
 class Unsound(Exception):
-    """No session writes such a log. `position` and `record` are the first that is wrong; no record: it is the snapshot
-    (`position` is where it ends), or what the whole log comes to.
+    """A session cannot have written this log. `position` and `record` are the first that is wrong; without a record, it
+    is the snapshot (`position` is where it ends), or the state at the end of the log.
     """
 
     def __init__(self, position: int, record: LogRecord | None, problem: str) -> None:
@@ -67,11 +72,11 @@ def audit(
     log: Iterable[tuple[int, LogRecord]],
 ) -> Ledger:
     """Judges a log: the facts of the snapshot as of position `covered`, and all records that are kept, with their
-    positions. Returns the facts at its end, or raises `Unsound` for the first thing that is wrong.
+    positions. Returns the facts at its end. Raises `Unsound` for the first fault.
     """
     try:
         ledger = ledger_of(config, facts, mail_states)
-    except Exception as error:  # of whatever is in the way of facts that cannot be
+    except Exception as error:  # impossible facts may raise anything
         raise Unsound(covered, None, f"the snapshot cannot be: {error}") from error
     tail = Tail(ledger)
     rollouts = Rollouts()
@@ -103,7 +108,7 @@ def come_back(config: SessionConfig, ledger: Ledger, last: int) -> None:
     try:
         session, _, _ = lockstep.start_from(config, ledger.copy())
         properties.check(session)
-    except Exception as error:  # a verdict, or whatever is in the way of one
+    except Exception as error:  # a verdict, or any error on the way to one
         raise Unsound(last, None, f"what is recovered from the log is wrong: {error}") from error
 
 
@@ -112,37 +117,47 @@ def come_back(config: SessionConfig, ledger: Ledger, last: int) -> None:
 
 @define
 class Rollout:
-    """What the rollout of one agent says so far."""
+    """State of the rollout of one agent so far."""
 
     ended: int = 0
-    """Number of the last turn that ended."""
+    """Number of the last turn that ended or was returned."""
     outcome: Outcome | None = None
+    """Of the last turn that ended."""
+    was_returned: bool = False
+    """Whether the last turn was returned."""
     running: bool = False
+    forgettable: set[int] = field(factory=set[int])
+    """Mails, not requests, that a returned turn had read. They are unread again, unless the configuration of that time
+    returned no turns, and so did not keep them.
+    """
     read: list[MailAccepted] = field(factory=list[MailAccepted])
-    """By the running turn."""
+    """Mail that the running turn has read."""
     unread: list[MailAccepted] = field(factory=list[MailAccepted])
 
     def take(self) -> None:
-        """The running turn reads all that is unread."""
+        """Has the running turn read all unread mail."""
         self.read += self.unread
         self.unread = []
 
 
 class Rollouts:
-    """All rollouts, side by side as the log has them."""
+    """Judges all rollouts, side by side as the log has them."""
 
     def __init__(self) -> None:
         self.agents: dict[int, Rollout] = {}
         self.mails = 0
         self.last_mail = -1
         self.dropped = 0
-        """Mails that no turn has read, and that are not unread in the snapshot: dead letters."""
+        """Dead letters: mails that were withdrawn, or that no turn has read and that are not unread in the snapshot."""
 
     def judge(self, record: LogRecord) -> str | None:
-        """One more record: what is wrong with it, or None."""
-        if isinstance(record, AgentsClosed):  # what was unread is not read by a turn after the agent is opened again
+        """Takes one more record. Returns what is wrong with it, or None."""
+        if isinstance(record, AgentsClosed):  # unread mail is lost: no turn reads it after the agent is opened again
             for member in record.agents:
                 self.agents.get(member, Rollout()).unread = []
+        if isinstance(record, AgentsForgotten):
+            for member in record.agents:
+                self.agents.pop(member, None)
         judge = IN_ROLLOUT.get(record.__class__)
         if judge is None:
             return None
@@ -183,6 +198,40 @@ class Rollouts:
         found.take()
         return None
 
+    def read(self, found: Rollout, record: MailRead) -> str | None:
+        if not found.running or record.turn != found.ended + 1:
+            return f"turn {record.turn} of agent {record.agent} reads mail, and does not run"
+        mails = [mail for mail in found.unread if mail.mail in record.mails]
+        if len(mails) != len(record.mails) or not mails:
+            return f"turn {record.turn} of agent {record.agent} reads mails {[*record.mails]}, and not all were unread"
+        found.read += mails
+        found.unread = [mail for mail in found.unread if mail not in mails]
+        return None
+
+    def withdrawn(self, found: Rollout, record: MailWithdrawn) -> str | None:
+        left = [mail for mail in found.unread if mail.mail != record.mail]
+        if len(left) == len(found.unread):
+            return f"mail {record.mail} is withdrawn, and was not unread"
+        found.unread = left
+        self.dropped += 1
+        return None
+
+    def demoted(self, found: Rollout, record: MailDemoted) -> str | None:
+        known = {mail.mail for mail in found.unread if mail.kind is TRIGGER}
+        if not record.mails or not known.issuperset(record.mails):
+            return f"mails {[*record.mails]} are demoted, and not all were unread trigger mail"
+        found.unread = [demoted(mail) if mail.mail in record.mails else mail for mail in found.unread]
+        return None
+
+    def returned(self, found: Rollout, record: TurnReturned) -> str | None:
+        if not found.running or record.turn != found.ended + 1:
+            return f"turn {record.turn} of agent {record.agent} is returned, and does not run"
+        kept = requests(tuple(found.read))
+        found.forgettable |= {mail.mail for mail in found.read if mail not in kept}
+        found.unread = sorted([*found.read, *found.unread], key=lambda mail: mail.mail)
+        found.ended, found.was_returned, found.running, found.read = record.turn, True, False, []
+        return None
+
     def ended(self, found: Rollout, record: TurnEnded) -> str | None:
         outcome = record.outcome
         if outcome.turn != found.ended + 1:
@@ -198,11 +247,12 @@ class Rollouts:
         if not found.running:
             found.unread = [demoted(mail) for mail in found.unread]
         found.ended, found.outcome, found.running, found.read = outcome.turn, outcome, False, []
+        found.was_returned = False
         return None
 
     def entry(self, found: Rollout, record: Entry) -> str | None:
-        # The last words of a thread may follow the end of its turn or of its agent, and a flush may come before the
-        # first turn, or while the next one queues.
+        # A thread may still record after the end of its turn or of its agent, and a flush may come before the first
+        # turn, or while the next one queues.
         if 0 <= record.turn <= found.ended + 1:
             return None
         return f"turn {record.turn} of agent {record.agent} records an entry, its last one was {found.ended}"
@@ -212,14 +262,16 @@ class Rollouts:
         problem = None
         unknown = [number for number in self.agents if not 0 <= number < len(ledger.agents)]
         if unknown:
-            problem = f"there is a rollout of agent {unknown[0]}, whom the snapshot does not know"
+            problem = f"there is a rollout of agent {unknown[0]}, which the snapshot does not know"
         for agent in ledger.agents:
-            problem = problem or self._differs(agent)
+            if agent.identity is not Identity.FORGOTTEN:
+                problem = problem or self._differs(agent)
         dead, accepted = ledger.mail_states[MailState.DEAD], ledger.next_mail
         if problem is None and self.last_mail >= accepted:
             problem = f"mail {self.last_mail} is in a rollout, the snapshot knows of {accepted} mails"
-        lost = accepted - self.mails + self.dropped  # notices that were buried, and what was unread at a close
-        if problem is None and lost > dead:
+        lost = accepted - self.mails + self.dropped  # buried notices, and mail that was unread at a close
+        knows_all = not any(agent.identity is Identity.FORGOTTEN for agent in ledger.agents)
+        if problem is None and lost > dead and knows_all:
             problem = f"{lost} mails are in no rollout, or neither read nor unread, and {dead} are dead letters"
         if problem is not None:
             raise Unsound(covered, None, f"the snapshot is not what the rollouts before it come to: {problem}")
@@ -231,23 +283,26 @@ class Rollouts:
                 return f"agent {agent.id} has no rollout"
             found = self.agents[agent.id] = Rollout()
         status, turn = durable_turn(agent)
-        ours = (found.ended + found.running, RUNNING if found.running else status_of(found.outcome), found.outcome)
+        idle = TurnState.NEW if found.was_returned else status_of(found.outcome)
+        ours = (found.ended + found.running, RUNNING if found.running else idle, found.outcome)
         if ours != (turn, status, agent.outcome):
             return f"of agent {agent.id} it says {said(turn, status, agent.outcome)}; its rollout says {said(*ours)}"
+        unread = tuple([m for m in found.unread if m.mail not in found.forgettable or m in agent.mailbox])
+        read = tuple(found.read)
         for what, facts, rollout in (
-            ("are unread", agent.mailbox, tuple(found.unread)),
-            ("asked for its turn", agent.asked, requests(tuple(found.read))),
+            ("are unread", agent.mailbox, unread),
+            ("were read by its turn", agent.taken, read if agent.taken == read else requests(read)),
         ):
             if facts != rollout[len(rollout) - len(facts) :]:
                 numbers = [mail.mail for mail in rollout]
                 return f"of agent {agent.id} it says that mails {[m.mail for m in facts]} {what}, its rollout {numbers}"
-        self.dropped += len(found.unread) - len(agent.mailbox)
+        self.dropped += len(unread) - len(agent.mailbox)
         found.unread = [*agent.mailbox]
         return None
 
 
 def cause_problem(outcome: Outcome, started: bool) -> str | None:
-    """No turn can have ended by that."""
+    """Returns why this turn cannot have ended by its cause, or None."""
     cause = outcome.cause
     what = f"turn {outcome.turn} of agent {outcome.agent} ended {outcome.status.name.lower()} by {cause.name}"
     if outcome.status not in STATUSES[cause] or (outcome.by is not None and cause not in ASKED):
@@ -259,19 +314,19 @@ def cause_problem(outcome: Outcome, started: bool) -> str | None:
 
 OF_STARTED = (
     *(Cause.FINISHED, Cause.FAILED, Cause.INTERRUPTED, Cause.NOT_STOPPED, Cause.SHUT_DOWN),
-    Cause.CRASHED,
+    *(Cause.CRASHED, Cause.TIMED_OUT),
 )
-OF_NOT_STARTED = (Cause.LOAD_DIED, Cause.NO_ROOM, Cause.NOT_STARTED)
-"""By what only a turn ends that had started; or that had not."""
+OF_NOT_STARTED = (Cause.LOAD_DIED, Cause.NO_ROOM, Cause.NOT_STARTED, Cause.WITHDRAWN, Cause.LOADS_LOST)
+"""Causes that end only turns that had started, and causes that end only turns that had not."""
 
 
 def status_of(outcome: Outcome | None) -> TurnState:
-    """The status of an agent without a turn."""
+    """Returns the status of an agent without a turn."""
     return TurnState.NEW if outcome is None else outcome.status
 
 
 def said(turn: int, status: TurnState, outcome: Outcome | None) -> str:
-    """What a snapshot or a rollout says of turns."""
+    """Returns in words what a snapshot or a rollout says of turns."""
     last = "" if outcome is None else f", the last to end {outcome.turn} {outcome.status.name} {outcome.result!r:.100}"
     return f"turn {turn} is {status.name}{last}"
 
@@ -280,6 +335,10 @@ IN_ROLLOUT: dict[type, Callable[[Rollouts, Rollout, Any], str | None]] = {
     MailAccepted: Rollouts.accepted,
     TurnStarted: Rollouts.started,
     MailDrained: Rollouts.drained,
+    MailRead: Rollouts.read,
+    MailWithdrawn: Rollouts.withdrawn,
+    MailDemoted: Rollouts.demoted,
+    TurnReturned: Rollouts.returned,
     TurnEnded: Rollouts.ended,
     Entry: Rollouts.entry,
 }

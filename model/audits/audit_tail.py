@@ -1,7 +1,7 @@
-"""The last part of a log, judged record by record with the facts before each: see `audit.py`.
+"""Judges the last part of a log record by record, with the facts before each: see `audit.py`.
 
-These are the records behind the last snapshot. All of them are there, so everything that facts decide can be said of
-each: who is there and open, which path is free, which mail number is next, which notice is true.
+These are the records behind the last snapshot. None is missing, so everything that facts decide can be judged: which
+agents exist and are open, which path is free, which mail number is next, which notice is true.
 """
 
 from __future__ import annotations
@@ -16,13 +16,22 @@ from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import (
     AgentResumed,
     AgentsClosed,
+    AgentsForgotten,
     AgentSpawned,
+    Cause,
+    LoadBegun,
+    LoadEnded,
     MailAccepted,
+    MailDemoted,
     MailDrained,
+    MailRead,
+    MailWithdrawn,
     NoticeBuried,
     Outcome,
     TurnEnded,
+    TurnReturned,
     TurnStarted,
+    TurnStopped,
 )
 from statemachine.log.recovery import apply
 from statemachine.stores.protocol import Entry, LogRecord
@@ -31,17 +40,21 @@ OPEN, RUNNING = Identity.OPEN, TurnState.RUNNING
 
 
 class Tail:
-    """The facts, one record after the other; each is judged by those before it."""
+    """Judges each record by the facts before it, then adds it to them."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.spawned: int | None = None
-        """Whose first mail has to be the next record."""
+        """The agent whose first mail has to be the next record."""
         self.ending: set[int] = set()
-        """Those closed whose turn has not ended."""
+        """Closed agents whose turn has not ended."""
+        self.not_asked: set[int] = set()
+        """Agents of whose trigger mail some was withdrawn or demoted: a turn that had not started may end of that."""
+        self.answers: dict[int, Outcome] = {}
+        """Agent -> what answered its requests that were demoted last."""
 
     def judge(self, record: LogRecord) -> str | None:
-        """One more record: what is wrong with it, or None; then it is among the facts."""
+        """Takes one more record. Returns what is wrong with it, or None; then it is among the facts."""
         if isinstance(record, Entry):
             return None  # it changes no facts
         if self.spawned is not None and (not isinstance(record, MailAccepted) or record.target != self.spawned):
@@ -50,7 +63,7 @@ class Tail:
         if problem is None:
             try:
                 apply(self.ledger, record)
-            except Exception as error:  # of facts that are wrong in a way that nobody thought of
+            except Exception as error:  # facts may be wrong in ways not checked here
                 problem = f"it cannot follow what comes before it: {error!r}"
         return problem
 
@@ -66,7 +79,7 @@ class Tail:
         if not self.is_open(record.parent):
             return f"its parent {record.parent} is not open"
         if not rules.name_is_valid(record.name):
-            return f"{record.name!r:.80} is no name"
+            return f"{record.name!r:.80} is not a name"
         self.spawned = record.agent
         return self.path_is_taken(f"{self.ledger.agents[record.parent].path}/{record.name}")
 
@@ -97,18 +110,22 @@ class Tail:
         return self.notice(record.notice, record.notice.agent, record.target)
 
     def notice(self, notice: Outcome, sender: int, target: int) -> str | None:
-        """The agent's last turn ended like this, and it tells somebody else."""
-        if notice.agent != sender or not self.knows(sender) or self.ledger.agents[sender].outcome != notice:
+        """Checks that the sender's last turn ended like this, and that the notice goes to another agent."""
+        if notice.agent != sender or not self.knows(sender):
+            return f"it is not from agent {notice.agent}, of which it tells"
+        if notice not in (self.ledger.agents[sender].outcome, self.answers.get(sender)):
             return f"the last turn of agent {notice.agent} did not end like that"
         return "it is a notice to itself" if sender == target else None
 
     def end(self, record: TurnEnded) -> str | None:
         outcome = record.outcome
         if outcome.by not in (None, HOST) and not self.knows(outcome.by):
-            return f"nobody has the id {outcome.by}, by whom it ended"
+            return f"it was ended by agent {outcome.by}, which does not exist"
         if self.is_open(outcome.agent):
             agent = self.ledger.agents[outcome.agent]
-            return None if agent.status is RUNNING or agent.triggers else "it had not started, and nothing asked for it"
+            was_asked = agent.status is RUNNING or agent.triggers or outcome.agent in self.not_asked
+            self.not_asked.discard(outcome.agent)
+            return None if was_asked else "it had not started, and nothing asked for it"
         if outcome.agent not in self.ending:
             return f"agent {outcome.agent} is closed, and has no turn"
         self.ending.remove(outcome.agent)
@@ -125,6 +142,50 @@ class Tail:
         self.ending.update(record.agents)
         return None
 
+    def withdraw(self, record: MailWithdrawn) -> str | None:
+        if self.ledger.unread.get(record.mail) != record.agent:
+            return f"mail {record.mail} is not unread by agent {record.agent}"
+        self.not_asked.add(record.agent)
+        return self.answer(record.agent, record.outcome, Cause.WITHDRAWN)
+
+    def demote(self, record: MailDemoted) -> str | None:
+        self.not_asked.add(record.agent)
+        self.answers[record.agent] = record.outcome
+        return self.answer(record.agent, record.outcome, Cause.NOT_STARTED)
+
+    def answer(self, agent: int, outcome: Outcome, cause: Cause) -> str | None:
+        """Checks the outcome that answers requests of which no turn came."""
+        said = (outcome.agent, outcome.status, outcome.cause)
+        return None if said == (agent, TurnState.INTERRUPTED, cause) else f"{outcome} is not what answers that"
+
+    def stop(self, record: TurnStopped) -> str | None:
+        if record.cause not in MAY_STOP:
+            return f"no turn is asked to stop by {record.cause.name}"
+        agent = self.ledger.agents[record.agent] if self.knows(record.agent) else None
+        if agent is None or agent.status is not RUNNING or agent.turn != record.turn:
+            return f"turn {record.turn} of agent {record.agent} does not run"
+        unknown = [one for one in (record.by, record.below) if one not in (None, HOST) and not self.knows(one)]
+        return f"there is no agent {unknown[0]}" if unknown else None
+
+    def give_up(self, record: TurnReturned) -> str | None:
+        return "it was asked to stop" if record.agent in self.ledger.stops else None
+
+    def load(self, record: LoadBegun) -> str | None:
+        return None if self.is_open(record.agent) else f"agent {record.agent} is not open"
+
+    def end_load(self, record: LoadEnded) -> str | None:
+        return None if record.agent in self.ledger.loads else f"no load of agent {record.agent} has begun"
+
+    def forget(self, record: AgentsForgotten) -> str | None:
+        if not self.knows(record.target) or self.ledger.agents[record.target].identity is not Identity.CLOSED:
+            return f"agent {record.target} is not closed"
+        line = [record.target]
+        for member in line:
+            line.extend(self.ledger.agents[member].children or ())
+        if sorted(record.agents) != sorted(line) or record.agents[0] != record.target:
+            return f"it and those below it are {sorted(line)}"
+        return None
+
     def resume(self, record: AgentResumed) -> str | None:
         if not self.knows(record.agent) or self.is_open(record.agent):
             return f"agent {record.agent} is not closed"
@@ -134,13 +195,24 @@ class Tail:
         return self.path_is_taken(agent.path)
 
 
+MAY_STOP = (Cause.INTERRUPTED, Cause.TIMED_OUT, Cause.SHUT_DOWN)
+"""The causes for which a turn that has started is asked to stop."""
+
 IN_TAIL: dict[type, Callable[[Tail, Any], str | None]] = {
     AgentSpawned: Tail.spawn,
     MailAccepted: Tail.accept,
     NoticeBuried: Tail.bury,
     TurnStarted: lambda *_: None,  # only with unread mail, so its agent is open
     MailDrained: lambda *_: None,
+    MailRead: lambda *_: None,
+    MailWithdrawn: Tail.withdraw,
+    MailDemoted: Tail.demote,
+    LoadBegun: Tail.load,
+    LoadEnded: Tail.end_load,
+    TurnStopped: Tail.stop,
+    TurnReturned: Tail.give_up,
     TurnEnded: Tail.end,
     AgentsClosed: Tail.close,
     AgentResumed: Tail.resume,
+    AgentsForgotten: Tail.forget,
 }

@@ -1,11 +1,15 @@
-"""What a session left behind, verified: its trace, or its database.
+"""Verifies what a session left behind: its trace, or its database.
 
 A *trace* has every event, so it is played again: core and reference in lockstep, every property at every step
 (`model/scenarios/replay.py`). A *database* has no events, only what became of them. Its file is checked page by page,
 and its log record by record (`model/audits/audit.py`): that a session could have written it, not that this one did what
 it was asked.
 
-Either way, the first thing that deviates is named.
+Either way, the first deviation is named, and the last line is the verdict.
+
+A trace holds if the core did what the rules say with every event in it. That an event was *stale*, an answer to nothing
+that the core still asked, or *refused*, is what the rules say of it; but a runtime whose reports are stale does
+something else than the core asked. So those are counted, and the verdict says which events it is about.
 """
 
 from __future__ import annotations
@@ -17,11 +21,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from attrs import frozen
+from attrs import define, evolve, frozen
 
 from statemachine.checking import properties
 from statemachine.core.config import SessionConfig
+from statemachine.core.effects import Refused, Stale, Step
 from statemachine.core.ledger import Ledger
+from statemachine.core.machines import Identity
 from statemachine.core.records import MailAccepted
 from statemachine.log import trace
 from statemachine.log.recovery import apply
@@ -44,25 +50,27 @@ comparison after each, to name the first.
 """
 
 Progress = Callable[[int, int], object]
-"""Told how many bytes of how many have been judged."""
+"""Called with the bytes judged so far, and all bytes."""
 
 
 @frozen
 class Result:
-    """`lines` say what was found, in the order in which a reader wants it; `held` whether all of it is well."""
+    """The verdict: `lines` say what was found, in reading order, and the last one comes to the verdict in words; `held`
+    is whether nothing was found that is wrong.
+    """
 
     held: bool
     lines: tuple[str, ...]
 
 
 def verify(path: Path, every: int, progress: Progress) -> Result:
-    """Verifies the file, whichever it is. Raises `TraceError` or `StoreError` for what is neither trace nor session.
+    """Verifies a trace or a session. Raises `TraceError` or `StoreError` for a file that is neither.
 
     `every` is for traces: after how many events the state is judged. Replies and effects are compared after each.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise TraceError("is no regular file; give the path of a trace or of a session", None, str(path))
+            raise TraceError("is not a regular file; give the path of a trace or of a session", None, str(path))
         is_database = mark_of(os.path.realpath(path)) is not None
     except OSError as error:
         problem = f"cannot be read: {error.strerror or error}; give the path of a trace or of a session"
@@ -86,41 +94,89 @@ class Deviates:
     verdict: Verdict
 
 
+@define
+class Without:
+    """The events of one kind that changed nothing."""
+
+    count: int = 0
+    first: int = 0
+    """Number of the first of them."""
+    event: str = ""
+    """The first of them, as JSON."""
+
+    def add(self, number: int, event: AnyEvent) -> None:
+        """Adds an event."""
+        self.count += 1
+        if self.count == 1:
+            self.first, self.event = number, json_of(event)
+
+
 @frozen
 class Played:
-    """How many events of a trace held, and what ended it."""
+    """The number of events of a trace that held, those among them that changed nothing, and what ended it."""
 
     events: int
+    stale: Without
+    refused: Without
     deviates: Deviates | None
     is_cut: bool
-    """The last line has no end."""
+    """Whether the last line is incomplete."""
 
 
 def verify_trace(path: Path, every: int, progress: Progress) -> Result:
-    """Plays the trace, up to the first event that deviates. Raises `TraceError` for what is none."""
+    """Plays the trace, up to the first event that deviates. Raises `TraceError` if it is not a trace."""
     played = play(path, every, progress)
-    held = f"{played.events:,} event{'s' * (played.events != 1)} held"
+    held = f"{counted(played.events)} held"
+    without = [*without_effect("stale", played.stale), *without_effect("refused", played.refused)]
     if (found := played.deviates) is not None:
         where = f"event {found.number:,} deviates" if found.number else "the beginning deviates"
         event = (f"    {found.line}", f"    {found.json}") if found.number else ()
         hint = f"    step by step: statemachine replay {path}"
-        return Result(False, (f"{where}: {found.verdict}", *event, f"    {held} before it", hint))
+        verdict = f"verdict: FAILED at {f'event {found.number:,}' if found.number else 'the beginning'}"
+        return Result(False, (f"{where}: {found.verdict}", *event, f"    {held} before it", *without, hint, verdict))
     cut = ("the last line has no end, as when a process dies in the middle of it, and was left out",)
     judged = "" if every == 1 else f" after every {every:,} events"
     said = f"{held}: every property{judged}, and the core did what the reference does"
-    return Result(True, (said, *cut[: played.is_cut]))
+    return Result(True, (said, *without, *cut[: played.is_cut], verdict_of_held(played)))
+
+
+def counted(events: int) -> str:
+    """Returns a number of events in words."""
+    return f"{events:,} event{'s' * (events != 1)}"
+
+
+def without_effect(kind: str, found: Without) -> Iterator[str]:
+    """Yields a line about the events of this kind, if there are any."""
+    if found.count:
+        was = "was" if found.count == 1 else "were"
+        yield f"{counted(found.count)} {was} {kind} and changed nothing; the first is event {found.first:,}:"
+        yield f"    {found.event}"
+
+
+def verdict_of_held(played: Played) -> str:
+    """Returns the last line about a trace without a deviation. It does not praise what the core passed over."""
+    stale, refused = played.stale.count, played.refused.count
+    if not played.events:
+        return "verdict: NOTHING TO JUDGE, the trace has no events"
+    if not stale:
+        return f"verdict: HELD, {counted(played.events)}, none stale, {refused:,} refused"
+    held, was = f"{played.events - stale:,} OF {counted(played.events).upper()}", "WAS" if stale == 1 else "WERE"
+    return (
+        f"verdict: ONLY {held} HELD, {stale:,} {was} STALE: the core passed over what its runtime reported without "
+        f"being asked, or too late, so nothing was judged of that; {refused:,} refused"
+    )
 
 
 def play(path: Path, every: int, progress: Progress) -> Played:
-    """Plays the trace line by line. A line that is none ends it with a `TraceError`, unless it is the last one and cut
-    off: a trace is written while its session runs.
+    """Plays the trace line by line. Raises `TraceError` for an invalid line, unless it is the last one and cut off: a
+    trace is written while its session runs.
     """
     size, number, is_cut = path.stat().st_size, 0, False
     with path.open("rb") as file:
         header = header_of(path, file)
         trial, deviates = begin(header)
         if trial is None:
-            return Played(0, deviates, False)
+            return Played(0, Without(), Without(), deviates, False)
         player = Player(trial, every)
         done = file.tell()
         for line in file:
@@ -135,49 +191,62 @@ def play(path: Path, every: int, progress: Progress) -> Played:
             number += 1
             deviates = player.play(event)
             if deviates is not None:
-                return Played(deviates.number - 1, deviates, False)
+                return player.played(deviates, False)
             progress(done, size)
     deviates = player.end_block()
-    return Played(number if deviates is None else deviates.number - 1, deviates, is_cut)
+    return player.played(deviates, is_cut)
 
 
 class Player:
-    """Plays events in blocks. Within a block, what is costly with many agents is left out; if anything deviates, the
-    block is played again from its beginning, judging everything after each event, which names the first that does.
+    """Plays events in blocks. Within a block, checks that are costly with many agents are left out; if anything
+    deviates, the block is played again from its beginning, with every check after each event, which names the first
+    deviation.
     """
 
     def __init__(self, trial: Trial, every: int) -> None:
         self.trial = trial
         self.every = every
         self.number = 0
-        """Events before the block."""
+        """Number of events before the block."""
         self.block: list[AnyEvent] = []
+        self.stale, self.refused = Without(), Without()
         self.checkpoint()
 
     def checkpoint(self) -> None:
-        """A block begins."""
+        """Begins a block."""
         self.number += len(self.block)
         self.block = []
         trial = self.trial
         self.begun = trial.session.fork(), trial.world, trial.folded.copy()
+        self.noted = evolve(self.stale), evolve(self.refused)
 
     def play(self, event: AnyEvent) -> Deviates | None:
-        """One event. Returns the first of its block that deviates, once something does."""
+        """Plays one event. Returns the first of its block that deviates, once one does."""
         self.block.append(event)
         try:
-            if self.every == 1:
-                self.trial.play(event)
-            else:
-                self.play_quickly(event)
+            step = self.trial.play(event) if self.every == 1 else self.play_quickly(event)
         except Exception:  # a verdict, or a crash of the core, which is one too
             return self.blame()
+        self.note(step, self.number + len(self.block), event)
         return self.end_block() if len(self.block) >= max(self.every, FOLD_EVERY) else None
 
-    def play_quickly(self, event: AnyEvent) -> None:
-        """One event of which reply, effects and records are judged, and the state after every few."""
+    def note(self, step: Step, number: int, event: AnyEvent) -> None:
+        """Counts an event that changed nothing."""
+        if isinstance(step.reply, Stale):
+            self.stale.add(number, event)
+        elif isinstance(step.reply, Refused):
+            self.refused.add(number, event)
+
+    def played(self, deviates: Deviates | None, is_cut: bool) -> Played:
+        """Returns what has held so far."""
+        events = self.number + len(self.block) if deviates is None else deviates.number - 1
+        return Played(events, self.stale, self.refused, deviates, is_cut)
+
+    def play_quickly(self, event: AnyEvent) -> Step:
+        """Plays one event. Judges its reply, effects and records, and the state after every few events."""
         trial = self.trial
         trial.session, step = lockstep.core_step(trial.session, event)
-        if event.__class__ in lockstep.TRANSLATE:
+        if lockstep.asks_reference(event, step):
             trial.world, reply, effects = reference.step(trial.world, lockstep.TRANSLATE[event.__class__](event))
             lockstep.compare_step(step, reply, effects)
         for record in step.records:
@@ -185,9 +254,10 @@ class Player:
         if len(self.block) % self.every == 0:
             lockstep.compare_states(trial.session, trial.world)
             properties.check(trial.session)
+        return step
 
     def end_block(self) -> Deviates | None:
-        """Judges what is left to be judged, and begins the next block."""
+        """Judges what is pending, and begins the next block."""
         trial = self.trial
         try:
             lockstep.compare_states(trial.session, trial.world)
@@ -199,19 +269,20 @@ class Player:
         return None
 
     def blame(self) -> Deviates:
-        """Plays the block again, step by step."""
+        """Plays the block again, step by step. Returns the first event that deviates."""
         session, self.trial.world, self.trial.folded = self.begun
+        self.stale, self.refused = self.noted
         self.trial.session, self.trial.fold_every = session, 1
         for number, event in enumerate(self.block, self.number + 1):
             try:
-                self.trial.play(event)
+                self.note(self.trial.play(event), number, event)
             except Exception as error:
                 return Deviates(number, program_line(event, self.trial.before), json_of(event), verdict_of(error))
         raise AssertionError("the core is not deterministic: what deviated does so no more when played again")
 
 
 def header_of(path: Path, file: BinaryIO) -> trace.Header:
-    """What the first line of the trace says."""
+    """Returns the first line of the trace."""
     line = file.readline(trace.HEADER_BYTES_MAX)
     if line.startswith(trace.BEGINNING) and not line.endswith(b"\n"):
         line += file.readline()
@@ -222,7 +293,7 @@ def header_of(path: Path, file: BinaryIO) -> trace.Header:
 
 
 def begin(header: trace.Header) -> tuple[Trial | None, Deviates | None]:
-    """The session at the beginning of the trace."""
+    """Returns the session at the beginning of the trace, or why there is none."""
     try:
         return Trial(header.config, NEVER, header.facts), None
     except Exception as error:  # the core and the reference recover to different things
@@ -233,21 +304,22 @@ def begin(header: trace.Header) -> tuple[Trial | None, Deviates | None]:
 
 
 def verify_database(path: Path) -> Result:
-    """Checks the file and audits its log. Raises `StoreError` for what is no session, or cannot be opened."""
+    """Checks the file and audits its log. Raises `StoreError` if it is not a session, or cannot be opened."""
     try:
         problems = reading.check_file(path)
     except StoreCorrupt as error:
         problems = (error.problem,)
     if problems:
-        return Result(False, ("the file is damaged:", *[f"    {problem}" for problem in problems]))
+        lines = [f"    {problem}" for problem in problems]
+        return Result(False, ("the file is damaged:", *lines, "verdict: FAILED, the file is damaged"))
     try:
         return reading.reading(path, audited)
     except Unsound as error:
-        return Result(False, (f"the log deviates: {error}",))
+        return Result(False, (f"the log deviates: {error}", "verdict: FAILED, no session could have written this log"))
 
 
 def audited(connection: sqlite3.Connection) -> Result:
-    """The audit of the log in this database. Raises `Unsound`."""
+    """Audits the log in this database. Raises `Unsound`."""
     meta = tables.read_meta(connection)
     config = meta.config or SessionConfig()
     facts = [decode_facts(data) for (data,) in connection.execute("SELECT facts FROM agents ORDER BY agent")]
@@ -272,16 +344,19 @@ def audited(connection: sqlite3.Connection) -> Result:
             f"{count:,} records of {agents:,} agent{'s' * (agents != 1)} held: the file is sound, each record could be "
             "written where it stands, and what is recovered from them has every property",
             "a database has no events, so this says nothing of what was asked and refused: for that, verify a trace",
+            f"verdict: HELD, {count:,} records",
         ),
     )
 
 
 def check_receipt(key: str, answer: Any, ledger: Ledger, targets: dict[int, int]) -> None:
-    """A receipt of the runtime names an agent, its path, and a mail that was accepted for it. Raises `Unsound`."""
+    """Raises `Unsound` unless the receipt names an agent, its path, and a mail that was accepted for it; or one that is
+    forgotten.
+    """
     match answer:
-        case [int(agent), str(path), int(mail)]:
-            known = 0 <= agent < len(ledger.agents) and ledger.agents[agent].path == path
-            sound = known and targets.get(mail) == agent
+        case [int(agent), str(path), int(mail)] if 0 <= agent < len(ledger.agents):
+            known = ledger.agents[agent]
+            sound = known.identity is Identity.FORGOTTEN or (known.path == path and targets.get(mail) == agent)
         case _:
             sound = False
     if not sound:

@@ -1,4 +1,4 @@
-"""Rules broken by hand, one at a time, to see which check notices.
+"""Breaks rules by hand, one at a time, to see which check notices.
 
 Read `hunt.py` first.
 May import: `statemachine`, `reference`, `lockstep`, `coverage`, `check`, `scenarios`, `exploration`, `fuzzing`.

@@ -1,8 +1,8 @@
-"""Rules of the core, broken by hand one at a time: what `model/breaks/hunt.py` puts in to see who notices.
+"""Defects of the core, each of which breaks one rule: `model/breaks/hunt.py` finds out which check notices each.
 
 A break stands in for one function of the core. It is called with the original first, and its docstring says what is
 wrong with it. Here are those about slots, turns, mail, notices and waits; `thread_defects.py` has those about threads,
-close and resume, the log, and the end of a session.
+close and resume, the log, and the end of a session, `delegation_defects.py` those about what section 7 adds.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from attrs import frozen
 from statemachine.core import events as ev
 from statemachine.core import joint, ledger, operations, reports, rules, turns
 from statemachine.core.deadlines import Bound
-from statemachine.core.effects import Accepted, Cancel, Refused, Reply, StartTurn, WaitEnd
+from statemachine.core.effects import Accepted, Cancel, Refused, Reply
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Residency
-from statemachine.core.records import Cause, MailAccepted, TurnStarted
+from statemachine.core.records import Cause, MailAccepted, TurnStopped
 from statemachine.core.refusals import ExecutionFull, Refusal
 from statemachine.core.residency import NOBODY
 from statemachine.core.session import HANDLERS, Session
 from statemachine.core.slots import Slots
-from statemachine.core.state import Stop
 
 Where = tuple[Any, Any]
 """Where a function of the core is looked up: (module or class, its name) or (table, key)."""
@@ -32,7 +31,7 @@ Where = tuple[Any, Any]
 
 @frozen
 class Break:
-    """One rule broken."""
+    """One broken rule."""
 
     id: str
     sentence: str
@@ -40,29 +39,29 @@ class Break:
     rules: str
     """The rules that forbid it, the decisions, and the known bugs that did the same."""
     place: str
-    """Where to look first: a scope, or `fuzz` if no scope shows it."""
+    """Where to search first: a scope, or `fuzz` if no scope shows it."""
     where: Where
-    """What it stands in for."""
+    """What it replaces."""
     instead: Callable[..., Any]
-    """Called like the original, with the original before the arguments."""
+    """The replacement, called like the original, with the original before the arguments."""
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The core has the defect."""
+        """Gives the core the defect within the block."""
         original = look_up(self.where)
         with put(self.where, lambda *arguments, **named: self.instead(original, *arguments, **named)):
             yield
 
 
 def look_up(where: Where) -> Any:
-    """What is there now."""
+    """Returns the present value."""
     owner, name = where
     return owner[name] if isinstance(owner, dict) else getattr(owner, name)
 
 
 @contextmanager
 def put(where: Where, value: Any) -> Iterator[None]:
-    """It is there for a while."""
+    """Puts the value there within the block."""
     original = look_up(where)
     _set(where, value)
     try:
@@ -80,11 +79,11 @@ def _set(where: Where, value: Any) -> None:
 
 
 BREAKS: list[Break] = []
-"""Every break, by the part of the core that it is in."""
+"""All breaks, by the part of the core that they are in."""
 
 
 def breaks(rule_ids: str, place: str, where: Where) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Puts a function into the catalogue."""
+    """Decorates a function that replaces another one: adds it to `BREAKS`."""
 
     def add(instead: Callable[..., Any]) -> Callable[..., Any]:
         sentence = " ".join((instead.__doc__ or "").split()).rstrip(".")
@@ -137,12 +136,13 @@ def second_entrance(_: Any, s: Session, event: ev.Start) -> Reply:
     return Accepted(mail.mail)
 
 
-@breaks("J2", "pair", (turns, "request"))
-def last_in_first_out(core: Any, s: Session, agent: Any) -> None:
-    """The ready queue serves first whoever came last."""
-    core(s, agent)
-    if agent.id in s.slots.ready:
-        s.slots.ready.move_to_end(agent.id, last=False)
+@breaks("J2", "due", (Slots, "enqueue"))
+def last_in_first_out(core: Any, self: Slots, agent: int, path: str) -> None:
+    """Within a depth, the ready queue serves the last to come first."""
+    core(self, agent, path)
+    for line in (self.ready, self.by_depth.get(path.count("/"))):
+        if line is not None:
+            line.move_to_end(agent, last=False)
 
 
 @breaks("max_queued", "fuzz", (rules, "queue_has_room"))
@@ -167,17 +167,18 @@ def spawn_evicts_first(core: Any, s: Session, event: ev.Spawn) -> Reply:
     return core(s, event)  # type: ignore[no-any-return]
 
 
-@breaks("J7 L8", "pair", (joint, "wake_stalled"))
+@breaks("J8 L8", "pair", (joint, "wake_stalled"))
 def stall(*_: Any) -> None:
-    """Nobody is woken when all slot holders wait and somebody queues."""
+    """No turn is woken when all slot holders wait, none may lend, and another turn queues."""
 
 
-@breaks("J7", "trio", (joint, "wake_stalled"))
-def stall_wakes_the_first(_: Any, s: Session) -> None:
-    """When all slot holders wait and somebody queues, the one that waits longest is woken."""
-    waiting = [agent for agent in s.waits if rules.is_counted(agent)]
-    if waiting and rules.is_stalled(len(waiting), s.slots.held, len(s.slots.ready)):
-        turns.wake(s, waiting[0], WaitEnd.STALLED)
+@breaks("J8", "trio", (joint, "wake_stalled"))
+def stall_wakes_the_first(core: Any, s: Session) -> None:
+    """When all slot holders wait, none may lend, and another turn queues, the one that waits longest is woken."""
+    lenders = s.waits.lenders
+    s.waits.lenders = dict(reversed(lenders.items()))
+    core(s)
+    s.waits.lenders = {agent: None for agent in lenders if agent in s.waits.lenders}
 
 
 # Mail and turns
@@ -196,14 +197,11 @@ def idle_agent_sleeps_on(core: Any, s: Session, agent: Any) -> None:
         core(s, agent)
 
 
-@breaks("J3 S5 BUG-B50", "pair", (turns, "start"))
-def turn_reads_nothing(_: Any, s: Session, agent: Any) -> None:
+@breaks("J3 S5 BUG-B50", "pair", (Ledger, "start_turn"))
+def turn_reads_nothing(_: Any, __: Ledger, agent: Any, turn: int) -> Any:
     """A turn starts without reading the mail that asked for it."""
-    agent.status = turns.START[agent.status]
-    s.slots.activate(agent.id, agent.turn)
-    del s.residents.starting[agent.id]
-    s.records.append(TurnStarted(agent.id, agent.turn))
-    s.effects.append(StartTurn(agent.id, agent.turn, agent.generation, agent.mailbox))
+    agent.turn = turn
+    return agent.mailbox
 
 
 @breaks("section 4, D5, S10 BUG-B47", "pair", (Ledger, "end_turn"))
@@ -221,7 +219,7 @@ def interrupt_drops_mail(core: Any, self: Ledger, agent: Any, outcome: Any, star
     """A turn that ends before it started takes its unread mail with it."""
     answered = core(self, agent, outcome, started)
     if not started:
-        self._move_mail(ledger.BURY[ledger.ACCEPTED], len(agent.mailbox))
+        self._move_mail(ledger.BURY[ledger.ACCEPTED], agent.mailbox)
         agent.mailbox = ()
     return answered
 
@@ -242,15 +240,15 @@ def no_last_place(_: Any, unread: int, promised: int, max_unread: int, __: Any) 
 
 
 @breaks("L3 BUG-B32", "pair", (turns, "notify"))
-def notices_to_nobody(*_: Any) -> None:
+def notices_to_nobody(*_: Any) -> bool:
     """No requester gets a notice."""
+    return False
 
 
 @breaks("L3 BUG-B33", "pair", (turns, "notify"))
-def notices_to_loaded_agents(core: Any, s: Session, requester: Any, outcome: Any) -> None:
+def notices_to_loaded_agents(core: Any, s: Session, requester: Any, *about: Any) -> bool:
     """A requester that is not in memory gets no notice."""
-    if requester.residency is Residency.RESIDENT:
-        core(s, requester, outcome)
+    return requester.residency is Residency.RESIDENT and core(s, requester, *about)
 
 
 @breaks("D6", "root", (rules, "is_request"))
@@ -267,20 +265,20 @@ def notices_overfill_the_queue(*_: Any) -> bool:
 
 @breaks("notify_interrupted BUG-B40", "pair", (rules, "notice_is_due"))
 def interrupts_are_announced(*_: Any) -> bool:
-    """An interrupted turn sends notices whatever the configuration says."""
+    """An interrupted turn sends notices even if the configuration has none."""
     return True
 
 
 @breaks("section 4, close; L3 BUG-B56", "pair", (operations, "close_agent"))
 def close_forgets_who_asked(core: Any, s: Session, agent: Any, _: Any, ending: operations.Ending) -> None:
-    """Whoever asked a closed agent for a turn that it never had is not told."""
+    """A requester of a turn that a closed agent never had is not told."""
     core(s, agent, (), ending)
 
 
 @breaks("S8", "pair", (turns, "stop"))
-def stopped_by_nobody(core: Any, s: Session, agent: Any, why: Stop) -> None:
+def stopped_by_nobody(core: Any, s: Session, agent: Any, cause: Cause, *_: Any) -> None:
     """It is forgotten who asked a turn to stop."""
-    core(s, agent, Stop(why.cause))
+    core(s, agent, cause)
 
 
 @breaks("S8", "pair", (turns, "end"))
@@ -290,8 +288,9 @@ def death_is_a_failure(core: Any, *ending: Any, **told: Any) -> None:
 
 
 @breaks("L4 BUG-B36", "pair", (joint, "end_waits"))
-def wait_misses_its_end(*_: Any) -> None:
+def wait_misses_its_end(*_: Any) -> bool:
     """A wait that has begun does not see that its condition holds now."""
+    return False
 
 
 @breaks("L4 BUG-B36", "pair", (HANDLERS, ev.Wait))
@@ -305,9 +304,10 @@ def wait_does_not_look_first(core: Any, s: Session, event: ev.Wait) -> Reply:
 
 
 @breaks("section 4, interrupt", "pair", (turns, "stop"))
-def interrupt_lets_wait(_: Any, s: Session, agent: Any, why: Stop) -> None:
+def interrupt_lets_wait(_: Any, s: Session, agent: Any, *why: Any) -> None:
     """An interrupted turn that waits is not woken."""
     agent.status = turns.STOP[agent.status]
-    s.stops[agent.id] = why
+    s.ledger.stops[agent.id] = TurnStopped(agent.id, agent.turn, *why)
+    s.records.append(s.ledger.stops[agent.id])
     s.effects.append(Cancel(agent.id, agent.turn))
     s.deadlines.set(Bound.STOP, agent.id, s.now + s.config.stop_grace)

@@ -1,9 +1,8 @@
-"""Who notices when a rule is broken? `defects.py` and `thread_defects.py` have the breaks, specs/breaks.md the answers.
+"""Who notices when a rule is broken? `catalogue.py` has the breaks, specs/breaks.md the answers.
 
-Each break is put into the core and hunted as `make check` does it: scope by scope until something is wrong, and at
-last by the fuzz campaigns. Each is hunted twice: with the reference model beside the core, and without it, by the
-properties, the fold of the log and the core's own assertions alone. The second answer says what the properties are
-worth.
+Each break is put into the core and hunted as `make check` does it: scope by scope until something fails, then by the
+fuzz campaigns. Each is hunted twice: with the reference model beside the core, and without it, by the properties, the
+fold of the log and the core's own assertions alone. The second result shows what the properties are worth.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ from .defects import Break, Where, put
 
 FUZZ = "fuzz"
 FUZZ_SEEDS = (1, 2)
-"""Those of `make check` with two processes."""
+"""The seeds of `make check` with two processes."""
 STATES_MAX, ALONE_STATES_MAX = 50_000, 4_000
-"""States to look at in one scope, with the reference (none of the default scopes has so many) and without it."""
+"""Most states to visit in one scope, with the reference (no default scope has so many) and without it."""
 
 
 @frozen
@@ -48,17 +47,17 @@ class Catch:
     """A property's id, `recovery`, `refusal`, `crash`, or `lockstep` and what differs."""
     detail: str
     states: int
-    """Found before it was; events played, if by the fuzz."""
+    """Number of states found before; of events played, if the fuzz noticed."""
     lines: tuple[str, ...]
-    """The way there, in the language of `script.py`."""
+    """The path to it, in the language of `script.py`."""
 
 
 # The hunt
 
 
 def hunt(a_break: Break | None, with_reference: bool = True, everywhere: bool = True) -> Catch | None:
-    """Looks until the break is noticed: where it says first, then in the other scopes of `make check`, then in its
-    fuzz campaigns; or only where it says, unless `everywhere`. None: nobody notices."""
+    """Searches until the break is noticed: first in its own place, then, if `everywhere`, in the other scopes of `make
+    check` and in its fuzz campaigns. Returns None if nothing notices it."""
     places = [*[scope.name for scope in SCOPES], FUZZ]
     if a_break is not None:
         places = [a_break.place, *[place for place in places if place != a_break.place and everywhere]]
@@ -69,7 +68,7 @@ def hunt(a_break: Break | None, with_reference: bool = True, everywhere: bool = 
 
 @contextmanager
 def injected(a_break: Break | None, with_reference: bool = True) -> Iterator[None]:
-    """The core has the defect, and perhaps no reference beside it."""
+    """Gives the core the defect within the block, and leaves out the reference unless `with_reference`."""
     with ExitStack() as stack:
         if a_break is not None:
             stack.enter_context(a_break.applied())
@@ -79,7 +78,7 @@ def injected(a_break: Break | None, with_reference: bool = True) -> Iterator[Non
 
 
 def look(place: str, states_max: int = STATES_MAX) -> Catch | None:
-    """One scope, or the fuzz campaigns."""
+    """Searches one scope, or the fuzz campaigns. Returns what noticed, or None."""
     if place != FUZZ:
         return look_in(find(place), states_max)
     for seed in FUZZ_SEEDS:
@@ -91,27 +90,27 @@ def look(place: str, states_max: int = STATES_MAX) -> Catch | None:
 
 
 def look_in(scope: Scope, states_max: int = STATES_MAX) -> Catch | None:
-    """One scope, breadth first."""
+    """Searches one scope, breadth first."""
     found = explore(scope, max_states=states_max)
     return None if found.fault is None else catch_of(found)
 
 
 def catch_of(found: Exploration) -> Catch:
-    """The fault of an exploration, while the defect is still there."""
+    """Returns the fault of an exploration. Call it while the defect is still in the core."""
     assert found.fault is not None
     fault, lines = found.fault, program(found.scope.config, found.path)
     return Catch(found.scope.name, catcher(fault.kind, fault.detail), fault.detail, found.states, lines)
 
 
 def catch_of_fuzz(found: FuzzResult) -> Catch:
-    """The failure of a fuzz campaign; the first line of its program is the configuration."""
+    """Returns the failure of a fuzz campaign; the first line of its program is the configuration."""
     assert found.failure is not None
     kind, detail = found.failure.kind, found.failure.message
     return Catch(FUZZ, catcher(kind, detail), detail, found.steps, found.failure.program)
 
 
 def catcher(kind: str, detail: str) -> str:
-    """Who noticed. A deviation says what differs: the reply, the effects, the state, or what the log folds to."""
+    """Returns which check noticed. A deviation says what differs: reply, effects, state, or the fold of the log."""
     if kind != "lockstep":
         return kind
     what = detail.partition(":")[0]
@@ -119,7 +118,7 @@ def catcher(kind: str, detail: str) -> str:
 
 
 def program(config: SessionConfig, events: tuple[AnyEvent, ...]) -> tuple[str, ...]:
-    """The events as lines. The last one is only written down, since it may be too much for the core."""
+    """Returns the events as lines. The last one is not played, since the core may fail on it."""
     session, lines = Session(config), []
     for event in events:
         lines.append(line_of(event, session))
@@ -133,7 +132,7 @@ def program(config: SessionConfig, events: tuple[AnyEvent, ...]) -> tuple[str, .
 
 @contextmanager
 def without_reference() -> Iterator[None]:
-    """A second copy of the core stands where the reference is, so nothing that is compared can differ."""
+    """Puts a second copy of the core in place of the reference, so that no comparison can differ."""
     stand_ins: tuple[tuple[Where, Any], ...] = (
         ((lockstep, "start"), lambda config: (Session(config), Session(config))),
         ((lockstep, "TRANSLATE"), dict.fromkeys(lockstep.TRANSLATE, lambda event: event)),
@@ -150,6 +149,6 @@ def without_reference() -> Iterator[None]:
 
 
 def step_of_copy(copy: Session, event: AnyEvent) -> tuple[Session, tuple[Any, ...], list[tuple[Any, ...]]]:
-    """The core's own step, in the reference's terms."""
+    """Returns the copy's step in the reference's terms."""
     after, step = core_step(copy.fork(), event)
     return after, reply_of(step.reply), effects_of(step.effects)

@@ -1,5 +1,5 @@
-"""More rules broken by hand (see `defects.py`): residency, fences and bounds, close and resume, what threads are asked,
-the log, and how a session ends.
+"""More defects of the core (see `defects.py`): residency, fences and bounds, close and resume, what threads are asked,
+the log, and the end of a session.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from statemachine.core.records import Cause, MailDrained, TurnEnded
 from statemachine.core.refusals import NotRunning
 from statemachine.core.residency import Residents
 from statemachine.core.session import HANDLERS, Session
+from statemachine.core.state import State
 from statemachine.log import recovery
 
-from .defects import BREAKS, breaks
-
-__all__ = ["BREAKS"]  # all of them, once this module has added its own
+from .defects import breaks
 
 # Residency
 
@@ -36,15 +35,16 @@ def eviction_for_each_pass(*_: Any) -> bool:
     return False
 
 
-@breaks("J6", "pair", (joint, "advance"))
-def no_way_back(core: Any, s: Session) -> bool:
+@breaks("J6", "pair", (Residents, "leaves_for_an_older"))
+def no_way_back(*_: Any) -> bool:
     """An agent that gets a slot on its way out goes all the way out before it is loaded again."""
-    leaving = [a for a in s.residents.starting if s.agents[a].residency is Residency.UNLOADING]
-    for a in leaving:
-        del s.residents.starting[a]
-    fired = bool(s.residents.starting) and core(s)
-    s.residents.starting.update(dict.fromkeys(leaving))
-    return fired
+    return True
+
+
+@breaks("J6, theorem 2", "trio", (Residents, "leaves_for_an_older"))
+def always_a_way_back(*_: Any) -> bool:
+    """An agent that gets a slot on its way out stays, and the turn that it made room for may starve."""
+    return False
 
 
 @breaks("N1 L1 BUG-B14", "pair", (Residents, "victim"))
@@ -70,7 +70,7 @@ def interrupted_agents_stay(_: Any, self: Residents, agents: Any, tried: Any) ->
 
 @breaks("N2 J5 L1", "trio", (rules, "victim"))
 def no_second_choice(core: Any, candidates: Any, tried: Any) -> int | None:
-    """Nobody is evicted who has unread trigger mail, even if there is no other."""
+    """An agent with unread trigger mail is not evicted, even if no other can be."""
     return core([(agent, False) for agent, has_trigger in candidates if not has_trigger], tried)  # type: ignore[no-any-return]
 
 
@@ -107,9 +107,9 @@ def root_makes_room(_: Any, self: Residents, *__: Any) -> int:
 
 
 @breaks("N1 S13", "root", (rules, "is_evictable"))
-def root_is_evictable(core: Any, agent: int, live: bool, place: Any, holds_slot: bool) -> Any:
+def root_is_evictable(core: Any, agent: int, live: bool, place: Any, status: TurnState) -> Any:
     """The root stands in the line of those that can be evicted."""
-    return core(agent or 1, live, place, holds_slot)
+    return core(agent or 1, live, place, status)
 
 
 @breaks("S6 L6 BUG-B18 BUG-B43", "pair", (Residents, "taken"))
@@ -138,14 +138,14 @@ def same_victim_again(core: Any, s: Session, agent: Any) -> None:
 
 @breaks("D11", "pair", (Residents, "stop_waiting"))
 def eviction_for_the_departed(_: Any, self: Residents, agent: int) -> None:
-    """An eviction whose beneficiary needs it no more serves nobody else."""
+    """An eviction that its turn does not need any more serves no other turn."""
     self.tried.pop(agent, None)
 
 
 @breaks("N1 L6 LIVE_THREADS", "live", (rules, "is_evictable"))
-def live_threads_evictable(core: Any, agent: int, live: bool, place: Any, holds_slot: bool) -> Any:
+def live_threads_evictable(core: Any, agent: int, _live: bool, place: Any, status: TurnState) -> Any:
     """`LIVE_THREADS` agents stand in the line of those that can be evicted, though each holds a slot."""
-    return core(agent, False, place, holds_slot and not live)
+    return core(agent, False, place, status)
 
 
 @breaks("N5 S8 BUG-B21", "pair", (Residents, "gone"))
@@ -166,12 +166,11 @@ def unloaded_not_found(core: Any, s: Session, event: ev.Flushed) -> Reply:
 
 
 @breaks("S11 BUG-B22", "fuzz", (joint, "load"))
-def settings_of_the_parent(_: Any, s: Session, agent: Any) -> None:
+def settings_of_the_parent(core: Any, s: Session, agent: Any) -> None:
     """An agent is loaded with the settings of its parent."""
-    s.residents.load(agent)
-    s.residents.stop_waiting(agent.id)
-    s.deadlines.set(Bound.LOAD, agent.id, s.now + s.config.load_timeout)
-    s.effects.append(Load(agent.id, agent.generation, s.agents[agent.parent].settings))
+    core(s, agent)
+    if s.effects and s.effects[-1] == Load(agent.id, agent.generation, agent.settings):
+        s.effects[-1] = Load(agent.id, agent.generation, s.agents[agent.parent].settings)
 
 
 # Fences and bounds
@@ -186,52 +185,54 @@ def same_generation(core: Any, self: Residents, agent: Any) -> None:
 
 @breaks("S9 BUG-B18", "pair", (reports, "thread"))
 def any_generation(_: Any, s: Session, agent: int, _generation: int) -> Any:
-    """A report is taken whatever generation of the thread it is about."""
+    """A report about any generation of the thread is accepted."""
     return s.agent(agent) if s.state in reports.LIVING else None
 
 
 @breaks("S9 BUG-B74", "pair", (reports, "turn"))
 def any_turn(_: Any, s: Session, agent: int, _number: int) -> Any:
-    """A report is taken whatever turn it is about."""
+    """A report about any turn is accepted."""
     found = s.agent(agent) if s.state in reports.LIVING else None
     return found if found is not None and found.status >= TurnState.RUNNING else None
 
 
 @breaks("S9 D3", "pair", (reports, "flush_in_flight"))
 def any_flush(_: Any, s: Session, agent: int, generation: int, _flush: int) -> Any:
-    """A report is taken whatever flush it is about, if one is in flight."""
+    """A report about any flush is accepted while one is in flight."""
     return reports.thread(s, agent, generation) if agent in s.residents.flushes else None
 
 
-@breaks("S9", "fuzz", (operations, "turn_running"))
+@breaks("S9", "fuzz", (operations, "turn_works"))
 def any_caller(_: Any, s: Session, agent: int, turn: int) -> Any:
     """A turn that is over may still drain and wait in the name of the next."""
     found = s.agents[agent]
-    return None if found.status is TurnState.RUNNING else NotRunning(agent, turn, found.path)
+    return None if found.status in operations.WORKING else NotRunning(agent, turn, found.path)
 
 
 def unbounded(bound: Bound, rule_ids: str, sentence: str) -> None:
-    """A break that leaves out one kind of deadline."""
+    """Adds a break that leaves out one kind of deadline."""
 
     def instead(core: Any, self: Deadlines, what: Bound, agent: int, at: float) -> None:
         if what is not bound:
             core(self, what, agent, at)
 
     instead.__name__, instead.__doc__ = f"unbounded_{bound.name.lower()}", sentence
-    breaks(rule_ids, "idle" if bound is Bound.IDLE else "pair", (Deadlines, "set"))(instead)
+    place = {Bound.IDLE: "idle", Bound.TURN: "drain"}.get(bound, "pair")
+    breaks(rule_ids, place, (Deadlines, "set"))(instead)
 
 
 unbounded(Bound.LOAD, "L5 BUG-B57", "Nothing bounds a load")
 unbounded(Bound.FLUSH, "L5 BUG-B20 BUG-B70", "Nothing bounds a flush")
 unbounded(Bound.STOP, "L5 BUG-B03", "Nothing bounds how long a turn may take to stop")
-unbounded(Bound.WAIT, "L5 BUG-B38", "Nothing bounds a wait")
+unbounded(Bound.WAIT, "L5 BUG-B38", "Nothing bounds a wait that has a timeout")
+unbounded(Bound.TURN, "L5 turn_timeout", "Nothing bounds a turn")
 unbounded(Bound.IDLE, "idle_ttl BUG-B67", "`idle_ttl` is not measured")
 
 
 @breaks("D4", "pair", (reports.OVERDUE, Bound.STOP))
 def stuck_thread_is_kept(_: Any, s: Session, agent: Any) -> None:
     """A thread that does not stop in time is kept, though it may still be at work."""
-    turns.end(s, agent, turns.ABORT, "interrupted", Cause.NOT_STOPPED, s.stops[agent.id].by)
+    turns.end(s, agent, turns.ABORT, "interrupted", Cause.NOT_STOPPED, s.ledger.stops[agent.id].by)
 
 
 @breaks("cannot_start BUG-B49", "pair", (reports, "load_is_lost"))
@@ -244,8 +245,8 @@ def load_is_tried_again(_: Any, s: Session, agent: Any, *_why: Any) -> None:
 # Close and resume
 
 
-@breaks("S7 S10 BUG-B13", "pair", (Session, "subtree"))
-def close_forgets_children(_: Any, self: Session, agent: int) -> Any:
+@breaks("S7 S10 BUG-B13", "pair", (State, "subtree"))
+def close_forgets_children(_: Any, self: State, agent: int) -> Any:
     """Closing an agent leaves its children open."""
     return [self.agents[agent]]
 
@@ -282,7 +283,7 @@ def resume_over_the_number(_: Any, s: Session, agent: Any) -> Any:
 
 @breaks("max_depth BUG-B11", "reject", (operations, "depth_allowed"))
 def endless_depth(*_: Any) -> None:
-    """The tree may be as deep as it likes."""
+    """The depth of the tree is not limited."""
 
 
 @breaks("S7 BUG-B23 BUG-B28", "reject", (operations, "path_free"))
@@ -295,7 +296,7 @@ def unloaded_path_is_free(core: Any, s: Session, path: str) -> Any:
 # What threads and callers are asked and told
 
 
-def missing(kind: type, name: str, rule_ids: str, sentence: str) -> None:
+def missing(kind: type, name: str, rule_ids: str, sentence: str, place: str = "pair") -> None:
     """A break that leaves out one kind of record or effect."""
 
     def instead(core: Any, s: Session, event: ev.Event) -> Step:
@@ -304,7 +305,7 @@ def missing(kind: type, name: str, rule_ids: str, sentence: str) -> None:
         return Step(records, step.reply, tuple([effect for effect in step.effects if effect.__class__ is not kind]))
 
     instead.__name__, instead.__doc__ = name, sentence
-    breaks(rule_ids, "pair", (Session, "handle"))(instead)
+    breaks(rule_ids, place, (Session, "handle"))(instead)
 
 
 missing(Load, "no_load", "section 5", "No thread is asked to load")
@@ -335,8 +336,8 @@ def recovery_asks_for_nothing(*_: Any) -> list[int]:
 @breaks("section 5, recovery; BUG-B54", "pair", (recovery, "end_by_crash"))
 def crash_tells_nobody(core: Any, s: Session, agent: Any) -> Any:
     """Who asked for a turn that a crash ended is not told."""
-    outcome, _ = core(s, agent)
-    return outcome, ()
+    ended = core(s, agent)
+    return None if ended is None else (ended[0], (), ended[2])
 
 
 @breaks("section 4, shutdown; BUG-D04", "end", (joint, "drain"))
@@ -350,10 +351,10 @@ def shutdown_without_flush(_: Any, s: Session) -> None:
 def shutdown_serves_the_queue(core: Any, s: Session) -> None:
     """A turn that is queued gets a slot during a shutdown."""
     while s.slots.ready and s.slots.free > 0:
-        turns.admit(s, s.agents[s.slots.ready.popitem(last=False)[0]])
+        turns.admit(s, s.agents[s.slots.take(s.config.max_overtaken)])
     core(s)
 
 
-@breaks("section 5; BUG-B49", "reject", (Session, "fail"))
+@breaks("section 5; BUG-B49", "reject", (State, "fail"))
 def failed_store_goes_on(*_: Any) -> None:
     """A session whose store failed goes on as if nothing had happened."""

@@ -1,4 +1,4 @@
-"""The command `statemachine`: what people type, and what it prints.
+"""Runs the command `statemachine`: its options, and what it prints.
 
 Read `cli.py` first.
 May import: `statemachine` and all of `model`.

@@ -1,12 +1,12 @@
-"""A small delegation tree at work, to be watched: eight agents, two slots, room for three in memory.
+"""Plays a small delegation tree at work, to be watched: eight agents, two slots, room for three in memory.
 
 The host asks the root for a survey. The root asks three leads, two of which ask two helpers each; one helper fails and
 is asked again. A lead is woken by the notice that a helper's turn ended, writes up what it has when all are in, and
 tells the root. Then the host asks each of the seven what it remembers: with room for three, at least four of them were
-out of memory and come back from their rollouts, whatever the timing.
+out of memory and come back from their rollouts, regardless of the timing.
 
-The work is simulated: everybody sleeps. Everything else is the real thing, in an SQLite file, with a trace that is
-verified at the end.
+The work is simulated: all agents sleep. Everything else is real, in an SQLite file, with a trace that is verified at
+the end.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .demo_view import Show, said, screen
 
 CONFIG = SessionConfig(max_concurrent=3, max_resident=3, overflow=Overflow.QUEUE, notice=Notice.TRIGGER)
 NOMINAL_SECONDS = 13.0
-"""How long it takes at pace 1."""
+"""Duration at pace 1, in seconds."""
 FRAMES_PER_SECOND = 12
 PATIENCE_S = 3000.0
 LEADS = {"atlas": ("north", "south"), "forge": ("code", "tests"), "quill": ()}
@@ -45,7 +45,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 class Worker(Thread):
-    """An agent of the demo. What it knows is in memory, and comes back from its rollout."""
+    """An agent of the demo. Its knowledge is in memory, and comes back from its rollout."""
 
     sleep: Sleep
 
@@ -54,22 +54,22 @@ class Worker(Thread):
         self.knows: list[str] = []
 
     async def load(self, history: tuple[LogRecord, ...]) -> None:
-        """What it wrote into its rollout."""
+        """Reads what it wrote into its rollout."""
         await self.sleep(0.25)
         self.knows = [record.data for record in history if isinstance(record, Entry) and isinstance(record.data, str)]
 
     async def learn(self, turn: Turn, what: str) -> None:
-        """Something to be remembered."""
+        """Learns something, and records it."""
         self.knows.append(what)
         await turn.record(what)
 
     async def flush(self) -> Any:
-        """Everything is in the rollout already; writing it up takes its time all the same."""
+        """Takes some time. Everything is in the rollout already."""
         await self.sleep(0.25)
 
 
 class Root(Worker):
-    """Asks the leads, and waits until each has told what it found."""
+    """Asks the leads, and waits until each has reported."""
 
     async def run(self, turn: Turn) -> str:
         if all(mail.outcome is not None for mail in turn.mail):
@@ -128,7 +128,7 @@ class Helper(Worker):
 
 
 def roles(sleep: Sleep) -> dict[str, type[Thread]]:
-    """The work of the demo, at a pace."""
+    """Returns the work of the demo by role, with this way to sleep."""
     body = {"sleep": staticmethod(sleep)}
     kinds = {"default": Root, "lead": Lead, "helper": Helper}
     return {role: type(kind.__name__, (kind,), body) for role, kind in kinds.items()}
@@ -138,16 +138,16 @@ def roles(sleep: Sleep) -> dict[str, type[Thread]]:
 
 
 async def play(show: Show, sleep: Sleep) -> bool:
-    """What the host does. Did everybody complete what they were asked for?"""
+    """Does what the host does. Returns whether every requested turn was completed."""
     control = show.control
     show.act = "the host asks the root for a survey"
     survey = await control.start("/root", "make a survey")
     outcomes = [await survey.outcome()]
-    show.act = "the host asks everybody: what do you remember?"
+    show.act = "the host asks all agents: what do you remember?"
     everybody = [agent.path for agent in await control.list() if agent.parent >= 0]
     asked = [await control.follow_up(path, "what do you remember?") for path in everybody]
     outcomes += [await request.outcome() for request in asked]
-    show.act = "the host closes the forge, and all below it"
+    show.act = "the host closes the forge and all agents below it"
     await control.close("/root/forge")
     await sleep(1.0)
     show.act = "the end"
@@ -156,15 +156,15 @@ async def play(show: Show, sleep: Sleep) -> bool:
 
 @define
 class Seen:
-    """What came of the demo."""
+    """The result of the demo."""
 
     statistics: Statistics
     missing: tuple[str, ...]
-    """What should have been seen, and was not."""
+    """What the demo should have shown, and did not."""
 
 
 async def perform(folder: Path, pace: float, plain: bool, console: Console) -> Seen:
-    """Plays the demo in this folder, to its end. Returns what it came to."""
+    """Plays the demo in this folder, to its end. Returns its result."""
 
     async def sleep(seconds: float) -> None:
         await anyio.sleep(seconds * pace)
@@ -202,7 +202,7 @@ async def perform(folder: Path, pace: float, plain: bool, console: Console) -> S
 
 
 def run(seconds: float, plain: bool, keep: Path | None, console: Console) -> int:
-    """The command. The exit code: 0, or 1 if not everything was seen that the demo is for."""
+    """Runs the command. Returns the exit code: 0, or 1 if the demo did not show everything that it is for."""
     if keep is None:
         with TemporaryDirectory(prefix="statemachine-") as folder:
             return run_in(Path(folder), seconds, plain, False, console)
@@ -214,7 +214,7 @@ def run(seconds: float, plain: bool, keep: Path | None, console: Console) -> int
 
 
 def run_in(folder: Path, seconds: float, plain: bool, keep: bool, console: Console) -> int:
-    """Plays the demo in this folder, verifies what it left behind, and says what to look at."""
+    """Plays the demo in this folder, verifies what it left behind, and says what to look at. Returns the exit code."""
     plain = plain or not console.is_terminal
     seen = anyio.run(perform, folder, seconds / NOMINAL_SECONDS, plain, console)
     print_statistics(seen.statistics, console)
@@ -241,7 +241,7 @@ def run_in(folder: Path, seconds: float, plain: bool, keep: bool, console: Conso
 
 
 def print_statistics(found: Statistics, console: Console) -> None:
-    """How it went, in numbers."""
+    """Prints the counts of the demo."""
     console.print(
         f"{found.open_agents + 1} agents open at the end; {found.loads} loads, {found.evictions} evictions, "
         f"{found.reloads} reloads, {found.stale_reports} stale reports; {found.records} records in {found.commits} "

@@ -1,4 +1,4 @@
-"""What the demo shows: who holds slots and residency slots, who queues, the tree of agents, and what just happened."""
+"""Draws the demo: holders of slots and residency slots, the ready queue, the tree of agents, and the last events."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .inspect_session import outcome_text, short
 
 LOG_LINES = 12
 REST_LINES = 20
-"""Lines of the screen that are not of the log."""
+"""Lines of the screen beside those of the log."""
 PLACES_LINES = 5
 STYLES = {
     "evict": "bold red",
@@ -36,11 +36,13 @@ STYLES = {
     "failed": "bold red",
     "closed": "magenta",
 }
-"""Kind of line -> how it is shown; the others are plain."""
+"""Kind of line -> its style; the others are plain."""
 STATUS_STYLES = {
     TurnState.QUEUED: "yellow",
     TurnState.STARTING: "cyan",
     TurnState.RUNNING: "bold cyan",
+    TurnState.WAITING: "cyan",
+    TurnState.RETURNING: "yellow",
     TurnState.STOPPING: "cyan",
     TurnState.ERRORED: "red",
     TurnState.INTERRUPTED: "magenta",
@@ -50,21 +52,21 @@ STATUS_STYLES = {
 
 @define
 class Show:
-    """What is to be seen."""
+    """What the screen shows."""
 
     control: AgentControl
     lines: deque[Text] = field(factory=lambda: deque[Text](maxlen=LOG_LINES))
     act: str = ""
-    """What the host does now."""
+    """The present action of the host."""
 
     @property
     def session(self) -> Session:
-        """What the core knows."""
+        """The core's session."""
         return inside(self.control).session
 
     @property
     def seconds(self) -> float:
-        """Since the session was opened."""
+        """Seconds since the session was opened."""
         return inside(self.control).engine.now()
 
     @property
@@ -73,7 +75,7 @@ class Show:
         return self.session.agents
 
     def name(self, agent: int) -> str:
-        """A short name: the end of the path."""
+        """Returns a short name: the end of the path."""
         return "host" if agent == HOST else self.agents[agent].path.rpartition("/")[2]
 
 
@@ -81,7 +83,7 @@ class Show:
 
 
 def said(show: Show, event: Any) -> Text | None:
-    """A line about something that happened; None if it is of no interest here."""
+    """Returns a line about an event; None if it is not of interest here."""
     tell = TELL.get(event.__class__)
     found = None if tell is None else tell(show, event)
     if found is None:
@@ -133,7 +135,7 @@ TELL: dict[type, Callable[[Show, Any], tuple[str, str] | None]] = {
 
 
 def screen(show: Show, height: int) -> RenderableType:
-    """All of it, in so many lines."""
+    """Returns the screen in `height` lines."""
     session, now, counts = show.session, show.seconds, show.control.statistics()
     held = [agent for agent in session.slots.holders if agent != ROOT]
     slots = [slot_text(show, agent) for agent in held]
@@ -153,13 +155,13 @@ def screen(show: Show, height: int) -> RenderableType:
 
 
 def places(taken: list[Text], cap: int) -> Text:
-    """One line a place, free ones too."""
+    """Returns one line for each place, free ones included."""
     return Text("\n").join([*taken, *[Text("free", "dim")] * (cap - len(taken))])
 
 
 def slot_text(show: Show, agent: int) -> Text:
     turn, state = show.session.slots.holders[agent]
-    waits = ", waits" if agent in show.session.waits else ""
+    waits = ", waits" if agent in show.session.waits.of_agent else ""
     style = "bold cyan" if state.name == "ACTIVE" else "cyan"
     return Text(f"{show.name(agent)}, turn {turn}{waits or (', starts' if style == 'cyan' else '')}", style)
 
@@ -171,13 +173,13 @@ def room_text(show: Show, agent: Agent) -> Text:
 
 
 def tree(show: Show) -> Table:
-    """Every agent, as a tree."""
+    """Returns all agents as a tree."""
     table = Table("agent", "status", "turn", "memory", "unread", "last outcome", box=None, expand=True)
     table.columns[5].no_wrap, table.columns[5].ratio = True, 1
     for agent in sorted(show.agents, key=lambda a: a.path):
         is_open = agent.identity is Identity.OPEN
         status = agent.status.name.lower() if is_open else "closed"
-        status += ", waits" if agent.id in show.session.waits else ""
+        status += ", waits" if agent.id in show.session.waits.of_agent and agent.status is TurnState.RUNNING else ""
         memory = "" if agent.residency is Residency.UNLOADED else agent.residency.name.lower()
         table.add_row(
             "  " * agent.depth + show.name(agent.id),

@@ -1,7 +1,7 @@
-"""A look into a session's file: its agents, its log, and what an agent has lived through.
+"""Shows what a session's file has: its agents, its log, and the rollout of an agent.
 
-Nothing is claimed or changed, so the session may be running in another process. What is shown is durable: after a crash
-the session would begin like this. Residency and slots are not, so they are not here.
+It claims and changes nothing, so the session may be running in another process. What is shown is durable: after a crash
+the session would begin like this. Residency and slots are not durable, so they are not here.
 """
 
 from __future__ import annotations
@@ -9,51 +9,71 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from datetime import UTC, datetime
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import attrs
 from attrs import frozen
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from statemachine.core.agents import Agent
 from statemachine.core.config import SessionConfig
 from statemachine.core.events import HOST
 from statemachine.core.machines import Identity, MailState
-from statemachine.core.records import MailAccepted, MailDrained, MailKind, Outcome, TurnEnded, TurnStarted
+from statemachine.core.records import (
+    MailAccepted,
+    MailDemoted,
+    MailDrained,
+    MailKind,
+    MailRead,
+    MailWithdrawn,
+    Outcome,
+    TurnEnded,
+    TurnReturned,
+    TurnStarted,
+    TurnStopped,
+)
 from statemachine.log import trace
+from statemachine.log.times import Moments
 from statemachine.stores import reading, schema, tables
-from statemachine.stores.encoding import encode, parse
 from statemachine.stores.protocol import Entry, LogRecord
 
+from ..printing import bounded, printable, table
 from ..scenarios.replay import program_of
 
 TEXT_MAX = 100
-"""Characters of a text that a person is shown."""
+"""Most characters of a text that are shown to a person."""
 
 
 class NoSuchAgent(ValueError):
-    """The session has no such agent; the message says which there are."""
+    """The session has no such agent; the message gives a path that it has."""
 
 
 @frozen
 class Inspection:
-    """What a file says of its session."""
+    """What a file has of its session."""
 
     path: str
     schema: int
     epoch: int
     owner: int | None
-    """Process id of whoever opened it last."""
+    """Id of the process that opened it last."""
     config: SessionConfig | None
     agents: tuple[Agent, ...]
+    """All that are not forgotten, by path."""
+    forgotten: tuple[int, ...]
+    """Ids of those that are."""
+    moments: dict[int, Moments]
+    """Agent -> when it came to be as it is."""
     mail: dict[str, int]
-    """State of mail -> how many."""
+    """State of mail -> number of mails."""
     records: int
     """Records in the file."""
     position: int
-    """Records that were ever written."""
+    """Number of records ever written."""
     tail: int
     """Records behind the last snapshot."""
     receipts: int
@@ -62,7 +82,7 @@ class Inspection:
 
 
 def inspect(path: Path) -> Inspection:
-    """What is in the file as of the last commit. Raises `StoreError`."""
+    """Returns what is in the file as of the last commit. Raises `StoreError`."""
     real = os.path.realpath(path)
 
     def read(connection: sqlite3.Connection) -> Inspection:
@@ -70,13 +90,17 @@ def inspect(path: Path) -> Inspection:
         meta = tables.read_meta(connection)
         folded = tables.read_folded(connection, meta, meta.config or SessionConfig())
         ledger = folded.ledger
+        forgotten = tuple([agent.id for agent in ledger.agents if agent.identity is Identity.FORGOTTEN])
+        agents = [agent for agent in ledger.agents if agent.identity is not Identity.FORGOTTEN]
         return Inspection(
             str(path),
             schema.number(connection, "user_version"),
             meta.epoch,
             meta.owner,
             meta.config,
-            tuple(sorted(ledger.agents, key=lambda a: (a.path, a.id))),
+            tuple(sorted(agents, key=lambda a: (a.path, a.id))),
+            forgotten,
+            {a.id: folded.times.moments(a.id, a.identity is Identity.OPEN, a.status) for a in agents},
             {state.name.lower(): ledger.mail_states[state] for state in MailState},
             count(connection, "log"),
             tables.last_position(connection, meta.covered),
@@ -90,7 +114,7 @@ def inspect(path: Path) -> Inspection:
 
 
 def size_of(path: str) -> int:
-    """Bytes; 0 if there is no such file."""
+    """Returns the size in bytes; 0 if there is no such file."""
     try:
         return os.path.getsize(path)
     except FileNotFoundError:
@@ -98,14 +122,16 @@ def size_of(path: str) -> int:
 
 
 def count(connection: sqlite3.Connection, table: str) -> int:
-    """Rows of a table."""
+    """Returns the number of rows of a table."""
     (rows,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
     return int(rows)
 
 
 def find(found: Inspection, wanted: str) -> Agent:
-    """The agent with this id, or the open one or else the last that was at this path. Raises `NoSuchAgent`."""
+    """Returns the agent with this id, or the open one, or else the last one, at this path. Raises `NoSuchAgent`."""
     matching = [a for a in found.agents if wanted in (a.path, str(a.id))]
+    if wanted in map(str, found.forgotten):
+        raise NoSuchAgent(f"agent {wanted} of {found.path} is forgotten: nothing is known of it")
     if not matching:
         raise NoSuchAgent(
             f"there is no agent '{wanted:.100}' in {found.path}; give a path such as {found.agents[-1].path}"
@@ -117,15 +143,15 @@ def find(found: Inspection, wanted: str) -> Agent:
 
 
 def as_json(found: Inspection) -> dict[str, Any]:
-    """All of it."""
+    """Returns the inspection for programs."""
     config = None if found.config is None else json.loads(trace.header_line(found.config))["config"]
     said = {name: getattr(found, name) for name in ("path", "schema", "epoch", "owner", "records", "position", "tail")}
-    sizes = {name: getattr(found, name) for name in ("receipts", "file_bytes", "wal_bytes", "mail")}
-    return {**said, **sizes, "config": config, "agents": [agent_json(agent) for agent in found.agents]}
+    sizes = {name: getattr(found, name) for name in ("receipts", "file_bytes", "wal_bytes", "mail", "forgotten")}
+    return {**said, **sizes, "config": config, "agents": [agent_json(found, agent) for agent in found.agents]}
 
 
-def agent_json(agent: Agent) -> dict[str, Any]:
-    """What the log says of an agent."""
+def agent_json(found: Inspection, agent: Agent) -> dict[str, Any]:
+    """Returns what the log says of an agent; times are seconds since the epoch."""
     return {
         "id": agent.id,
         "path": agent.path,
@@ -136,11 +162,12 @@ def agent_json(agent: Agent) -> dict[str, Any]:
         "triggers": agent.triggers,
         "settings": agent.settings,
         "outcome": agent.outcome and outcome_json(agent.outcome),
+        **attrs.asdict(found.moments[agent.id]),
     }
 
 
 def outcome_json(outcome: Outcome) -> dict[str, Any]:
-    """How its last turn ended."""
+    """Returns how a turn ended."""
     return {
         "turn": outcome.turn,
         "status": outcome.status.name.lower(),
@@ -151,35 +178,47 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def rollout_json(rollout: tuple[LogRecord, ...]) -> list[dict[str, Any]]:
-    """The rollout, as the log has it."""
-    rows = [encode(record) for record in rollout]
-    return [{"record": kind, **parse(data)} for kind, _, data in rows]
+    """Returns the rollout, with the names of enums, and results as turns gave them."""
+    return [{"record": type(record).__name__, **record_json(record)} for record in rollout]
+
+
+def record_json(record: Any) -> dict[str, Any]:
+    """Returns the fields of a record."""
+    said: dict[str, Any] = {field.name: getattr(record, field.name) for field in attrs.fields(type(record))}
+    for name, value in said.items():
+        if isinstance(value, Outcome):
+            said[name] = {"agent": value.agent, **outcome_json(value)}
+        elif isinstance(value, Enum):
+            said[name] = value.name.lower()
+    return said
 
 
 # For people
 
 
 def print_inspection(found: Inspection, console: Console) -> None:
-    """The session, then its agents."""
+    """Prints the session, then its agents."""
     opened = sum(agent.identity is Identity.OPEN for agent in found.agents)
     config = "none" if found.config is None else program_of(found.config, ())[0].removeprefix("config").strip()
     mail = ", ".join(f"{n:,} {'unread' if state == 'accepted' else state}" for state, n in found.mail.items())
     facts = {
         "session": f"{found.path}, schema {found.schema}, epoch {found.epoch}, last opened by process {found.owner}",
         "config": config or "the default",
-        "agents": f"{opened:,} open, {len(found.agents) - opened:,} closed",
+        "agents": f"{opened:,} open, {len(found.agents) - opened:,} closed"
+        + (f", {len(found.forgotten):,} forgotten" if found.forgotten else ""),
         "mail": mail,
         "log": f"{found.records:,} records kept of {found.position:,}, {found.tail:,} behind the last snapshot, "
         f"{found.receipts:,} receipts, {found.file_bytes:,} bytes and {found.wal_bytes:,} in the WAL",
     }
     for name, value in facts.items():
         console.print(Text.assemble((f"{name:8}", "bold"), value), soft_wrap=True)
-    table = Table("id", "agent", "open", "status", "turn", "unread", "trigger", "last outcome", box=None)
+    made = table("id", "agent", "open", "status", "turn", "unread", "trigger", "since (UTC)", "last outcome")
+    made.box = None
     for column in (0, 4, 5, 6):
-        table.columns[column].justify = "right"
+        made.columns[column].justify = "right"
     for agent in found.agents:
         is_open = agent.identity is Identity.OPEN
-        table.add_row(
+        made.add_row(
             str(agent.id),
             agent.path,
             "yes" if is_open else "no",
@@ -187,31 +226,41 @@ def print_inspection(found: Inspection, console: Console) -> None:
             str(agent.turn),
             str(len(agent.mailbox) or ""),
             str(agent.triggers or ""),
+            utc(found.moments[agent.id].since),
             Text("" if agent.outcome is None else outcome_text(agent.outcome)),
             style="" if is_open else "dim",
         )
     console.print()
-    console.print(table)
+    console.print(made)
 
 
 def print_rollout(found: Inspection, agent: Agent, rollout: tuple[LogRecord, ...], console: Console) -> None:
-    """The life of an agent, a record a line."""
+    """Prints the rollout of an agent, a record a line, each with its time if the file has it (UTC)."""
     paths = {a.id: a.path for a in found.agents}
     state = "open" if agent.identity is Identity.OPEN else "closed"
     console.print(Text(f"{agent.path}: agent {agent.id}, {state}, {agent.status.name.lower()}", "bold"), soft_wrap=True)
     for record in rollout:
-        console.print(Text(f"    {record_text(record, paths)}"), soft_wrap=True)
+        console.print(Text(f"    {utc(record.at):19}  {record_text(record, paths)}"), soft_wrap=True)
 
 
 def record_text(record: LogRecord, paths: dict[int, str]) -> str:
-    """A record of a rollout as a line."""
+    """Returns a record of a rollout as a line."""
     match record:
         case MailAccepted(notice=None):
-            sender = "host" if record.sender == HOST else paths.get(record.sender, str(record.sender))
             kind = "trigger mail" if record.kind is MailKind.TRIGGER else "mail"
-            return f"{kind} {record.mail} from {sender}: {short(record.message)}"
+            return f"{kind} {record.mail} from {who(record.sender, paths)}: {short(record.message)}"
         case MailAccepted(notice=Outcome() as notice):
-            return f"notice {record.mail} of turn {notice.turn} of {paths.get(notice.agent)}: {outcome_text(notice)}"
+            return f"notice {record.mail} of turn {notice.turn} of {who(notice.agent, paths)}: {outcome_text(notice)}"
+        case MailWithdrawn():
+            return f"mail {record.mail} is {cause_text(record.outcome, paths)}"
+        case MailDemoted():
+            return f"mail {listed(record.mails)} asks for no turn any more: {cause_text(record.outcome, paths)}"
+        case MailRead():
+            return f"turn {record.turn} reads notice {listed(record.mails)}"
+        case TurnStopped():
+            return f"turn {record.turn} is asked to stop: {cause_text(record, paths)}"
+        case TurnReturned():
+            return f"turn {record.turn} is returned, and what it has read is unread again"
         case TurnStarted():
             return f"turn {record.turn} starts, and reads what is unread"
         case MailDrained():
@@ -221,17 +270,36 @@ def record_text(record: LogRecord, paths: dict[int, str]) -> str:
         case Entry():
             return f"turn {record.turn} records {short(record.data)}"
         case _:
-            return repr(record)  # belongs to no rollout
+            return repr(record)  # not part of any rollout
+
+
+def who(agent: int, paths: dict[int, str]) -> str:
+    """Returns the path of an agent, or `host`."""
+    return "host" if agent == HOST else paths.get(agent, "forgotten")
+
+
+def cause_text(found: Outcome | TurnStopped, paths: dict[int, str]) -> str:
+    """Returns in a few words what ends a turn, and who asked for that."""
+    cause = found.cause.name.lower().replace("_", " ")
+    return cause if found.by is None else f"{cause} by {who(found.by, paths)}"
+
+
+def listed(mails: tuple[int, ...]) -> str:
+    """Returns numbers of mails, for people."""
+    return ", ".join(map(str, mails))
+
+
+def utc(at: float | None) -> str:
+    """A time for people; nothing, if it is not known."""
+    return "" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def outcome_text(outcome: Outcome) -> str:
-    """How a turn ended, in a few words."""
+    """Returns in a few words how a turn ended."""
     status, result = outcome.status.name.lower(), outcome.result
     return status if result is None or result == "" else f"{status} {short(result)}"
 
 
 def short(value: Any) -> str:
-    """A value as JSON on one line, cut off where it is too long for a person. No terminal takes it for a command."""
-    text = json.dumps(value, ensure_ascii=False)
-    text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
-    return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]}... ({len(text):,} characters)"
+    """Returns a value as JSON on one line, cut off where it is too long for a person, without control characters."""
+    return bounded(printable(json.dumps(value, ensure_ascii=False)), TEXT_MAX)

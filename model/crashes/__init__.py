@@ -1,5 +1,5 @@
-"""Processes under load that are killed and opened again. Begin at `kills.py`; `child.py` is what is killed, `judge.py`
-says what must hold afterwards.
+"""Kills processes under load, and opens their sessions again. Begin at `kills.py`; `child.py` is the process that is
+killed, `judge.py` says what must hold afterwards.
 
 May import: `statemachine`, `reference`, `configurations`, `lockstep`, `coverage`, `pools`, `scenarios`, `audits`.
 May not know: exploration, simulation.

@@ -1,8 +1,8 @@
-"""What was acknowledged, and whether the log has it: once, and nothing that nobody asked for.
+"""Compares what was acknowledged with the log: each request is there once, and nothing that was not requested.
 
-`Story` is all that the processes of one file said (`model/crashes/child.py`), in its order. `Log` is what the file has.
-`judge` compares them and yields a sentence for everything that is wrong, in a form that says which promise is broken:
-lost, twice, invented, or other than it was told.
+`Story` is all that the processes of one file wrote (`model/crashes/child.py`), in its order. `Log` is what the file
+has. `judge` compares them and yields each fault, with the promise that it breaks: lost, twice, invented, or other than
+it was told.
 """
 
 from __future__ import annotations
@@ -23,7 +23,19 @@ from attrs import define, evolve, field, frozen
 from statemachine.core.events import ROOT
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Identity
-from statemachine.core.records import Cause, MailAccepted, MailDrained, MailKind, TurnEnded, TurnStarted
+from statemachine.core.records import (
+    Cause,
+    MailAccepted,
+    MailDemoted,
+    MailDrained,
+    MailKind,
+    MailRead,
+    MailWithdrawn,
+    Outcome,
+    TurnEnded,
+    TurnReturned,
+    TurnStarted,
+)
 from statemachine.stores import Entry, reading, tables
 from statemachine.stores.protocol import LogRecord, Receipt
 from statemachine.stores.reading import read_session
@@ -31,12 +43,12 @@ from statemachine.stores.reading import read_session
 from .child import OutcomeWords, Request, words_of
 
 REQUESTS = ("spawn", "follow_up", "start")
-"""What has an outcome."""
+"""The verbs whose requests have an outcome."""
 
 
 @define(eq=False)
 class Asked:
-    """One request, and what became of it as far as anybody was told."""
+    """One request, and what was told of it."""
 
     number: str
     request: Request
@@ -54,32 +66,36 @@ class Asked:
 
 @define(eq=False)
 class Story:
-    """All that was said."""
+    """All that was written."""
 
     asked: dict[str, Asked] = field(factory=dict[str, Asked])
     took: list[tuple[int, int, list[int]]] = field(factory=list[tuple[int, int, list[int]]])
     """Agent, turn, and the mail that it has read."""
+    attempts: dict[tuple[int, int], int] = field(factory=dict[tuple[int, int], int])
+    """Turn -> which attempt it took itself for."""
+    awaited: dict[tuple[int, int], tuple[int, int]] = field(factory=dict[tuple[int, int], tuple[int, int]])
+    """Agent and request -> the turn of it that has awaited the request, and was told what came of it."""
     outcomes: dict[int, list[OutcomeWords]] = field(factory=lambda: defaultdict[int, list[OutcomeWords]](list))
-    """Mail number -> what came of it, as often as it was told."""
+    """Mail number -> its outcome, each time that it was told."""
     broken: list[str] = field(factory=list[str])
-    """What processes found wrong themselves."""
+    """Faults that processes found themselves."""
     owners: dict[int, set[int]] = field(factory=lambda: defaultdict[int, set[int]](set))
     """Epoch -> processes."""
     spans: dict[int, tuple[int, int]] = field(factory=dict[int, tuple[int, int]])
-    """Epoch -> where the log ended when it began, and where the last append of it ended."""
+    """Epoch -> the end of the log when it began, and the end of its last append."""
     lost: Counter[str] = field(factory=Counter[str])
-    """By which errors processes lost the session to others."""
+    """Errors by which processes lost the session to others."""
     commits: int = 0
     keys: set[str] = field(factory=set[str])
     repeated: int = 0
     """Acknowledgements for a key that had one before."""
     position: int = 0
-    """The end of the log, as the last commit had it that was acknowledged."""
+    """The end of the log at the last acknowledged commit."""
     length: int = 0
-    """Lines so far."""
+    """Number of lines so far."""
 
     def add(self, lines: Iterable[dict[str, Any]]) -> None:
-        """What a process said until it died."""
+        """Adds what a process wrote until it died."""
         mine: list[Asked] = []
         epoch = 0
         for line in lines:
@@ -118,9 +134,14 @@ class Story:
         if "took" in words:
             agent, turn = words["took"]
             self.took.append((agent, turn, words["mail"]))
+            if "attempt" in words:
+                self.attempts[agent, turn] = words["attempt"]
         elif "outcome" in words:
             agent, turn, status, result, cause, by = words["is"]
             self.outcomes[words["outcome"]].append((agent, turn, status, result, cause, by))
+            if "told" in words:
+                who, number = words["told"]
+                self.awaited[who, words["outcome"]] = (who, number)
         elif "broken" in words:
             self.broken.append(words["broken"])
         elif "open" in words:
@@ -138,12 +159,12 @@ class Story:
         return [asked for asked in self.asked.values() if asked.reply is not None]
 
     def with_keys(self) -> list[Asked]:
-        """Requests with keys that may have been carried out: the first with each key."""
+        """Returns requests with keys that may have been carried out: the first with each key."""
         return [a for a in self.asked.values() if a.request.get("key") and not a.refused]
 
     def requests(self, rng: Random, answered_max: int) -> list[tuple[int, str, int]]:
-        """Acknowledged requests for a turn, as agent, path and mail: all of which nobody has been told what came, and
-        some of the others.
+        """Returns acknowledged requests for a turn, as agent, path and mail: all whose outcome was not told, and some
+        of the others.
         """
         found = {
             a.reply["mail"]: (a.reply["agent"], a.reply["path"], a.reply["mail"])
@@ -159,64 +180,113 @@ class Story:
 
 
 @define(eq=False)
+class Mailbox:
+    """Of one agent, while the log is read."""
+
+    unread: list[int] = field(factory=list[int])
+    taken: list[int] = field(factory=list[int])
+    """What the present turn has read."""
+    returned: int = 0
+    """How many turns were returned, one after the other."""
+
+
+@define(eq=False)
 class Log:
     """What the file has."""
 
     rows: list[tuple[int, int, str, Any]]
-    """Of rollouts, oldest first: position, agent, kind, data."""
+    """Rows of rollouts, oldest first: position, agent, kind, data."""
     end: int
-    """The last position that was ever given."""
+    """The last position ever used."""
     receipts: dict[str, Receipt]
     ledger: Ledger
     mails: dict[int, MailAccepted] = field(factory=dict[int, MailAccepted])
     entries: Counter[tuple[int, int, str]] = field(factory=Counter[tuple[int, int, str]])
-    read: dict[int, tuple[int, int]] = field(factory=dict[int, tuple[int, int]])
-    """Mail -> the turn that was the first to read after it came. Dead letters seem to be read by the next turn."""
+    read: dict[int, list[tuple[int, int]]] = field(factory=lambda: defaultdict[int, list[tuple[int, int]]](list))
+    """Mail -> the turn that was the first to read after it came, and before it those that were returned. Dead letters
+    seem to be read by the next turn, unless they were withdrawn.
+    """
+    returned: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
+    attempts: dict[tuple[int, int], int] = field(factory=dict[tuple[int, int], int])
+    """Turn that has started -> one more than the turns that were returned before it, one after the other."""
+    withdrawn: set[int] = field(factory=set[int])
+    answered_apart: dict[int, OutcomeWords] = field(factory=dict[int, OutcomeWords])
+    """Mail that was withdrawn or demoted -> what answers it, if it is a request."""
     started: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
     ended: dict[tuple[int, int], OutcomeWords] = field(factory=dict[tuple[int, int], OutcomeWords])
     kept: Counter[int] = field(factory=Counter[int])
     """Agent -> entries of its threads that count them."""
     wrong: list[str] = field(factory=list[str])
-    """What no log can have."""
+    """Faults of the log in itself."""
 
     def fold(self) -> Log:
         """Reads the rows."""
-        unread: dict[int, list[int]] = defaultdict(list)
+        mailboxes: dict[int, Mailbox] = defaultdict(Mailbox)
         for position, agent, kind, data in self.rows:
-            problem = self._take(tables.decode_at(position, kind, data), unread[agent])
+            problem = self._take(tables.decode_at(position, kind, data), mailboxes[agent])
             if problem is not None:
                 self.wrong.append(f"log position {position}: {problem}")
         return self
 
-    def _take(self, record: LogRecord, unread: list[int]) -> str | None:
+    def _take(self, record: LogRecord, box: Mailbox) -> str | None:
         if isinstance(record, MailAccepted):
             if self.mails and record.mail <= next(reversed(self.mails)):
                 return f"mail {record.mail} comes after mail {next(reversed(self.mails))}"
             self.mails[record.mail] = record
-            unread.append(record.mail)
+            box.unread.append(record.mail)
         elif isinstance(record, Entry):
             self.entries[record.agent, record.turn, json.dumps(record.data)] += 1
             self.kept[record.agent] += "kept" in record.data
             kept = self.kept[record.agent]
             if record.data.get("kept", record.data.get("flushed", kept)) != kept:
                 return f"{record}, but {kept} entries of that thread are there"
-        elif isinstance(record, TurnStarted | MailDrained):
-            turn = (record.agent, record.turn)
-            if isinstance(record, TurnStarted) == (turn in self.started):
-                return f"{record}, which was {'' if turn in self.started else 'not '}started"
-            self.started.add(turn)
-            self.read.update(dict.fromkeys(unread, turn))
-            unread.clear()
+        elif isinstance(record, TurnStarted | MailDrained | MailRead):
+            return self._read(record, box)
+        elif isinstance(record, MailWithdrawn):
+            self.withdrawn.add(record.mail)
+            return self._answer_apart((record.mail,), record.outcome, box, "withdrawn")
+        elif isinstance(record, MailDemoted):
+            return self._answer_apart(record.mails, record.outcome, box, "demoted")
+        elif isinstance(record, TurnReturned):
+            self.returned.add((record.agent, record.turn))
+            box.returned += 1
+            box.unread, box.taken = sorted(box.taken + box.unread), []
         elif isinstance(record, TurnEnded):
             turn = (record.outcome.agent, record.outcome.turn)
             if turn in self.ended:
                 return f"{record}, which had ended"
             self.ended[turn] = words_of(record.outcome)
+            box.taken, box.returned = [], 0
+        return None
+
+    def _read(self, record: TurnStarted | MailDrained | MailRead, box: Mailbox) -> str | None:
+        turn = (record.agent, record.turn)
+        if isinstance(record, TurnStarted) == (turn in self.started):
+            return f"{record}, which was {'' if turn in self.started else 'not '}started"
+        if isinstance(record, TurnStarted):
+            self.started.add(turn)
+            self.attempts[turn] = box.returned + 1
+        mails = record.mails if isinstance(record, MailRead) else tuple(box.unread)
+        if not set(mails) <= set(box.unread):
+            return f"{record}, of which {box.unread} were unread"
+        for mail in mails:
+            self.read[mail].append(turn)
+            box.unread.remove(mail)
+        box.taken += mails
+        return None
+
+    def _answer_apart(self, mails: Iterable[int], outcome: Outcome, box: Mailbox, how: str) -> str | None:
+        for mail in mails:
+            if mail not in box.unread:
+                return f"mail {mail} was {how}, and was not unread"
+            self.answered_apart.setdefault(mail, words_of(outcome))  # what was demoted may be withdrawn, too
+            if how == "withdrawn":
+                box.unread.remove(mail)
         return None
 
 
 def read_log(path: str | os.PathLike[str]) -> Log:
-    """What the file has, read without owning it. Raises `StoreError`."""
+    """Returns what the file has, read without owning it. Raises `StoreError`."""
 
     def read(connection: sqlite3.Connection) -> Log:
         rows = connection.execute(
@@ -235,14 +305,14 @@ def read_log(path: str | os.PathLike[str]) -> Log:
 
 
 class Fault(Enum):
-    """Which promise is broken."""
+    """The promise that a fault breaks."""
 
     LOST = "lost"
     """It was acknowledged, and is not there."""
     TWICE = "twice"
     """It is there more than once."""
     INVENTED = "invented"
-    """It was refused, or nobody asked for it."""
+    """It was refused, or never requested."""
     OTHER = "other than told"
     BROKEN = "broken"
     """A property does not hold, or the file is damaged."""
@@ -250,7 +320,7 @@ class Fault(Enum):
 
 @frozen
 class Blame:
-    """One thing that is wrong."""
+    """One fault."""
 
     fault: Fault
     text: str
@@ -260,7 +330,7 @@ class Blame:
 
 
 def judge(story: Story, log: Log, in_turn: bool = True) -> Iterator[Blame]:
-    """All that is wrong. `in_turn`: no two processes had the session at the same time."""
+    """Yields all faults. `in_turn`: no two processes had the session at the same time."""
     for text in (*story.broken, *log.wrong):
         yield Blame(Fault.BROKEN, text)
     for epoch, processes in story.owners.items():
@@ -282,7 +352,7 @@ def judge(story: Story, log: Log, in_turn: bool = True) -> Iterator[Blame]:
 
 
 def expected(asked: Iterable[Asked]) -> tuple[int, int]:
-    """How often there may be what was asked so, at least and at most. With a key it may have been asked repeatedly."""
+    """Returns how often this may be in the log, at least and at most. With a key it may have been repeated."""
     replies = [a.reply for a in asked]
     if any(reply is not None for reply in replies):
         return 1, 1
@@ -290,7 +360,7 @@ def expected(asked: Iterable[Asked]) -> tuple[int, int]:
 
 
 def count(what: str, asked: list[Asked], found: int) -> Iterator[Blame]:
-    """Is it there as often as it has to be?"""
+    """Checks that it is in the log as often as it has to be."""
     least, most = expected(asked)
     if found < least:
         yield Blame(Fault.LOST, f"{what} ({asked[-1].request})")
@@ -301,7 +371,7 @@ def count(what: str, asked: list[Asked], found: int) -> Iterator[Blame]:
 
 
 def judge_mail(story: Story, log: Log) -> Iterator[Blame]:
-    """Each mail is there once, as it was acknowledged, and no other."""
+    """Checks that each mail is there once, as it was acknowledged, and no other."""
     by_text: dict[str, list[Asked]] = defaultdict(list)
     for asked in story.asked.values():
         if "text" in asked.request:
@@ -327,7 +397,7 @@ def judge_mail(story: Story, log: Log) -> Iterator[Blame]:
 
 
 def judge_entries(story: Story, log: Log) -> Iterator[Blame]:
-    """Each entry is there once, and no other but those of flushes."""
+    """Checks that each entry is there once, and no other except those of flushes."""
     found = log.entries.copy()
     for asked in story.asked.values():
         if asked.do == "record":
@@ -339,7 +409,7 @@ def judge_entries(story: Story, log: Log) -> Iterator[Blame]:
 
 
 def judge_keys(story: Story, log: Log) -> Iterator[Blame]:
-    """Each key has the receipt that was given first, however often it was asked again."""
+    """Checks that each key has its first receipt, however often it was repeated."""
     for asked in story.acknowledged():
         key = asked.request.get("key")
         if not key or asked.reply is None:
@@ -353,14 +423,23 @@ def judge_keys(story: Story, log: Log) -> Iterator[Blame]:
 
 def judge_agents(story: Story, log: Log) -> Iterator[Blame]:
     """Each agent is there once, where it was told to be, with its settings."""
-    names = Counter(agent.path.rpartition("/")[2] for agent in log.ledger.agents[1:])
+    found = [agent for agent in log.ledger.agents[1:] if agent.identity is not Identity.FORGOTTEN]
+    names = Counter(agent.path.rpartition("/")[2] for agent in found)
+    forgotten = {
+        agent for asked in story.acknowledged() if asked.do == "forget" for agent in (asked.reply or {})["agents"]
+    }
+    for agent_id in forgotten:
+        if log.ledger.agents[agent_id].identity is not Identity.FORGOTTEN:
+            yield Blame(Fault.LOST, f"agent {agent_id} was forgotten")
     by_name: dict[str, list[Asked]] = defaultdict(list)
     for asked in story.asked.values():
         if asked.do == "spawn":
             by_name[asked.request["name"]].append(asked)
     for name, asks in by_name.items():
-        yield from count(f"agent {name!r}", asks, names.pop(name, 0))
         told = next((a.reply for a in asks if a.reply is not None), None)
+        if told is not None and is_forgotten(log, told["agent"]):
+            continue
+        yield from count(f"agent {name!r}", asks, names.pop(name, 0))
         if told is None or told["agent"] >= len(log.ledger.agents):
             continue
         agent = log.ledger.agents[told["agent"]]
@@ -371,46 +450,85 @@ def judge_agents(story: Story, log: Log) -> Iterator[Blame]:
         yield Blame(Fault.INVENTED, f"agent {name!r}")
 
 
+def is_forgotten(log: Log, agent: int) -> bool:
+    """Is nothing known of the agent any more?"""
+    return agent < len(log.ledger.agents) and log.ledger.agents[agent].identity is Identity.FORGOTTEN
+
+
 def judge_reading(story: Story, log: Log) -> Iterator[Blame]:
-    """Every mail that a turn got was read by that turn, and by no other."""
-    seen: set[int] = set()
+    """Every mail that a turn got was read by that turn, and by no other, but for turns before it that were returned."""
+    readers: dict[int, set[tuple[int, int]]] = defaultdict(set)
+    taken: dict[tuple[int, int], list[int]] = defaultdict(list)
     for agent, turn, mails in story.took:
-        if (agent, turn) not in log.started:
+        reader = (agent, turn)
+        if reader not in log.started:
             yield Blame(Fault.LOST, f"turn {turn} of agent {agent} ran")
+        taken[reader] += mails
         for mail in mails:
-            if log.read.get(mail) != (agent, turn):
-                yield Blame(Fault.OTHER, f"mail {mail} was read by {(agent, turn)}, not by {log.read.get(mail)}")
-            if mail in seen:
-                yield Blame(Fault.TWICE, f"mail {mail} was read, last by {(agent, turn)}")
-            seen.add(mail)
+            if reader not in log.read.get(mail, ()):
+                yield Blame(Fault.OTHER, f"mail {mail} was read by {reader}, not by {log.read.get(mail)}")
+            if reader in readers[mail]:
+                yield Blame(Fault.TWICE, f"mail {mail} was read, by {reader}")
+            readers[mail].add(reader)
+            yield from judge_notice(story, log, mail, reader)
+    for mail, read_by in readers.items():
+        twice = sorted(read_by - log.returned)
+        if len(twice) > 1 or any(reader > twice[0] for reader in read_by if twice):
+            yield Blame(Fault.TWICE, f"mail {mail} was read, by {sorted(read_by)}")
+    for (agent, turn), attempt in story.attempts.items():
+        if log.attempts.get((agent, turn)) != attempt:
+            told = f"turn {turn} of agent {agent} is attempt {attempt}"
+            yield Blame(Fault.OTHER, f"{told}, not {log.attempts.get((agent, turn))}")
+        last = max([number for who, number in log.returned if who == agent and number < turn], default=0)
+        missing = set(taken[agent, last]) - set(taken[agent, turn]) - log.withdrawn if attempt > 1 else None
+        if missing:
+            yield Blame(
+                Fault.LOST, f"the mails {missing}, returned by turn {last} and not read by turn {turn} of {agent}"
+            )
+
+
+def judge_notice(story: Story, log: Log, mail: int, reader: tuple[int, int]) -> Iterator[Blame]:
+    """What a turn has awaited is told to no later turn of its agent, unless that turn was returned."""
+    notice = log.mails.get(mail)
+    for request in () if notice is None else notice.answers:
+        told = story.awaited.get((reader[0], request))
+        if told is None or told in log.returned or log.mails[request].sender != reader[0]:
+            continue
+        if told < reader:
+            yield Blame(Fault.TWICE, f"what came of request {request} was awaited by {told}, and read by {reader}")
 
 
 def judge_outcomes(story: Story, log: Log) -> Iterator[Blame]:
-    """What was told of a turn is what its rollout says, whenever it was told."""
+    """Checks that every outcome that was told is that of the rollout."""
     for mail, told in story.outcomes.items():
         outcome = told[0]
         agent, turn, _, _, cause, _ = outcome
         if any(other != outcome for other in told):
             yield Blame(Fault.OTHER, f"request {mail} was answered by {told}")
+        if log.answered_apart.get(mail) == outcome:
+            continue
         if log.ended.get((agent, turn)) != outcome:
             yield Blame(Fault.LOST, f"outcome {outcome}; the log has {log.ended.get((agent, turn))}")
-        if log.read.get(mail) != (agent, turn) and (agent, turn) in log.started and cause != Cause.CLOSED.name:
-            yield Blame(Fault.OTHER, f"request {mail} was answered by {outcome}, which {log.read.get(mail)} took")
+        took = log.read.get(mail, [None])[-1]
+        if took != (agent, turn) and (agent, turn) in log.started and cause != Cause.CLOSED.name:
+            yield Blame(Fault.OTHER, f"request {mail} was answered by {outcome}, which {took} took")
     for asked in story.acknowledged():
         reply = asked.reply or {}
-        if asked.do == "interrupt" and reply.get("previous") in ("QUEUED", "STARTING"):
+        if asked.do in ("interrupt", "interrupt subtree") and reply.get("previous") in ("QUEUED", "STARTING"):
             stopped = (asked.request["to"], reply["turn"])
             end = log.ended.get(stopped)
             if stopped in log.started or end is None or end[4:] != (Cause.NOT_STARTED.name, asked.request["by"]):
                 yield Blame(Fault.LOST, f"turn {stopped} was interrupted before it started, but ended with {end}")
+        if asked.do == "withdraw" and asked.request["mail"] not in log.withdrawn:
+            yield Blame(Fault.LOST, f"the withdrawal of mail {asked.request['mail']}")
 
 
-# Who is open
+# Open and closed agents
 
 
 def judge_identity(story: Story, log: Log) -> Iterator[Blame]:
-    """Closed is who was closed, open who was opened last: where it is known which came last, because all else that
-    could have changed it was over before.
+    """Checks that an agent is closed or open as its last close, spawn or resume says, where it is known which came last
+    because all others had ended before.
     """
     agents = log.ledger.agents
     moves: dict[int, list[Asked]] = defaultdict(list)
@@ -418,7 +536,7 @@ def judge_identity(story: Story, log: Log) -> Iterator[Blame]:
         target = asked.request["to"] if asked.do != "spawn" else (asked.reply or {}).get("agent", len(agents))
         if target < len(agents):
             moves[target].append(asked)
-    for agent in agents[1:]:
+    for agent in [agent for agent in agents[1:] if agent.identity is not Identity.FORGOTTEN]:
         of_agent: list[Asked] = []
         above = agent.id
         while above != ROOT:
@@ -434,7 +552,7 @@ def judge_identity(story: Story, log: Log) -> Iterator[Blame]:
 
 
 def moves_of(story: Story) -> Iterator[Asked]:
-    """Spawns, closes and resumes that may have been carried out. A spawn asked for again with its key is one."""
+    """Yields spawns, closes and resumes that may have been carried out. A spawn repeated with its key is one."""
     spawned: dict[str, Asked] = {}
     for asked in story.asked.values():
         if asked.refused or asked.do not in ("spawn", "close", "resume"):

@@ -1,13 +1,13 @@
-"""Crashes: a session under load is killed with SIGKILL, again and again, and its file is compared with what was told.
+"""Kills a session under load with SIGKILL, repeatedly, and compares its file with what was told.
 
 A *life* is one file with one configuration. A *round* starts a process on it (`model/crashes/child.py`), kills it
 somewhere, and judges the file as it was left (`model/crashes/judge.py`): without owning it first, then, in most rounds,
-by opening it with work that ends at once. Then all keys are asked again, whatever was asked for has to be answered, and
-the session comes to rest. In the other rounds the next process finds the file as the last one left it.
+by opening it with work that ends at once. Then all keys are repeated, every request has to be answered, and the session
+comes to rest. In the other rounds the next process finds the file as the last one left it.
 
-A seed says what is asked and when the kill is due, counted in acknowledgements and microseconds after one. At which
-instruction it falls is up to the system, so a seed repeats the kind of a failure, not its moment. SIGKILL loses nothing
-that was written, only what was not: whether commits reach the disk (`synchronous`) is no matter here.
+A seed decides the requests and when the kill is due, counted in acknowledgements and microseconds after one. The system
+decides at which instruction it falls, so a seed repeats the kind of a failure, not its moment. SIGKILL loses nothing
+that was written: this does not test whether commits reach the disk (`synchronous`).
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ from .judge import Blame, Fault, Log, Story, judge, read_log
 from .server import Server, Signal, Start, Wait, server
 
 ROUNDS = 8
-"""Of a life."""
+"""Rounds of a life."""
 ACKNOWLEDGED_MAX = 120
-"""When a process is killed at the latest."""
+"""Acknowledgements after which a process is killed at the latest."""
 REST_S = 60.0
-"""Far longer than any bound of the configurations: what is not at rest by then never will be."""
+"""Far longer than any bound of the configurations: a session that is not at rest by then never will be."""
 REPEATED_MAX = 40
-"""Keys, and requests that were answered, that are asked again."""
+"""Most keys, and most answered requests, that are repeated."""
 BLAMES_SHOWN = 10
 
 
@@ -65,9 +65,9 @@ class FileLife:
     story: Story = field(factory=Story)
     notes: Counter[str] = field(factory=Counter[str])
     known: list[tuple[int, int, str, Any]] = field(factory=list[tuple[int, int, str, Any]])
-    """The rows of the log as they were found last: nothing ever changes them."""
+    """The rows of the log as found last. They never change."""
     waiting: set[int] = field(factory=set[int])
-    """Unread trigger mail as it was found last."""
+    """Unread trigger mail as found last."""
 
     @property
     def path(self) -> Path:
@@ -76,7 +76,7 @@ class FileLife:
     # A round
 
     def round(self, server: Server, number: int) -> list[Blame]:
-        """One kill, and all that is wrong after it."""
+        """Plays one kill. Returns all faults after it."""
         rng = Random(f"round {self.seed} {number}")
         told = self.folder / f"{number}.ndjson"
         order = self.order(rng, number, told)
@@ -92,7 +92,7 @@ class FileLife:
         return blames
 
     def order(self, rng: Random, number: int, told: Path) -> Order:
-        """What the process is to do."""
+        """Draws the task of the process."""
         keys = self.story.with_keys()
         return Order(
             path=str(self.path),
@@ -104,7 +104,7 @@ class FileLife:
         )
 
     def told(self, lines: list[dict[str, Any]]) -> None:
-        """What a process has said."""
+        """Adds what a process has written."""
         self.story.add(lines)
         with (self.folder / "said.ndjson").open("a", encoding="utf-8") as file:
             file.writelines(f"{json.dumps(line)}\n" for line in lines)
@@ -135,15 +135,15 @@ class FileLife:
         return blames
 
     def judge_session(self, find: Callable[[], Session]) -> Iterator[Blame]:
-        """Does every property hold of it?"""
+        """Yields a fault if a property does not hold of the session."""
         try:
             properties.check(find())
         except Exception as error:
             yield Blame(Fault.BROKEN, str(verdict_of(error)))
 
     def replay(self, told: Path) -> list[Blame]:
-        """Plays a trace again, beside the reference, with all properties at each step. The kill may have come before
-        its first line was whole, or its last.
+        """Plays a trace again, beside the reference, with all properties at each step. The kill may have cut off its
+        first line, or its last.
         """
         text = told.read_bytes()
         told.write_bytes(text[: text.rfind(b"\n") + 1])
@@ -162,7 +162,7 @@ class FileLife:
     # Rest
 
     def rest(self, rng: Random, number: int) -> list[Blame]:
-        """Opens the file here, asks for all that is due, and lets it come to rest."""
+        """Opens the file here, makes all requests that are due, and lets it come to rest. Returns the faults."""
         said: list[dict[str, Any]] = []
         journal = Journal(lambda line: said.append(json.loads(line)), 1_000 + number)
         told = self.folder / f"{number}-rest.ndjson"
@@ -184,10 +184,11 @@ class FileLife:
         return blames
 
     async def come_to_rest(self, rng: Random, journal: Journal, told: Path, blames: list[Blame]) -> None:
-        """Everything in the log, answered."""
+        """Runs the session until everything in the log is answered."""
 
         async def calm(turn: Turn) -> str:
-            journal.line(took=[turn.agent.id, turn.number], mail=[mail.number for mail in turn.mail])
+            mails = [mail.number for mail in turn.mail]
+            journal.line(took=[turn.agent.id, turn.number], mail=mails, attempt=turn.attempt)
             return "calm"
 
         keys = self.story.with_keys()
@@ -195,7 +196,7 @@ class FileLife:
         repeat += [a.request for a in rng.sample(keys, min(len(keys), REPEATED_MAX))]
         requests = self.story.requests(rng, REPEATED_MAX)
         order = Order(path=str(self.path), seed=self.seed, number=0, repeat=repeat, requests=requests)
-        # With bounds that are not reached when the machine is slow: a turn that cannot start is no answer here.
+        # Bounds so long that a slow machine does not reach them: a turn that cannot start is not an answer here.
         config = evolve(config_of(self.seed), flush_timeout=REST_S, stop_grace=REST_S)
         control = AgentControl.open(self.path, {"default": calm, "keeper": calm}, config, trace=told)
         with anyio.fail_after(REST_S):
@@ -209,21 +210,21 @@ class FileLife:
 
 
 def is_at_rest(session: Session) -> bool:
-    """Has every turn ended, and does nobody ask for another?"""
+    """Tells whether every turn has ended and no other is requested."""
     return all(
         agent.status.is_idle and not (agent.triggers and agent.identity is Identity.OPEN) for agent in session.agents
     )
 
 
 def moment_of(rng: Random) -> Wait:
-    """When to kill: now and then while the session is being opened."""
+    """Draws when to kill: now and then while the session is being opened."""
     if rng.random() < 0.15:
         return Wait(count=0, further_s=rng.random() * 0.04)
     return Wait(count=rng.randrange(ACKNOWLEDGED_MAX), further_s=rng.random() * 0.003)
 
 
 def words(error: BaseException) -> str:
-    """The first error in a group, and where it was raised."""
+    """Returns the first error in a group, and where it was raised."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     place = traceback.extract_tb(error.__traceback__)[-1]
@@ -235,7 +236,7 @@ def words(error: BaseException) -> str:
 
 @frozen
 class Failure:
-    """A round after which something was wrong."""
+    """A round that ended with faults."""
 
     seed: int
     number: int
@@ -245,7 +246,7 @@ class Failure:
 
     @property
     def command(self) -> str:
-        """What does the same again, but for the moment of the kill."""
+        """The command that repeats it, except for the moment of the kill."""
         return f"statemachine crash --kills {self.number + 1} --seed {self.seed}"
 
     def __str__(self) -> str:
@@ -258,29 +259,29 @@ class Failure:
 
 @define(eq=False)
 class Report:
-    """What it came to."""
+    """The results so far."""
 
     kills: int = 0
     rounds_s: list[float] = field(factory=list[float])
     acknowledged: int = 0
-    """Verbs that had returned, and were looked for in the log."""
+    """Number of verbs that had returned, and were looked up in the log."""
     notes: Counter[str] = field(factory=Counter[str])
     failures: list[Failure] = field(factory=list[Failure])
     interrupts: list[int] = field(factory=list[int])
-    """Ctrl-C, as often as it came: it ended the rest before its time."""
+    """Each Ctrl-C that came; the first ended the campaign before its time."""
 
     def faults(self, *faults: Fault) -> int:
-        """So many things were wrong in one of these ways."""
+        """Returns the number of faults of these kinds."""
         return sum(blame.fault in faults for failure in self.failures for blame in failure.blames)
 
     def progress(self) -> str:
-        """How far it is, as a line."""
+        """Returns the progress as a line."""
         per_round = sum(self.rounds_s) / max(1, len(self.rounds_s))
         said = f"{self.kills} kills, {self.acknowledged:,} acknowledged operations, {len(self.failures)} failures"
         return f"{said}, {per_round:.2f} s each"
 
     def summary(self) -> str:
-        """The verdict: what was looked for, and how much was wrong."""
+        """Returns the verdict: what was compared, and the number of faults."""
         counts = ", ".join(f"{count:,} {what}" for what, count in sorted(self.notes.items()))
         end = ", stopped early" if self.interrupts else ""
         lost, twice = self.faults(Fault.LOST), self.faults(Fault.TWICE)
@@ -292,7 +293,7 @@ class Report:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The same, for programs."""
+        """Returns the results for programs."""
         return {
             "kills": self.kills,
             "acknowledged": self.acknowledged,
@@ -312,8 +313,8 @@ class Report:
 
 
 def crash(kills: int, seed: int, keep: Path, show: Callable[[Report], None]) -> Report:
-    """So many kills, in lives with the seeds from `seed` on. What failed is kept in a folder of its own in `keep`.
-    Ctrl-C ends it after the present round, and what was done is returned all the same.
+    """Plays `kills` kills, in lives with the seeds from `seed` on. Each failure is kept in a folder of its own in
+    `keep`. Ctrl-C ends it after the present round, and what was done is returned all the same.
     """
     with server() as killer, noting_interrupts() as interrupts:
         report = Report(interrupts=interrupts)
@@ -328,7 +329,7 @@ def crash(kills: int, seed: int, keep: Path, show: Callable[[Report], None]) -> 
 def live(
     life: FileLife, killer: Server, rounds: int, report: Report, keep: Path, show: Callable[[Report], None]
 ) -> None:
-    """One life, until its end or to the first round after which something is wrong."""
+    """Plays one life, until its end or the first round with faults."""
     for number in range(rounds):
         began = time.monotonic()
         blames = life.round(killer, number)
@@ -347,4 +348,6 @@ def live(
     report.notes["turns begun"] += len(story.took)
     report.notes["outcomes told"] += sum(len(told) for told in story.outcomes.values())
     report.notes["keys asked again"] += story.repeated
+    report.notes["outcomes awaited in turns"] += len(story.awaited)
+    report.notes["attempts after returned turns"] += sum(attempt > 1 for attempt in story.attempts.values())
     report.notes += life.notes

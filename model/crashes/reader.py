@@ -1,6 +1,6 @@
-"""Reads a session's file all the time while another process writes it, owns it, or dies over it.
+"""Reads a session's file all the time while another process owns it, writes it, or dies.
 
-Whatever it reads is a moment of the log: its beginning is what was read before, and every property holds of it.
+Each read has to be a state of the log: it begins with what was read before, and every property holds of it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Row = tuple[int, int, str, str]
 
 
 def main(order: Order, file: int) -> None:
-    """The process. It reads until it is killed, and says when something is wrong."""
+    """Runs the process, which reads until it is killed, and writes each fault that it finds."""
     journal = Journal(partial(os.write, file), order.number)
     try:
         read_for_ever(order, journal)
@@ -39,7 +39,7 @@ def read_for_ever(order: Order, journal: Journal) -> None:
             found = read_session(order.path)
         except StoreMissing:
             if epoch == 0:
-                continue  # it is not there yet
+                continue  # the file does not exist yet
             raise
         if found.epoch < epoch:
             journal.line(broken=f"epoch {found.epoch} was read after {epoch}")
@@ -59,7 +59,7 @@ def read_for_ever(order: Order, journal: Journal) -> None:
 
 
 def rows_of(connection: sqlite3.Connection) -> list[Row]:
-    """All rows of rollouts. The others go when a snapshot covers them."""
+    """Returns all rows of rollouts. Other rows are deleted when a snapshot covers them."""
     return connection.execute(
         "SELECT position, agent, kind, data FROM log WHERE agent IS NOT NULL ORDER BY position"
     ).fetchall()

@@ -1,11 +1,10 @@
-"""Starts processes, stops them, lets them go on, kills them: step by step, as the order says.
+"""Starts, stops, continues and kills processes, step by step, as an order says.
 
-A server of its own, because the process that judges has threads, and what has threads should not fork. It imports
-everything once; a child is a fork of it, which costs milliseconds instead of half a second. It runs on Linux and
-macOS: one order is a pickle on stdin, one result a line of JSON on stdout.
+It is a process of its own, because the process that judges has threads, and a process with threads should not fork. It
+imports everything once; a child is a fork of it, which costs milliseconds instead of half a second. It runs on Linux
+and macOS: one order is a pickle on stdin, one result a line of JSON on stdout.
 
-A moment is counted in lines that the children say, and then goes a little further, so that signals fall anywhere in a
-commit.
+A moment is counted in lines that the children write, plus a little time, so that signals fall anywhere in a commit.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from . import reader as crash_reader
 from .child import Order
 
 PATIENCE_S = 60.0
-"""A process that says nothing for so long hangs."""
+"""A process that writes nothing for so long hangs."""
 
 
 # What to do
@@ -41,7 +40,7 @@ PATIENCE_S = 60.0
 
 @frozen
 class Start:
-    """Starts one more child. They are counted from 0."""
+    """Starts one more child. Children count from 0."""
 
     kind: str
     order: Order
@@ -49,21 +48,21 @@ class Start:
 
 @frozen(kw_only=True)
 class Wait:
-    """Waits until so many different lines of a kind were said since the beginning, and then `further_s`."""
+    """Waits until so many different lines of a kind were written since the beginning, and then `further_s`."""
 
     count: int
     line: str = "ack"
-    """What such a line begins with (`model/crashes/child.py`)."""
+    """The beginning of such a line (`model/crashes/child.py`)."""
     child: int | None = None
-    """By whom; None: by all together."""
+    """The child that writes them; None: all together."""
     at_most_s: float = PATIENCE_S
-    """After that it goes on all the same."""
+    """Longest wait; then the order goes on."""
     further_s: float = 0.0
 
 
 @frozen
 class Signal:
-    """Sends a signal to a child, if it has not come to its end."""
+    """Sends a signal to a child, unless it has ended."""
 
     child: int
     number: int
@@ -74,29 +73,29 @@ Step = Start | Wait | Signal
 
 @define(eq=False)
 class Child:
-    """A process, and what it has said."""
+    """A process, and what it has written."""
 
     pid: int
     pipe: int
     said: bytearray = field(factory=bytearray)
     is_over: bool = False
-    """Has it closed its end?"""
+    """Whether it has closed its end of the pipe."""
     status: int | None = None
-    """As `waitpid` has it."""
+    """The status of `waitpid`."""
 
     def hear(self) -> None:
-        """Reads what is there to be read; waits for something."""
+        """Reads what it has written; waits until there is something."""
         found = os.read(self.pipe, 1 << 16)
         self.said += found
         self.is_over = not found
 
     def lines(self, kind: str) -> set[bytes]:
-        """The different lines of this kind, as far as they are whole."""
+        """Returns the different complete lines of this kind."""
         begin = f'{{"{kind}"'.encode()
         return {line for line in bytes(self.said).split(b"\n")[:-1] if line.startswith(begin)}
 
     def kill(self) -> None:
-        """Ends it, and hears it out."""
+        """Kills it, and reads what it wrote."""
         if self.status is not None:
             return
         os.kill(self.pid, signal.SIGKILL)
@@ -110,7 +109,7 @@ class Child:
 
 
 def serve() -> None:
-    """Until nobody orders anything any more."""
+    """Answers orders until stdin ends."""
     for backend in ("asyncio", "trio"):
         anyio.run(checkpoint, backend=backend)  # imports what it needs; starts no thread
     with suppress(EOFError):
@@ -119,7 +118,7 @@ def serve() -> None:
 
 
 def answer(steps: Sequence[Step]) -> None:
-    """One order."""
+    """Carries out one order."""
     try:
         result: Any = {"children": run(steps)}
     except Exception:
@@ -128,7 +127,7 @@ def answer(steps: Sequence[Step]) -> None:
 
 
 def run(steps: Sequence[Step]) -> list[dict[str, Any]]:
-    """Takes the steps, and kills all children."""
+    """Takes the steps, and kills all children. Returns what each has written."""
     children: list[Child] = []
     try:
         for step in steps:
@@ -151,7 +150,7 @@ def take(step: Step, children: list[Child]) -> None:
 
 
 def start(step: Start, others: Sequence[Child]) -> Child:
-    """One more child."""
+    """Starts one more child."""
     pipe, end = os.pipe()
     pid = os.fork()
     if pid:
@@ -165,14 +164,14 @@ def start(step: Start, others: Sequence[Child]) -> Child:
             os.dup2(void, file)
         KINDS[step.kind](step.order, end)
     finally:
-        os._exit(1)  # nothing of the server's is to be cleaned up here
+        os._exit(1)  # the server's clean-up must not run here
 
 
 KINDS = {"writer": crash_child.main, "reader": crash_reader.main}
 
 
 def wait(step: Wait, children: Sequence[Child]) -> None:
-    """Hears the children until they have said it, or cannot any more."""
+    """Reads from the children until they have written the lines, or cannot any more."""
     chosen = children if step.child is None else [children[step.child]]
 
     def is_over() -> bool:
@@ -184,7 +183,7 @@ def wait(step: Wait, children: Sequence[Child]) -> None:
 
 
 def hear_until(is_over: Callable[[], bool], children: Sequence[Child], at_most_s: float) -> None:
-    """Hears all children, so that none waits for its pipe to be emptied."""
+    """Reads from all children, so that none waits for its pipe to be emptied."""
     deadline = time.monotonic() + at_most_s
     while not is_over():
         living = [child for child in children if not child.is_over]
@@ -201,7 +200,7 @@ def hear_until(is_over: Callable[[], bool], children: Sequence[Child], at_most_s
 
 
 class Server:
-    """The server, for those who order."""
+    """The server as its client sees it."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -211,7 +210,7 @@ class Server:
         self._out: IO[bytes] = process.stdout
 
     def run(self, *steps: Step) -> list[Heard]:
-        """Takes these steps. Returns what each child has said until it was killed."""
+        """Has the server take these steps. Returns what each child wrote until it was killed."""
         pickle.dump(steps, self._in)
         self._in.flush()
         answer = json.loads(self._out.readline())
@@ -226,17 +225,17 @@ class Heard:
 
     lines: list[dict[str, Any]]
     killed: bool
-    """False: it came to an end before."""
+    """False: it ended by itself before."""
 
 
 def heard(said: str, killed: bool) -> Heard:
-    """The whole lines. The last one may have been cut off."""
+    """Returns the complete lines. The last one may have been cut off."""
     return Heard([json.loads(line) for line in said.split("\n")[:-1]], killed)
 
 
 @contextmanager
 def server() -> Iterator[Server]:
-    """A server, as long as the block lasts."""
+    """Gives a server for the block."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     # -P: the working directory, in which a project may have its own `model`, is on the path only if it was on ours
     words = [sys.executable, "-P", "-c", f"from {__package__} import server; server.serve()"]

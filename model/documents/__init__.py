@@ -1,4 +1,4 @@
-"""The documents in `specs/` that are written from the code.
+"""Writes the documents in `specs/` that are generated from the code.
 
 Read `generated.py` first.
 May import: `statemachine`, `checkout`, `reference`, `lockstep`, `coverage`, `check`, `scenarios`, `exploration`,

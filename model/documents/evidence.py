@@ -1,7 +1,7 @@
-"""What stands behind the properties, in numbers that are on file: read, never typed.
+"""Reads the evidence for the properties from files, so that no number is typed by hand.
 
-How much was explored is in `model/exploration/golden_counts.py`. How much was fuzzed is in specs/reached.md, and what
-noticed which break in specs/breaks.md: both are written by a run and held to the code by tests.
+The counts of explored states are in `model/exploration/golden_counts.py`. The fuzzed steps are in specs/reached.md, and
+the judge that noticed each break in specs/breaks.md: both are written by a run and held to the code by tests.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ..scenarios import golden
 
 SPECS = checkout.REPOSITORY / "specs"
 EVERY_EVENT = {known.id for known, _ in (*REFUSAL_JUDGES, *STALE_JUDGES)}
-"""Properties that are judged on refused or stale events too, and not only on steps that changed something."""
+"""Properties that are also judged on refused or stale events, not only on steps that changed something."""
 
 
 # Amounts
 
 
 def explored(known: Property) -> str:
-    """The states and steps of the scopes of `make check` on which the property was judged."""
+    """Returns the states and steps of the scopes of `make check` on which the property was judged."""
     counts = together()
     amounts = []
     if known.state is not None or known.step is None:  # neither: it is judged on the paths from every state
@@ -37,14 +37,14 @@ def explored(known: Property) -> str:
 
 
 def fuzzed() -> int:
-    """Steps of the campaigns of `make check`."""
+    """Returns the number of steps of the campaigns of `make check`."""
     found = re.search(r"^Fuzzed: ([\d,]+) steps", (SPECS / "reached.md").read_text("utf-8"), re.MULTILINE)
     assert found is not None, "specs/reached.md does not say how many steps were fuzzed"
     return int(found[1].replace(",", ""))
 
 
 def traced() -> tuple[int, int]:
-    """Golden traces, and the events that they have together."""
+    """Returns the number of golden traces, and of their events together."""
     files = golden.files()
     return len(files), sum(len(golden.read(path).events) for path in files)
 
@@ -68,16 +68,16 @@ class Caught:
 
     @property
     def by_alone(self) -> str:
-        """What noticed it without the reference; empty: nothing."""
+        """The judge that noticed it without the reference; empty: none."""
         return "" if self.alone == "-" else self.alone.partition(" (")[0]
 
     def names(self, property_id: str) -> bool:
-        """Is the property among the rules that the break breaks?"""
+        """Tells whether the property is among the rules that the break breaks."""
         return property_id in re.findall(r"\w+", self.rules)
 
 
 def caught() -> list[Caught]:
-    """Every break on file."""
+    """Returns every break of the file."""
     rows = re.findall(r"^\| (`[a-z-]+` \| .*) \|$", (SPECS / "breaks.md").read_text("utf-8"), re.MULTILINE)
     cells = [row.split(" | ") for row in rows]
     return [Caught(name.strip("`"), *rest) for name, *rest in cells]

@@ -1,7 +1,7 @@
-"""specs/README.md, where reviewers begin: three promises, one screen each, then what else there is to read.
+"""Writes specs/README.md, where reviewers begin: three promises, one screen each, then what else there is to read.
 
-A promise is a few words and, taken from the code, all that stands behind them: the machine, the rule, the property,
-what judged it, a deliberate defect with the trace that shows it, and a golden trace to read.
+A promise is a few words and, taken from the code, the evidence for them: the machine, the rule, the property, what
+judged it, a deliberate defect with the trace that shows it, and a golden trace to read.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from statemachine.core import rules
 from statemachine.core.machines import IDENTITY, RESIDENCY, SLOT, Machine
 from statemachine.core.state import State
 
+from ..breaks.catalogue import BREAKS
 from ..breaks.hunt import Catch, injected, look_in
-from ..breaks.thread_defects import BREAKS
 from ..exploration.golden_counts import GOLDEN, GOLDEN_TOP_RUNG
 from ..exploration.scopes import find
 from ..scenarios import golden
@@ -43,7 +43,7 @@ Shown = Callable[..., Any]
 
 @frozen
 class Promise:
-    """One promise, and what stands behind it."""
+    """One promise, and the evidence for it."""
 
     title: str
     words: str
@@ -63,9 +63,9 @@ PROMISES: tuple[Promise, ...] = (
     Promise(
         title="The cap is never exceeded",
         words="""\
-At most `execution_cap` sub-agents have a turn at the same time, between any two events and whatever the order of the
-events. A slot is taken in the step that decides on it, so there is no moment between check and count. The root works
-beside the cap.""",
+At most `execution_cap` sub-agents have a turn at the same time, between any two events and in any order of the events.
+A slot is taken in the step that decides on it, so nothing happens between check and count. The root works beside the
+cap.""",
         machine=SLOT,
         rule="[J2](semantics.md#joint-rules)",
         decided_by=rules.slot_is_free,
@@ -123,6 +123,7 @@ Read [machines.md](machines.md), then a trace such as [eviction_and_reload.txt](
 | [api](api/) | the pages of the API reference, which `make docs` builds from the docstrings | people |
 | [traces](traces/) | scenarios with their full log | people; logs: `python -m model.scenarios.golden --write` |
 | [field-bugs.md](field-bugs.md) | bugs of comparable systems, which must not be possible here | people |
+| [harm.md](harm.md) | what one agent, file or pause might do to others, case by case, with the test of each | people |
 | [peer-scenarios.md](peer-scenarios.md) | the scenarios of a comparable system, and ours | people |
 
 ## Ids
@@ -149,12 +150,12 @@ def front_door() -> str:
 
 
 def anchor(title: str) -> str:
-    """What a heading is linked by."""
+    """Returns the anchor of a heading."""
     return title.lower().replace(",", "").replace(" ", "-")
 
 
 def screen(number: int, promise: Promise) -> str:
-    """All that stands behind one promise."""
+    """Returns the screen of one promise."""
     known = next(known for known in PROPERTIES if known.id == promise.property_id)
     judge = known.state
     assert judge is not None
@@ -179,7 +180,7 @@ def screen(number: int, promise: Promise) -> str:
 
 
 def moves(machine: Machine[Any]) -> str:
-    """The table of the machine."""
+    """Returns the table of the machine."""
     rows = [
         (f"`{row.trigger}`", ", ".join(map(name_of, row.sources)), name_of(row.target), row.cause)
         for row in machine.rows
@@ -188,17 +189,17 @@ def moves(machine: Machine[Any]) -> str:
 
 
 def source(function: Shown) -> str:
-    """The code of the function."""
+    """Returns the code of the function."""
     return f"```python\n{textwrap.dedent(inspect.getsource(function))}```\n"
 
 
 def code_link(function: Shown) -> str:
-    """The function, linked to its file."""
+    """Returns the function, linked to its file."""
     return f"[`{function.__qualname__}`](../{function.__module__.replace('.', '/')}.py)"
 
 
 def judged(known: Property) -> str:
-    """On how much."""
+    """Returns on how many states and steps the property was judged."""
     return (
         f"**Judged**: on {explored(known)}, all that are reachable in the {len(GOLDEN)} scopes of `make check`; on "
         f"{fuzzed():,} steps of random lives; on {GOLDEN_TOP_RUNG.states:,} states of the largest scope, in "
@@ -207,7 +208,7 @@ def judged(known: Property) -> str:
 
 
 def broken(name: str, known: Property) -> str:
-    """A break that the property notices, with the shortest trace."""
+    """Returns a break that the property notices, with the shortest trace."""
     on_file, found = row_of(name), hunted(name)
     assert found.by == known.id, f"{name} is noticed by {found.by}, not by {known.id}: take another break"
     lines = "".join(f"{line}\n" for line in found.lines)
@@ -219,19 +220,19 @@ def broken(name: str, known: Property) -> str:
 
 
 def noticed_by(judge: str) -> str:
-    """The judge in words: `lockstep, effects`, a property, or another."""
+    """Returns the judge in words: `lockstep, effects`, a property, or another."""
     kind, _, what = judge.partition(", ")
     return f"the reference model, which has other {what}" if kind == "lockstep" else kind
 
 
 def row_of(name: str) -> Caught:
-    """What specs/breaks.md says of the break."""
+    """Returns the row of the break in specs/breaks.md."""
     return next(row for row in caught() if row.id == name)
 
 
 @cache
 def hunted(name: str) -> Catch:
-    """What notices the break without the reference."""
+    """Returns what notices the break without the reference."""
     a_break = next(known for known in BREAKS if known.id == name)
     with injected(a_break, with_reference=False):
         found = look_in(find(a_break.place))
@@ -240,6 +241,6 @@ def hunted(name: str) -> Catch:
 
 
 def head_of(trace: str) -> str:
-    """What the trace shows, in its own words: the first paragraph of its head, without the ids."""
+    """Returns what the trace shows, in its own words: the first paragraph of its head, without the ids."""
     head = " ".join(line.removeprefix("--").strip() for line in golden.read(golden.TRACES / f"{trace}.txt").head)
     return head.partition(" Rules:")[0]

@@ -1,7 +1,7 @@
-"""The documents in specs/ that are generated: each is a function of the code, so it cannot say something else.
+"""Generates documents in specs/: each is a function of the code, so it cannot differ from it.
 
-`DOCUMENTS` names them; whoever adds one adds it there. `write` writes them (`make docs`), and `stale` tells which of
-them no longer say what the code says (`tests/documents/test_documents.py`).
+`DOCUMENTS` names them; add a new one there. `write` writes them (`make docs`), and `stale` tells which of them differ
+from the code (`tests/documents/test_documents.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .properties import properties_document
 
 
 def machines_document() -> str:
-    """specs/machines.md: every machine with its meaning, its diagram and its table."""
+    """Returns specs/machines.md: every machine with its meaning, its diagram and its table."""
     intro = """\
 # Machines
 
@@ -38,7 +38,7 @@ Diagrams begin in the grey state. The state of a turn is also called the agent's
 
 
 def machine_section(machine: Machine[Any]) -> str:
-    """One machine: meaning, diagram, table."""
+    """Returns the section of one machine: meaning, diagram, table."""
     rows = [
         (f"`{row.trigger}`", ", ".join(name_of(source) for source in row.sources), name_of(row.target), row.cause)
         for row in machine.rows
@@ -56,7 +56,7 @@ DOCUMENTS: dict[str, Callable[[], str]] = {
     "properties.md": properties_document,
     "matrix.md": matrix_document,
 }
-"""File name under specs/ -> what it says now."""
+"""File name under specs/ -> the function that returns its text."""
 
 
 def write(folder: Path) -> list[str]:
@@ -68,8 +68,8 @@ def write(folder: Path) -> list[str]:
 
 
 def stale(folder: Path) -> list[str]:
-    """The names of the documents that are missing in the folder, or say something else than the code does now.
-    Raises `NeedsCheckout` in a wheel: they tell of other documents too, which are written by long runs.
+    """Returns the names of the documents that are missing in the folder, or differ from what the code says now. Raises
+    `NeedsCheckout` in a wheel: they include parts of other documents, which are written by long runs.
     """
     checkout.require(SPECS)
     return [name for name, document in DOCUMENTS.items() if not _says(folder / name, document())]

@@ -1,4 +1,4 @@
-"""specs/matrix.md: each property, each engine, how much each engine judged, and which breaks each property notices."""
+"""Writes specs/matrix.md: each property, how much each engine judged it, and which breaks it notices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from statemachine.checking.properties import PROPERTIES
 
 from ..exploration.golden_counts import GOLDEN, GOLDEN_TOP_RUNG, TOP_RUNG, together
-from .breaks import NOBODY
+from .breaks import NOTHING
 from .evidence import Caught, caught, explored, fuzzed, traced
 from .markdown import table
 from .properties import golden_traces, judged_on
@@ -47,7 +47,7 @@ def matrix_document() -> str:
 
 
 def engines_section() -> str:
-    """The engines, with all that each has judged."""
+    """Returns the engines, with all that each has judged."""
     counts, (traces, events) = together(), traced()
     rows = [
         (
@@ -70,7 +70,7 @@ def engines_section() -> str:
 
 
 def properties_section(breaks: list[Caught]) -> str:
-    """The matrix."""
+    """Returns the matrix."""
     head = ("id", "exploration", "fuzz", "golden traces", "breaks", "with the reference", "without", "by itself")
     cited, steps = golden_traces(), f"{fuzzed():,} steps"
     rows = []
@@ -84,7 +84,7 @@ def properties_section(breaks: list[Caught]) -> str:
                 "-" if judged_on(known) == "paths" else steps,
                 str(len(cited[known.id])),
                 str(len(mine)),
-                str(sum(b.by != NOBODY for b in mine)),
+                str(sum(b.by != NOTHING for b in mine)),
                 str(sum(bool(b.by_alone) for b in mine)),
                 itself or "-",
             )
@@ -93,10 +93,10 @@ def properties_section(breaks: list[Caught]) -> str:
 
 
 def judges_section(breaks: list[Caught]) -> str:
-    """How many breaks each judge noticed."""
+    """Returns the number of breaks that each judge noticed."""
     with_reference = Counter(b.by.partition(",")[0] for b in breaks)
-    alone = Counter(b.by_alone or NOBODY for b in breaks)
-    order = [known.id for known in PROPERTIES] + ["lockstep", "recovery", "refusal", "crash", NOBODY]
+    alone = Counter(b.by_alone or NOTHING for b in breaks)
+    order = [known.id for known in PROPERTIES] + ["lockstep", "recovery", "refusal", "crash", NOTHING]
     assert {*with_reference, *alone} <= {*order}, "specs/breaks.md names a judge that is not one"
     rows = [(judge, str(with_reference[judge]), str(alone[judge])) for judge in order]
     total = ("all", str(len(breaks)), str(len(breaks)))

@@ -1,4 +1,4 @@
-"""specs/properties.md: what must hold, and which engine judges it.
+"""Writes specs/properties.md: what must hold, and which engine judges it.
 
 It is generated from `statemachine/checking/properties.py`, `model/coverage.py` and the heads of the golden traces, so
 that it cannot name what is not there.
@@ -41,9 +41,9 @@ that name the property among their rules.
 | golden traces | every step of the traces in `specs/traces` | `make test` |
 
 Each property that is judged on states or steps is judged by all four engines, and each step is also compared with the
-reference model there. In explorations and fuzz, what was refused or stale is judged by S9 and S12 alone: they say that
-nothing changed, so no more is to be said. How many states and steps stand behind each property is a matter of a run:
-`statemachine check` prints it.
+reference model there. In explorations and fuzz, refused and stale events are judged by S9 and S12 alone: they say that
+nothing changed, so nothing else can have broken. `statemachine check` prints on how many states and steps each property
+was judged.
 """
 
 SOMETIMES = """\
@@ -60,7 +60,7 @@ def properties_document() -> str:
 
 
 def properties_section() -> str:
-    """Every property with all that there is to say of it."""
+    """Returns the table of all properties."""
     cited = golden_traces()
     rows = [
         (known.id, known.sentence, known.source, judged_on(known), judged_by(known), ", ".join(cited[known.id]) or "-")
@@ -70,20 +70,20 @@ def properties_section() -> str:
 
 
 def judged_on(known: Property) -> str:
-    """States, steps, both, or paths."""
+    """Returns what the property is judged on: states, steps, both, or paths."""
     kinds = [name for name, judge in (("states", known.state), ("steps", known.step)) if judge is not None]
     return " and ".join(kinds) or "paths"
 
 
 def judged_by(known: Property) -> str:
-    """The functions that judge it, with their modules."""
+    """Returns the functions that judge it, with their modules."""
     judges: list[Callable[..., Any]] = [judge for judge in (known.state, known.step) if judge is not None]
     functions = judges or [explorer.never_home, homeward.drive_home]
     return ", ".join(f"`{function.__module__.split('.')[-1]}.{function.__name__}`" for function in functions)
 
 
 def golden_traces() -> dict[str, list[str]]:
-    """Property -> links to the golden traces whose head names it among its rules."""
+    """Returns property -> links to the golden traces whose head names it among its rules."""
     cited: dict[str, list[str]] = {known.id: [] for known in PROPERTIES}
     for path in golden.files():
         head = " ".join(line.removeprefix("--").strip() for line in golden.read(path).head)
@@ -94,7 +94,7 @@ def golden_traces() -> dict[str, list[str]]:
 
 
 def sometimes_sections() -> list[str]:
-    """What must be seen, in groups."""
+    """Returns what must be reached, in groups."""
     moves = [
         (machine.name, f"`{row.trigger}`", ", ".join(source.name.lower() for source in row.sources))
         for machine in MACHINES

@@ -1,6 +1,6 @@
-"""specs/reached.md: what the engines of `make check` must reach, and how often they did.
+"""Writes specs/reached.md: what the engines of `make check` must reach, and how often they did.
 
-`python -m model.documents.reached` prints it, with `--write` it is written. That takes as long as a check.
+`python -m model.documents.reached` prints it; with `--write` it writes the file. That takes as long as a check.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HEAD = ("what", "sentence", "explored", "fuzzed")
 
 
 def document(explored: Counter[str], fuzzed: Counter[str], steps: int) -> str:
-    """The document, for these counts, of a run that fuzzed so many steps."""
+    """Returns the document for these counts, of a run that fuzzed `steps` steps."""
     situations = [line(name, SENTENCES[name], explored, fuzzed) for name in SENTENCES]
     rest = [line(name, "", explored, fuzzed) for name in required() if name not in SENTENCES]
     return "\n".join(
@@ -47,12 +47,12 @@ def document(explored: Counter[str], fuzzed: Counter[str], steps: int) -> str:
 
 
 def line(name: str, sentence: str, explored: Counter[str], fuzzed: Counter[str]) -> tuple[str, str, str, str]:
-    """One row."""
+    """Returns one row."""
     return name, sentence, f"{explored[name]:,}", f"{fuzzed[name]:,}"
 
 
 def counts() -> tuple[Counter[str], Counter[str], int]:
-    """What a check reaches: by exploring, and by fuzzing, which takes so many steps."""
+    """Runs a check. Returns what it reaches by exploring and by fuzzing, and the number of fuzzed steps."""
     report = check()
     assert report.held, report.failures
     explored: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Every reachable state of small scopes, each visited and judged.
+"""Visits and judges every reachable state of small scopes.
 
 Read `explorer.py` first, then `scopes.py`.
 May import: `statemachine`, `reference`, `lockstep`, `coverage`, `pools`.

@@ -1,16 +1,15 @@
-"""Every reachable state of a scope, core and reference in lockstep, breadth first.
+"""Explores every reachable state of a scope, core and reference in lockstep, breadth first.
 
 From each state, each event of the scope goes to both. Reply, effects and state are compared, the properties are
-judged, and a state that was not seen before is put in line. All events of a state are played, then compared, then
-judged; if anything is wrong, they are played once more one by one, to see with which. Breadth first, so the first
-fault found is one of the shortest. Two states are the same if their fingerprints are, up to the names of
-interchangeable agents where the scope says so; the reference's state follows from the core's, because they were just
-found to be equal.
+judged, and a new state is put in line. All events of a state are played, then compared, then judged; if anything is
+wrong, they are played once more one by one, to find the event. Breadth first, so the first fault found is one of the
+shortest. Two states are the same if their fingerprints are, up to the names of interchangeable agents where the scope
+says so; the reference's state follows from the core's, because they were just found to be equal.
 
-Refusals and stale reports are played on one copy, whose fingerprint must still be that of the state in the end.
+Refused events and stale reports are played on one copy, whose fingerprint must be unchanged in the end.
 
-With several processes, each expands a part of every layer and keeps in mind what it has sent already; the parent alone
-decides what is new, in a fixed order, so counts and counterexamples do not depend on the number of processes.
+With several processes, each expands a part of every layer and remembers the states that it has sent; the parent alone
+decides which are new, in a fixed order, so counts and counterexamples do not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from attrs import define, field, frozen
 
 from statemachine.checking.moment import Moment
 from statemachine.checking.properties import STATE_PROPERTIES, STEP_PROPERTIES, PropertyViolation
-from statemachine.checking.view import is_quiescent
 from statemachine.core.effects import Refused, Stale, Step
 from statemachine.core.fingerprint import fingerprint
 from statemachine.core.ledger import Ledger
@@ -44,18 +42,18 @@ from .symmetry import Digest, canonical, digest_of, hashed, relevant
 STEP_JUDGES = tuple((known, known.step) for known in STEP_PROPERTIES if known.step is not None)
 REFUSAL_JUDGES = tuple((known, judge) for known, judge in STEP_JUDGES if known.id == "S12")
 STALE_JUDGES = tuple((known, judge) for known, judge in STEP_JUDGES if known.id == "S9")
-"""Those for events that must change nothing. That nothing changed is verified once, after all of them."""
+"""The judges of events that must change nothing. That is verified once, after all such events of a state."""
 STATE_JUDGES = tuple((known, known.state) for known in STATE_PROPERTIES if known.state is not None)
 
 Both = tuple[Session, Any]
 Kept = Both | bytes
-"""A state in line: as it is, or pickled."""
+"""A state in line, as an object or pickled."""
 
 
 @frozen
 class Fault:
-    """What went wrong, after `event` in the state at the end of a path. `kind` is a property's id, `lockstep`,
-    `recovery`, `refusal` or `crash`."""
+    """A failure by `event` in the state at the end of a path. `kind` is a property's id, `lockstep`, `recovery`,
+    `refusal` or `crash`."""
 
     kind: str
     detail: str
@@ -64,23 +62,23 @@ class Fault:
 
 @define
 class Found:
-    """What expanding some states came to."""
+    """The result of expanding some states."""
 
     successors: list[tuple[int, int, Digest, Kept]] = field(factory=list)
     """(index of the state, number of the event, digest, the state), each state once in the life of a process."""
     offered: int = 0
     """Events played, refused and stale ones included."""
     changes: int = 0
-    """Events that were accepted."""
+    """Accepted events."""
     coverage: Counter[str] = field(factory=Counter)
     homeward: list[tuple[int, Digest | None]] = field(factory=list)
-    """For L7: (index of the state, digest of the state after one more thread answered), None: it is at rest."""
+    """For L7: (index of the state, digest of the state after one more thread has answered; None: it is at rest)."""
     fault: tuple[int, Fault] | None = None
 
 
 @frozen
 class Exploration:
-    """What was found in a scope."""
+    """The result of exploring a scope."""
 
     scope: Scope
     states: int
@@ -89,7 +87,7 @@ class Exploration:
     depth: int
     seconds: float
     closed: bool
-    """Every reachable state was visited."""
+    """Whether every reachable state was visited."""
     judged: Counter[str]
     coverage: Counter[str]
     fault: Fault | None
@@ -98,12 +96,12 @@ class Exploration:
 
 
 def pack(session: Session, world: Any, travels: bool) -> Kept:
-    """The state, fit to go to another process if it has to."""
+    """Returns the state in line; pickled, if it goes to another process."""
     return pickle.dumps((session, world)) if travels else (session, world)
 
 
 def unpack(kept: Kept) -> Both:
-    """The state again."""
+    """Returns the state from the form that `pack` gave it."""
     state: Both = pickle.loads(kept) if isinstance(kept, bytes) else kept  # our own processes wrote it
     return state
 
@@ -111,7 +109,7 @@ def unpack(kept: Kept) -> Both:
 # Expanding one state
 
 FAULTS = (Deviation, AssertionError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError)
-"""What is raised if something is wrong; a `PropertyViolation` is an `AssertionError`."""
+"""The exceptions that count as faults; a `PropertyViolation` is an `AssertionError`."""
 
 Arrival = tuple[int, AnyEvent, Step, Session, Any]
 """An accepted event: its number, the event, its step, and both afterwards."""
@@ -119,22 +117,22 @@ Arrival = tuple[int, AnyEvent, Step, Session, Any]
 
 @define
 class Origin:
-    """A state whose events are played, and what they are compared with."""
+    """A state whose events are played, and what their results are compared with."""
 
     session: Session
     world: Any
     said: tuple[Any, ...]
-    """What `of_world` says of the world."""
+    """The result of `of_world` for the world."""
     value: tuple[Any, ...]
     """The fingerprint."""
     facts: Ledger
-    """What a crash would leave."""
+    """The facts that a crash would leave."""
     idle: Session
-    """What refused and stale events are played on."""
+    """The copy on which refused and stale events are played."""
 
     @classmethod
     def of(cls, session: Session, world: Any) -> Origin:
-        """This state as an origin."""
+        """Makes an origin of this state."""
         return cls(
             session=session,
             world=world,
@@ -146,7 +144,7 @@ class Origin:
 
 
 class Expander:
-    """Plays every event of the scope on states. Holds what one process remembers.
+    """Plays every event of the scope on states. Has the memory of one process.
 
     States that go to other processes are pickled; those that stay are handed on as they are.
     """
@@ -156,11 +154,12 @@ class Expander:
         self.travels = travels
         self.sent: set[Digest] = set()
         self.digests: dict[Digest, Digest] = {}
-        """Of the fingerprint -> of the state, where renaming makes two of it. Most states are met about ten times."""
+        """Digest of a fingerprint -> digest of the state, where renaming makes them differ. Most states come up about
+        ten times."""
         self.coverage = Coverage()
 
     def expand(self, states: list[Kept]) -> Found:
-        """All successors of these states, up to the first fault."""
+        """Returns all successors of these states, up to the first fault."""
         found = Found()
         self.coverage.counts.clear()
         with no_collections(), counting() as moves:  # states have no cycles, and to look for some takes its time
@@ -174,7 +173,7 @@ class Expander:
         return found
 
     def expand_one(self, index: int, session: Session, world: Any, found: Found) -> Fault | None:
-        """The successors of one state, or what is wrong with it."""
+        """Adds the successors of one state to `found`. Returns the fault, if there is one."""
         event: AnyEvent | None = None
         try:
             judge_state(session)
@@ -205,8 +204,8 @@ class Expander:
         return None
 
     def play(self, origin: Origin, line: list[tuple[int, AnyEvent]]) -> list[Arrival]:
-        """Plays these events, each on the same state, and gives where those lead that are accepted. Raises if anything
-        is wrong with one of them; with which, is not said.
+        """Plays these events, each on the same state, and returns where the accepted ones lead. Raises one of `FAULTS`
+        if anything is wrong, without saying by which event.
 
         All events are taken from stage to stage together. That is faster by an eighth than one event after the other,
         because what the processor has just done is still in its caches.
@@ -231,8 +230,8 @@ class Expander:
             judge_step(session, event, step, origin.idle)
         for _, event, step, after, _ in arrivals:
             judge_step(session, event, step, after)
-        for _, event, step, after, _ in arrivals:
-            compare_recovery(origin.facts, event, step, after)
+        for _, _, step, after, _ in arrivals:
+            compare_recovery(origin.facts, step, after)
         for event, step in same:
             self.coverage.observe(session, event, step, origin.idle)
         for _, event, step, after, _ in arrivals:
@@ -240,14 +239,13 @@ class Expander:
         return arrivals
 
     def arrive(self, index: int, origin: Origin, arrivals: list[Arrival], found: Found) -> Digest | None:
-        """Notes the states that were arrived at. Gives the first that an answering thread leads to, for L7."""
+        """Notes the states that the events lead to. Returns the first that an answering thread leads to, for L7."""
         home: Digest | None = None
-        resting = is_quiescent(origin.session)
         found.changes += len(arrivals)
         values = [fingerprint(after) for _, _, _, after, _ in arrivals]
         digests = [self.digest(value) for value in values]
         for (number, event, _, after, world), digest in zip(arrivals, digests, strict=True):
-            if home is None and not resting and is_answer(event):
+            if home is None and is_answer(origin.session, event):
                 home = digest
             if digest not in self.sent:
                 self.sent.add(digest)
@@ -255,7 +253,7 @@ class Expander:
         return home
 
     def digest(self, value: tuple[Any, ...]) -> Digest:
-        """`digest_of` a fingerprint, remembered."""
+        """Returns `digest_of` a fingerprint, and remembers it."""
         value = relevant(value, self.scope)
         plain = hashed(value)
         if not self.scope.symmetric:
@@ -266,7 +264,7 @@ class Expander:
         return found
 
     def who_changed(self, session: Session, world: Any, before: tuple[Any, ...]) -> Fault:
-        """Some refused or stale event changed the session; this says which."""
+        """Returns which refused or stale event changed the session."""
         for event in events(self.scope, session):
             if reference.step(world, lockstep.TRANSLATE[event.__class__](event))[1][0] in ("refused", "stale"):
                 after, step = core_step(session.fork(), event)
@@ -276,7 +274,7 @@ class Expander:
 
 
 def judge_state(session: Session) -> None:
-    """The state properties."""
+    """Judges the properties of a state."""
     moment = Moment(session)
     for known, judge in STATE_JUDGES:
         detail = judge(moment)
@@ -285,7 +283,7 @@ def judge_state(session: Session) -> None:
 
 
 def judge_step(before: Session, event: AnyEvent, step: Step, after: Session) -> None:
-    """The step properties."""
+    """Judges the properties of a step."""
     if event.__class__ is Restart:
         return
     kind = step.reply.__class__
@@ -297,11 +295,11 @@ def judge_step(before: Session, event: AnyEvent, step: Step, after: Session) -> 
             raise PropertyViolation(known, detail)
 
 
-def compare_recovery(facts: Ledger, event: AnyEvent, step: Step, after: Session) -> None:
-    """One step of the induction that folding the log gives the live facts: facts before + records = facts after."""
-    if not step.records and event.__class__ is not Restart:
-        return
-    ledger = facts.copy()
+def compare_recovery(facts: Ledger, step: Step, after: Session) -> None:
+    """Checks one step of the induction that the fold of the log gives the live facts: facts before + records = facts
+    after. Raises `Deviation`.
+    """
+    ledger = facts.copy() if step.records else facts
     for record in step.records:
         apply(ledger, record)
     folded, live = durable_facts(ledger), durable_facts(after.ledger)
@@ -326,7 +324,7 @@ def _expand(states: list[Kept]) -> Found:
 
 @frozen
 class Progress:
-    """How far an exploration is."""
+    """Progress of an exploration."""
 
     states: int
     waiting: int
@@ -336,7 +334,7 @@ class Progress:
 
 
 CHUNK = 100
-"""States a process expands at a time."""
+"""Number of states that a process expands at a time."""
 
 
 def explore(
@@ -403,7 +401,7 @@ def _explore(
 
 
 def how_often(states: int, offered: int, transitions: int) -> Counter[str]:
-    """Property -> states or steps that it was judged on."""
+    """Returns property -> number of states or steps on which it was judged."""
     judged: Counter[str] = Counter()
     for known in STATE_PROPERTIES:
         judged[known.id] += states
@@ -414,7 +412,8 @@ def how_often(states: int, offered: int, transitions: int) -> Counter[str]:
 
 
 def never_home(homeward: dict[int, Digest | None], known: dict[Digest, int]) -> tuple[int, Fault | None]:
-    """L7: from every state, letting threads answer one by one leads to a state at rest. Where does it not?"""
+    """Checks L7: from every state, letting threads answer one by one leads to a state at rest. Returns the first
+    state from which it does not, and the fault; or no fault."""
     home = {state for state, after in homeward.items() if after is None}
     for start in homeward:
         walked: list[int] = []
@@ -431,7 +430,7 @@ def never_home(homeward: dict[int, Digest | None], known: dict[Digest, int]) -> 
 
 
 def path_to(scope: Scope, origins: list[tuple[int, int]], state: int) -> tuple[AnyEvent, ...]:
-    """The events that lead from the beginning to this state, found by playing them again."""
+    """Returns the events that lead from the beginning to this state, found by playing them again."""
     numbers: list[int] = []
     while state:
         state, number = origins[state]

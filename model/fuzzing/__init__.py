@@ -1,4 +1,4 @@
-"""Long random lives of large sessions, judged after every event, and what fails made short.
+"""Plays long random lives of large sessions, judges them after every event, and shrinks what fails.
 
 Read `fuzz.py` first.
 May import: `statemachine`, `reference`, `configurations`, `lockstep`, `coverage`, `pools`, `scenarios`.

@@ -1,9 +1,9 @@
-"""Stateful fuzzing: long random lives of large sessions, judged at every step (`model/scenarios/replay.py`).
+"""Fuzzes sessions statefully: long random lives of large ones, judged at every step (`model/scenarios/replay.py`).
 
-The explorers see everything that a small scope has. This sees a little of what no scope has: a dozen agents, all caps
+The explorer sees everything that a small scope has. This sees a little of what no scope has: a dozen agents, all caps
 and limits at once, hundreds of events, restarts and shutdowns in the middle of all faults. The rules of a Hypothesis
-state machine draw bytes, and `model/fuzzing/chance.py` makes events of them that suit the present state. What fails is
-shrunk by `model/fuzzing/shrink.py`, and comes as a program and as a trace file for `statemachine replay`.
+state machine draw bytes, and `model/fuzzing/chance.py` makes events of them that suit the present state. A failing life
+is shrunk by `model/fuzzing/shrink.py`, and reported as a program and as a trace file for `statemachine replay`.
 
 `run` plays examples from a seed. The same seed gives the same examples as long as their number, their length and the
 code are the same (Hypothesis looks for interesting numbers in the modules that are loaded, so this is about one
@@ -26,8 +26,8 @@ package as `statemachine_model`, and pytest needs no more than this::
         result = run(examples=30, steps=200, seed=1, folder=tmp_path, machine=Ours)
         assert result.failure is None, str(result.failure)
 
-What fails is told as a short program, with the file of its trace. A subclass may have rules of its own, which look at
-`self.trial.session` and give events to `self.feed`. Hypothesis' own `Ours.TestCase` is not a test here: it shrinks
+A failure is reported as a short program, with the file of its trace. A subclass may have rules of its own, which look
+at `self.trial.session` and give events to `self.feed`. Hypothesis' own `Ours.TestCase` is not a test here: it shrinks
 bytes, which takes minutes and tells a reader nothing.
 """
 
@@ -51,20 +51,20 @@ from statemachine.core.config import SessionConfig
 from statemachine.log import trace
 
 from ..coverage import Coverage, counting, moves_seen
-from ..lockstep import AnyEvent
+from ..lockstep import AnyEvent, Restart
 from ..pools import Task, campaign, stop_is_asked
 from ..scenarios.replay import Trial, program_of
 from . import chance
 from .shrink import Scenario, shrink
 
 FAILURES = Path(".statemachine") / "failures"
-"""Where traces of failures are saved, unless the caller says where."""
+"""Default folder for traces of failures."""
 
 BURST = 12
-"""Events that one rule plays. Drawing them as one string of bytes costs Hypothesis little more than drawing one."""
+"""Events that one rule plays. Drawing them as one string of bytes costs little more than drawing one."""
 BURSTS = st.binary(min_size=BURST * chance.BYTES, max_size=BURST * chance.BYTES)
 QUIET = 4 * BURST
-"""Events between two calamities, at least, so that there is something to lose."""
+"""Fewest events between two calamities, so that there is something to lose."""
 FOLD_EVERY = 8
 """Events between two comparisons of the fold of the log with the session."""
 
@@ -75,19 +75,19 @@ configuration; a new life is worth more."""
 ROUND_EXAMPLES, ROUND_STEPS = 100, 300
 """The size of a round of a soak campaign: some ten seconds."""
 FAILURES_MAX = 10
-"""A soak campaign with so many failures has done what it could."""
+"""Failures after which a soak campaign stops."""
 
 
 class Stopped(Exception):
-    """Raised by whoever is told of progress: the campaign is to end now."""
+    """Raised by a callback of progress to end the campaign."""
 
 
 @define
 class Campaign:
-    """What several examples come to."""
+    """The results of several examples."""
 
     steps_max: int
-    """Events of one example, at most."""
+    """Most events of one example."""
     examples: int = 0
     steps: int = 0
     coverage: Coverage = field(factory=Coverage)
@@ -98,7 +98,7 @@ class Fuzz(RuleBasedStateMachine):
     """One example: a session from its configuration to the last event, or to the first that breaks something."""
 
     config: ClassVar[SessionConfig | None] = None
-    """Of every example. None: each draws its own."""
+    """Configuration of every example. None: each draws its own."""
 
     def __init__(self, campaign: Campaign) -> None:
         super().__init__()
@@ -109,41 +109,43 @@ class Fuzz(RuleBasedStateMachine):
 
     @initialize(code=st.binary(min_size=chance.CONFIG_BYTES, max_size=chance.CONFIG_BYTES))
     def begin(self, code: bytes) -> None:
-        """The session."""
+        """Opens the session."""
         self.campaign.examples += 1
         self.trial = Trial(self.config or chance.config_of(code), FOLD_EVERY)
 
     @rule(codes=BURSTS)
     def work(self, codes: bytes) -> None:
-        """Everything, as it comes."""
+        """Plays events of all kinds."""
         self.play(chance.ANYTHING, codes)
 
     @rule(codes=BURSTS)
     def storm(self, codes: bytes) -> None:
-        """Things happen to agents that are in the middle of something."""
+        """Plays events that hit agents in the middle of something."""
         self.play(chance.TROUBLE, codes)
 
     @rule(codes=BURSTS)
     def flow(self, codes: bytes) -> None:
-        """Nobody interferes, and there is more to do than can be done at once."""
+        """Plays events without interference, with more work than can be done at once."""
         self.play(chance.PLENTY, codes)
 
     @precondition(lambda self: len(self.events) >= self.calamity_at)
     @rule(code=st.integers(0, 19))
     def calamity(self, code: int) -> None:
-        """What should happen once in a long while."""
+        """Plays an event that should be rare. One crash in four comes three times in a row."""
         self.calamity_at = len(self.events) + QUIET
-        self.feed(chance.calamity(code))
+        event = chance.calamity(code)
+        for _ in range(3 if isinstance(event, Restart) and code % 4 == 3 else 1):
+            self.feed(event)
 
     def play(self, plays: tuple[chance.Play, ...], codes: bytes) -> None:
-        """An event for every three bytes. Zeros are none, so that Hypothesis' simplest example costs nothing."""
+        """Plays an event for every three bytes. Zeros are none, so that Hypothesis' simplest example costs nothing."""
         if not any(codes):
             return
         for at in range(0, len(codes), chance.BYTES):
             self.feed(chance.event_of(self.trial.session, plays, codes[at : at + chance.BYTES]))
 
     def feed(self, event: AnyEvent) -> None:
-        """One event, judged and counted."""
+        """Plays one event, judges and counts it."""
         campaign, trial = self.campaign, self.trial
         if len(self.events) >= campaign.steps_max:
             return
@@ -162,14 +164,14 @@ class Fuzz(RuleBasedStateMachine):
 
 @frozen
 class Failure:
-    """A scenario that breaks something."""
+    """A scenario that fails."""
 
     seed: int
     examples: int
     steps: int
-    """Of the campaign that found it: `run` with the same three finds it again."""
+    """Seed, examples and steps are those of the campaign that found it: `run` with them finds it again."""
     kind: str
-    """What broke, see `Verdict`."""
+    """The kind of its `Verdict`."""
     message: str
     program: tuple[str, ...]
     """The scenario in the language of `model/scenarios/script.py`, its configuration first."""
@@ -183,7 +185,7 @@ class Failure:
 
 @frozen
 class FuzzResult:
-    """What a campaign came to. `coverage` counts what was seen (`model/coverage.py`)."""
+    """The result of a campaign. `coverage` counts what was reached (`model/coverage.py`)."""
 
     examples: int
     steps: int
@@ -200,8 +202,9 @@ def run(
     machine: type[Fuzz] = Fuzz,
 ) -> FuzzResult:
     """Plays `examples` lives of at most `steps` events each, up to the first failure, whose trace is saved in `folder`.
-    `on_progress` is told examples and steps so far, every ten examples or so; it may raise `Stopped`. `machine` is what
-    plays them: a subclass has its configuration or rules of its own."""
+    `on_progress` gets examples and steps so far, every ten examples or so; it may raise `Stopped`. `machine` plays
+    them:
+    a subclass may have its own configuration and rules."""
     campaign = Campaign(steps)
     with counting() as moves:
         for number, begun in enumerate(range(0, examples, BATCH)):
@@ -213,7 +216,7 @@ def run(
                 break
             except Exception:
                 if campaign.failed is None:
-                    raise  # a defect of the fuzzer, not of what it judges
+                    raise  # a defect of the fuzzer, not of the core
                 break
         coverage = campaign.coverage.counts + moves_seen(moves)
     failure = None
@@ -223,7 +226,7 @@ def run(
 
 
 def play_batch(campaign: Campaign, machine: type[Fuzz], examples: int, seed: int) -> None:
-    """Some examples of a campaign. Raises what the first failure raises."""
+    """Plays some examples of a campaign. Raises what the first failure raises."""
     profile = settings(
         max_examples=examples,
         stateful_step_count=1 + -(-campaign.steps_max // BURST),
@@ -240,7 +243,7 @@ def play_batch(campaign: Campaign, machine: type[Fuzz], examples: int, seed: int
 
 
 def report(failed: Scenario, origin: tuple[int, int, int], folder: Path) -> Failure:
-    """Shrinks a failing scenario and saves its trace."""
+    """Shrinks a failing scenario, saves its trace, and returns the failure."""
     shrunk = shrink(*failed)
     if shrunk is None:
         (config, events), kind, message = failed, "flaky", "it broke something, but not when it was played again"
@@ -250,7 +253,7 @@ def report(failed: Scenario, origin: tuple[int, int, int], folder: Path) -> Fail
 
 
 def save(config: SessionConfig, events: tuple[AnyEvent, ...], kind: str, folder: Path) -> Path:
-    """Writes a trace, named by what broke and by its content."""
+    """Writes a trace, named by its verdict and its content. Returns its path."""
     content = b"".join([trace.header_line(config), *map(trace.event_line, events)])
     path = folder / f"{kind}-{blake2b(content, digest_size=6).hexdigest()}.ndjson"
     folder.mkdir(parents=True, exist_ok=True)
@@ -263,20 +266,20 @@ def save(config: SessionConfig, events: tuple[AnyEvent, ...], kind: str, folder:
 
 @frozen
 class Soak:
-    """What a soak campaign came to, or has come to so far."""
+    """The results of a soak campaign so far."""
 
     seed: int
-    """Of its first round."""
+    """The seed of its first round."""
     rounds: int = 0
     examples: int = 0
     steps: int = 0
     coverage: Counter[str] = field(factory=Counter)
     failures: tuple[Failure, ...] = ()
     interrupted: bool = False
-    """Ctrl-C ended it before its time."""
+    """Whether Ctrl-C ended it before its time."""
 
     def plus(self, result: FuzzResult) -> Soak:
-        """One more round."""
+        """Returns the results with one more round."""
         return Soak(
             self.seed,
             self.rounds + 1,
@@ -287,12 +290,12 @@ class Soak:
         )
 
     def progress(self) -> str:
-        """How far it is, as a line."""
+        """Returns the progress as a line."""
         found = f"{len(self.failures)} failures"
         return f"{self.rounds} rounds, {self.examples:,} lives, {self.steps:,} steps, {found}"
 
     def summary(self) -> str:
-        """What it came to, as a line."""
+        """Returns the result as a line."""
         end = ", stopped early" if self.interrupted else ""
         return (
             f"{self.rounds} rounds from seed {self.seed}, {self.examples:,} lives, {self.steps:,} steps, "
@@ -300,14 +303,16 @@ class Soak:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The same, for programs."""
+        """Returns the result for programs."""
         found = [{"seed": f.seed, "kind": f.kind, "message": f.message, "program": f.program} for f in self.failures]
         result = {"rounds": self.rounds, "examples": self.examples, "steps": self.steps, "failures": found}
         return {**result, "coverage": dict(sorted(self.coverage.items()))}
 
 
 def round_seed(seed: int, number: int) -> int:
-    """The seed of a round. The first has the campaign's own, so that one round with a printed seed is that round."""
+    """Returns the seed of a round. The first round has the campaign's, so that one round with a printed seed repeats
+    it.
+    """
     if number == 0:
         return seed
     return int.from_bytes(blake2b(f"{seed}/{number}".encode(), digest_size=6).digest())
@@ -323,7 +328,7 @@ def soak(
     steps: int = ROUND_STEPS,
 ) -> Soak:
     """Plays rounds with derived seeds in `jobs` processes until the time is over, but at least a whole round in each.
-    Ctrl-C ends it early, and what was done is returned all the same. `on_progress` is told after each round."""
+    Ctrl-C ends it early, and what was done is returned all the same. `on_progress` is called after each round."""
     until = time.monotonic() + 60 * minutes
     so_far = Soak(seed)
 
@@ -345,7 +350,7 @@ def soak(
 
 
 def play_round(examples: int, steps: int, seed: int, folder: Path, seconds: float | None) -> FuzzResult:
-    """One round in one process: `run`, up to the end of its time, or until the campaign is stopped."""
+    """Plays one round in one process: `run`, until its time is over or the campaign is stopped."""
     began = time.monotonic()
 
     def stop_in_time(*_: int) -> None:

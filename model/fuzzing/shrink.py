@@ -1,10 +1,10 @@
-"""A failing scenario made short: fewer events, plainer events, plainer configuration, and still the same verdict.
+"""Shrinks a failing scenario: fewer events, plainer events, plainer configuration, and still the same verdict.
 
-Works on the lines of `model/scenarios/script.py`, not on events. A line names agents by their path and means the turn,
-thread or flush that is current when it is played, so leaving one out shifts no number in the others; a line that makes
-no sense any more is skipped. What no line can say stays as it is. Every attempt plays the whole scenario again, which
-takes a fraction of a millisecond an event; Hypothesis, which shrinks the numbers that events were drawn from, needs
-hundreds of times as long and ends with more.
+It works on the lines of `model/scenarios/script.py`, not on events. A line names agents by their path and means the
+turn, thread or flush that is current when it is played, so leaving one out shifts no number in the others; a line that
+makes no sense any more is skipped. An event that no line can express stays as it is. Every attempt plays the whole
+scenario again, which takes a fraction of a millisecond an event; Hypothesis, which shrinks the numbers that events were
+drawn from, needs hundreds of times as long and ends with a longer one.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from ..scenarios import script
 from ..scenarios.replay import Trial, Verdict, verdict_of
 
 EVENTS_MAX = 60_000
-"""Events played while shrinking one scenario: about half a minute."""
+"""Most events played while shrinking one scenario: about half a minute."""
 PAIRS_MAX = 24
-"""Events of a scenario for which leaving out any two is still cheap."""
+"""Most events of a scenario for which trying to leave out any two is cheap."""
 
 Move = str | AnyEvent
-"""An event to come: a line that says it, or the event itself."""
+"""An event to come: as a line, or as the event itself."""
 Scenario = tuple[SessionConfig, tuple[AnyEvent, ...]]
 
 
 def judge(config: SessionConfig, moves: Iterable[Move]) -> tuple[tuple[AnyEvent, ...], Verdict] | None:
-    """Plays a scenario: its events up to the first that breaks something, and what breaks. None: all held."""
+    """Plays a scenario. Returns its events up to the first that fails, and the verdict; None: all held."""
     trial = Trial(config)
     played: list[AnyEvent] = []
     for move in moves:
@@ -52,7 +52,7 @@ def judge(config: SessionConfig, moves: Iterable[Move]) -> tuple[tuple[AnyEvent,
 
 
 def understood(move: Move, s: Session) -> AnyEvent | None:
-    """The event that a move means here, if any."""
+    """Returns the event that a move means here, if any."""
     if not isinstance(move, str):
         return move
     try:
@@ -62,7 +62,7 @@ def understood(move: Move, s: Session) -> AnyEvent | None:
 
 
 def lines_of(config: SessionConfig, events: Iterable[AnyEvent]) -> list[Move]:
-    """The events as moves."""
+    """Returns the events as moves."""
     session = Session(config)
     moves: list[Move] = []
     for event in events:
@@ -76,13 +76,13 @@ def lines_of(config: SessionConfig, events: Iterable[AnyEvent]) -> list[Move]:
 
 
 def shrink(config: SessionConfig, events: Sequence[AnyEvent]) -> tuple[Scenario, Verdict] | None:
-    """The shortest scenario found that breaks the same, and its verdict. None: this one breaks nothing."""
+    """Returns the shortest scenario found that fails alike, and its verdict. None: this one does not fail."""
     found = judge(config, events)
     return None if found is None else Shrinker(config, *found).shrink()
 
 
 class Shrinker:
-    """One scenario on its way down."""
+    """One scenario that is being shrunk."""
 
     def __init__(self, config: SessionConfig, events: tuple[AnyEvent, ...], verdict: Verdict) -> None:
         self.config, self.events, self.verdict = config, events, verdict
@@ -90,7 +90,7 @@ class Shrinker:
         self.events_left = EVENTS_MAX
 
     def shrink(self) -> tuple[Scenario, Verdict]:
-        """Down, until nothing helps any more."""
+        """Shrinks until no attempt helps any more."""
         self.take(self.config, lines_of(self.config, self.events))
         while self.events_left > 0 and (self.leave_out() | self.simplify() | self.configure() or self.leave_out_two()):
             pass
@@ -98,7 +98,7 @@ class Shrinker:
         return (self.config, self.events), self.verdict
 
     def take(self, config: SessionConfig, moves: Sequence[Move]) -> bool:
-        """Takes this scenario instead, if it breaks the same."""
+        """Takes this scenario instead if it fails alike. Returns whether it did."""
         found = judge(config, moves) if self.events_left > 0 else None
         self.events_left -= len(moves)
         if found is None or found[1].kind != self.verdict.kind:
@@ -108,7 +108,7 @@ class Shrinker:
         return True
 
     def leave_out(self) -> bool:
-        """Without this stretch of events? Long stretches first, from the end."""
+        """Tries to leave out stretches of events, long ones first, from the end."""
         before, length = len(self.moves), max(1, len(self.moves) // 2)
         while length:
             end = len(self.moves)
@@ -119,7 +119,7 @@ class Shrinker:
         return len(self.moves) < before
 
     def leave_out_two(self) -> bool:
-        """Without these two events? They may need each other, or one may have been there only for the other."""
+        """Tries to leave out two events: they may need each other, or one may be there only for the other."""
         pairs = combinations(range(len(self.moves)), 2) if len(self.moves) <= PAIRS_MAX else ()
         return any(
             self.take(self.config, [move for index, move in enumerate(self.moves) if index not in pair])
@@ -127,7 +127,7 @@ class Shrinker:
         )
 
     def simplify(self) -> bool:
-        """With a plainer event in this place?"""
+        """Tries plainer events in each place."""
         simpler = False
         for index in range(len(self.moves)):
             for moves in plainer(self.moves, index):
@@ -137,10 +137,11 @@ class Shrinker:
         return simpler
 
     def configure(self) -> bool:
-        """With the default in this field of the configuration?"""
+        """Tries the default in each field of the configuration."""
         simpler = False
         for field in attrs.fields(SessionConfig):
-            ordinary: Any = self.config.execution_cap if field.name == "max_resident" else field.default
+            default = SessionConfig(max_concurrent=self.config.max_concurrent)  # others depend on it
+            ordinary: Any = field.default if field.name == "max_concurrent" else getattr(default, field.name)
             if getattr(self.config, field.name) != ordinary:
                 try:
                     config = attrs.evolve(self.config, **{field.name: ordinary})
@@ -151,8 +152,8 @@ class Shrinker:
 
 
 def plainer(moves: list[Move], index: int) -> Iterator[list[Move]]:
-    """The moves with something plainer at this place: the host instead of an agent, no sender, fewer targets, a child
-    of the root instead of another's."""
+    """Yields the moves with a plainer event at this place: the host instead of an agent, no sender, fewer targets, a
+    child of the root instead of another's."""
     move = moves[index] if index < len(moves) else None
     if not isinstance(move, str):
         return
@@ -162,8 +163,11 @@ def plainer(moves: list[Move], index: int) -> Iterator[list[Move]]:
         lines = [f"{verb} host {words[1]}"]
     elif verb == "start":
         lines = [f"follow_up host {words[0]}"]
-    elif verb == "wait":
-        lines = [" ".join([verb, *words[:place], *words[place + 1 :]]) for place in range(2, len(words))]
+    elif verb == "interrupt" and words[2:]:
+        lines = [f"{verb} host {words[1]}"]
+    elif verb in ("wait", "await"):
+        first = 2 if verb == "wait" else 1
+        lines = [" ".join([verb, *words[:place], *words[place + 1 :]]) for place in range(first, len(words))]
     elif verb == "spawn":
         lines = [f"spawn {words[0]} {words[1]} by host", f"spawn {words[0]} {words[1]}"][words[2:] == ["by", "host"] :]
         lines = lines if words[2:] else []
@@ -174,7 +178,7 @@ def plainer(moves: list[Move], index: int) -> Iterator[list[Move]]:
 
 
 def moved_up(moves: list[Move], index: int, words: list[str]) -> list[Move]:
-    """The moves with the agent that this line spawns as a child of the root, under a name that nobody has."""
+    """Returns the moves with the agent of this line spawned as a child of the root, under an unused name."""
     parent, name, *rest = words
     fresh = next((letter for letter in ascii_lowercase if letter not in names_in(moves)), name)
     old = f"{parent}/{name}"
@@ -187,7 +191,7 @@ def moved_up(moves: list[Move], index: int, words: list[str]) -> list[Move]:
 
 
 def renamed(moves: list[Move]) -> list[Move]:
-    """The moves with the names a, b, c ... in the order in which they first occur."""
+    """Returns the moves with the names a, b, c ... in the order in which they first occur."""
     new = dict(zip(names_in(moves), ascii_lowercase, strict=False))
 
     def rename(word: str) -> str:
@@ -200,6 +204,6 @@ def renamed(moves: list[Move]) -> list[Move]:
 
 
 def names_in(moves: list[Move]) -> list[str]:
-    """The names of all agents, in the order in which they are spawned."""
+    """Returns the names of all agents, in the order in which they are spawned."""
     spawns = [move.split() for move in moves if isinstance(move, str) and move.startswith("spawn ")]
     return list(dict.fromkeys(words[2] for words in spawns))

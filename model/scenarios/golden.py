@@ -1,14 +1,15 @@
-"""Golden traces: scripts of events with the full log of what they come to, in specs/traces, for people to review.
+"""Plays golden traces: scripts of events with the full log of their results, in specs/traces, for people to review.
 
     -- What the trace shows, and what to look at. Rules and bugs by id.
 
-    config max_concurrent=2 overflow=QUEUE
+    config max_concurrent=2 max_resident=1
 
     -- Why this event.
     > spawn root a by host
       reply   Spawned /root/a, mail 0
       record  AgentSpawned /root/a, "settings of a"
       record  MailAccepted 0 host! to /root/a, "work"
+      record  LoadBegun /root/a
       effect  Load /root/a generation 1, "settings of a"
         /root    new
       * /root/a  starting 1, loading, slot reserved, unread host!
@@ -16,7 +17,7 @@
       * time     0, due: load a 30
 
 People write what begins at the left edge: comments, the configuration (`SessionConfig`), and events in the language of
-`model/scenarios/script.py`. What is indented is the log: the reply (none for a report that was taken), records and
+`model/scenarios/script.py`. The indented lines are the log: the reply (none for an accepted report), records and
 effects in their order, then the whole view (`statemachine/checking/view.py`) if it has changed, changed lines marked,
 then the time with all deadlines if that has.
 
@@ -45,9 +46,11 @@ from statemachine.checking.view import lines, mail_name, name, why
 from statemachine.core import effects as fx
 from statemachine.core import records as rc
 from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy
+from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Step
 from statemachine.core.events import HOST
-from statemachine.core.records import Cause, MailAccepted, Outcome, Record
+from statemachine.core.machines import Identity
+from statemachine.core.records import Cause, MailAccepted, Outcome, Record, TurnStopped
 from statemachine.core.refusals import InvalidConfig, Refusal
 from statemachine.core.session import Session
 from statemachine.log.recovery import durable_facts, fold
@@ -63,7 +66,7 @@ REFERENCE_STEP: Any = reference.step
 
 
 class BadTrace(ValueError):
-    """A file that is no trace: the message begins with file and line, and says why."""
+    """The file is not a trace: the message begins with file and line, and says why."""
 
     def __init__(self, path: Path, number: int, why: object) -> None:
         super().__init__(f"{path.name}:{number}: {why}")
@@ -94,7 +97,7 @@ class Trace:
 
 
 def read(path: Path) -> Trace:
-    """The script of a file, without its log. Raises `BadTrace`."""
+    """Returns the script of a file, without its log. Raises `BadTrace`."""
     head: list[str] = []
     comments: list[str] = []
     configured: dict[int, str] = {}
@@ -109,7 +112,9 @@ def read(path: Path) -> Trace:
             events.append(Scripted(number, words.removeprefix("> "), tuple(comments)))
             comments = []
         elif words and (not line[0].isspace() or words.startswith(">")):
-            raise BadTrace(path, number, f"'{words}' is no comment (--), no config before the events, and no event (>)")
+            raise BadTrace(
+                path, number, f"'{words}' is not a comment (--), a config before the events, or an event (>)"
+            )
     if not (head and configured and events):
         raise BadTrace(path, 1, "a trace has comments that say what it shows, then a line `config`, then events")
     config = configuration(configured, path)
@@ -117,7 +122,8 @@ def read(path: Path) -> Trace:
 
 
 def configuration(configured: dict[int, str], path: Path) -> SessionConfig:
-    """What the lines with these numbers say in words `field=value`: enums by name, numbers, `true`, `false`, `null`."""
+    """Returns the configuration of these lines, by number, with words `field=value`: enums by name, numbers, `true`,
+    `false`, `null`."""
     values: dict[str, Any] = {}
     for number, line in configured.items():
         for word in line.split()[1:]:
@@ -127,7 +133,7 @@ def configuration(configured: dict[int, str], path: Path) -> SessionConfig:
             try:
                 values[field] = ENUMS[field][value] if field in ENUMS else json.loads(value)
             except (KeyError, ValueError):
-                raise BadTrace(path, number, f"'{word}' is no field=value of SessionConfig") from None
+                raise BadTrace(path, number, f"'{word}' is not a field=value of SessionConfig") from None
     try:
         return SessionConfig(**values)
     except InvalidConfig as error:
@@ -138,7 +144,7 @@ def configuration(configured: dict[int, str], path: Path) -> SessionConfig:
 
 
 class Player:
-    """The core, judged at every step."""
+    """Plays events on the core, and judges every step."""
 
     def __init__(self, config: SessionConfig) -> None:
         self.session, self.world = lockstep.start(config)
@@ -146,11 +152,11 @@ class Player:
         self.view = view(self.session)
 
     def play(self, event: AnyEvent) -> list[str]:
-        """One event; returns its log. Raises `Deviation`, `PropertyViolation` or `AssertionError` if the core errs."""
+        """Plays one event and returns its log. Raises `Deviation`, `PropertyViolation` or `AssertionError`."""
         fork = self.session.fork()
         self.session, step = lockstep.core_step(self.session, event)
         self.log += step.records
-        if event.__class__ in lockstep.TRANSLATE:
+        if lockstep.asks_reference(event, step):
             self.world, reply, effects = REFERENCE_STEP(self.world, lockstep.TRANSLATE[event.__class__](event))
             lockstep.compare_step(step, reply, effects)
         lockstep.compare_states(self.session, self.world)
@@ -165,9 +171,9 @@ class Player:
 
 
 def render(trace: Trace) -> str:
-    """The whole text of the file, with the log of what the core does now.
+    """Returns the whole text of the file, with the log of what the core does now.
 
-    Raises `BadTrace` for a line that is no event; what `Player.play` raises is noted with file and line.
+    Raises `BadTrace` for a line that is not an event; what `Player.play` raises gets a note with file and line.
     """
     player = Player(trace.config)
     text = [*trace.head, "", *trace.configured]
@@ -186,16 +192,21 @@ def render(trace: Trace) -> str:
 
 
 def view(s: Session) -> list[str]:
-    """`statemachine.checking.view.lines`, and the time with all deadlines, first due first."""
+    """Returns `statemachine.checking.view.lines`, and the time with all deadlines, first due first."""
     shown = lines(s)
     indent = len(shown[-1]) - len(shown[-1].removeprefix("session").lstrip())
     pending = sorted(s.deadlines.pending.items(), key=lambda item: item[1])
-    due = [f"{bound.name.lower()} {name(s, agent)} {at:g}" for (bound, agent), (at, _) in pending]
+    due = [f"{bound.name.lower()} {bounded(s, bound, of)} {at:g}" for (bound, of), (at, _) in pending]
     return [*shown, f"{'time':{indent}}{s.now:g}, due: {', '.join(due) or '-'}"]
 
 
+def bounded(s: Session, bound: Bound, of: int) -> str:
+    """Returns what a deadline is about: an agent, or the wait of one."""
+    return f"{of} of {name(s, s.waits.pending[of].agent)}" if bound is Bound.WAIT else name(s, of)
+
+
 def changes(before: list[str], after: list[str]) -> Iterator[str]:
-    """The view after an event, changed lines marked. Alignment, which a new agent's path may change, is no change."""
+    """Yields the view after an event, changed lines marked. Alignment, which a new path may change, is ignored."""
     new = [""] * (len(after) - len(before))
     pairs = zip([*before[:-2], *new, *before[-2:]], after, strict=True)
     marked = [("  " if old.split() == line.split() else "* ") + line for old, line in pairs]
@@ -216,42 +227,55 @@ class Words:
     s: Session
 
     def agent(self, agent: int) -> str:
-        """`host`, or the path, with the id where another agent has or had the same one. What is none: `#` and id."""
+        """Returns `host`, or the path, with the id where another agent has or had it too; `#` and id for an agent that
+        is forgotten or unknown.
+        """
         found = self.s.agent(agent)
-        if found is None:
+        if found is None or found.identity is Identity.FORGOTTEN:
             return "host" if agent == HOST else f"#{agent}"
         alike = [other.id for other in self.s.agents if other.path == found.path]
         return found.path if alike == [agent] else f"{found.path} #{agent}"
 
     def agents(self, agents: Iterable[int]) -> str:
-        """Several, or `-`."""
+        """Returns several names, or `-` for none."""
         return ", ".join(self.agent(agent) for agent in agents) or "-"
 
     def mail(self, mail: Iterable[MailAccepted]) -> str:
-        """Mail as the view names it, with numbers."""
+        """Returns mail as the view names it, with numbers."""
         return ", ".join(f"{m.mail} {mail_name(self.s, m)}" for m in mail) or "-"
 
     def outcome(self, o: Outcome) -> str:
-        """How a turn ended; and why, unless its code finished or failed."""
+        """Returns how a turn ended; and why, unless its code finished or failed."""
         because = "" if o.cause in (Cause.FINISHED, Cause.FAILED) else f" ({why(self.s, o.cause, o.by)})"
         return f"{self.agent(o.agent)} turn {o.turn} {o.status.name.lower()}{because}, {json.dumps(o.result)}"
 
     def status(self, a: fx.AgentStatus) -> str:
-        """What `status` and `list` tell."""
+        """Returns a status as `status` and `list` reply it."""
         status = f"{self.agent(a.agent)} {a.status.name.lower()}" + (f" {a.turn}" if a.turn else "")
         facts = [status, "open" if a.open else "closed", "resident" if a.resident else "not resident"]
         return ", ".join([*facts, f"unread {a.unread}", *([] if a.outcome is None else [self.outcome(a.outcome)])])
 
+    def notice(self, m: MailAccepted) -> str:
+        """Returns what a notice tells, and the requests that it answers."""
+        assert m.notice is not None
+        answers = f"; answers {' '.join(map(str, m.answers))}" if m.answers else ""
+        return f"{self.outcome(m.notice)}{answers}"
+
+    def stopped(self, r: TurnStopped) -> str:
+        """Returns which turn was asked to stop, why, and where its end will wake no agent."""
+        below = "" if r.below is None else f"; wakes no agent at or below {self.agent(r.below)}"
+        return f"{self.agent(r.agent)} turn {r.turn} ({why(self.s, r.cause, r.by)}){below}"
+
     def refusal(self, r: Refusal) -> str:
-        """Its class and its facts, by name."""
+        """Returns a refusal's class and facts, by name."""
         facts = [f"{name} {self.fact(name, getattr(r, name))}" for name in r.fact_names]
         return ", ".join([type(r).__name__, *facts])
 
     def fact(self, field: str, value: Any) -> str:
-        """The value of one fact of a refusal."""
+        """Returns the value of one fact of a refusal."""
         if field in ("agent", "holder"):
             return self.agent(value)
-        if field in ("holders", "queued"):
+        if field in ("holders", "queued", "agents"):
             return self.agents(value)
         return json.dumps(value)
 
@@ -259,16 +283,24 @@ class Words:
 RECORDS: dict[type, Callable[[Words, Any], str]] = {
     rc.AgentSpawned: lambda w, r: f"{w.agent(r.agent)}, {json.dumps(r.settings)}",
     rc.MailAccepted: lambda w, r: (
-        f"{w.mail([r])} to {w.agent(r.target)}, {w.outcome(r.notice) if r.notice else json.dumps(r.message)}"
+        f"{w.mail([r])} to {w.agent(r.target)}, {w.notice(r) if r.notice else json.dumps(r.message)}"
     ),
     rc.NoticeBuried: lambda w, r: f"{r.mail} to {w.agent(r.target)}, {w.outcome(r.notice)}",
+    rc.MailWithdrawn: lambda w, r: f"{r.mail} to {w.agent(r.agent)}",
+    rc.MailDemoted: lambda w, r: f"{' '.join(map(str, r.mails))} to {w.agent(r.agent)}",
+    rc.MailRead: lambda w, r: f"{' '.join(map(str, r.mails))} by {w.agent(r.agent)} turn {r.turn}",
+    rc.LoadBegun: lambda w, r: w.agent(r.agent),
+    rc.LoadEnded: lambda w, r: w.agent(r.agent),
+    rc.TurnStopped: lambda w, r: w.stopped(r),
+    rc.TurnReturned: lambda w, r: f"{w.agent(r.agent)} turn {r.turn}",
+    rc.AgentsForgotten: lambda _, r: ", ".join(f"#{agent}" for agent in r.agents),
     rc.TurnStarted: lambda w, r: f"{w.agent(r.agent)} turn {r.turn}",
     rc.MailDrained: lambda w, r: f"{w.agent(r.agent)} turn {r.turn}",
     rc.TurnEnded: lambda w, r: w.outcome(r.outcome),
     rc.AgentsClosed: lambda w, r: w.agents(r.agents),
     rc.AgentResumed: lambda w, r: w.agent(r.agent),
 }
-"""Record class -> what its line says after the class's name."""
+"""Record class -> the rest of its line, after the class's name."""
 
 EFFECTS: dict[type, Callable[[Words, Any], str]] = {
     fx.Load: lambda w, e: f"{w.agent(e.agent)} generation {e.generation}, {json.dumps(e.settings)}",
@@ -276,34 +308,36 @@ EFFECTS: dict[type, Callable[[Words, Any], str]] = {
     fx.Cancel: lambda w, e: f"{w.agent(e.agent)} turn {e.turn}",
     fx.Flush: lambda w, e: f"{w.agent(e.agent)} generation {e.generation} flush {e.flush}",
     fx.Unload: lambda w, e: f"{w.agent(e.agent)} generation {e.generation}",
-    fx.Wake: lambda w, e: f"{w.agent(e.agent)} turn {e.turn}, {e.end.name}",
+    fx.Wake: lambda w, e: f"{w.agent(e.agent)} turn {e.turn} wait {e.wait}, {e.end.name}",
     fx.Answer: lambda w, e: f"mail {' '.join(map(str, e.mails))}: {w.outcome(e.outcome)}",
     fx.ShutDown: lambda w, e: (
         f"done {w.agents(e.done)}; interrupted {w.agents(e.interrupted)}; unflushed {w.agents(e.unflushed)}"
     ),
 }
-"""Effect class -> what its line says after the class's name."""
+"""Effect class -> the rest of its line, after the class's name."""
 
 REPLIES: dict[type, Callable[[Words, Any], str]] = {
     fx.Refused: lambda w, r: w.refusal(r.refusal),
     fx.Spawned: lambda w, r: f"{w.agent(r.agent)}, mail {r.mail}",
     fx.Accepted: lambda _, r: f"mail {r.mail}",
     fx.Drained: lambda w, r: w.mail(r.mail),
-    fx.Interrupted: lambda _, r: f"was {r.previous.name.lower()}",
+    fx.Interrupted: lambda w, r: f"was {r.previous.name.lower()}; {w.agents(r.agents)}",
+    fx.Withdrawn: lambda *_: "",
+    fx.Forgotten: lambda _, r: ", ".join(f"#{agent}" for agent in r.agents),
     fx.ClosedAgents: lambda w, r: w.agents(r.agents),
     fx.Resumed: lambda w, r: f"{w.agents(r.agents)}; skipped {w.agents(r.skipped)}",
     fx.WaitOver: lambda _, r: r.end.name,
-    fx.Waiting: lambda *_: "",
+    fx.Waiting: lambda _, r: str(r.wait),
     fx.AgentStatus: lambda w, r: w.status(r),
     fx.Listing: lambda w, r: "".join(f"\n{' ' * 10}{w.status(a)}" for a in r.agents) or "-",
     fx.ShuttingDown: lambda *_: "",
     fx.Stale: lambda *_: "",
 }
-"""Reply class -> what its line says after the class's name. `Noted` has no line."""
+"""Reply class -> the rest of its line, after the class's name. `Noted` has no line."""
 
 
 def step_lines(s: Session, step: Step) -> Iterator[str]:
-    """Reply, records and effects, a line each. The session is that after the step."""
+    """Yields reply, records and effects, a line each. The session is that after the step."""
     words = Words(s)
     if step.reply.__class__ is not fx.Noted:
         yield line("reply ", REPLIES, words, step.reply)
@@ -312,7 +346,7 @@ def step_lines(s: Session, step: Step) -> Iterator[str]:
 
 
 def line(kind: str, rows: dict[type, Callable[[Words, Any], str]], words: Words, fact: Any) -> str:
-    """One fact as a line (a listing as several)."""
+    """Returns one fact as a line (a listing as several)."""
     said = rows[type(fact)](words, fact)
     return f"{kind}  {type(fact).__name__}{'' if said.startswith(chr(10)) or not said else ' '}{said}"
 
@@ -321,13 +355,13 @@ def line(kind: str, rows: dict[type, Callable[[Words, Any], str]], words: Words,
 
 
 def files(folder: Path = TRACES) -> list[Path]:
-    """The traces of a folder, by name. Raises `NeedsCheckout` if there is no such folder."""
+    """Returns the traces of a folder, by name. Raises `NeedsCheckout` if there is no such folder."""
     checkout.require(folder)
     return sorted(folder.glob("*.txt"))
 
 
 def difference(path: Path) -> str:
-    """What is different on file from what the core does now, as a unified diff; empty if nothing is."""
+    """Returns how the file differs from what the core does now, as a unified diff; empty if it does not."""
     on_file, now = path.read_bytes().decode("utf-8"), render(read(path))
     diff = unified_diff(
         on_file.splitlines(keepends=True),
@@ -339,7 +373,7 @@ def difference(path: Path) -> str:
 
 
 def write(paths: Iterable[Path]) -> list[Path]:
-    """Rewrites the logs; returns the files that have changed. Nothing is written if one of them is no trace."""
+    """Rewrites the logs; returns the changed files. Raises `BadTrace`, and writes nothing, if one is not a trace."""
     texts = {path: render(read(path)).encode() for path in paths}
     changed = [path for path, now in texts.items() if path.read_bytes() != now]
     for path in changed:
@@ -348,8 +382,8 @@ def write(paths: Iterable[Path]) -> list[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 1 if a file is not a trace, if this is not a checkout and no file is named, or (without
-    `--write`) if a trace says something else than the core."""
+    """Runs the command line. Returns 1 if a file is not a trace, if this is not a checkout and no file is named, or
+    (without `--write`) if a trace differs from what the core does."""
     parser = ArgumentParser(
         f"python -m {__package__}.golden", description="Golden traces against the core, as unified diffs."
     )

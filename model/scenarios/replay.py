@@ -1,4 +1,4 @@
-"""Traces, played again and judged at every step.
+"""Plays traces again and judges every step.
 
 `Trial` is a session under judgement: every property is checked (`statemachine/checking/properties.py`), each event also
 goes to the reference, and reply, effects and state are compared (`model/lockstep.py`); and all records so far must fold
@@ -34,16 +34,17 @@ from statemachine.log.trace import Facts, Trace
 
 from .. import lockstep, reference
 from ..lockstep import AnyEvent, Deviation, Restart
+from ..printing import bounded, printable
 from . import golden, script
 
 REFERENCE_STEP: Any = reference.step
 NOTHING_CHANGED = tuple([known for known in properties.STEP_PROPERTIES if known.id in ("S9", "S12")])
-"""The properties that say it of stale reports, and of refusals."""
+"""The properties that say that stale reports, and refusals, change nothing."""
 
 
 @frozen
 class Verdict:
-    """What a step broke. `kind` is a property's id, `lockstep`, `recovery` or `crash`."""
+    """The fault of a step. `kind` is a property's id, `lockstep`, `recovery` or `crash`."""
 
     kind: str
     detail: str
@@ -57,14 +58,14 @@ class RecoveryDiffers(Exception):
 
 
 class Trial:
-    """A session under judgement. `fold_every` says after how many events recovery is compared again; `facts` are those
-    that the session was recovered with, None if it is new.
+    """A session under judgement. Recovery is compared every `fold_every` events; `facts` are those that the session was
+    recovered with, None if it is new.
     """
 
     def __init__(self, config: SessionConfig, fold_every: int = 1, facts: Facts | None = None) -> None:
         self.folded = fold(config, ())
         self.step: Step | None = None
-        """What the core made of the last event, unless it raised."""
+        """The core's step for the last event, unless it raised."""
         if facts is None:
             self.session, self.world = lockstep.start(config)
         else:
@@ -80,14 +81,15 @@ class Trial:
         self.played = 0
 
     def play(self, event: AnyEvent) -> Step:
-        """One event. Raises `PropertyViolation`, `Deviation`, `RecoveryDiffers`, or whatever the core raises."""
+        """Plays one event and returns its step. Raises `PropertyViolation`, `Deviation`, `RecoveryDiffers`, or what the
+        core raises."""
         self.before = self.session.fork()
         self.step = None
         self.session, step = lockstep.core_step(self.session, event)
         self.step = step
         self.played += 1
         self.check(event, step)
-        if event.__class__ in lockstep.TRANSLATE:  # the reference is not asked for status and listing
+        if lockstep.asks_reference(event, step):
             self.world, reply, effects = REFERENCE_STEP(self.world, lockstep.TRANSLATE[event.__class__](event))
             lockstep.compare_step(step, reply, effects)
         lockstep.compare_states(self.session, self.world)
@@ -98,7 +100,7 @@ class Trial:
         return step
 
     def check(self, event: AnyEvent, step: Step) -> None:
-        """The properties. Of a step that was refused or stale, all there is to say is that it changed nothing."""
+        """Judges the properties. A refused or stale step is judged only by those that say that nothing changed."""
         if step.reply.__class__ in (Refused, Stale):
             moment = Moment(self.session, self.before, event, step)  # type: ignore[arg-type]  # no restart is refused
             for known in NOTHING_CHANGED:
@@ -116,7 +118,7 @@ class Trial:
 
 
 def verdict_of(error: Exception) -> Verdict:
-    """What an exception of a trial says."""
+    """Returns the verdict for an exception of a trial."""
     if isinstance(error, PropertyViolation):
         return Verdict(error.property.id, f"{error.property.sentence}: {error.detail}")
     if isinstance(error, Deviation):
@@ -131,30 +133,30 @@ def verdict_of(error: Exception) -> Verdict:
 
 @frozen
 class Frame:
-    """What one step looks like. Number 0 is the beginning, before any event."""
+    """One step as shown. Number 0 is the beginning, before any event."""
 
     number: int
     line: str
     """The event in the language of `model/scenarios/script.py`."""
     json: str
-    """The event as it stands in the trace."""
+    """The event as JSON, as in the trace."""
     step: tuple[str, ...]
     """Reply, records and effects, a line each (`model/scenarios/golden.py`)."""
     view: tuple[str, ...]
     """Every agent, the session with slots, residency slots and ready queue, the time with what is due."""
     changed: tuple[bool, ...]
-    """Which lines of the view are not as they were a step before."""
+    """For each line of the view, whether it has changed in this step."""
     broken: Verdict | None = None
 
 
 def replay(path: Path) -> Iterator[Frame]:
-    """The frames of a trace file, up to the first step that breaks something. The whole file is read before: raises
-    `TraceError` at once, not in the middle."""
+    """Returns the frames of a trace file, up to the first faulty step. Reads the whole file first: raises `TraceError`
+    at once, not in the middle."""
     return frames(trace.read(path))
 
 
 def frames(told: Trace) -> Iterator[Frame]:
-    """The frames of a trace."""
+    """Yields the frames of a trace."""
     trial = Trial(told.config, facts=told.facts)
     view = tuple(golden.view(trial.session))
     yield Frame(0, "", "", (), view, (False,) * len(view))
@@ -173,7 +175,7 @@ def frames(told: Trace) -> Iterator[Frame]:
 
 
 def shown(make: Callable[[], Iterable[str]]) -> tuple[str, ...]:
-    """Lines; or one that says why there are none, because a defect may leave behind what cannot even be shown."""
+    """Returns the lines; or one that says why there are none: a defect may leave a state that cannot be shown."""
     try:
         return tuple(make())
     except Exception as error:
@@ -181,8 +183,8 @@ def shown(make: Callable[[], Iterable[str]]) -> tuple[str, ...]:
 
 
 def changes(before: Sequence[str], after: Sequence[str]) -> tuple[bool, ...]:
-    """For each line after: has it changed? Agents keep their lines, new ones come before the last two; alignment, which
-    a new agent's path may change, is no change."""
+    """Returns for each line after whether it has changed. Agents keep their lines, new ones come before the last two; a
+    change of alignment, by a new agent's path, does not count."""
     if len(after) < len(before):
         return (True,) * len(after)  # the state cannot be shown
     aligned = [*before[:-2], *[""] * (len(after) - len(before)), *before[-2:]]
@@ -193,7 +195,7 @@ def changes(before: Sequence[str], after: Sequence[str]) -> tuple[bool, ...]:
 
 
 def program_of(config: SessionConfig, events: Iterable[AnyEvent]) -> list[str]:
-    """A scenario as a short program: what the configuration has that the default has not, then a line an event."""
+    """Returns a scenario as a short program: the fields that differ from the default, then one line for each event."""
     default = SessionConfig(max_concurrent=config.max_concurrent)
     words = ["config"]
     for attribute in attrs.fields(SessionConfig):
@@ -213,7 +215,7 @@ def program_of(config: SessionConfig, events: Iterable[AnyEvent]) -> list[str]:
 
 
 def program_line(event: AnyEvent, s: Session) -> str:
-    """The event as a line; with the event itself behind it, if the line does not say all of it."""
+    """Returns the event as a line; with its JSON behind it, if the line does not say all of it."""
     line = " ".join(script.line_of(event, s).split())
     try:
         said = script.parse(line, s)
@@ -223,7 +225,7 @@ def program_line(event: AnyEvent, s: Session) -> str:
 
 
 def json_of(event: AnyEvent) -> str:
-    """The event as it stands in a trace."""
+    """Returns the event as JSON, as in a trace."""
     return trace.event_line(event).decode().rstrip("\n")
 
 
@@ -231,8 +233,8 @@ def json_of(event: AnyEvent) -> str:
 
 
 def show(path: Path, console: Console) -> int:
-    """Prints a trace step by step. The exit code of the command: 0 if all held, 1 if something broke. Raises
-    `TraceError` before anything is printed."""
+    """Prints a trace step by step. Returns the exit code of the command: 0 if all held, 1 if not. Raises `TraceError`
+    before anything is printed."""
     told = trace.read(path)
     last: Frame | None = None
     for last in frames(told):
@@ -247,7 +249,7 @@ def show(path: Path, console: Console) -> int:
 
 
 def print_frame(frame: Frame, console: Console) -> None:
-    """One step: the event twice, what it came to, the state with `*` at what changed, and what broke."""
+    """Prints one step: the event twice, its results, the state with `*` at changed lines, and the fault."""
     print_line(console, f"{frame.number}  {frame.line or 'the beginning'}", "bold")
     if frame.json:
         print_line(console, f"   {frame.json}", "dim")
@@ -261,5 +263,5 @@ def print_frame(frame: Frame, console: Console) -> None:
 
 
 def print_line(console: Console, line: str, style: str = "") -> None:
-    """A line as it is: no markup, no wrapping."""
-    console.print(Text(line, style), soft_wrap=True)
+    """Prints a line without markup or wrapping, as much of it as a person reads."""
+    console.print(Text(printable(bounded(line)), style), soft_wrap=True)

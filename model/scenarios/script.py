@@ -1,7 +1,8 @@
-"""Scenarios as short programs, one event a line, for people to write and read.
+"""Reads and writes scenarios as short programs for people, one event a line.
 
     spawn root a            spawn root/a b by host      send host a        follow_up root a     start root
     drain a                 wait a 5 b c                interrupt host a   close host a         resume host a
+    stop_waiting a 1        interrupt host a subtree    withdraw host 3    forget a             await a 3 4 all
     loaded a                load_failed a               flushed a          flush_failed a       died a
     finished a              failed a                    aborted a          tick 2.5             shutdown 5
     status a                list                        restart            write_failed
@@ -9,6 +10,8 @@
 Agents are named by their path below the root; `root` and `host` are themselves. A report is about the thread, turn or
 flush that is current, unless a number follows: `finished a 1` is turn 1, `loaded a 2` generation 2. A closed agent is
 found by its path too, or by `#` and its id when another agent has the path now. `tick 2.5` is 2.5 seconds later.
+`wait a 5 b` is a wait for mail or b, `wait a 5 quiet b` one for b alone, `wait a - quiet` one by choice. `await a 3 4`
+is a wait without a timeout on the requests 3 and 4: for one of them, or for `all`; `await a within 5 3` has a timeout.
 `parse` makes an event of a line, `line_of` a line of an event. Blank lines and what follows `--` are comments.
 """
 
@@ -21,21 +24,22 @@ from statemachine.checking.view import name
 from statemachine.core import events as ev
 from statemachine.core.agents import Agent
 from statemachine.core.events import HOST, ROOT
+from statemachine.core.machines import Identity
 from statemachine.core.session import Session
 
 from ..lockstep import AnyEvent, Restart
 
 
 class BadScript(ValueError):
-    """A line that is no event; the message says why."""
+    """The line is not an event; the message says why."""
 
 
 def parse(line: str, s: Session) -> AnyEvent:
-    """The event that the line means, in the present state of the session. Raises `BadScript`."""
+    """Returns the event that the line means in the present state of the session. Raises `BadScript`."""
     verb, *words = line.split("--", maxsplit=1)[0].split() or [""]
     make = VERBS.get(verb)
     if make is None:
-        raise BadScript(f"'{verb}' is no event; there are {', '.join(VERBS)}")
+        raise BadScript(f"'{verb}' is not an event; there are {', '.join(VERBS)}")
     try:
         return make(s, *words)
     except (TypeError, ValueError, LookupError) as error:
@@ -44,7 +48,7 @@ def parse(line: str, s: Session) -> AnyEvent:
 
 
 def agent(s: Session, word: str) -> int:
-    """The id behind a name. An open agent wins over closed ones with its path, a younger closed one over older."""
+    """Returns the id of a named agent. An open agent wins over closed ones with its path, a younger one over older."""
     if word in ("host", "root"):
         return HOST if word == "host" else ROOT
     if word.startswith("#"):
@@ -58,7 +62,7 @@ def agent(s: Session, word: str) -> int:
 
 
 def known(s: Session, word: str) -> Agent:
-    """The agent behind a name, which must be one that there is: a report without a number is about its present one."""
+    """Returns the named agent, which must exist: a report without a number is about its current turn or thread."""
     a = agent(s, word)
     if not 0 <= a < len(s.agents):
         raise BadScript(f"'{word}' has no thread and no turn")
@@ -95,9 +99,31 @@ def _turn(kind: Callable[..., ev.Event], *rest: str) -> Callable[..., ev.Event]:
     return make
 
 
-def _wait(s: Session, who: str, timeout: str, *targets: str) -> ev.Event:
+def _wait(s: Session, who: str, timeout: str, *words: str) -> ev.Event:
+    a, mail = known(s, who), words[:1] != ("quiet",)
+    targets = tuple(agent(s, target) for target in (words if mail else words[1:]))
+    return ev.Wait(a.id, a.turn, None if timeout == "-" else float(timeout), targets, mail=mail)
+
+
+def _await(s: Session, who: str, *words: str) -> ev.Event:
+    a, timeout = known(s, who), None
+    if words[:1] == ("within",):
+        timeout, words = float(words[1]), words[2:]
+    mode = ev.WaitMode.ALL if words[-1:] == ("all",) else ev.WaitMode.ANY
+    requests = tuple(int(word) for word in words if word != "all")
+    return ev.Wait(a.id, a.turn, timeout, (), requests, mode, mail=False)
+
+
+def _interrupt(s: Session, sender: str, target: str, subtree: str = "") -> ev.Event:
+    if subtree not in ("", "subtree"):
+        raise BadScript("interrupt SENDER TARGET [subtree]")
+    return ev.Interrupt(agent(s, sender), agent(s, target), subtree == "subtree")
+
+
+def _stop_waiting(s: Session, who: str, wait: str = "") -> ev.Event:
     a = known(s, who)
-    return ev.Wait(a.id, a.turn, float(timeout), tuple(agent(s, target) for target in targets))
+    last = max(s.waits.of_agent.get(a.id, ()), default=0)
+    return ev.StopWaiting(a.id, a.turn, int(wait) if wait else last)
 
 
 VERBS: dict[str, Callable[..., AnyEvent]] = {
@@ -107,8 +133,11 @@ VERBS: dict[str, Callable[..., AnyEvent]] = {
     "start": lambda s, a: ev.Start(agent(s, a), "work"),
     "drain": _turn(ev.Drain),
     "wait": _wait,
-    "stop_waiting": _turn(ev.StopWaiting),
-    "interrupt": lambda s, a, b: ev.Interrupt(agent(s, a), agent(s, b)),
+    "await": _await,
+    "stop_waiting": _stop_waiting,
+    "withdraw": lambda s, a, mail: ev.Withdraw(agent(s, a), int(mail)),
+    "forget": lambda s, a: ev.Forget(agent(s, a)),
+    "interrupt": _interrupt,
     "close": lambda s, a, b: ev.Close(agent(s, a), agent(s, b)),
     "resume": lambda s, a, b: ev.Resume(agent(s, a), agent(s, b)),
     "status": lambda s, a: ev.Status(agent(s, a)),
@@ -126,17 +155,18 @@ VERBS: dict[str, Callable[..., AnyEvent]] = {
     "write_failed": lambda _: ev.WriteFailed("disk full"),
     "restart": lambda _: Restart(),
 }
-"""Verb -> what makes the event of its words."""
+"""Verb -> the function that makes the event of its words."""
 
 
 def line_of(event: AnyEvent, s: Session) -> str:
-    """The line for an event that comes next to this session; `parse` makes an event of the same effect of it."""
+    """Returns the line for an event that comes next to this session; `parse` makes an event of the same effect."""
     words = WORDS[event.__class__](event, s)
     return " ".join(str(word) for word in words if word != "")
 
 
 def _n(s: Session, a: int) -> str:
-    if not HOST <= a < len(s.agents):
+    found = s.agent(a)
+    if a != HOST and (found is None or found.identity is Identity.FORGOTTEN):  # which has no path any more
         return f"#{a}"
     word = name(s, a)
     return word if a in (HOST, ROOT) or agent(s, word) == a else f"#{a}"
@@ -172,6 +202,14 @@ def _pair_words(verb: str) -> Callable[[Any, Session], tuple[Any, ...]]:
     return lambda e, s: (verb, _n(s, e.sender), _n(s, e.target))
 
 
+def _wait_words(e: ev.Wait, s: Session) -> tuple[Any, ...]:
+    seconds = "-" if e.timeout is None else f"{e.timeout:g}"
+    if not e.requests:
+        return ("wait", _n(s, e.agent), seconds, *(() if e.mail else ("quiet",)), *[_n(s, t) for t in e.targets])
+    within = () if e.timeout is None else ("within", seconds)
+    return ("await", _n(s, e.agent), *within, *e.requests, "all" if e.mode is ev.WaitMode.ALL else "")
+
+
 WORDS: dict[type, Callable[[Any, Session], tuple[Any, ...]]] = {
     ev.Spawn: lambda e, s: (
         *("spawn", _n(s, e.parent), e.name),
@@ -181,9 +219,11 @@ WORDS: dict[type, Callable[[Any, Session], tuple[Any, ...]]] = {
     ev.FollowUp: _pair_words("follow_up"),
     ev.Start: lambda e, s: ("start", _n(s, e.target)),
     ev.Drain: _turn_words("drain"),
-    ev.Wait: lambda e, s: ("wait", _n(s, e.agent), f"{e.timeout:g}", *[_n(s, t) for t in e.targets]),
-    ev.StopWaiting: _turn_words("stop_waiting"),
-    ev.Interrupt: _pair_words("interrupt"),
+    ev.Wait: _wait_words,
+    ev.StopWaiting: lambda e, s: ("stop_waiting", _n(s, e.agent), e.wait),
+    ev.Withdraw: lambda e, s: ("withdraw", _n(s, e.sender), e.mail),
+    ev.Forget: lambda e, s: ("forget", _n(s, e.target)),
+    ev.Interrupt: lambda e, s: ("interrupt", _n(s, e.sender), _n(s, e.target), "subtree" if e.subtree else ""),
     ev.Close: _pair_words("close"),
     ev.Resume: _pair_words("resume"),
     ev.Status: lambda e, s: ("status", _n(s, e.target)),
@@ -201,4 +241,4 @@ WORDS: dict[type, Callable[[Any, Session], tuple[Any, ...]]] = {
     ev.WriteFailed: lambda *_: ("write_failed",),
     Restart: lambda *_: ("restart",),
 }
-"""Event class -> its words."""
+"""Event class -> the words of its line."""

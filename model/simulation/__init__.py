@@ -1,5 +1,5 @@
-"""Whole lives of the runtime, one a seed: order, clock, disk, hosts, work and crashes all come from it. Begin at
-`life.py`; `judges.py` says what must hold, `campaign.py` plays many.
+"""Simulates whole lives of the runtime, one for each seed, which decides order, clock, disk, hosts, work and crashes.
+Begin at `life.py`; `judges.py` says what must hold, `campaign.py` plays many.
 
 May import: `statemachine`, `reference`, `configurations`, `lockstep`, `coverage`, `pools`, `scenarios`, `fuzzing`,
 `audits`.

@@ -1,6 +1,6 @@
-"""Many seeds of `model/simulation/life.py`, in several processes.
+"""Plays many seeds of `model/simulation/life.py`, in several processes.
 
-A seed that fails is told with the command that plays it again, and its traces are saved for `statemachine replay`.
+A seed that fails is reported with the command that plays it again, and its traces are saved for `statemachine replay`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from .life import Run, simulate
 CHUNK = 20
 """Seeds that a process plays in one go."""
 FAILURES_MAX = 10
-"""A campaign with so many failures has done what it could."""
+"""Failures after which a campaign stops."""
 
 
 @frozen
 class Failure:
-    """A seed that broke something."""
+    """A seed that failed."""
 
     seed: int
     blames: tuple[str, ...]
@@ -42,22 +42,22 @@ class Failure:
 
 @frozen
 class Campaign:
-    """What so many seeds came to."""
+    """The results of several seeds."""
 
     seeds: int = 0
     events: int = 0
-    """Given to the core."""
+    """Events given to the core."""
     notes: Counter[str] = field(factory=Counter[str])
-    """What happened, how often."""
+    """What happened -> count."""
     failures: tuple[Failure, ...] = ()
     interrupted: bool = False
-    """Ctrl-C ended it before its time."""
+    """Whether Ctrl-C ended it before its time."""
     first: int = 0
     wanted: int = 0
-    """The seeds of the whole campaign: so many, from this one on."""
+    """The number of seeds of the whole campaign, from `first` on."""
 
     def plus(self, other: Campaign) -> Campaign:
-        """Both together."""
+        """Returns both together."""
         return Campaign(
             self.seeds + other.seeds,
             self.events + other.events,
@@ -69,24 +69,24 @@ class Campaign:
         )
 
     def progress(self) -> str:
-        """How far it is, as a line."""
+        """Returns the progress as a line."""
         return f"{self.seeds:,} of {self.wanted:,} seeds, {self.events:,} events, {len(self.failures)} failures"
 
     def summary(self) -> str:
-        """What it came to, as a line."""
+        """Returns the result as a line."""
         end = ", stopped early" if self.interrupted else ""
         found = f"{len(self.failures)} failures{end}"
         return f"{self.seeds:,} seeds from {self.first}, {self.events:,} events, {found}"
 
     def as_json(self) -> dict[str, Any]:
-        """The same, for programs."""
+        """Returns the result for programs."""
         found = [{"seed": f.seed, "blames": f.blames, "traces": [str(t) for t in f.traces]} for f in self.failures]
         result = {"seeds": self.seeds, "first": self.first, "events": self.events, "failures": found}
         return {**result, "notes": dict(sorted(self.notes.items()))}
 
 
 def play(seeds: Iterable[int], folder: Path = FAILURES) -> Campaign:
-    """These seeds, in this process, up to the first that fails or until the campaign is stopped."""
+    """Plays these seeds in this process, up to the first that fails or until the campaign is stopped."""
     so_far = Campaign()
     for seed in seeds:
         if stop_is_asked():
@@ -99,7 +99,7 @@ def play(seeds: Iterable[int], folder: Path = FAILURES) -> Campaign:
 
 
 def failure_of(run: Run, folder: Path) -> Failure:
-    """Saves the traces of a seed that failed."""
+    """Saves the traces of a seed that failed, and returns the failure."""
     folder.mkdir(parents=True, exist_ok=True)
     traces: list[Path] = []
     for number, content in enumerate(run.traces, 1):

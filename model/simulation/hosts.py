@@ -1,4 +1,4 @@
-"""The embedding program in a simulation: a few clients that ask for anything, and are cancelled in the middle of it."""
+"""Plays the embedding program in a simulation: a few clients that call any verb, and are cancelled in the middle."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from statemachine.core.refusals import Refusal
 from statemachine.runtime import AgentControl, Handle, KeyReused
 from statemachine.stores.errors import StoreError
 
+from .delegation import withdraw
 from .work import check_history, late, note_closed
-from .world import Request, Told, World, ask, learn, refusable
+from .world import Request, Told, World, ask, cancelled_at_random, learn, refusable
 
 OPERATIONS_MAX = 6
 HOST_KEYED_PERCENT = 50
 
 
 async def host(world: World, control: AgentControl, number: int, may_shut_down: bool) -> None:
-    """One client, for a while."""
+    """Plays one client, for a while."""
     for _ in range(1 + int(world.rng.random() * OPERATIONS_MAX)):
         await world.pause()
         operation = world.choose(OPERATIONS)
@@ -28,37 +29,17 @@ async def host(world: World, control: AgentControl, number: int, may_shut_down: 
             operation = shuts_down
         world.at_work[number] = operation.__name__
         if world.chance(20):
-            await cancelled_at_random(world, lambda one=operation: one(world, control))  # type: ignore[misc]
+            if await cancelled_at_random(world, lambda one=operation: one(world, control)):  # type: ignore[misc]
+                world.note("caller cancelled")
         else:
             await operation(world, control)
     world.at_work.pop(number, None)
 
 
-async def cancelled_at_random(world: World, call: Callable[[], Awaitable[None]]) -> None:
-    """The caller is cancelled: after some rounds of the scheduler, or some time, or too late."""
-    rounds, seconds = int(world.rng.random() * 12), world.choose((0.0005, 0.005, 0.02, 0.1))
-    by_time = world.rng.random() < 0.4
-    async with anyio.create_task_group() as tasks:
-        scope = anyio.CancelScope()
-
-        async def cancel() -> None:
-            if by_time:
-                await anyio.sleep(seconds)
-            for _ in range(rounds):
-                await checkpoint()
-            scope.cancel()
-
-        tasks.start_soon(cancel)
-        with scope:
-            await call()
-        if scope.cancelled_caught:
-            world.note("caller cancelled")
-        tasks.cancel_scope.cancel()
-
-
 async def spawns(world: World, control: AgentControl) -> None:
     parent = world.target() if world.rng.random() < 0.5 else "/root"
-    await send_request(world, control, world.request("spawn", HOST, parent, keyed(world)))
+    tree = world.choose((0, 0, 1, 2, 3))
+    await send_request(world, control, world.request("spawn", HOST, parent, keyed(world), tree))
 
 
 async def sends(world: World, control: AgentControl) -> None:
@@ -79,7 +60,7 @@ def keyed(world: World) -> bool:
 
 
 async def repeats(world: World, control: AgentControl) -> None:
-    """Asks again what had no answer, or what had one, with the same key."""
+    """Repeats a request with its key, answered or not."""
     if world.lost and world.rng.random() < 0.7:
         request = world.lost.pop(int(world.rng.random() * len(world.lost)))
     else:
@@ -93,7 +74,7 @@ async def repeats(world: World, control: AgentControl) -> None:
 
 
 async def send_request(world: World, control: AgentControl, r: Request) -> None:
-    """Asks, and may wait for the outcome."""
+    """Makes the request, and may wait for the outcome."""
     call: Callable[[], Awaitable[Handle | int]]
     if r.verb == "spawn":
 
@@ -118,7 +99,7 @@ async def send_request(world: World, control: AgentControl, r: Request) -> None:
 
 
 async def misuses_a_key(world: World, control: AgentControl) -> None:
-    """Another request with a key that was used."""
+    """Makes another request with a used key."""
     told = [r for r in world.requests if r.key is not None and r.told is Told.YES]
     if not told:
         return
@@ -134,7 +115,7 @@ async def misuses_a_key(world: World, control: AgentControl) -> None:
 
 
 async def asks_for_an_outcome(world: World, control: AgentControl) -> None:
-    """A handle on a request that was made before, in this opening or an earlier one."""
+    """Finds the handle of an earlier request, of this opening or one before."""
     told = [r for r in world.requests if r.ref is not None and r.told is Told.YES and r.is_trigger]
     if not told:
         return
@@ -152,8 +133,33 @@ async def interrupts(world: World, control: AgentControl) -> None:
         world.note(f"interrupted while {answer.previous.name}")
 
 
+async def interrupts_a_subtree(world: World, control: AgentControl) -> None:
+    if await refusable(world, lambda: control.interrupt(world.target(), subtree=True)):
+        world.note("subtree interrupted")
+
+
+async def withdraws(world: World, control: AgentControl) -> None:
+    """Something that was asked for, mostly of late, so that it may still be unread."""
+    told = [r for r in world.requests if r.told is Told.YES]
+    if told:
+        ref = (told[-1] if world.rng.random() < 0.6 else world.choose(told)).ref
+        assert ref is not None
+        await withdraw(world, ref.mail, lambda: control.withdraw(ref))
+
+
+async def forgets(world: World, control: AgentControl) -> None:
+    """A closed agent; or, which is refused, one that is open."""
+    closed = [a.id for a in world.inside.session.agents if a.identity.name == "CLOSED"]
+    target = world.choose(closed) if closed else world.target()
+    forgotten = await refusable(world, lambda: control.forget(target))
+    if forgotten is not None:
+        world.note("forgotten")
+        if not world.disk.forgotten.issuperset(forgotten.agents):
+            world.blame(f"agents {forgotten.agents} were told to be forgotten, and the log does not say so")
+
+
 async def regrets(world: World, control: AgentControl) -> None:
-    """Asks for a turn and interrupts it, before anybody can know whether it has begun."""
+    """Asks for a turn and interrupts it, before it is known whether it has begun."""
     request = world.request("start", HOST, world.target(), keyed(world))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(send_request, world, control, request)
@@ -204,6 +210,6 @@ async def shuts_down(world: World, control: AgentControl) -> None:
 
 OPERATIONS: tuple[Callable[[World, AgentControl], Awaitable[None]], ...] = (
     *(spawns, spawns, spawns, spawns, follows_up, follows_up, follows_up, sends, starts, starts),
-    *(repeats, repeats, repeats, misuses_a_key, asks_for_an_outcome, interrupts, regrets, closes, resumes),
-    *(looks, reads, calls_an_old_turn),
+    *(repeats, repeats, repeats, misuses_a_key, asks_for_an_outcome, interrupts, regrets, regrets, closes, resumes),
+    *(interrupts_a_subtree, withdraws, withdraws, closes, forgets, looks, reads, calls_an_old_turn),
 )

@@ -1,13 +1,14 @@
-"""What must hold of a simulated life, judged from outside: by its traces, its log, and what everybody was told.
+"""Judges a simulated life from outside: by its traces, its log, and what its callers were told.
 
 `judge_opening` is for every opening, however it ended: the trace replays against the reference model, and log, events
-and statistics are what the trace says. `judge_rest` is for the last one, when threads have answered and nobody asks.
-`judge_log` is for the whole life: what was acknowledged is in the log, once.
+and statistics are what the trace says. `judge_rest` is for the last one, when threads have answered and no requests
+come. `judge_log` is for the whole life: what was acknowledged is in the log, once.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
@@ -23,28 +24,33 @@ from statemachine.core.records import (
     AgentsClosed,
     Cause,
     MailAccepted,
+    MailDemoted,
     MailDrained,
     MailKind,
+    MailWithdrawn,
     Outcome,
     TurnEnded,
+    TurnReturned,
     TurnStarted,
 )
+from statemachine.core.refusals import UnknownAgent
 from statemachine.core.session import Session
 from statemachine.log import trace
 from statemachine.log.recovery import durable_facts, restart
 from statemachine.log.snapshot import ledger_of
-from statemachine.runtime import AgentControl, Handle
+from statemachine.runtime import AgentControl, AgentRef, Handle
 from statemachine.runtime.control import inside
 from statemachine.stores.protocol import Entry, LogRecord
 
 from ..scenarios.replay import Trial, verdict_of
+from .observed import said, unfinished
 from .store import End
 from .world import Opening, Request, Told, World
 
 FOLD_EVERY = 16
 LOGGED = (Entry, *RECORDS)
 HANDLES_MAX = 6
-"""Requests that are asked for their outcome again, when all is at rest."""
+"""Most requests whose outcome is asked for again, when all is at rest."""
 
 
 # One opening
@@ -52,17 +58,17 @@ HANDLES_MAX = 6
 
 @define
 class Played:
-    """What a trace comes to when it is played again."""
+    """The results of playing a trace again."""
 
     session: Session
     steps: list[Step] = field(factory=list[Step])
-    """Those that were accepted; the first is that of the recovery."""
+    """The accepted ones; the first is that of the recovery."""
     refusals: Counter[str] = field(factory=Counter[str])
     stale: int = 0
 
 
 def judge_opening(world: World, opening: Opening) -> None:
-    """The trace of an opening, and all that has to agree with it."""
+    """Judges the trace of an opening, and all that has to agree with it."""
     if not opening.store.recovered_well:
         world.blame("the session was opened with other facts than the log folds to")
     if not opening.trace.exists():
@@ -83,7 +89,7 @@ def judge_opening(world: World, opening: Opening) -> None:
 
 
 def play(world: World, path: Path) -> Played | None:
-    """Plays a trace again, beside the reference. None: it broke something."""
+    """Plays a trace again, beside the reference. Returns None if it fails."""
     told = trace.read(path)
     try:
         trial = Trial(told.config, FOLD_EVERY, told.facts)
@@ -111,7 +117,7 @@ def play(world: World, path: Path) -> Played | None:
 
 
 def judge_durable(world: World, played: Played) -> None:
-    """The log of this opening is what the first steps wrote, in their order, and no append ends within a step."""
+    """Checks that the log of this opening is what the first steps wrote, in order, and no append ends within a step."""
     written = [record for step in played.steps for record in step.records]
     ends = {0, *accumulate(len(step.records) for step in played.steps)}
     done = 0
@@ -125,31 +131,31 @@ def judge_durable(world: World, played: Played) -> None:
 
 
 def judge_stream(world: World, opening: Opening, played: Played) -> None:
-    """`events()` gave the records and effects of the steps from some step on, as far as they were durable, and between
-    them the entries of turns, as they stand in the log.
+    """Checks that `events()` gave the records and effects of the steps from some step on, as far as they were durable,
+    and between them the entries of turns, in the order of the log.
     """
     if opening.lost or not opening.stream:
         return
     logged = [event for event in opening.stream if isinstance(event, LOGGED)]
     if not is_part(logged, world.disk.records[world.disk.began :]):
-        world.blame(f"events() gave {len(logged)} records and entries that are no stretch of the log")
+        world.blame(f"events() gave {len(logged)} records and entries that are not a stretch of the log")
     expected = list(chain.from_iterable([(*step.records, *step.effects) for step in played.steps]))
     got = [event for event in opening.stream if not isinstance(event, Entry)]
     first = len(played.steps[0].records) + len(played.steps[0].effects)
     if got != expected[first : first + len(got)] and not is_part(got, expected):
-        world.blame(f"events() gave {len(got)} things that are no stretch of the {len(expected)} of the trace")
+        world.blame(f"events() gave {len(got)} things that are not a stretch of the {len(expected)} of the trace")
     elif opening.end is End.CALM and got[-1:] != expected[-1:]:
         world.blame(f"events() ended with {got[-1:]}, the trace with {expected[-1]}")
 
 
 def is_part(got: list[Any], expected: list[Any]) -> bool:
-    """Does the one stand in the other, in one piece? The reader may have begun a little later."""
+    """Tells whether the one is a contiguous part of the other. The reader may have begun a little later."""
     starts = [at for at, one in enumerate(expected) if one == got[0]] if got else []
     return not got or any(expected[at : at + len(got)] == got for at in starts)
 
 
 def judge_statistics(world: World, opening: Opening, control: AgentControl, played: Played) -> None:
-    """What was counted happened so often."""
+    """Checks that the statistics are true."""
     counted = control.statistics()
     more = Counter(counted.refusals) - played.refusals
     if played.refusals - Counter(counted.refusals) or (opening.end is End.CALM and set(more) - {"SessionClosed"}):
@@ -166,7 +172,7 @@ def judge_statistics(world: World, opening: Opening, control: AgentControl, play
 
 
 def judge_leftovers(world: World, control: AgentControl) -> None:
-    """When the block has been left, nothing is left of it. A session that ended well has closed its threads."""
+    """Checks that nothing is left after the block. A session that ended well has closed its threads."""
     if keys := inside(control).requests.keys:
         world.blame(f"keys are still held: {keys}")
     if world.crashed or inside(control).session.state is not SessionState.CLOSED:
@@ -180,18 +186,22 @@ def judge_leftovers(world: World, control: AgentControl) -> None:
 
 
 async def judge_rest(world: World, control: AgentControl) -> None:
-    """Threads have answered, nobody asks: nothing is in flight, and nobody waits for anything."""
+    """Checks the session when threads have answered and no requests come: nothing is in flight, and nothing waits."""
     session = inside(control).session
     try:
         properties.check(session)
     except PropertyViolation as error:
         world.blame(f"at rest: {error}")
-    stuck = [a.id for a in session.agents if a.identity is Identity.OPEN and (a.triggers or not a.status.is_idle)]
+    for what in unfinished(world):
+        world.blame(f"at rest: nothing can happen any more, and {what}")
+    for turn in world.at_turn:
+        world.blame(f"at rest: the code of {said(turn)} runs")
+    stuck = [a.path for a in session.agents if a.identity is Identity.OPEN and a.triggers and a.status.is_idle]
     if stuck:
-        world.blame(f"at rest: {[(a, session.agents[a].status.name) for a in stuck]} have something to do")
+        world.blame(f"at rest: {stuck} have something to do")
     held = {} if session.live_threads else session.slots.holders
-    if held or session.slots.ready or session.waits or session.residents.loading or session.residents.flushes:
-        world.blame(f"at rest: slots {held}, queue {session.slots.ready}, waits {session.waits}")
+    if held or session.slots.ready or session.waits.pending or session.residents.loading or session.residents.flushes:
+        world.blame(f"at rest: slots {held}, queue {session.slots.ready}, waits {session.waits.pending}")
     if durable_facts(world.disk.folded) != durable_facts(session.ledger):
         world.blame("at rest: the log folds to other facts than those of the session")
     alive = {agent for agent, live in inside(control).live.threads.items() if agent}
@@ -208,12 +218,12 @@ async def judge_rest(world: World, control: AgentControl) -> None:
 
 
 def answer_of(handle: Handle) -> Outcome | None:
-    """What the handle gives, if it gives anything at once."""
+    """Returns the handle's outcome, if it has it already."""
     return handle._request.outcome
 
 
 async def judge_answers(world: World, control: AgentControl) -> None:
-    """Every request that was accepted has its answer, and a handle gives it."""
+    """Checks that every accepted request has its answer, and a handle gives it."""
     answers = answers_of(world.disk.records)
     asked = [r for r in world.requests if r.ref is not None and r.told is Told.YES and r.is_trigger]
     for request in asked:
@@ -227,43 +237,96 @@ async def judge_answers(world: World, control: AgentControl) -> None:
     for _ in range(min(HANDLES_MAX, len(asked))):
         ref = world.choose(asked).ref
         assert ref is not None
+        if ref.id in world.disk.forgotten:
+            await judge_forgotten(world, control, ref)
+            continue
         handle = await control.handle(ref)
         told = answer_of(handle)
         if told != answers.get(ref.mail):
             world.blame(f"at rest: the handle of {ref} gives {told}, the log {answers.get(ref.mail)}")
 
 
+async def judge_forgotten(world: World, control: AgentControl, ref: AgentRef) -> None:
+    """A reference of a forgotten agent is unknown."""
+    try:
+        handle = await control.handle(ref)
+    except UnknownAgent:
+        return
+    world.blame(f"at rest: agent {ref.id} is forgotten, and {ref} gives {handle}")
+
+
 def answers_of(log: list[LogRecord]) -> dict[int, Outcome]:
     """Mail -> what came of it, derived from the log alone."""
-    unread: dict[int, list[int]] = {}
-    taken: dict[int, list[int]] = {}
-    buried: dict[int, list[int]] = {}
-    running: set[int] = set()
     answers: dict[int, Outcome] = {}
+    mailboxes: dict[int, Mailbox] = defaultdict(Mailbox)
     for r in log:
         if isinstance(r, MailAccepted):
             if r.kind is MailKind.TRIGGER and r.notice is None:
-                unread.setdefault(r.target, []).append(r.mail)
+                mailboxes[r.target].unread.append(r.mail)
         elif isinstance(r, TurnStarted | MailDrained):
-            running.add(r.agent)
-            taken.setdefault(r.agent, []).extend(unread.pop(r.agent, []))
+            mailboxes[r.agent].read()
+        elif isinstance(r, TurnReturned):
+            mailboxes[r.agent].give_back()
+        elif isinstance(r, MailWithdrawn | MailDemoted):
+            mails = (r.mail,) if isinstance(r, MailWithdrawn) else r.mails
+            answers.update(dict.fromkeys(mailboxes[r.agent].drop(mails), r.outcome))
         elif isinstance(r, AgentsClosed):
             for agent in r.agents:
-                buried.setdefault(agent, []).extend(unread.pop(agent, []))
+                mailboxes[agent].bury()
         elif isinstance(r, TurnEnded):
-            agent = r.outcome.agent
-            ended = taken.pop(agent, []) if agent in running else unread.pop(agent, [])
-            running.discard(agent)
-            for mail in (*ended, *buried.pop(agent, [])):
-                answers[mail] = r.outcome
+            answers.update(dict.fromkeys(mailboxes[r.outcome.agent].end(), r.outcome))
     return answers
+
+
+@define
+class Mailbox:
+    """The requests of one agent that have no answer yet."""
+
+    unread: list[int] = field(factory=list[int])
+    taken: list[int] = field(factory=list[int])
+    buried: list[int] = field(factory=list[int])
+    is_running: bool = False
+
+    def read(self) -> None:
+        """A turn has read all."""
+        self.is_running = True
+        self.taken += self.unread
+        self.unread = []
+
+    def give_back(self) -> None:
+        """The turn was returned."""
+        self.is_running = False
+        self.unread = self.taken + self.unread
+        self.taken = []
+
+    def drop(self, mails: Iterable[int]) -> list[int]:
+        """These ask for no turn any more. Returns those that were unread."""
+        dropped = [mail for mail in mails if mail in self.unread]
+        self.unread = [mail for mail in self.unread if mail not in dropped]
+        return dropped
+
+    def bury(self) -> None:
+        """The agent was closed."""
+        self.buried += self.unread
+        self.unread = []
+
+    def end(self) -> list[int]:
+        """A turn has ended. Returns what that answers: what it took; all that is unread, if it had not started."""
+        ended = [*(self.taken if self.is_running else self.unread), *self.buried]
+        self.buried = []
+        if self.is_running:
+            self.taken = []
+        else:
+            self.unread = []
+        self.is_running = False
+        return ended
 
 
 # The whole life
 
 
 def judge_log(world: World) -> None:
-    """What was acknowledged is in the log once; what was refused is not; what nobody knows is there once at most."""
+    """Checks that acknowledged requests are in the log once, refused ones never, and others once at most."""
     disk = world.disk
     for twice in disk.told_twice:
         world.blame(twice)
@@ -280,11 +343,34 @@ def judge_log(world: World) -> None:
     for agents, count in world.closed.items():
         if disk.closed[agents] < count:
             world.blame(f"{count} closes were told {agents}, the log has {disk.closed[agents]}")
+    for mail in world.withdrawn:
+        if mail not in disk.withdrawn or (mail in world.read and world.read[mail][-1] not in disk.returned):
+            world.blame(f"mail {mail} was told to be withdrawn, and turns {world.read.get(mail)} have read it")
+    judge_attempts(world)
     judge_outcomes(world)
 
 
+def judge_attempts(world: World) -> None:
+    """S17: crashes and the deaths of threads alone return turns, and those of an agent max_attempts - 1 in a row."""
+    returned: Counter[int] = Counter()
+    for record in world.disk.records:
+        if isinstance(record, TurnEnded):
+            returned[record.outcome.agent] = 0
+        elif isinstance(record, AgentsClosed):
+            for agent in record.agents:
+                returned[agent] = 0
+        elif isinstance(record, TurnReturned):
+            returned[record.agent] += 1
+            if returned[record.agent] >= world.config.max_attempts:
+                world.blame(f"{record} is in the log, {returned[record.agent]} in a row")
+    for turn, append in world.disk.returned.items():
+        cause, _ = world.came_to.get(turn, (None, None))
+        if append > 1 and turn in world.ran and cause is not Cause.THREAD_DIED:  # 1: what a crash has ended
+            world.blame(f"turn {turn} was returned, its work came to {cause}")
+
+
 def judge_request(world: World, request: Request) -> None:
-    """One request."""
+    """Judges one request."""
     count = world.disk.texts[request.text]
     right = {Told.YES: (1,), Told.NO: (0,), Told.NOTHING: (0, 1)}[request.told]
     if count not in right:
@@ -300,12 +386,13 @@ def judge_request(world: World, request: Request) -> None:
 
 
 def judge_outcomes(world: World) -> None:
-    """Handles told what the log says, and the log says what the work did."""
+    """Checks that handles told what the log says, and that the log says what the work did."""
     answers = answers_of(world.disk.records)
     for ref, outcome in world.outcomes:
         if answers.get(ref.mail) != outcome:
             world.blame(f"the handle of {ref} gave {outcome}, the log has {answers.get(ref.mail)}")
     for turn, outcome in world.disk.ended.items():
+        world.note(f"turn ended by {outcome.cause.name}")
         came_to = world.came_to.get(turn)
         did_run = came_to is not None or outcome.status is TurnState.COMPLETED
         if outcome.status is not TurnState.INTERRUPTED and did_run and came_to != (outcome.cause, outcome.result):

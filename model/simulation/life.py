@@ -1,10 +1,10 @@
-"""Deterministic simulation of the runtime: one seed is one whole life of a session, with its crashes.
+"""Simulates the runtime deterministically: one seed is one whole life of a session, with its crashes.
 
-A seed draws a configuration, what agents do (`model/simulation/work.py`), what the embedding program asks
-(`model/simulation/hosts.py`), what the store does (`model/simulation/store.py`), the order in which tasks run
-(`model/simulation/schedule.py`), and how often and at which moment the process dies. All of it runs `AgentControl` as
-it is, in virtual time. Every opening writes its trace; the last one comes to rest. Then `model/simulation/judges.py`
-says what broke.
+A seed draws a configuration, what agents do (`model/simulation/work.py`, `delegation.py`), what the embedding program
+asks (`hosts.py`), what the store does (`store.py`), the order in which tasks run (`schedule.py`), and how often and at
+which moment the process dies. All of it runs `AgentControl` as it is, in virtual time, and `observed.py` looks who has
+a slot whenever code goes on. Every opening writes its trace; the last one comes to rest, with every turn ended. Then
+`judges.py` says what broke.
 
 The same seed gives the same run, to the byte, as long as the code is the same.
 """
@@ -41,32 +41,32 @@ from .world import Opening, World
 
 CRASHES_MAX = 3
 PATIENCE_S = 30.0
-"""Longer than any bound of any configuration that is drawn: what has not come by then never comes."""
+"""Longer than any bound of any configuration that is drawn: an answer that has not come by then never comes."""
 
 
 class Crash(Exception):
-    """The process dies: thrown out of the session's block."""
+    """The process dies. Raised out of the session's block."""
 
 
 @frozen
 class Run:
-    """What one seed came to."""
+    """The result of one seed."""
 
     seed: int
     blames: tuple[str, ...]
-    """What broke; empty: all held."""
+    """The faults; empty: all held."""
     notes: Counter[str]
-    """What happened, how often."""
+    """What happened -> count."""
     events: int
-    """Given to the core, in all openings."""
+    """Events given to the core, in all openings."""
     traces: tuple[bytes, ...]
-    """One an opening."""
+    """One for each opening."""
     digest: str
-    """Of traces and log: two runs of a seed have the same."""
+    """Digest of traces and log, the same for all runs of a seed."""
 
 
 def simulate(seed: int) -> Run:
-    """One seed. Raises `NotRepeatable`; whatever else happens is in the run."""
+    """Plays one seed. Raises `NotRepeatable`; every other failure is in the result."""
     with tempfile.TemporaryDirectory(prefix="simulation-") as folder, _quiet():
         return _simulate(seed, Path(folder))
 
@@ -87,18 +87,19 @@ def _simulate(seed: int, folder: Path) -> Run:
     finally:
         engine.SNAPSHOT_RECORDS = snapshot_records
     traces = tuple([path.read_bytes() for path in sorted(folder.glob("*.ndjson"))])
-    digest = blake2b(b"\0".join([*traces, *[repr(record).encode() for record in world.disk.records]]), digest_size=16)
+    records = [f"{record!r} {record.at}".encode() for record in world.disk.records]
+    digest = blake2b(b"\0".join([*traces, *records]), digest_size=16)
     events = sum(trace.count(b"\n") - 1 for trace in traces)
     return Run(seed, tuple(world.blames), world.notes, events, traces, digest.hexdigest())
 
 
 def trio_errors() -> tuple[type[BaseException], ...]:
-    """What may come out of a run: anything but the wish to stop."""
+    """Returns the exceptions that count as failures of a run: all except requests to stop."""
     return (Exception, BaseExceptionGroup)
 
 
 def describe(error: BaseException) -> str:
-    """An exception as a line, whatever it is wrapped in."""
+    """Returns an exception as a line, without the groups around it."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     place = ""
@@ -111,7 +112,7 @@ def describe(error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The runtime's log says what the simulation does on purpose."""
+    """Silences the runtime's logging, which reports what the simulation does on purpose."""
     logger = logging.getLogger("statemachine")
     before, logger.disabled = logger.disabled, True
     try:
@@ -124,7 +125,7 @@ def _quiet() -> Iterator[None]:
 
 
 async def live(world: World, folder: Path) -> None:
-    """All openings of one session; the last one comes to rest."""
+    """Plays all openings of one session; the last one comes to rest."""
     crashes = int(world.rng.random() * (CRASHES_MAX + 1))
     for number in range(crashes + 1):
         is_last = number == crashes
@@ -136,11 +137,12 @@ async def live(world: World, folder: Path) -> None:
 
 
 async def open_once(world: World, end: End, trace: Path, is_last: bool) -> None:
-    """One opening, to its end."""
+    """Plays one opening, to its end."""
     world.opening += 1
     world.crashed = False
     world.calm = anyio.Event()
     world.old_turns, world.threads, world.handles = [], [], []
+    world.at_turn, world.waits = [], []
     world.at_work.clear()
     world.disk.begin()
     everything = anyio.CancelScope()
@@ -165,7 +167,7 @@ async def open_once(world: World, end: End, trace: Path, is_last: bool) -> None:
 
 
 def expected(world: World, opening: Opening, error: BaseException) -> None:
-    """What may come out of the block: what was thrown out of it, and that the store failed while it was opened."""
+    """Blames an error of the block that is neither the one raised in it nor a failure of the store while opening."""
     if isinstance(error, BaseExceptionGroup):
         for one in error.exceptions:
             expected(world, opening, one)
@@ -179,8 +181,10 @@ def expected(world: World, opening: Opening, error: BaseException) -> None:
 async def hold_open(
     world: World, opening: Opening, hosts: TaskGroup, everything: anyio.CancelScope, is_last: bool
 ) -> None:
-    """The block, and what is done in it. Hosts are outside of it, so they see it end."""
-    control = AgentControl.open(opening.store, roles_of(world), world.config, trace=opening.trace)
+    """Holds the block open while hosts work. They are outside of it, so they see it end."""
+    control = AgentControl.open(
+        opening.store, roles_of(world), world.config, trace=opening.trace, clock=anyio.current_time
+    )
     world.control = control
     async with control:
         opening.session, opening.control = inside(control).session, control
@@ -193,7 +197,7 @@ async def hold_open(
 async def use(
     world: World, opening: Opening, control: AgentControl, hosts: TaskGroup, everything: anyio.CancelScope
 ) -> None:
-    """Hosts work, until they are done or the opening comes to its end."""
+    """Runs the hosts until they are done or the opening ends."""
     over = anyio.Event()
     count = 2 + int(world.rng.random() * 3)
     left = [count]
@@ -232,7 +236,7 @@ async def use(
 
 
 async def read_events(world: World, opening: Opening, control: AgentControl) -> None:
-    """A reader of `events()`, for as long as there are any."""
+    """Reads `events()` until they end."""
     unread_max = world.choose((3, 10_000, 10_000, 10_000))
     world.at_work[-1] = "events"
     async with control.events(unread_max) as events:
@@ -250,7 +254,7 @@ async def read_events(world: World, opening: Opening, control: AgentControl) -> 
 
 
 async def finish_hosts(world: World, hosts: TaskGroup) -> None:
-    """The session is gone: nobody may still wait for it."""
+    """Checks that no host waits for a session that has ended."""
     await anyio.sleep(PATIENCE_S)
     for what in world.at_work.values():
         world.blame(f"a host still waits in `{what}`, and the session is gone")
@@ -259,10 +263,13 @@ async def finish_hosts(world: World, hosts: TaskGroup) -> None:
 
 
 async def come_to_rest(world: World, opening: Opening, control: AgentControl) -> None:
-    """Threads answer from now on, and nobody asks for anything more."""
+    """Has threads answer from now on, without new requests, until the session is at rest."""
     world.calm.set()
     opening.store.reads_fail = False
-    await anyio.sleep(PATIENCE_S)
+    appends = -1
+    while appends != world.disk.appends:  # until nothing happens any more
+        appends = world.disk.appends
+        await anyio.sleep(PATIENCE_S)
     if inside(control).session.state is not SessionState.FAILED:
         try:
             await judge_rest(world, control)

@@ -1,12 +1,12 @@
-"""A trio run that happens again: seeded scheduling order, and a clock that jumps (for `model/simulation/life.py`).
+"""Runs trio repeatably: seeded scheduling order, and a clock that jumps (for `model/simulation/life.py`).
 
-trio shuffles the tasks that are ready, with a private random generator, and says nothing of how to seed it. Its plugin
-for Hypothesis does: a private switch has every batch of tasks sorted before it is shuffled, so that the generator's
-seed decides the order. That private use is here and nowhere else; `ensure_repeatable` tries it, so that a version of
-trio that has it no more is an error and not a simulation that cannot be repeated.
+trio shuffles the tasks that are ready, with a private random generator and no documented way to seed it. Its plugin for
+Hypothesis has one: a private switch has every batch of tasks sorted before it is shuffled, so that the generator's seed
+decides the order. That private use is here and nowhere else; `ensure_repeatable` tries it, so that a version of trio
+without it is an error and not a simulation that cannot be repeated.
 
-Garbage is not collected while a run lasts: when that happens depends on what the process did before, and a handle that
-nobody holds is in the session's weak dictionary just as long as that.
+Garbage is not collected while a run lasts: its time depends on what the process did before, and an unreferenced handle
+stays in the session's weak dictionary until then.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ import trio.testing
 from trio._core import _run as trio_run
 
 STUCK_ROUNDS = 20_000
-"""Rounds of the scheduler in which the clock stands still: nobody will ever wake anybody, or they never sleep."""
+"""Rounds of the scheduler without progress of the clock after which a run is stuck: no task wakes, or none sleeps."""
 NURSERY_WAITS = "_nested_child_finished"
-"""Where trio waits for the tasks of a nursery."""
+"""The function in which trio waits for the tasks of a nursery."""
 LIFE_MAX_S = 3_600.0
-"""Of virtual time: what is not over by then goes on for ever."""
+"""Virtual seconds after which a run counts as endless."""
 
 SWITCH, GENERATOR = "_ALLOW_DETERMINISTIC_SCHEDULING", "_r"
 TASKS, TURNS = 6, 4
-"""Of the trial: 720 orders, four times."""
+"""Size of the trial: 720 orders, four times."""
 
 
 class NotRepeatable(RuntimeError):
-    """With this version of trio a seed would not replay."""
+    """A seed would not repeat with this version of trio."""
 
 
 class Stuck(Exception):
-    """Thrown into every task of a run that would never end, wherever it waits, shielded or not."""
+    """Raised in every task of a run that would never end, wherever it waits, shielded or not."""
 
 
 class Watch(trio.abc.Instrument):
-    """Ends a run that would never end: without it, such a seed would take the whole campaign with it."""
+    """Ends a run that would never end: without this, such a seed would stop the whole campaign."""
 
     def __init__(self) -> None:
         self.main: trio.lowlevel.Task | None = None
@@ -64,7 +64,7 @@ class Watch(trio.abc.Instrument):
             self._throw_into(self.main)
 
     def _throw_into(self, task: trio.lowlevel.Task) -> None:
-        # A nursery that waits for its tasks ends with them; thrown into, it would be in disorder.
+        # A nursery that waits for its tasks ends with them; an exception thrown into it would corrupt it.
         frames = [frame.f_code.co_name for frame, _ in task.iter_await_frames()]
         if NURSERY_WAITS not in frames:
             place = where(task)
@@ -81,15 +81,15 @@ class Watch(trio.abc.Instrument):
 
 
 def where(task: trio.lowlevel.Task) -> str:
-    """The code of ours that a task waits in."""
+    """Returns the code of ours in which a task waits."""
     lines = [f"{Path(f.f_code.co_filename).name}:{line}" for f, line in task.iter_await_frames()]
     ours = [line for line in lines if not line.startswith(("_", "tasks"))]
     return f"for ever, in {' < '.join(reversed(ours[-4:] or lines[-2:]))}"
 
 
 def run(main: Callable[[], Awaitable[None]], seed: int) -> list[str]:
-    """`trio.run` in virtual time, with the scheduling order of this seed. Returns where tasks waited for ever: an empty
-    list, or the run did not end by itself. Raises `NotRepeatable`, and what `main` raises.
+    """Does `trio.run` in virtual time, with the scheduling order of this seed. Returns where tasks waited for ever;
+    empty if the run ended by itself. Raises `NotRepeatable`, and what `main` raises.
     """
     ensure_repeatable()
     watch = Watch()
@@ -111,7 +111,7 @@ def run(main: Callable[[], Awaitable[None]], seed: int) -> list[str]:
 def _order_of(seed: int) -> Iterator[None]:
     internals: Any = trio_run
     if not hasattr(internals, SWITCH) or not hasattr(random_of_trio(), "setstate"):
-        raise NotRepeatable(f"trio {trio.__version__} has no seed for its scheduling order any more; use trio 0.35")
+        raise NotRepeatable(f"trio {trio.__version__} has no seed for its scheduling order; use trio 0.35")
     switch, generator = getattr(internals, SWITCH), random_of_trio()
     state, collects = generator.getstate(), gc.isenabled()
     gc.disable()
@@ -127,7 +127,7 @@ def _order_of(seed: int) -> Iterator[None]:
 
 
 def random_of_trio() -> Any:
-    """The generator that decides the scheduling order."""
+    """Returns the generator that decides the scheduling order."""
     return getattr(trio_run, GENERATOR, None)
 
 

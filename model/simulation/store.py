@@ -1,7 +1,7 @@
-"""A disk that survives crashes, and a store on it that delays, fails, or is in the middle of it when the process dies.
+"""Simulates a disk that survives crashes, and a store on it that delays, fails, or is cut off by a crash.
 
-The store is `MemoryStore` with trouble. When the process dies in an append, either all of the batch is durable or
-nothing of it is, and the simulation abandons the session in the same moment: what anybody hears then does not count.
+The store is `MemoryStore` with failures. When the process dies in an append, either all of the batch is durable or
+nothing of it is, and the simulation abandons the session at that moment: what callers are told then does not count.
 """
 
 from __future__ import annotations
@@ -17,7 +17,19 @@ from attrs import define, field
 
 from statemachine.core.config import Notice, SessionConfig
 from statemachine.core.ledger import Ledger
-from statemachine.core.records import AgentsClosed, AgentSpawned, MailAccepted, Outcome, Record, TurnEnded, TurnStarted
+from statemachine.core.records import (
+    AgentsClosed,
+    AgentsForgotten,
+    AgentSpawned,
+    MailAccepted,
+    MailDemoted,
+    MailWithdrawn,
+    Outcome,
+    Record,
+    TurnEnded,
+    TurnReturned,
+    TurnStarted,
+)
 from statemachine.log.recovery import apply, durable_facts, fold
 from statemachine.stores.errors import StoreError
 from statemachine.stores.memory import MemoryLog, MemoryStore
@@ -25,7 +37,7 @@ from statemachine.stores.protocol import Entry, LogRecord, Receipt, Recovered, S
 
 DELAYS_S = (0.001, 0.01, 0.05, 0.2)
 APPENDS_MAX = 3_000
-"""More than any seed needs: something goes on for ever."""
+"""More than any seed needs: more appends mean an endless run."""
 
 
 class End(Enum):
@@ -47,33 +59,43 @@ class Disk:
 
     log: MemoryLog = field(factory=MemoryLog)
     records: list[LogRecord] = field(factory=list[LogRecord])
-    """Everything, in its order."""
+    """All records, in their order."""
     writes: list[list[Record]] = field(factory=list[list[Record]])
-    """What each append of the present opening wrote, but for entries."""
+    """What each append of the present opening wrote, without entries."""
     folded: Ledger = field(factory=lambda: fold(SessionConfig(), ()))
     """The fold of all records."""
     began: int = 0
-    """How many there were when the present opening began."""
+    """Number of records when the present opening began."""
     appends: int = 0
-    """Appends of the present opening that came to be durable, whether it heard so or not."""
+    """Appends of the present opening that became durable, acknowledged or not."""
     mails: dict[int, MailAccepted] = field(factory=dict[int, MailAccepted])
     first_mail: dict[int, MailAccepted] = field(factory=dict[int, MailAccepted])
-    """Agent -> the mail that it was spawned with, or the first that it got."""
+    """Agent -> its first mail, with which all but the root were spawned."""
     texts: Counter[str] = field(factory=Counter[str])
     spawned: dict[int, AgentSpawned] = field(factory=dict[int, AgentSpawned])
     started: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
     ended: dict[tuple[int, int], Outcome] = field(factory=dict[tuple[int, int], Outcome])
     closed: Counter[tuple[int, ...]] = field(factory=Counter[tuple[int, ...]])
+    returned: dict[tuple[int, int], int] = field(factory=dict[tuple[int, int], int])
+    """Turn that was returned -> in which append of its opening."""
+    in_a_row: Counter[int] = field(factory=Counter[int])
+    """Agent -> how many turns of it, one after the other, were returned."""
+    dead: set[int] = field(factory=set[int])
+    """Mail that no turn will ever read: withdrawn, or unread when its agent was closed."""
+    withdrawn: set[int] = field(factory=set[int])
+    answered_apart: list[Outcome] = field(factory=list[Outcome])
+    """What answered requests that no turn took: they were withdrawn or demoted."""
+    forgotten: set[int] = field(factory=set[int])
     entries: dict[int, list[Entry]] = field(factory=dict[int, list[Entry]])
     """Number of an entry -> the entries with it."""
     told_twice: list[str] = field(factory=list[str])
 
     def begin(self) -> None:
-        """A new opening."""
+        """Begins a new opening."""
         self.writes, self.appends, self.began = [], 0, len(self.records)
 
     def take(self, items: Sequence[Write | Snapshot]) -> None:
-        """These are durable."""
+        """Makes the items durable."""
         self.appends += 1
         written: list[Record] = []
         for item in items:
@@ -85,12 +107,12 @@ class Disk:
                     self.entries.setdefault(record.data["n"], []).append(record)
                 else:
                     written.append(record)
-                    apply(self.folded, record)
                     self.index(record)
+                    apply(self.folded, record)
         self.writes.append(written)
 
     def index(self, record: Record) -> None:
-        """One more record."""
+        """One more record, before it is applied."""
         kind = record.__class__
         if isinstance(record, MailAccepted):
             if record.mail in self.mails:
@@ -107,16 +129,31 @@ class Disk:
             if turn in self.ended:
                 self.told_twice.append(f"turn {turn[1]} of agent {turn[0]} ended twice")
             self.ended[turn] = record.outcome
+            self.in_a_row[turn[0]] = 0
+        elif isinstance(record, TurnReturned):
+            self.returned[record.agent, record.turn] = self.appends
+            self.in_a_row[record.agent] += 1
+        elif isinstance(record, MailWithdrawn):
+            self.answered_apart.append(record.outcome)
+            self.withdrawn.add(record.mail)
+            self.dead.add(record.mail)
+        elif isinstance(record, MailDemoted):
+            self.answered_apart.append(record.outcome)
+        elif isinstance(record, AgentsForgotten):
+            self.forgotten.update(record.agents)
         elif kind is AgentSpawned:
             assert isinstance(record, AgentSpawned)
             self.spawned[record.agent] = record
         elif isinstance(record, AgentsClosed):
             self.closed[record.agents] += 1
+            for agent in record.agents:
+                self.dead.update([mail.mail for mail in self.folded.agents[agent].mailbox])
+                self.in_a_row[agent] = 0
 
 
 class SimulatedStore:
-    """A `Store`. `end` is what becomes of it at append number `at`, counted from 0; `die` is called when the process
-    is to die. `note` is told what happens.
+    """A `Store` that ends as `end` says at append number `at`, counted from 0. It calls `die` when the process is to
+    die, and `note` with what happens.
     """
 
     def __init__(
@@ -127,7 +164,7 @@ class SimulatedStore:
         self.appends = 0
         self.error: StoreError | None = None
         self.recovered_well = True
-        """Did opening find what was durable?"""
+        """Whether opening found what was durable."""
         self.slow = rng.random() < 0.6
         self.reads_fail = rng.random() < 0.05
 
@@ -135,6 +172,7 @@ class SimulatedStore:
         """See `Store.open`."""
         recovered = await self.inner.open(config)
         self.disk.folded.promises = config.notice is not Notice.NONE
+        self.disk.folded.returns = config.max_attempts > 1
         self.recovered_well = durable_facts(recovered.ledger) == durable_facts(self.disk.folded)
         return recovered
 
@@ -151,7 +189,7 @@ class SimulatedStore:
                 await self.inner.append(items)
                 self.disk.take(items)
             self.die()
-            self.error = StoreError("simulated", "the process died")  # nobody is there any more to hear of it
+            self.error = StoreError("simulated", "the process died")  # no caller is left to be told
             raise self.error
         with anyio.CancelScope(shield=True):
             await self._wait()

@@ -1,8 +1,7 @@
-"""What agents do in a simulation: everything that the documentation of threads and turns allows, and what it forbids.
+"""Plays the work of agents in a simulation: all that the documentation of threads and turns allows or forbids.
 
-Work is drawn as it goes. It raises, hangs, ignores its cancellation, loses its thread, returns what is no result, keeps
-its turn after the end, and in between asks the session for everything that a turn can ask. When all is calm it answers
-at once.
+Work is drawn as it goes. It raises, hangs, ignores its cancellation, loses its thread, returns what is not a result,
+keeps its turn after the end, and in between calls every verb of a turn. When all is calm it answers at once.
 """
 
 from __future__ import annotations
@@ -15,19 +14,22 @@ import anyio
 from statemachine.core.effects import ClosedAgents
 from statemachine.core.events import ROOT
 from statemachine.core.records import Cause, TurnStarted
-from statemachine.core.refusals import AlreadyWaiting, NotRunning, Refusal, SessionClosed, StoreFailed
+from statemachine.core.refusals import NotRunning, Refusal, SessionClosed, StoreFailed
 from statemachine.runtime import AgentInfo, NotJson, Thread, ThreadLost, Turn
 from statemachine.runtime.threads import Work
 from statemachine.stores.protocol import LogRecord
 
-from .world import Told, World, ask, dawdle, learn, refusable
+from . import delegation
+from .delegation import tree_below, within_time
+from .observed import at_work, check_slots, said, waiting
+from .world import Told, World, ask, dawdle, refusable
 
 if TYPE_CHECKING:
     from statemachine.runtime.turn import Mail
 
 
 class Broken(Exception):
-    """What simulated work raises."""
+    """Raised by simulated work."""
 
 
 # A turn
@@ -40,7 +42,7 @@ NO_JSON_SAID = (
 
 
 async def work(world: World, turn: Turn) -> Any:
-    """One turn: a few actions, then an end. Notes what it came to, so that outcomes can be compared with it."""
+    """Plays one turn: a few actions, then an end. Notes its result, so that outcomes can be compared with it."""
     key = (turn.agent.id, turn.number)
     world.note("turn")
     if key in world.ran:
@@ -48,13 +50,23 @@ async def work(world: World, turn: Turn) -> Any:
     world.ran.add(key)
     if key not in world.disk.started:
         world.blame(f"turn {key} runs, and the log does not say so")
+    check_attempt(world, turn)
     see(world, key, turn.mail)
     check_agent(world, turn.agent)
+    with at_work(world, turn):
+        return await act(world, turn, key)
+
+
+async def act(world: World, turn: Turn, key: tuple[int, int]) -> Any:
+    """What the turn does, and what comes of it."""
     try:
+        await tree_below(world, turn)
         for _ in range(world.choose((0, 1, 1, 2, 3))):
             if world.calm.is_set():
                 break
+            check_slots(world, turn)
             await world.choose(ACTIONS)(world, turn)
+        check_slots(world, turn)
         result = await finish(world, turn)
     except anyio.get_cancelled_exc_class():
         world.note("turn cancelled")
@@ -66,7 +78,9 @@ async def work(world: World, turn: Turn) -> Any:
         raise
     except Exception as error:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        is_lost = isinstance(error, ThreadLost)
+        is_lost = isinstance(error, ThreadLost) or (
+            isinstance(error, ExceptionGroup) and error.subgroup(ThreadLost) is not None
+        )
         world.came_to[key] = (Cause.THREAD_DIED, f"its thread died: {text}") if is_lost else (Cause.FAILED, text)
         raise
     finally:
@@ -77,7 +91,7 @@ async def work(world: World, turn: Turn) -> Any:
 
 
 async def finish(world: World, turn: Turn) -> Any:
-    """How a turn ends by itself."""
+    """Ends a turn that was not stopped."""
     if world.chance(8):
         world.note("turn raised")
         raise Broken(f"turn {turn.number}")
@@ -96,7 +110,7 @@ async def finish(world: World, turn: Turn) -> Any:
 
 
 async def ignore(world: World, turn: Turn | None) -> None:
-    """Goes on in spite of being cancelled, sometimes for longer than anybody waits."""
+    """Goes on in spite of its cancellation, sometimes for longer than any bound."""
     world.note("work ignored its cancellation")
     if turn is not None:
         world.deaf.add((turn.agent.id, turn.number))
@@ -107,7 +121,7 @@ async def ignore(world: World, turn: Turn | None) -> None:
 
 
 async def late(world: World, turn: Turn) -> None:
-    """Code that was abandoned, or kept its turn, calls it: it is refused, and nothing changes."""
+    """Calls a turn that has ended, as abandoned code may: it is refused, and nothing changes."""
     world.note("call after the turn's end")
     number = world.number()
     calls: tuple[Callable[[], Awaitable[Any]], ...] = (
@@ -131,23 +145,46 @@ async def late(world: World, turn: Turn) -> None:
     world.blame(f"turn {turn.number} of agent {turn.agent.id} had ended, and its late call was answered")
 
 
+def check_attempt(world: World, turn: Turn) -> None:
+    """S17: a turn knows how many attempts there were before it, and has all the mail that the last one had read."""
+    agent, disk = turn.agent.id, world.disk
+    if turn.attempt != disk.in_a_row[agent] + 1 or turn.attempt > world.config.max_attempts:
+        world.blame(f"{said(turn)} is attempt {turn.attempt}, and {disk.in_a_row[agent]} were returned before it")
+    world.note("attempt after a returned turn", turn.attempt > 1)
+    ended = max([number for who, number in disk.ended if who == agent and (who, number) in disk.started], default=0)
+    returned = {turn for turn in disk.returned if turn[0] == agent and turn[1] > ended}
+    due = {mail for mail, seen in world.read.items() if seen[-1] in returned}
+    missing = due - disk.dead - {mail.number for mail in turn.mail}
+    if missing:
+        world.blame(f"{said(turn)} does not read {sorted(missing)}, which a returned turn before it had read")
+
+
 def see(world: World, key: tuple[int, int], mails: tuple[Mail, ...]) -> None:
-    """The turn reads these mails: it has to be the only one that ever does."""
+    """The turn reads these mails: it is the only one that ever does, but for turns before it that were returned."""
+    disk = world.disk
     for mail in mails:
-        if mail.number in world.read:
-            world.blame(f"turn {key} reads mail {mail.number}, which turn {world.read[mail.number]} had read")
-        world.read[mail.number] = key
-        durable = world.disk.mails.get(mail.number)
+        seen = world.read.setdefault(mail.number, [])
+        if seen and seen[-1] not in disk.returned:
+            world.blame(f"turn {key} reads mail {mail.number}, which turn {seen[-1]} had read")
+        seen.append(key)
+        if mail.number in disk.dead:
+            world.blame(f"turn {key} reads mail {mail.number}, which was withdrawn or a dead letter")
+        durable = disk.mails.get(mail.number)
         if (
             durable is None
             or durable.target != key[0]
             or (durable.message, durable.notice) != (mail.text, mail.outcome)
         ):
             world.blame(f"turn {key} reads {mail}, the log has {durable}")
+            continue
+        for request in durable.answers:
+            told = world.awaited.get((key[0], request))
+            if told is not None and told not in disk.returned:
+                world.blame(f"turn {key} reads of request {request} in mail {mail.number}, turn {told} had awaited it")
 
 
 def check_agent(world: World, agent: AgentInfo) -> None:
-    """S11: its own settings, whatever became of it in between."""
+    """Checks S11: an agent has its own settings at every load."""
     if agent.id == 0:
         return
     first = world.disk.first_mail.get(agent.id)
@@ -176,7 +213,7 @@ async def waits(world: World, turn: Turn) -> None:
 
 
 async def waits_in_vain(world: World, turn: Turn) -> None:
-    """The wait's caller is cancelled, and waits again."""
+    """Waits, is cancelled, and waits again."""
     scope = anyio.CancelScope(deadline=anyio.current_time() + world.choose((0.0, 0.001, 0.05, 0.5)))
     with scope:
         await wait_once(world, turn, ())
@@ -186,11 +223,9 @@ async def waits_in_vain(world: World, turn: Turn) -> None:
 
 
 async def wait_once(world: World, turn: Turn, targets: tuple[Any, ...]) -> None:
-    """A turn waits once at a time, so that cannot be why it is refused."""
     try:
-        end = await turn.wait(world.choose((0.0, 0.2, 1.0, 4.0)), targets)
-    except AlreadyWaiting:
-        world.blame(f"turn {turn.number} of agent {turn.agent.id} waits once at a time, and was told otherwise")
+        with waiting(world, turn, "mail"):
+            end = await turn.wait(world.choose((0.0, 0.2, 1.0, 4.0)), targets)
     except Refusal as refusal:
         world.note(f"refused {type(refusal).__name__}")
     else:
@@ -207,7 +242,7 @@ async def spawns(world: World, turn: Turn) -> None:
     r = world.request("spawn", turn.agent.id, turn.agent.id, world.chance(30))
     handle = await ask(world, r, lambda: turn.spawn(r.name, r.text, r.settings, role=r.role, key=r.key))
     if handle is not None and world.chance(40):
-        await learn(world, handle, world.choose((0.1, 1.0)))
+        await within_time(world, turn, [handle])
 
 
 async def sends(world: World, turn: Turn) -> None:
@@ -230,7 +265,7 @@ async def closes(world: World, turn: Turn) -> None:
 
 
 def note_closed(world: World, reply: ClosedAgents | None) -> None:
-    """A close was answered."""
+    """Notes the answer of a close."""
     closed = () if reply is None else reply.agents
     if closed:
         world.closed[closed] += 1
@@ -264,7 +299,7 @@ async def records_nonsense(world: World, turn: Turn) -> None:
     try:
         await turn.record(object())
     except NotJson:
-        world.note("entry that is no JSON refused")
+        world.note("entry that is not JSON refused")
     except NotRunning:
         pass
 
@@ -278,14 +313,14 @@ async def reads_history(world: World, turn: Turn) -> None:
 
 
 def check_history(world: World, agent: int, history: tuple[LogRecord, ...]) -> None:
-    """What was read is how the rollout begins."""
+    """Checks that the history that was read is the beginning of the rollout."""
     now = rollout(world, agent)
     if list(history) != now[: len(history)]:
         world.blame(f"agent {agent} reads {history}, its rollout is {now}")
 
 
 def rollout(world: World, agent: int) -> list[LogRecord]:
-    """The agent's records, from the log."""
+    """Returns the agent's records, from the log."""
     found: list[LogRecord] = []
     for record in world.disk.records:
         owner = ROLLOUT.get(record.__class__.__name__)
@@ -298,10 +333,15 @@ ROLLOUT: dict[str, Callable[[Any], int]] = {
     "MailAccepted": lambda r: r.target,
     "TurnStarted": lambda r: r.agent,
     "MailDrained": lambda r: r.agent,
+    "MailRead": lambda r: r.agent,
+    "MailWithdrawn": lambda r: r.agent,
+    "MailDemoted": lambda r: r.agent,
+    "TurnStopped": lambda r: r.agent,
+    "TurnReturned": lambda r: r.agent,
     "TurnEnded": lambda r: r.outcome.agent,
     "Entry": lambda r: r.agent,
 }
-"""Which records belong to a rollout, and to whose."""
+"""Class of a record that belongs to a rollout -> the agent whose it is."""
 
 
 async def ignores(world: World, turn: Turn) -> None:
@@ -320,7 +360,7 @@ async def leaves_code_behind(world: World, turn: Turn) -> None:
 ACTIONS: tuple[Callable[[World, Turn], Awaitable[None]], ...] = (
     *(sleeps, sleeps, sleeps_long, waits, waits, waits_in_vain, waits_in_vain, drains, drains, spawns, spawns, spawns),
     *(sends, follows_up, follows_up, interrupts, closes, resumes, records, records, records_nonsense, reads_history),
-    *(ignores, looks, leaves_code_behind),
+    *(ignores, looks, leaves_code_behind, *delegation.ACTIONS),
 )
 
 
@@ -338,7 +378,7 @@ class SimulatedThread(Thread):
         self.is_loaded = False
         self.closed = 0
         self.abandoned = False
-        """It ignored its cancellation, so it may never have been closed."""
+        """Whether it ignored its cancellation: then it may never be closed."""
         world = self.world
         if world.chance(2):
             world.note("constructor raised")
@@ -435,7 +475,7 @@ class SimulatedThread(Thread):
 
 
 def roles_of(world: World) -> dict[str, Work]:
-    """The work of all roles. The default one is that of the root."""
+    """Returns the work of all roles. The default one is that of the root."""
 
     async def function(turn: Turn) -> Any:
         return await work(world, turn)

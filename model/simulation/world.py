@@ -1,7 +1,7 @@
-"""What a simulation knows that the runtime under it does not: what was drawn, asked, told, seen and done.
+"""Keeps what a simulation knows and the runtime under it does not: what was drawn, requested, told, seen and done.
 
-One `World` is one seed. Everything in it survives the crashes of the process that it plays. What breaks is noted with
-`blame`, and the run goes on: what breaks next is often the better story.
+One `World` is one seed. Everything in it survives the crashes of the simulated process. A fault is noted with `blame`,
+and the run goes on: the next fault often explains more.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from attrs import define, field
 
 from statemachine.core.config import SessionConfig
 from statemachine.core.records import Cause, Outcome
-from statemachine.core.refusals import AgentClosed, Refusal, SessionClosed, StoreFailed
+from statemachine.core.refusals import AgentClosed, Refusal, SessionClosed, StoreFailed, UnknownAgent
 from statemachine.core.session import Session
-from statemachine.runtime import AgentControl, AgentRef, Handle, KeyReused
+from statemachine.runtime import AgentControl, AgentRef, Handle, KeyReused, Turn, UnknownPath
 from statemachine.runtime.control import Inside, inside
 from statemachine.runtime.handles import Target
 from statemachine.stores.errors import StoreError
@@ -34,17 +34,18 @@ NAMES = ("a", "b", "c", "d")
 
 
 class Told(Enum):
-    """What whoever asked was told."""
+    """What the caller was told."""
 
     NOTHING = 0
-    """The answer was lost: cancelled, crashed, or the store failed. It may have been done or not."""
+    """The answer was lost by a cancellation, a crash, or a failure of the store. The request may have been made or not.
+    """
     YES = 1
     NO = 2
 
 
 @define(eq=False)
 class Request:
-    """One mail that somebody wants accepted. Its text is its own, so it is found in the log."""
+    """One request to accept a mail. Its text is unique, so it can be found in the log."""
 
     text: str
     verb: str
@@ -56,10 +57,10 @@ class Request:
     key: str | None
     told: Told = Told.NOTHING
     ref: AgentRef | None = None
-    """What was answered."""
+    """The answer."""
     tries: int = 0
     asked_now: int = 0
-    """How many ask just now."""
+    """Number of callers that make it now."""
 
     @property
     def is_trigger(self) -> bool:
@@ -75,66 +76,74 @@ class World:
     config: SessionConfig
     disk: Disk
     notes: Counter[str] = field(factory=Counter[str])
-    """What happened, how often."""
+    """What happened -> count."""
     blames: list[str] = field(factory=list[str])
-    """What broke."""
+    """The faults."""
     calm: anyio.Event = field(factory=anyio.Event)
-    """Set: from now on threads answer, at once and well."""
+    """Set: from now on threads answer at once and well."""
     crashed: bool = False
-    """Has the present opening been abandoned?"""
+    """Whether the present opening was abandoned."""
     opening: int = 0
     control: AgentControl | None = None
-    """Of the present opening, or the last."""
+    """The control of the present opening, or of the last."""
     requests: list[Request] = field(factory=list[Request])
     by_text: dict[str, Request] = field(factory=dict[str, Request])
     lost: list[Request] = field(factory=list[Request])
-    """Those with a key whose answer was lost."""
+    """Requests with a key whose answer was lost."""
     closed: Counter[tuple[int, ...]] = field(factory=Counter[tuple[int, ...]])
-    """What closes were told."""
+    """The agents that a close was told -> count."""
     entries: dict[int, tuple[int, int, Told]] = field(factory=dict[int, tuple[int, int, Told]])
-    """Entry -> agent, turn, and whether whoever recorded it was told so."""
+    """Entry -> agent, turn, and what the code that recorded it was told."""
     flushed: dict[int, tuple[int, int]] = field(factory=dict[int, tuple[int, int]])
     """Entry that a flush gave back -> agent and opening."""
     ran: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
     """Turns that work has seen, by agent and turn."""
-    read: dict[int, tuple[int, int]] = field(factory=dict[int, tuple[int, int]])
-    """Mail -> the turn that has seen it."""
+    read: dict[int, list[tuple[int, int]]] = field(factory=dict[int, list[tuple[int, int]]])
+    """Mail -> the turns that have seen it: one, and before it those that were returned."""
+    awaited: dict[tuple[int, int], tuple[int, int]] = field(factory=dict[tuple[int, int], tuple[int, int]])
+    """Agent and request that it made -> the turn that was told of its outcome by awaiting it."""
+    withdrawn: set[int] = field(factory=set[int])
+    """Mail whose withdrawal was answered."""
+    at_turn: list[Turn] = field(factory=list[Turn])
+    """Turns of the present opening whose code runs."""
+    waits: list[tuple[Turn, str]] = field(factory=list[tuple[Turn, str]])
+    """What the tasks of these turns wait for in the session."""
     came_to: dict[tuple[int, int], tuple[Cause, Any]] = field(factory=dict[tuple[int, int], tuple[Cause, Any]])
     """Turn -> what its work returned ("completed") or raised ("errored")."""
     deaf: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
     """Turns whose work ignored its cancellation."""
     slow_loads: set[int] = field(factory=set[int])
-    """Agents of which a load did not answer in time."""
+    """Agents with a load that did not answer in time."""
     outcomes: list[tuple[AgentRef, Outcome]] = field(factory=list[tuple[AgentRef, Outcome]])
-    """What handles gave."""
+    """Outcomes that handles gave."""
     handles: list[Handle] = field(factory=list[Handle])
-    """Those of the present opening."""
+    """Handles of the present opening."""
     old_turns: list[Any] = field(factory=list[Any])
     """Turns that have ended, kept by code that should have forgotten them."""
     at_work: dict[int, str] = field(factory=dict[int, str])
-    """Host -> what it asks for just now."""
+    """Host -> the verb that it calls now."""
     threads: list[Any] = field(factory=list[Any])
     """Threads of the present opening."""
     numbers: int = 0
 
     def blame(self, text: str) -> None:
-        """Something broke."""
+        """Notes a fault."""
         self.blames.append(f"opening {self.opening}: {text}")
 
     def note(self, what: str, count: int = 1) -> None:
-        """Something happened."""
+        """Counts something that happened."""
         self.notes[what] += count
 
     def chance(self, percent: float) -> bool:
-        """True so often; never when all is calm, which is for what goes wrong."""
+        """Draws True with this probability, for things that go wrong; never when all is calm."""
         return not self.calm.is_set() and self.rng.random() * 100 < percent
 
     def choose(self, what: Sequence[T]) -> T:
-        """One of these."""
+        """Draws one of these."""
         return what[int(self.rng.random() * len(what))]
 
     def number(self) -> int:
-        """A new number."""
+        """Returns a new number."""
         self.numbers += 1
         return self.numbers
 
@@ -142,11 +151,12 @@ class World:
         """A little time: a few rounds of the scheduler, or a little of the clock."""
         await dawdle(self.rng)
 
-    def request(self, verb: str, sender: int, target: Target, keyed: bool) -> Request:
-        """A new request."""
+    def request(self, verb: str, sender: int, target: Target, keyed: bool, tree: int = 0) -> Request:
+        """A new request. The agent that it spawns is to delegate to a tree of so many levels below it."""
         number = self.number()
         key = f"k{number}" if keyed else None
         role, settings = self.choose((("work", None), ("work", {"n": number}), ("keep", None), ("keep", [number])))
+        settings = {"tree": tree} if tree else settings
         made = Request(f"m{number}", verb, sender, target, self.choose(NAMES), role, settings, key)
         self.requests.append(made)
         self.by_text[made.text] = made
@@ -154,12 +164,12 @@ class World:
 
     @property
     def inside(self) -> Inside:
-        """What the session runs on that is open, or was last."""
+        """The parts of the session that is open, or was last."""
         assert self.control is not None
         return inside(self.control)
 
     def target(self, sender: int = -1) -> Target:
-        """Some agent: mostly one that is open, by id, path or reference."""
+        """Draws an agent, mostly an open one, by id, path or reference."""
         session = self.inside.session
         agents = session.agents
         agent = agents[int(self.rng.random() * len(agents))]
@@ -181,12 +191,12 @@ class Opening:
     trace: Path
     store: SimulatedStore
     session: Session | None = None
-    """None: it was never open."""
+    """The session; None: never opened."""
     control: AgentControl | None = None
     stream: list[object] = field(factory=list[object])
-    """What `events()` gave."""
+    """The events that `events()` gave."""
     lost: bool = False
-    """The stream's reader was too slow once."""
+    """Whether the stream's reader was too slow once."""
 
 
 async def dawdle(rng: random.Random) -> None:
@@ -199,8 +209,29 @@ async def dawdle(rng: random.Random) -> None:
         await anyio.sleep((0.001, 0.01, 0.05, 0.2)[int(rng.random() * 4)])
 
 
+async def cancelled_at_random(world: World, call: Callable[[], Awaitable[None]]) -> bool:
+    """Cancels the call: after some rounds of the scheduler, or some time. False: too late."""
+    rounds, seconds = int(world.rng.random() * 12), world.choose((0.0005, 0.005, 0.02, 0.1))
+    by_time = world.rng.random() < 0.4
+    async with anyio.create_task_group() as tasks:
+        scope = anyio.CancelScope()
+
+        async def cancel() -> None:
+            if by_time:
+                await anyio.sleep(seconds)
+            for _ in range(rounds):
+                await checkpoint()
+            scope.cancel()
+
+        tasks.start_soon(cancel)
+        with scope:
+            await call()
+        tasks.cancel_scope.cancel()
+    return scope.cancelled_caught
+
+
 async def ask(world: World, request: Request, call: Callable[[], Awaitable[Handle | int]]) -> Handle | None:
-    """Asks, and keeps books of what was told. Gives the handle, if there is one. Refusals are not raised."""
+    """Makes a request, and notes what was told. Returns the handle, if there is one. Does not raise refusals."""
     request.tries += 1
     request.asked_now += 1
     heard = False
@@ -221,6 +252,9 @@ async def ask(world: World, request: Request, call: Callable[[], Awaitable[Handl
             world.note("request had no answer because the session failed")
             return None
         heard = True
+        if is_forgotten(world, request, refusal):
+            world.note("repeated key of a forgotten agent")
+            return None
         if request.told is Told.YES:
             world.blame(f"{request.verb} {request.text} was answered before, and now refused: {refusal!r}")
         request.told = Told.NO
@@ -234,8 +268,17 @@ async def ask(world: World, request: Request, call: Callable[[], Awaitable[Handl
     return result if isinstance(result, Handle) else None
 
 
+def is_forgotten(world: World, request: Request, refusal: Refusal) -> bool:
+    """Was the request made before, and the agent that it was made of, or that it names, is forgotten since?"""
+    if isinstance(refusal, UnknownAgent):
+        is_gone = refusal.agent in world.disk.forgotten
+    else:
+        is_gone = isinstance(refusal, UnknownPath) and bool(world.disk.forgotten)
+    return is_gone and request.tries > 1
+
+
 def accept(world: World, request: Request, result: Handle | int) -> None:
-    """The request was answered: what was told has to be durable by now."""
+    """Notes the answer of a request: what was told has to be durable by now."""
     if isinstance(result, Handle):
         ref = result.ref
         world.handles.append(result)
@@ -255,11 +298,11 @@ def accept(world: World, request: Request, result: Handle | int) -> None:
     if mail is None or mail.message != request.text or mail.target != ref.id:
         world.blame(f"{request.verb} {request.text} was told mail {ref.mail}, but the log has {mail}")
     if request.verb == "spawn" and ref.id not in world.disk.spawned:
-        world.blame(f"spawn {request.text} was told agent {ref.id}, who is not in the log")
+        world.blame(f"spawn {request.text} was told agent {ref.id}, which is not in the log")
 
 
 async def learn(world: World, handle: Handle, seconds: float) -> None:
-    """Waits a while for the outcome, and keeps it for the judge."""
+    """Waits a while, outside of turns, for the outcome, and keeps it for the judge."""
     with anyio.move_on_after(seconds):
         try:
             outcome = await handle.outcome()
@@ -267,13 +310,18 @@ async def learn(world: World, handle: Handle, seconds: float) -> None:
             world.note("outcome ended with the session")
             return
         world.note("outcome by handle")
-        world.outcomes.append((handle.ref, outcome))
-        if (outcome.agent, outcome.turn) not in world.disk.ended:
-            world.blame(f"the handle of mail {handle.ref.mail} told {outcome}, which is not in the log")
+        keep_outcome(world, handle, outcome)
+
+
+def keep_outcome(world: World, handle: Handle, outcome: Outcome) -> None:
+    """A handle gave this outcome: it is durable, and the judge compares it with the log."""
+    world.outcomes.append((handle.ref, outcome))
+    if (outcome.agent, outcome.turn) not in world.disk.ended and outcome not in world.disk.answered_apart:
+        world.blame(f"the handle of mail {handle.ref.mail} told {outcome}, which is not in the log")
 
 
 async def refusable(world: World, call: Callable[[], Awaitable[T]]) -> T | None:
-    """Calls a verb that may well be refused, or whose store may fail."""
+    """Calls a verb that may be refused, or whose store may fail. Returns None then."""
     try:
         return await call()
     except StoreError:

@@ -1,4 +1,4 @@
-"""What must hold of a session, and how it is shown: properties of states and steps, views, diagrams.
+"""Judges sessions and shows them: properties of states and steps, views, diagrams.
 
 Read `properties.py` first.
 May import: `core`, `log`, `transitions`.

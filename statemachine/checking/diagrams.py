@@ -1,6 +1,6 @@
-"""The machines as `transitions` machines: to step through by hand, and to draw.
+"""Loads the machines as `transitions` machines: to step through by hand, and to draw.
 
-Nothing here is used by the core, and nothing here declares anything: states and moves come from `machines.py`, and
+The core uses nothing from here, and nothing is declared here: states and moves come from `machines.py`, and
 `tests/core/test_machines.py` shows that both forms agree on every (state, trigger) pair. The library is imported when a
 function is called, because `import statemachine` must not pay for it.
 
@@ -13,9 +13,8 @@ function is called, because `import statemachine` must not pay for it.
     Traceback (most recent call last):
     transitions.core.MachineError: "Turn: Can't trigger event start from state queued!"
 
-Mermaid text is drawn by the library's own engine, which needs no other package. For pictures it has another engine,
-which needs the package `graphviz` and the program `dot`; whoever lacks one of them is told so, where the library would
-give back Mermaid text instead.
+The library's own engine draws Mermaid text and needs no other package. Its engine for pictures needs the package
+`graphviz` and the program `dot`; without one of them the library would return Mermaid text, and this raises instead.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "edge": {"default": {"color": "black"}},
     "graph": {"default": {}},
 }
-"""How states look; *active* is the initial one. The library's own styles are for machines that are being stepped."""
+"""Styles of states; *active* is the initial one. The library's own styles are for machines that are being stepped."""
 
 
 class DrawingUnavailable(RuntimeError):
@@ -51,19 +50,19 @@ class DrawingUnavailable(RuntimeError):
 
 
 class Model:
-    """What a loaded machine moves: `state` is the lower-case name of a state, and every trigger is a method.
+    """The object that a loaded machine moves: `state` is the lower-case name of a state, every trigger is a method.
 
-    Methods and `state` are put there by `transitions`.
+    `transitions` adds the methods and `state`.
     """
 
 
 def name_of(state: IntEnum) -> str:
-    """The name under which a state is known outside the core."""
+    """Returns the name under which a state is known outside the core."""
     return state.name.lower()
 
 
 def declaration(machine: Machine[Any]) -> dict[str, Any]:
-    """The machine as keyword arguments of `transitions.Machine`."""
+    """Returns the machine as keyword arguments of `transitions.Machine`."""
     return {
         "states": [name_of(state) for state in machine.states],
         "initial": name_of(machine.initial),
@@ -77,7 +76,7 @@ def declaration(machine: Machine[Any]) -> dict[str, Any]:
 
 
 def load(machine: Machine[Any], model: object | None = None) -> Any:
-    """A model in the machine's initial state: `model` itself if one is given, else a new `Model`.
+    """Returns a model in the machine's initial state: `model` itself if one is given, else a new `Model`.
 
     `model.trigger("request")` and `model.request()` do the same. A trigger that the state has no row for raises
     `transitions.MachineError` and changes nothing; one that the machine does not have at all raises `AttributeError`.
@@ -90,7 +89,7 @@ def load(machine: Machine[Any], model: object | None = None) -> Any:
 
 
 def mermaid(machine: Machine[Any]) -> str:
-    """The machine as a Mermaid state diagram, lines ended by a newline."""
+    """Returns the machine as a Mermaid state diagram, with a newline after each line."""
     # The library puts the title in a block that Mermaid reads as YAML, so it has to be a YAML mapping.
     graph: Any = _drawn(machine, "mermaid", f"title: {machine.name}")
     lines: list[str] = graph.draw(None).splitlines()
@@ -98,7 +97,7 @@ def mermaid(machine: Machine[Any]) -> str:
 
 
 def svg(machine: Machine[Any]) -> str:
-    """The machine as an SVG picture. Raises `DrawingUnavailable` without the `graphviz` package or its program."""
+    """Returns the machine as an SVG picture. Raises `DrawingUnavailable` without the `graphviz` package or program."""
     try:
         graphviz: Any = import_module("graphviz")  # it ships no types
     except ImportError:

@@ -1,4 +1,4 @@
-"""What a property looks at: one state, or one step with the state before and after. Read-only by agreement."""
+"""The input of a property: one state, or one step with the state before and after. Read-only by agreement."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from statemachine.core.session import Session
 
 @define(eq=False, weakref_slot=False)
 class Moment:
-    """`before`, `event` and `step` are there for a step, missing for a state."""
+    """One state or step. `before`, `event` and `step` are None for a state."""
 
     after: Session
     before: Session | None = None
     event: Event | None = None
     step: Step | None = None
     unchanged: bool | None = None
-    """Is the session known to be as it was? None: `is_unchanged` finds out."""
+    """Whether the session is as it was before the step. None: not known yet; `is_unchanged` finds out."""
     sorted_out: dict[type, list[Any]] | None = field(default=None, repr=False)
-    """The step's records and effects by class, once anybody has asked for some."""
+    """The step's records and effects by class, filled by the first call of `of_kind`."""
     differing: list[tuple[Agent, Agent]] | None = field(default=None, repr=False)
-    """What `changed` found, once anybody has asked."""
+    """The result of `changed`, filled by its first call."""
 
     def is_unchanged(self) -> bool:
-        """Is the session as it was before the step?"""
+        """Tells whether the session is as it was before the step."""
         if self.unchanged is not None:
             return self.unchanged
         return self.before is not None and self.before.fingerprint() == self.after.fingerprint()
 
     def of_kind(self, kind: type) -> Sequence[Any]:
-        """The step's records or effects of one class, in their order."""
+        """Returns the step's records or effects of one class, in their order."""
         found = self.sorted_out
         if found is None:
             found = self.sorted_out = {}
@@ -46,8 +46,8 @@ class Moment:
         return found.get(kind, ())
 
     def changed(self) -> list[tuple[Agent, Agent]]:
-        """Before and after, each agent that was there before and now has another status, outcome, mailbox, residency
-        or settings.
+        """Returns, as pairs of before and after, the agents that existed before and now have another status, outcome,
+        mailbox, residency or settings.
         """
         found = self.differing
         if found is None:
@@ -65,7 +65,7 @@ class Moment:
 
     @property
     def agents(self) -> list[Agent]:
-        """Every agent, by id."""
+        """All agents, by id."""
         return self.after.agents
 
     @property
@@ -75,5 +75,5 @@ class Moment:
 
     @property
     def cap(self) -> int:
-        """Slots that sub-agents share."""
+        """The number of slots that sub-agents share."""
         return self.after.config.execution_cap

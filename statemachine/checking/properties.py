@@ -1,11 +1,11 @@
-"""What must hold: S1 to S15 and L1 to L9 of semantics.md section 6, as named objects.
+"""Checks what must hold: S1 to S17 and L1 to L12 of semantics.md sections 6 and 7, as named objects.
 
 A property looks at a `Moment`: the session after a step, and, for those about steps, the session before it, the event
-and the step. It answers None if it holds, or what is wrong. It changes nothing, and it derives what it can from other
-places than the code that it judges: a slot is expected because of a status, not because of the slot table.
+and the step. It returns None if it holds, or what is wrong. It changes nothing, and it derives what it can from other
+data than the code that it judges: a slot is expected because of a status, not because of the slot table.
 
-`check(session)` verifies all that can be said of one state, `check_step` all that can be said of one step. L7 is about
-what can still be reached, so only the explorer can judge it (`model/exploration/explorer.py`).
+`check(session)` verifies every property of one state, `check_step` every property of one step. L7 is about reachable
+states, so only the explorer can judge it (`model/exploration/explorer.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from statemachine.core import rules
 from statemachine.core.agents import Agent
 from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Step
-from statemachine.core.events import ROOT, Event
+from statemachine.core.events import ROOT, Event, WaitMode
 from statemachine.core.machines import Identity, MailState, Residency, SessionState, SlotState, TurnState
 from statemachine.core.records import MailKind
 from statemachine.core.session import Session
@@ -29,12 +29,14 @@ from statemachine.core.session import Session
 __all__ = ["PROPERTIES", "STATE_PROPERTIES", "STEP_PROPERTIES", "Property", "PropertyViolation", "check", "check_step"]
 
 QUEUED, STARTING, RUNNING, STOPPING = TurnState.QUEUED, TurnState.STARTING, TurnState.RUNNING, TurnState.STOPPING
+WAITING, RETURNING = TurnState.WAITING, TurnState.RETURNING
 HOLDING, LIVING = (STARTING, RUNNING, STOPPING), (SessionState.OPEN, SessionState.DRAINING)
+WORKING = (RUNNING, WAITING, RETURNING)
 UNLOADED, LOADING = Residency.UNLOADED, Residency.LOADING
 RESIDENT, UNLOADING = Residency.RESIDENT, Residency.UNLOADING
 OPEN, OPEN_SESSION, ACTIVE, TRIGGER = Identity.OPEN, SessionState.OPEN, SlotState.ACTIVE, MailKind.TRIGGER
 LOAD, FLUSH, STOP, WAIT = Bound.LOAD, Bound.FLUSH, Bound.STOP, Bound.WAIT
-IDLE, GRACE = Bound.IDLE, Bound.GRACE
+IDLE, GRACE, TURN = Bound.IDLE, Bound.GRACE, Bound.TURN
 """Members that are read for every agent; reading one from its class takes 0.1 us in Python 3.11."""
 
 Judge = Callable[[Moment], str | None]
@@ -67,7 +69,7 @@ class Property:
 def s1_cap(m: Moment) -> str | None:
     if m.after.live_threads:
         return None if len(open_subs(m)) <= m.cap else f"{len(open_subs(m))} agents open, cap {m.cap}"
-    holding = [a for a in subs(m) if a.status in HOLDING]
+    holding = [a for a in subs(m) if holds_slot(m, a)]
     return None if len(holding) <= m.cap else f"{ids(holding)} hold slots, cap {m.cap}"
 
 
@@ -82,7 +84,11 @@ def s2_residency(m: Moment) -> str | None:
 def s3_conserved(m: Moment) -> str | None:
     holders = m.after.slots.holders
     live = m.after.live_threads
-    expected = {a.id for a in subs(m) if (a.identity is OPEN if live else a.status in HOLDING)}
+    expected = {a.id for a in subs(m) if (a.identity is OPEN if live else holds_slot(m, a))}
+    lent = {a.id for a in subs(m) if a.status in (WAITING, RETURNING)}
+    without = set(m.after.slots.lent)
+    if not lent <= without or any(m.agents[a].status is not STOPPING for a in without - lent):
+        return f"known without a slot {sorted(without)}, waiting or returning {sorted(lent)}"
     if m.agents[ROOT].status in HOLDING:
         expected.add(ROOT)
     if set(holders) != expected:
@@ -92,7 +98,7 @@ def s3_conserved(m: Moment) -> str | None:
     for agent, (turn, state) in holders.items():
         status = m.agents[agent].status
         active = status is RUNNING or status is STOPPING
-        if (state is ACTIVE) != active or (status in HOLDING and turn != m.agents[agent].turn):
+        if (state is ACTIVE) != active or (status >= STARTING and turn != m.agents[agent].turn):
             return f"agent {agent} is {status.name}, its slot {state.name} for turn {turn}"
     return None
 
@@ -117,8 +123,6 @@ def s5_mail(m: Moment) -> str | None:
             return f"agent {a.id} has mail {numbers}, out of order"
         if a.triggers != len([mail for mail in a.mailbox if mail.kind is TRIGGER]):
             return f"agent {a.id} counts {a.triggers} triggers"
-        if len(a.mailbox) + a.promised > m.config.max_unread:
-            return f"agent {a.id}: {len(a.mailbox)} unread, {a.promised} promised, the most is {m.config.max_unread}"
     unread = sum(len(a.mailbox) for a in m.agents)
     counted = m.after.ledger.mail_states[MailState.ACCEPTED]
     return None if counted == unread else f"{counted} counted as unread, {unread} are"
@@ -129,7 +133,7 @@ def s6_unloading(m: Moment) -> str | None:
     leaving = {a.id for a in m.agents if a.residency is UNLOADING}
     if set(residents.serves) != leaving or not leaving <= set(residents.flushes):
         return f"unloading {sorted(leaving)}, known as such {sorted(residents.serves)}"
-    wrong = [a for a in leaving if a == ROOT or m.after.live_threads or m.agents[a].status in HOLDING]
+    wrong = [a for a in leaving if a == ROOT or m.after.live_threads or not may_leave(m, a)]
     return f"{wrong} may not be unloaded" if wrong else None
 
 
@@ -138,11 +142,13 @@ def s7_identity(m: Moment) -> str | None:
     if m.after.ledger.by_path != paths or len(paths) != sum(a.identity is OPEN for a in m.agents):
         return f"found by path {m.after.ledger.by_path}, open {paths}"
     for a in m.agents[1:]:
+        if a.identity is Identity.FORGOTTEN:
+            continue
         parent = m.agents[a.parent]
         if a.identity is OPEN and parent.identity is not OPEN:
             return f"agent {a.id} is open, its parent {parent.id} is not"
         if not a.path.startswith(f"{parent.path}/") or a.id not in (parent.children or ()):
-            return f"agent {a.id} at {a.path} is no child of {parent.path}"
+            return f"agent {a.id} at {a.path} is not a child of {parent.path}"
     return None
 
 
@@ -150,7 +156,7 @@ def s10_bounds(m: Moment) -> str | None:
     for a in m.agents:
         if a.identity is Identity.CLOSED:
             holds = a.residency is not UNLOADED or a.id in m.after.slots.holders or not a.status.is_idle
-            if holds or a.mailbox or a.asked:
+            if holds or a.mailbox or a.taken or a.id in m.after.waits.of_agent:
                 return f"closed agent {a.id} still holds something"
         elif m.config.max_depth is not None and a.depth > m.config.max_depth:
             return f"agent {a.id} has depth {a.depth}"
@@ -188,19 +194,25 @@ def l2_stuck(m: Moment) -> str | None:
         return f"{list(m.after.slots.entitled)} need no slot and are not admitted"
     if m.after.slots.held < m.cap and queue:
         return f"a slot is free and {queue} queue"
-    over = len(queue) - m.config.max_queued
-    return f"{len(queue)} queue, the most is {m.config.max_queued}" if over > 0 else None
+    return None
 
 
 def l4_waits(m: Moment) -> str | None:
-    for agent, wait in m.after.waits.items():
-        if m.agents[agent].status is not RUNNING or m.agents[agent].turn != wait.turn:
-            return f"agent {agent} waits without a running turn"
-        if m.agents[agent].mailbox:
-            return f"agent {agent} waits with unread mail"
+    for wait in m.after.waits.pending.values():
+        agent = m.agents[wait.agent]
+        if agent.status not in WORKING:
+            return f"agent {agent.id} waits without a turn that works"
+        if wait.mail and agent.mailbox:
+            return f"agent {agent.id} waits with unread mail"
         for target in wait.targets:
             if rules.is_done(m.agents[target].identity, m.agents[target].status):
-                return f"agent {agent} waits for {target}, which is done"
+                return f"agent {agent.id} waits for {target}, which is done"
+        answered = [request for request in wait.requests if not is_open_request(m, request)]
+        if answered and (wait.mode is WaitMode.ANY or len(answered) == len(wait.requests)):
+            return f"agent {agent.id} waits for requests {wait.requests}, of which {answered} are answered"
+    returning = {a.id for a in m.agents if a.status is RETURNING}
+    if set(m.after.waits.returning) != returning or not returning <= set(m.after.waits.over):
+        return f"known to return {list(m.after.waits.returning)}, returning {sorted(returning)}"
     return None
 
 
@@ -212,7 +224,8 @@ def l5_bounded(m: Moment) -> str | None:
         *((LOAD, a) for a in residents.loading),
         *((FLUSH, a) for a in residents.flushes),
         *((STOP, a.id) for a in m.agents if a.status is STOPPING),
-        *((WAIT, a) for a in m.after.waits),
+        *((WAIT, number) for number, wait in m.after.waits.pending.items() if wait.is_bounded),
+        *((TURN, a.id) for a in m.agents if m.config.turn_timeout is not None and a.status in WORKING),
     }
     set_now = {key for key in pending if key[0] not in (IDLE, GRACE)}
     if set_now != expected:
@@ -224,24 +237,69 @@ def l5_bounded(m: Moment) -> str | None:
         STOP: config.stop_grace,
         WAIT: config.max_wait,
         IDLE: config.idle_ttl or 0.0,
+        TURN: config.turn_timeout or 0.0,
     }
     wrong = [key for key, (at, _) in pending.items() if not now <= at <= now + longest.get(key[0], math.inf)]
     return f"{wrong} are overdue, or due later than their bounds allow" if wrong else None
 
 
 def l6_evictable(m: Moment) -> str | None:
-    resting = {
-        a.id for a in subs(m) if a.residency is RESIDENT and a.status not in HOLDING and not m.after.live_threads
-    }
+    resting = {a.id for a in subs(m) if a.residency is RESIDENT and a.status < STARTING and not m.after.live_threads}
     line = m.after.residents.idle
     return None if set(line) == resting else f"evictable {sorted(line)}, resident and without a slot {sorted(resting)}"
 
 
 def l8_stall(m: Moment) -> str | None:
-    waiting = [a for a in m.after.waits if a != ROOT]
-    queue = list(m.after.slots.ready)
-    stalled = m.after.state is OPEN_SESSION and queue and waiting and len(waiting) == m.after.slots.held
-    return f"{waiting} all wait while {queue} queue" if stalled else None
+    s = m.after
+    returning = [a.id for a in m.agents if a.status is RETURNING]
+    queue = list(s.slots.ready) if s.state is OPEN_SESSION else []
+    if s.state not in LIVING or s.live_threads or not (returning or queue) or s.slots.held < m.cap:
+        return None
+    waits = {w.agent: [x.is_own_choice for x in s.waits.of(w.agent)] for w in s.waits.pending.values()}
+    lenders = [a for a in waits if a != ROOT and m.agents[a].status is RUNNING]
+    may_lend = bool(returning) or len(s.slots.lent) < m.config.max_resident - m.cap
+    if lenders and may_lend:
+        return f"{lenders} wait and may lend, while {returning} return and {queue} queue"
+    by_choice = any(all(waits[a]) for a in lenders)
+    stopping = any(m.agents[a].status is STOPPING for a in s.slots.lent)
+    stalled = lenders and len(lenders) == s.slots.held and not by_choice and not stopping
+    return f"{lenders} all wait while {queue} queue" if stalled else None
+
+
+def s16_lent(m: Moment) -> str | None:
+    without = [a for a in subs(m) if a.status >= RUNNING and not holds_slot(m, a)]
+    most = m.config.max_resident - m.cap
+    is_over = not m.after.live_threads and len(without) > most
+    return f"{ids(without)} are in memory without a slot, the most is {most}" if is_over else None
+
+
+def s17_attempts(m: Moment) -> str | None:
+    most = max(3, m.config.max_attempts)
+    lost = {agent: count for agent, count in m.after.ledger.loads.items() if count > most}
+    if lost:
+        return f"loads begun in a row {lost}, of at most {most}"
+    wrong = {agent: count for agent, count in m.after.ledger.attempts.items() if count > m.config.max_attempts - 1}
+    return f"returned in a row {wrong}, of {m.config.max_attempts} attempts" if wrong else None
+
+
+def l10_alive(m: Moment) -> str | None:
+    """Every wait: built up from those that end in any case, as semantics.md has it."""
+    waits = list(m.after.waits.pending.values())
+    requests = m.after.ledger.requests
+    alive = {w.number for w in waits if w.is_bounded or w.mail or w.is_own_choice}
+    while True:
+        free = {a.id for a in m.agents} - {w.agent for w in waits if w.number not in alive}
+        more = set[int]()
+        for wait in waits:
+            asked = [requests[r] in free for r in wait.requests if r in requests]
+            enough = bool(asked) and (all(asked) if wait.mode is WaitMode.ALL else any(asked))
+            if wait.number not in alive and (enough or any(target in free for target in wait.targets)):
+                more.add(wait.number)
+        if not more:
+            break
+        alive |= more
+    dead = [w.number for w in waits if w.number not in alive]
+    return f"waits {dead} can never end" if dead else None
 
 
 def l9_quiescent(m: Moment) -> str | None:
@@ -256,6 +314,24 @@ def l9_quiescent(m: Moment) -> str | None:
 
 
 # Helpers
+
+
+def holds_slot(m: Moment, agent: Agent) -> bool:
+    """S3: is it starting, running, or stopping and had a slot when it was asked to stop?"""
+    return agent.status in HOLDING and not (agent.status is STOPPING and agent.id in m.after.slots.lent)
+
+
+def may_leave(m: Moment, agent: int) -> bool:
+    """May it be on its way out? J6: a turn that is starting may have to let it, for one that has been for longer."""
+    if m.agents[agent].status is not STARTING:
+        return m.agents[agent].status < STARTING
+    served = m.after.residents.serves.get(agent)
+    return served is not None and served in m.after.residents.starting
+
+
+def is_open_request(m: Moment, request: int) -> bool:
+    """Is it in the mailbox of an agent, or read by a turn that has not ended?"""
+    return any(mail.mail == request and mail.kind is TRIGGER for a in m.agents for mail in (*a.mailbox, *a.taken))
 
 
 def subs(m: Moment) -> list[Agent]:
@@ -282,7 +358,7 @@ PROPERTIES: tuple[Property, ...] = (
     ),
     Property(
         "S3",
-        "slots are held exactly by the turns that start, run or stop (LIVE_THREADS: by the open agents)",
+        "slots are held exactly by turns that start, run, or stop having held one (LIVE_THREADS: by open agents)",
         "section 3, Slot; BUG-B01 BUG-B02 BUG-B03 BUG-B07 BUG-B18 BUG-B29 BUG-B47 BUG-B54",
         s3_conserved,
     ),
@@ -338,8 +414,17 @@ PROPERTIES: tuple[Property, ...] = (
         sp.s12_refusals,
     ),
     Property("S13", "root is resident and in no count", "section 1; BUG-B06", s13_root),
-    Property("S14", "running or stopping implies resident", "J3; BUG-D04", s14_running),
+    Property("S14", "running, waiting, returning or stopping implies resident", "J3; BUG-D04", s14_running),
     Property("S15", "the victim is the one that N2 names", "N2; BUG-B14 BUG-B17", None, sp.s15_victim),
+    Property(
+        "S16", "at most max_resident - execution_cap turns are in memory without a slot", "J7; theorem 1", s16_lent
+    ),
+    Property(
+        "S17",
+        "at most max_attempts - 1 turns of an agent, one after the other, are returned; and so for lost loads",
+        "section 7; BUG-B84",
+        s17_attempts,
+    ),
     Property(
         "L1",
         "no false refusal and no false failure",
@@ -378,30 +463,45 @@ PROPERTIES: tuple[Property, ...] = (
         "no dead end: if threads answer, every open agent can get to a turn again",
         "section 6; BUG-B02 BUG-B03 BUG-B12 BUG-B23 BUG-B30 BUG-B49 BUG-B54 BUG-B57 BUG-B58 BUG-B63 BUG-B70 BUG-D10",
     ),
-    Property("L8", "never all holders waiting while the ready queue is not empty", "J7", l8_stall),
+    Property(
+        "L8",
+        "while a slot is wanted and none is free, no holder waits that may lend, and not all wait but by choice",
+        "J7, J8, theorem 3",
+        l8_stall,
+        sp.l8_stalled,
+    ),
     Property(
         "L9",
         "quiescent and no turn running implies: no slot held, nothing in transit, no ready queue",
         "section 1; BUG-B07 BUG-B47 BUG-B49",
         l9_quiescent,
     ),
+    Property("L10", "every wait is alive", "J9", l10_alive),
+    Property(
+        "L11",
+        "of max_overtaken + 1 turns that get a slot in a row, one is that which has queued longest",
+        "J2",
+        None,
+        sp.l11_overtaking,
+    ),
+    Property("L12", "a turn whose wait is over goes on before any turn that starts", "J2", None, sp.l12_first),
 )
-"""Every property, in the order of semantics.md."""
+"""All properties, in the order of semantics.md."""
 
 STATE_PROPERTIES = tuple([p for p in PROPERTIES if p.state is not None])
 STEP_PROPERTIES = tuple([p for p in PROPERTIES if p.step is not None])
 
 
 def check(session: Session) -> None:
-    """Verifies every property that can be said of one state. Raises `PropertyViolation` for the first that fails."""
+    """Verifies every property of one state. Raises `PropertyViolation` for the first that fails."""
     moment = Moment(session)
     for known in STATE_PROPERTIES:
         judge(known, known.state, moment)
 
 
 def check_step(before: Session, event: Event, step: Step, after: Session) -> None:
-    """Verifies every property that can be said of one step; `before` is a fork from before `event` was handled.
-    Raises `PropertyViolation` for the first that fails.
+    """Verifies every property of one step; `before` is a fork from before `event` was handled. Raises
+    `PropertyViolation` for the first that fails.
     """
     moment = Moment(after, before, event, step)
     for known in STEP_PROPERTIES:
@@ -409,7 +509,7 @@ def check_step(before: Session, event: Event, step: Step, after: Session) -> Non
 
 
 def judge(known: Property, predicate: Judge | None, moment: Moment) -> None:
-    """Raises if the predicate finds fault."""
+    """Raises `PropertyViolation` if the predicate finds a fault."""
     detail = None if predicate is None else predicate(moment)
     if detail is not None:
         raise PropertyViolation(known, detail)

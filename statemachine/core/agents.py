@@ -2,13 +2,14 @@
 
 Everything a caller can see of an agent is durable and independent of its thread (N5); only the last two fields are
 about the thread. There may be a hundred thousand agents and few threads, so what only a working agent needs lives in
-the rooms that serve it: slots and queue in `slots.py`, threads in `residency.py`, waits in `session.py`.
+the rooms that serve it: slots and queue in `slots.py`, threads in `residency.py`, waits in `waits.py`.
 """
 
 from __future__ import annotations
 
 from attrs import define
 
+from statemachine.core.facts import represent
 from statemachine.core.machines import Identity, Residency, TurnState
 from statemachine.core.records import MailAccepted, Outcome
 
@@ -30,8 +31,8 @@ class Agent:
     turn: int = 0
     """Number of the last turn; turns count from 1."""
     outcome: Outcome | None = None
-    asked: tuple[MailAccepted, ...] = ()
-    """The requests that the running turn has taken as input."""
+    taken: tuple[MailAccepted, ...] = ()
+    """What the turn that is at work has read: the requests among it are answered when it ends."""
     mailbox: tuple[MailAccepted, ...] = ()
     """Unread mail, oldest first."""
     triggers: int = 0
@@ -41,6 +42,8 @@ class Agent:
     residency: Residency = Residency.UNLOADED
     generation: int = 0
     """Number of the last load; threads count from 1 (the root's from 0)."""
+
+    __repr__ = represent
 
     def copy(self) -> Agent:
         """An independent copy."""
@@ -55,7 +58,7 @@ class Agent:
             self.status,
             self.turn,
             self.outcome,
-            self.asked,
+            self.taken,
             self.mailbox,
             self.triggers,
             self.promised,

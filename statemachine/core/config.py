@@ -14,10 +14,10 @@ __all__ = ["Notice", "Overflow", "SessionConfig", "SlotPolicy"]
 
 
 class SlotPolicy(Enum):
-    """Who holds an execution slot."""
+    """What holds an execution slot."""
 
     ACTIVE_TURNS = "active_turns"
-    """A turn, while it is starting, running or stopping."""
+    """A turn, while it is starting, running or stopping, but not while it has lent it."""
     LIVE_THREADS = "live_threads"
     """An agent, from spawn or resume to close or death, whatever it does. Such agents are never evicted."""
 
@@ -28,14 +28,14 @@ class Overflow(Enum):
     REJECT = "reject"
     """It is refused with nothing changed."""
     QUEUE = "queue"
-    """It is accepted, and the turn waits in the ready queue, first in, first out."""
+    """It is accepted, and the turn waits in the ready queue (J2)."""
 
 
 class Notice(Enum):
     """The mail kind of the notice that a requester gets when a turn ends."""
 
     QUEUE = "queue"
-    """Queue-only: wakes nobody."""
+    """Queue-only: starts no turn."""
     TRIGGER = "trigger"
     """Trigger: wakes an idle requester."""
     NONE = "none"
@@ -77,7 +77,12 @@ def _member(kind: type[Enum]) -> Any:
 
 def _default_resident(config: SessionConfig) -> int:
     most: Any = config.max_concurrent  # not yet validated
-    return max(0, most - 1) if isinstance(most, int) else 0
+    return max(32, 8 * (most - 1)) if isinstance(most, int) else 0
+
+
+def _default_overflow(config: SessionConfig) -> Overflow:
+    cannot_queue = config.slot_policy is SlotPolicy.LIVE_THREADS or config.max_concurrent == 1
+    return Overflow.REJECT if cannot_queue else Overflow.QUEUE
 
 
 @frozen(kw_only=True)
@@ -90,9 +95,12 @@ class SessionConfig:
     max_concurrent: int = field(default=4, validator=_whole(1))
     """Turns at the same time including the root's: sub-agents share `execution_cap = max_concurrent - 1`."""
     max_resident: int = field(default=Factory(_default_resident, takes_self=True), validator=_whole(0))
-    """Residency slots for sub-agents; at least `execution_cap` (theorem 1), which is the default."""
+    """Residency slots for sub-agents; at least `execution_cap` (theorem 1). By default the larger of 32 and 8 times
+    that. What it exceeds `execution_cap` by is how many turns may lend their slot at the same time (S16).
+    """
     slot_policy: SlotPolicy = field(default=SlotPolicy.ACTIVE_TURNS, validator=_member(SlotPolicy))
-    overflow: Overflow = field(default=Overflow.REJECT, validator=_member(Overflow))
+    overflow: Overflow = field(default=Factory(_default_overflow, takes_self=True), validator=_member(Overflow))
+    """QUEUE by default, where turns can queue: not with `LIVE_THREADS`, nor with `max_concurrent=1`."""
     max_queued: int = field(default=1000, validator=_whole(1))
     """Turns in the ready queue."""
     max_depth: int | None = field(default=None, validator=_whole(0, optional=True))
@@ -111,6 +119,12 @@ class SessionConfig:
     stop_grace: float = field(default=5.0, validator=_seconds())
     max_wait: float = field(default=3600.0, validator=_seconds())
     """The longest timeout that `wait` takes."""
+    turn_timeout: float | None = field(default=None, validator=_seconds(optional=True))
+    """Seconds from its start, waiting included, after which a turn is stopped. None: no bound."""
+    max_attempts: int = field(default=1, validator=_whole(1))
+    """How many turns in a row are tried for the same mail, if a crash or the death of the thread ends them (S17)."""
+    max_overtaken: int = field(default=256, validator=_whole(0))
+    """How many others may get a slot before the turn that has queued longest (L11). 0: first in, first out."""
     idle_ttl: float | None = field(default=None, validator=_seconds(optional=True))
     """Unload a resident that has been idle this long, without waiting for pressure. None: only pressure unloads."""
 

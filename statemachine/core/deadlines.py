@@ -1,7 +1,7 @@
 """Bounds on what may take time (L5): a heap of deadlines, served by Tick.
 
-Nothing here reads a clock. A deadline is known by what it bounds and for whom; setting it again moves it. Those that
-are due are served by time, and those due at the same time in the order in which they were set.
+Nothing here reads a clock. A deadline is identified by what it bounds and for which agent or wait; setting it again
+moves it. Deadlines that are due are served by time, and those due at the same time in the order in which they were set.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ class Bound(IntEnum):
     WAIT = 3
     IDLE = 4
     GRACE = 5
+    TURN = 6
 
 
 Key = tuple[Bound, int]
@@ -31,7 +32,7 @@ class Deadlines:
 
     def __init__(self) -> None:
         self.pending: dict[Key, tuple[float, int]] = {}
-        """(bound, agent) -> (when, ticket). An entry of the heap that is not here any more is void."""
+        """(bound, agent; or WAIT and the number of the wait) -> (when, ticket). What the heap has besides is void."""
         self.heap: list[tuple[float, int, Key]] = []
         self.tickets = 0
 

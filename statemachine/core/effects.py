@@ -1,7 +1,7 @@
-"""What a step asks for: replies to whoever caused it, effects on threads and callers (semantics.md section 5).
+"""What a step asks for: a reply to the caller, effects on threads and callers (semantics.md section 5).
 
-Whoever runs the core makes the step's records durable first, then gives the reply, then carries out the effects in
-their order. Effects never fail: what comes of one is reported by a later event, or runs into its bound.
+The program that runs the core makes the step's records durable first, then gives the reply, then carries out the
+effects in their order. Effects never fail: a later event reports what came of one, or its bound runs out.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ __all__ = [
     "Drained",
     "Effect",
     "Flush",
+    "Forgotten",
     "Interrupted",
     "Listing",
     "Load",
@@ -40,6 +41,7 @@ __all__ = [
     "WaitOver",
     "Waiting",
     "Wake",
+    "Withdrawn",
 ]
 
 
@@ -51,6 +53,13 @@ class WaitEnd(IntEnum):
     TIMEOUT = 2
     INTERRUPTED = 3
     STALLED = 4
+    """Every slot was held by a waiting turn, and no more of them may be lent (J8)."""
+    ANSWERED = 5
+    """One of the requests that it waited for is answered, or with ALL, all of them."""
+    DRAINING = 6
+    """The session is shutting down, and the turns that could end the wait will not start."""
+    GIVEN_UP = 7
+    """The code that waited gave up."""
 
 
 # Effects
@@ -73,6 +82,8 @@ class StartTurn:
     turn: int
     generation: int
     mail: tuple[MailAccepted, ...]
+    attempt: int = 1
+    """One more than the turns of the agent that were returned before it, one after the other (S17)."""
 
 
 @fact
@@ -102,17 +113,18 @@ class Unload:
 
 @fact
 class Wake:
-    """The turn's wait returns."""
+    """The turn's wait with this number returns. The turn has a slot, or was asked to stop."""
 
     agent: int
     turn: int
+    wait: int
     end: WaitEnd
 
 
 @fact
 class Answer:
-    """The requests with these mail numbers are answered: `outcome` is what came of them (L3). Whoever holds a handle on
-    one of them, such as the host, gets it from here.
+    """The requests with these mail numbers are answered: `outcome` is what came of them (L3). The holders of handles on
+    them, such as the host, get it from here.
     """
 
     mails: tuple[int, ...]
@@ -167,9 +179,26 @@ class Drained:
 
 @fact
 class Interrupted:
-    """`previous` is the status before. An idle one means: there was no turn, nothing happened."""
+    """`previous` is the target's status before; idle means that it had no turn. `agents` are those whose turn was asked
+    to stop, or ended because it had not started; the target first.
+    """
 
     previous: TurnState
+    agents: tuple[int, ...]
+    paths: tuple[str, ...]
+
+
+@fact
+class Withdrawn:
+    """The mail is a dead letter."""
+
+
+@fact
+class Forgotten:
+    """Nothing is known of these agents any more, the target first; `paths` are where they were."""
+
+    agents: tuple[int, ...]
+    paths: tuple[str, ...]
 
 
 @fact
@@ -194,14 +223,16 @@ class Resumed:
 
 @fact
 class WaitOver:
-    """The wait returns at once."""
+    """The wait is over at once."""
 
     end: WaitEnd
 
 
 @fact
 class Waiting:
-    """The wait has begun; a Wake ends it."""
+    """The wait with this number goes on; a Wake ends it."""
+
+    wait: int
 
 
 @fact
@@ -222,7 +253,7 @@ class AgentStatus:
 
 @fact
 class Listing:
-    """Every open agent below the prefix, root first, then by path."""
+    """Every agent below the prefix that was asked for, root first, then by path."""
 
     agents: tuple[AgentStatus, ...]
 
@@ -248,6 +279,8 @@ Reply = (
     | Accepted
     | Drained
     | Interrupted
+    | Withdrawn
+    | Forgotten
     | ClosedAgents
     | Resumed
     | WaitOver

@@ -6,6 +6,8 @@ the core reads none, it is told.
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 from statemachine.core.facts import Result, fact
 from statemachine.core.records import Cause
 
@@ -23,6 +25,7 @@ __all__ = [
     "FlushFailed",
     "Flushed",
     "FollowUp",
+    "Forget",
     "Interrupt",
     "ListAgents",
     "LoadFailed",
@@ -39,6 +42,8 @@ __all__ = [
     "StopWaiting",
     "Tick",
     "Wait",
+    "WaitMode",
+    "Withdraw",
     "WriteFailed",
 ]
 
@@ -48,13 +53,21 @@ ROOT = 0
 """The agent at `/root`."""
 
 
+class WaitMode(IntEnum):
+    """How many of its requests must be answered to end a wait."""
+
+    ANY = 0
+    ALL = 1
+
+
 @fact
 class Spawn:
     """A sub-agent `name` under `parent`, with `message` as its first (trigger) mail.
 
     `settings` is the agent's own configuration, given back on every load (S11); the core never looks inside. The
     first mail is from `sender`, who is told how the turn ended: None is the parent, HOST the embedding program
-    (decision D10).
+    (decision D10). `headers`, a JSON object as its text, go with every mail to the turn that reads it; the core looks
+    at their size alone.
     """
 
     parent: int
@@ -62,15 +75,17 @@ class Spawn:
     message: str
     settings: str | None = None
     sender: int | None = None
+    headers: str | None = None
 
 
 @fact
 class Send:
-    """Queue-only mail: read by the target's next turn, wakes nobody."""
+    """Queue-only mail: the target's next turn reads it, and it starts none."""
 
     sender: int
     target: int
     message: str
+    headers: str | None = None
 
 
 @fact
@@ -80,6 +95,7 @@ class FollowUp:
     sender: int
     target: int
     message: str
+    headers: str | None = None
 
 
 @fact
@@ -88,6 +104,7 @@ class Start:
 
     target: int
     message: str
+    headers: str | None = None
 
 
 @fact
@@ -100,10 +117,13 @@ class Drain:
 
 @fact
 class Interrupt:
-    """Stops the turn that the target has or waits for, and only that one. Its children go on (BUG-B13)."""
+    """Stops the turn that the target has or waits for, and only that one: its children go on (BUG-B13). `subtree` stops
+    the turns of all its descendants too, all of them before any requester is told, so that none starts another.
+    """
 
     sender: int
     target: int
+    subtree: bool = False
 
 
 @fact
@@ -124,20 +144,44 @@ class Resume:
 
 @fact
 class Wait:
-    """The running turn waits for mail, or for one of `targets` to be idle with an outcome or closed."""
+    """A wait of the turn begins. It ends when there is unread `mail`, when one of `targets` is closed or is idle with
+    an outcome, when one of `requests` (numbers of trigger mail) is answered or, with ALL, all of them. With none of
+    these the turn waits by its own choice, until it gives up the wait.
+
+    `timeout` is in seconds; None is allowed for a wait on requests alone and for one without a condition.
+    """
 
     agent: int
     turn: int
-    timeout: float
+    timeout: float | None
     targets: tuple[int, ...] = ()
+    requests: tuple[int, ...] = ()
+    mode: WaitMode = WaitMode.ANY
+    mail: bool = True
 
 
 @fact
 class StopWaiting:
-    """The running turn gives up its wait, if it has one: whoever waited was cancelled (decision D18)."""
+    """The turn gives up the wait with this number, if it is not over: the code that waited goes on (decision D18)."""
 
     agent: int
     turn: int
+    wait: int
+
+
+@fact
+class Withdraw:
+    """An unread mail becomes a dead letter, by its sender or the host."""
+
+    sender: int
+    mail: int
+
+
+@fact
+class Forget:
+    """The host drops a closed agent and all below it. Their ids and mail numbers are not given again."""
+
+    target: int
 
 
 @fact
@@ -149,14 +193,19 @@ class Status:
 
 @fact
 class ListAgents:
-    """Asks for every open agent whose path is `prefix` or below it, root first, then by path."""
+    """Asks for every open agent whose path is `prefix` or below it, root first, then by path; with `closed`, for every
+    closed one too.
+    """
 
     prefix: str = "/root"
+    closed: bool = False
 
 
 @fact
 class Shutdown:
-    """No new work; running turns may finish within `grace` seconds, then are interrupted; rollouts are flushed."""
+    """No new work; turns that have started may finish within `grace` seconds, then are interrupted; rollouts are
+    flushed. Asked again, it shortens the grace, if that is less.
+    """
 
     grace: float
 
@@ -268,6 +317,8 @@ Operation = (
     | Resume
     | Wait
     | StopWaiting
+    | Withdraw
+    | Forget
     | Status
     | ListAgents
     | Shutdown

@@ -2,7 +2,7 @@
 
 J1 is asked where mail arrives and turns end (`turns.consider`); here are the rules about waits, slots and residency
 slots, and how a shutdown comes to its end. All of them look at the state and none at the event.
-Who is first served is first come: the ready queue by request, starting turns by the order in which they got a slot.
+The ready queue is served in J2's order, returning and starting turns first come, first served.
 """
 
 from __future__ import annotations
@@ -13,62 +13,151 @@ from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Flush, Load, ShutDown, WaitEnd
 from statemachine.core.events import ROOT
 from statemachine.core.machines import SESSION, Residency, SessionState, TurnState
-from statemachine.core.records import Cause
+from statemachine.core.records import Cause, LoadBegun
 from statemachine.core.state import State
 
+RUNNING = TurnState.RUNNING
 DRAINED = SESSION.moves("drained")
 OPEN_SESSION, DRAINING = SessionState.OPEN, SessionState.DRAINING
 RESIDENT, UNLOADED, UNLOADING = Residency.RESIDENT, Residency.UNLOADED, Residency.UNLOADING
 
 
 def settle(s: State) -> None:
-    """The fixed point. It ends, because every pass takes a turn nearer to its start, or ends it."""
+    """The fixed point. It ends, because every pass ends a wait, or takes a turn nearer to its start or to its end."""
     if s.state is OPEN_SESSION:
-        serve(s)
-        while s.residents.starting and advance(s):
+        slots, waits, residents = s.slots, s.waits, s.residents
+        while True:
+            if waits.touched:
+                end_waits(s)
+            if slots.ready or slots.entitled or waits.returning:
+                serve(s)
+            if not (residents.unsettled and residents.moved and advance(s)):
+                return
+    elif s.state is DRAINING:
+        while end_waits(s) or end_hopeless_waits(s) or return_turns(s):
             pass
-    if s.waits:
-        end_waits(s)
-        if s.slots.ready and s.state is OPEN_SESSION:
-            wake_stalled(s)
-    if s.state is DRAINING:
         drain(s)
 
 
+# Waits
+
+
+def end_waits(s: State) -> bool:
+    """L4: a wait whose condition holds is over, whenever it came to hold (BUG-B36). Of several, the one that began
+    first comes first, and its turn returns before the others.
+    """
+    waits = s.waits
+    touched, waits.touched = waits.touched, {}
+    is_any_over = False
+    for number in sorted(touched):  # those that are over at the same moment return in the order in which they began
+        end = turns.wait_end(s, waits.pending[number])
+        if end is not None:
+            turns.wait_is_over(s, number, end)
+            is_any_over = True
+    return is_any_over
+
+
+def end_hopeless_waits(s: State) -> bool:
+    """Ends, while the session drains, the waits that only turns which will not start could end."""
+    hopeless = [number for number, wait in s.waits.pending.items() if not turns.has_hope(s, wait)]
+    for number in hopeless:
+        turns.wait_is_over(s, number, WaitEnd.DRAINING)
+    return bool(hopeless)
+
+
+# Slots
+
+
 def serve(s: State) -> None:
-    """J2: slots to those entitled to one, and to the ready queue."""
-    slots = s.slots
+    """J2, J7: gives slots to turns entitled to one, to returning turns and to the ready queue."""
+    slots, waits, config = s.slots, s.waits, s.config
     while slots.entitled:
         first = next(iter(slots.entitled))
         del slots.entitled[first]
         turns.admit(s, s.agents[first])
-    while slots.ready and rules.slot_is_free(slots.held, slots.cap):
-        turns.admit(s, s.agents[slots.ready.popitem(last=False)[0]])
+    while slots.ready or waits.returning:
+        returns = False
+        if waits.returning:
+            returns = not slots.is_due(max(1, config.max_overtaken))  # decision D20
+        if not rules.slot_is_free(slots.held, slots.cap):
+            if not waits.lenders:
+                return
+            if not returns and not rules.may_lend_to_queue(len(slots.lent), config.max_resident, slots.cap):
+                if not waits.returning:
+                    wake_stalled(s)
+                    return
+                returns = True  # it may not be lent to the queue, so the turn that is due waits a little longer
+            turns.lend(s, s.agents[next(iter(waits.lenders))])
+        if returns:
+            turns.go_on(s, s.agents[next(iter(waits.returning))])
+        else:
+            turns.admit(s, s.agents[slots.take(config.max_overtaken)])
+
+
+def return_turns(s: State) -> bool:
+    """Gives slots, while the session drains, to returning turns alone. Did any turn get one?"""
+    slots, waits = s.slots, s.waits
+    served = False
+    while waits.returning:
+        if not rules.slot_is_free(slots.held, slots.cap):
+            if not waits.lenders:
+                return served
+            turns.lend(s, s.agents[next(iter(waits.lenders))])
+        turns.go_on(s, s.agents[next(iter(waits.returning))])
+        served = True
+    return served
+
+
+def wake_stalled(s: State) -> None:
+    """J8: ends the waits of the holder that began to wait last, if every holder waits and no more turns may be in
+    memory without a slot.
+    """
+    lenders = s.waits.lenders
+    by_choice = 0
+    if len(lenders) == s.slots.held:
+        by_choice = len([a for a in lenders if all(wait.is_own_choice for wait in s.waits.of(a))])
+    stopping = len([a for a in s.slots.lent if s.agents[a].status is TurnState.STOPPING])
+    if rules.is_stalled(len(lenders), s.slots.held, by_choice, stopping):
+        for wait in tuple(s.waits.of(next(reversed(lenders)))):
+            turns.wait_is_over(s, wait.number, WaitEnd.STALLED)
+
+
+# Memory
 
 
 def advance(s: State) -> bool:
     """The first of J3 to J6 that fires, for the turn that has been starting longest. Did any? One at a time, because
-    the room that it leaves to others goes to whoever has been starting longest, too.
+    the room that it leaves to others goes to the turn that has been starting longest, too.
     """
-    for agent_id in s.residents.starting:
+    residents = s.residents
+    unsettled = residents.unsettled
+    for agent_id in residents.in_order() if len(unsettled) > 1 else unsettled:
         agent = s.agents[agent_id]
         if agent.residency is RESIDENT:
+            residents.wait_over(agent_id)
             turns.start(s, agent)
         elif agent.residency is UNLOADED:
-            if s.residents.has_room:
+            if residents.has_room:
                 load(s, agent)
             elif not make_room(s, agent):
                 continue
-        elif agent.residency is UNLOADING:
-            keep(s, agent)
-        else:
+        elif residents.leaves_for_an_older(agent_id):
             continue
+        else:
+            keep(s, agent)
         return True
+    residents.moved = False
     return False
 
 
 def load(s: State, agent: Agent) -> None:
-    """J4: a residency slot is free."""
+    """J4: loads the agent into a free residency slot, unless crashes cut off too many of its loads (BUG-B84)."""
+    lost = s.ledger.loads.get(agent.id, 0)
+    if not rules.may_load(lost, s.config.max_attempts):
+        turns.end(s, agent, turns.CANNOT_START, f"load failed: {lost} crashes cut it off", Cause.LOADS_LOST)
+        return
+    s.records.append(LoadBegun(agent.id))
+    s.ledger.loads[agent.id] = lost + 1
     s.residents.load(agent)
     s.residents.stop_waiting(agent.id)
     s.deadlines.set(Bound.LOAD, agent.id, s.now + s.config.load_timeout)
@@ -76,9 +165,7 @@ def load(s: State, agent: Agent) -> None:
 
 
 def make_room(s: State, agent: Agent) -> bool:
-    """J5: evict one victim for this turn; or wait for what is in transit; or the turn cannot start. Then its slot goes
-    to whoever queues for it, before the next turn needs room.
-    """
+    """J5: evicts one victim for this turn; waits (False) for what is in transit; or else ends the turn."""
     residents = s.residents
     if residents.room_is_coming(agent.id):
         return False
@@ -86,34 +173,18 @@ def make_room(s: State, agent: Agent) -> bool:
     chosen = residents.victim(s.agents, tried)
     if chosen is not None:
         turns.evict(s, s.agents[chosen], agent.id)
-    elif residents.in_transit_without_slot(s.slots.holders):
+    elif residents.is_in_transit(s.slots.holders):
         return False
     else:
         names = ", ".join(s.agents[candidate].path for candidate in tried)
         turns.end(s, agent, turns.CANNOT_START, f"no residency slot: could not flush {names}", Cause.NO_ROOM)
-        serve(s)
     return True
 
 
 def keep(s: State, agent: Agent) -> None:
-    """J6: the agent got a slot on its way out, so it stays; whoever waited for its residency slot looks further."""
+    """J6: keeps an agent that got a slot on its way out; a younger turn that waited for its room looks further."""
     s.residents.keep(agent)
     s.deadlines.clear(Bound.FLUSH, agent.id)
-
-
-def end_waits(s: State) -> None:
-    """L4: a wait whose condition holds returns, whenever it came to hold (BUG-B36)."""
-    for agent, waiting in tuple(s.waits.items()):
-        end = turns.wait_end(s, agent, waiting.targets)
-        if end is not None:
-            turns.wake(s, agent, end)
-
-
-def wake_stalled(s: State) -> None:
-    """J7: everybody waits and somebody queues, so whoever began to wait last is woken."""
-    waiting = [agent for agent in s.waits if rules.is_counted(agent)]
-    if waiting and rules.is_stalled(len(waiting), s.slots.held, len(s.slots.ready)):
-        turns.wake(s, waiting[-1], WaitEnd.STALLED)
 
 
 def drain(s: State) -> None:

@@ -6,24 +6,46 @@ through the same methods (`recovery.py`). So both arrive at the same facts.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from operator import attrgetter
+
 from statemachine.core import rules
 from statemachine.core.agents import Agent
 from statemachine.core.events import HOST, ROOT
-from statemachine.core.machines import IDENTITY, MAIL, Identity, MailState, Residency
-from statemachine.core.records import AgentSpawned, MailAccepted, MailKind, Outcome
+from statemachine.core.machines import IDENTITY, MAIL, TURN, Identity, MailState, Residency
+from statemachine.core.records import AgentSpawned, MailAccepted, MailKind, Outcome, TurnStopped
 
 SPAWN, CLOSE, RESUME = (IDENTITY.moves(trigger) for trigger in ("spawn", "close", "resume"))
-READ, BURY, DEMOTE = (MAIL.moves(trigger) for trigger in ("read", "bury", "demote"))
+FORGET = IDENTITY.moves("forget")
+READ, BURY, DEMOTE, RETURN = (MAIL.moves(trigger) for trigger in ("read", "bury", "demote", "return"))
+
+RETURN_TURN = TURN.moves("return")
 
 TRIGGER, QUEUE, ACCEPTED = MailKind.TRIGGER, MailKind.QUEUE, MailState.ACCEPTED
 
 
 class Ledger:
-    """The facts. `promises` says whether requesters get notices, and so need room for them (decision D7)."""
+    """The facts. `promises` says whether requesters get notices, and so need room for them (decision D7); `returns`
+    whether a turn may be returned, so that all mail that it has read is kept until it ends, and not its requests alone
+    (S17).
+    """
 
-    __slots__ = ("agents", "by_path", "mail_states", "next_mail", "open_agents", "promises")
+    __slots__ = (
+        "agents",
+        "attempts",
+        "by_path",
+        "loads",
+        "mail_states",
+        "next_mail",
+        "open_agents",
+        "promises",
+        "requests",
+        "returns",
+        "stops",
+        "unread",
+    )
 
-    def __init__(self, promises: bool) -> None:
+    def __init__(self, promises: bool, returns: bool = False) -> None:
         root = Agent(ROOT, -1, "/root", None, residency=Residency.RESIDENT)
         self.agents: list[Agent] = [root]
         self.by_path: dict[str, int] = {root.path: ROOT}
@@ -32,6 +54,17 @@ class Ledger:
         self.next_mail = 0
         """The number of the next mail: how many were accepted so far, which is the sum of `mail_states`."""
         self.promises = promises
+        self.returns = returns
+        self.unread: dict[int, int] = {}
+        """Every unread mail -> whose it is."""
+        self.requests: dict[int, int] = {}
+        """Every request that is not answered -> who is asked."""
+        self.stops: dict[int, TurnStopped] = {}
+        """Agent whose turn was asked to stop -> why."""
+        self.attempts: dict[int, int] = {}
+        """Agent -> how many of its turns in a row were returned (S17), if any."""
+        self.loads: dict[int, int] = {}
+        """Agent -> how many loads began since a turn of it started or ended, if any."""
 
     def copy(self) -> Ledger:
         """An independent copy."""
@@ -42,6 +75,12 @@ class Ledger:
         other.mail_states = self.mail_states[:]
         other.next_mail = self.next_mail
         other.promises = self.promises
+        other.returns = self.returns
+        other.unread = self.unread.copy()
+        other.requests = self.requests.copy()
+        other.stops = self.stops.copy()
+        other.attempts = self.attempts.copy()
+        other.loads = self.loads.copy()
         return other
 
     # Identity
@@ -66,9 +105,10 @@ class Ledger:
         del self.by_path[agent.path]
         self.open_agents -= 1
         unread = agent.mailbox
-        self._move_mail(BURY[ACCEPTED], len(unread))
+        self._move_mail(BURY[ACCEPTED], unread)
         agent.mailbox, agent.triggers = (), 0
-        self.settle_promises(requests(unread))
+        self.attempts.pop(agent.id, None)
+        self.answer(requests(unread))
         return unread
 
     def forget_earlier_close(self, target: int) -> None:
@@ -88,6 +128,16 @@ class Ledger:
         agent.closed_by = -1
         self._open_path(agent)
 
+    def forget(self, agent: Agent) -> None:
+        """Drops all that is known of the agent. Its id is not given again."""
+        agent.identity = FORGET[agent.identity]
+        parent = self.agents[agent.parent]
+        if parent.children is not None:
+            parent.children.remove(agent.id)
+            parent.children = parent.children or None
+        agent.parent, agent.path, agent.settings, agent.outcome, agent.children = -1, "", None, None, None
+        agent.closed_by = -1
+
     def _open_path(self, agent: Agent) -> None:
         assert agent.path not in self.by_path, "open paths are unique"
         self.by_path[agent.path] = agent.id
@@ -97,14 +147,18 @@ class Ledger:
 
     def accept(self, mail: MailAccepted) -> Agent:
         """The mail is unread. Returns whose it is."""
-        target = self.agents[mail.target]
+        number, of = mail.mail, mail.target
+        target = self.agents[of]
         target.mailbox += (mail,)
         self.mail_states[ACCEPTED] += 1
         self.next_mail += 1
         if mail.kind is TRIGGER:
             target.triggers += 1
-            if mail.sender != HOST:
-                self._promise(mail, 1)
+            if rules.is_request(mail.kind, mail.notice is not None):
+                self.requests[number] = of
+                if mail.sender != HOST:
+                    self._promise(mail, 1)
+        self.unread[number] = of
         return target
 
     def bury_notice(self) -> None:
@@ -113,17 +167,54 @@ class Ledger:
         self.next_mail += 1
 
     def read_mail(self, agent: Agent) -> tuple[MailAccepted, ...]:
-        """The running turn reads all unread mail, which is returned; the requests among it are now its own."""
-        unread = agent.mailbox
-        if unread:
-            self._move_mail(READ[ACCEPTED], len(unread))
-            if agent.triggers:
-                agent.asked += requests(unread)
-                agent.triggers = 0
-            agent.mailbox = ()
-        return unread
+        """The turn reads all unread mail, which is returned; the requests among it are now its own."""
+        mails = agent.mailbox
+        if mails:
+            self._move_mail(READ[ACCEPTED], mails)
+            agent.taken += mails if self.returns else requests(mails)
+            agent.mailbox, agent.triggers = (), 0
+        return mails
+
+    def read_some(self, agent: Agent, numbers: Collection[int]) -> None:
+        """Lets the turn read these unread mails alone."""
+        mails = tuple([mail for mail in agent.mailbox if mail.mail in numbers])
+        self._move_mail(READ[ACCEPTED], mails)
+        agent.taken += self.kept(mails)
+        agent.mailbox = tuple([mail for mail in agent.mailbox if mail.mail not in numbers])
+        agent.triggers -= len([mail for mail in mails if mail.kind is TRIGGER])
+
+    def kept(self, mails: tuple[MailAccepted, ...]) -> tuple[MailAccepted, ...]:
+        """Returns those of the mails that a turn reads which must be known until it ends."""
+        return mails if self.returns else requests(mails)
+
+    def withdraw(self, number: int) -> MailAccepted:
+        """Makes the unread mail a dead letter, and returns it."""
+        agent = self.agents[self.unread[number]]
+        (mail,) = [mail for mail in agent.mailbox if mail.mail == number]
+        agent.mailbox = tuple([other for other in agent.mailbox if other is not mail])
+        agent.triggers -= mail.kind is TRIGGER
+        self._move_mail(BURY[ACCEPTED], (mail,))
+        self.answer(requests((mail,)))
+        return mail
+
+    def demote(self, agent: Agent, numbers: Collection[int]) -> tuple[MailAccepted, ...]:
+        """Makes these unread mails queue-only. Returns the requests among them, which are answered by that."""
+        assert DEMOTE[ACCEPTED] is ACCEPTED
+        mails = tuple([mail for mail in agent.mailbox if mail.mail in numbers and mail.kind is TRIGGER])
+        agent.mailbox = tuple([demoted(mail) if mail in mails else mail for mail in agent.mailbox])
+        agent.triggers -= len(mails)
+        answered = requests(mails)
+        self.answer(answered)
+        return answered
 
     # Turns
+
+    def start_turn(self, agent: Agent, turn: int) -> tuple[MailAccepted, ...]:
+        """The turn runs, and reads all unread mail, which is returned."""
+        agent.turn = turn
+        if self.loads:
+            self.loads.pop(agent.id, None)
+        return self.read_mail(agent)
 
     def end_turn(self, agent: Agent, outcome: Outcome, started: bool) -> tuple[MailAccepted, ...]:
         """The turn is over. Returns the requests that its outcome answers.
@@ -134,19 +225,31 @@ class Ledger:
         agent.turn = outcome.turn
         agent.status = outcome.status
         agent.outcome = outcome
+        if self.attempts or self.stops or self.loads:
+            for known in (self.attempts, self.stops, self.loads):
+                known.pop(agent.id, None)
         if started:
-            answered, agent.asked = agent.asked, ()
-        else:
-            answered = requests(agent.mailbox)
-            assert DEMOTE[ACCEPTED] is ACCEPTED
-            agent.mailbox = tuple(demoted(mail) for mail in agent.mailbox)
-            agent.triggers = 0
-        self.settle_promises(answered)
-        return answered
+            answered, agent.taken = requests(agent.taken) if self.returns else agent.taken, ()
+            self.answer(answered)
+            return answered
+        return self.demote(agent, [mail.mail for mail in agent.mailbox])
 
-    def settle_promises(self, answered: tuple[MailAccepted, ...]) -> None:
-        """Whoever sent these requests is owed no notice any more: it comes now, or never."""
+    def return_turn(self, agent: Agent, turn: int) -> None:
+        """Ends the turn without an outcome: all mail that it had read is unread again, in its old order."""
+        agent.turn = turn
+        agent.status = RETURN_TURN[agent.status]
+        self.attempts[agent.id] = self.attempts.get(agent.id, 0) + 1
+        mails, agent.taken = agent.taken, ()
+        self.mail_states[RETURN[MailState.READ]] += len(mails)
+        self.mail_states[MailState.READ] -= len(mails)
+        self.unread.update(dict.fromkeys([mail.mail for mail in mails], agent.id))
+        agent.mailbox = tuple(sorted([*mails, *agent.mailbox], key=attrgetter("mail")))
+        agent.triggers = len([mail for mail in agent.mailbox if mail.kind is TRIGGER])
+
+    def answer(self, answered: tuple[MailAccepted, ...]) -> None:
+        """These requests are answered: their senders are owed no notice any more, which comes now or never."""
         for mail in answered:
+            del self.requests[mail.mail]
             if mail.sender != HOST:
                 self._promise(mail, -1)
 
@@ -154,9 +257,12 @@ class Ledger:
         if self.promises and mail.sender != mail.target and mail.notice is None:
             self.agents[mail.sender].promised += count
 
-    def _move_mail(self, to: MailState, count: int) -> None:
+    def _move_mail(self, to: MailState, mails: tuple[MailAccepted, ...]) -> None:
+        count = len(mails)
         self.mail_states[ACCEPTED] -= count
         self.mail_states[to] += count
+        for mail in mails:
+            del self.unread[mail.mail]
 
 
 def requests(mails: tuple[MailAccepted, ...]) -> tuple[MailAccepted, ...]:
@@ -166,4 +272,6 @@ def requests(mails: tuple[MailAccepted, ...]) -> tuple[MailAccepted, ...]:
 
 def demoted(mail: MailAccepted) -> MailAccepted:
     """The same mail as queue-only mail."""
-    return MailAccepted(mail.mail, mail.sender, mail.target, QUEUE, mail.message, mail.notice)
+    return MailAccepted(
+        mail.mail, mail.sender, mail.target, QUEUE, mail.message, mail.notice, mail.headers, mail.answers, at=mail.at
+    )

@@ -11,7 +11,7 @@ A session is a tree of agents, and six small machines say everything about it (s
 
 There are two kinds of moves. Most are caused by an event: an operation of the host or of an agent, a report of a
 thread, the passing of time. The others are caused by the joint state of several machines, by the joint rules J1 to
-J7 (`joint.py`), which are applied after every event until none of them fires. Joint rules look at the state, never at
+J9 (`joint.py`), which are applied after every event until none of them fires. Joint rules look at the state, never at
 the event, so no wake-up can be lost.
 
 Two house rules. All machines are declared here, once, as data. And nothing here knows more than it must: no agent, no
@@ -57,6 +57,7 @@ class Identity(IntEnum):
     UNKNOWN = 0
     OPEN = 1
     CLOSED = 2
+    FORGOTTEN = 3
 
 
 class Residency(IntEnum):
@@ -79,6 +80,10 @@ class TurnState(IntEnum):
     STARTING = 5
     RUNNING = 6
     STOPPING = 7
+    WAITING = 8
+    """It waits, without a slot: another turn has it (J7)."""
+    RETURNING = 9
+    """A wait of it is over: it goes on as soon as it has a slot."""
 
     @property
     def is_idle(self) -> bool:
@@ -201,6 +206,7 @@ IDENTITY = Machine(
             "accepted `close` of the agent or of an ancestor (`LIVE_THREADS`: or its death)",
         ),
         Row("resume", (Identity.CLOSED,), Identity.OPEN, "accepted `resume`"),
+        Row("forget", (Identity.CLOSED,), Identity.FORGOTTEN, "accepted `forget` of the agent or of an ancestor"),
     ),
     "Is the agent part of the tree?",
 )
@@ -230,6 +236,9 @@ RESIDENCY = Machine(
     "Is the agent's thread in memory?",
 )
 
+STARTED = (TurnState.RUNNING, TurnState.STOPPING, TurnState.WAITING, TurnState.RETURNING)
+"""A turn whose code is at work."""
+
 TURN = Machine(
     "Turn",
     TurnState.NEW,
@@ -240,26 +249,40 @@ TURN = Machine(
             TurnState.QUEUED,
             "J1: unread trigger mail",
         ),
-        Row("admit", (TurnState.QUEUED,), TurnState.STARTING, "J2: a slot is free; FIFO"),
+        Row(
+            "admit",
+            (TurnState.QUEUED,),
+            TurnState.STARTING,
+            "J2: a slot is free; the deepest agent first, unless a turn is due",
+        ),
         Row("start", (TurnState.STARTING,), TurnState.RUNNING, "J3: resident; drains the mailbox"),
+        Row("lend", (TurnState.RUNNING,), TurnState.WAITING, "J7: it waits, and its slot is wanted"),
+        Row("call_back", (TurnState.WAITING,), TurnState.RETURNING, "a wait of it is over"),
         Row(
-            "finish",
-            (TurnState.RUNNING, TurnState.STOPPING),
-            TurnState.COMPLETED,
-            "the thread reports, turn number matches",
+            "go_on",
+            (TurnState.RETURNING,),
+            TurnState.RUNNING,
+            "J2: a slot is free; before the ready queue, first come first served",
         ),
+        Row("finish", STARTED, TurnState.COMPLETED, "the thread reports, turn number matches"),
+        Row("fail", STARTED, TurnState.ERRORED, "the thread reports, or a running turn's thread died"),
         Row(
-            "fail",
-            (TurnState.RUNNING, TurnState.STOPPING),
-            TurnState.ERRORED,
-            "the thread reports, or a running turn's thread died",
+            "stop",
+            (TurnState.RUNNING, TurnState.WAITING, TurnState.RETURNING),
+            TurnState.STOPPING,
+            "interrupt, close, `turn_timeout`, or the end of a shutdown's grace",
         ),
-        Row("stop", (TurnState.RUNNING,), TurnState.STOPPING, "interrupt, close, or the end of a shutdown's grace"),
         Row(
             "abort",
             (TurnState.STOPPING, TurnState.STARTING, TurnState.QUEUED),
             TurnState.INTERRUPTED,
             "the thread reports or died, or `stop_grace` is over; at once if the turn had not started",
+        ),
+        Row(
+            "return",
+            (TurnState.RUNNING, TurnState.WAITING, TurnState.RETURNING),
+            TurnState.NEW,
+            "a crash or the death of its thread ended it, and the agent has attempts left",
         ),
         Row(
             "cannot_start",
@@ -271,8 +294,9 @@ TURN = Machine(
             "next",
             (TurnState.COMPLETED, TurnState.ERRORED, TurnState.INTERRUPTED),
             TurnState.STARTING,
-            "in the step that ended a turn: trigger mail is unread, and the slot passes on",
+            "in the step that ended a turn: trigger mail is unread, and no other turn comes first",
         ),
+        Row("requeue", (TurnState.STARTING,), TurnState.QUEUED, "the session drains: no turn starts any more"),
     ),
     "What does the agent's turn do?",
 )
@@ -281,9 +305,11 @@ SLOT = Machine(
     "Slot",
     SlotState.FREE,
     (
-        Row("reserve", (SlotState.FREE,), SlotState.RESERVED, "admit (`LIVE_THREADS`: spawn, resume)"),
+        Row("reserve", (SlotState.FREE,), SlotState.RESERVED, "admit, next (`LIVE_THREADS`: spawn, resume)"),
         Row("activate", (SlotState.RESERVED,), SlotState.ACTIVE, "start"),
-        Row("pass_on", (SlotState.ACTIVE,), SlotState.RESERVED, "next (`LIVE_THREADS`: every end of a turn)"),
+        Row("pass_on", (SlotState.ACTIVE,), SlotState.RESERVED, "`LIVE_THREADS`: every end of a turn"),
+        Row("lend", (SlotState.ACTIVE,), SlotState.FREE, "J7: its turn waits, and another one goes on or starts"),
+        Row("go_on", (SlotState.FREE,), SlotState.ACTIVE, "J2: a returning turn has a slot again"),
         Row(
             "release",
             (SlotState.RESERVED, SlotState.ACTIVE),
@@ -300,7 +326,8 @@ MAIL = Machine(
     (
         Row("demote", (MailState.ACCEPTED,), MailState.ACCEPTED, "its turn ended before it started: now queue-only"),
         Row("read", (MailState.ACCEPTED,), MailState.READ, "a turn started or drained"),
-        Row("bury", (MailState.ACCEPTED,), MailState.DEAD, "its agent is closed"),
+        Row("bury", (MailState.ACCEPTED,), MailState.DEAD, "its agent is closed, or it is withdrawn"),
+        Row("return", (MailState.READ,), MailState.ACCEPTED, "the turn that had read it is returned"),
     ),
     "Where is an accepted mail?",
 )

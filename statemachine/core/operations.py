@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from statemachine.core import rules, turns
@@ -17,8 +18,10 @@ from statemachine.core.deadlines import Bound
 from statemachine.core.effects import (
     Accepted,
     AgentStatus,
+    Answer,
     ClosedAgents,
     Drained,
+    Forgotten,
     Interrupted,
     Listing,
     Noted,
@@ -28,15 +31,17 @@ from statemachine.core.effects import (
     ShuttingDown,
     Spawned,
     WaitEnd,
-    Waiting,
     WaitOver,
+    Withdrawn,
 )
+from statemachine.core.effects import Waiting as WaitBegun
 from statemachine.core.events import (
     HOST,
     ROOT,
     Close,
     Drain,
     FollowUp,
+    Forget,
     Interrupt,
     ListAgents,
     Resume,
@@ -47,6 +52,7 @@ from statemachine.core.events import (
     Status,
     StopWaiting,
     Wait,
+    Withdraw,
 )
 from statemachine.core.facts import fact
 from statemachine.core.ledger import requests
@@ -54,24 +60,30 @@ from statemachine.core.machines import SESSION, Identity, Moves, Residency, Sess
 from statemachine.core.records import (
     AgentResumed,
     AgentsClosed,
+    AgentsForgotten,
     AgentSpawned,
     Cause,
     MailAccepted,
+    MailDemoted,
     MailDrained,
     MailKind,
+    MailWithdrawn,
+    Outcome,
 )
 from statemachine.core.refusals import (
     AgentClosed,
     AgentOpen,
-    AlreadyWaiting,
     DepthExceeded,
     ExecutionFull,
+    InvalidHeaders,
     InvalidMessage,
     InvalidName,
     InvalidTimeout,
     LiveThreadsFull,
     MailboxFull,
+    MailRead,
     NotRunning,
+    NotSender,
     PathTaken,
     QueueFull,
     Refusal,
@@ -82,11 +94,18 @@ from statemachine.core.refusals import (
     StoreFailed,
     TooManyAgents,
     UnknownAgent,
+    UnknownMail,
+    WaitCircle,
 )
-from statemachine.core.state import State, Stop
+from statemachine.core.state import State
+from statemachine.core.waits import Waiting
 
 SHUTDOWN = SESSION.moves("shutdown")
 OPEN, OPEN_SESSION, DRAINING = Identity.OPEN, SessionState.OPEN, SessionState.DRAINING
+FORGOTTEN, NOTED = Identity.FORGOTTEN, Noted()
+STOPPING, INTERRUPTED = TurnState.STOPPING, TurnState.INTERRUPTED
+NOT_STARTED = (TurnState.QUEUED, TurnState.STARTING)
+WORKING = (TurnState.RUNNING, TurnState.WAITING, TurnState.RETURNING)
 RUNNING, TRIGGER, QUEUE = TurnState.RUNNING, MailKind.TRIGGER, MailKind.QUEUE
 REJECT = Overflow.REJECT
 
@@ -114,26 +133,43 @@ def session_answers(s: State) -> Refusal | None:
 
 
 def agent_known(s: State, agent: int) -> Refusal | None:
-    """Some agent has or had this id."""
-    return None if 0 <= agent < len(s.agents) else UnknownAgent(agent)
+    """The id is that of an agent, open or closed, and not forgotten."""
+    is_known = 0 <= agent < len(s.agents) and s.agents[agent].identity is not FORGOTTEN
+    return None if is_known else UnknownAgent(agent)
 
 
 def agent_open(s: State, agent: int) -> Refusal | None:
     """The agent is known and open."""
     if not 0 <= agent < len(s.agents):
         return UnknownAgent(agent)
-    return None if s.agents[agent].identity is OPEN else AgentClosed(agent, s.agents[agent].path)
+    found = s.agents[agent]
+    if found.identity is OPEN:
+        return None
+    return UnknownAgent(agent) if found.identity is FORGOTTEN else AgentClosed(agent, found.path)
 
 
 def sender_open(s: State, sender: int) -> Refusal | None:
-    """Whoever acts is the host, or an open agent: a closed one's late calls are fenced (decision D9)."""
+    """The sender is the host or an open agent: late calls of a closed one are fenced (decision D9)."""
     return None if sender == HOST else agent_open(s, sender)
+
+
+def sender_not_stopping(s: State, sender: int) -> Refusal | None:
+    """A turn that was asked to stop asks for no new work (BUG-B83)."""
+    if sender == HOST or s.agents[sender].status is not STOPPING:
+        return None
+    return NotRunning(sender, s.agents[sender].turn, s.agents[sender].path)
 
 
 def message_valid(s: State, message: str) -> Refusal | None:
     """Not empty, not too large."""
     size = rules.message_size(message, s.config.max_message_bytes)
     return None if size is None else InvalidMessage(size, s.config.max_message_bytes)
+
+
+def headers_valid(headers: str | None) -> Refusal | None:
+    """Not too large."""
+    size = None if headers is None else rules.message_size(headers, rules.HEADERS_BYTES_MAX)
+    return None if size is None else InvalidHeaders(f"one of {size} bytes", size, rules.HEADERS_BYTES_MAX)
 
 
 def mailbox_open(s: State, agent: Agent, kind: MailKind) -> Refusal | None:
@@ -153,12 +189,13 @@ def notice_has_room(s: State, sender: int, target: int) -> Refusal | None:
 def turn_has_room(s: State) -> Refusal | None:
     """An idle sub-agent's turn finds a slot, or room in the ready queue."""
     slots, config = s.slots, s.config
+    available = slots.cap - slots.held if not s.waits.lenders else turns.available(s)
     if config.overflow is REJECT:
-        if rules.slot_is_free(slots.held, slots.cap):
+        if available > 0:
             return None
         holders = slots.counted_holders()
         return ExecutionFull(slots.cap, holders, s.paths(holders))
-    if rules.queue_has_room(len(slots.ready), slots.free, config.max_queued):
+    if rules.queue_has_room(len(slots.ready), available, config.max_queued):
         return None
     queued = tuple(slots.ready)
     return QueueFull(config.max_queued, queued, s.paths(queued))
@@ -192,8 +229,10 @@ def spawn(s: State, event: Spawn) -> Reply:
     parent = s.agents[event.parent]
     sender = parent.id if event.sender is None else event.sender
     refusal = (
-        (None if rules.name_is_valid(event.name) else InvalidName(event.name))
+        sender_not_stopping(s, sender)
+        or (None if rules.name_is_valid(event.name) else InvalidName(event.name))
         or message_valid(s, event.message)
+        or headers_valid(event.headers)
         or path_free(s, f"{parent.path}/{event.name}")
         or depth_allowed(s, parent.depth + 1)
         or number_has_room(s)
@@ -207,7 +246,7 @@ def spawn(s: State, event: Spawn) -> Reply:
     agent = s.ledger.spawn(record)
     if s.live_threads:
         s.slots.reserve(agent.id, agent.turn)
-    mail = MailAccepted(s.ledger.next_mail, sender, agent.id, TRIGGER, event.message)
+    mail = MailAccepted(s.ledger.next_mail, sender, agent.id, TRIGGER, event.message, headers=event.headers)
     turns.accept(s, mail)
     return Spawned(agent.id, mail.mail)
 
@@ -225,11 +264,11 @@ def depth_allowed(s: State, depth: int) -> Refusal | None:
 
 
 def send(s: State, event: Send) -> Reply:
-    """Queue-only mail: a turn reads it, sooner or later; it loads nobody (N4)."""
+    """Accepts queue-only mail. It loads no agent (N4)."""
     refusal = mail_allowed(s, event, QUEUE)
     if refusal is not None:
         return Refused(refusal)
-    mail = MailAccepted(s.ledger.next_mail, event.sender, event.target, QUEUE, event.message)
+    mail = MailAccepted(s.ledger.next_mail, event.sender, event.target, QUEUE, event.message, headers=event.headers)
     turns.accept(s, mail)
     return Accepted(mail.mail)
 
@@ -241,6 +280,7 @@ def mail_allowed(s: State, event: Send | FollowUp, kind: MailKind) -> Refusal | 
         or sender_open(s, event.sender)
         or agent_open(s, event.target)
         or message_valid(s, event.message)
+        or headers_valid(event.headers)
         or mailbox_open(s, s.agents[event.target], kind)
     )
 
@@ -250,26 +290,52 @@ def follow_up(s: State, event: FollowUp) -> Reply:
     refusal = mail_allowed(s, event, TRIGGER)
     sender, target = event.sender, event.target
     if refusal is None and sender != HOST:
-        refusal = notice_has_room(s, sender, target)
+        refusal = sender_not_stopping(s, sender) or notice_has_room(s, sender, target)
         if target == ROOT:
             refusal = refusal or RootRefused("follow_up")
     if refusal is None and target != ROOT and s.agents[target].status.is_idle and not s.live_threads:
         refusal = turn_has_room(s)
     if refusal is not None:
         return Refused(refusal)
-    mail = MailAccepted(s.ledger.next_mail, sender, target, TRIGGER, event.message)
+    mail = MailAccepted(s.ledger.next_mail, sender, target, TRIGGER, event.message, headers=event.headers)
     turns.accept(s, mail)
     return Accepted(mail.mail)
 
 
 def start(s: State, event: Start) -> Reply:
     """The host's follow-up, root or not: one admission for every turn (BUG-B08)."""
-    return follow_up(s, FollowUp(HOST, event.target, event.message))
+    return follow_up(s, FollowUp(HOST, event.target, event.message, event.headers))
+
+
+def withdraw(s: State, event: Withdraw) -> Reply:
+    """Makes an unread mail a dead letter, and answers it if it is a request. A turn that has not started ends if no
+    trigger mail is left for it.
+    """
+    refusal = session_lives(s) or sender_open(s, event.sender)
+    if refusal is None and not 0 <= event.mail < s.ledger.next_mail:
+        refusal = UnknownMail(event.mail)
+    if refusal is None and event.mail not in s.ledger.unread:
+        refusal = MailRead(event.mail)
+    if refusal is not None:
+        return Refused(refusal)
+    agent = s.agents[s.ledger.unread[event.mail]]
+    mail = next(mail for mail in agent.mailbox if mail.mail == event.mail)
+    if mail.notice is not None or event.sender not in (HOST, mail.sender):
+        return Refused(NotSender(event.mail))
+    why = Outcome(agent.id, agent.turn, INTERRUPTED, "withdrawn", Cause.WITHDRAWN, event.sender)
+    s.records.append(MailWithdrawn(agent.id, event.mail, why))
+    s.ledger.withdraw(event.mail)
+    if agent.triggers == 0 and agent.status in NOT_STARTED:
+        turns.end(s, agent, turns.ABORT, "its mail was withdrawn", Cause.WITHDRAWN, event.sender)
+    if rules.is_request(mail.kind, is_notice=False):
+        s.effects.append(Answer((mail.mail,), why))
+        s.waits.answered(mail.mail)
+    return Withdrawn()
 
 
 def drain(s: State, event: Drain) -> Reply:
-    """The running turn reads all unread mail."""
-    refusal = session_lives(s) or agent_known(s, event.agent) or turn_running(s, event.agent, event.turn)
+    """Lets the turn read all unread mail, and returns it in order."""
+    refusal = session_lives(s) or agent_known(s, event.agent) or turn_works(s, event.agent, event.turn)
     if refusal is not None:
         return Refused(refusal)
     mail = s.ledger.read_mail(s.agents[event.agent])
@@ -278,11 +344,11 @@ def drain(s: State, event: Drain) -> Reply:
     return Drained(mail)
 
 
-def turn_running(s: State, agent: int, turn: int) -> Refusal | None:
-    """That turn of the agent is running, and not stopping."""
+def turn_works(s: State, agent: int, turn: int) -> Refusal | None:
+    """That turn of the agent has started and is not stopping. It may be waiting: its code may have several tasks."""
     found = s.agents[agent]
-    running = found.status is RUNNING and rules.is_current(turn, found.turn)
-    return None if running else NotRunning(agent, turn, found.path)
+    works = found.status in WORKING and rules.is_current(turn, found.turn)
+    return None if works else NotRunning(agent, turn, found.path)
 
 
 # Interrupt, close, resume
@@ -297,17 +363,52 @@ def interrupt(s: State, event: Interrupt) -> Reply:
         refusal = SelfRefused("interrupt", event.target, s.agents[event.target].path)
     if refusal is not None:
         return Refused(refusal)
+    if event.subtree and event.sender != HOST and s.is_below(event.sender, event.target):
+        return Refused(SelfRefused("interrupt", event.target, s.agents[event.target].path))
     agent = s.agents[event.target]
     previous = agent.status
-    if previous is RUNNING:
-        turns.stop(s, agent, Stop(Cause.INTERRUPTED, event.sender))
-    elif previous in (TurnState.QUEUED, TurnState.STARTING):
+    if event.subtree:
+        stopped = interrupt_subtree(s, event)
+        return Interrupted(previous, stopped, s.paths(stopped))
+    if previous in WORKING:
+        turns.stop(s, agent, Cause.INTERRUPTED, event.sender)
+    elif previous in NOT_STARTED:
         turns.end(s, agent, turns.ABORT, "interrupted before it started", Cause.NOT_STARTED, event.sender)
-    return Interrupted(previous)
+    stopped = () if previous.is_idle or previous is STOPPING else (agent.id,)
+    return Interrupted(previous, stopped, s.paths(stopped))
+
+
+def interrupt_subtree(s: State, event: Interrupt) -> tuple[int, ...]:
+    """Stops every turn that the target and its descendants have or wait for. All are stopped before any requester is
+    told, and trigger mail among them becomes queue-only, so that none of them starts another.
+    """
+    members = {agent.id: agent for agent in s.subtree(event.target) if agent.identity is OPEN}
+    for agent in members.values():
+        if agent.status is STOPPING:
+            turns.widen(s, agent, event.target)
+    touched = [agent for agent in members.values() if agent.status in WORKING or agent.status in NOT_STARTED]
+    for agent in touched:
+        if agent.status in WORKING:
+            turns.stop(s, agent, Cause.INTERRUPTED, event.sender, event.target)
+    for agent in members.values():
+        among = [mail.mail for mail in agent.mailbox if mail.kind is TRIGGER and mail.sender in members]
+        if not among:
+            continue
+        why = Outcome(agent.id, agent.turn, INTERRUPTED, "its mail was demoted", Cause.NOT_STARTED, event.sender)
+        s.records.append(MailDemoted(agent.id, tuple(among), why))
+        answered = s.ledger.demote(agent, among)
+        if answered:
+            for requester in turns.tell(s, why, answered, below=event.target):
+                turns.consider(s, requester)
+    for agent in touched:
+        if agent.status in NOT_STARTED:
+            words = "interrupted before it started"
+            turns.end(s, agent, turns.ABORT, words, Cause.NOT_STARTED, event.sender, below=event.target)
+    return tuple([agent.id for agent in touched])
 
 
 def close(s: State, event: Close) -> Reply:
-    """Closes the target and all its descendants now. It waits for nobody (BUG-B03, BUG-B20)."""
+    """Closes the target and all its descendants now, without waiting for a thread (BUG-B03, BUG-B20)."""
     refusal = session_lives(s) or sender_open(s, event.sender) or agent_known(s, event.target)
     if refusal is None and event.target == ROOT:
         refusal = RootRefused("close")
@@ -339,8 +440,9 @@ class Ending:
 
 
 def close_subtree(s: State, target: int, ending: Ending) -> tuple[int, ...]:
-    """Turns aborted, slots and residency slots given back, unread mail dead-lettered, requesters told. The whole set
-    is closed before anybody is told, so that nobody in it is woken. `ending` is that of the target's own turn.
+    """Aborts turns, gives back slots and residency slots, dead-letters unread mail, tells requesters. The whole set is
+    closed before any requester is told, so that no agent in it starts a turn. `ending` is that of the target's own
+    turn.
     """
     members = [agent for agent in s.subtree(target) if agent.identity is OPEN]
     ids = tuple([agent.id for agent in members])
@@ -355,19 +457,20 @@ def close_subtree(s: State, target: int, ending: Ending) -> tuple[int, ...]:
 
 def close_agent(s: State, agent: Agent, unanswered: tuple[MailAccepted, ...], ending: Ending) -> None:
     """What a closed agent held is given back; `unanswered` are the requests among its dead letters."""
-    if agent.status is RUNNING and ending.trigger is turns.ABORT:
+    if agent.status in WORKING and ending.trigger is turns.ABORT:
         agent.status = turns.STOP[agent.status]
     elif unanswered and agent.status.is_idle:  # only during a shutdown, when nothing is requested (D14)
         turns.request(s, agent)
     turns.drop_thread(s, agent)
     if not agent.status.is_idle:
         turns.end(s, agent, ending.trigger, ending.result, ending.cause, ending.by, unanswered, tell_always=True)
+    s.waits.touch(s.waits.on_target.get(agent.id, ()))
     if s.live_threads and agent.id in s.slots.holders:
         s.slots.release(agent.id)
 
 
 def resume(s: State, event: Resume) -> Reply:
-    """Opens a closed agent again; `LIVE_THREADS`: and all that was open below it when it was closed (PEER-C45)."""
+    """Opens a closed agent again; `LIVE_THREADS`: and those below it that were open when it was closed (PEER-C45)."""
     refusal = session_takes_work(s) or sender_open(s, event.sender) or agent_known(s, event.target)
     if refusal is None and s.agents[event.target].identity is OPEN:
         refusal = AgentOpen(event.target, s.agents[event.target].path)
@@ -402,38 +505,95 @@ def resume_allowed(s: State, agent: Agent) -> Refusal | None:
     )
 
 
+def forget(s: State, event: Forget) -> Reply:
+    """Drops what is known of a closed agent and of all below it, which are closed too."""
+    refusal = session_lives(s) or agent_known(s, event.target)
+    if refusal is None and event.target == ROOT:
+        refusal = RootRefused("forget")
+    if refusal is None and s.agents[event.target].identity is OPEN:
+        refusal = AgentOpen(event.target, s.agents[event.target].path)
+    if refusal is not None:
+        return Refused(refusal)
+    ids = tuple([agent.id for agent in s.subtree(event.target)])
+    paths = s.paths(ids)
+    s.records.append(AgentsForgotten(event.target, ids))
+    for agent in ids:
+        s.ledger.forget(s.agents[agent])
+        s.waits.touch(s.waits.on_target.get(agent, ()))
+    return Forgotten(ids, paths)
+
+
 # Wait
 
 
 def wait(s: State, event: Wait) -> Reply:
-    """The turn waits, keeping its slot; at once over if what it waits for already holds (BUG-B36)."""
-    refusal = session_lives(s) or agent_known(s, event.agent) or turn_running(s, event.agent, event.turn)
-    if refusal is None and not 0 <= event.timeout <= s.config.max_wait:
-        refusal = InvalidTimeout(event.timeout, s.config.max_wait)
+    """Begins a wait of the turn, which is over at once if its condition holds (BUG-B36). A turn that has lent its slot,
+    for another wait, is told of it as soon as it has a slot again.
+    """
+    refusal = session_lives(s) or agent_known(s, event.agent) or turn_works(s, event.agent, event.turn)
+    refusal = refusal or timeout_allowed(s, event)
     for target in event.targets:
         refusal = refusal or agent_known(s, target)
-    if refusal is None and event.agent in s.waits:
-        refusal = AlreadyWaiting(event.agent, event.turn, s.agents[event.agent].path)
+    for request in event.requests:
+        refusal = refusal or (None if 0 <= request < s.ledger.next_mail else UnknownMail(request))
     if refusal is not None:
         return Refused(refusal)
-    end = turns.wait_end(s, event.agent, event.targets)
+    number, requests = s.waits.last + 1, tuple(dict.fromkeys(event.requests))
+    is_bounded = event.timeout is not None
+    begun = Waiting(number, event.agent, event.mail, event.targets, requests, event.mode, is_bounded)
+    missing = tuple([request for request in requests if request in s.ledger.requests])
+    is_over = rules.is_answered(begun.mode, len(requests), len(missing)) or turns.has_target(s, begun)
+    circle = () if is_over else s.waits.circle(begun, s.ledger.requests)
+    if circle:
+        return Refused(WaitCircle(circle, s.paths(circle)))
+    agent = s.agents[event.agent]
+    read_awaited(s, agent, requests)
+    s.waits.begin(begun, missing, agent.status is RUNNING)
+    end = turns.wait_end(s, begun)
+    if end is None and s.state is DRAINING and not turns.has_hope(s, begun):
+        end = WaitEnd.DRAINING
     if end is None and event.timeout == 0:
         end = WaitEnd.TIMEOUT
-    if end is not None:
+    if end is None:
+        if event.timeout is not None:
+            s.deadlines.set(Bound.WAIT, number, s.now + event.timeout)
+        return WaitBegun(number)
+    if agent.status is RUNNING:
+        s.waits.end(number)
         return WaitOver(end)
-    s.begin_wait(event.agent, event.turn, event.targets)
-    s.deadlines.set(Bound.WAIT, event.agent, s.now + event.timeout)
-    return Waiting()
+    turns.wait_is_over(s, number, end)
+    return WaitBegun(number)
+
+
+def timeout_allowed(s: State, event: Wait) -> Refusal | None:
+    """The timeout is within `max_wait`. Only waits for requests alone, and those without a condition, need none."""
+    if event.timeout is None:
+        return InvalidTimeout(math.inf, s.config.max_wait) if event.mail or event.targets else None
+    return None if 0 <= event.timeout <= s.config.max_wait else InvalidTimeout(event.timeout, s.config.max_wait)
+
+
+def read_awaited(s: State, agent: Agent, requests: tuple[int, ...]) -> None:
+    """Lets the turn read the notices of answered requests that it awaits, so that an outcome is delivered once."""
+    answered = {request for request in requests if request not in s.ledger.requests}
+    if answered and agent.mailbox:
+        notices = tuple([mail.mail for mail in agent.mailbox if answered.intersection(mail.answers)])
+        if notices:
+            turns.read_some(s, agent, notices)
 
 
 def stop_waiting(s: State, event: StopWaiting) -> Reply:
-    """The wait is over without a wake: the turn neither stalls others nor is woken for what it waited for."""
-    refusal = session_lives(s) or agent_known(s, event.agent) or turn_running(s, event.agent, event.turn)
+    """Ends a wait that its code gives up. The code goes on at once if the turn has a slot, else when it has one."""
+    refusal = session_lives(s) or agent_known(s, event.agent) or turn_works(s, event.agent, event.turn)
     if refusal is not None:
         return Refused(refusal)
-    if s.waits.pop(event.agent, None) is not None:
-        s.deadlines.clear(Bound.WAIT, event.agent)
-    return Noted()
+    if event.wait not in s.waits.of_agent.get(event.agent, ()):
+        return NOTED  # it is over, and the wake is on its way
+    if s.agents[event.agent].status is RUNNING:
+        s.waits.end(event.wait)
+        s.deadlines.clear(Bound.WAIT, event.wait)
+        return WaitOver(WaitEnd.GIVEN_UP)
+    turns.wait_is_over(s, event.wait, WaitEnd.GIVEN_UP)
+    return NOTED
 
 
 # Asking
@@ -462,28 +622,37 @@ def describe(agent: Agent) -> AgentStatus:
 
 
 def list_agents(s: State, event: ListAgents) -> Reply:
-    """Every open agent at or below the prefix, root first, then by path."""
+    """Every open agent at or below the prefix, or every one, root first, then by path. Those forgotten have no path."""
     refusal = session_answers(s)
     if refusal is not None:
         return Refused(refusal)
     below = event.prefix.rstrip("/") + "/"
-    paths = sorted(path for path in s.ledger.by_path if f"{path}/".startswith(below))
-    return Listing(tuple([describe(s.agents[s.ledger.by_path[path]]) for path in paths]))
+    known = s.agents if event.closed else [s.agents[agent] for agent in s.ledger.by_path.values()]
+    found = [agent for agent in known if agent.path and f"{agent.path}/".startswith(below)]
+    return Listing(tuple([describe(agent) for agent in sorted(found, key=attrgetter("path", "id"))]))
 
 
 # Shutdown
 
 
 def shutdown(s: State, event: Shutdown) -> Reply:
-    """No new work from here on; `joint.py` sees the rest through."""
-    refusal = session_takes_work(s)
+    """Begins to drain the session; `joint.py` does the rest. A second shutdown with less grace shortens the first."""
+    refusal = session_lives(s)
     if refusal is None and not 0 <= event.grace < math.inf:
         refusal = InvalidTimeout(event.grace, math.inf)
     if refusal is not None:
         return Refused(refusal)
+    end = s.now + event.grace
+    if s.state is DRAINING:
+        before, _ = s.deadlines.pending.get((Bound.GRACE, ROOT), (-math.inf, 0))
+        if end < before:
+            s.deadlines.set(Bound.GRACE, ROOT, end)
+        return ShuttingDown()
     s.state = SHUTDOWN[s.state]
     s.begin_draining()
-    s.deadlines.set(Bound.GRACE, ROOT, s.now + event.grace)
+    for agent in list(s.residents.starting):
+        turns.requeue(s, s.agents[agent])
+    s.deadlines.set(Bound.GRACE, ROOT, end)
     return ShuttingDown()
 
 
@@ -498,6 +667,8 @@ OPERATIONS: dict[type, Callable[[State, Any], Reply]] = {
     Resume: resume,
     Wait: wait,
     StopWaiting: stop_waiting,
+    Withdraw: withdraw,
+    Forget: forget,
     Status: status,
     ListAgents: list_agents,
     Shutdown: shutdown,

@@ -1,8 +1,8 @@
 """Why an operation was refused (semantics.md section 4, S12).
 
 A refusal is an exception with the facts of its cause as attributes and a message that says what to do. The core gives
-it back as data (`Refused.refusal`); whoever runs the core raises it. Different causes are different classes (BUG-B12),
-and `holders`, `blockers` name exactly those that stand in the way. Agents are named by id, with the path
+it back as data (`Refused.refusal`); the program that runs the core raises it. Different causes are different classes
+(BUG-B12), and `holders`, `blockers` name exactly those that stand in the way. Agents are named by id, with the path
 beside it.
 """
 
@@ -12,20 +12,24 @@ from typing import Any, ClassVar
 
 from attrs import define, field, fields
 
+from statemachine.core.facts import represent
+
 __all__ = [
     "REFUSALS",
     "AgentClosed",
     "AgentOpen",
-    "AlreadyWaiting",
     "DepthExceeded",
     "ExecutionFull",
     "InvalidConfig",
+    "InvalidHeaders",
     "InvalidMessage",
     "InvalidName",
     "InvalidTimeout",
     "LiveThreadsFull",
+    "MailRead",
     "MailboxFull",
     "NotRunning",
+    "NotSender",
     "PathTaken",
     "QueueFull",
     "Refusal",
@@ -36,6 +40,8 @@ __all__ = [
     "StoreFailed",
     "TooManyAgents",
     "UnknownAgent",
+    "UnknownMail",
+    "WaitCircle",
 ]
 
 BESIDE = "beside"
@@ -62,6 +68,10 @@ class Refusal(Exception):
         """The class name and the facts: two refusals are the same if these are."""
         return (type(self).__name__, *[getattr(self, name) for name in self.fact_names])
 
+    def __init_subclass__(cls) -> None:
+        """Has every refusal show its attributes shortly; attrs keeps a `__repr__` that is there."""
+        cls.__repr__ = represent  # type: ignore[method-assign]
+
     def __str__(self) -> str:
         return self.text.format(self=self)
 
@@ -73,10 +83,10 @@ def named(agents: tuple[int, ...], paths: tuple[str, ...]) -> str:
 
 @define(auto_exc=True)
 class UnknownAgent(Refusal):
-    """No agent ever had this id."""
+    """No agent has this id: it was never given, or its agent was forgotten."""
 
     agent: int
-    text: ClassVar[str] = "no agent {self.agent} was ever spawned in this session; `list` shows the open ones"
+    text: ClassVar[str] = "there is no agent {self.agent} in this session; `list` shows the open ones"
 
 
 @define(auto_exc=True)
@@ -90,11 +100,13 @@ class AgentClosed(Refusal):
 
 @define(auto_exc=True)
 class AgentOpen(Refusal):
-    """`resume` of an agent that is open."""
+    """`resume` or `forget` of an agent that is open."""
 
     agent: int
     path: str = field(metadata={BESIDE: True})
-    text: ClassVar[str] = "agent {self.path} ({self.agent}) is open already; send to it or follow up"
+    text: ClassVar[str] = (
+        "agent {self.path} ({self.agent}) is open; send to it or follow up, or close it before it is forgotten"
+    )
 
 
 @define(auto_exc=True)
@@ -111,7 +123,7 @@ class InvalidName(Refusal):
     """Not a name for an agent."""
 
     name: str
-    text: ClassVar[str] = "{self.name!r} is no agent name: 1 to 64 of a-z, 0-9 and _, and not 'root'"
+    text: ClassVar[str] = "{self.name!r:.100} is not an agent name, which is 1 to 64 of a-z, 0-9 and _, and not 'root'"
 
 
 @define(auto_exc=True)
@@ -121,6 +133,21 @@ class InvalidMessage(Refusal):
     size: int
     max_bytes: int
     text: ClassVar[str] = "a message has 1 to {self.max_bytes} bytes, this one has {self.size}"
+
+
+@define(auto_exc=True)
+class InvalidHeaders(Refusal):
+    """Headers that are not a JSON object, or one that is too large. `size` counts its bytes as a JSON text; None: there
+    is not such a text.
+    """
+
+    problem: str
+    size: int | None
+    max_bytes: int
+    text: ClassVar[str] = (
+        "headers are a JSON object of at most {self.max_bytes} bytes, not {self.problem}; they are for ids and the "
+        "like, so put everything else into the message"
+    )
 
 
 @define(auto_exc=True)
@@ -236,20 +263,52 @@ class NotRunning(Refusal):
 
 
 @define(auto_exc=True)
-class AlreadyWaiting(Refusal):
-    """A turn has one wait at a time."""
+class WaitCircle(Refusal):
+    """J9: the wait could never end, because it leads to agents that wait for each other without a timeout."""
 
-    agent: int
-    turn: int
-    path: str = field(metadata={BESIDE: True})
+    agents: tuple[int, ...]
+    paths: tuple[str, ...] = field(metadata={BESIDE: True})
     text: ClassVar[str] = (
-        "turn {self.turn} of agent {self.path} ({self.agent}) is waiting already; a turn has one wait at a time"
+        "this wait could never end, because these agents would wait for each other: {self.names}; give it a timeout, "
+        "or end the turn and let the notice start the next one"
+    )
+
+    @property
+    def names(self) -> str:
+        """The agents as the message names them."""
+        return named(self.agents, self.paths)
+
+
+@define(auto_exc=True)
+class UnknownMail(Refusal):
+    """No mail with this number was ever accepted."""
+
+    mail: int
+    text: ClassVar[str] = "mail {self.mail} was never accepted; give the number that the request returned"
+
+
+@define(auto_exc=True)
+class MailRead(Refusal):
+    """The mail is not unread any more."""
+
+    mail: int
+    text: ClassVar[str] = "mail {self.mail} is not unread any more; interrupt the turn that took it instead"
+
+
+@define(auto_exc=True)
+class NotSender(Refusal):
+    """Only its sender or the host can withdraw a mail; a notice cannot be withdrawn at all."""
+
+    mail: int
+    text: ClassVar[str] = (
+        "mail {self.mail} can be withdrawn only by its sender or the host (ask one of them), and not at all if it is a "
+        "notice"
     )
 
 
 @define(auto_exc=True)
 class InvalidTimeout(Refusal):
-    """A wait (or a shutdown's grace) of fewer than 0 or more than `most` seconds, or not a number."""
+    """A timeout of a wait, or the grace of a shutdown, that is not a number of seconds from 0 to `most`."""
 
     timeout: float
     most: float
@@ -275,7 +334,7 @@ class StoreFailed(Refusal):
     """The store failed. What was acknowledged is durable; nothing more is accepted."""
 
     error: str
-    text: ClassVar[str] = "the store failed ({self.error}); mend it and open the session again from its log"
+    text: ClassVar[str] = "the store failed ({self.error:.500}); mend it and open the session again from its log"
 
 
 REFUSALS: tuple[type[Refusal], ...] = (
@@ -285,6 +344,7 @@ REFUSALS: tuple[type[Refusal], ...] = (
     PathTaken,
     InvalidName,
     InvalidMessage,
+    InvalidHeaders,
     DepthExceeded,
     TooManyAgents,
     ExecutionFull,
@@ -294,7 +354,10 @@ REFUSALS: tuple[type[Refusal], ...] = (
     RootRefused,
     SelfRefused,
     NotRunning,
-    AlreadyWaiting,
+    WaitCircle,
+    UnknownMail,
+    MailRead,
+    NotSender,
     InvalidTimeout,
     SessionDraining,
     SessionClosed,

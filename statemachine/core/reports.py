@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from statemachine.core import rules, turns
+from statemachine.core import joint, rules, turns
 from statemachine.core.agents import Agent
 from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Noted, Reply, Stale, Unload, WaitEnd
@@ -32,10 +32,12 @@ from statemachine.core.machines import Residency, SessionState, TurnState
 from statemachine.core.operations import Ending, close_subtree
 from statemachine.core.records import Cause
 from statemachine.core.residency import NOBODY
-from statemachine.core.state import State, Stop
+from statemachine.core.rules import has_attempts_left
+from statemachine.core.state import State
 
 LIVING = (SessionState.OPEN, SessionState.DRAINING)
 RUNNING, FINISHED = TurnState.RUNNING, Cause.FINISHED
+WORKING = (TurnState.RUNNING, TurnState.WAITING, TurnState.RETURNING)
 LOADING, UNLOADING, UNLOADED = Residency.LOADING, Residency.UNLOADING, Residency.UNLOADED
 NOTED = Noted()
 
@@ -125,7 +127,12 @@ def died(s: State, event: Died) -> Reply:
     was_loading = agent.residency is LOADING
     turns.drop_thread(s, agent, tell_thread=False)
     trigger, why, cause = turns.ABORT, "its thread died", Cause.THREAD_DIED
-    if agent.status is TurnState.RUNNING:
+    works = agent.status in WORKING
+    failed = s.ledger.attempts.get(agent.id, 0)
+    if works and not (s.live_threads and agent.id != ROOT) and has_attempts_left(failed, s.config.max_attempts):
+        turns.give_up(s, agent)
+        return NOTED
+    if works:
         trigger, why = turns.FAIL, f"its thread died: {event.error}"
     elif agent.status is TurnState.STARTING and was_loading:
         trigger, why, cause = turns.CANNOT_START, f"load failed: its thread died: {event.error}", Cause.LOAD_DIED
@@ -171,17 +178,17 @@ def failed(s: State, event: Failed) -> Reply:
 
 
 def aborted(s: State, event: Aborted) -> Reply:
-    """The turn stopped as asked. A turn that nobody asked to stop cannot abort: the report is stale."""
+    """The turn stopped as asked. A turn that was not asked to stop cannot abort: the report is stale."""
     agent = turn(s, event.agent, event.turn)
     if agent is None or agent.status is not TurnState.STOPPING:
         return stale(s)
-    why = s.stops[agent.id]
+    why = s.ledger.stops[agent.id]
     turns.end(s, agent, turns.ABORT, "interrupted", why.cause, why.by)
     return NOTED
 
 
 def turn(s: State, agent: int, number: int) -> Agent | None:
-    """The agent, if this turn of it is running or stopping; None: the report is stale."""
+    """The agent, if this turn of it has started and is not over; None: the report is stale."""
     found = s.agent(agent) if s.state in LIVING else None
     if found is None or found.status < RUNNING or not rules.is_current(number, found.turn):
         return None
@@ -199,10 +206,24 @@ def tick(s: State, event: Tick) -> Reply:
         s.now = max(s.now, event.now)
     if s.state in LIVING:
         last = s.deadlines.tickets
+        waits: list[int] = []
         while (due := s.deadlines.pop_due(s.now, last)) is not None:
-            bound, agent = due
-            OVERDUE[bound](s, s.agents[agent])
+            bound, of = due
+            if bound is Bound.WAIT:
+                waits.append(of)
+            else:
+                OVERDUE[bound](s, s.agents[of])
+        if waits:
+            end_overdue(s, waits)
     return NOTED
+
+
+def end_overdue(s: State, waits: list[int]) -> None:
+    """Ends waits whose timeout is over (BUG-B38). Conditions that hold by now come first (section 7)."""
+    joint.end_waits(s)
+    for number in waits:
+        if number in s.waits.pending:
+            turns.wait_is_over(s, number, WaitEnd.TIMEOUT)
 
 
 def load_overdue(s: State, agent: Agent) -> None:
@@ -215,12 +236,15 @@ def stop_overdue(s: State, agent: Agent) -> None:
     """`stop_grace`: the turn is interrupted, and its thread, which may still be at work, is dropped (decision D4)."""
     turns.drop_thread(s, agent)
     words = f"interrupted; it did not stop within {s.config.stop_grace} s"
-    turns.end(s, agent, turns.ABORT, words, Cause.NOT_STOPPED, s.stops[agent.id].by)
+    why = s.ledger.stops[agent.id]
+    cause = why.cause if why.cause is Cause.TIMED_OUT else Cause.NOT_STOPPED
+    turns.end(s, agent, turns.ABORT, words, cause, why.by)
 
 
-def wait_overdue(s: State, agent: Agent) -> None:
-    """The wait's own timeout (BUG-B38)."""
-    turns.wake(s, agent.id, WaitEnd.TIMEOUT)
+def turn_overdue(s: State, agent: Agent) -> None:
+    """`turn_timeout`: the turn is stopped, whether it waits or not."""
+    if agent.status in WORKING:
+        turns.stop(s, agent, Cause.TIMED_OUT)
 
 
 def idle_overdue(s: State, agent: Agent) -> None:
@@ -231,16 +255,16 @@ def idle_overdue(s: State, agent: Agent) -> None:
 
 def grace_overdue(s: State, _: Agent) -> None:
     """The grace of a shutdown: what still runs is interrupted."""
-    for agent in [s.agents[holder] for holder in sorted(s.slots.holders)]:
-        if agent.status is TurnState.RUNNING:
-            turns.stop(s, agent, Stop(Cause.SHUT_DOWN))
+    for agent in [s.agents[number] for number in sorted({*s.slots.holders, *s.slots.lent})]:
+        if agent.status in WORKING:
+            turns.stop(s, agent, Cause.SHUT_DOWN)
 
 
 OVERDUE: dict[Bound, Callable[[State, Agent], None]] = {
     Bound.LOAD: load_overdue,
     Bound.FLUSH: flush_is_lost,
     Bound.STOP: stop_overdue,
-    Bound.WAIT: wait_overdue,
+    Bound.TURN: turn_overdue,
     Bound.IDLE: idle_overdue,
     Bound.GRACE: grace_overdue,
 }

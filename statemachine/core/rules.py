@@ -11,14 +11,16 @@ import re
 from collections.abc import Collection, Iterable
 
 from statemachine.core.effects import WaitEnd
-from statemachine.core.events import ROOT
+from statemachine.core.events import ROOT, WaitMode
 from statemachine.core.machines import Identity, Residency, TurnState
 from statemachine.core.records import MailKind
 
 NAME = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
 
 TURN_COMPLETED, TURN_INTERRUPTED = TurnState.COMPLETED, TurnState.INTERRUPTED
+STARTING, RUNNING, STOPPING = TurnState.STARTING, TurnState.RUNNING, TurnState.STOPPING
 RESIDENT, OPEN, TRIGGER = Residency.RESIDENT, Identity.OPEN, MailKind.TRIGGER
+ALL = WaitMode.ALL
 
 
 def is_counted(agent: int) -> bool:
@@ -53,19 +55,34 @@ def wants_turn(identity: Identity, status: TurnState, unread_triggers: int) -> b
     return unread_triggers > 0 and status <= TURN_INTERRUPTED and identity is OPEN
 
 
-def goes_on(unread_triggers: int) -> bool:
-    """*next*: does the slot of a turn that ended pass to the agent's next turn?"""
-    return unread_triggers > 0
+def goes_on(held_slot: bool, may_begin: bool, is_wanted: bool) -> bool:
+    """*next*: does the slot of a turn that ended pass to the agent's next turn, for which late trigger mail asks? Not
+    if a returning turn, or a queued one that is due, wants it (L11, L12).
+    """
+    return held_slot and may_begin and not is_wanted
 
 
-def is_evictable(agent: int, never_evict: bool, residency: Residency, holds_slot: bool) -> bool:
-    """N1: a sub-agent, `ACTIVE_TURNS`, resident, and holding no slot. Nothing else: no mail and no status matters."""
-    return agent != ROOT and not never_evict and residency is RESIDENT and not holds_slot
+def is_due(overtaken: int, max_overtaken: int) -> bool:
+    """J2: have so many others got a slot before the turn that has queued longest that it comes first now? (L11)"""
+    return overtaken >= max_overtaken
+
+
+def may_lend_to_queue(lent: int, max_resident: int, cap: int) -> bool:
+    """J7: may one more turn be in memory without a slot, and leave `execution_cap` residency slots to others? (S16)"""
+    return lent < max_resident - cap
+
+
+def is_evictable(agent: int, never_evict: bool, residency: Residency, status: TurnState) -> bool:
+    """N1: a sub-agent, `ACTIVE_TURNS`, resident, and without a turn that is starting, running, waiting, returning or
+    stopping. Mail and outcomes do not matter.
+    """
+    return agent != ROOT and not never_evict and residency is RESIDENT and status < STARTING
 
 
 def victim(candidates: Iterable[tuple[int, bool]], tried: Collection[int]) -> int | None:
-    """N2: whom to evict. `candidates` are the evictable agents, least recently used first, each with whether it has
-    unread trigger mail; `tried` those whose flush failed for this turn (N3). None: no untried one is left.
+    """N2: returns the agent to evict. `candidates` are the evictable agents, least recently used first, each with
+    whether it has unread trigger mail; `tried` those whose flush failed for this turn (N3). None: every candidate was
+    tried.
     """
     second_choice: int | None = None
     for agent, has_trigger in candidates:
@@ -83,11 +100,18 @@ def is_current(reported: int, current: int) -> bool:
     return reported == current
 
 
-def wait_end(unread: int, target_done: bool) -> WaitEnd | None:
-    """L4: the reason for which a wait returns now, if there is one."""
-    if unread:
+def wait_end(has_answer: bool, has_mail: bool, has_target: bool) -> WaitEnd | None:
+    """L4: the reason for which a wait is over now, if there is one."""
+    if has_answer:
+        return WaitEnd.ANSWERED
+    if has_mail:
         return WaitEnd.MAIL
-    return WaitEnd.TARGET if target_done else None
+    return WaitEnd.TARGET if has_target else None
+
+
+def is_answered(mode: WaitMode, requests: int, missing: int) -> bool:
+    """Are enough of so many requests answered, if so many are not?"""
+    return requests > 0 and (missing == 0 if mode is ALL else missing < requests)
 
 
 def is_done(identity: Identity, status: TurnState) -> bool:
@@ -95,9 +119,21 @@ def is_done(identity: Identity, status: TurnState) -> bool:
     return identity is not OPEN or TURN_COMPLETED <= status <= TURN_INTERRUPTED
 
 
-def is_stalled(waiting: int, held: int, queued: int) -> bool:
-    """J7: every slot holder is waiting while somebody queues."""
-    return queued > 0 and waiting == held
+def is_stalled(waiting: int, held: int, by_choice: int, stopping: int) -> bool:
+    """J8: a slot is wanted and none may be lent. Does every holder wait, none by its own choice alone, and does no turn
+    stop without a slot?
+    """
+    return waiting == held and held > 0 and by_choice == 0 and stopping == 0
+
+
+def has_attempts_left(failed: int, max_attempts: int) -> bool:
+    """Is a turn that a crash or a death ended tried again, after so many failed attempts in a row? (S17)"""
+    return failed + 1 < max_attempts
+
+
+def may_load(lost: int, max_attempts: int) -> bool:
+    """Is an agent loaded again after crashes cut off so many of its loads in a row? (BUG-B84)"""
+    return lost < max(3, max_attempts)
 
 
 def notice_is_due(status: TurnState, notify_interrupted: bool) -> bool:
@@ -131,6 +167,10 @@ def is_request(kind: MailKind, is_notice: bool) -> bool:
 def name_is_valid(name: str) -> bool:
     """`[a-z0-9_]+`, at most 64, and not `root`."""
     return NAME.fullmatch(name) is not None and name != "root"
+
+
+HEADERS_BYTES_MAX = 16 * 1024
+"""UTF-8 bytes of the headers of a mail, as JSON text."""
 
 
 def message_size(message: str, max_bytes: int) -> int | None:

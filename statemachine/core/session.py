@@ -32,12 +32,12 @@ class Session(State):
     def handle(self, event: Event) -> Step:
         """Takes one event to its step: all of it, or (refused, stale) none of it.
 
-        Raises `TypeError` for what is no event. Any other exception is a defect of the core: the session fails, as
+        Raises `TypeError` for what is not an event. Any other exception is a defect of the core: the session fails, as
         with a failed write, because half a step must not become durable.
         """
         handler = HANDLERS.get(event.__class__)
         if handler is None:
-            raise TypeError(f"{event!r} is no event of statemachine.core.events")
+            raise TypeError(f"{event!r} is not an event of statemachine.core.events")
         self.records, self.effects = [], []
         try:
             reply = handler(self, event)

@@ -1,8 +1,8 @@
-"""The state of a session, and nothing that happens to it: the four rooms and what stands between them.
+"""The state of a session, and nothing that happens to it: the five rooms and what stands between them.
 
-`ledger` is what is durable, `slots` who may have a turn, `residents` who is in memory, `deadlines` what is bounded.
-Beside them are the waits, a shutdown under way, and the records and effects of the step that is being taken.
-Operations, reports and joint rules change it; `session.py` puts them in order.
+`ledger` has what is durable, `slots` which agents may have a turn, `waits` which turns wait for what, `residents` which
+agents are in memory, `deadlines` what is bounded. Beside them stand a shutdown under way, and the records and effects
+of the step that is being taken. Operations, reports and joint rules change it; `session.py` puts them in order.
 """
 
 from __future__ import annotations
@@ -16,31 +16,15 @@ from statemachine.core.agents import Agent
 from statemachine.core.config import Notice, SessionConfig, SlotPolicy
 from statemachine.core.deadlines import Deadlines
 from statemachine.core.effects import Effect
-from statemachine.core.facts import fact
+from statemachine.core.events import ROOT
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import SESSION, Residency, SessionState
-from statemachine.core.records import Cause, Record
+from statemachine.core.records import Record
 from statemachine.core.residency import Residents
 from statemachine.core.slots import Slots
+from statemachine.core.waits import Waits
 
 FAIL = SESSION.moves("fail")
-
-
-@define(eq=False)
-class Waiting:
-    """A turn that waits: for mail, or for one of `targets` to be done."""
-
-    turn: int
-    targets: tuple[int, ...]
-
-
-@fact
-class Stop:
-    """Why a turn was asked to stop, and by whom: what its outcome says once it has stopped."""
-
-    cause: Cause
-    """INTERRUPTED or SHUT_DOWN."""
-    by: int | None = None
 
 
 @define
@@ -90,14 +74,13 @@ class State:
         "slots",
         "stale_reports",
         "state",
-        "stops",
         "waits",
     )
 
     def __init__(self, config: SessionConfig | None = None, now: float = 0.0) -> None:
         """An open session with its root. `now` is the time in seconds, on the clock of later `Tick` events."""
         self._set_up(config or SessionConfig(), now)
-        self.ledger = Ledger(self.config.notice is not Notice.NONE)
+        self.ledger: Ledger = Ledger(self.config.notice is not Notice.NONE, self.config.max_attempts > 1)
         self.agents: list[Agent] = self.ledger.agents
 
     def _set_up(self, config: SessionConfig, now: float) -> None:
@@ -108,10 +91,7 @@ class State:
         self.slots = Slots(config.execution_cap)
         self.residents = Residents(config.max_resident)
         self.deadlines = Deadlines()
-        self.waits: dict[int, Waiting] = {}
-        """Agent -> what its turn waits for, in the order in which they began to wait."""
-        self.stops: dict[int, Stop] = {}
-        """Agent -> why its turn is stopping. Only a running turn is asked to stop, so the first to ask is named."""
+        self.waits = Waits()
         self.draining: Draining | None = None
         self.error = ""
         """Why the session failed."""
@@ -139,7 +119,6 @@ class State:
         other.residents = self.residents.copy()
         other.deadlines = self.deadlines.copy()
         other.waits = self.waits.copy()
-        other.stops = self.stops.copy()
         other.draining = None if self.draining is None else self.draining.copy()
         other.error = self.error
         other.stale_reports = self.stale_reports
@@ -147,10 +126,6 @@ class State:
         return other
 
     # What operations, reports and joint rules ask for
-
-    def begin_wait(self, agent: int, turn: int, targets: tuple[int, ...]) -> None:
-        """The running turn waits."""
-        self.waits[agent] = Waiting(turn, targets)
 
     def begin_draining(self) -> None:
         """The shutdown begins: everything that is in memory now is to be flushed."""
@@ -168,6 +143,12 @@ class State:
     def paths(self, agents: Iterable[int]) -> tuple[str, ...]:
         """Where these agents are, or were."""
         return tuple([self.agents[agent].path for agent in agents])
+
+    def is_below(self, agent: int, top: int) -> bool:
+        """Is the agent `top`, or below it?"""
+        while agent not in (top, ROOT):
+            agent = self.agents[agent].parent
+        return agent == top
 
     def subtree(self, agent: int) -> Iterable[Agent]:
         """The agent and all below it, open or closed, breadth first."""

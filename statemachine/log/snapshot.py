@@ -1,7 +1,7 @@
-"""Facts of agents as values, so that the part of the log that made them need not be folded again (section 5).
+"""Keeps facts of agents as values, so that the part of the log behind them need not be folded again (section 5).
 
-What is kept of an agent are its durable facts, as they would be after a crash: a turn that was requested but has not
-started never was, and one that is being stopped still runs. Everything else in a ledger follows from them.
+A snapshot has the durable facts of an agent, as they would be after a crash: a turn that was requested but has not
+started is left out, and one that is being stopped still runs. Everything else in a ledger follows from them.
 
 A snapshot is incremental: it holds the agents that were *touched* by a record since the one before. For any run and
 any cut, the snapshots so far and the fold of the records after them are the fold of all records.
@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Any
 
+from attrs import field
+
 from statemachine.core.agents import Agent
 from statemachine.core.config import Notice, SessionConfig
 from statemachine.core.events import ROOT
@@ -22,21 +24,36 @@ from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import (
     AgentResumed,
     AgentsClosed,
+    AgentsForgotten,
     AgentSpawned,
+    LoadBegun,
+    LoadEnded,
     MailAccepted,
+    MailDemoted,
     MailDrained,
+    MailRead,
+    MailWithdrawn,
     Outcome,
     TurnEnded,
+    TurnReturned,
     TurnStarted,
+    TurnStopped,
 )
+from statemachine.core.residency import NOBODY
 
-OPEN = Identity.OPEN
-QUEUED, STARTING, RUNNING, STOPPING = TurnState.QUEUED, TurnState.STARTING, TurnState.RUNNING, TurnState.STOPPING
+OPEN, FORGOTTEN = Identity.OPEN, Identity.FORGOTTEN
+QUEUED, STARTING, RUNNING = TurnState.QUEUED, TurnState.STARTING, TurnState.RUNNING
+
+
+AgentTimes = tuple[float | None, float | None, float | None]
+"""When an agent was opened or closed last, and when its last turn began and ended: see `times.py`."""
 
 
 @fact
 class AgentFacts:
-    """The durable facts of one agent; what they mean is said at `agents.Agent`. `name` is the end of its path."""
+    """The durable facts of one agent; what they mean is said at `agents.Agent`. `name` is the end of its path. They are
+    equal whatever their times are.
+    """
 
     agent: int
     parent: int
@@ -47,12 +64,16 @@ class AgentFacts:
     status: TurnState
     turn: int
     outcome: Outcome | None
-    asked: tuple[MailAccepted, ...]
+    taken: tuple[MailAccepted, ...]
     mailbox: tuple[MailAccepted, ...]
+    stopped: TurnStopped | None = None
+    attempts: int = 0
+    loads: int = 0
+    times: AgentTimes | None = field(default=None, eq=False)
 
 
-def facts_of(agent: Agent) -> AgentFacts:
-    """The facts of an agent, whether it is of a live session or of a fold."""
+def facts_of(ledger: Ledger, agent: Agent, times: AgentTimes | None = None) -> AgentFacts:
+    """Returns the facts of an agent, of a live session or of a fold."""
     status, turn = durable_turn(agent)
     name = agent.path[agent.path.rfind("/") + 1 :]
     return AgentFacts(
@@ -65,24 +86,29 @@ def facts_of(agent: Agent) -> AgentFacts:
         status,
         turn,
         agent.outcome,
-        agent.asked,
+        agent.taken,
         agent.mailbox,
+        ledger.stops.get(agent.id),
+        ledger.attempts.get(agent.id, 0),
+        ledger.loads.get(agent.id, 0),
+        times,
     )
 
 
 def durable_turn(agent: Agent) -> tuple[TurnState, int]:
-    """Status and turn number as the log has them."""
+    """Returns status and turn number as the log has them. A turn before this one that left no outcome was returned."""
     status = agent.status
     if status is QUEUED or status is STARTING:
-        return (TurnState.NEW if agent.outcome is None else agent.outcome.status), agent.turn - 1
-    return (RUNNING if status is STOPPING else status), agent.turn
+        ended, last = agent.outcome, agent.turn - 1
+        return (ended.status if ended is not None and ended.turn == last else TurnState.NEW), last
+    return (RUNNING if status > RUNNING else status), agent.turn
 
 
 def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: Iterable[int]) -> Ledger:
-    """The ledger in which exactly these facts hold. Agents come in the order of their ids, without gaps; only the root
-    may be left out, if nothing ever happened to it. Raises `ValueError` for facts that no log has.
+    """Returns the ledger in which exactly these facts hold. Agents come in the order of their ids, without gaps; only
+    the root may be left out, if nothing ever happened to it. Raises `ValueError` for facts that no log leads to.
     """
-    ledger = Ledger(config.notice is not Notice.NONE)
+    ledger = Ledger(config.notice is not Notice.NONE, config.max_attempts > 1)
     agents = ledger.agents
     with_mail: list[AgentFacts] = []
     for f in facts:
@@ -90,8 +116,10 @@ def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: I
             agents[ROOT].status, agents[ROOT].turn, agents[ROOT].outcome = f.status, f.turn, f.outcome
         else:
             _add_agent(ledger, f)
-        if f.mailbox or f.asked:
+        if f.mailbox or f.taken:
             with_mail.append(f)
+        if f.stopped is not None or f.attempts or f.loads:
+            _add_attempts(ledger, f)
     ledger.open_agents = len(ledger.by_path) - 1
     for f in with_mail:
         _add_mail(ledger, f)
@@ -105,6 +133,9 @@ def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: I
 
 def _add_agent(ledger: Ledger, f: AgentFacts) -> None:
     agents = ledger.agents
+    if f.identity is FORGOTTEN and f.agent == len(agents):
+        agents.append(Agent(f.agent, NOBODY, "", None, f.identity, status=f.status, turn=f.turn))
+        return
     if f.agent != len(agents) or not 0 <= f.parent < f.agent:
         raise ValueError(f"agent {f.agent} with parent {f.parent} cannot come after {len(agents)} agents")
     parent = agents[f.parent]
@@ -122,25 +153,35 @@ def _add_agent(ledger: Ledger, f: AgentFacts) -> None:
 
 
 def _add_mail(ledger: Ledger, f: AgentFacts) -> None:
-    """The way the mail came: what the running turn has taken was accepted and read, the rest was accepted. So the
-    numbers that follow from it (`triggers`, `promised`) are counted where they always are.
+    """Repeats how the mail came: the running turn's was accepted and read, the rest was accepted. So `triggers` and
+    `promised`, which follow from it, are counted where they always are.
     """
     agent = ledger.agents[f.agent]
-    for mail in f.asked:
+    for mail in f.taken:
         ledger.accept(mail)
     ledger.read_mail(agent)
     for mail in f.mailbox:
         ledger.accept(mail)
-    if agent.asked != f.asked or agent.mailbox != f.mailbox:
-        raise ValueError(f"agent {f.agent} cannot have asked={f.asked} and mailbox={f.mailbox}")
+    if agent.taken != ledger.kept(f.taken) or agent.mailbox != f.mailbox:
+        raise ValueError(f"agent {f.agent} cannot have taken={f.taken} and mailbox={f.mailbox}")
+
+
+def _add_attempts(ledger: Ledger, f: AgentFacts) -> None:
+    """What is known of few agents, and so is not kept with each."""
+    if f.stopped is not None:
+        ledger.stops[f.agent] = f.stopped
+    if f.attempts:
+        ledger.attempts[f.agent] = f.attempts
+    if f.loads:
+        ledger.loads[f.agent] = f.loads
 
 
 # What a record changes
 
 
 def touched(records: Iterable[Any], ledger: Ledger) -> set[int]:
-    """The agents whose facts the records change, and perhaps some more. `ledger` is that before each of them or at any
-    time after it. What is no record of `statemachine.core.records`, such as an entry of a rollout, changes none.
+    """Returns the agents whose facts the records change, and perhaps some more. `ledger` may be as before each of them
+    or at any time after it. Only records of `statemachine.core.records` change facts; an entry of a rollout does not.
     """
     found: set[int] = set()
     for record in records:
@@ -149,12 +190,14 @@ def touched(records: Iterable[Any], ledger: Ledger) -> set[int]:
             found.add(agent(record))
         elif kind is AgentsClosed:
             found.update(_touched_by_close(record, ledger))
+        elif kind is AgentsForgotten:
+            found.update(record.agents)
     return found
 
 
 def _touched_by_close(record: AgentsClosed, ledger: Ledger) -> Iterable[int]:
-    """Those closed now, and those below that no longer wait for the target to be resumed
-    (`Ledger.forget_earlier_close`): before it they were closed by the target, and ever after by themselves.
+    """Returns the agents closed now, and those below that no longer wait for the target to be resumed
+    (`Ledger.forget_earlier_close`): before it they were closed by the target, afterwards by themselves.
     """
     found = dict.fromkeys(record.agents)
     line = [record.target]
@@ -171,7 +214,16 @@ TOUCHED: dict[type, Callable[[Any], int]] = {
     MailAccepted: attrgetter("target"),
     TurnStarted: attrgetter("agent"),
     MailDrained: attrgetter("agent"),
+    MailWithdrawn: attrgetter("agent"),
     TurnEnded: attrgetter("outcome.agent"),
+    TurnStopped: attrgetter("agent"),
+    TurnReturned: attrgetter("agent"),
+    MailRead: attrgetter("agent"),
+    MailDemoted: attrgetter("agent"),
+    LoadBegun: attrgetter("agent"),
+    LoadEnded: attrgetter("agent"),
     AgentResumed: attrgetter("agent"),
 }
-"""Record class -> the one agent that it touches. `AgentsClosed` touches several, `NoticeBuried` none."""
+"""Record class -> the one agent that it touches. `AgentsClosed` and `AgentsForgotten` touch several agents,
+`NoticeBuried` none.
+"""

@@ -1,14 +1,15 @@
 """Traces: what happened to a session, one JSON object a line, so that it can happen again.
 
-    {"format":"agent-statemachine-trace","version":2,"config":{"max_concurrent":4, ...}}
+    {"format":"agent-statemachine-trace","version":3,"config":{"max_concurrent":4, ...}}
     {"event":"Spawn","parent":0,"name":"a","message":"work","settings":null,"sender":-1}
     {"event":"Restart"}
 
 The first line says what the file is, and the whole configuration; then comes one line an event, with every field by its
-name. The core is deterministic, so configuration and events are the session (section 5). How a field is written follows
-from its annotation. Numbers that JSON does not have are the words "inf", "-inf" and "nan".
+name. The core is deterministic, so configuration and events are the session (section 5). msgspec takes their classes as
+they are: an enum is its value, a result that is not a text an object with its JSON text. Numbers that JSON does not
+have are the words "inf", "-inf" and "nan".
 
-Version 1 had no causes; those of its facts are told from their words (`older.py`).
+What versions 1 and 2 wrote otherwise is brought up to date by `older.py`.
 
 Reading is strict: whatever `write` would not have written is a `TraceError`, because a trace that is not quite what it
 seems shows something that never happened.
@@ -18,42 +19,44 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from collections.abc import Callable, Iterable
-from enum import Enum
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args
 
-import attrs
+import msgspec
 from attrs import frozen
 
 from statemachine.core.config import SessionConfig
-from statemachine.core.events import EVENTS, Event, Failed, Restart
-from statemachine.core.facts import Json, Result
+from statemachine.core.events import EVENTS, Event, Restart
 from statemachine.core.ledger import Ledger
 from statemachine.core.refusals import InvalidConfig
-from statemachine.log.older import with_causes
+from statemachine.log import older
 from statemachine.log.snapshot import AgentFacts, facts_of, ledger_of
+from statemachine.log.strict import Reader, fields_of, shape_of
 
 __all__ = ["Facts", "Trace", "TraceError", "event_line", "header_line", "read", "write"]
 
 FORMAT = "agent-statemachine-trace"
-VERSION = 2
+VERSION = 3
 HEADER_BYTES_MAX = 1 << 16
 """What has a longer first line is read on only if it begins as a trace does."""
 
-BEGINNING = f'{{"format":"{FORMAT}",'.encode()
+PROBLEM_MAX = 1_000
+"""Most characters of an error."""
 
-T = TypeVar("T")
+BEGINNING = f'{{"format":"{FORMAT}",'.encode()
 
 
 class TraceError(ValueError):
     """This is no trace that can be read, or no event that can be written; the message says what to do.
 
-    `path` is the file, and `line` the line in it, counted from 1. Both may be unknown.
+    `path` is the file, and `line` the line in it, counted from 1. Both may be unknown. A problem is cut off where it
+    quotes too much.
     """
 
     def __init__(self, problem: str, line: int | None = None, path: str | None = None) -> None:
+        problem = problem if len(problem) <= PROBLEM_MAX else f"{problem[:PROBLEM_MAX]}..."
         super().__init__(problem)
         self.problem, self.line, self.path = problem, line, path
 
@@ -106,6 +109,7 @@ def read(path: Path) -> Trace:
     """Reads a whole trace. Raises `TraceError`, with the number of the line, for anything that is none."""
     header: Header | None = None
     events: list[Event | Restart] = []
+    check_regular(path)
     try:
         with path.open("rb") as file:
             line = file.readline(HEADER_BYTES_MAX)
@@ -117,9 +121,24 @@ def read(path: Path) -> Trace:
     except TraceError as error:
         raise TraceError(error.problem, 1 if header is None else len(events) + 2, str(path)) from None
     except OSError as error:
-        problem = f"cannot be read: {error.strerror or error}; give the path of a trace file"
-        raise TraceError(problem, None, str(path)) from None
+        raise unreadable(path, error) from None
     return Trace(header.config, tuple(events), header.facts)
+
+
+def check_regular(path: Path) -> None:
+    """Raises `TraceError` for what is not a regular file: reading a pipe could wait for ever."""
+    try:
+        is_regular = stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise unreadable(path, error) from None
+    if not is_regular:
+        raise TraceError("cannot be read: it is not a regular file; give the path of a trace file", None, str(path))
+
+
+def unreadable(path: Path, error: Exception) -> TraceError:
+    """Returns the error for a file that cannot be read."""
+    problem = f"cannot be read: {getattr(error, 'strerror', None) or error}; give the path of a trace file"
+    return TraceError(problem, None, str(path))
 
 
 # Lines
@@ -127,10 +146,10 @@ def read(path: Path) -> Trace:
 
 def header_line(config: SessionConfig, ledger: Ledger | None = None) -> bytes:
     """The first line of a trace; `ledger` has the facts with which the session began, None if it was new."""
-    header = {"format": FORMAT, "version": VERSION, "config": _to_json(SessionConfig, config)}
+    header = {"format": FORMAT, "version": VERSION, "config": msgspec.to_builtins(config)}
     if ledger is not None:
-        facts = Facts(tuple([facts_of(agent) for agent in ledger.agents]), tuple(ledger.mail_states))
-        header["facts"] = _to_json(Facts, facts)
+        facts = Facts(tuple([facts_of(ledger, agent) for agent in ledger.agents]), tuple(ledger.mail_states))
+        header["facts"] = msgspec.to_builtins(facts)
     return _line(header)
 
 
@@ -138,8 +157,17 @@ def event_line(event: Event | Restart) -> bytes:
     """The line of an event. Raises `TraceError` for what is no event, or has a value that no reader would take."""
     kind = event.__class__
     if KINDS.get(kind.__name__) is not kind:
-        raise TraceError(f"{event!r} is no event of statemachine.core.events")
-    return _line({"event": kind.__name__, **_to_json(kind, event)})
+        raise TraceError(f"{event!r:.200} is no event of statemachine.core.events")
+    try:
+        fields = msgspec.to_builtins(event)
+        msgspec.convert(fields, kind)
+    except UNREADABLE as error:
+        raise TraceError(f"{kind.__name__}: {error}") from None
+    for name in NUMBERS[kind]:
+        if not math.isfinite(fields[name] or 0):
+            fields[name] = str(fields[name])
+    # In an order of our own, because a repeated key is compared by this line.
+    return _line({"event": kind.__name__, **{name: fields[name] for name in fields_of(kind)}})
 
 
 def config_of(line: bytes) -> SessionConfig:
@@ -159,19 +187,25 @@ def header_of(line: bytes) -> Header:
         raise TraceError(f'this is no trace: a trace begins with {{"format":"{FORMAT}", ...}}; give another file')
     version = header.get("version")
     if type(version) is not int or version < 1:
-        raise TraceError(f"'version' must be a whole number from 1, not {version!r}; write the trace again")
+        raise TraceError(f"'version' must be a whole number from 1, not {version!r:.100}; write the trace again")
     if version > VERSION:
         raise TraceError(
             f"this trace has version {version}, newer than {VERSION}; read it with a newer agent-statemachine"
         )
     _only(header, ("format", "version", "config", *(["facts"] if "facts" in header else [])), "the header")
+    told = header["config"]
+    if version < VERSION:
+        told = _up_to_date(lambda: older.config(told))
     try:
-        config = _from_json(SessionConfig, header["config"], "config")
+        config = SessionConfig(**_config_fields(told))
     except InvalidConfig as error:
         raise TraceError(f"no session can have this config: {error}") from None
     if "facts" not in header:
         return Header(config, None, version)
-    facts = _from_json(Facts, with_causes(header["facts"]) if version == 1 else header["facts"], "facts")
+    found = header["facts"]
+    if version < VERSION:
+        found = _up_to_date(lambda: {**found, "agents": [older.facts(one) for one in found["agents"]]})
+    facts: Facts = _read((FACTS, OLDER_FACTS)[version < VERSION], found, "facts")
     try:
         ledger_of(config, facts.agents, facts.mail_states)
     except ValueError as error:
@@ -185,10 +219,13 @@ def event_of(line: bytes, version: int = VERSION) -> Event | Restart:
     name = found.pop("event", None)
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise TraceError(f"{name!r} is no event; the field 'event' must be one of {', '.join(KINDS)}")
-    if version == 1 and kind is Failed:
-        found.setdefault("cause", "failed")
-    event: Event | Restart = _from_json(kind, found, kind.__name__)
+        raise TraceError(f"{name!r:.100} is no event; the field 'event' must be one of {', '.join(KINDS)}")
+    if version < VERSION:
+        found = _up_to_date(lambda: older.event(kind.__name__, found))
+    for number in NUMBERS[kind]:
+        if found.get(number) in ("inf", "-inf", "nan"):
+            found[number] = float(found[number])
+    event: Event | Restart = _read((READERS, OLDER_READERS)[version < VERSION][kind], found, kind.__name__)
     return event
 
 
@@ -234,163 +271,40 @@ def _only(found: dict[str, Any], expected: Iterable[str], where: str) -> None:
     if missing := [name for name in expected if name not in found]:
         raise TraceError(f"{where} has no field '{missing[0]}'; a trace says every field")
     if extra := [name for name in found if name not in expected]:
-        raise TraceError(f"{where} has a field '{extra[0]}' that it should not have; remove it")
+        raise TraceError(f"{where} has a field '{extra[0]:.100}' that it should not have; remove it")
 
 
-def _to_json(kind: type, value: Any) -> dict[str, Any]:
-    return {
-        name: field.codec.encode(getattr(value, field.attribute), f"{kind.__name__}.{name}")
-        for name, field in FIELDS[kind].items()
-    }
-
-
-def _from_json(kind: type[T], found: Any, where: str) -> T:
-    if not isinstance(found, dict):
-        raise TraceError(f"'{where}' must be a JSON object, not {found!r}")
-    said, fields = cast("dict[str, Any]", found), FIELDS[kind]
-    _only(said, fields, where)
-    return kind(**{name: field.codec.decode(said[name], f"{where}.{name}") for name, field in fields.items()})
-
-
-# Fields
-
-
-@frozen
-class Codec:
-    """How values of one annotation are written (`encode`) and read (`decode`); both are told where, for complaints."""
-
-    encode: Callable[[Any, str], Any]
-    decode: Callable[[Any, str], Any]
-
-
-@frozen
-class Field:
-    """One field of a class: the attribute that holds it, and how it is written and read. It is written by the name that
-    the constructor has for it.
-    """
-
-    attribute: str
-    codec: Codec
-
-
-def codec_of(annotation: Any) -> Codec:
-    """The codec for an annotation. Raises `TypeError` for one that no event and no configuration has yet."""
-    if annotation in PLAIN:
-        return PLAIN[annotation]
-    if get_origin(annotation) is tuple and get_args(annotation)[1:] == (Ellipsis,):
-        return _tuple_of(codec_of(get_args(annotation)[0]))
-    if get_origin(annotation) is UnionType and NoneType in get_args(annotation):
-        (other,) = (kind for kind in get_args(annotation) if kind is not NoneType)
-        return _or_none(codec_of(other))
-    if isinstance(annotation, type) and issubclass(annotation, Enum):
-        return _member_of(annotation)
-    if isinstance(annotation, type) and attrs.has(annotation):
-        return _record_of(annotation)
-    raise TypeError(f"a trace cannot hold {annotation}; teach statemachine.log.trace how to write it")
-
-
-def _same(kind: type, words: str) -> Codec:
-    def same(value: Any, where: str) -> Any:
-        if type(value) is not kind:  # a bool is no number here
-            raise TraceError(f"{where} must be {words}, not {value!r}")
-        return value
-
-    return Codec(same, same)
-
-
-def _number(value: Any, where: str) -> int | float:
-    if type(value) is float:
-        return value
-    if type(value) is not int or abs(value) >> 1023:  # more than any float, so no time
-        raise TraceError(f"{where} must be a number, not {value!r:.60}")
-    return value
-
-
-def _write_number(value: Any, where: str) -> int | float | str:
-    number = _number(value, where)
-    return number if math.isfinite(number) else str(number)
-
-
-def _read_number(value: Any, where: str) -> int | float:
-    return float(value) if value in ("inf", "-inf", "nan") else _number(value, where)
-
-
-def _write_result(value: Any, where: str) -> Any:
-    return value.value if isinstance(value, Json) else PLAIN[str].encode(value, where)
-
-
-def _read_result(value: Any, where: str) -> Result:
+def _up_to_date(change: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
-        return value if isinstance(value, str) else Json(value)
-    except (ValueError, RecursionError) as error:  # of a number that is larger than any float
-        raise TraceError(f"{where} must be a JSON value: {error}") from None
+        return change()
+    except (KeyError, TypeError, ValueError) as error:
+        raise TraceError(f"no earlier version wrote this: {error!r:.200}; write the trace again") from None
 
 
-def _or_none(other: Codec) -> Codec:
-    return Codec(
-        lambda value, where: None if value is None else other.encode(value, where),
-        lambda value, where: None if value is None else other.decode(value, where),
-    )
+def _read(reader: Reader, found: Any, where: str) -> Any:
+    try:
+        return reader.convert(found)
+    except UNREADABLE as error:
+        raise TraceError(f"{where}: {error}") from None
 
 
-def _tuple_of(item: Codec) -> Codec:
-    def each(convert: Callable[[Any, str], Any], sequence: type[Any], words: str) -> Callable[[Any, str], Any]:
-        def convert_all(value: Any, where: str) -> Any:
-            if type(value) is not sequence:
-                raise TraceError(f"{where} must be {words}, not {value!r}")
-            return [convert(one, f"{where}[{index}]") for index, one in enumerate(value)]
-
-        return convert_all
-
-    read_all = each(item.decode, list, "a JSON array")
-    return Codec(each(item.encode, tuple, "a tuple"), lambda value, where: tuple(read_all(value, where)))
+def _config_fields(found: Any) -> dict[str, Any]:
+    try:
+        return msgspec.structs.asdict(msgspec.convert(found, CONFIG))
+    except UNREADABLE as error:
+        raise TraceError(f"config: {error}") from None
 
 
-def _record_of(kind: type) -> Codec:
-    def write_record(value: Any, where: str) -> Any:
-        if type(value) is not kind:
-            raise TraceError(f"{where} must be a {kind.__name__}, not {value!r}")
-        return _to_json(kind, value)
-
-    def read_record(value: Any, where: str) -> Any:
-        return _from_json(cast("type[Any]", kind), value, where)
-
-    FIELDS[kind] = _fields(kind)
-    return Codec(write_record, read_record)
-
-
-def _member_of(kind: type[Enum]) -> Codec:
-    """By value, or by name if values are numbers."""
-    words = {member: member.value if isinstance(member.value, str) else member.name.lower() for member in kind}
-    members = {word: member for member, word in words.items()}
-
-    def write_member(value: Any, where: str) -> Any:
-        if not isinstance(value, kind):
-            raise TraceError(f"{where} must be a {kind.__name__}, not {value!r}")
-        return words[value]
-
-    def read_member(value: Any, where: str) -> Any:
-        if not isinstance(value, str) or value not in members:
-            raise TraceError(f"{where} must be one of {', '.join(members)}, not {value!r}")
-        return members[value]
-
-    return Codec(write_member, read_member)
-
-
-PLAIN: dict[Any, Codec] = {
-    int: _same(int, "a whole number"),
-    str: _same(str, "a text"),
-    bool: _same(bool, "true or false"),
-    float: Codec(_write_number, _read_number),
-    Result: Codec(_write_result, _read_result),
+UNREADABLE = (TypeError, ValueError, RecursionError)
+"""What msgspec and json raise for what they cannot write, or read. Both derive their own errors from `ValueError`."""
+READERS = {kind: Reader(kind) for kind in KINDS.values()}
+OLDER_READERS = {kind: Reader(kind, whole=False) for kind in KINDS.values()}
+"""What an earlier version did not have yet has its default."""
+FACTS, OLDER_FACTS = Reader(Facts), Reader(Facts, whole=False)
+CONFIG: type[msgspec.Struct] = shape_of(SessionConfig)
+"""The fields of a configuration. They are given to its constructor, which checks them and knows their defaults."""
+NUMBERS: dict[type, tuple[str, ...]] = {
+    kind: tuple([name for name, of in fields_of(kind).items() if float in {of, *get_args(of)}])
+    for kind in KINDS.values()
 }
-
-
-def _fields(kind: type) -> dict[str, Field]:
-    hints = get_type_hints(kind)
-    return {found.alias: Field(found.name, codec_of(hints[found.name])) for found in attrs.fields(kind)}
-
-
-FIELDS: dict[type, dict[str, Field]] = {}
-"""Class -> its fields in their order."""
-FIELDS.update({kind: _fields(kind) for kind in (SessionConfig, Facts, *KINDS.values())})
+"""Event class -> its fields that may be numbers which JSON does not have."""

@@ -1,4 +1,4 @@
-"""Sessions that run: `AgentControl` carries out what the core asks for, on asyncio or trio.
+"""Runs sessions: `AgentControl` carries out what the core asks for, on asyncio or trio.
 
 Read `threads.py` (what users write), `turn.py` (what its code gets), `handles.py` and `control.py` first, then what is
 behind them, from below: `engine.py`, `requests.py`, `verbs.py`, `waits.py`, `calls.py`, `live.py`.
@@ -11,6 +11,7 @@ from statemachine.runtime.errors import (
     EventsLost,
     KeyReused,
     NotJson,
+    Stalled,
     ThreadLost,
     UnknownPath,
     UnknownRequest,
@@ -23,6 +24,7 @@ from statemachine.runtime.status import AgentStatus
 from statemachine.runtime.stream import Happening
 from statemachine.runtime.threads import Thread, Work
 from statemachine.runtime.turn import Mail, Turn
+from statemachine.runtime.waits import Lending
 
 __all__ = [
     "AgentControl",
@@ -33,8 +35,10 @@ __all__ = [
     "Handle",
     "Happening",
     "KeyReused",
+    "Lending",
     "Mail",
     "NotJson",
+    "Stalled",
     "Statistics",
     "Target",
     "Thread",

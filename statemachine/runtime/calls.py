@@ -1,8 +1,9 @@
-"""The calls that are made of a thread's code: load, run a turn, flush. Each ends with one report to the core."""
+"""The calls of a thread's code: load, run a turn, flush. Each ends with one report to the core."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextvars import Context
 
 import anyio
 from attrs import define, field
@@ -12,54 +13,55 @@ from statemachine.core.records import Cause
 from statemachine.runtime.checks import result_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.settings import AgentInfo, json_value
+from statemachine.runtime.tasks import own_context
 from statemachine.runtime.threads import Thread
 from statemachine.runtime.turn import Turn
-from statemachine.runtime.waits import Waits
+from statemachine.runtime.waits import TURN, Waits
 from statemachine.stores.protocol import Entry
 
 
 @define(eq=False)
 class InMemory:
-    """A thread in memory, and of which load of its agent it is."""
+    """A thread in memory, and the load of its agent that it belongs to."""
 
     agent: int
     generation: int
     info: AgentInfo
     thread: Thread
     loaded: bool
-    """Has it seen its rollout?"""
+    """Whether it has seen its rollout."""
 
 
 @define(eq=False)
 class Call(ABC):
-    """One call, which may be in line or be made now."""
+    """One call, in line or under way."""
 
     live: InMemory
     engine: Engine
     is_cancelled: bool = field(default=False, init=False)
-    """Has it been asked to stop?"""
+    """Whether it was asked to stop."""
 
     @abstractmethod
     async def make(self) -> ev.Report:
-        """Makes the call. Returns the report of what came of it; raises what the thread's code raises."""
+        """Makes the call and returns the report of it. Raises what the thread's code raises."""
 
     @abstractmethod
     def failed(self, error: str) -> ev.Report:
-        """The report if it raised."""
+        """Returns the report of a call that raised."""
 
     def cancelled(self) -> ev.Report:
-        """The report if it stopped as it was asked to."""
+        """Returns the report of a call that stopped when asked to."""
         return self.failed("cancelled")
 
     async def load_thread(self) -> None:
-        """What led to this load is durable, so nothing of this agent is still in line."""
+        """Loads the thread from its rollout. All that led to this load is durable, so no commit of it is pending."""
         await self.live.thread.load(await self.engine.store.rollout(self.live.agent))
         self.live.loaded = True
 
 
 @define(eq=False)
 class LoadCall(Call):
-    """Builds what the thread has in memory."""
+    """Loads a thread."""
 
     async def make(self) -> ev.Report:
         await self.load_thread()
@@ -75,13 +77,16 @@ class TurnCall(Call):
 
     turn: Turn
     waits: Waits
+    context: Context
+    """Has the context variables for a load, which is a call of its own: what it sets does not reach the turn."""
 
     async def make(self) -> ev.Report:
+        TURN.set(self.waits)
         live, turn = self.live, self.turn
         if not live.loaded:
             load_timeout = self.engine.session.config.load_timeout
             with anyio.move_on_after(load_timeout):
-                await self.load_thread()
+                await own_context(self.load_thread(), self.context.copy())
             if not live.loaded:
                 words = f"load failed: no answer for {load_timeout} s"
                 return ev.Failed(live.agent, turn.number, words, Cause.LOAD_TIMED_OUT)
@@ -98,7 +103,7 @@ class TurnCall(Call):
 
 @define(eq=False)
 class FlushCall(Call):
-    """Flushes a rollout. What the thread still has to say becomes an entry, unless nobody waits for it any more."""
+    """Flushes a rollout. What the thread returns becomes an entry, unless the flush is cancelled."""
 
     flush: int
 

@@ -1,15 +1,17 @@
-"""AgentControl: a session that runs (semantics.md section 4, operations).
+"""Runs a session and offers its verbs to the host: `AgentControl` (semantics.md section 4, operations).
 
-Every verb is one event to the core. It returns when what it tells is durable, or raises the refusal; a refused verb has
-changed nothing. A caller that is cancelled while it waits for the answer has asked all the same: give a `key` to ask
-again without doing it twice.
+Every verb is one event to the core. It returns when its answer is durable, or raises the refusal; a refused verb has
+changed nothing. If a caller is cancelled while it waits for the answer, the request still counts: give a `key` to
+repeat it without making it twice.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import Context
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -20,12 +22,12 @@ from attrs import frozen
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
 from statemachine.core.config import SessionConfig
-from statemachine.core.effects import ClosedAgents, Interrupted, Resumed, ShutDown
+from statemachine.core.effects import ClosedAgents, Forgotten, Interrupted, Resumed, ShutDown
 from statemachine.core.events import HOST
 from statemachine.core.machines import SessionState
 from statemachine.core.session import Session
 from statemachine.log.recovery import restart
-from statemachine.runtime.checks import check_reference, check_seconds
+from statemachine.runtime.checks import check_reference, seconds_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.handles import AgentRef, Handle, Target
 from statemachine.runtime.live import LiveThreads
@@ -44,7 +46,7 @@ __all__ = ["AgentControl", "Inside", "inside"]
 
 
 class NotOpen:
-    """Stands where an open session has its parts."""
+    """Takes the place of the parts of a session that is not open."""
 
     __slots__ = ()
 
@@ -76,43 +78,52 @@ class AgentControl:
         /root - turns: 0
         /root/scout - turns: 1
 
-    **What a verb promises.** It returns when what it tells is durable. A verb that is refused raises a `Refusal` (see
-    `statemachine.errors`) and has changed nothing. A caller that is cancelled loses the answer, not what it has asked
-    for.
+    **What a verb promises.** It returns when its answer is durable. A verb that is refused raises a `Refusal` (see
+    `statemachine.errors`) and has changed nothing. A caller that is cancelled loses the answer, not its request.
 
     **What verbs take.** A `target` is an agent: its path ("/root/a": the open agent there, or else the one that was
     closed there last), its id, or an `AgentRef` or `Handle`. A `message` is a text of 1 to `max_message_bytes` bytes. A
-    `sender` is the id of an agent in whose name the host acts, or `HOST`, the host itself: whoever asks for a turn is
-    told how it ended. A `key` is a text of the caller's own: the same request with the same key is made once, and every
-    repeat gets the first answer, at the same time or after a restart.
+    `sender` is the id of an agent in whose name the host acts, or `HOST`, the host itself: who asks for a turn is
+    told how it ended. `headers` are a JSON object of at most 16 KiB, such as the context of a trace or the id of a
+    tenant: the turn that reads the mail finds them beside its text. A `key` is a text of the caller's own: the same
+    request with the same key is made once, whatever its headers, and every repeat gets the first answer, at the same
+    time or after a restart.
 
     **What every verb may raise.** `SessionClosed` once the session is shut down or left, and `StoreFailed` once it
     failed; what gives work raises `SessionDraining` during a shutdown. `UnknownPath` and `UnknownAgent` if no agent
-    ever was at this path or had this id; `AgentClosed` if the target, parent or sender is closed. With a `key`:
+    ever was at this path or had this id; `AgentClosed` if the target, parent or sender is closed. `InvalidHeaders` for
+    headers that are not a JSON object, or too large. With a `key`:
     `KeyReused` if it was used for another request, and `StoreError` if the store cannot be read. `TypeError` for a
     value of the wrong type, `RuntimeError` before the block is entered. What a verb raises besides stands with it.
 
     **The end.** Leaving the block shuts the session down without grace: running turns are interrupted, rollouts are
     flushed. Leaving it by an exception stops at once, as a crash would; the log has everything that was acknowledged.
-    Either way it is left when the code of every thread has come to its end. Code that does not answer within its bound
-    is dropped, and its agent goes on without it; but code that swallows its cancellation for ever keeps the block from
-    being left, and code that blocks the event loop keeps everybody from everything. Nothing in a process can stop
-    either.
+    Either way, leaving waits until the code of every thread has ended. Code that does not answer within its bound is
+    dropped, and its agent goes on without it; but code that swallows its cancellation for ever keeps the block from
+    being left, and code that blocks the event loop stops all agents. Nothing in a process can stop either.
     """
 
     def __init__(
-        self, store: Store, work: Work | Mapping[str, Work], config: SessionConfig, trace: Path | None
+        self,
+        store: Store,
+        work: Work | Mapping[str, Work],
+        config: SessionConfig,
+        trace: Path | None,
+        clock: Callable[[], float] = time.time,
+        context: Context | None = None,
     ) -> None:
         self._store = store
         self._roles = Roles(work)
         self._config = config
         self._trace = trace
+        self._context = Context() if context is None else context
+        self._clock = clock
         self._stack = AsyncExitStack()
         self._ended = anyio.Event()
         self._shut_down: ShutDown | None = None
         self._stopped_by: BaseException | None = None
         self._entered = False
-        # Until the block is entered. An attribute that is there costs nothing; `__getattr__` would cost all of them.
+        # Until the block is entered. Existing attributes cost nothing; `__getattr__` would make every access slower.
         self._session: Session = NOT_OPEN
         self._engine: Engine = NOT_OPEN
         self._live: LiveThreads = NOT_OPEN
@@ -128,13 +139,19 @@ class AgentControl:
         config: SessionConfig | None = None,
         *,
         trace: str | os.PathLike[str] | None = None,
+        context: Context | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> AgentControl:
         """Makes the control of a session, which `async with AgentControl.open(...) as control:` opens.
 
-        `store` is the path of an SQLite file, made if it is not there, or a `Store`. `work` is what agents do: an async
+        `store` is the path of an SQLite file, created if missing, or a `Store`. `work` is what agents do: an async
         function of a `Turn`, a class of `Thread`, or a mapping from roles to these. `config` has the limits; without
         one they are those of `SessionConfig()`. `trace` is the path of a new file into which every event is written,
-        for `statemachine replay` and `statemachine verify`.
+        for `statemachine replay` and `statemachine verify`; where a trace of an earlier opening is, the new file is
+        beside it (`trace.2.ndjson`). `context` has the context variables that the code of agents sees, each call a copy
+        of its own; by default none, so what is set around the session does not leak into it. Give
+        `contextvars.copy_context()` to pass them on. `clock` tells the time of records and of `status`, in seconds
+        since the epoch; nothing is decided by it.
 
         Entering raises `StoreError` if the store cannot be opened (`SessionInUse`: another process has it),
         `InvalidConfig` if the log exceeds the configuration, and `TraceError` if the trace cannot be written. What an
@@ -143,7 +160,7 @@ class AgentControl:
         """
         if isinstance(store, str | os.PathLike):
             store = SQLiteStore(Path(store))
-        return cls(store, work, config or SessionConfig(), None if trace is None else Path(trace))
+        return cls(store, work, config or SessionConfig(), None if trace is None else Path(trace), clock, context)
 
     # The block
 
@@ -160,12 +177,14 @@ class AgentControl:
                 stack.callback(trace.close)
             self._session, step = restart(self._config, recovered.ledger, 0.0)
             self._streams = Streams()
-            self._engine = Engine(self._session, self._store, self._carry_out, self._streams.publish, trace)
+            self._engine = Engine(
+                self._session, self._store, self._carry_out, self._streams.publish, trace, recovered.times, self._clock
+            )
             self._requests = Requests(self._engine, self._roles.of)
             self._verbs = Verbs(self._engine, self._requests)
             tasks = await stack.enter_async_context(anyio.create_task_group())
             self._tasks = tasks
-            self._live = LiveThreads(self._engine, self._verbs, self._roles, tasks, self._stop_by)
+            self._live = LiveThreads(self._engine, self._verbs, self._roles, tasks, self._stop_by, self._context)
             self._engine.put(step)
             tasks.start_soon(self._commit)
             tasks.start_soon(self._engine.keep_time)
@@ -190,15 +209,15 @@ class AgentControl:
         return None
 
     async def _leave(self, error: BaseException | None) -> None:
-        """Ends all tasks and gives the store back; the block is left by this error. If there is one error alone, of the
-        block or of a task, it leaves the block as it is, in no group of exceptions.
+        """Ends all tasks and closes the store; `error` is that by which the block is left. A single error, of the block
+        or of a task, leaves the block as it is, not in a group of exceptions.
         """
         self._requests.leave()
         self._end()
         self._engine.abandon()
         self._live.drop_all()  # what closes threads is shielded, for stop_grace
         self._tasks.cancel_scope.cancel()
-        passed_on = None if isinstance(error, Exception) else error  # of the tasks' business is only a cancellation
+        passed_on = None if isinstance(error, Exception) else error  # only a cancellation concerns the tasks
         try:
             await self._stack.__aexit__(type(passed_on) if passed_on else None, passed_on, None)
         except BaseExceptionGroup as group:
@@ -210,12 +229,12 @@ class AgentControl:
             raise self._stopped_by
 
     def _stop_by(self, error: BaseException) -> None:
-        """The block is left by this error of a thread, such as KeyboardInterrupt."""
+        """Has the block left by this error of a thread, such as KeyboardInterrupt."""
         self._stopped_by = error
         self._tasks.cancel_scope.cancel()
 
     async def _finish(self) -> None:
-        """The session is shut down. Raises `StoreFailed` if it failed, so that nobody takes it for done."""
+        """Shuts the session down. Raises `StoreFailed` if it failed, so that a failure is not taken for success."""
         if self._session.state is SessionState.OPEN:
             await self.shutdown(0)
         await self._ended.wait()
@@ -244,56 +263,86 @@ class AgentControl:
         *,
         role: str = DEFAULT_ROLE,
         sender: int = HOST,
+        headers: Mapping[str, Any] | None = None,
         key: str | None = None,
     ) -> Handle:
         """Opens an agent `name` under `parent`, with `message` as its first mail, which asks for a turn.
 
         Returns the handle of that request. `name` is 1 to 64 of a-z, 0-9 and _, and not "root". `role` chooses its work
         from the mapping that the session was opened with. `settings` is any JSON value, which `Turn.settings`, every
-        `Thread` and `status` give back. `sender` and `key`: see the class.
+        `Thread` and `status` give back. `sender`, `headers` and `key`: see the class.
 
         Raises `InvalidName`, `InvalidMessage`, `PathTaken` (an open agent is there), `DepthExceeded`, `TooManyAgents`,
         `UnknownRole`, and `NotJson` for the settings. Without a free slot: `ExecutionFull`, or `LiveThreadsFull`, or
         `QueueFull` if turns may queue. `MailboxFull` if an agent is the sender, and has no room for the notice.
         """
-        return await self._verbs.spawn(sender, parent, name, message, settings, role, key)
+        return await self._verbs.spawn(sender, parent, name, message, settings, role, headers, key)
 
-    async def send(self, target: Target, message: str, *, sender: int = HOST, key: str | None = None) -> int:
-        """Sends queue-only mail: the next turn of `target` reads `message`, and nobody is woken. Returns the mail's
-        number. `sender` and `key`: see the class.
+    async def send(
+        self,
+        target: Target,
+        message: str,
+        *,
+        sender: int = HOST,
+        headers: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> int:
+        """Sends queue-only mail: the next turn of `target` reads `message`, and no agent is woken. Returns the mail's
+        number. `sender`, `headers` and `key`: see the class.
 
         Raises `InvalidMessage` and `MailboxFull`.
         """
-        return await self._verbs.send(sender, target, message, key)
+        return await self._verbs.send(sender, target, message, headers, key)
 
-    async def follow_up(self, target: Target, message: str, *, sender: int = HOST, key: str | None = None) -> Handle:
+    async def follow_up(
+        self,
+        target: Target,
+        message: str,
+        *,
+        sender: int = HOST,
+        headers: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> Handle:
         """Sends trigger mail: `message` asks for a turn of `target`, or for one more after the present one. Returns the
-        handle, which has the outcome of the turn that reads it. `sender` and `key`: see the class.
+        handle, which has the outcome of the turn that reads it. `sender`, `headers` and `key`: see the class.
 
         Raises `InvalidMessage` and `MailboxFull`; if the target is idle and finds no slot, `ExecutionFull` or
         `QueueFull`; `RootRefused` if an agent asks the root.
         """
-        return await self._verbs.follow_up(sender, target, message, key)
+        return await self._verbs.follow_up(sender, target, message, headers, key)
 
-    async def start(self, target: Target, message: str, *, key: str | None = None) -> Handle:
+    async def start(
+        self, target: Target, message: str, *, headers: Mapping[str, Any] | None = None, key: str | None = None
+    ) -> Handle:
         """Starts a turn of `target`, of the root or any agent, with `message`: what `follow_up` of the host does, and
-        refused likewise. Returns the handle. `key`: see the class.
+        refused likewise. Returns the handle. `headers` and `key`: see the class.
         """
-        return await self._verbs.start(target, message, key)
+        return await self._verbs.start(target, message, headers, key)
 
     # Verbs that control
 
-    async def interrupt(self, target: Target, *, sender: int = HOST) -> Interrupted:
-        """Stops the turn that `target` has or waits for, and only that one: its children go on.
+    async def withdraw(self, request: Handle | AgentRef | int, *, sender: int = HOST) -> None:
+        """Takes back a mail that is still unread: it becomes a dead letter. `request` is its handle, reference or
+        number. If it was trigger mail, its outcome has the cause WITHDRAWN. A turn that has not started and for which
+        no other trigger mail is unread does not start.
+
+        `sender` is the agent that sent it, or the host, who may withdraw any mail but a notice. Raises `MailRead` once
+        a turn has read it, `NotSender`, and `UnknownMail` for a number that was never given.
+        """
+        await self._verbs.withdraw(sender, request)
+
+    async def interrupt(self, target: Target, *, subtree: bool = False, sender: int = HOST) -> Interrupted:
+        """Stops the turn of `target`, be it running or queued, and only that one: its children go on. With `subtree`,
+        the turns of all agents below it are stopped too, in one step, so that no end of one starts another.
 
         Returns before a running turn has stopped: `previous` is the status before, and if that is idle there was no
-        turn. `sender`: see the class. Raises `RootRefused` and `SelfRefused` if an agent interrupts the root or itself.
+        turn; `agents` and `paths` are those whose turn is stopped. `sender`: see the class. Raises `RootRefused` if an
+        agent interrupts the root, and `SelfRefused` if it interrupts itself, or with `subtree` an agent above it.
         """
-        return await self._verbs.interrupt(sender, target)
+        return await self._verbs.interrupt(sender, target, subtree)
 
     async def close(self, target: Target, *, sender: int = HOST) -> ClosedAgents:
-        """Closes `target` and all below it at once, whatever they do: turns are aborted, unread mail becomes dead
-        letters.
+        """Closes `target` and all agents below it at once: turns are aborted, unread mail becomes dead letters.
 
         Returns `agents`, the ids of those that were open, the target first, and their `paths`; none if it was closed
         already. `sender`: see the class. Raises `RootRefused`, and `SelfRefused` if an agent closes itself or one above
@@ -302,7 +351,7 @@ class AgentControl:
         return await self._verbs.close(sender, target)
 
     async def resume(self, target: Target, *, sender: int = HOST) -> Resumed:
-        """Opens a closed agent, `target`, again, with its history and settings; it is loaded when it has a turn.
+        """Opens the closed agent `target` again, with its history and settings; it is loaded when it has a turn.
 
         Returns `agents`, the ids of those that are open again, the target first, and their `paths`. With `LIVE_THREADS`
         these are also those below it that were closed with it, and `skipped` (with `skipped_paths`) those that could
@@ -310,6 +359,15 @@ class AgentControl:
         `PathTaken`, `DepthExceeded`, `TooManyAgents` and `LiveThreadsFull`.
         """
         return await self._verbs.resume(sender, target)
+
+    async def forget(self, target: Target) -> Forgotten:
+        """Drops what is known of a closed agent, `target`, and of all below it: outcomes, history and used keys go from
+        memory and from the store. Ids, mail numbers and the mail that they sent to others stay.
+
+        Returns `agents`, the ids of those, the target first, and the `paths` where they were. From then on each verb
+        that names one of them raises `UnknownAgent`. Raises `AgentOpen` if it is open, and `RootRefused`.
+        """
+        return await self._verbs.forget(target)
 
     async def shutdown(self, grace: float) -> ShutDown:
         """Shuts the session down: no new work; running turns may finish within `grace` seconds, then are interrupted;
@@ -319,24 +377,26 @@ class AgentControl:
         rollout could not be flushed (`unflushed`); `status` still knows their paths. Raises `InvalidTimeout` for a
         grace below 0 or without end, and `SessionDraining` if a shutdown is under way.
         """
-        check_seconds(grace)
-        await self._engine.ask(ev.Shutdown(grace), fx.ShuttingDown)
+        await self._engine.ask(ev.Shutdown(seconds_of(grace)), fx.ShuttingDown)
         await self._ended.wait()
         if self._shut_down is None:
             raise self._engine.ended_by()
         return self._shut_down
 
-    # Verbs that look
+    # Verbs that read
 
     async def status(self, target: Target) -> AgentStatus:
-        """Tells the logical facts of `target`, open or closed, and whether it is in memory: path, status, turns, unread
-        mail, last outcome, role, settings. They are the same for loaded and unloaded agents.
+        """Returns the logical facts of `target`, open or closed: path, status, turns, unread mail, last outcome, role,
+        settings, and since when. They are the same for loaded and unloaded agents; `resident` alone says whether it is
+        in memory.
         """
         return await self._verbs.status(target)
 
-    async def list(self, prefix: str = "/root") -> tuple[AgentStatus, ...]:
-        """Tells the same of every open agent whose path is `prefix` or below it, root first, then by path."""
-        return await self._verbs.list(prefix)
+    async def list(self, prefix: str = "/root", *, closed: bool = False) -> tuple[AgentStatus, ...]:
+        """Returns the status of every open agent whose path is `prefix` or below it, root first, then by path. With
+        `closed`, of the closed ones too; those of one path stand in the order in which they were spawned.
+        """
+        return await self._verbs.list(prefix, closed)
 
     async def history(self, target: Target) -> tuple[LogRecord, ...]:
         """Reads the rollout of `target`: the records of its mail and turns, and the entries that its turns wrote
@@ -345,31 +405,31 @@ class AgentControl:
         return await self._verbs.history(target)
 
     async def handle(self, ref: AgentRef) -> Handle:
-        """Finds a request again that was made before, in this process or an earlier one, by the `ref` of its handle.
+        """Returns the handle of an earlier request, made in this process or another, by the `ref` of its handle then.
 
-        Raises `UnknownRequest` if it never was made, and `StoreError` if the store cannot be read.
+        Raises `UnknownRequest` if it was never made, and `StoreError` if the store cannot be read.
         """
         check_reference(ref)
         return await self._requests.find(ref)
 
     @asynccontextmanager
     async def events(self, unread_max: int = 10_000) -> AsyncGenerator[AsyncIterator[Happening]]:
-        """Shows what happens from here on, once it is durable, until the session ends: the records of the log and the
+        """Gives what happens from now on, once it is durable, until the session ends: the records of the log and the
         entries of turns, in their order in the log, and after the records of a step its effects.
 
             async with control.events() as events:
                 async for event in events:
                     print(event)
 
-        The session waits for no reader. One that is more than `unread_max` events behind loses them and is told so
-        once, by `EventsLost`; then it may go on reading.
+        The session does not wait for readers. A reader more than `unread_max` events behind loses them and gets one
+        `EventsLost`; then it may go on reading.
         """
         with self._streams.subscribe(unread_max) as stream:
             yield stream
 
     def statistics(self) -> Statistics:
-        """Counts slots, residency slots and the ready queue as they are now, and how often what happened since the
-        session was opened.
+        """Returns counts: slots, residency slots and the ready queue now; loads, evictions, refusals and commits since
+        the session was opened.
         """
         return statistics_of(self._session, self._engine, self._live)
 
@@ -388,7 +448,7 @@ class AgentControl:
 
 @frozen
 class Inside:
-    """What a session runs on."""
+    """The parts that a session runs on."""
 
     session: Session
     engine: Engine
@@ -397,8 +457,8 @@ class Inside:
 
 
 def inside(control: AgentControl) -> Inside:
-    """What is within a session that is, or was, open: for judges, demonstrations and tests, which look and change
-    nothing. Users need none of it: it changes without notice.
+    """Returns the parts of a session that is, or was, open: for judges, demonstrations and tests, which only read them.
+    Not for users: the parts change without notice.
     """
     c = control
     return Inside(c._session, c._engine, c._requests, c._live)  # pyright: ignore[reportPrivateUsage]  (the one door)

@@ -1,17 +1,20 @@
-"""The engine: one session, its store and its clock (semantics.md section 5, effects and order).
+"""Runs one session on its store and its clock (semantics.md section 5, effects and order).
 
 Every event goes through `apply`, which hands it to the core at once and puts the step in line. The committer takes
-everything that is in line, makes it durable in one transaction, then lets the replies go, then has the effects carried
-out: all that arrives while one commit runs goes into the next one (group commit). Nothing is awaited between an event
-and its place in the line, so a caller that is cancelled leaves nothing half done.
+all steps in line, makes them durable in one transaction, then releases the replies, then has the effects carried out:
+what arrives during one commit goes into the next one (group commit). Nothing is awaited between an event and its place
+in the line, so a caller that is cancelled leaves nothing half done.
 
-If a write fails the session fails (section 5): whoever waits gets `StoreFailed`, no effect is carried out any more, and
-the log says what is true.
+Records are told the time of the wall clock when they are committed; the core is told that of the event loop.
+
+If a write fails the session fails (section 5): every waiting caller gets `StoreFailed`, no more effects are carried
+out, and the log says what is true.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -22,10 +25,12 @@ from attrs import define, field
 from statemachine.core.effects import Effect, Refused, Reply, Stale, Step
 from statemachine.core.events import Event, Tick, WriteFailed
 from statemachine.core.machines import SessionState
+from statemachine.core.records import AgentsForgotten, MailAccepted
 from statemachine.core.refusals import SessionClosed, StoreFailed
 from statemachine.core.session import Session
 from statemachine.eventloops import Signal, clock, signals
 from statemachine.log.snapshot import facts_of, touched
+from statemachine.log.times import Times, stamp
 from statemachine.runtime.errors import words
 from statemachine.runtime.tracing import TraceFile
 from statemachine.stores.protocol import Entry, LogRecord, Receipt, Snapshot, Store, Write
@@ -33,19 +38,19 @@ from statemachine.stores.protocol import Entry, LogRecord, Receipt, Snapshot, St
 R = TypeVar("R")
 
 TICK_SECONDS = 0.002
-"""The core is told the time no more often than this, so a bound may end this much early."""
+"""Shortest time between two ticks of the core, so a bound may end this much early."""
 SNAPSHOT_RECORDS = 4_000
-"""A commit after which there would be so many records behind the last snapshot has one: this is what opening has to
-fold at most, and what another process has to look through to read a rollout.
+"""Records behind the last snapshot at which a commit includes a new one: the most that opening has to fold, and that
+another process has to search to read a rollout.
 """
 
 
 @define(eq=False)
 class Batch:
-    """What one commit makes durable, or nothing of it."""
+    """What one commit makes durable, all or nothing."""
 
     settled: Signal
-    """Set when the commit has succeeded, or never will."""
+    """Set when the commit has succeeded or failed."""
     records: list[LogRecord] = field(factory=list[LogRecord])
     receipts: list[Receipt] = field(factory=list[Receipt])
     events: list[Step | Entry] = field(factory=list[Step | Entry])
@@ -57,7 +62,7 @@ class Batch:
 
 @define(eq=False)
 class Counts:
-    """How often what happened since the session was opened."""
+    """Counts since the session was opened."""
 
     commits: int = 0
     records: int = 0
@@ -66,7 +71,7 @@ class Counts:
 
 
 class Engine:
-    """Runs one session. `carry_out` is called with every effect, after its step is durable, and must not block."""
+    """Runs one session. Calls `carry_out` with every effect, once its step is durable; it must not block."""
 
     def __init__(
         self,
@@ -75,41 +80,47 @@ class Engine:
         carry_out: Callable[[Effect], None],
         publish: Callable[[Sequence[Step | Entry]], None],
         trace: TraceFile | None = None,
+        times: Times | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.session = session
         self.store = store
         self.carry_out = carry_out
         self.publish = publish
         self.trace = trace
+        self.times = Times() if times is None else times
+        """When what was committed happened."""
+        self._wall_clock = wall_clock
         self.counts = Counts()
         self.error: BaseException | None = None
         """Why the store, or the core, failed."""
         self._is_over = False
-        """Nothing is committed any more."""
+        """Whether committing has ended."""
         self.signal: Callable[[], Signal] = signals()
+        self.cancelled = anyio.get_cancelled_exc_class()
         self._batch = Batch(self.signal())
         self._committing: Batch | None = None
         self._work: Signal = self.signal()
         self._since_snapshot = 0
         """Records behind the last snapshot."""
         self._changed: set[int] = set()
-        """Agents whose facts are not those of the last snapshot."""
+        """Agents whose facts have changed since the last snapshot."""
         self._clock = clock()
         self._origin = self._clock()
         self._alarm = math.inf
-        """When the core is told the time next."""
+        """When the core gets its next tick."""
         self._alarm_moved = self.signal()
 
     # Events
 
     def now(self) -> float:
-        """Seconds since the session was opened; the only clock that the core is told of."""
+        """Returns the seconds since the session was opened, the only clock of the core."""
         return self._clock() - self._origin
 
     def apply(self, event: Event, receipt: Callable[[Reply], Receipt] | None = None) -> Reply:
-        """One event to the core, now. Its step is in line; `settled` waits until it is durable.
+        """Applies one event and returns its reply. Its step is in line; `settled` waits until it is durable.
 
-        `receipt` makes the idempotency receipt of the reply, if the event is accepted.
+        `receipt` makes the idempotency receipt from the reply, if the event is accepted.
         """
         session = self.session
         if self._is_over and session.state < SessionState.CLOSED:
@@ -120,7 +131,7 @@ class Engine:
         return self._take(event, receipt)
 
     def apply_at_once(self, event: Event) -> Reply:
-        """As `apply`, but the core is not told the time before, so nothing happens first."""
+        """Applies one event without a tick before it, so that nothing else happens first."""
         return self._take(event, None)
 
     def _take(self, event: Event, receipt: Callable[[Reply], Receipt] | None) -> Reply:
@@ -143,7 +154,7 @@ class Engine:
         return reply
 
     def put(self, step: Step, receipt: Receipt | None = None) -> None:
-        """The step is in line for the next commit."""
+        """Puts the step in line for the next commit."""
         batch = self._batch
         batch.records += step.records
         if receipt is not None:
@@ -152,13 +163,13 @@ class Engine:
         self._work.set()
 
     def record(self, entry: Entry) -> None:
-        """An entry for a rollout is in line for the next commit."""
+        """Puts an entry of a rollout in line for the next commit."""
         self._batch.records.append(entry)
         self._batch.events.append(entry)
         self._work.set()
 
     async def settled(self) -> None:
-        """Waits until everything that was applied so far is durable. Raises `StoreFailed` if it never will be, or
+        """Waits until everything applied so far is durable. Raises `StoreFailed` if it never will be, or
         `SessionClosed` if the session was left before.
         """
         batch = self._batch if self._batch.events else self._committing
@@ -167,12 +178,12 @@ class Engine:
             if batch.is_durable:
                 return
         else:
-            await anyio.lowlevel.checkpoint()  # who asks again and again lets others have their turn
+            await anyio.lowlevel.checkpoint()  # a caller that asks repeatedly lets other tasks run
         if self.error is not None or batch is not None:
             raise self.ended_by()
 
     def ended_by(self) -> Exception:
-        """Why nothing is made durable any more: the session has failed, or was shut down or left."""
+        """Returns why nothing more is made durable: the session has failed, or was shut down or left."""
         if self.error is None:
             return SessionClosed()
         refusal = StoreFailed(words(self.error))
@@ -182,11 +193,11 @@ class Engine:
     # Asking
 
     async def ask(self, event: Event, kind: type[R]) -> R:
-        """One event, and its reply once that is durable. Raises the refusal if it is refused."""
+        """Applies one event and returns its reply once that is durable. Raises the refusal if it is refused."""
         return await self.answered(self.apply(event), kind)
 
     async def answered(self, reply: Reply, kind: type[R]) -> R:
-        """The reply, once it is durable. Raises the refusal if it is one."""
+        """Returns the reply once it is durable. Raises it if it is a refusal."""
         await self.settled()
         if isinstance(reply, Refused):
             raise reply.refusal
@@ -197,7 +208,7 @@ class Engine:
 
     async def commit_for_ever(self) -> None:
         """Makes durable what is in line, batch by batch, until the session has failed or is left. A commit that has
-        begun comes to its end, so that whoever waits for it knows.
+        begun runs to its end, so that callers waiting for it learn its outcome.
         """
         with anyio.CancelScope(shield=True):
             while not self._is_over:
@@ -211,6 +222,7 @@ class Engine:
         if not batch.events:
             return
         self._committing = batch
+        self._stamp(batch.records)
         items = self._items(batch)
         if self.trace is not None:
             batch.traced = self.trace.take()
@@ -229,14 +241,25 @@ class Engine:
         if self.trace is not None:
             self.trace.write(batch.traced)
         self.publish(batch.events)
-        if not self._is_over:  # or there are no threads any more
+        if not self._is_over:  # otherwise the threads are gone
             for event in batch.events:
                 if isinstance(event, Step):
                     for effect in event.effects:
                         self.carry_out(effect)
 
+    def _stamp(self, records: Sequence[LogRecord]) -> None:
+        """The records are committed now. Mail that was demoted since it was accepted is another object than its record,
+        and is told too.
+        """
+        at = float(self._wall_clock())
+        for agent in self.times.commit(records, at):
+            unknown = [mail for mail in self.session.agents[agent].mailbox if mail.at is None]
+            if unknown:
+                accepted = {record.mail for record in records if isinstance(record, MailAccepted)}
+                stamp([mail for mail in unknown if mail.mail in accepted], at)
+
     def _items(self, batch: Batch) -> Sequence[Write | Snapshot]:
-        """What to append: with a snapshot, if it is time for one. The session is as it is after the batch."""
+        """Returns what to append, with a snapshot if one is due. The session is in its state after the batch."""
         session = self.session
         records = batch.records
         items: list[Write | Snapshot] = [Write((), receipt) for receipt in batch.receipts]
@@ -245,15 +268,20 @@ class Engine:
         self.counts.records += len(records)
         self._changed |= touched(records, session.ledger)
         self._since_snapshot += len(records)
-        if self._since_snapshot >= SNAPSHOT_RECORDS:
-            facts = tuple([facts_of(session.agents[agent]) for agent in sorted(self._changed)])
+        if self._since_snapshot >= SNAPSHOT_RECORDS or AgentsForgotten in map(type, records):
+            facts = tuple(
+                [
+                    facts_of(session.ledger, session.agents[agent], self.times.of(agent))
+                    for agent in sorted(self._changed)
+                ]
+            )
             self._changed.clear()
             self._since_snapshot = 0
             items.append(Snapshot(facts, tuple(session.ledger.mail_states)))
         return items
 
     def fail(self, error: BaseException) -> None:
-        """The store failed, or the core, and so does the session."""
+        """Fails the session because the store or the core has failed."""
         self.error = error
         event = WriteFailed(words(error))
         self.session.handle(event)
@@ -262,11 +290,9 @@ class Engine:
         self.abandon()
 
     def abandon(self) -> None:
-        """Nothing more is made durable than what is being written now, and whoever waits for it or still asks is told
-        so.
-        """
+        """Ends committing after what is being written now. Callers that wait for more, or ask later, are told so."""
         self._is_over = True
-        if self.trace is not None:  # all that the session has seen, durable or not
+        if self.trace is not None:  # all events that the session has seen, durable or not
             for lines in ([] if self._committing is None else self._committing.traced, self.trace.take()):
                 self.trace.write(lines)
                 lines.clear()
@@ -276,7 +302,7 @@ class Engine:
         self._work.set()
 
     async def keep_time(self) -> None:
-        """Tells the core the time whenever something is due (L5)."""
+        """Gives the core a tick whenever something is due (L5)."""
         while True:
             self._alarm_moved = self.signal()
             deadline = self.session.deadlines.next()

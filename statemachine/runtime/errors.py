@@ -1,4 +1,4 @@
-"""What the runtime itself refuses, beside the refusals of the core (`statemachine.core.refusals`).
+"""Refusals of the runtime itself, beside those of the core (`statemachine.core.refusals`).
 
 Each names its cause in its attributes, and its message says what to do.
 """
@@ -11,15 +11,24 @@ from attrs import define
 
 from statemachine.core.refusals import Refusal
 
-__all__ = ["EventsLost", "KeyReused", "NotJson", "ThreadLost", "UnknownPath", "UnknownRequest", "UnknownRole"]
+__all__ = [
+    "EventsLost",
+    "KeyReused",
+    "NotJson",
+    "Stalled",
+    "ThreadLost",
+    "UnknownPath",
+    "UnknownRequest",
+    "UnknownRole",
+]
 
 
 @define(auto_exc=True)
 class UnknownPath(Refusal):
-    """No agent ever had this path."""
+    """No agent ever had this path, or those that had it are forgotten."""
 
     path: str
-    text: ClassVar[str] = "no agent was ever at {self.path!r}; `list` shows the open ones"
+    text: ClassVar[str] = "no agent is known at {self.path!r:.200}; `list` shows the open ones"
 
 
 @define(auto_exc=True)
@@ -36,12 +45,12 @@ class UnknownRequest(Refusal):
 
 @define(auto_exc=True)
 class UnknownRole(Refusal):
-    """The mapping of roles to work has no such role."""
+    """The mapping of roles to work does not have this role."""
 
     role: str
     roles: tuple[str, ...]
     text: ClassVar[str] = (
-        "there is no work for role {self.role!r}; open the session with one, or use one of {self.roles}"
+        "there is no work for role {self.role!r:.100}; open the session with one, or use one of {self.roles}"
     )
 
 
@@ -51,19 +60,35 @@ class KeyReused(Refusal):
 
     key: str
     first: str
-    """What was asked with it first."""
+    """The first request with the key."""
     text: ClassVar[str] = (
-        "key {self.key!r} was used for another request, {self.first}; take a new key for a new request"
+        "key {self.key!r:.100} was used for another request, {self.first:.200}; take a new key for a new request"
     )
 
 
 @define(auto_exc=True)
 class NotJson(Refusal):
-    """Settings or an entry are no JSON value, so no store could hold them."""
+    """Settings or an entry are not a JSON value, so no store could hold them."""
 
     value: Any
     problem: str
-    text: ClassVar[str] = "{self.value!r} is no JSON value ({self.problem}); convert it first"
+    text: ClassVar[str] = "{self.value!r:.100} is not a JSON value ({self.problem:.200}); convert it first"
+
+
+@define(auto_exc=True)
+class Stalled(Refusal):
+    """A turn waits for outcomes, all slots are held by turns that wait, and as many turns as `max_resident` allows are
+    in memory without a slot (J8): nothing would ever come of its waits.
+    """
+
+    agent: int
+    path: str
+    max_resident: int
+    text: ClassVar[str] = (
+        "turn of {self.path} ({self.agent}) cannot wait any longer: every slot is held by a turn that waits, and "
+        "max_resident={self.max_resident} allows no more turns in memory; raise max_resident, delegate less deep, or "
+        "end the turn and let the notice start the next one"
+    )
 
 
 @define(auto_exc=True)
@@ -77,7 +102,7 @@ class EventsLost(Refusal):
 
 
 def words(error: BaseException) -> str:
-    """An exception as a line, even one that has no words for itself."""
+    """Returns an exception as one line, even if it has no message or cannot make one."""
     name = type(error).__name__
     try:
         said = str(error)
@@ -87,6 +112,6 @@ def words(error: BaseException) -> str:
 
 
 class ThreadLost(Exception):
-    """Raise it from a thread's `run` or `flush` if the thread is of no use any more: a turn that it had fails, and the
-    agent's next turn loads a new thread from the rollout.
+    """Raise it from a thread's `run` or `flush` if the thread cannot be used any more: its turn, if it has one, fails,
+    and the agent's next turn loads a new thread from the rollout.
     """

@@ -1,7 +1,7 @@
-"""References to agents, and to what was asked of them.
+"""References to agents and to requests.
 
-A `Request` is the runtime's side of one request, a `Handle` what a caller holds of it. Every handle on a request shows
-the same one, so an answer is given once and everybody who waits has it.
+A `Request` is the runtime's side of one request, a `Handle` the caller's. All handles of a request share it, so one
+answer reaches every waiting caller.
 """
 
 from __future__ import annotations
@@ -12,8 +12,20 @@ from attrs import define, field
 
 from statemachine.core.events import ROOT
 from statemachine.core.facts import fact
-from statemachine.core.records import Cause, MailAccepted, MailDrained, Outcome, TurnEnded, TurnStarted
+from statemachine.core.records import (
+    Cause,
+    MailAccepted,
+    MailDemoted,
+    MailDrained,
+    MailWithdrawn,
+    Outcome,
+    TurnEnded,
+    TurnReturned,
+    TurnStarted,
+)
+from statemachine.core.session import Session
 from statemachine.eventloops import Signal
+from statemachine.runtime.waits import until_answered
 from statemachine.stores.protocol import LogRecord
 
 __all__ = ["AgentRef", "Handle", "Target"]
@@ -29,45 +41,53 @@ class AgentRef:
 
 
 class Asker(Protocol):
-    """What a request has to know of the session in which it was made."""
+    """What a request needs from the session in which it was made."""
 
+    session: Session
     has_ended: bool
-    """Has the session been shut down, or failed? Then nothing is answered any more."""
+    """Whether the session was shut down or has failed. Then requests get no more answers."""
 
     def signal(self) -> Signal:
-        """A new signal, for code to wait for."""
+        """Returns a new signal, for code to wait for."""
         ...
 
     def ended_by(self) -> Exception:
-        """Why the session has ended."""
+        """Returns why the session has ended."""
         ...
 
 
 @define(eq=False)
 class Request:
-    """One request, and what came of it."""
+    """One request and its outcome."""
 
     ref: AgentRef
     _asker: Asker = field(repr=False)
     outcome: Outcome | None = field(default=None, init=False)
     """None: nothing yet."""
+    place: int = field(default=0, init=False)
+    """How many requests of the session were answered before it."""
     _changed: Signal | None = field(default=None, init=False, repr=False)
 
-    def answer(self, outcome: Outcome) -> None:
-        """The core says what came of it."""
+    def answer(self, outcome: Outcome, place: int) -> None:
+        """Sets the outcome, which the core has told."""
         self.outcome = outcome
+        self.place = place
         self.end()
 
     def end(self) -> None:
-        """Nothing more will come."""
+        """Ends the waits: no answer will come."""
         if self._changed is not None:
             self._changed.set()
 
     async def wait(self) -> Outcome:
-        """What came of it, as soon as it is known. Raises why it never will be.
-
-        Whoever awaits this within a turn is no waiting turn as far as the core knows. Here is where to tell it.
+        """Returns what came of it, as soon as it is known. In a turn's code this is a wait of that turn. Raises why the
+        outcome will never be known, or the turn cannot wait for it.
         """
+        await until_answered(self._asker.session, (self.ref.mail,))
+        return await self.told()
+
+    async def told(self) -> Outcome:
+        """Returns what came of it, as soon as it is known. The core is told nothing of this wait."""
         if self.outcome is None and not self._asker.has_ended:
             if self._changed is None:
                 self._changed = self._asker.signal()
@@ -76,10 +96,14 @@ class Request:
             raise self._asker.ended_by()
         return self.outcome
 
+    def is_of(self, session: Session) -> bool:
+        """Tells whether it was made in that session."""
+        return self._asker.session is session
+
 
 @define(eq=False, repr=False)
 class Handle:
-    """The hold on one request: on its agent, and on the outcome of the turn that takes it as input."""
+    """A caller's handle of one request: gives its agent, and the outcome of the turn that takes it as input."""
 
     _request: Request
 
@@ -88,7 +112,7 @@ class Handle:
 
     @property
     def ref(self) -> AgentRef:
-        """What finds the request again, in this process or a later one: `AgentControl.handle`."""
+        """The reference with which `AgentControl.handle` finds the request again, in this process or a later one."""
         return self._request.ref
 
     @property
@@ -103,28 +127,46 @@ class Handle:
 
     @property
     def is_answered(self) -> bool:
-        """Is the outcome known? Then `outcome` gives it at once."""
+        """Whether the outcome is known. Then `outcome` returns it at once."""
         return self._request.outcome is not None
 
     async def outcome(self) -> Outcome:
-        """How the turn ended that took the request as input, as soon as it has; it waits without a bound of its own.
-        Its cause is CLOSED if the agent was closed before. Raises `StoreFailed` if the session failed meanwhile,
-        `SessionClosed` if it was shut down and the request waits in the log for the next opening.
+        """Returns how the turn ended that took the request as input, as soon as it has; it waits without a bound of its
+        own. Its cause is CLOSED if the agent was closed before. Raises `StoreFailed` if the session failed meanwhile,
+        `SessionClosed` if it was shut down and the request stays in the log for the next opening.
 
-        Do not await it in a turn, which keeps its slot meanwhile: there, `Turn.wait` is what the core knows of.
+        In a turn's code this is a wait of that turn, which lends its slot meanwhile, in whichever task of the turn it
+        is awaited. If that turn's agent made the request, its notice counts as read. There it also raises `WaitCircle`
+        if agents would wait for each other for ever, `Stalled` if no more turns may wait in memory, `SessionDraining`
+        if the request's turn does not start any more because the session is shut down, and `NotRunning` in code that is
+        shielded from the end of its turn.
         """
         return await self._request.wait()
 
 
+def requests_of(session: Session, handles: tuple[object, ...]) -> list[Request]:
+    """Returns the requests that the handles hold. Raises `TypeError` for what is not a handle of this session."""
+    requests: list[Request] = []
+    for handle in handles:
+        request = handle._request if isinstance(handle, Handle) else None  # pyright: ignore[reportPrivateUsage]
+        if request is None or not request.is_of(session):
+            raise TypeError(
+                f"{handle!r:.100} is not a handle of this session; give what spawn, follow_up or start returned"
+            )
+        requests.append(request)
+    return requests
+
+
 Target = str | int | AgentRef | Handle
-"""How an agent is named: by path, by id, or by a reference. A path means the open agent there."""
+"""Names an agent: by path, by id, or by a reference. A path means the open agent there."""
 
 
 def outcome_in(rollout: tuple[LogRecord, ...], mail: int, live_threads: bool) -> Outcome | None:
-    """What came of a request, from the rollout of the agent that it was sent to; None: nothing yet.
+    """Returns what came of a request, from the rollout of the agent that it was sent to; None: nothing yet.
 
-    It is answered by the first turn to end after it was accepted which had read it, or which ended before it started,
-    or with which its agent was closed.
+    It is answered when it is withdrawn or demoted, or else by the first turn to end after it was accepted which had
+    read it, or which ended before it started, or with which its agent was closed. A turn that is returned answers
+    nothing: what it had read is unread again.
     """
     accepted = taken = False
     for record in rollout:
@@ -132,8 +174,14 @@ def outcome_in(rollout: tuple[LogRecord, ...], mail: int, live_threads: bool) ->
             accepted = True
         elif not accepted:
             continue
+        elif (isinstance(record, MailWithdrawn) and record.mail == mail) or (
+            isinstance(record, MailDemoted) and mail in record.mails
+        ):
+            return record.outcome
         elif isinstance(record, TurnStarted | MailDrained):
             taken = True
+        elif isinstance(record, TurnReturned):
+            taken = False
         elif isinstance(record, TurnEnded) and (
             taken or closed_with(record.outcome, live_threads) or not_started(rollout, record.outcome)
         ):
@@ -142,12 +190,12 @@ def outcome_in(rollout: tuple[LogRecord, ...], mail: int, live_threads: bool) ->
 
 
 def closed_with(outcome: Outcome, live_threads: bool) -> bool:
-    """Was the agent closed when this turn ended? With `LIVE_THREADS`, the death of its thread closes an agent."""
+    """Tells whether the end of this turn closed the agent. With `LIVE_THREADS`, the death of its thread does."""
     if outcome.cause in (Cause.THREAD_DIED, Cause.LOAD_DIED):
         return live_threads and outcome.agent != ROOT
     return outcome.cause is Cause.CLOSED
 
 
 def not_started(rollout: tuple[LogRecord, ...], outcome: Outcome) -> bool:
-    """Did this turn end before it started?"""
+    """Tells whether this turn ended before it started."""
     return not any(isinstance(r, TurnStarted) and r.turn == outcome.turn for r in rollout)

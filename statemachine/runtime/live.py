@@ -1,4 +1,4 @@
-"""Live threads: builds, runs, flushes and drops the threads that the core's effects are about (N3, S4, S9).
+"""Builds, runs, flushes and drops the threads that the core's effects are about (N3, S4, S9).
 
 The problem. A thread is code of a user: it may raise anything, swallow its cancellation, never return, or return
 after its turn was given up. The core wants one report for each effect, within its bound, and at most one call of a
@@ -8,15 +8,13 @@ What is done. A thread lives in one task of the session's task group, and that t
 `load` to `close`, one after the other. An effect only puts a call in the task's line and never waits, so effects are
 carried out in their order however slow a thread is. A thread is known by (agent, generation). When it is dropped, its
 calls are cancelled and its task goes on for `stop_grace`; what it still reports names a generation that is not
-current, and the core ignores it (S9, decision D4). So dropping a thread is a matter of forgetting it, not of ending
-it.
+current, and the core ignores it (S9, decision D4). So to drop a thread is to forget it, not to end it.
 
 What was rejected.
 
 - A task for each call. It is the plainest form, and cost a third of a turn: a task, two scopes and a lock. It also
   let a flush and a turn of one thread overlap while one was being cancelled.
-- Ending code by force. There is no such thing for a coroutine, and an operating system's thread cannot be killed
-  either.
+- Ending code by force. Neither a coroutine nor an operating system's thread can be killed.
 - A scope for each call. To enter and leave one is a tenth of a turn, so one scope spans the calls of a stretch, and
   only a call that was cancelled or has raised ends the stretch. That is why `_stretch` and `_live_on` are two loops.
 - Waiting for a dropped thread before its agent is loaded anew. An agent would hang on code that hangs.
@@ -38,6 +36,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any, cast
 
 import anyio
@@ -79,32 +78,32 @@ class Live(InMemory):
     """One thread, from load to unload."""
 
     turn: TurnCall | None = None
-    """The turn that runs on it, from its start effect on."""
+    """The turn that runs on it, from its start effect to its end."""
     side: LoadCall | FlushCall | None = None
     """The last load or flush, until it has ended."""
     leaving: bool = False
-    """It is flushed in order to be unloaded."""
+    """Whether it is being flushed in order to be unloaded."""
     line: deque[Call] = field(factory=deque["Call"])
-    """What its task does next."""
+    """Calls that its task makes next."""
     asked: Signal | None = None
-    """Set when there is something to do, or no more; None until there is a task."""
+    """Set when a call is in line, or the thread is dropped; None until there is a task."""
     call: Call | None = None
-    """What its task does now, if its code runs."""
+    """The call that its task makes now, if its code runs."""
     scope: TaskScope | None = None
-    """Of its task. Cancelled, it stops the call that is made now, and only that."""
+    """The scope of its task's calls. Cancelling it stops the call under way, and only that."""
     free: anyio.Event = field(factory=anyio.Event)
-    """Set when all of its code has ended, but for `close`."""
+    """Set when all of its code except `close` has ended."""
     end_by: float = math.inf
-    """When its code has to have ended, once it is dropped: then it is abandoned."""
+    """Once it is dropped: the time at which code that has not ended is abandoned."""
     is_abandoned: bool = False
 
     @property
     def is_function(self) -> bool:
-        """Is there nothing in memory?"""
+        """Whether its work is a plain function, which holds nothing in memory."""
         return self.thread.__class__ is FunctionThread
 
     def cancel(self, call: Call) -> None:
-        """Asks the call to stop, if it has not ended."""
+        """Asks the call to stop, unless it has ended."""
         call.is_cancelled = True
         if self.call is call:
             assert self.scope is not None
@@ -121,27 +120,31 @@ class LiveThreads:
         roles: Roles,
         tasks: TaskGroup,
         stop_by: Callable[[BaseException], None],
+        context: Context,
     ) -> None:
-        """`stop_by` has the session's block left by an error that is not the code's own, such as KeyboardInterrupt."""
+        """`stop_by` leaves the session's block by an error that is not the code's own, such as KeyboardInterrupt.
+        `context` has the context variables with which all code of threads begins.
+        """
         self._engine = engine
         self._session = engine.session
         self._verbs = verbs
         self._roles = roles
         self._tasks = tasks
         self._stop_by = stop_by
+        self._context = context
         self._cancelled = anyio.get_cancelled_exc_class()
         self.threads: dict[int, Live] = {}
-        """Agent -> its thread, as long as it is not dropped."""
+        """Agent -> its thread, until that is dropped."""
         self.loads = self.reloads = self.evictions = 0
 
     # Effects
 
     def carry_out(self, effect: fx.Effect) -> None:
-        """Begins to do what the effect asks for; never waits."""
+        """Begins what the effect asks for; never waits."""
         CARRY_OUT[effect.__class__](self, effect)
 
     def load(self, effect: fx.Load) -> None:
-        """Builds a thread. A plain function is there at once."""
+        """Builds a thread. A plain function counts as loaded at once."""
         self.loads += 1
         self.reloads += effect.generation > 1
         try:
@@ -176,10 +179,10 @@ class LiveThreads:
             live.loaded = live.is_function
         live.leaving = False
         if live.side is not None:
-            live.cancel(live.side)  # a flush that is not wanted any more (J6)
+            live.cancel(live.side)  # a flush that is not needed any more (J6)
         waits = Waits(self._engine, effect.agent, effect.turn)
         turn = Turn(self._engine, self._verbs, waits, live.info, effect)
-        live.turn = TurnCall(live, self._engine, turn, waits)
+        live.turn = TurnCall(live, self._engine, turn, waits, self._context)
         self._ask(live, live.turn)
 
     def cancel(self, effect: fx.Cancel) -> None:
@@ -187,12 +190,12 @@ class LiveThreads:
         live = self.threads.get(effect.agent)
         if live is not None and live.turn is not None and live.turn.turn.number == effect.turn:
             live.cancel(live.turn)
-            if live.turn in live.line:  # whatever the thread is busy with need not end first
+            if live.turn in live.line:  # it need not wait for the call under way
                 live.line.remove(live.turn)
                 self._over(live, live.turn, live.turn.cancelled())
 
     def flush(self, effect: fx.Flush) -> None:
-        """Flushes a thread. With a plain function there is nothing to flush: entries are durable as they are made."""
+        """Flushes a thread. A plain function has nothing to flush: its entries are durable when they are made."""
         live = self.threads.get(effect.agent)
         if live is not None and not live.is_function:
             live.leaving = True
@@ -206,7 +209,7 @@ class LiveThreads:
         self._engine.apply(ev.Flushed(effect.agent, effect.generation, effect.flush))
 
     def unload(self, effect: fx.Unload) -> None:
-        """Drops a thread, whatever it does."""
+        """Drops a thread, even if its code is running."""
         live = self.threads.get(effect.agent)
         if live is not None and live.generation == effect.generation:
             session = self._session
@@ -215,20 +218,20 @@ class LiveThreads:
             self._drop(live)
 
     def wake(self, effect: fx.Wake) -> None:
-        """A turn's wait is over."""
+        """Ends a turn's wait."""
         live = self.threads.get(effect.agent)
         if live is not None and live.turn is not None and live.turn.turn.number == effect.turn:
-            live.turn.waits.wake(effect.end)
+            live.turn.waits.wake(effect.wait, effect.end)
 
     # Dropping
 
     def drop_all(self) -> None:
-        """The session has ended: nothing that threads do counts any more."""
+        """Drops all threads, because the session has ended and ignores what they do."""
         for live in list(self.threads.values()):
             self._drop(live)
 
     def _lose(self, live: Live) -> None:
-        """The thread is of no use any more, and the core will not ask to drop it."""
+        """Drops a thread that cannot be used any more and that the core will not ask to drop."""
         if self.threads.get(live.agent) is live:
             self._drop(live)
 
@@ -246,7 +249,7 @@ class LiveThreads:
             self._tasks.start_soon(self._warn, live)
 
     async def _warn(self, live: Live) -> None:
-        """Says so if the code of a dropped thread does not end in time."""
+        """Logs a warning if the code of a dropped thread does not end in time."""
         with anyio.CancelScope(deadline=live.end_by, shield=True) as scope:
             await live.free.wait()
         if scope.cancelled_caught:
@@ -256,7 +259,7 @@ class LiveThreads:
     # The task of a thread
 
     def _ask(self, live: Live, call: Call) -> None:
-        """Has the thread's task make this call, after what it was asked before."""
+        """Has the thread's task make this call, after those already in line."""
         live.line.append(call)
         if live.asked is None:
             live.asked = self._engine.signal()
@@ -265,7 +268,7 @@ class LiveThreads:
             live.asked.set()
 
     async def _live_on(self, live: Live) -> None:
-        """Does what is asked, one thing after another, until the thread is dropped; then closes it."""
+        """Makes the calls in line, one after another, until the thread is dropped; then closes it."""
         task = own_task(self._cancelled)
         try:
             while live.end_by == math.inf:
@@ -275,15 +278,15 @@ class LiveThreads:
                 if forget_cancellations(task):
                     await self._meet_cancellation(task)
         except GeneratorExit:
-            raise  # the event loop has gone, and left this task behind
+            raise  # the event loop was closed, and left this task behind
         except BaseException:
             await self._close(live, task)
             raise
         await self._close(live, task)
 
     async def _stretch(self, live: Live, task: OwnTask) -> Any:
-        """Makes the calls that are in line, and waits for more, until the thread is dropped, or a call has raised or
-        was cancelled while it was made: then it is `live.call`, and its report is returned.
+        """Makes the calls in line, and waits for more, until the thread is dropped, or a call has raised or was
+        cancelled while it ran: then `live.call` is that call, and its report is returned.
 
         All calls of a stretch have one scope, because to enter and leave one takes a tenth of a turn's time.
         """
@@ -295,14 +298,18 @@ class LiveThreads:
                         await live.asked.wait()
                         continue
                     call = live.call = live.line.popleft()
-                    self._over(live, call, call.cancelled() if call.is_cancelled else await own_context(call.make()))
+                    self._over(
+                        live,
+                        call,
+                        call.cancelled() if call.is_cancelled else await own_context(call.make(), self._context.copy()),
+                    )
                     if call.is_cancelled:
                         return None
                     del call  # or its turn and mail would live until the next one
                     if forget_cancellations(task):
                         await self._meet_cancellation(task)
             return None if live.call is None else live.call.cancelled()
-        except ScopeLeftEntered as error:  # it would act on whatever the task does from now on
+        except ScopeLeftEntered as error:  # it would act on all that the task does from now on
             log.warning(LEFT_ENTERED, live.info.path)
             if live.call is None and live.end_by < math.inf:
                 return None
@@ -310,22 +317,27 @@ class LiveThreads:
             return ev.Died(live.agent, live.generation, words(error))
         except Exception as error:
             if live.call is None:
-                raise  # it is not of the thread's code
+                raise  # not an error of the thread's code
             if not is_lost(error):
                 return live.call.failed(words(error))
             self._lose(live)
             return ev.Died(live.agent, live.generation, words(error))
+        except BaseExceptionGroup as group:  # of tasks that the code has started: some were cancelled, others raised
+            cancelled, errors = group.split(self._cancelled)
+            if cancelled is None or not isinstance(errors, ExceptionGroup) or not is_cancelled():
+                raise
+            raise cancelled from None  # the session is left, and not by the errors of its agents' code
         except (KeyboardInterrupt, SystemExit) as error:
             self._stop_by(error)  # from a task, asyncio would leave its loop at once, and the block never
             await anyio.sleep_forever()
         except self._cancelled as error:
             if is_cancelled():
                 raise
-            # of something that the code awaited: nobody asked the code itself to stop; or of a task that code has kept
+            # what the code awaited was cancelled, not the code itself; or code that kept this task has cancelled it
             return None if live.call is None else live.call.failed(words(error))
 
     def _over(self, live: Live, call: Call | None, report: ev.Report) -> None:
-        """The call has ended, if there was one, be it that it never began."""
+        """Notes that the call has ended, even if it never began, and reports it. `call` is None if there was none."""
         if live.call is call:
             live.call = None
         if call is live.side:
@@ -339,7 +351,7 @@ class LiveThreads:
         self._engine.apply(report)
 
     async def _meet_cancellation(self, task: OwnTask) -> None:
-        """Between two calls of the thread's code: one that is still on its way, and was not about the session."""
+        """Takes away a cancellation that arrives between two calls of the thread's code and is not the session's."""
         try:
             await anyio.lowlevel.checkpoint()
         except self._cancelled:
@@ -359,7 +371,7 @@ class LiveThreads:
 
         try:
             with anyio.move_on_after(self._session.config.stop_grace, shield=True) as scope:
-                await own_context(work())
+                await own_context(work(), self._context.copy())
             if scope.cancelled_caught:
                 log.warning(ABANDONED, path)
         except (KeyboardInterrupt, SystemExit) as error:
@@ -369,16 +381,16 @@ class LiveThreads:
         except self._cancelled:
             if is_cancelled():
                 raise
-            log.exception(NOT_CLOSED, path)  # it awaited what somebody else cancelled
+            log.exception(NOT_CLOSED, path)  # what it awaited was cancelled
         if forget_cancellations(task):
             await self._meet_cancellation(task)
 
-    # What it does
+    # Building
 
     def _build(self, agent: int, generation: int) -> Live:
         known = self._session.agents[agent]
         info = info_of(agent, known.path, known.settings)
-        thread = self._roles.build(info)
+        thread = self._context.copy().run(self._roles.build, info)
         live = self.threads[agent] = Live(agent, generation, info, thread, isinstance(thread, FunctionThread))
         return live
 
@@ -394,7 +406,7 @@ CARRY_OUT: dict[type, Callable[[LiveThreads, Any], None]] = {
 
 
 def is_lost(error: Exception) -> bool:
-    """Does the error say that its thread is lost, be it in a group of errors?"""
+    """Tells whether the error is a `ThreadLost`, or a group of errors with one."""
     if not isinstance(error, ExceptionGroup):
         return isinstance(error, ThreadLost)
     return cast("ExceptionGroup[Exception]", error).subgroup(ThreadLost) is not None

@@ -1,12 +1,13 @@
-"""Requests: mail that is to be accepted, and how it is answered, with keys, receipts and handles (semantics.md 4).
+"""Makes requests and answers them, with keys, receipts and handles (semantics.md section 4).
 
-A request is one event to the core. With a key it is made once, however often it is asked for: its receipt is durable
+A request is one event to the core. With a key it is made once, however often it is repeated: its receipt is durable
 with it, and a repeat gets the first answer. Its outcome comes as an `Answer` effect while the session is open, and is
 found in the rollout afterwards.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -14,12 +15,15 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import anyio
+import attrs
 
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
+from statemachine.core.machines import Identity
 from statemachine.core.records import MailAccepted
+from statemachine.core.refusals import UnknownAgent
 from statemachine.log.trace import event_line
-from statemachine.runtime.checks import check_text
+from statemachine.runtime.checks import text_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import KeyReused, UnknownRequest
 from statemachine.runtime.handles import AgentRef, Handle, Request, outcome_in
@@ -34,28 +38,30 @@ class Requests:
 
     def __init__(self, engine: Engine, check_role: Callable[[str], object]) -> None:
         self._engine = engine
-        self._session = engine.session
+        self.session = engine.session
         self._check_role = check_role
         self.signal = engine.signal
         self.ended_by = engine.ended_by
         self.has_ended = False
-        """Has the session been shut down, or failed?"""
+        """Whether the session was shut down or has failed."""
         self._is_left = False
-        """Has the store been given back?"""
+        """Whether the store was closed."""
         self._unanswered: dict[int, Request] = {}
-        """Mail -> a request that was made here and is not answered yet."""
+        """Mail -> a request of this process that is not answered yet."""
         self._looked_up: WeakValueDictionary[int, Request] = WeakValueDictionary()
-        """Mail -> a request that was made before, answered or not."""
+        """Mail -> a request found by its reference, answered or not."""
+        self._places = itertools.count()
+        """The order in which requests are answered."""
         self._keys: dict[str, anyio.Event] = {}
-        """Keys with which a request is being made, each with what ends that."""
+        """Key of a request being made -> the event that is set when it is made."""
 
     # Making
 
     def make(
         self, event: RequestEvent, target: int | None, key: str | None, role: str | None = None
     ) -> Coroutine[Any, Any, Handle]:
-        """Carries out a request, to an agent that is there or (None) to be spawned with this role. Raises the refusal,
-        `UnknownRole` and `KeyReused`.
+        """Makes a request of the agent `target`, or (None) of one to be spawned with this role. Returns its handle.
+        Raises the refusal, `UnknownRole` and `KeyReused`.
         """
         if key is not None:
             return self._once(key, event, target, role)
@@ -64,23 +70,25 @@ class Requests:
         return self._carried_out(event, target, None)
 
     async def _once(self, key: str, event: RequestEvent, target: int | None, role: str | None) -> Handle:
-        """If the key was used before, the first answer is given again.
+        """Makes a request with a key; if the key was used before, returns the first answer again.
 
-        All of this runs in the task of who asks, so from the moment on at which the core has the event it is shielded:
-        a key is either used, with its receipt, or free.
+        It runs in the caller's task, so it is shielded from cancellation once the core has the event: a key is either
+        used, with its receipt, or free.
         """
-        check_text(key, "a key")
+        key = text_of(key, "a key")
         while key in self._keys:
             await self._keys[key].wait()
         self._keys[key] = anyio.Event()
         try:
-            request = event_line(event).decode().strip()
+            request = event_line(without_headers(event)).decode().strip()
             self._check_not_left()
             first = await self._engine.store.receipt(key)
-            if first is not None and first.request != request:
-                raise KeyReused(key, first.request)
             if first is not None:
-                return await self.find(AgentRef(*json.loads(first.answer)))
+                ref = AgentRef(*json.loads(first.answer))
+                await self.check_not_forgotten(ref.id)
+                if first.request != request:
+                    raise KeyReused(key, first.request)
+                return await self.find(ref)
             if role is not None:
                 self._check_role(role)
             with anyio.CancelScope(shield=True):  # until it is known whether the key is used
@@ -102,7 +110,7 @@ class Requests:
 
     def _ref_of(self, target: int | None, reply: Any) -> AgentRef:
         agent = reply.agent if target is None else target
-        return AgentRef(agent, self._session.agents[agent].path, reply.mail)
+        return AgentRef(agent, self.session.agents[agent].path, reply.mail)
 
     def _receipt_of(self, key: tuple[str, str], target: int | None, reply: fx.Reply) -> Receipt:
         ref = self._ref_of(target, reply)
@@ -110,53 +118,72 @@ class Requests:
 
     @property
     def keys(self) -> list[str]:
-        """Those with which a request is being made."""
+        """Returns the keys of requests being made."""
         return sorted(self._keys)
 
     # Answering
 
     def answer(self, effect: fx.Answer) -> None:
-        """The core says what came of some requests."""
+        """Gives the outcome that the core has told to its requests."""
         for mail in effect.mails:
             if (request := self._unanswered.pop(mail, None)) is not None:
-                request.answer(effect.outcome)
+                request.answer(effect.outcome, next(self._places))
+            # also if it was looked up before the mail was accepted
             if self._looked_up and (request := self._looked_up.pop(mail, None)) is not None:
-                request.answer(effect.outcome)  # also if it was looked up before the mail was there
+                request.answer(effect.outcome, next(self._places))
 
     async def find(self, ref: AgentRef) -> Handle:
-        """A handle on a request that was made before, in this process or an earlier one. Raises `UnknownRequest` if it
-        never was.
+        """Returns the handle of an earlier request, of this process or another. Raises `UnknownRequest` if it was never
+        made, and `UnknownAgent` if its agent was forgotten.
         """
+        if not 0 <= ref.id < len(self.session.agents):
+            raise UnknownAgent(ref.id)
+        await self.check_not_forgotten(ref.id)
         found = self._unanswered.get(ref.mail) or self._looked_up.get(ref.mail)
         if found is None:
             found = self._looked_up[ref.mail] = Request(ref, self)
-        if found.outcome is None:  # also if it was there: who made it may have been cancelled before it was known
+        if found.outcome is None:  # also if it was found: the call that put it there may have been cancelled
             rollout = await self.rollout(ref.id)
             if not any(isinstance(record, MailAccepted) and record.mail == ref.mail for record in rollout):
                 raise UnknownRequest(ref.id, ref.path, ref.mail)
-            outcome = outcome_in(rollout, ref.mail, self._session.live_threads)
+            outcome = outcome_in(rollout, ref.mail, self.session.live_threads)
             if outcome is not None:
-                found.answer(outcome)
+                found.answer(outcome, next(self._places))
         return Handle(found)
 
     # The end
 
     def end(self) -> None:
-        """Nothing is answered any more: whoever waits is told so."""
+        """Ends all waits: no more answers will come, and waiting callers are told so."""
         self.has_ended = True
         for request in [*self._unanswered.values(), *self._looked_up.values()]:
             request.end()
 
     def leave(self) -> None:
-        """The block is left, and the store with it."""
+        """Marks the block as left, and the store as closed."""
         self._is_left = True
 
     def _check_not_left(self) -> None:
-        """Raises `SessionClosed` or `StoreFailed` once the block has been left, and the store with it."""
+        """Raises `SessionClosed` or `StoreFailed` once the block was left and the store closed."""
         if self._is_left:
             raise self.ended_by()
 
+    async def check_not_forgotten(self, agent: int) -> None:
+        """Raises `UnknownAgent`, once that is durable, for an agent that was forgotten: its rollout may still be in the
+        store.
+        """
+        agents = self.session.agents
+        if 0 <= agent < len(agents) and agents[agent].identity is Identity.FORGOTTEN:
+            await self._engine.settled()
+            raise UnknownAgent(agent)
+
     async def rollout(self, agent: int) -> tuple[LogRecord, ...]:
-        """The agent's mail, turns and entries, from the store."""
+        """Returns the agent's mail, turns and entries, from the store."""
         self._check_not_left()
         return await self._engine.store.rollout(agent)
+
+
+def without_headers(event: Any) -> RequestEvent:
+    """The request itself: headers such as the context of a trace differ whenever it is made again."""
+    request: RequestEvent = event if event.headers is None else attrs.evolve(event, headers=None)
+    return request

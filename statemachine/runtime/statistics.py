@@ -1,4 +1,4 @@
-"""`statistics()`: how a session is doing, as one frozen record."""
+"""Counts what a session holds and has done, as one frozen record: `statistics()`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Statistics"]
 
 @frozen
 class Statistics:
-    """Now: agents, slots, residency slots, queue. Since opening: how often what happened."""
+    """Agents, slots, residency slots and queues as they are now, and counts since the session was opened."""
 
     open_agents: int
     """Sub-agents that are open."""
@@ -27,7 +27,7 @@ class Statistics:
     queued: int
     """Turns in the ready queue."""
     waiting: int
-    """Turns that wait."""
+    """Turns in a wait."""
     loads: int
     reloads: int
     """Loads of agents that had been loaded before."""
@@ -35,7 +35,7 @@ class Statistics:
     """Threads that were unloaded to make room, or because they were idle."""
     stale_reports: int
     refusals: Mapping[str, int]
-    """Cause -> how often."""
+    """Name of the refusal -> count."""
     commits: int
     """Transactions."""
     records: int
@@ -43,7 +43,7 @@ class Statistics:
 
 
 def statistics_of(session: Session, engine: Engine, live: LiveThreads) -> Statistics:
-    """The record, as of now."""
+    """Returns the record as of now."""
     return Statistics(
         session.ledger.open_agents,
         session.slots.held,
@@ -51,7 +51,7 @@ def statistics_of(session: Session, engine: Engine, live: LiveThreads) -> Statis
         session.residents.occupied,
         session.config.max_resident,
         len(session.slots.ready),
-        len(session.waits),
+        len(session.waits.of_agent),
         live.loads,
         live.reloads,
         live.evictions,

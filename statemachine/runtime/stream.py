@@ -1,4 +1,4 @@
-"""`events()`: what happens, for whoever wants to watch. The session waits for no reader."""
+"""Gives readers what happens in a session: `events()`. The session does not wait for them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from statemachine.stores.protocol import Entry, LogRecord
 __all__ = ["Happening"]
 
 Happening = LogRecord | Effect
-"""What `events()` gives: a record of the log, those included that turns wrote, or an effect."""
+"""What `events()` gives: a record of the log, an entry of a turn, or an effect."""
 
 
 class Stream(AsyncIterator[Happening]):
-    """What one reader has not read yet."""
+    """The events that one reader has not read yet."""
 
     def __init__(self, unread_max: int) -> None:
         self._unread_max = unread_max
@@ -28,7 +28,7 @@ class Stream(AsyncIterator[Happening]):
         self._changed = anyio.Event()
 
     def add(self, event: Step | Entry) -> None:
-        """One more step, or entry."""
+        """Adds a step or an entry."""
         if isinstance(event, Step):
             self._unread.extend(event.records)
             self._unread.extend(event.effects)
@@ -40,7 +40,7 @@ class Stream(AsyncIterator[Happening]):
         self._changed.set()
 
     def end(self) -> None:
-        """Nothing more will come."""
+        """Ends the stream after what is unread."""
         self._over = True
         self._changed.set()
 
@@ -64,20 +64,20 @@ class Streams:
         self._over = False
 
     def publish(self, events: Sequence[Step | Entry]) -> None:
-        """Some more steps and entries, for everybody."""
+        """Adds steps and entries to the stream of every reader."""
         for stream in self._streams:
             for event in events:
                 stream.add(event)
 
     def end(self) -> None:
-        """The session has ended."""
+        """Ends all streams, because the session has ended."""
         self._over = True
         for stream in self._streams:
             stream.end()
 
     @contextmanager
     def subscribe(self, unread_max: int) -> Generator[Stream]:
-        """A stream of what happens while the block lasts."""
+        """Gives a stream of what happens while the block lasts."""
         stream = Stream(unread_max)
         if self._over:
             stream.end()

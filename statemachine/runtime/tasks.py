@@ -1,4 +1,4 @@
-"""The tasks in which user code runs: scopes that are left, contexts of their own, cancellations that are counted.
+"""Keeps calls of user code that share a task apart: their scopes, context variables and cancellations.
 
 The problem. Several calls of user code run in one task, one after the other (`live.py`). What one call does to its
 task would reach the next: a context variable that it sets, a cancel scope that it enters and never leaves, a
@@ -10,8 +10,8 @@ What is done, one measure for each.
 - *Context variables.* `own_context` drives the coroutine by hand and runs each of its steps in a copy of the context,
   as a new task would. What a call sets is gone with the call.
 - *Scopes.* `TaskScope` stands around all calls of a stretch. anyio raises if it is left while one within it is not,
-  and that is told as `ScopeLeftEntered`: the thread is dropped, because the forgotten scope would act on whatever its
-  task does next.
+  which becomes `ScopeLeftEntered`: the thread is dropped, because the forgotten scope would act on all that its task
+  does next.
 - *Cancellations.* asyncio counts them in the task (`cancelling`), and some releases of Python 3.11 take one that is
   left over for the time-out of a later block. `forget_cancellations` takes them back between two calls.
 
@@ -27,15 +27,15 @@ What remains ugly.
   that must be right, and a traceback goes through them.
 - The counts of cancellations are asyncio's own; trio has no such thing, so `OwnTask` is None there, and every user of
   it has to ask.
-- A call that keeps its task and cancels it later, from elsewhere, still hits whatever runs then. It is caught between
-  two calls, and within a call it counts as that call's.
+- A call that keeps its task and cancels it later, from elsewhere, still hits the call that runs then. It is caught
+  between two calls, and within a call it counts as that call's.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Generator
-from contextvars import copy_context
+from contextvars import Context
 from types import TracebackType, coroutine
 from typing import Any, TypeVar
 
@@ -45,11 +45,11 @@ T = TypeVar("T")
 
 
 class ScopeLeftEntered(Exception):
-    """User code has entered a cancel scope, a time-out or a task group in the task of its thread, and never left it."""
+    """User code entered a cancel scope, a time-out or a task group in the task of its thread, and never left it."""
 
 
 class TaskScope:
-    """A cancel scope around user code. Raises `ScopeLeftEntered` if it is left while one within it is not."""
+    """A cancel scope around user code. Leaving it raises `ScopeLeftEntered` if a scope within it was not left."""
 
     def __init__(self) -> None:
         self._scope = anyio.CancelScope()
@@ -69,9 +69,8 @@ class TaskScope:
 
 
 @coroutine
-def own_context(code: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
-    """Runs the code with context variables of its own, a copy of those that are there, as a new task would."""
-    context = copy_context()
+def own_context(code: Coroutine[Any, Any, T], context: Context) -> Generator[Any, Any, T]:
+    """Runs the code with these context variables, as a new task would."""
     step: Any = code.send
     value: Any = None
     try:
@@ -83,31 +82,31 @@ def own_context(code: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
                 return result
             except GeneratorExit as error:
                 if value is error:
-                    raise  # the event loop has gone
+                    raise  # the event loop was closed
                 raise RuntimeError("the code raised GeneratorExit") from error
             try:
                 step, value = code.send, (yield asked_for)
             except BaseException as error:  # for the code, which may go on after it
                 step, value = code.throw, error
     finally:
-        del step, value  # or an error would hold this frame, and the frame the error
+        del step, value  # otherwise an error would hold this frame, and the frame the error
 
 
 OwnTask = asyncio.Task[Any] | None
-"""The task in which a thread's code runs, if it is one of asyncio's."""
+"""The task in which a thread's code runs, if it is an asyncio task."""
 
 
 def own_task(cancelled: type[BaseException]) -> OwnTask:
-    """The task that runs here. `cancelled` is the class of this event loop's cancellations."""
+    """Returns the task that runs here. `cancelled` is the class of this event loop's cancellations."""
     return asyncio.current_task() if cancelled is asyncio.CancelledError else None
 
 
 def forget_cancellations(task: OwnTask) -> bool:
-    """Between two calls of user code: if the code has asked asyncio to cancel the task it runs in, or somebody who kept
-    that task, this was about the call that has ended. It shows in the counts of the task, and some releases of Python
-    3.11 take a time-out of the next call for it.
+    """Takes back, between two calls of user code, a cancellation of the task that the code, or other code that kept the
+    task, asked asyncio for: it was meant for the call that has ended. It shows in the counts of the task, and some
+    releases of Python 3.11 mistake a time-out of the next call for it.
 
-    True: there was one, which the next await may still raise.
+    Returns True if there was one, which the next await may still raise.
     """
     if task is None or not task.cancelling():
         return False

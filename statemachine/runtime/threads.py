@@ -1,7 +1,7 @@
-"""The work of agents: what users write (semantics.md section 4, threads report).
+"""The work of agents, which users write (semantics.md section 4, threads report).
 
-A plain async function does a turn and holds nothing between turns. A `Thread` holds something in memory: it is built
-when its agent is loaded, sees the rollout then, and is dropped when its agent is unloaded.
+A plain async function does a turn and holds nothing between turns. A `Thread` has state in memory: it is built when its
+agent is loaded, gets the rollout then, and is dropped when its agent is unloaded.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Thread:
     variables of its own. A time-out, cancel scope or task group has to be left by the call that entered it.
 
     Each may be cancelled at any await: `load` after `load_timeout`, `run` by an interrupt, `flush` because a turn
-    begins or after `flush_timeout`. What ignores cancellation for longer than its bound is abandoned: the agent goes on
-    without it, and whatever the abandoned code still does through the API is refused.
+    begins or after `flush_timeout`. Code that ignores cancellation for longer than its bound is abandoned: the agent
+    goes on without it, and every later call of the API by the abandoned code is refused.
 
     No process can do more than ask. Code that blocks the event loop (a long computation, `time.sleep`, a call that
     waits for a disk or a socket) stops all agents and every clock, so no bound ends it: put it into a thread with
@@ -42,20 +42,20 @@ class Thread:
         """
 
     async def run(self, turn: Turn) -> Any:
-        """One turn. What it returns, any JSON value, is the result; what it raises is the error. Raise `ThreadLost` to
-        be rebuilt.
+        """Does one turn. Returns its result, any JSON value; an exception becomes its error. Raise `ThreadLost` to be
+        rebuilt.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method `run`")
 
     async def flush(self) -> Any:
-        """Called before the thread is unloaded: returns what it still has to tell its successor, any JSON value, which
-        becomes an entry of the rollout; None for nothing. If it raises, the agent stays in memory (N3).
+        """Returns what the thread has to pass on before it is unloaded, any JSON value, which becomes an entry of the
+        rollout; None for nothing. If it raises, the agent stays in memory (N3).
         """
         return None
 
     async def close(self) -> None:
-        """Gives back what the thread holds. Called once, whatever became of it, unless code of it that ignores its
-        cancellation is still at work after `stop_grace`. Its errors are only logged.
+        """Releases what the thread holds. Called once, however the thread ended, unless code of it that ignores its
+        cancellation still runs after `stop_grace`. Its errors are only logged.
         """
 
 
@@ -63,7 +63,7 @@ Function = Callable[[Turn], Awaitable[Any]]
 
 
 class FunctionThread(Thread):
-    """A plain async function as work: nothing to load, nothing to flush."""
+    """A plain async function as work, with nothing to load or flush."""
 
     def __init__(self, agent: AgentInfo, function: Function) -> None:
         super().__init__(agent)
@@ -71,11 +71,11 @@ class FunctionThread(Thread):
 
 
 Work = Function | type[Thread]
-"""What a role does: an async function of a turn, or a class of threads."""
+"""The work of a role: an async function of a turn, or a class of threads."""
 
 
 class Roles:
-    """Role -> work. A single work is that of every role."""
+    """Role -> work. A single work is used for every role."""
 
     def __init__(self, work: Work | Mapping[str, Work]) -> None:
         self.only: Work | None = None
@@ -89,7 +89,7 @@ class Roles:
                 raise TypeError(f"the work of an agent is an async function or a Thread class, not {one!r}")
 
     def of(self, role: str) -> Work:
-        """The work of a role. Raises `UnknownRole`."""
+        """Returns the work of a role. Raises `UnknownRole`."""
         if self.only is not None:
             return self.only
         if role not in self.work:
@@ -97,7 +97,7 @@ class Roles:
         return self.work[role]
 
     def build(self, info: AgentInfo) -> Thread:
-        """A new thread for the agent. Raises `UnknownRole`, and whatever the constructor raises."""
+        """Returns a new thread for the agent. Raises `UnknownRole`, and what the constructor raises."""
         work = self.of(info.role)
         if not isinstance(work, type):
             return FunctionThread(info, work)

@@ -1,4 +1,9 @@
-"""The trace of a running session: every event as it was given to the core, for `statemachine replay` and `verify`."""
+"""Writes the trace of a running session: every event given to the core, for `statemachine replay` and `verify`.
+
+A trace is of one opening: its header has the facts with which that began. A program that gives the same path each time
+it starts gets a file for each, beside the first: `trace.ndjson`, `trace.2.ndjson`, and so on. Nothing is overwritten,
+and nothing is appended to what a kill may have cut off in the middle of a line.
+"""
 
 from __future__ import annotations
 
@@ -8,38 +13,62 @@ from typing import BinaryIO
 from statemachine.core.config import SessionConfig
 from statemachine.core.events import Event
 from statemachine.core.ledger import Ledger
-from statemachine.log.trace import TraceError, event_line, header_line
+from statemachine.log.trace import BEGINNING, TraceError, check_regular, event_line, header_line, unreadable
+
+TRACES_MAX = 10_000
+"""Most traces beside each other."""
 
 
 class TraceFile:
-    """A file that grows with the session. Lines go to it when the steps of their events are durable."""
+    """A file that grows with the session. Lines are written when the steps of their events are durable."""
 
     def __init__(self, path: Path, config: SessionConfig, ledger: Ledger) -> None:
-        """Raises `TraceError` if there is such a file already, or none can be made."""
-        try:
-            self._file: BinaryIO = path.open("xb")
-        except FileExistsError:
-            raise TraceError("there is such a file already; give another path", None, str(path)) from None
-        except OSError as error:
-            raise TraceError(f"cannot be made: {error.strerror or error}; give another path", None, str(path)) from None
+        """Raises `TraceError` if there is a file that is not a trace, or the file cannot be made."""
+        self._file: BinaryIO = new_file(path)
         is_new = len(ledger.agents) == 1 and ledger.next_mail == 0
         self._lines: list[bytes] = []
         self.write([header_line(config, None if is_new else ledger)])
 
     def add(self, event: Event) -> None:
-        """One more event."""
+        """Adds an event."""
         self._lines.append(event_line(event))
 
     def take(self) -> list[bytes]:
-        """The lines of all events since the last time, to be written once their steps are durable."""
+        """Returns the lines of all events since the last call, to be written once their steps are durable."""
         lines, self._lines = self._lines, []
         return lines
 
     def write(self, lines: list[bytes]) -> None:
-        """Puts lines into the file, for whoever reads it meanwhile."""
+        """Writes lines and flushes them, so that others can read the file meanwhile."""
         self._file.write(b"".join(lines))
         self._file.flush()
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Closes the file."""
         self._file.close()
+
+
+def new_file(path: Path) -> BinaryIO:
+    """Makes and opens the file, or one beside it if that is a trace of an earlier opening. Raises `TraceError`."""
+    for number in range(1, TRACES_MAX + 1):
+        beside = path if number == 1 else path.with_name(f"{path.stem}.{number}{path.suffix}")
+        try:
+            return beside.open("xb")
+        except FileExistsError:
+            check_is_trace(beside)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            problem = f"cannot be made: {getattr(error, 'strerror', None) or error}; give another path"
+            raise TraceError(problem, None, str(beside)) from None
+    raise TraceError(f"there are {TRACES_MAX:,} traces beside it; move them away", None, str(path))
+
+
+def check_is_trace(path: Path) -> None:
+    """Raises `TraceError` unless the file begins as a trace, or is empty, as a kill before the first line leaves it."""
+    check_regular(path)
+    try:
+        with path.open("rb") as file:
+            begins = file.read(len(BEGINNING))
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if begins not in (BEGINNING, b""):
+        raise TraceError("there is a file already that is not a trace; give another path", None, str(path))

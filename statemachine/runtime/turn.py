@@ -1,4 +1,4 @@
-"""What a turn's code gets: its mail, and what it may do in its agent's name.
+"""What a turn's code gets: its mail, and verbs in its agent's name.
 
 Everything here is for the turn's own code, while the turn lasts. Afterwards each call is refused with `NotRunning`, so
 code that was abandoned or kept a reference changes nothing.
@@ -6,19 +6,26 @@ code that was abandoned or kept a reference changes nothing.
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
+import anyio
+from attrs import field
+
 from statemachine.core.effects import ClosedAgents, Drained, Interrupted, Resumed, StartTurn, WaitEnd
-from statemachine.core.events import HOST, Drain
+from statemachine.core.events import HOST, Drain, WaitMode
 from statemachine.core.facts import fact
 from statemachine.core.records import MailAccepted, MailKind, Outcome
-from statemachine.runtime.checks import check_seconds
+from statemachine.core.refusals import InvalidTimeout
+from statemachine.runtime.checks import seconds_of
 from statemachine.runtime.engine import Engine
-from statemachine.runtime.handles import Handle, Target
+from statemachine.runtime.handles import AgentRef, Handle, Target, requests_of
 from statemachine.runtime.settings import DEFAULT_ROLE, AgentInfo, json_value
 from statemachine.runtime.status import AgentStatus
 from statemachine.runtime.verbs import Verbs
-from statemachine.runtime.waits import Waits
+from statemachine.runtime.waits import Lending, Waits
 from statemachine.stores.protocol import Entry, LogRecord
 
 __all__ = ["Mail", "Turn"]
@@ -28,8 +35,8 @@ TRIGGER = MailKind.TRIGGER
 
 @fact
 class Mail:
-    """One mail that a turn has read. `sender` is a path, or "host". A notice has an `outcome`: how the turn ended that
-    this agent had asked for; its text is empty.
+    """One mail that a turn has read. `sender` is a path, "host", or "forgotten". A notice has as its `outcome` how a
+    turn ended that this agent had asked for; its text is empty.
     """
 
     number: int
@@ -37,6 +44,10 @@ class Mail:
     text: str
     is_trigger: bool
     outcome: Outcome | None
+    headers: dict[str, Any] = field(hash=False)
+    """What its sender gave with it; empty if that was nothing."""
+    at: float | None
+    """When it came, in seconds since the epoch; None if the file is of a version that recorded no times."""
 
 
 class Turn:
@@ -53,13 +64,21 @@ class Turn:
         self._waits = waits
         self.agent = agent
         self.number = start.turn
-        """Turns of an agent count from 1."""
+        """Number of the turn; an agent's turns count from 1."""
         self.mail: tuple[Mail, ...] = self._read(start.mail)
-        """What was unread when the turn started, oldest first."""
+        """Mail that was unread when the turn started, oldest first."""
+        self.attempt: int = start.attempt
+        """1, or one more for each turn before it that was returned: a crash, or the death of the thread, ended it, and
+        what it had read is this turn's mail again (`max_attempts`)."""
+        asked = next((mail for mail in self.mail if mail.is_trigger), None)
+        self.headers: dict[str, Any] = {} if asked is None else asked.headers
+        """The headers of the oldest trigger mail in it, which this turn is due to. Give them on to what the turn asks
+        of others: `turn.spawn("scout", "look", headers=turn.headers)`.
+        """
 
     @property
     def over(self) -> bool:
-        """Has the turn ended, whatever its code still does?"""
+        """Whether the turn has ended, even if its code still runs."""
         return self._waits.is_over
 
     @property
@@ -78,10 +97,12 @@ class Turn:
             [
                 Mail(
                     m.mail,
-                    "host" if m.sender == HOST else agents[m.sender].path,
+                    "host" if m.sender == HOST else agents[m.sender].path or "forgotten",
                     m.message,
                     m.kind is TRIGGER,
                     m.notice,
+                    {} if m.headers is None else json.loads(m.headers),
+                    m.at,
                 )
                 for m in mail
             ]
@@ -95,17 +116,74 @@ class Turn:
         reply = await self._engine.ask(Drain(self.agent.id, self.number), Drained)
         return self._read(reply.mail)
 
-    async def wait(self, timeout: float, targets: tuple[Target, ...] = ()) -> WaitEnd:
-        """Waits until there is unread mail (MAIL), one of `targets` is idle with an outcome or closed (TARGET), or
-        `timeout` seconds have passed (TIMEOUT). The turn keeps its slot. STALLED: everybody waits while a turn queues
-        for a slot, so this one should end soon. INTERRUPTED comes with the turn's cancellation.
+    async def wait(
+        self,
+        timeout: float | None = None,
+        targets: tuple[Target, ...] = (),
+        *,
+        requests: tuple[Handle | AgentRef | int, ...] = (),
+        mode: WaitMode = WaitMode.ANY,
+        mail: bool = True,
+    ) -> WaitEnd:
+        """Waits until there is unread mail (MAIL; not with `mail=False`), one of `targets` is idle with an outcome or
+        closed (TARGET), one of `requests`, or with `mode=WaitMode.ALL` all of them, are answered (ANSWERED), or
+        `timeout` seconds have passed (TIMEOUT); by default, and at most, `max_wait`. The turn lends its slot meanwhile,
+        and has one when this returns.
 
-        Raises `AlreadyWaiting` for a second wait at the same time, `InvalidTimeout` below 0 and beyond `max_wait`, and
+        STALLED: every slot is held by a turn that waits, and no more turns may be in memory, so this one should end
+        soon. DRAINING: the session is shut down, and what could have ended the wait does not start any more.
+        INTERRUPTED comes with the turn's cancellation.
+
+        Raises `InvalidTimeout` below 0 and beyond `max_wait`, `UnknownMail` for a request that never was, and
         `UnknownPath` or `UnknownAgent` for a target that never was.
         """
         self._waits.check()
-        check_seconds(timeout)
-        return await self._waits.wait(timeout, tuple([self._verbs.id_of(target) for target in targets]))
+        seconds = self._engine.session.config.max_wait if timeout is None else seconds_of(timeout)
+        ids = tuple([self._verbs.id_of(target) for target in targets])
+        numbers = tuple([self._verbs.mail_of(request) for request in requests])
+        return await self._waits.wait(seconds, ids, numbers, mode, mail)
+
+    async def outcomes(self, *handles: Handle) -> tuple[Outcome, ...]:
+        """Waits until all of these requests are answered, and returns their outcomes in the same order. It is one wait
+        of the turn, and raises what `Handle.outcome` raises.
+        """
+        self._waits.check()
+        requests = requests_of(self._engine.session, handles)
+        await self._waits.until_answered(tuple([request.ref.mail for request in requests]), WaitMode.ALL)
+        return tuple([await request.told() for request in requests])
+
+    async def as_completed(self, *handles: Handle) -> AsyncGenerator[Outcome]:
+        """Gives the outcomes of these requests one after the other, the first to be answered first:
+        `async for outcome in turn.as_completed(*children)`. Raises what `Handle.outcome` raises.
+        """
+        pending = requests_of(self._engine.session, handles)
+        unanswered = self._engine.session.ledger.requests
+        while pending:
+            self._waits.check()
+            told = [request for request in pending if request.outcome is not None]
+            if told:
+                first = min(told, key=lambda request: request.place)
+                pending.remove(first)
+                await self._waits.until_answered((first.ref.mail,), WaitMode.ANY)  # reads its notice, if it is unread
+                yield await first.told()
+            elif all(request.ref.mail in unanswered for request in pending):
+                await self._waits.until_answered(tuple([request.ref.mail for request in pending]), WaitMode.ANY)
+            else:
+                await self._engine.settled()  # the outcome is told when it is durable
+
+    def lend(self) -> Lending:
+        """Lends the slot: within `async with turn.lend():` the turn needs none, because a person is asked or a tool
+        runs for an hour. Others use it meanwhile, if they need it. The block is left with a slot, after a wait for one
+        if need be, however it is left; only a turn that is stopped goes on without.
+        """
+        return self._waits.lend()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleeps, and lends the slot meanwhile. Raises `InvalidTimeout` below 0 and for no finite number."""
+        if not 0 <= seconds_of(seconds) < math.inf:
+            raise InvalidTimeout(seconds, math.inf)
+        async with self.lend():
+            await anyio.sleep(seconds)
 
     # The rollout
 
@@ -121,32 +199,48 @@ class Turn:
         self._waits.check()
         return await self._verbs.history(self.agent.id if target is None else target)
 
-    # Others
+    # Other agents
 
     async def spawn(
-        self, name: str, message: str, settings: Any = None, *, role: str = DEFAULT_ROLE, key: str | None = None
+        self,
+        name: str,
+        message: str,
+        settings: Any = None,
+        *,
+        role: str = DEFAULT_ROLE,
+        headers: Mapping[str, Any] | None = None,
+        key: str | None = None,
     ) -> Handle:
         """Opens an agent `name` under this one, with `message` as its first mail. See `AgentControl.spawn`."""
         self._waits.check()
-        return await self._verbs.spawn(self.agent.id, self.agent.id, name, message, settings, role, key)
+        return await self._verbs.spawn(self.agent.id, self.agent.id, name, message, settings, role, headers, key)
 
-    async def send(self, target: Target, message: str, *, key: str | None = None) -> int:
+    async def send(
+        self, target: Target, message: str, *, headers: Mapping[str, Any] | None = None, key: str | None = None
+    ) -> int:
         """Sends queue-only mail; returns its number. See `AgentControl.send`."""
         self._waits.check()
-        return await self._verbs.send(self.agent.id, target, message, key)
+        return await self._verbs.send(self.agent.id, target, message, headers, key)
 
-    async def follow_up(self, target: Target, message: str, *, key: str | None = None) -> Handle:
+    async def follow_up(
+        self, target: Target, message: str, *, headers: Mapping[str, Any] | None = None, key: str | None = None
+    ) -> Handle:
         """Sends trigger mail, which asks for a turn of `target`. See `AgentControl.follow_up`."""
         self._waits.check()
-        return await self._verbs.follow_up(self.agent.id, target, message, key)
+        return await self._verbs.follow_up(self.agent.id, target, message, headers, key)
 
-    async def interrupt(self, target: Target) -> Interrupted:
-        """Stops the turn that another agent has or waits for. See `AgentControl.interrupt`."""
+    async def withdraw(self, request: Handle | AgentRef | int) -> None:
+        """Takes back mail of this agent that is still unread. See `AgentControl.withdraw`."""
         self._waits.check()
-        return await self._verbs.interrupt(self.agent.id, target)
+        await self._verbs.withdraw(self.agent.id, request)
+
+    async def interrupt(self, target: Target, *, subtree: bool = False) -> Interrupted:
+        """Stops the running or queued turn of another agent. See `AgentControl.interrupt`."""
+        self._waits.check()
+        return await self._verbs.interrupt(self.agent.id, target, subtree)
 
     async def close(self, target: Target) -> ClosedAgents:
-        """Closes another agent and all below it. See `AgentControl.close`."""
+        """Closes another agent and all agents below it. See `AgentControl.close`."""
         self._waits.check()
         return await self._verbs.close(self.agent.id, target)
 
@@ -156,11 +250,11 @@ class Turn:
         return await self._verbs.resume(self.agent.id, target)
 
     async def status(self, target: Target) -> AgentStatus:
-        """Tells the logical facts of an agent. See `AgentControl.status`."""
+        """Returns the logical facts of an agent. See `AgentControl.status`."""
         self._waits.check()
         return await self._verbs.status(target)
 
-    async def list(self, prefix: str = "/root") -> tuple[AgentStatus, ...]:
-        """Tells the same of every open agent at or below `prefix`. See `AgentControl.list`."""
+    async def list(self, prefix: str = "/root", *, closed: bool = False) -> tuple[AgentStatus, ...]:
+        """Returns the status of every open agent at or below `prefix`. See `AgentControl.list`."""
         self._waits.check()
-        return await self._verbs.list(prefix)
+        return await self._verbs.list(prefix, closed)

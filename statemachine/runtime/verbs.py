@@ -1,19 +1,21 @@
-"""The verbs, in the name of the host or of an agent (semantics.md section 4, operations).
+"""Carries out the verbs, in the name of the host or of an agent (semantics.md section 4, operations).
 
-`AgentControl` offers them to the host and `Turn` to the code of an agent; each is written here once. A verb looks at
-its values, gives one event to the core, and returns when what it tells is durable, or raises the refusal.
+`AgentControl` offers them to the host and `Turn` to the code of an agent; each is written here once. A verb checks its
+values, gives one event to the core, and returns when its answer is durable, or raises the refusal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
 from statemachine.core.events import HOST
+from statemachine.core.machines import TurnState
+from statemachine.core.records import MailAccepted, MailKind
 from statemachine.core.refusals import UnknownAgent
-from statemachine.runtime.checks import check_sender, check_text
+from statemachine.runtime.checks import headers_of, sender_of, text_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import UnknownPath
 from statemachine.runtime.handles import AgentRef, Handle, Target
@@ -22,11 +24,13 @@ from statemachine.runtime.settings import wrap
 from statemachine.runtime.status import AgentStatus, status_of
 from statemachine.stores.protocol import LogRecord
 
+NOT_STARTED = (TurnState.QUEUED, TurnState.STARTING)
 REFERENCES = (Handle, AgentRef)
+Headers = Mapping[str, Any] | None
 
 
 class Verbs:
-    """What the host and agents may ask for. A `sender` is an agent's id, or HOST."""
+    """The verbs of the host and of agents. A `sender` is an agent's id, or HOST."""
 
     def __init__(self, engine: Engine, requests: Requests) -> None:
         self._engine = engine
@@ -34,13 +38,13 @@ class Verbs:
         self._requests = requests
 
     def id_of(self, target: Target) -> int:
-        """The id. A path means the open agent there, or else the last that was closed there. Raises `UnknownPath`."""
+        """Returns the id. A path means the open agent there, or else the last closed there. Raises `UnknownPath`."""
         if isinstance(target, REFERENCES):
             return target.id
         if isinstance(target, int) and not isinstance(target, bool):
-            return target
+            return int(target)
         if not isinstance(target, str):
-            raise TypeError(f"a target is a path, an id or a reference, not {target!r}")
+            raise TypeError(f"a target is a path, an id or a reference, not {target!r:.100}")
         found = self._session.find(target)
         if found is None:
             found = next((a.id for a in reversed(self._session.agents) if a.path == target), None)
@@ -48,78 +52,123 @@ class Verbs:
             raise UnknownPath(target)
         return found
 
-    # Requests: what they return is the coroutine of the request itself, so that no call stands around it
+    def mail_of(self, request: object) -> int:
+        """Returns the number of a mail, which a handle or reference has too. Raises `TypeError` for anything else."""
+        if isinstance(request, Handle):
+            return request.ref.mail
+        if isinstance(request, AgentRef):
+            return request.mail
+        if isinstance(request, int) and not isinstance(request, bool):
+            return int(request)
+        raise TypeError(f"a request is a handle, a reference or the number of a mail, not {request!r:.100}")
+
+    # Requests: they return the coroutine of the request itself, which saves a call around it
 
     def spawn(
-        self, sender: int, parent: Target, name: str, message: str, settings: Any, role: str, key: str | None
+        self,
+        sender: int,
+        parent: Target,
+        name: str,
+        message: str,
+        settings: Any,
+        role: str,
+        headers: Headers,
+        key: str | None,
     ) -> Coroutine[Any, Any, Handle]:
         """A new agent below the parent; the sender is told how its turn ended."""
-        check_text(message)
-        check_text(name, "a name")
-        check_text(role, "a role")
+        message, name, role = text_of(message), text_of(name, "a name"), text_of(role, "a role")
         if sender != HOST:
-            check_sender(sender)
-        event = ev.Spawn(self.id_of(parent), name, message, wrap(role, settings), sender)
+            sender = sender_of(sender)
+        wrapped, said = wrap(role, settings), headers_of(headers)
+        event = ev.Spawn(self.id_of(parent), name, message, wrapped, sender, said)
         return self._requests.make(event, None, key, role)
 
-    async def send(self, sender: int, target: Target, message: str, key: str | None) -> int:
+    async def send(self, sender: int, target: Target, message: str, headers: Headers, key: str | None) -> int:
         """Queue-only mail; its number."""
-        check_text(message)
+        message, said = text_of(message), headers_of(headers)
         if sender != HOST:
-            check_sender(sender)
+            sender = sender_of(sender)
         agent = self.id_of(target)
-        return (await self._requests.make(ev.Send(sender, agent, message), agent, key)).ref.mail
+        return (await self._requests.make(ev.Send(sender, agent, message, said), agent, key)).ref.mail
 
-    def follow_up(self, sender: int, target: Target, message: str, key: str | None) -> Coroutine[Any, Any, Handle]:
+    def follow_up(
+        self, sender: int, target: Target, message: str, headers: Headers, key: str | None
+    ) -> Coroutine[Any, Any, Handle]:
         """Trigger mail."""
-        check_text(message)
+        message, said = text_of(message), headers_of(headers)
         if sender != HOST:
-            check_sender(sender)
+            sender = sender_of(sender)
         agent = self.id_of(target)
-        return self._requests.make(ev.FollowUp(sender, agent, message), agent, key)
+        return self._requests.make(ev.FollowUp(sender, agent, message, said), agent, key)
 
-    def start(self, target: Target, message: str, key: str | None) -> Coroutine[Any, Any, Handle]:
+    def start(self, target: Target, message: str, headers: Headers, key: str | None) -> Coroutine[Any, Any, Handle]:
         """The host's direct way to a turn."""
-        check_text(message)
+        message, said = text_of(message), headers_of(headers)
         agent = self.id_of(target)
-        return self._requests.make(ev.Start(agent, message), agent, key)
+        return self._requests.make(ev.Start(agent, message, said), agent, key)
 
     # Control
 
-    async def interrupt(self, sender: int, target: Target) -> fx.Interrupted:
-        """Stops the turn that the target has or waits for."""
+    async def withdraw(self, sender: int, request: Handle | AgentRef | int) -> None:
+        """Makes an unread mail a dead letter."""
         if sender != HOST:
-            check_sender(sender)
-        return await self._engine.ask(ev.Interrupt(sender, self.id_of(target)), fx.Interrupted)
+            sender = sender_of(sender)
+        await self._engine.ask(ev.Withdraw(sender, self.mail_of(request)), fx.Withdrawn)
+
+    async def interrupt(self, sender: int, target: Target, subtree: bool) -> fx.Interrupted:
+        """Stops the running or queued turn of the target, with `subtree` those of all agents below it too."""
+        if sender != HOST:
+            sender = sender_of(sender)
+        return await self._engine.ask(ev.Interrupt(sender, self.id_of(target), bool(subtree)), fx.Interrupted)
 
     async def close(self, sender: int, target: Target) -> fx.ClosedAgents:
-        """Closes the target and all below it."""
+        """Closes the target and all agents below it."""
         if sender != HOST:
-            check_sender(sender)
+            sender = sender_of(sender)
         return await self._engine.ask(ev.Close(sender, self.id_of(target)), fx.ClosedAgents)
 
     async def resume(self, sender: int, target: Target) -> fx.Resumed:
         """Opens a closed agent again."""
         if sender != HOST:
-            check_sender(sender)
+            sender = sender_of(sender)
         return await self._engine.ask(ev.Resume(sender, self.id_of(target)), fx.Resumed)
 
-    # Looking
+    async def forget(self, target: Target) -> fx.Forgotten:
+        """Drops a closed agent and all agents below it."""
+        return await self._engine.ask(ev.Forget(self.id_of(target)), fx.Forgotten)
+
+    # Reading
 
     async def status(self, target: Target) -> AgentStatus:
-        """The logical facts of an agent."""
-        return status_of(await self._engine.ask(ev.Status(self.id_of(target)), fx.AgentStatus))
+        """Returns the logical facts of an agent."""
+        reply = self._engine.apply(ev.Status(self.id_of(target)))
+        mail = self._asking(reply)
+        return self._told(await self._engine.answered(reply, fx.AgentStatus), mail)
 
-    async def list(self, prefix: str) -> tuple[AgentStatus, ...]:
-        """Every open agent at or below the prefix."""
-        check_text(prefix, "a prefix")
-        listing = await self._engine.ask(ev.ListAgents(prefix), fx.Listing)
-        return tuple([status_of(said) for said in listing.agents])
+    async def list(self, prefix: str, closed: bool) -> tuple[AgentStatus, ...]:
+        """Every open agent at or below the prefix, or every one."""
+        reply = self._engine.apply(ev.ListAgents(text_of(prefix, "a prefix"), bool(closed)))
+        mails = [self._asking(said) for said in reply.agents] if isinstance(reply, fx.Listing) else []
+        listing = await self._engine.answered(reply, fx.Listing)
+        return tuple([self._told(said, mail) for said, mail in zip(listing.agents, mails, strict=True)])
+
+    def _asking(self, said: fx.Reply) -> MailAccepted | None:
+        """The mail that asks for the turn of an agent which has not started. It has its time when the answer is known,
+        and is read perhaps.
+        """
+        if not isinstance(said, fx.AgentStatus) or said.status not in NOT_STARTED:
+            return None
+        return next((mail for mail in self._session.agents[said.agent].mailbox if mail.kind is MailKind.TRIGGER), None)
+
+    def _told(self, said: fx.AgentStatus, mail: MailAccepted | None) -> AgentStatus:
+        asked = None if mail is None else mail.at
+        return status_of(said, self._engine.times.moments(said.agent, said.open, said.status, asked))
 
     async def history(self, target: Target) -> tuple[LogRecord, ...]:
-        """The rollout of an agent, with all that was accepted before."""
+        """Returns the rollout of an agent, with all that was accepted before the call."""
         agent = self.id_of(target)
         if not 0 <= agent < len(self._session.agents):
             raise UnknownAgent(agent)
+        await self._requests.check_not_forgotten(agent)
         await self._engine.settled()
         return await self._requests.rollout(agent)

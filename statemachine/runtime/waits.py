@@ -1,29 +1,51 @@
-"""The waits of a turn's code, and the turn's end, which ends them all (semantics.md section 4, wait)."""
+"""Keeps the waits of a turn's code, and tells the core of them (semantics.md section 7).
+
+The core lends the slot of a turn that waits, so code may go on after a wait only when its turn has a slot again,
+however the wait ended. If the core ends it, the `Wake` comes with the slot. If the code gives it up, because a time-out
+or a task group of its own cancelled it, the cancellation is held back here until the slot is there. A turn that is
+stopped needs no slot to go on.
+
+`TURN` says in which turn's code a task runs, so that `Handle.outcome` awaited there is a wait of that turn. Tasks that
+the code starts inherit it, as all context variables.
+"""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
+from contextvars import ContextVar
+from types import TracebackType
+from typing import NoReturn
+
 import anyio
-from attrs import define, field
+from attrs import define
 
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
+from statemachine.core.events import WaitMode
 from statemachine.core.machines import TurnState
-from statemachine.core.refusals import NotRunning
+from statemachine.core.refusals import NotRunning, SessionDraining
+from statemachine.core.session import Session
+from statemachine.eventloops import Signal
 from statemachine.runtime.engine import Engine
+from statemachine.runtime.errors import Stalled
+
+__all__ = ["Lending"]
 
 RUNNING = TurnState.RUNNING
+WITHOUT_SLOT = (TurnState.WAITING, TurnState.RETURNING)
 
 
 @define(eq=False)
 class Waiter:
-    """Code that waits, and why its wait ended."""
+    """One wait of a turn's code, and why it ended."""
 
-    over: anyio.Event = field(factory=anyio.Event)
+    over: Signal
     end: fx.WaitEnd | None = None
 
 
 class Waits:
-    """What the runtime knows of one turn's code: whether the turn lasts, and who waits in it."""
+    """What the runtime knows of one turn's code: whether the turn lasts, and its waits."""
 
     def __init__(self, engine: Engine, agent: int, turn: int) -> None:
         self._engine = engine
@@ -31,12 +53,14 @@ class Waits:
         self._agent = agent
         self._turn = turn
         self.is_over = False
-        """Has the turn ended, whatever its code still does?"""
-        self._waiters: list[Waiter] = []
-        """Whoever waits; more than one only if the wakes of the others are on their way."""
+        """Whether the turn has ended, even if its code still runs."""
+        self._waiters: dict[int, Waiter] = {}
+        """Number of a wait -> the code that waits."""
+
+    # The turn
 
     def check(self) -> None:
-        """Raises `NotRunning` once the turn has ended, even if nobody has told its code yet."""
+        """Raises `NotRunning` once the turn has ended, even if its code was not told yet."""
         known = self._session.agents[self._agent]
         if self.is_over or known.turn != self._turn or known.status < RUNNING:
             raise self._ended()
@@ -47,41 +71,153 @@ class Waits:
         return NotRunning(self._agent, self._turn, self._session.agents[self._agent].path)
 
     def end(self) -> None:
-        """The turn has ended, and so has what waits in it."""
+        """Marks the turn as ended, and ends its waits."""
         self.is_over = True
-        for waiter in self._waiters:
+        for waiter in self._waiters.values():
             waiter.over.set()
         self._waiters.clear()
 
-    async def wait(self, timeout: float, targets: tuple[int, ...]) -> fx.WaitEnd:
-        """A wait of the turn, until the core ends it. Raises the refusal, or `NotRunning` if the turn ends before."""
-        reply = self._engine.apply(ev.Wait(self._agent, self._turn, timeout, targets))
+    def lasts_in(self, session: Session) -> bool:
+        """Tells whether this is a turn of that session, and has not ended."""
+        return self._session is session and not self.is_over
+
+    # Waits
+
+    async def wait(
+        self,
+        timeout: float | None,
+        targets: tuple[int, ...] = (),
+        requests: tuple[int, ...] = (),
+        mode: WaitMode = WaitMode.ANY,
+        mail: bool = False,
+    ) -> fx.WaitEnd:
+        """Waits until the core ends the wait; see `Wait`. Raises the refusal, or `NotRunning` if the turn is over."""
+        reply = self._engine.apply(ev.Wait(self._agent, self._turn, timeout, targets, requests, mode, mail))
         if not isinstance(reply, fx.Waiting):
             return (await self._engine.answered(reply, fx.WaitOver)).end
-        waiter = Waiter()
-        self._waiters.append(waiter)
+        waiter = self._begin(reply.wait)
         try:
             await waiter.over.wait()
+        except self._engine.cancelled:
+            await self.give_up(reply.wait)
+            raise
         except BaseException:
-            self._give_up(waiter)
+            self.abandon(reply.wait)
             raise
         if waiter.end is None:
             raise self._ended()
         return waiter.end
 
-    def _give_up(self, waiter: Waiter) -> None:
-        """Whoever waited was cancelled. If the core has ended that wait, the wake is on its way and has to find it in
-        line, because the next one in line may be another wait of this turn.
+    async def until_answered(self, requests: tuple[int, ...], mode: WaitMode) -> None:
+        """Waits until one of these requests is answered, or all of them, and reads their notices. Raises `WaitCircle`,
+        `Stalled`, `SessionDraining` if their agents' turns do not start any more, and `NotRunning`.
         """
-        waiting = self._session.waits.get(self._agent)
-        is_last = bool(self._waiters) and self._waiters[-1] is waiter
-        if is_last and waiting is not None and waiting.turn == self._turn:
-            self._waiters.pop()
-            self._engine.apply_at_once(ev.StopWaiting(self._agent, self._turn))
+        if not self._concerns(requests):
+            return
+        end = await self.wait(None, (), requests, mode)
+        if end is fx.WaitEnd.ANSWERED:
+            return
+        if end is fx.WaitEnd.DRAINING:
+            raise SessionDraining
+        if end is fx.WaitEnd.STALLED:
+            known, config = self._session.agents[self._agent], self._session.config
+            raise Stalled(self._agent, known.path, config.max_resident)
+        await self._stop()
 
-    def wake(self, end: fx.WaitEnd) -> None:
-        """The core says that the wait is over."""
-        if self._waiters:
-            waiter = self._waiters.pop(0)
+    def _concerns(self, requests: tuple[int, ...]) -> bool:
+        """Tells whether the core has anything to say of these requests: no answer yet, or a notice that is unread."""
+        if any(request in self._session.ledger.requests for request in requests):
+            return True
+        mailbox = self._session.agents[self._agent].mailbox
+        return any(request in mail.answers for mail in mailbox if mail.answers for request in requests)
+
+    async def _stop(self) -> NoReturn:
+        """The turn was asked to stop, and its code is cancelled here; code that is shielded from that gets an error."""
+        await anyio.lowlevel.checkpoint()
+        raise self._ended()
+
+    def lend(self) -> Lending:
+        """Returns the block in which the turn needs no slot."""
+        return Lending(self)
+
+    async def begin_lending(self) -> int:
+        """Begins a wait that the code itself ends. Returns its number."""
+        reply = self._engine.apply(ev.Wait(self._agent, self._turn, None, mail=False))
+        if isinstance(reply, fx.Waiting):
+            self._begin(reply.wait)
+            return reply.wait
+        return (await self._engine.answered(reply, fx.Waiting)).wait  # it is a refusal, and is raised
+
+    async def give_up(self, number: int) -> None:
+        """Ends a wait from the side of the code, which goes on as soon as its turn has a slot."""
+        waiter = self._waiters.get(number)
+        self._stop_waiting(number)
+        if waiter is None or not self._lacks_slot():
+            return
+        self._waiters[number] = waiter  # its wake comes with the slot
+        held_back: BaseException | None = None
+        while not self.is_over and waiter.end is None:
+            try:
+                with anyio.CancelScope(shield=True):
+                    await waiter.over.wait()
+            except self._engine.cancelled as error:  # by means of asyncio itself, which no shield stops
+                held_back = error
+        self._waiters.pop(number, None)
+        if held_back is not None:
+            raise held_back
+
+    def abandon(self, number: int) -> None:
+        """Ends a wait whose code is closed, so that it cannot await a slot."""
+        with contextlib.suppress(RuntimeError):  # if the event loop is closed, the turn has gone with it
+            self._stop_waiting(number)
+
+    def _begin(self, number: int) -> Waiter:
+        waiter = self._waiters[number] = Waiter(self._engine.signal())
+        return waiter
+
+    def _stop_waiting(self, number: int) -> None:
+        waiter = self._waiters.pop(number, None)
+        if waiter is not None and waiter.end is None and not self.is_over:
+            self._engine.apply_at_once(ev.StopWaiting(self._agent, self._turn, number))
+
+    def _lacks_slot(self) -> bool:
+        known = self._session.agents[self._agent]
+        return known.turn == self._turn and known.status in WITHOUT_SLOT
+
+    def wake(self, number: int, end: fx.WaitEnd) -> None:
+        """Ends the wait with this number, if its code still waits, for the reason that the core gave."""
+        waiter = self._waiters.pop(number, None)
+        if waiter is not None:
             waiter.end = end
             waiter.over.set()
+
+
+class Lending:
+    """A block in which a turn needs no slot: others may use it meanwhile. The block is left with a slot."""
+
+    def __init__(self, waits: Waits) -> None:
+        self._waits = waits
+        self._number = -1
+
+    async def __aenter__(self) -> None:
+        self._waits.check()
+        self._number = await self._waits.begin_lending()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, GeneratorExit):
+            self._waits.abandon(self._number)
+        else:
+            await self._waits.give_up(self._number)
+
+
+TURN: ContextVar[Waits | None] = ContextVar("statemachine.turn", default=None)
+"""The turn in whose code a task runs."""
+
+
+async def until_answered(session: Session, requests: Sequence[int], mode: WaitMode = WaitMode.ALL) -> None:
+    """In a turn's code: waits as that turn until these requests of its session are answered. Elsewhere: nothing."""
+    turn = TURN.get()
+    if turn is not None and turn.lasts_in(session):
+        await turn.until_answered(tuple(requests), mode)

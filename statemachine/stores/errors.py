@@ -1,7 +1,7 @@
-"""What can go wrong with a store. The message says what to do next; nothing that was durable is lost by any of it.
+"""Errors of stores. The message says what to do next; no error loses anything that was durable.
 
 Different causes are different classes (S12). `path` is the file of the session ("memory" if there is none), `problem`
-what was found; `advice` is the same for all errors of a class.
+is what was found; `advice` is the same for all errors of a class.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
 
 
 class StoreError(Exception):
-    """The store cannot do what was asked. This class itself: the disk or the system failed, `problem` says how."""
+    """The store cannot do what was asked. This class itself means a failure of disk or system, as `problem` says."""
 
     advice: ClassVar[str] = "mend that and open the session again; everything acknowledged before is there"
 
@@ -38,8 +38,8 @@ class StoreError(Exception):
 
 
 class SessionInUse(StoreError):
-    """Somebody else owns the session: it is open already, or it was taken over. `owner` is their process id, or None
-    if it is not known.
+    """Another owner has the session: it is open already, or was taken over. `owner` is their process id, or None if it
+    is not known.
     """
 
     advice = "one process owns a session: close it there, or open it with takeover=True, which fences the other one"
@@ -53,23 +53,23 @@ class SessionInUse(StoreError):
 class StoreBusy(StoreError):
     """Another process keeps the file locked."""
 
-    advice = "end whatever else writes to this file (a paused owner, a database tool) and try again"
+    advice = "end the other programs that write to this file (a paused owner, a database tool) and try again"
 
 
 class StoreFull(StoreError):
-    """No space is left for what was to be written."""
+    """The disk is full."""
 
     advice = "make room and open the session again; everything acknowledged before is there"
 
 
 class StoreReadOnly(StoreError):
-    """The file or its directory cannot be written to."""
+    """The file or its directory is read-only."""
 
     advice = "give this process the right to write the file and its directory; reading it needs no such right"
 
 
 class StoreMissing(StoreError):
-    """There is no such file to read, or no directory to put a new one into."""
+    """The file to read, or the directory for a new one, does not exist."""
 
     advice = "give another path, or create the directory"
 
@@ -84,7 +84,7 @@ class StoreCorrupt(StoreError):
 
 
 class ForeignFile(StoreError):
-    """The file is something else than a session. It was not touched."""
+    """The file is not a session. It was not touched."""
 
     advice = "give another path"
 
@@ -96,7 +96,7 @@ class NewerSchema(StoreError):
 
 
 class OlderSchema(StoreError):
-    """An older version wrote the file, and it was to be read without changing it."""
+    """An older version wrote the file, so it cannot be read without changing it."""
 
     advice = "open it once as a store, which brings it up to date"
 
@@ -108,6 +108,6 @@ class StoreClosed(StoreError):
 
 
 class Unstorable(StoreError):
-    """No log can hold this value. Nothing was written, and the store goes on."""
+    """A log cannot hold this value. Nothing was written, and the store can still be used."""
 
     advice = "record a JSON value"

@@ -1,8 +1,8 @@
-"""From what a store has kept to a ledger: the facts of the last snapshot, and the records after it (section 5)."""
+"""Makes a ledger of what a store has kept: the facts of the last snapshot, and the records after it (section 5)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from attrs import define, field
 
@@ -11,48 +11,53 @@ from statemachine.core.ledger import Ledger
 from statemachine.core.machines import MailState
 from statemachine.log.recovery import apply
 from statemachine.log.snapshot import AgentFacts, facts_of, ledger_of, touched
+from statemachine.log.times import Times
 from statemachine.stores.encoding import EncodingError
 from statemachine.stores.protocol import Entry, LogRecord, Snapshot
 
 NO_MAIL = (0,) * len(MailState)
-"""How many mails are in which state when nothing ever happened."""
+"""The counts of mails by state in a new session."""
 
 
 @define
 class Folded:
-    """A ledger, and which of its agents have other facts than in the snapshot that it started from."""
+    """A ledger, and the agents whose facts differ from the snapshot that it started from."""
 
     ledger: Ledger
+    times: Times
     touched: set[int] = field(factory=set[int])
     tail: int = 0
-    """Records that were folded."""
+    """Number of records that were folded."""
 
     @property
     def snapshot(self) -> Snapshot:
-        """What makes the records that were folded superfluous."""
+        """Returns the snapshot that replaces the folded records."""
         agents = self.ledger.agents
         return Snapshot(
-            tuple([facts_of(agents[agent]) for agent in sorted(self.touched)]), tuple(self.ledger.mail_states)
+            tuple([facts_of(self.ledger, agents[agent], self.times.of(agent)) for agent in sorted(self.touched)]),
+            tuple(self.ledger.mail_states),
         )
 
 
 def fold(
-    config: SessionConfig, facts: Iterable[AgentFacts], mail_states: Iterable[int], tail: Iterable[LogRecord]
+    config: SessionConfig, facts: Sequence[AgentFacts], mail_states: Iterable[int], tail: Iterable[LogRecord]
 ) -> Folded:
-    """The ledger that facts and records come to. Raises `EncodingError` for what no session can have come to."""
+    """Returns the ledger of these facts and records. Raises `EncodingError` if no session can have them."""
     try:
-        folded = Folded(ledger_of(config, facts, mail_states))
+        folded = Folded(ledger_of(config, facts, mail_states), Times())
     except EncodingError:
         raise
     except Exception as error:
         raise EncodingError(f"the snapshot cannot be: {error!r}") from error
-    ledger = folded.ledger
+    ledger, times = folded.ledger, folded.times
+    times.restore(facts)
     for record in tail:
         folded.tail += 1
         if isinstance(record, Entry):
             continue
         try:
             apply(ledger, record)
+            times.note(record)
             folded.touched |= touched((record,), ledger)
         except Exception as error:
             raise EncodingError(f"{record!r:.200} cannot follow what comes before it: {error!r}") from error

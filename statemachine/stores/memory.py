@@ -1,8 +1,8 @@
-"""A store that forgets everything with the process: for tests, and for sessions that nobody will ask for again.
+"""Keeps a session in memory, until the process ends: for tests, and for sessions that need not last.
 
-It behaves as the one on disk does, down to the texts that records become, so that what works here works there. What
-would be the file is a `MemoryLog`. A store that is left open and another one on the same log with `takeover=True` are
-a process that crashed, or hangs, and the next.
+It behaves as the store on disk does, down to the texts that records become, so that what works here works there. A
+`MemoryLog` takes the place of the file. A store that is left open and another one on the same log with `takeover=True`
+stand for a process that crashed, or hangs, and the next.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 from attrs import define, field
 
 from statemachine.core.config import SessionConfig
+from statemachine.core.machines import Identity
 from statemachine.stores.encoding import EncodingError, Stored, decode, decode_facts, encode, encode_facts
 from statemachine.stores.errors import SessionInUse, StoreClosed, Unstorable
 from statemachine.stores.folding import NO_MAIL, fold
@@ -29,25 +30,26 @@ Row = tuple[str, int | None, Stored]
 
 @define(eq=False)
 class MemoryLog:
-    """What is durable as long as the process lives."""
+    """Keeps what was appended, as long as the process lives."""
 
     epoch: int = 0
     is_owned: bool = False
     config: SessionConfig | None = None
     rollouts: defaultdict[int, list[Row]] = field(factory=lambda: defaultdict[int, list[Row]](list))
-    """Agent -> what belongs to its rollout, oldest first."""
+    """Agent -> the rows of its rollout, oldest first."""
     facts: dict[int, Stored] = field(factory=dict[int, Stored])
     mail_states: tuple[int, ...] = NO_MAIL
     tail: list[Row] = field(factory=list[Row])
-    """What came after the last snapshot."""
+    """Rows after the last snapshot."""
     receipts: dict[str, Receipt] = field(factory=dict[str, Receipt])
 
     def take(self, item: list[Row] | Snapshot, facts: Sequence[tuple[int, Stored]], receipt: Receipt | None) -> None:
-        """One item of an append."""
+        """Takes one item of an append."""
         if isinstance(item, Snapshot):
             self.facts.update(facts)
             self.mail_states = item.mail_states
             self.tail.clear()
+            self._forget([f.agent for f in item.agents if f.identity is Identity.FORGOTTEN])
             return
         self.tail.extend(item)
         for row in item:
@@ -56,15 +58,24 @@ class MemoryLog:
         if receipt is not None:
             self.receipts[receipt.key] = receipt
 
+    def _forget(self, agents: Sequence[int]) -> None:
+        """Deletes the rollouts of these agents, and what was asked of them with keys. The keys stay used."""
+        for agent in agents:
+            self.rollouts.pop(agent, None)
+        beginnings = tuple([f"[{agent}," for agent in agents])
+        for key, receipt in self.receipts.items() if agents else ():
+            if receipt.answer.startswith(beginnings):
+                self.receipts[key] = Receipt(key, "", receipt.answer)
+
 
 class MemoryStore:
-    """A `Store` in memory. Without a log, on a new one."""
+    """A `Store` in memory, on `log` or else a new one."""
 
     def __init__(self, log: MemoryLog | None = None, *, takeover: bool = False) -> None:
         self.log = MemoryLog() if log is None else log
         self.takeover = takeover
         self._epoch: int | None = None
-        """The epoch in which this store owns the log; None: it is not open."""
+        """The epoch in which this store owns the log; None: not open."""
 
     async def open(self, config: SessionConfig) -> Recovered:
         """See `Store.open`."""
@@ -79,7 +90,7 @@ class MemoryStore:
         self._epoch = log.epoch
         snapshot = folded.snapshot
         log.take(snapshot, [(f.agent, encode_facts(f)) for f in snapshot.agents], None)
-        return Recovered(log.epoch, before, folded.ledger, folded.tail)
+        return Recovered(log.epoch, before, folded.ledger, folded.tail, folded.times)
 
     async def append(self, items: Sequence[Write | Snapshot]) -> None:
         """See `Store.append`."""

@@ -1,11 +1,11 @@
-"""Reading a session's file without owning it: while a session runs in another process, and long after.
+"""Reads a session's file without owning it: while the session runs in another process, and long after.
 
-Nothing here changes a file, or makes one. SQLite needs its WAL and the index of it, two files beside the session's:
+Nothing here changes or creates a file. SQLite needs its WAL and the index of it, two files beside the session's:
 
-- A session is open, or its process died: both are there, and are read as they are.
-- The session was closed: neither is there. The file is read as if nobody could change it (`immutable`), and again if
-  somebody did.
-- The WAL is there without its index, as after copying a session whose process died: a copy of both is read.
+- The session is open, or its process died: both exist, and are read as they are.
+- The session was closed: neither exists. The file is read as if it could not change (`immutable`), and again if it
+  did.
+- The WAL exists without its index, as after copying a session whose process died: a copy of both files is read.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import TypeVar
 from attrs import field, frozen
 
 from statemachine.core.config import SessionConfig
+from statemachine.core.machines import Identity
 from statemachine.core.records import Outcome, TurnEnded
 from statemachine.stores import schema, tables
 from statemachine.stores.encoding import EncodingError, encode, parse, text_of
@@ -34,29 +35,29 @@ from statemachine.stores.translation import typed
 __all__ = ["check_file", "read_rollout", "read_session"]
 
 ATTEMPTS_MAX = 100
-"""How often a file is read that changes meanwhile."""
+"""Most attempts to read a file that keeps changing."""
 BUSY_S = 5.0
 TICK_S = 0.02
-"""Longer than the clock of a local file system stands still, and than it differs from ours: two changes within one of
-its ticks look like one.
+"""Longer than a tick of a local file system's clock, and than that differs from ours: two changes within one tick look
+like one.
 """
 WAL_HEADER_BYTES = 32
-"""A WAL of this size has nothing in it yet. If its process died then, its index does not match it, and SQLite would
-wait ten seconds for somebody to put that right.
+"""A WAL of this size is empty. If its process died then, its index does not match it, and SQLite would wait ten seconds
+for another process to repair it.
 """
 QUICK_TABLES = ("meta", "agents")
-"""What opening reads, but for the end of the log: that is checked record by record."""
+"""The tables that opening reads whole. The end of the log is checked record by record."""
 
 under_way: Counter[str] = Counter()
-"""Path -> how many read it now in this process."""
+"""Path -> the number of reads under way in this process."""
 counting = threading.Lock()
 
 T = TypeVar("T")
 
 
 def read_session(path: str | os.PathLike[str]) -> Recovered:
-    """What opening the session would find, without claiming it: the ledger as of the last commit, and the present
-    epoch. Raises `StoreError`.
+    """Returns what opening the session would find, without claiming it: the ledger as of the last commit, and the
+    present epoch. Raises `StoreError`.
     """
     real: str = os.path.realpath(path)
 
@@ -64,18 +65,18 @@ def read_session(path: str | os.PathLike[str]) -> Recovered:
         quick_check(connection, real)
         meta = tables.read_meta(connection)
         folded = tables.read_folded(connection, meta, meta.config or SessionConfig())
-        return Recovered(meta.epoch, meta.config, folded.ledger, folded.tail)
+        return Recovered(meta.epoch, meta.config, folded.ledger, folded.tail, folded.times)
 
     return reading(path, read)
 
 
 def read_rollout(path: str | os.PathLike[str], agent: int) -> tuple[LogRecord, ...]:
-    """The agent's mail, turns and entries as of the last commit, oldest first. Raises `StoreError`."""
+    """Returns the agent's mail, turns and entries as of the last commit, oldest first. Raises `StoreError`."""
     return reading(path, lambda connection: tables.read_rollout(connection, agent))
 
 
 def owner(path: str) -> int | None:
-    """The process that opened the session last, if that can be read."""
+    """Returns the id of the process that opened the session last, if that can be read."""
     try:
         return reading(path, tables.read_meta).owner
     except StoreError:
@@ -83,7 +84,7 @@ def owner(path: str) -> int | None:
 
 
 def reading(path: str | os.PathLike[str], read: Callable[[sqlite3.Connection], T]) -> T:
-    """What `read` makes of the file, in one transaction. Raises `StoreError`."""
+    """Returns what `read` makes of the file, in one transaction. Raises `StoreError`."""
     real: str = os.path.realpath(path)
     with typed(real):
         for _ in range(ATTEMPTS_MAX):
@@ -96,11 +97,11 @@ def reading(path: str | os.PathLike[str], read: Callable[[sqlite3.Connection], T
             try:
                 found, is_sure = _read_as(real, before, read)
             except FileNotFoundError:
-                continue  # the session was closed meanwhile, and its WAL is gone
+                continue  # the session was closed meanwhile, and its WAL removed
             except (sqlite3.Error, StoreError, EncodingError, UnicodeDecodeError):
                 if _is_same(real, before):
                     raise
-                continue  # it may be of two states, which do not fit together
+                continue  # the result may mix two states
             if is_sure or _is_same(real, before, index_too=not before.index):
                 return found
         raise StoreBusy(real, f"the file was changed each of the {ATTEMPTS_MAX} times that it was read")
@@ -108,17 +109,17 @@ def reading(path: str | os.PathLike[str], read: Callable[[sqlite3.Connection], T
 
 @frozen
 class _State:
-    """What tells whether a file was changed, and how it can be read."""
+    """What shows whether a file was changed, and how it can be read."""
 
     identity: tuple[int, ...]
     index: bool
     wal: bool
     is_fresh: bool = field(eq=False)
-    """Was it changed so little ago that one more change may not show?"""
+    """Whether it was changed so recently that one more change may not show."""
 
 
 def _is_same(path: str, before: _State, index_too: bool = True) -> bool:
-    """Is the file as it was? If that cannot be told yet, it waits until the next look can."""
+    """Tells whether the file is unchanged. If it is too early to tell, waits until the next call can."""
     if before.is_fresh:
         time.sleep(TICK_S)
         return False
@@ -141,7 +142,7 @@ def _state(path: str) -> _State:
 
 
 def is_under_way(path: str) -> bool:
-    """Is the file read now in this process?"""
+    """Tells whether a read of the file is under way in this process."""
     return under_way[path] > 0
 
 
@@ -157,7 +158,7 @@ def _counted(path: str) -> Generator[None]:
 
 
 def _read_as(path: str, before: _State, read: Callable[[sqlite3.Connection], T]) -> tuple[T, bool]:
-    """What `read` makes of a file in this state, and whether locks kept others from changing it meanwhile."""
+    """Returns what `read` makes of a file in this state, and whether locks kept others from changing it meanwhile."""
     if not before.index:
         return (_read_copy(path, read) if before.wal else _read(path, "mode=ro&immutable=1", read)), False
     try:
@@ -165,7 +166,7 @@ def _read_as(path: str, before: _State, read: Callable[[sqlite3.Connection], T])
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_READONLY_RECOVERY:
             raise
-        return _read_copy(path, read), False  # whoever has it open has not made the index yet
+        return _read_copy(path, read), False  # its owner has not made the index yet
 
 
 def _read(path: str, parameters: str, read: Callable[[sqlite3.Connection], T]) -> T:
@@ -205,16 +206,16 @@ def quick_check(connection: sqlite3.Connection, path: str) -> None:
 
 
 def check_file(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """All that is wrong with a session's file, each in a sentence; nothing, if it is sound.
+    """Returns all problems of a session's file, each as a sentence; none if it is sound.
 
-    Every page is checked, every record is read, snapshot and tail are folded, and what rollouts say of the last turns
-    is compared with the facts. Raises `StoreError` for what is no session, or cannot be read at all.
+    Checks every page, reads every record, folds snapshot and tail, and compares the last turns in the rollouts with
+    the facts. Raises `StoreError` if the file is not a session, or cannot be read at all.
     """
     return reading(path, lambda connection: tuple(_problems(connection)))
 
 
 def _misplaced(connection: sqlite3.Connection, covered: int) -> Iterator[str]:
-    """Where the rollouts and the log differ."""
+    """Yields the differences between the rollouts and the log."""
     in_log = "SELECT agent, position FROM log WHERE agent IS NOT NULL AND position <= ?"
     in_rollouts = "SELECT agent, position FROM rollouts"
     for agent, position in connection.execute(f"{in_log} EXCEPT {in_rollouts}", (covered,)):
@@ -229,7 +230,7 @@ def _problems(connection: sqlite3.Connection) -> Iterator[str]:
         damaged = [str(found) for (found,) in rows if found != "ok"]
         yield from damaged
         if damaged:
-            return  # what is read from damaged pages says nothing
+            return  # damaged pages make further checks meaningless
         meta = tables.read_meta(connection)
         folded = tables.read_folded(connection, meta, meta.config or SessionConfig())
     except (sqlite3.DatabaseError, EncodingError) as error:
@@ -248,7 +249,7 @@ def _problems(connection: sqlite3.Connection) -> Iterator[str]:
         if isinstance(record, TurnEnded):
             last[record.outcome.agent] = record.outcome
     for found in folded.ledger.agents:
-        if found.outcome != last.get(found.id):
+        if found.outcome != last.get(found.id) and found.identity is not Identity.FORGOTTEN:  # whose rollout may wait
             told = last.get(found.id)
             yield f"agent {found.id}: its last turn ended with {found.outcome!r:.200}, its rollout says {told!r:.200}"
     for key, request, answer in connection.execute("SELECT key, request, answer FROM keys"):

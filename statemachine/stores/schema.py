@@ -1,17 +1,17 @@
-"""The tables of a session's file, how they came to be, and whether a file is one of ours.
+"""Defines the tables of a session's file, brings older files up to date, and tells whether a file is a session.
 
     meta      name -> value: epoch, owner, config, covered, mail_states
     log       position -> a record or entry; `agent` is whose rollout it belongs to, or NULL
     agents    the facts of every agent, as of position `covered`
-    rollouts  agent -> the positions of its rollout, up to `covered`; what follows is looked for in the log
+    rollouts  agent -> the positions of its rollout, up to `covered`; later ones are looked up in the log
     keys      receipts
 
-The file says by its application id that it is a session, and by its user version how many of the `MIGRATIONS` it has
-been through. A file that is none of ours is looked at, and neither locked nor changed.
+The file's application id marks it as a session, and its user version is the number of `MIGRATIONS` applied to it. A
+file that is not a session is neither locked nor changed.
 
-When a process opens a file by itself and closes it, the locks that SQLite has on it in that process are gone, and the
-next one who closes the database takes its WAL away. So a session's file is opened by nothing but SQLite here, unless
-SQLite cannot read it and no store of this process has it open.
+When a process opens a file by itself and closes it, SQLite loses its locks on it in that process, and the next process
+to close the database removes its WAL. So only SQLite opens a session's file here, unless SQLite cannot read it and no
+store of this process has it open.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from statemachine.stores.encoding import Stored, facts_of_today, record_of_today, request_of_today, stored, text_of
 from statemachine.stores.errors import ForeignFile, NewerSchema, StoreMissing
 
 APPLICATION_ID = 0x41674D61
@@ -33,9 +34,9 @@ MAGIC = b"SQLite format 3\0"
 HEADER_BYTES = 100
 RETRY_S = 0.005
 NO_DATABASE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN)
-"""SQLite's codes for what it cannot read at all."""
+"""SQLite's codes for a file that it cannot read at all."""
 open_here: Counter[str] = Counter()
-"""Path -> how many stores of this process have the session open, and locks to lose."""
+"""Path -> the number of stores of this process that have the session open, and so locks to lose."""
 
 Migration = Callable[[sqlite3.Connection], object]
 
@@ -54,8 +55,8 @@ def _first(connection: sqlite3.Connection) -> None:
 
 
 def _rollouts(connection: sqlite3.Connection) -> None:
-    """The index of the log by agent becomes a table that is brought up to date with every snapshot. An index costs each
-    commit a page for every agent in it, which is more than all that the commit says.
+    """Replaces the index of the log by agent with a table that every snapshot brings up to date. An index costs each
+    commit a page for every agent in it, which is more than all records of the commit.
     """
     for statement in (
         "DROP INDEX log_by_agent",
@@ -67,27 +68,49 @@ def _rollouts(connection: sqlite3.Connection) -> None:
 
 
 def _causes(_: sqlite3.Connection) -> None:
-    """Outcomes have a cause. Those that are there are read as they are (`encoding.py`), so no row changes; but who
-    cannot read those to come must not open the file.
-    """
+    """Outcomes have a cause. No row changed then, but who cannot read those to come must not open the file."""
 
 
-MIGRATIONS: tuple[Migration, ...] = (_first, _rollouts, _causes)
+ROWS_AT_ONCE = 1000
+
+
+def _classes(connection: sqlite3.Connection) -> None:
+    """Records and facts are written as their classes are, by a library (`encoding.py`): every row changes."""
+    _rewrite(connection, "log", "position", "kind, data", "data", record_of_today)
+    _rewrite(connection, "agents", "agent", "facts", "facts", facts_of_today)
+    for key, request in connection.execute("SELECT key, request FROM keys").fetchall():
+        changed = stored(request_of_today(text_of(request)))
+        connection.execute("UPDATE keys SET request = ? WHERE key = ?", (changed, key))
+
+
+def _rewrite(
+    connection: sqlite3.Connection, table: str, number: str, read: str, column: str, change: Callable[..., Stored]
+) -> None:
+    """Changes a column in all rows of the table, some of them at a time, since there may be millions."""
+    last = -1
+    some = f"SELECT {number}, {read} FROM {table} WHERE {number} > ? ORDER BY {number} LIMIT {ROWS_AT_ONCE}"
+    while rows := connection.execute(some, (last,)).fetchall():
+        changed = [(change(*found), at) for at, *found in rows]
+        connection.executemany(f"UPDATE {table} SET {column} = ? WHERE {number} = ?", changed)
+        last = rows[-1][0]
+
+
+MIGRATIONS: tuple[Migration, ...] = (_first, _rollouts, _causes, _classes)
 """Each leads from the version that is its index to the next. They are never changed, only added to."""
 
 
 def migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[Migration]) -> None:
-    """Brings the file up to date, one transaction a version: after a failure it has the version before. It fences
-    whoever still has the file open as the older one. A new file is made in one transaction, so that nobody ever sees it
-    as an older one. Two processes may do this at once.
+    """Brings the file up to date, one transaction for each version: after a failure it has the version before. Fences
+    an owner that has the file open as the older one. A new file is made in one transaction, so that it never looks like
+    an older one. Two processes may do this at once.
 
-    Raises `NewerSchema`, and `ForeignFile` for a database of somebody else's.
+    Raises `NewerSchema`, and `ForeignFile` for a database that is not a session.
     """
     while (version := present_version(connection, path, len(migrations))) < len(migrations):
         until = version + 1 if version else len(migrations)
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if number(connection, "user_version") == version:  # nobody was quicker
+            if number(connection, "user_version") == version:  # no other process was quicker
                 for migration in migrations[version:until]:
                     migration(connection)
                 if version:
@@ -101,8 +124,8 @@ def migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[Migr
 
 
 def use_wal(connection: sqlite3.Connection, busy_s: float) -> bool:
-    """Puts the file into WAL mode, if its file system can have that. If two do it at once, SQLite lets neither wait for
-    the other, so that is done here.
+    """Puts the file into WAL mode, if its file system supports that. If two processes do it at once, SQLite lets
+    neither wait for the other, so this waits itself.
     """
     deadline = time.monotonic() + busy_s
     while True:
@@ -117,13 +140,13 @@ def use_wal(connection: sqlite3.Connection, busy_s: float) -> bool:
 
 
 def present_version(connection: sqlite3.Connection, path: str, newest: int) -> int:
-    """As `version_of`, and 0 for a file with nothing in it yet."""
+    """Returns what `version_of` does, and 0 for an empty file."""
     is_empty = number(connection, "page_count") == 0
     return 0 if is_empty else version_of(connection, path, newest)
 
 
 def version_of(connection: sqlite3.Connection, path: str, newest: int) -> int:
-    """How many migrations the file has been through. Raises `NewerSchema` if these are more than `newest`, and
+    """Returns the number of migrations applied to the file. Raises `NewerSchema` if it is more than `newest`, and
     `ForeignFile`.
     """
     if number(connection, "application_id") != APPLICATION_ID:
@@ -135,14 +158,14 @@ def version_of(connection: sqlite3.Connection, path: str, newest: int) -> int:
 
 
 def number(connection: sqlite3.Connection, pragma: str) -> int:
-    """The value of a PRAGMA that is a number."""
+    """Returns the value of a PRAGMA that is a number."""
     (value,) = connection.execute(f"PRAGMA {pragma}").fetchone()
     return int(value)
 
 
 def examine(path: str) -> bool:
-    """Is there a session? Not yet, if it is being made. Raises `ForeignFile` if it is no session, without touching it,
-    and `StoreMissing` if there is no directory for it.
+    """Tells whether there is a session; False while it is being made. Raises `ForeignFile` if the file is not a
+    session, without touching it, and `StoreMissing` if there is no directory for it.
     """
     try:
         found = os.stat(path)
@@ -151,20 +174,20 @@ def examine(path: str) -> bool:
             raise StoreMissing(path, "there is no such directory") from None
         return False
     if not stat.S_ISREG(found.st_mode):
-        raise ForeignFile(path, "this is a directory" if stat.S_ISDIR(found.st_mode) else "this is no regular file")
+        raise ForeignFile(path, "this is a directory" if stat.S_ISDIR(found.st_mode) else "this is not a regular file")
     if found.st_size == 0 or is_unfinished(path):
         return False
     mark = mark_of(path)
     if mark is None:
-        raise ForeignFile(path, "this is no session")
+        raise ForeignFile(path, "this is not a session")
     if mark != APPLICATION_ID:
         raise ForeignFile(path, "this is a database, but not of a session")
     return True
 
 
 def is_unfinished(path: str) -> bool:
-    """Is it being made, or was that broken off? Then its journal leads back to an empty file, and SQLite will go there.
-    What the journal does not say yet has not been begun in the file.
+    """Tells whether the file is being made, or its making was broken off. Then its journal leads back to an empty file,
+    and SQLite will roll back to that. The file has no change that the journal does not know.
     """
     try:
         with open(f"{path}-journal", "rb") as journal:
@@ -175,8 +198,8 @@ def is_unfinished(path: str) -> bool:
 
 
 def mark_of(path: str) -> int | None:
-    """The application id of the database; None: it is no database. A damaged one has its id still. Raises `OSError`,
-    and `sqlite3.Error` if the disk fails.
+    """Returns the application id of the database; None: not a database. A damaged one still has its id. Raises
+    `OSError`, and `sqlite3.Error` if the disk fails.
     """
     if os.path.getsize(path) == 0:
         return None
@@ -206,13 +229,13 @@ def copy_pages(path: str, copy: str) -> None:
 
 
 def connect_as_is(path: str) -> sqlite3.Connection:
-    """A connection that reads the file as it lies there, whatever its WAL has and whoever writes to it."""
+    """Returns a connection that reads the file as it is, regardless of its WAL and of writers."""
     connection = connect(path, "mode=ro&immutable=1", 0)
-    connection.execute("PRAGMA writable_schema = ON")  # half a checkpoint is no damage: the WAL has the rest
+    connection.execute("PRAGMA writable_schema = ON")  # half a checkpoint is not damage: the WAL has the rest
     return connection
 
 
 def connect(path: str, parameters: str, busy_s: float) -> sqlite3.Connection:
-    """A connection in autocommit mode. `busy_s` is how long, in seconds, it waits for what others have locked."""
+    """Returns a connection in autocommit mode that waits `busy_s` seconds for what others have locked."""
     uri = f"{Path(path).as_uri()}?{parameters}"
     return sqlite3.connect(uri, uri=True, timeout=busy_s, isolation_level=None, check_same_thread=False)

@@ -1,16 +1,16 @@
-"""The store of one machine: a session in one SQLite file.
+"""Stores a session in one SQLite file, on one machine.
 
-The problem. What a caller was told must be on the disk, one process may write, others may read meanwhile, and a disk
-takes a millisecond in which the event loop has to go on. Every step can fail: the disk is full, a process is killed
-in the middle, the file is copied, linked or taken over.
+The problem. What a caller was told must be on the disk, one process may write while others read, and a disk takes a
+millisecond in which the event loop has to go on. Every step can fail: the disk is full, a process is killed in the
+middle, the file is copied, linked or taken over.
 
 What is done. The file is in WAL mode, so it can be read while a session runs, also by other processes (`reading.py`).
 `append` is one transaction, on the disk when it returns, for all that arrived while the one before ran. All writing
 is done by one thread (`worker.py`) on one connection, and rollouts and receipts are read on another. A lock file
 keeps two processes from opening one session by mistake (`ownership.py`); the epoch, compared within the very
-transaction that writes, makes it impossible. An append that has begun comes to its end whatever becomes of its
-caller: a cancelled caller waits for it, and a task of asyncio that is cancelled past anyio's shields leaves it to the
-thread. After a failed append every later one reports the same failure, because nothing is known of what it wrote.
+transaction that writes, makes it impossible. An append that has begun always runs to its end: a cancelled caller waits
+for it, and a task of asyncio that is cancelled past anyio's shields leaves it to the thread. After a failed append
+every later one reports the same failure, because nothing is known of what it wrote.
 
 What was rejected.
 
@@ -25,8 +25,8 @@ What was rejected.
 
 What remains ugly.
 
-- Within a process, SQLite gives the index that a reader has of a crashed session to whoever opens it next. So opening
-  waits until such a reader is done (`_claim_when_unread`).
+- Within a process, SQLite shares a reader's index of a crashed session with the next connection. So opening waits
+  until such a reader is done (`_claim_when_unread`).
 - A file with a second name (a hard link) would have two logs, and is refused.
 - If the disk fails at the very end of a commit, the caller gets `StoreFailed`, and the next opening may find the
   records nevertheless. A key tells.
@@ -62,25 +62,25 @@ BUSY_S = 5.0
 CACHE_KIB = 16 * 1024
 CHECKPOINT_PAGES = 250
 """Pages in the WAL after which they are copied into the database and the WAL is begun anew. Until it has been that
-large once, every commit makes the file longer, and takes the disk twice as long as one that writes over an old one.
+large once, every commit makes the file longer, and takes the disk twice as long as one that overwrites old pages.
 """
 
 T = TypeVar("T")
 
 
 class Synchronous(Enum):
-    """When a commit counts as durable."""
+    """The point at which a commit counts as durable."""
 
     FULL = "FULL"
-    """When the disk has it."""
+    """The disk has it."""
     NORMAL = "NORMAL"
-    """When the system has it: it survives the process, but not a loss of power. Several times as fast."""
+    """The operating system has it: it survives the process, but not a loss of power. Several times as fast."""
 
 
 class SQLiteStore:
-    """A `Store` in the file at `path`, which is made if there is none.
+    """A `Store` in the file at `path`, which is created if it is missing.
 
-    `takeover` opens a session that somebody else has open, and fences them. One object may be opened again after it
+    `takeover` opens a session that another owner has open, and fences that owner. A store may be opened again after it
     was closed.
     """
 
@@ -92,7 +92,7 @@ class SQLiteStore:
         synchronous: Synchronous = Synchronous.FULL,
     ) -> None:
         self.path: str = os.path.realpath(path)
-        """Without links, so that all names of a file have one lock."""
+        """The path with links resolved, so that all names of a file have one lock."""
         self.takeover = takeover
         self.synchronous = synchronous
         self.epoch = 0
@@ -104,15 +104,15 @@ class SQLiteStore:
         self._worker: Worker | None = None
         """The thread that writes, while the store is open."""
         self._reading_worker: Worker | None = None
-        """The thread that reads meanwhile."""
+        """The thread that reads, while the store is open."""
         self._process = 0
-        """Whose threads these are."""
-        # The locks hold even for a thread whose caller has gone, or of an earlier opening.
+        """Id of the process that has these threads."""
+        # The locks also hold back a thread whose caller has gone, or of an earlier opening.
         self._writing, self._reading = threading.RLock(), threading.RLock()
 
     async def open(self, config: SessionConfig) -> Recovered:
         """See `Store.open`. Raises `ForeignFile`, `NewerSchema`, `StoreCorrupt`, `StoreReadOnly`, `StoreFull` and
-        `StoreMissing` for what the file is; its tables that are read now are checked for damage.
+        `StoreMissing`, depending on the file. Checks the tables that it reads for damage.
         """
         if self._worker is not None and self._process == os.getpid():
             raise SessionInUse(self.path, "this store is open already", os.getpid())
@@ -150,8 +150,8 @@ class SQLiteStore:
                 reading_worker.stop()
 
     async def check(self) -> tuple[str, ...]:
-        """All that is wrong with the file, each in a sentence; nothing, if it is sound. Takes as long as the file is
-        large. The store need not be open, and the session may be somebody else's. Raises as `read_session` does.
+        """Returns all problems of the file, each as a sentence; none if it is sound. The time grows with the file. The
+        store need not be open, and the session may have another owner. Raises as `read_session` does.
         """
         return await to_thread.run_sync(reading.check_file, self.path)
 
@@ -187,22 +187,22 @@ class SQLiteStore:
         taken = ownership.take()
         if not taken and not self.takeover:
             owner = reading.owner(self.path) if exists else None
-            taken = ownership.take()  # the look takes a while, and the owner may have closed meanwhile
+            taken = ownership.take()  # looking up the owner takes a while, and it may have closed meanwhile
             if not taken:
                 raise SessionInUse(self.path, f"the session is open in process {owner or '(unknown)'}", owner)
         self._ownership, self._failure = ownership, None
         try:
             recovered = self._claim_when_unread(config)
             if not taken:
-                ownership.take_over()  # whoever had it is fenced now, and not before
+                ownership.take_over()  # the earlier owner is fenced now, and not before
             return recovered
         except BaseException:
             self._close()
             raise
 
     def _claim_when_unread(self, config: SessionConfig) -> Recovered:
-        """Within a process, SQLite gives the index that a reader has of a crashed session, which cannot be written, to
-        whoever opens it too. So that waits until the reader is done.
+        """Claims the session when no reader of this process is on it: SQLite would share the reader's index of a
+        crashed session, which cannot be written, with this connection.
         """
         deadline = time.monotonic() + BUSY_S
         while True:
@@ -214,7 +214,7 @@ class SQLiteStore:
                 if error.sqlite_errorcode != sqlite3.SQLITE_READONLY or not is_read:
                     raise
                 if time.monotonic() > deadline:
-                    raise StoreBusy(self.path, "this process reads it, as it was left by a crash") from error
+                    raise StoreBusy(self.path, "this process is reading it, as a crash left it") from error
             self._close_tables()
             time.sleep(schema.RETRY_S)
 
@@ -225,6 +225,7 @@ class SQLiteStore:
         connection.execute(f"PRAGMA synchronous = {self.synchronous.value}")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten, too
         schema.migrate(connection, self.path, schema.MIGRATIONS)
         if not schema.use_wal(connection, BUSY_S):
             raise StoreError(self.path, "this file system has no shared memory, which SQLite needs for its WAL")
@@ -241,10 +242,10 @@ class SQLiteStore:
             self._tables.write(tables.encode_items([folded.snapshot]))
         connection.execute("COMMIT")
         self._tables.committed()
-        return Recovered(self.epoch, meta.config, folded.ledger, folded.tail)
+        return Recovered(self.epoch, meta.config, folded.ledger, folded.tail, folded.times)
 
     def _close_with(self, worker: Worker) -> None:
-        if self._worker is worker:  # somebody else may have closed it too, and opened it again
+        if self._worker is worker:  # another task may have closed it too, and opened it again
             try:
                 self._close()
             finally:

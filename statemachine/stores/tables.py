@@ -1,6 +1,6 @@
-"""Rows of the tables: what recovery reads of them, and what an append does to them.
+"""Reads the rows that recovery needs, and writes those of an append.
 
-Nothing here begins or ends a transaction, but for `Tables.write_alone`, which is one.
+Only `Tables.write_alone` begins or ends a transaction: it is one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from statemachine.core.config import SessionConfig
+from statemachine.core.machines import Identity
 from statemachine.log import trace
 from statemachine.stores.encoding import (
     EncodingError,
@@ -40,19 +41,19 @@ Row = tuple[str, int | None, Stored]
 
 @frozen
 class Meta:
-    """What is known of the session as a whole."""
+    """Facts of the session as a whole."""
 
     epoch: int
     owner: int | None
-    """Process id of whoever opened it last."""
+    """Id of the process that opened it last."""
     config: SessionConfig | None
     covered: int
-    """The position up to which the log is in the facts of `agents`."""
+    """The log position up to which the facts of `agents` include the log."""
     mail_states: tuple[int, ...]
 
 
 def read_meta(connection: sqlite3.Connection) -> Meta:
-    """Raises `EncodingError` for what is no such value."""
+    """Reads the facts of the session as a whole. Raises `EncodingError` for a wrong value."""
     values = dict(connection.execute("SELECT name, value FROM meta").fetchall())
     return Meta(
         _whole(values, "epoch"),
@@ -66,7 +67,7 @@ def read_meta(connection: sqlite3.Connection) -> Meta:
 def _whole(values: dict[str, Any], name: str) -> int:
     value = values.get(name)
     if type(value) is not int:
-        raise EncodingError(f"{name} is {value!r:.100}, which is no whole number")
+        raise EncodingError(f"{name} is {value!r:.100}, which is not a whole number")
     return value
 
 
@@ -78,9 +79,9 @@ def _config(line: str) -> SessionConfig:
 
 
 def read_folded(connection: sqlite3.Connection, meta: Meta, config: SessionConfig) -> Folded:
-    """The facts, and the log after them folded in. Raises `EncodingError` for what no session can have come to."""
+    """Returns the facts with the log after them folded in. Raises `EncodingError` if no session can have them."""
     tail = "SELECT position, kind, data FROM log WHERE position > ? ORDER BY position"
-    # A cursor that is left in the middle keeps its transaction open for as long as somebody looks at the error.
+    # A cursor left in the middle keeps its transaction open as long as a reference to the error exists.
     with no_collections(), closing(connection.cursor()) as cursor:
         cursor.execute("SELECT facts FROM agents ORDER BY agent")
         facts = [decode_facts(data) for (data,) in cursor]
@@ -89,7 +90,7 @@ def read_folded(connection: sqlite3.Connection, meta: Meta, config: SessionConfi
 
 
 def _tail(rows: Iterable[tuple[int, str, Stored]], covered: int) -> Iterator[LogRecord]:
-    """The records behind the snapshot, of which none may be missing."""
+    """Yields the records behind the snapshot. Raises `EncodingError` if one is missing."""
     for expected, (position, kind, data) in enumerate(rows, covered + 1):
         if position != expected:
             raise EncodingError(f"log position {expected} is missing")
@@ -98,7 +99,7 @@ def _tail(rows: Iterable[tuple[int, str, Stored]], covered: int) -> Iterator[Log
 
 @contextmanager
 def no_collections() -> Generator[None]:
-    """Within, no garbage is looked for. What recovery builds is none, and with many agents most of its time would go
+    """Suspends garbage collection. What recovery builds is not garbage, and with many agents most of its time would go
     into finding that out.
     """
     was_enabled = gc.isenabled()
@@ -111,7 +112,7 @@ def no_collections() -> Generator[None]:
 
 
 def decode_at(position: int, kind: str, data: Stored) -> LogRecord:
-    """The record, or an `EncodingError` that says where in the log it stands."""
+    """Returns the record. Raises an `EncodingError` that says where in the log it stands."""
     try:
         return decode(kind, data)
     except EncodingError as error:
@@ -119,7 +120,7 @@ def decode_at(position: int, kind: str, data: Stored) -> LogRecord:
 
 
 def last_position(connection: sqlite3.Connection, covered: int) -> int:
-    """The last position that was ever given: the rows of a snapshot's records may be gone."""
+    """Returns the last position ever used. The rows of a snapshot's records may have been deleted."""
     (position,) = connection.execute("SELECT max(position) FROM log").fetchone()
     return max(covered, position or 0)
 
@@ -134,13 +135,13 @@ ROLLOUT = """
 
 
 def read_rollout(connection: sqlite3.Connection, agent: int) -> tuple[LogRecord, ...]:
-    """What belongs to the agent's rollout, oldest first."""
+    """Returns the agent's rollout, oldest first."""
     rows = connection.execute(ROLLOUT, {"agent": agent})
     return tuple([decode_at(*row) for row in rows.fetchall()])
 
 
 AT_MAX = 32
-"""Records that are looked up by their positions at a time."""
+"""Records that one statement looks up by their positions."""
 OWN_ROLLOUT = f"""
     SELECT position, kind, data FROM log
     WHERE position IN (SELECT position FROM rollouts WHERE agent = ? UNION VALUES {", ".join(["(?)"] * AT_MAX)})
@@ -148,8 +149,8 @@ OWN_ROLLOUT = f"""
 
 
 def read_own_rollout(connection: sqlite3.Connection, agent: int, uncovered: Sequence[int]) -> tuple[LogRecord, ...]:
-    """As `read_rollout`, by whoever knows where the agent's records behind the snapshot are, so that the log behind it
-    need not be looked through. Some of them may have got into a snapshot in the meantime.
+    """Does what `read_rollout` does, given the positions of the agent's records behind the snapshot, so that the log
+    behind it need not be searched. A newer snapshot may cover some of them by now.
     """
     rows: dict[int, Any] = {}
     for first in range(0, len(uncovered) or 1, AT_MAX):
@@ -161,7 +162,7 @@ def read_own_rollout(connection: sqlite3.Connection, agent: int, uncovered: Sequ
 
 
 def read_receipt(connection: sqlite3.Connection, key: str) -> Receipt | None:
-    """The receipt for the key."""
+    """Returns the receipt for the key, if there is one."""
     row = connection.execute("SELECT request, answer FROM keys WHERE key = ?", (stored(key),)).fetchone()
     return None if row is None else Receipt(key, text_of(row[0]), text_of(row[1]))
 
@@ -177,18 +178,21 @@ class Encoded:
     receipts: list[tuple[Stored, Stored, Stored]]
     facts: list[tuple[int, Stored]]
     mail_states: tuple[int, ...] | None = None
-    """None: no snapshot."""
+    """None: not a snapshot."""
+    forgotten: tuple[int, ...] = ()
+    """Agents of the snapshot whose rollouts are deleted."""
 
 
 def encode_items(items: Sequence[Write | Snapshot]) -> list[Encoded]:
-    """The rows of an append, in its order. Raises `EncodingError` for what cannot be written."""
+    """Returns the rows of an append, in its order. Raises `EncodingError` for a value that cannot be written."""
     part = Encoded([], [], [])
     parts = [part]
     for item in items:
         if isinstance(item, Snapshot):
             facts = [(f.agent, encode_facts(f)) for f in item.agents]
             part = Encoded([], [], [])
-            parts += [Encoded([], [], facts, item.mail_states), part]
+            forgotten = tuple([f.agent for f in item.agents if f.identity is Identity.FORGOTTEN])
+            parts += [Encoded([], [], facts, item.mail_states, forgotten), part]
             continue
         for record in item.records:
             part.rows.append(encode(record))
@@ -198,36 +202,36 @@ def encode_items(items: Sequence[Write | Snapshot]) -> list[Encoded]:
 
 
 ROW_BYTES = 100
-"""More than a row takes besides its text."""
+"""Upper bound of what a row takes besides its text."""
 
 
 def is_larger(data: Stored, size_max: int) -> bool:
-    """Does it take more bytes than that?"""
+    """Tells whether the data takes more than `size_max` bytes."""
     if len(data) * 4 <= size_max:
         return False
     return len(data if isinstance(data, bytes) or data.isascii() else data.encode()) > size_max
 
 
 ALONE_MAX = 64
-"""Rows in one statement at most: each number of them is a statement of its own, and SQLite keeps some of these."""
+"""Most rows in one statement: each number of rows is a statement of its own, and SQLite caches some of these."""
 
 
 def values(size: int) -> str:
-    """So many rows of the log, in a statement."""
+    """Returns the part of a statement that has `size` rows of the log."""
     return f"VALUES {', '.join(['(?, ?, ?, ?)'] * size)}"
 
 
 INTO_LOG = "INSERT INTO log (position, agent, kind, data)"
 INSERTS = tuple((size, f"{INTO_LOG} {values(size)}") for size in (ALONE_MAX, 32, 16, 8, 4, 2, 1))
-"""How many rows, and the statement for them."""
+"""Number of rows, and the statement that inserts them."""
 OWNED = "WHERE (SELECT value FROM meta WHERE name = 'epoch') = ?"
 INSERTS_IF_OWNED = ("", *[f"{INTO_LOG} SELECT * FROM ({values(size)}) {OWNED}" for size in range(1, ALONE_MAX + 1)])
-"""Number of rows -> the statement that inserts them if the epoch is still the one that is named last."""
+"""Number of rows -> the statement that inserts them if the epoch is still that of its last parameter."""
 
 
 @define
 class Tables:
-    """The writer's view of the tables: where the log ends, and what of it is covered."""
+    """The writer's view of the tables: where the log ends, and how far snapshots cover it."""
 
     connection: sqlite3.Connection
     position: int
@@ -235,18 +239,20 @@ class Tables:
     _uncovered: defaultdict[int, list[int]] = field(factory=lambda: defaultdict[int, list[int]](list), init=False)
     """Agent -> the positions of its durable records that may be missing in the table of rollouts."""
     _pending: dict[int, list[int]] = field(factory=dict[int, list[int]], init=False)
-    """The same of the transaction that is under way, behind its last snapshot."""
+    """The same for the transaction under way, behind its last snapshot."""
     _covers: bool = field(default=False, init=False)
-    """Has it a snapshot?"""
+    """Whether the transaction under way has a snapshot."""
     _postponed: dict[int, Stored] = field(factory=dict[int, Stored], init=False)
-    """Facts for the next snapshot, since one had some that are too large for a row."""
+    """Facts postponed to the next snapshot, because one had facts too large for a row."""
+    _forgotten: set[int] = field(factory=set[int], init=False)
+    """Agents whose rollouts the next snapshot deletes."""
 
     def uncovered(self, agent: int) -> list[int]:
-        """What `read_own_rollout` wants to know. May be asked in any thread, before the rollout is read."""
+        """Returns the positions for `read_own_rollout`. May be called in any thread, before the rollout is read."""
         return [*self._uncovered.get(agent, ())]
 
     def committed(self) -> None:
-        """What was written is durable."""
+        """Marks what was written as durable."""
         if self._covers:
             self._uncovered = defaultdict(list)
         for agent, positions in self._pending.items():
@@ -254,8 +260,8 @@ class Tables:
         self._pending, self._covers = {}, False
 
     def write_alone(self, parts: Sequence[Encoded], epoch: int) -> bool:
-        """If there are only some rows, as nearly always, and the file still has this epoch: all of them, in a
-        transaction of their own, by one statement. Otherwise nothing is written.
+        """Writes the rows in a transaction of their own, by one statement, if they are few, as nearly always, and the
+        file still has this epoch. Otherwise writes nothing and returns False.
 
         Every statement hands the interpreter to other threads and has to get it back, which costs more than rows do.
         """
@@ -276,9 +282,10 @@ class Tables:
         return True
 
     def write(self, parts: Sequence[Encoded]) -> None:
-        """All parts, in their order."""
+        """Writes all parts, in their order."""
         for part in parts:
             if part.mail_states is not None:
+                self._forgotten.update(part.forgotten)
                 self._cover(part.facts, part.mail_states)
             if part.rows:
                 rows = self._numbered(part.rows)
@@ -288,7 +295,7 @@ class Tables:
                 self.connection.executemany("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", part.receipts)
 
     def _numbered(self, rows: Sequence[Row]) -> list[tuple[int, int | None, str, Stored]]:
-        """The rows with the next positions."""
+        """Returns the rows with the next positions."""
         return [(at, agent, kind, data) for at, (kind, agent, data) in enumerate(rows, self.position + 1)]
 
     def _written(self, rows: Sequence[tuple[int, int | None, str, Stored]]) -> None:
@@ -298,7 +305,7 @@ class Tables:
                 self._pending.setdefault(agent, []).append(position)
 
     def _insert(self, rows: list[tuple[int, int | None, str, Stored]]) -> None:
-        """Into the log, many rows by one statement."""
+        """Inserts rows into the log, many by one statement."""
         done = 0
         for size, statement in INSERTS:
             while len(rows) - done >= size:
@@ -306,8 +313,8 @@ class Tables:
                 done += size
 
     def _cover(self, facts: list[tuple[int, Stored]], mail_states: tuple[int, ...]) -> None:
-        """The facts are those at the end of the log; what only said facts is not needed any more. If some are too
-        large, as of an agent with a gigabyte of unread mail, there is no snapshot yet, and the log says it all.
+        """Writes the facts at the end of the log, and deletes the records that only said facts. If some are too large,
+        as of an agent with a gigabyte of unread mail, postpones the snapshot: the log has it all.
         """
         self._postponed.update(facts)
         size_max = self.connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - ROW_BYTES
@@ -323,13 +330,28 @@ class Tables:
         self.connection.execute(f"DELETE {since} AND agent IS NULL", (self.covered, self.position))
         self.covered = self.position
         self._pending, self._covers = {}, True
+        if self._forgotten:
+            self._forget([*self._forgotten])
+            self._forgotten.clear()
+
+    def _forget(self, agents: list[int]) -> None:
+        """Deletes the rollouts of these agents, which the snapshot covers, and what was asked of them with keys. The
+        keys stay used. They are looked through once, because there may be millions.
+        """
+        parameters = (f"{agents}",)
+        whose = "agent IN (SELECT value FROM json_each(?))"
+        positions = f"SELECT position FROM rollouts WHERE {whose}"
+        self.connection.execute(f"DELETE FROM log WHERE position IN ({positions})", parameters)
+        self.connection.execute(f"DELETE FROM rollouts WHERE {whose}", parameters)
+        whose = "CAST(substr(answer, 2) AS INTEGER) IN (SELECT value FROM json_each(?))"  # what an agent's id begins
+        self.connection.execute(f"UPDATE keys SET request = '' WHERE answer LIKE '[%' AND {whose}", parameters)
 
     def set_meta(self, name: str, value: int | str) -> None:
-        """Changes what is known of the session as a whole."""
+        """Sets one fact of the session as a whole."""
         self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
     @property
     def epoch(self) -> int | None:
-        """The epoch that the file has now."""
+        """Returns the epoch that the file has now."""
         row = self.connection.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()
         return None if row is None else row[0]

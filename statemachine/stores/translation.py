@@ -1,4 +1,4 @@
-"""What SQLite and the system say when they cannot go on, as the errors of `errors.py`."""
+"""Translates errors of SQLite and the operating system into those of `errors.py`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BY_CODE: dict[int, type[StoreError]] = {
     sqlite3.SQLITE_NOTADB: StoreCorrupt,
     sqlite3.SQLITE_IOERR_SHORT_READ: StoreCorrupt,
 }
-"""Result code, extended or primary -> error. The others are matters of the disk or the system."""
+"""Result code, extended or primary -> error. Other codes are failures of the disk or the system."""
 
 BY_ERRNO: dict[int, type[StoreError]] = {
     errno.EACCES: StoreReadOnly,
@@ -42,19 +42,19 @@ BY_ERRNO: dict[int, type[StoreError]] = {
 
 @contextmanager
 def typed(path: str) -> Generator[None]:
-    """Within, what goes wrong with the file at `path` is a `StoreError`."""
+    """Raises as a `StoreError` what goes wrong with the file at `path` within the block."""
     try:
         yield
     except sqlite3.Error as error:
         raise of_sqlite(path, error) from error
-    except (EncodingError, UnicodeDecodeError) as error:  # the latter from damaged names of tables
+    except (EncodingError, UnicodeDecodeError) as error:  # the latter for damaged names of tables
         raise StoreCorrupt(path, str(error)) from error
     except OSError as error:
         raise BY_ERRNO.get(error.errno or 0, StoreError)(path, error.strerror or str(error)) from error
 
 
 def of_sqlite(path: str, error: sqlite3.Error) -> StoreError:
-    """The error for an error of SQLite."""
+    """Returns the `StoreError` for an error of SQLite."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     problem = f"{error} ({getattr(error, 'sqlite_errorname', type(error).__name__)})"
     primary = code & 0xFF

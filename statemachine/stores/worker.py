@@ -1,7 +1,7 @@
-"""The thread in which one store writes.
+"""Runs the calls of one store in a thread of its own.
 
-`anyio.to_thread` does the same for anybody's threads and any number of them. A commit is what the whole session waits
-for, and with one thread of its own it takes half the processor time (`bench/README.md`).
+`anyio.to_thread` does the same for any number of threads. The whole session waits for a commit, and with one thread of
+its own that takes half the processor time (`bench/README.md`).
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ T = TypeVar("T")
 
 @define(eq=False)
 class Job:
-    """A call, and what came of it."""
+    """A call and its result."""
 
     work: Callable[..., Any]
     arguments: tuple[Any, ...]
     done: Crossing = field(factory=Crossing)
-    """Set in the thread, when the call is over."""
+    """Set in the thread, when the call has ended."""
     result: Any = None
     error: BaseException | None = None
 
 
 class Worker:
-    """One thread that makes calls, one after another, in their order, for whatever event loop asks."""
+    """One thread that makes calls in their order, for any event loop."""
 
     def __init__(self, name: str) -> None:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self.stop = finalize(self, self._jobs.put, None)
-        """Ends the thread after all that was asked. Happens by itself when nobody has the worker any more."""
-        # A daemon, so that a program that leaves its event loop with a store open comes to its end.
+        """Ends the thread after all calls in line. Called automatically when the worker is collected."""
+        # A daemon, so that a program that leaves its event loop with a store open can end.
         threading.Thread(target=work_off, args=(self._jobs,), name=name, daemon=True).start()
 
     async def do(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Makes the call and returns what it does, after all that was asked before. A call comes to its end, whatever
-        becomes of its caller: a cancelled one waits for it, unless asyncio cancels it past anyio's shields.
+        """Makes the call, after those in line, and returns its result. A call always runs to its end: a cancelled
+        caller waits for it, unless asyncio cancels it past anyio's shields.
         """
         job = Job(work, arguments)
         self._jobs.put(job)
@@ -58,12 +58,12 @@ class Worker:
 
 
 def work_off(jobs: SimpleQueue[Job | None]) -> None:
-    """Makes the calls, in the thread. It does not know the worker, which can be collected."""
+    """Makes the calls, in the thread. Has no reference to the worker, so that it can be collected."""
     while (job := jobs.get()) is not None:
         try:
             job.result = job.work(*job.arguments)
         except BaseException as error:
             job.error = error
-        with suppress(RuntimeError):  # the event loop has gone, and with it whoever waited
+        with suppress(RuntimeError):  # the event loop was closed, and its callers are gone
             job.done.set()
-        del job  # or its result would live until the next one
+        del job  # otherwise its result would live until the next one

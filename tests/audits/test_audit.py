@@ -20,17 +20,26 @@ from statemachine.core.records import (
     RECORDS,
     AgentResumed,
     AgentsClosed,
+    AgentsForgotten,
     AgentSpawned,
     Cause,
+    LoadBegun,
+    LoadEnded,
     MailAccepted,
+    MailDemoted,
     MailDrained,
     MailKind,
+    MailRead,
+    MailWithdrawn,
     NoticeBuried,
     Outcome,
     TurnEnded,
+    TurnReturned,
     TurnStarted,
+    TurnStopped,
 )
-from statemachine.log.snapshot import AgentFacts, facts_of
+from statemachine.log.recovery import restart
+from statemachine.log.snapshot import AgentFacts, facts_of, ledger_of
 from statemachine.stores.encoding import encode
 from statemachine.stores.protocol import Entry, LogRecord
 
@@ -58,7 +67,7 @@ class Log:
 
     def snapshot(self) -> None:
         ledger = self.session.ledger
-        self.facts[len(self.rows)] = [facts_of(agent) for agent in ledger.agents], list(ledger.mail_states)
+        self.facts[len(self.rows)] = [facts_of(ledger, agent) for agent in ledger.agents], list(ledger.mail_states)
 
     def covered(self, cut: int) -> Rows:
         """What is kept once there is a snapshot at this position: of what it covers, the rollouts."""
@@ -101,13 +110,28 @@ def test_audit_of_a_random_life_with_a_snapshot_anywhere_finds_nothing(seed: int
 
 
 def test_lives_that_are_audited_have_every_kind_of_record() -> None:
-    random, seen = Random(0), set[type]()
-    log = Log(SessionConfig(max_concurrent=4, overflow=Overflow.QUEUE, notice=Notice.TRIGGER))
+    random = Random(0)
+    log = Log(SessionConfig(max_concurrent=4, overflow=Overflow.QUEUE, notice=Notice.TRIGGER, max_attempts=2))
     for _ in range(1500):
         log.play(chance.event_of(log.session, chance.ANYTHING, random.randbytes(chance.BYTES)))
-        seen.update(map(type, log.rows.values()))
-    assert seen == set(RECORDS)
-    assert judged(log, 0) is None
+    shut_down = life_of("spawn root a by host; shutdown 5; loaded a")
+    assert {type(record) for life in (log, shut_down) for record in life.rows.values()} == set(RECORDS)
+    for life in (log, shut_down):
+        assert judged(life, 0) is None
+        assert judged(life, len(life.rows)) is None
+
+
+def test_audit_of_a_turn_returned_after_a_session_that_kept_only_its_requests_finds_nothing() -> None:
+    """Such a session has the default `max_attempts`; the next, which has more, finds no more than it kept."""
+    log = life_of("spawn root a by host; send host a; loaded a; send host a")
+    facts, mail_states = log.facts[len(log.rows)]
+    log.config = evolve(SMALL, max_attempts=2)
+    log.session, step = restart(log.config, ledger_of(log.config, facts, mail_states), 0.0)
+    assert step.records[0] == TurnReturned(1, 1)
+    assert [mail.mail for mail in log.session.agents[1].mailbox] == [0, 2]
+    log.rows |= enumerate(step.records, len(log.rows) + 1)
+    log.snapshot()
+    assert judged(log, len(log.rows)) is None
 
 
 # Damaged tails: nothing is covered by a snapshot
@@ -123,6 +147,9 @@ def mail(number: int, target: int, sender: int = -1, text: str = "x", notice: Ou
     return MailAccepted(number, sender, target, MailKind.QUEUE, text, notice)
 
 
+NOT_TAKEN = Outcome(2, 1, TurnState.INTERRUPTED, "withdrawn", Cause.WITHDRAWN, HOST)
+"""What answers requests of which no turn came."""
+
 TAIL: dict[str, tuple[str, LogRecord, str]] = {
     "an id is left out": (LIFE, AgentSpawned(5, 0, "d", None), "agent 5 is spawned, the next one is 4"),
     "a child of a closed agent": (
@@ -130,7 +157,7 @@ TAIL: dict[str, tuple[str, LogRecord, str]] = {
         AgentSpawned(4, 3, "d", None),
         "its parent 3 is not open",
     ),
-    "a name that is none": (LIFE, AgentSpawned(4, 0, "Root!", None), "'Root!' is no name"),
+    "a name that is none": (LIFE, AgentSpawned(4, 0, "Root!", None), "'Root!' is not a name"),
     "a path that is taken": (LIFE, AgentSpawned(4, 0, "a", None), "agent 1 is open at /root/a"),
     "a mail number is left out": (LIFE, mail(7, 1), "mail 7 is accepted, the next one is 6"),
     "mail for nobody": (LIFE, mail(6, 9), "does not begin with its first mail"),
@@ -138,7 +165,7 @@ TAIL: dict[str, tuple[str, LogRecord, str]] = {
     "mail from a closed agent": (f"{LIFE}; close host c", mail(6, 1, 3), "its sender 3 is not open"),
     "mail without a text": (LIFE, mail(6, 1, text=""), "it has neither text nor outcome"),
     "a notice that is not true": (LIFE, mail(6, 1, 2, "", outcome(2, 7)), "the last turn of agent 2 did not end"),
-    "a notice from another": (LIFE, mail(6, 3, 1, "", outcome(2, 1)), "the last turn of agent 2 did not end"),
+    "a notice from another": (LIFE, mail(6, 3, 1, "", outcome(2, 1)), "it is not from agent 2, of which it tells"),
     "a notice with a text": (LIFE, mail(6, 1, 2, "x", outcome(2, 1)), "a notice has a text"),
     "a notice to itself": (LIFE, mail(6, 2, 2, "", outcome(2, 1)), "it is a notice to itself"),
     "a buried notice of an open agent": (LIFE, NoticeBuried(6, 1, outcome(2, 1)), "its target 1 is not closed"),
@@ -172,6 +199,52 @@ TAIL: dict[str, tuple[str, LogRecord, str]] = {
         MailDrained(2, 2),
         "turn 2 of agent 2 reads mail, and none was unread",
     ),
+    "some mail read by no turn": (LIFE, MailRead(2, 1, (5,)), "turn 1 of agent 2 reads mail, and does not run"),
+    "mail read that was not unread": (
+        f"{LIFE}; follow_up host a/b",
+        MailRead(2, 2, (5,)),
+        "reads mails [5], and not all were unread",
+    ),
+    "mail withdrawn that was not unread": (
+        LIFE,
+        MailWithdrawn(2, 1, NOT_TAKEN),
+        "mail 1 is withdrawn, and was not unread",
+    ),
+    "mail withdrawn with an answer that is none": (
+        LIFE,
+        MailWithdrawn(2, 5, outcome(2, 1)),
+        "is not what answers that",
+    ),
+    "mail demoted that asks for nothing": (
+        LIFE,
+        MailDemoted(2, (5,), Outcome(2, 1, TurnState.INTERRUPTED, "demoted", Cause.NOT_STARTED, HOST)),
+        "mails [5] are demoted, and not all were unread trigger mail",
+    ),
+    "a stop of no turn": (LIFE, TurnStopped(2, 1, Cause.INTERRUPTED, HOST), "turn 1 of agent 2 does not run"),
+    "a stop for what stops no turn": (
+        f"{LIFE}; follow_up host a/b",
+        TurnStopped(2, 2, Cause.CRASHED),
+        "no turn is asked to stop by CRASHED",
+    ),
+    "a stop by an agent that is not there": (
+        f"{LIFE}; follow_up host a/b",
+        TurnStopped(2, 2, Cause.INTERRUPTED, 9),
+        "there is no agent 9",
+    ),
+    "a return of no turn": (LIFE, TurnReturned(2, 1), "turn 1 of agent 2 is returned, and does not run"),
+    "a return of a turn that was asked to stop": (
+        f"{LIFE}; follow_up host a/b; interrupt host a/b",
+        TurnReturned(2, 2),
+        "it was asked to stop",
+    ),
+    "a load of a closed agent": (f"{LIFE}; close host c", LoadBegun(3), "agent 3 is not open"),
+    "an end of no load": (LIFE, LoadEnded(2), "no load of agent 2 has begun"),
+    "an open agent that is forgotten": (LIFE, AgentsForgotten(3, (3,)), "agent 3 is not closed"),
+    "an agent that is forgotten without its child": (
+        f"{LIFE}; close host a",
+        AgentsForgotten(1, (1,)),
+        "it and those below it are [1, 2]",
+    ),
     "an end of another turn": (LIFE, TurnEnded(outcome(2, 3)), "turn 3 of agent 2 ends, its last one was 1"),
     "an end of a later turn than runs": (
         f"{LIFE}; follow_up host a/b",
@@ -202,7 +275,7 @@ TAIL: dict[str, tuple[str, LogRecord, str]] = {
     "an end that nobody there asked for": (
         f"{LIFE}; follow_up host a/b",
         TurnEnded(Outcome(2, 2, TurnState.INTERRUPTED, "interrupted", Cause.INTERRUPTED, 9)),
-        "nobody has the id 9, by whom it ended",
+        "it was ended by agent 9, which does not exist",
     ),
     "a running turn that never started": (
         f"{LIFE}; follow_up host a/b",
@@ -261,13 +334,13 @@ def test_audit_of_tails_has_a_case_of_every_kind_of_record() -> None:
     assert set(audit_tail.IN_TAIL) == set(RECORDS)
 
 
-@pytest.mark.parametrize("position", range(1, 18))
+@pytest.mark.parametrize("position", range(1, 21))
 def test_audit_names_the_place_where_a_record_of_the_tail_is_missing(position: int) -> None:
     log = life_of(LIFE)
-    assert len(log.rows) == 17
+    assert len(log.rows) == 20
     del log.rows[position]
     unsound = judged(log, 0)
-    if position == 17:  # a prefix of a log is a log
+    if position == 20:  # a prefix of a log is a log
         assert unsound is None
         return
     assert unsound is not None
@@ -277,7 +350,7 @@ def test_audit_names_the_place_where_a_record_of_the_tail_is_missing(position: i
 
 def test_audit_of_an_agent_without_its_first_mail_names_the_agent() -> None:
     log = life_of("spawn root a by host")
-    del log.rows[2]
+    del log.rows[2], log.rows[3]
     unsound = judged(log, 0)
     assert str(unsound) == "log position 1: agent 1 has no first mail"
     log.rows[2] = AgentSpawned(2, 0, "b", None)
@@ -289,9 +362,9 @@ def test_audit_of_an_agent_without_its_first_mail_names_the_agent() -> None:
 def test_audit_of_an_agent_whose_first_mail_is_a_notice_names_the_notice() -> None:
     log = life_of(LIFE)
     notice = MailAccepted(6, 2, 4, MailKind.TRIGGER, "", outcome(2, 1))
-    unsound = judged(log, 0, {**log.rows, 18: AgentSpawned(4, 0, "d", None), 19: notice})
+    unsound = judged(log, 0, {**log.rows, 21: AgentSpawned(4, 0, "d", None), 22: notice})
     assert unsound is not None
-    assert (unsound.position, unsound.problem) == (19, "the first mail of agent 4 is a notice")
+    assert (unsound.position, unsound.problem) == (22, "the first mail of agent 4 is a notice")
 
 
 def test_audit_of_entries_from_the_first_load_to_the_last_words_finds_nothing() -> None:
@@ -308,8 +381,8 @@ def test_audit_of_entries_from_the_first_load_to_the_last_words_finds_nothing() 
 
 def test_audit_of_a_closed_agent_whose_turn_never_ended_names_it() -> None:
     log = life_of("spawn root a by host; loaded a; close host a")
-    assert isinstance(log.rows.pop(5), TurnEnded)
-    assert str(judged(log, 0)) == "log position 4: agent 1 is closed, and its turn 1 has not ended"
+    assert isinstance(log.rows.pop(6), TurnEnded)
+    assert str(judged(log, 0)) == "log position 5: agent 1 is closed, and its turn 1 has not ended"
 
 
 # Damaged rollouts, and snapshots that are not what they come to
@@ -327,8 +400,8 @@ def without(*positions: int) -> Callable[[Rows, Any], None]:
 
 def stranger(rows: Rows, _: Any) -> None:
     """In the place of an agent's rollout there is another's."""
-    rows[13] = MailAccepted(4, -1, 9, MailKind.TRIGGER, "x")
-    rows[14] = TurnEnded(outcome(9, 1, TurnState.ERRORED))
+    rows[15] = MailAccepted(4, -1, 9, MailKind.TRIGGER, "x")
+    rows[17] = TurnEnded(outcome(9, 1, TurnState.ERRORED))
 
 
 def with_facts(agent: int, **changes: Any) -> Callable[[Rows, Any], None]:
@@ -357,30 +430,30 @@ def replaced(position: int, record: LogRecord) -> Callable[[Rows, Any], None]:
 
 
 COVERED: dict[str, tuple[Callable[[Rows, Any], None], int, str]] = {
-    "the first mail is missing": (without(2), 3, "the rollout of agent 1 does not begin with its first mail"),
-    "the start of a turn is missing": (without(3), 7, "turn 1 of agent 1 reads mail, and does not run"),
-    "mail is missing that was read": (without(6), 7, "reads mail, and none was unread"),
-    "the end of a turn is missing": (without(8), 17, "of agent 1 it says turn 1 is COMPLETED"),
-    "the start of a completed turn is missing": (without(9), 10, "turn 1 of agent 2 is completed, and never started"),
-    "unread mail is missing": (without(17), 17, "of agent 2 it says that mails [5] are unread, its rollout []"),
-    "mail comes twice": (replaced(18, mail(5, 2)), 18, "mail 5 comes after mail 5"),
-    "mail in another order": (replaced(6, mail(3, 1)), 11, "mail 3 comes after mail 3"),
-    "a rollout of nobody": (stranger, 17, "of agent 9, whom the snapshot does not know"),
-    "an agent without a rollout": (without(13, 14), 17, "agent 3 has no rollout"),
+    "the first mail is missing": (without(2), 4, "the rollout of agent 1 does not begin with its first mail"),
+    "the start of a turn is missing": (without(4), 8, "turn 1 of agent 1 reads mail, and does not run"),
+    "mail is missing that was read": (without(7), 8, "reads mail, and none was unread"),
+    "the end of a turn is missing": (without(9), 20, "of agent 1 it says turn 1 is COMPLETED"),
+    "the start of a completed turn is missing": (without(11), 12, "turn 1 of agent 2 is completed, and never started"),
+    "unread mail is missing": (without(20), 20, "of agent 2 it says that mails [5] are unread, its rollout []"),
+    "mail comes twice": (replaced(21, mail(5, 2)), 21, "mail 5 comes after mail 5"),
+    "mail in another order": (replaced(7, mail(3, 1)), 13, "mail 3 comes after mail 3"),
+    "a rollout of nobody": (stranger, 20, "of agent 9, which the snapshot does not know"),
+    "an agent without a rollout": (without(15, 17), 20, "agent 3 has no rollout"),
     "another outcome": (
         with_facts(2, outcome=outcome(2, 1, TurnState.ERRORED)),
-        17,
+        20,
         "of agent 2 it says turn 1 is COMPLETED",
     ),
-    "another status": (with_facts(2, status=TurnState.RUNNING), 17, "of agent 2 it says turn 1 is RUNNING"),
-    "another turn": (with_facts(2, turn=2), 17, "of agent 2 it says turn 2 is COMPLETED"),
-    "unread mail is forgotten": (with_facts(2, mailbox=()), 17, "the snapshot cannot be"),
-    "unread mail is forgotten, and counted as read": (forgotten, 17, "2 mails are in no rollout, or neither read nor"),
-    "more mail than rollouts have": (with_mail(2, 6, 1), 17, "mails are in no rollout"),
-    "less mail than rollouts have": (with_mail(2, 1, 0), 17, "mail 5 is in a rollout, the snapshot knows of 3 mails"),
-    "two agents at a path": (with_facts(3, name="a"), 17, "are both open at /root/a"),
-    "a parent that comes later": (with_facts(2, parent=3), 17, "cannot come after"),
-    "a closed parent": (with_facts(1, identity=Identity.CLOSED), 17, "is open, its parent 1 is not"),
+    "another status": (with_facts(2, status=TurnState.RUNNING), 20, "of agent 2 it says turn 1 is RUNNING"),
+    "another turn": (with_facts(2, turn=2), 20, "of agent 2 it says turn 2 is COMPLETED"),
+    "unread mail is forgotten": (with_facts(2, mailbox=()), 20, "the snapshot cannot be"),
+    "unread mail is forgotten, and counted as read": (forgotten, 20, "2 mails are in no rollout, or neither read nor"),
+    "more mail than rollouts have": (with_mail(2, 6, 1), 20, "mails are in no rollout"),
+    "less mail than rollouts have": (with_mail(2, 1, 0), 20, "mail 5 is in a rollout, the snapshot knows of 3 mails"),
+    "two agents at a path": (with_facts(3, name="a"), 20, "are both open at /root/a"),
+    "a parent that comes later": (with_facts(2, parent=3), 20, "cannot come after"),
+    "a closed parent": (with_facts(1, identity=Identity.CLOSED), 20, "is open, its parent 1 is not"),
 }
 """Damage to a log with a snapshot at its end -> how it is done, where it is noticed, and what is said."""
 

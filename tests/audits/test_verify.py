@@ -21,7 +21,8 @@ from statemachine import AgentControl, Overflow, Session, SessionConfig, Turn
 from statemachine.checking import properties
 from statemachine.checking.moment import Moment
 from statemachine.checking.properties import Property
-from statemachine.core import rules
+from statemachine.core import events as ev
+from statemachine.core import rules, turns
 from statemachine.core.records import TurnStarted
 from statemachine.log import recovery, trace
 from tests.runtime.running import in_session
@@ -78,22 +79,24 @@ def test_verify_of_what_a_session_left_behind_holds(
     database, traced = session_in(tmp_path)
     before = database.read_bytes()
     code, out, _ = verified(capsys, monkeypatch, database)
-    assert (code, out.count("\n")) == (0, 2)
-    assert out.startswith("14 records of 3 agents held: ")
+    assert (code, out.count("\n")) == (0, 3)
+    assert out.startswith("15 records of 3 agents held: ")
     assert "has no events" in out
+    assert out.endswith("\nverdict: HELD, 15 records\n")
     assert database.read_bytes() == before
     code, out, _ = verified(capsys, monkeypatch, traced)
     events = len(traced.read_text("utf-8").splitlines()) - 1
     assert (code, out) == (
         0,
-        f"{events} events held: every property, and the core did what the reference does\n",
+        f"{events} events held: every property, and the core did what the reference does\n"
+        f"verdict: HELD, {events} events, none stale, 0 refused\n",
     )
 
 
 DAMAGES: dict[str, tuple[str, tuple[Any, ...], str]] = {
     "another turn in a rollout": (
         "UPDATE log SET data = ? WHERE position = (SELECT min(position) FROM log WHERE kind = 'TurnStarted')",
-        ('{"agent":1,"turn":2}',),
+        ('{"agent":1,"at":null,"turn":2}',),
         "turn 2 of agent 1 starts, its last one was 0",
     ),
     "a record of another kind": (
@@ -142,6 +145,7 @@ def test_verify_of_a_damaged_database_exits_1_and_names_the_damage(
     code, out, err = verified(capsys, monkeypatch, database)
     assert (code, err) == (1, "")
     assert text in out
+    assert out.splitlines()[-1].startswith("verdict: FAILED, ")
 
 
 def test_verify_of_a_database_with_a_damaged_page_exits_1(
@@ -161,12 +165,13 @@ def test_verify_of_a_trace_that_deviates_names_its_first_event(
 ) -> None:
     _, traced = session_in(tmp_path)
     with monkeypatch.context() as broken:
-        broken.setattr(rules, "goes_on", lambda _: True)
+        broken.setattr(turns, "tell", lambda *_: [])
         code, out, _ = verified(capsys, broken, traced)
     lines = traced.read_text("utf-8").splitlines()
     number = next(n for n, line in enumerate(lines) if '"Finished"' in line)
-    first, line, event, before, hint = out.splitlines()
+    first, line, event, before, hint, verdict = out.splitlines()
     assert code == 1
+    assert verdict == f"verdict: FAILED at event {number}"
     assert first.startswith(f"event {number} deviates: ")
     assert line.strip().startswith("finished ")
     assert event.strip() == lines[number]
@@ -206,7 +211,7 @@ def test_verify_in_larger_steps_names_the_same_first_event(
     every: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = tmp_path / "trace.ndjson"
-    count = random_trace(path, 1)
+    count = random_trace(path, 9)
     progress: list[tuple[int, int]] = []
     result = verify.verify(path, every, lambda done, size: progress.append((done, size)))
     assert result.held
@@ -215,7 +220,7 @@ def test_verify_in_larger_steps_names_the_same_first_event(
     assert progress[-1] == (path.stat().st_size, path.stat().st_size)
     assert len(progress) == count
     with monkeypatch.context() as broken:  # the core does something else than the reference
-        broken.setattr(rules, "goes_on", lambda _: False)
+        broken.setattr(rules, "goes_on", lambda *_: False)
         first = next(frame for frame in replay.replay(path) if frame.broken)
         assert verify.FOLD_EVERY / 2 < first.number < count
         result = verify.verify(path, every, lambda *_: None)
@@ -229,6 +234,66 @@ def test_verify_in_larger_steps_names_the_same_first_event(
         assert "has its third turn" in result.lines[0]
 
 
+# The verdict
+
+
+FOREIGN = (
+    ev.Spawn(0, "a", "work"),
+    ev.Loaded(1, 1),
+    ev.Flushed(1, 1, 1),
+    ev.Send(0, 9, "to an agent that is not there"),
+    ev.Loaded(1, 2),
+    ev.Finished(1, 1, "done"),
+    ev.Finished(1, 1, "done"),
+)
+"""The runtime evicted a busy agent, loaded it once more, and reported its end twice: none of that was asked for."""
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_verify_of_a_trace_with_stale_reports_says_how_many_and_does_not_praise_it(every: int, tmp_path: Path) -> None:
+    path = tmp_path / "trace.ndjson"
+    trace.write(path, SMALL, FOREIGN)
+    result = verify.verify(path, every, lambda *_: None)
+    assert result.lines[1:] == (
+        "3 events were stale and changed nothing; the first is event 3:",
+        '    {"event":"Flushed","agent":1,"generation":1,"flush":1}',
+        "1 event was refused and changed nothing; the first is event 4:",
+        '    {"event":"Send","sender":0,"target":9,"message":"to an agent that is not there","headers":null}',
+        "verdict: ONLY 4 OF 7 EVENTS HELD, 3 WERE STALE: the core passed over what its runtime reported without being "
+        "asked, or too late, so nothing was judged of that; 1 refused",
+    )
+
+
+@pytest.mark.parametrize("every", [1, 3, 100])
+def test_verify_counts_what_was_stale_before_the_deviation_and_not_after(
+    every: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "trace.ndjson"
+    trace.write(path, SMALL, FOREIGN)
+    monkeypatch.setattr(turns, "tell", lambda *_: [])  # of `Finished`, which is event 6
+    result = verify.verify(path, every, lambda *_: None)
+    assert not result.held
+    assert result.lines[0].startswith("event 6 deviates: ")
+    assert "2 events were stale and changed nothing; the first is event 3:" in result.lines
+    assert result.lines[-1] == "verdict: FAILED at event 6"
+
+
+def test_verify_of_a_trace_without_events_does_not_say_that_it_held(tmp_path: Path) -> None:
+    path = tmp_path / "trace.ndjson"
+    trace.write(path, SMALL, ())
+    assert verify.verify(path, 1, lambda *_: None).lines[-1] == "verdict: NOTHING TO JUDGE, the trace has no events"
+
+
+@pytest.mark.parametrize("grace", [10**300, 1e308])
+def test_verify_of_a_shutdown_with_an_enormous_grace_holds(grace: float, tmp_path: Path) -> None:
+    path = tmp_path / "trace.ndjson"
+    trace.write(path, SMALL, [ev.Spawn(0, "a", "x"), ev.Loaded(1, 1), ev.Shutdown(grace), ev.Tick(1.0)])
+    assert verify.verify(path, 1, lambda *_: None).held
+
+
+# What is not whole
+
+
 def test_verify_of_a_trace_whose_last_line_is_cut_off_holds_and_says_so(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -239,6 +304,7 @@ def test_verify_of_a_trace_whose_last_line_is_cut_off_holds_and_says_so(
     code, out, _ = verified(capsys, monkeypatch, traced)
     assert code == 0
     assert out.startswith(f"{lines - 2} events held: ")
+    assert out.splitlines()[-1].startswith(f"verdict: HELD, {lines - 2} events, ")
     assert "the last line has no end" in out
     traced.write_bytes(data.replace(b'{"event":"Close"', b'{"event":"Dance"'))
     code, out, err = verified(capsys, monkeypatch, traced)
@@ -254,7 +320,7 @@ def test_verify_of_a_trace_whose_last_line_is_cut_off_holds_and_says_so(
         ("empty", b"", "the file is empty"),
         ("diary", b"dear diary\n", "this is no trace"),
         ("other.db", b"SQLite format 3\0" + b"\0" * 100, "this is a database, but not of a session"),
-        ("newer.ndjson", b'{"format":"agent-statemachine-trace","version":9}\n', "version 9, newer than 2"),
+        ("newer.ndjson", b'{"format":"agent-statemachine-trace","version":9}\n', "version 9, newer than 3"),
     ],
 )
 def test_verify_of_what_is_neither_says_one_line_and_exits_2(
@@ -281,9 +347,9 @@ def test_verify_of_what_is_no_file_does_not_wait_for_it(
     for path in (tmp_path / "pipe", tmp_path):
         code, out, err = verified(capsys, monkeypatch, path)
         assert (code, out, err.count("\n")) == (2, "", 1)
-        assert "no regular file" in err
+        assert "not a regular file" in err
 
 
 def test_verify_help_says_what_of_a_database_cannot_be_verified() -> None:
     said = CliRunner().invoke(cli.command, ["verify", "--help"]).stdout
-    assert "What was asked for and refused is not in a database" in " ".join(said.split())
+    assert "Refused requests are not in a database" in " ".join(said.split())

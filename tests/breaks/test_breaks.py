@@ -6,11 +6,11 @@ import re
 
 import pytest
 
+from model.breaks.catalogue import BREAKS
 from model.breaks.defects import Break, look_up
 from model.breaks.hunt import FUZZ, Catch, hunt, injected, look_in
-from model.breaks.thread_defects import BREAKS
 from model.documents import breaks as documents
-from model.documents.breaks import NOBODY, cells
+from model.documents.breaks import NOTHING, cells
 from model.exploration.scopes import SCOPES, find
 from model.scenarios import script
 from model.scenarios.replay import Trial
@@ -23,7 +23,7 @@ ROWS = [tuple(row.split(" | ")) for row in ROW.findall(documents.DOCUMENT.read_t
 WRITTEN = {row[0].strip("`"): row for row in ROWS}
 EXPLORED = [b for b in BREAKS if WRITTEN[b.id][3] not in (FUZZ, "-")]
 FUZZED = [b for b in BREAKS if WRITTEN[b.id][3] == FUZZ]
-UNSEEN = [b for b in BREAKS if WRITTEN[b.id][4] == NOBODY]
+UNSEEN = [b for b in BREAKS if WRITTEN[b.id][4] == NOTHING]
 ALONE = [b for b in EXPLORED if WRITTEN[b.id][7] != "-"]
 NEVER_ALONE = [b for b in EXPLORED if WRITTEN[b.id][7] == "-"]
 SMALL = ("reject", "end")

@@ -67,14 +67,14 @@ def test_explore_scope_that_holds_exits_0_with_its_counts_as_json(
     code, out, _ = run(capsys, monkeypatch, "explore", "reject", "--jobs", "1", "--json")
     assert code == 0
     (scope,) = json.loads(out)
-    assert (scope["scope"], scope["states"], scope["closed"]) == ("reject", 540, True)
+    assert (scope["scope"], scope["states"], scope["closed"]) == ("reject", 620, True)
 
 
 def test_explore_broken_core_exits_1_with_a_program_and_a_trace_that_replays_to_the_same(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(rules, "goes_on", lambda _: False)
+    monkeypatch.setattr(rules, "goes_on", lambda *_: False)
     code, out, _ = run(capsys, monkeypatch, "explore", "pair", "--jobs", "1")
     assert code == 1
     assert "follow_up host a" in out

@@ -14,20 +14,26 @@ import pytest
 
 from model.command import cli
 from model.command.inspect_session import TEXT_MAX, short
-from statemachine import AgentControl, Overflow, SessionConfig, Turn
+from model.lockstep import core_step
+from model.scenarios import script
+from statemachine import AgentControl, Overflow, Session, SessionConfig, Turn
 from statemachine.core.records import TurnStarted
 from statemachine.log import trace
-from statemachine.stores import schema
+from statemachine.log.times import stamp
+from statemachine.stores import SQLiteStore, Write, schema
 from statemachine.stores.errors import SessionInUse
 from tests.runtime.running import in_session
 
+AT = 1_800_000_000.25
+WHEN = "2027-01-15 08:00:00"
+"""A time in seconds, and for people."""
 CONFIG = SessionConfig(max_concurrent=2, overflow=Overflow.QUEUE, max_unread=50)
 
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:
     """`statemachine inspect` with these words: exit code, stdout, stderr."""
     monkeypatch.setattr(sys, "argv", ["statemachine", "inspect", *words])
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "140")
     code: Any = 0
     try:
         cli.main()
@@ -59,7 +65,7 @@ async def live_a_little(control: AgentControl) -> None:
 
 def closed_session(path: Path) -> Path:
     """Such a session, closed again."""
-    in_session(path, live_a_little, work, CONFIG)
+    in_session(path, live_a_little, work, CONFIG, clock=lambda: AT)
     return path
 
 
@@ -73,10 +79,12 @@ def test_inspect_of_a_closed_session_says_what_is_in_it_and_leaves_every_file_as
     said = json.loads(out)
     agents = {(agent.pop("path"), agent.pop("id")): agent for agent in said.pop("agents")}
     guard = {"status": "completed", "turn": 1, "unread": 0, "triggers": 0, "settings": None}
+    guard |= {"since": AT, "began": AT, "ended": AT}
+    never = dict.fromkeys(("since", "began", "ended"))
     done = {"turn": 1, "status": "completed", "result": "done", "cause": "finished", "by": None}
     failed = {"turn": 1, "status": "errored", "result": "RuntimeError: no \x1b[31mriver\ud800\n", "cause": "failed"}
     assert agents == {
-        ("/root", 0): {**guard, "open": True, "status": "new", "turn": 0, "outcome": None},
+        ("/root", 0): {**guard, "open": True, "status": "new", "turn": 0, "outcome": None, **never},
         ("/root/guard", 3): {**guard, "open": False, "outcome": done},
         ("/root/guard", 4): {**guard, "open": True, "outcome": done},
         ("/root/scout", 1): {
@@ -98,13 +106,14 @@ def test_inspect_of_a_closed_session_says_what_is_in_it_and_leaves_every_file_as
         "schema": len(schema.MIGRATIONS),
         "epoch": 1,
         "owner": os.getpid(),
-        "records": 21,
-        "position": 21,
-        "tail": 21,
+        "records": 25,
+        "position": 25,
+        "tail": 25,
         "receipts": 1,
         "file_bytes": path.stat().st_size,
         "wal_bytes": 0,
         "mail": {"accepted": 1, "read": 4, "dead": 0},
+        "forgotten": [],
         "config": json.loads(trace.header_line(CONFIG))["config"],
     }
     assert {found.name: found.read_bytes() for found in tmp_path.iterdir()} == before
@@ -117,18 +126,18 @@ def test_inspect_for_people_shows_each_agent_on_a_line_and_no_control_characters
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert code == 0
     assert lines[1:5] == [
-        "config max_concurrent=2 overflow=QUEUE max_unread=50",
+        "config max_concurrent=2 max_unread=50",
         "agents 4 open, 1 closed",
         "mail 1 unread, 4 read, 0 dead",
-        f"log 21 records kept of 21, 21 behind the last snapshot, 1 receipts, "
+        f"log 25 records kept of 25, 25 behind the last snapshot, 1 receipts, "
         f"{(tmp_path / 'session.db').stat().st_size:,} bytes and 0 in the WAL",
     ]
     assert lines[7:] == [
         "0 /root yes new 0",
-        '3 /root/guard no completed 1 completed "done"',
-        '4 /root/guard yes completed 1 completed "done"',
-        '1 /root/scout yes completed 1 1 completed "done"',
-        r'2 /root/scout/clerk yes errored 1 errored "RuntimeError: no \u001b[31mriver\ud800\n"',
+        f'3 /root/guard no completed 1 {WHEN} completed "done"',
+        f'4 /root/guard yes completed 1 {WHEN} completed "done"',
+        f'1 /root/scout yes completed 1 1 {WHEN} completed "done"',
+        rf'2 /root/scout/clerk yes errored 1 {WHEN} errored "RuntimeError: no \u001b[31mriver\ud800\n"',
     ]
     assert out.replace("\n", "").isprintable()
 
@@ -137,13 +146,13 @@ def test_inspect_of_an_agent_tells_its_life_by_path_and_by_id(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = str(closed_session(tmp_path / "session.db"))
-    life = """\
+    life = f"""\
 /root/scout: agent 1, open, completed
-    trigger mail 0 from host: "look"
-    turn 1 starts, and reads what is unread
-    turn 1 records {"told": "look"}
-    turn 1 ends: completed "done"
-    mail 3 from host: "by the way"
+    {WHEN}  trigger mail 0 from host: "look"
+    {WHEN}  turn 1 starts, and reads what is unread
+    {WHEN}  turn 1 records {{"told": "look"}}
+    {WHEN}  turn 1 ends: completed "done"
+    {WHEN}  mail 3 from host: "by the way"
 """
     for wanted in ("/root/scout", "1"):
         assert run(capsys, monkeypatch, path, "--agent", wanted) == (0, life, "")
@@ -153,7 +162,10 @@ def test_inspect_of_an_agent_tells_its_life_by_path_and_by_id(
     assert (said["id"], said["open"], said["unread"]) == (1, True, 1)
     kinds = ["MailAccepted", "TurnStarted", "Entry", "TurnEnded", "MailAccepted"]
     assert [record["record"] for record in said["rollout"]] == kinds
-    assert said["rollout"][2] == {"record": "Entry", "agent": 1, "turn": 1, "data": {"told": "look"}}
+    assert said["rollout"][2] == {"record": "Entry", "agent": 1, "turn": 1, "data": {"told": "look"}, "at": AT}
+    assert said["rollout"][0]["kind"] == "trigger"
+    done = {"agent": 1, "turn": 1, "status": "completed", "result": "done", "cause": "finished", "by": None}
+    assert said["rollout"][3] == {"record": "TurnEnded", "outcome": done, "at": AT}
     _, out, _ = run(capsys, monkeypatch, path, "--agent", "/root/guard")
     assert out.startswith("/root/guard: agent 4, open")  # the one that is open now
     _, out, _ = run(capsys, monkeypatch, path, "--agent", "3")
@@ -217,6 +229,55 @@ def test_inspect_of_an_agent_with_a_notice_and_mail_of_agents_names_them_by_path
     assert 'trigger mail 1 from /root: "come"\n' in out
 
 
+LIFE = """
+    spawn root a by host; loaded a; died a; loaded a; spawn a kid; loaded a/kid; await a 1; finished a/kid; send host a;
+    withdraw host 3; follow_up a a/kid; follow_up a/kid a; follow_up a a; interrupt host a subtree; aborted a;
+    aborted a/kid; close host a/kid; forget a/kid
+"""
+
+
+def test_inspect_tells_what_was_withdrawn_demoted_awaited_stopped_returned_and_forgotten(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "session.db"
+    config = SessionConfig(max_attempts=2)
+
+    async def live() -> None:
+        store, session = SQLiteStore(path), Session(config)
+        await store.open(config)
+        for line in LIFE.split(";"):
+            session, step = core_step(session, script.parse(line.strip(), session))
+            stamp(step.records, AT)
+            await store.append([Write(step.records)])
+        await store.close()
+
+    anyio.run(live)
+    _, out, _ = run(capsys, monkeypatch, str(path), "--agent", "/root/a")
+    assert [line.replace(WHEN, "").strip() for line in out.splitlines()[1:]] == [
+        'trigger mail 0 from host: "work"',
+        "turn 1 starts, and reads what is unread",
+        "turn 1 is returned, and what it has read is unread again",
+        "turn 2 starts, and reads what is unread",
+        'notice 2 of turn 1 of forgotten: completed "result"',
+        "turn 2 reads notice 2",
+        'mail 3 from host: "note"',
+        "mail 3 is withdrawn by host",
+        'trigger mail 5 from forgotten: "work"',
+        'trigger mail 6 from /root/a: "work"',
+        "turn 2 is asked to stop: interrupted by host",
+        "mail 5, 6 asks for no turn any more: not started by host",
+        'turn 2 ends: interrupted "interrupted"',
+    ]
+    _, out, _ = run(capsys, monkeypatch, str(path), "--json")
+    said = json.loads(out)
+    assert ([agent["path"] for agent in said["agents"]], said["forgotten"]) == (["/root", "/root/a"], [2])
+    _, out, _ = run(capsys, monkeypatch, str(path))
+    assert "agents  2 open, 0 closed, 1 forgotten\n" in out
+    code, out, err = run(capsys, monkeypatch, str(path), "--agent", "2")
+    assert (code, out) == (2, "")
+    assert f"agent 2 of {path} is forgotten" in err
+
+
 def test_short_text_is_one_printable_line() -> None:
     assert short({"a": "b\u2028\x9b\ud800é"}) == '{"a": "b\\u2028\\u009b\\ud800é"}'
     assert short("x" * TEXT_MAX).endswith(f"... ({TEXT_MAX + 2} characters)")
@@ -267,7 +328,7 @@ def make_cut(path: Path) -> None:
     [
         (make_missing, "there is no session"),
         (make_empty, "there is no session"),
-        (make_text, "this is no session"),
+        (make_text, "this is not a session"),
         (make_foreign, "this is a database, but not of a session"),
         (make_folder, "this is a directory"),
         (make_newer, "newer than"),

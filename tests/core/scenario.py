@@ -1,8 +1,8 @@
 """Scenarios for tests: lines of the language of `model/scenarios/script.py`, played on the core and on the reference at
 once.
 
-    s = Scenario(max_concurrent=2) s.play("spawn root a").asks(Load(1, 1, "settings of a")).see("...")    the whole
-    view, as in `statemachine/checking/view.py`
+    s = Scenario(max_concurrent=2)
+    s.play("spawn root a").asks(Load(1, 1, "settings of a")).see("...")   the whole view, as `checking/view.py` has it
     s.play("spawn root b").refused("ExecutionFull", 1, (1,))              refused so, and nothing at all has changed
 
 Every step is compared with the reference (reply, effects, state), its records are folded and compared with the live
@@ -19,9 +19,10 @@ from model.lockstep import AnyEvent, Restart
 from model.scenarios import script
 from statemachine.checking import properties
 from statemachine.checking.view import lines
-from statemachine.core.config import SessionConfig, SlotPolicy
-from statemachine.core.effects import AgentStatus, Effect, Listing, Refused, Reply, Step
-from statemachine.core.records import Record
+from statemachine.core.config import Overflow, SessionConfig, SlotPolicy
+from statemachine.core.effects import AgentStatus, Answer, Effect, Listing, Refused, Reply, Step
+from statemachine.core.machines import TurnState
+from statemachine.core.records import Cause, Outcome, Record
 from statemachine.core.session import Session
 from statemachine.log.recovery import durable_facts, fold
 
@@ -29,11 +30,19 @@ LIVE = SlotPolicy.LIVE_THREADS
 REFERENCE_STEP: Any = reference.step
 
 
+def tight(**config: Any) -> SessionConfig:
+    """A configuration. Unless given, there are as many residency slots as execution slots, so that agents must make
+    room for each other and no slot is lent to the ready queue; and what finds no slot is refused.
+    """
+    ordinary = {"overflow": Overflow.REJECT, "max_resident": config.get("max_concurrent", 4) - 1}
+    return SessionConfig(**{**ordinary, **config})
+
+
 class Scenario:
-    """A session under test. The arguments are those of `SessionConfig`."""
+    """A session under test. The arguments are those of `tight`."""
 
     def __init__(self, **config: Any) -> None:
-        self.session, self.world = lockstep.start(SessionConfig(**config))
+        self.session, self.world = lockstep.start(tight(**config))
         self.step: Step | None = None
         self.log: list[Record] = []
         self.before: tuple[Any, ...] = ()
@@ -55,7 +64,7 @@ class Scenario:
         self.session, step = lockstep.core_step(self.session, event)
         self.step = step
         self.log += step.records
-        if event.__class__ in lockstep.TRANSLATE:
+        if lockstep.asks_reference(event, step):
             self.world, reply, effects = REFERENCE_STEP(self.world, lockstep.TRANSLATE[event.__class__](event))
             lockstep.compare_step(step, reply, effects)
         lockstep.compare_states(self.session, self.world)
@@ -130,6 +139,11 @@ def everything(s: Session) -> tuple[Any, ...]:
 def words(line: str) -> str:
     """The line without indentation and alignment."""
     return " ".join(line.split())
+
+
+def answered(agent: int, turn: int, *mails: int) -> Answer:
+    """What those who asked with these mails are told when this turn returns."""
+    return Answer(mails, Outcome(agent, turn, TurnState.COMPLETED, "result", Cause.FINISHED))
 
 
 # Where many scenarios begin: with the agent `a`, that the host asked for

@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 from attrs import frozen
 
+from model import lockstep
 from model.scenarios import script
 from statemachine.checking.causes import ASKED, STATUSES, wrong_cause
 from statemachine.checking.moment import Moment
 from statemachine.checking.properties import PropertyViolation, check, check_step
-from statemachine.core.config import Overflow, SessionConfig
+from statemachine.core.config import Overflow
 from statemachine.core.effects import Step
 from statemachine.core.events import HOST, ROOT, Event, Failed
 from statemachine.core.machines import TurnState
-from statemachine.core.records import Cause, Outcome, TurnEnded
+from statemachine.core.records import Cause, Outcome, TurnEnded, TurnStopped
 from statemachine.core.session import Session
-from statemachine.core.state import Stop
 from statemachine.log.recovery import fold, restart
-from tests.core.scenario import LIVE, Scenario
+from tests.core.scenario import LIVE, Scenario, tight
 
 COMPLETED, ERRORED, INTERRUPTED = TurnState.COMPLETED, TurnState.ERRORED, TurnState.INTERRUPTED
 
@@ -138,7 +138,80 @@ ENDS: dict[str, tuple[tuple[str, ...], dict[str, Any], list[End]]] = {
     "the process is lost while it stops": (
         (*ONE, "interrupt host a", "restart"),
         {},
+        [(INTERRUPTED, Cause.INTERRUPTED, HOST)],
+    ),
+    "the process is lost after the grace of a shutdown": (
+        (*ONE, "shutdown 1", "tick 1", "restart"),
+        {},
+        [(INTERRUPTED, Cause.SHUT_DOWN, None)],
+    ),
+    "it takes longer than a turn may": (
+        (*ONE, "tick 9", "aborted a"),
+        {"turn_timeout": 9},
+        [(INTERRUPTED, Cause.TIMED_OUT, None)],
+    ),
+    "it takes longer than a turn may, and does not stop in time": (
+        (*ONE, "tick 9", "tick 5"),
+        {"turn_timeout": 9},
+        [(INTERRUPTED, Cause.TIMED_OUT, None)],
+    ),
+    "the process is lost while it stops because it took too long": (
+        (*ONE, "tick 9", "restart"),
+        {"turn_timeout": 9},
+        [(INTERRUPTED, Cause.TIMED_OUT, None)],
+    ),
+    "it was interrupted before it took longer than a turn may": (
+        (*TWO, "tick 8", "interrupt b a", "tick 1", "aborted a"),
+        {"turn_timeout": 9},
+        [(INTERRUPTED, Cause.INTERRUPTED, 2)],
+    ),
+    "the mail that asked for it is withdrawn": (
+        ("spawn root a", "withdraw root 0"),
+        {},
+        [(INTERRUPTED, Cause.WITHDRAWN, ROOT)],
+    ),
+    "the mail that asked for it is withdrawn while it queues": (
+        (*ONE, "spawn root b", "withdraw host 1"),
+        {"max_concurrent": 2, "overflow": Overflow.QUEUE},
+        [(INTERRUPTED, Cause.WITHDRAWN, HOST)],
+    ),
+    "crashes cut off its load again and again": (
+        ("spawn root a", *["restart"] * 3),
+        {},
+        [(ERRORED, Cause.LOADS_LOST, None)],
+    ),
+    "crashes cut off its load again and again, and it has room at last": (
+        (
+            *("spawn root a", "restart", "restart", "spawn root/a b", "restart"),
+            *("loaded a/b", "finished a/b", "flushed a/b"),
+        ),
+        {"max_concurrent": 2, "overflow": Overflow.QUEUE},
+        [(ERRORED, Cause.LOADS_LOST, None)],
+    ),
+    "a subtree is interrupted": (
+        (*ONE, "spawn root/a c", "interrupt host a subtree", "aborted a"),
+        {},
+        [(INTERRUPTED, Cause.INTERRUPTED, HOST)],
+    ),
+    "a subtree around it is interrupted before it starts": (
+        (*ONE, "spawn root/a c", "interrupt host a subtree"),
+        {},
+        [(INTERRUPTED, Cause.NOT_STARTED, HOST)],
+    ),
+    "its last attempt dies": (
+        (*ONE, "died a", "loaded a", "died a"),
+        {"max_attempts": 2},
+        [(ERRORED, Cause.THREAD_DIED, None)],
+    ),
+    "the process is lost in its last attempt": (
+        (*ONE, "restart", "loaded a", "restart"),
+        {"max_attempts": 2},
         [(INTERRUPTED, Cause.CRASHED, None)],
+    ),
+    "it dies, waiting": (
+        (*ONE, "wait a 5", "spawn root b by host", "died a"),
+        {"max_concurrent": 2, "max_resident": 2, "overflow": Overflow.QUEUE},
+        [(ERRORED, Cause.THREAD_DIED, None)],
     ),
 }
 """What happens -> a program, its configuration, and how the turns end that its last line ends."""
@@ -189,9 +262,9 @@ class Played:
 
 
 def played(program: tuple[str, ...], config: dict[str, Any]) -> Played:
-    session = Session(SessionConfig(**config))
+    session = Session(tight(**config))
     for line in program[:-1]:
-        session.handle(script.parse(line, session))  # type: ignore[arg-type]
+        session, _ = lockstep.core_step(session, script.parse(line, session))
     before, event = session.fork(), script.parse(program[-1], session)
     return Played(before, event, session.handle(event), session)  # type: ignore[arg-type]
 
@@ -217,13 +290,13 @@ def test_any_other_cause_than_the_true_one_is_noticed(
         if not isinstance(record, TurnEnded):
             continue
         for cause in Cause:
-            for by in (None, HOST, 1, 2):
+            for by in (None, HOST, ROOT, 1, 2):
                 if (cause, by) == (record.outcome.cause, record.outcome.by):
                     continue
                 step = with_cause(p.step, record, cause, by)
                 assert wrong_cause(Moment(p.after, p.before, p.event, step)) is not None, (cause, by)
                 others += 1
-    assert others == len(ends) * (4 * len(Cause) - 1)
+    assert others == len(ends) * (5 * len(Cause) - 1)
 
 
 def test_wrong_cause_breaks_s8() -> None:
@@ -234,12 +307,16 @@ def test_wrong_cause_breaks_s8() -> None:
         check_step(p.before, p.event, with_cause(p.step, ended, Cause.FAILED, None), p.after)
 
 
-@pytest.mark.parametrize("stop", [Stop(Cause.INTERRUPTED, HOST), Stop(Cause.INTERRUPTED), Stop(Cause.SHUT_DOWN)])
+@pytest.mark.parametrize(
+    ("cause", "by"), [(Cause.INTERRUPTED, HOST), (Cause.INTERRUPTED, None), (Cause.SHUT_DOWN, None)]
+)
 @pytest.mark.parametrize("again", [(), ("interrupt host a",), ("spawn root c",), ("tick 1",)])
-def test_stop_that_is_not_the_first_one_breaks_s8(stop: Stop, again: tuple[str, ...]) -> None:
+def test_stop_that_is_not_the_first_one_breaks_s8(cause: Cause, by: int | None, again: tuple[str, ...]) -> None:
     p = played((*TWO, "interrupt b a", *again), {})
-    p.after.stops[1] = stop
-    with pytest.raises(PropertyViolation, match=r"^S8 .*in truth by Stop\(cause=<Cause.INTERRUPTED: 7>, by=2\)$"):
+    p.after.ledger.stops[1] = TurnStopped(1, 1, cause, by)
+    asked = cause.name if by is None else f"{cause.name} of {by}"
+    told = f"agent 1 is stopped by {asked}; in truth by INTERRUPTED of 2"
+    with pytest.raises(PropertyViolation, match=f"^S8 .*{told}$"):
         check_step(p.before, p.event, p.step, p.after)
 
 
@@ -247,8 +324,8 @@ def test_stop_that_is_not_the_first_one_breaks_s8(stop: Stop, again: tuple[str, 
 def test_stop_of_a_turn_that_is_not_stopping_or_none_of_one_that_is_breaks_s8(agents: tuple[int, ...]) -> None:
     session = played((*TWO, "interrupt b a"), {}).after
     check(session)
-    session.stops = dict.fromkeys(agents, Stop(Cause.INTERRUPTED, HOST))
-    with pytest.raises(PropertyViolation, match=r"^S8 .*\[1\] are stopping, it is known why"):
+    session.ledger.stops = {agent: TurnStopped(agent, 1, Cause.INTERRUPTED, HOST) for agent in agents}
+    with pytest.raises(PropertyViolation, match=r"^S8 .*\[1\] are stopping, reasons are known for"):
         check(session)
 
 

@@ -136,7 +136,7 @@ NOT_BY_LOOK_UP = {
     # The look-up was made in turns.end, for the outcome: see test_outcomes_get_their_status below.
     ("ledger", "end_turn", "agent.status = outcome.status"),
     # Recovery restores what a record or the ledger says; between the two nothing moved.
-    ("recovery", "_started", "agent.status, agent.turn = (TurnState.RUNNING, record.turn)"),
+    ("recovery", "_started", "agent.status = TurnState.RUNNING"),
     ("recovery", "forget", "agent.status, agent.turn = durable_turn(agent)"),
     ("recovery", "forget", "agent.residency = Residency.UNLOADED"),
     (
@@ -259,7 +259,16 @@ def test_outcomes_get_their_status_by_a_look_up_on_the_status_before() -> None:
         # After a crash: the turn was running or stopping, and `abort` after `stop` leads here.
         (
             *("recovery", "end_by_crash"),
-            "Outcome(agent.id, agent.turn, TurnState.INTERRUPTED, 'interrupted by a crash', Cause.CRASHED)",
+            "Outcome(agent.id, agent.turn, TurnState.INTERRUPTED, 'interrupted by a crash', cause, by)",
+        ),
+        # What requests are answered that no turn takes any more, while the agent's turn may go on: no end of a turn.
+        (
+            *("operations", "withdraw"),
+            "Outcome(agent.id, agent.turn, INTERRUPTED, 'withdrawn', Cause.WITHDRAWN, event.sender)",
+        ),
+        (
+            *("operations", "interrupt_subtree"),
+            "Outcome(agent.id, agent.turn, INTERRUPTED, 'its mail was demoted', Cause.NOT_STARTED, event.sender)",
         ),
     }
     assert TURN.moves("abort")[TURN.moves("stop")[TurnState.RUNNING]] is TurnState.INTERRUPTED

@@ -198,7 +198,7 @@ def test_peer_C32_live_child_that_is_closed_while_it_runs_leaves_its_parent_a_no
         /root    new, unread a=interrupted
         /root/a  closed, interrupted 1
         session  open, slots 0/3, residency 0/3, ready -, idle -""")
-    assert s.session.agents[ROOT].mailbox == (MailAccepted(1, 1, ROOT, MailKind.QUEUE, "", ended),)
+    assert s.session.agents[ROOT].mailbox == (MailAccepted(1, 1, ROOT, MailKind.QUEUE, "", ended, None, (0,)),)
 
 
 def test_peer_C35_request_to_an_unknown_agent_is_refused_and_promises_no_notice() -> None:

@@ -63,11 +63,11 @@ def test_peer_M03_M06_trigger_mail_is_told_from_queue_only_mail() -> None:
 
 def test_peer_M04_mail_wakes_a_wait_that_names_nobody() -> None:
     s = running()
-    s.play("wait a 5").says(fx.Waiting()).see("""
+    s.play("wait a 5").says(fx.Waiting(1)).see("""
         /root    new
-        /root/a  running 1, resident, slot active, asked by host, waits
+        /root/a  running 1, resident, slot active, asked by host, waits 1 for mail
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
-    s.play("send host a").asks(fx.Wake(1, 1, WaitEnd.MAIL)).see("""
+    s.play("send host a").asks(fx.Wake(1, 1, 1, WaitEnd.MAIL)).see("""
         /root    new
         /root/a  running 1, resident, slot active, asked by host, unread host
         session  open, slots 1/3, residency 1/3, ready -, idle -""")

@@ -191,7 +191,7 @@ def test_peer_H42_interrupt_stops_only_the_target_and_its_child_goes_on() -> Non
         /root/a    running 1, resident, slot active, asked by host
         /root/a/b  running 1, resident, slot active, asked by host
         session    open, slots 2/3, residency 2/3, ready -, idle -""")
-    s.play("interrupt host a").says(fx.Interrupted(TurnState.RUNNING)).asks(fx.Cancel(1, 1)).see("""
+    s.play("interrupt host a").says(fx.Interrupted(TurnState.RUNNING, (1,), ("/root/a",))).asks(fx.Cancel(1, 1)).see("""
         /root      new
         /root/a    stopping 1, resident, slot active, interrupted by host, asked by host
         /root/a/b  running 1, resident, slot active, asked by host

@@ -140,7 +140,7 @@ def test_peer_L04_agent_on_its_way_out_is_counted_and_mail_does_not_touch_it() -
         session  open, slots 2/2, residency 2/2, ready -, idle -""")
 
 
-def test_peer_L04_agent_on_its_way_out_stays_when_it_gets_a_turn_and_another_makes_room() -> None:
+def test_peer_L04_agent_on_its_way_out_for_an_older_turn_leaves_though_it_gets_a_turn_and_is_loaded_anew() -> None:
     s = idle(max_concurrent=3, max_resident=2)
     s.play("spawn root b by host").see("""
         /root    new
@@ -163,20 +163,38 @@ def test_peer_L04_agent_on_its_way_out_stays_when_it_gets_a_turn_and_another_mak
         /root/b  completed 1, resident
         /root/c  starting 1, slot reserved, unread host!
         session  open, slots 1/2, residency 2/2, ready -, idle b""")
-    task = MailAccepted(3, HOST, 1, MailKind.TRIGGER, "work")
-    s.play("follow_up host a").asks(fx.Flush(2, 1, 2), fx.StartTurn(1, 2, 1, (task,))).see("""
+    s.play("follow_up host a").asks().see("""
         /root    new
-        /root/a  running 2, resident, slot active, asked by host
-        /root/b  completed 1, unloading, makes room for c
+        /root/a  starting 2, unloading, slot reserved, unread host!, makes room for c
+        /root/b  completed 1, resident
         /root/c  starting 1, slot reserved, unread host!
-        session  open, slots 2/2, residency 2/2, ready -, idle -""")
-    s.play("flushed a 1").says(fx.Stale()).same()
-    s.play("flushed b").asks(fx.Unload(2, 1), fx.Load(3, 1, "settings of c")).see("""
+        session  open, slots 2/2, residency 2/2, ready -, idle b""")
+    s.play("flushed a").asks(fx.Unload(1, 1), fx.Load(3, 1, "settings of c"), fx.Flush(2, 1, 2)).see("""
         /root    new
-        /root/a  running 2, resident, slot active, asked by host
+        /root/a  starting 2, slot reserved, unread host!
+        /root/b  completed 1, unloading, makes room for a
+        /root/c  starting 1, loading, slot reserved, unread host!
+        session  open, slots 2/2, residency 2/2, ready -, idle -""")
+    s.play("flushed b").asks(fx.Unload(2, 1), fx.Load(1, 2, "settings of a")).see("""
+        /root    new
+        /root/a  starting 2, loading, slot reserved, unread host!
         /root/b  completed 1
         /root/c  starting 1, loading, slot reserved, unread host!
         session  open, slots 2/2, residency 2/2, ready -, idle -""")
+
+
+def test_peer_L04_agent_on_its_way_out_for_nobody_stays_when_it_gets_a_turn() -> None:
+    s = idle(idle_ttl=10)
+    s.play("tick 10").asks(fx.Flush(1, 1, 1)).see("""
+        /root    new
+        /root/a  completed 1, unloading
+        session  open, slots 0/3, residency 1/3, ready -, idle -""")
+    task = MailAccepted(1, HOST, 1, MailKind.TRIGGER, "work")
+    s.play("follow_up host a").asks(fx.StartTurn(1, 2, 1, (task,))).see("""
+        /root    new
+        /root/a  running 2, resident, slot active, asked by host
+        session  open, slots 1/3, residency 1/3, ready -, idle -""")
+    s.play("flushed a 1").says(fx.Stale()).same()
 
 
 def test_peer_L09_live_thread_is_never_evicted_for_another() -> None:
@@ -321,7 +339,7 @@ def test_peer_C52_dead_agent_makes_room_at_once_and_a_follow_up_loads_it_again()
 
 def test_peer_C53_interrupt_of_a_turn_whose_thread_is_dead_frees_everything_after_stop_grace() -> None:
     s = running()
-    s.play("interrupt host a").says(fx.Interrupted(TurnState.RUNNING)).asks(fx.Cancel(1, 1)).see("""
+    s.play("interrupt host a").says(fx.Interrupted(TurnState.RUNNING, (1,), ("/root/a",))).asks(fx.Cancel(1, 1)).see("""
         /root    new
         /root/a  stopping 1, resident, slot active, interrupted by host, asked by host
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
@@ -338,7 +356,7 @@ def test_peer_C53_interrupt_of_an_idle_agent_whose_thread_died_finds_no_turn() -
         /root    new
         /root/a  completed 1
         session  open, slots 0/3, residency 0/3, ready -, idle -""")
-    s.play("interrupt host a").says(fx.Interrupted(TurnState.COMPLETED)).same()
+    s.play("interrupt host a").says(fx.Interrupted(TurnState.COMPLETED, (), ())).same()
 
 
 def test_peer_C54_child_is_loaded_with_its_own_settings_though_that_evicts_its_parent() -> None:

@@ -305,33 +305,33 @@ def test_peer_E07_seven_spawns_on_two_slots_over_three_levels_all_report_to_whoe
         /root/b/f  queued 1, unread b!
         /root/b/g  queued 1, unread b!
         session    open, slots 2/2, residency 2/2, ready c a/d a/e b/f b/g, idle -""")
-    s.rush("finished a", "flushed a", "loaded c", "finished b", "flushed b", "loaded a/d").see("""
+    s.rush("finished a", "flushed a", "loaded a/d", "finished b", "flushed b", "loaded a/e").see("""
         /root      running 1, slot active, asked by host, unread a=completed b=completed, owed 1
         /root/a    completed 1, owed 2
         /root/b    completed 1, owed 2
-        /root/c    running 1, resident, slot active, asked by root
+        /root/c    queued 1, unread root!
         /root/a/d  running 1, resident, slot active, asked by a
-        /root/a/e  queued 1, unread a!
+        /root/a/e  running 1, resident, slot active, asked by a
         /root/b/f  queued 1, unread b!
         /root/b/g  queued 1, unread b!
-        session    open, slots 2/2, residency 2/2, ready a/e b/f b/g, idle -""")
-    s.rush("finished c", "flushed c", "loaded a/e", "finished a/d", "flushed a/d", "loaded b/f").see("""
-        /root      running 1, slot active, asked by host, unread a=completed b=completed c=completed
-        /root/a    completed 1, unread a/d=completed, owed 1
+        session    open, slots 2/2, residency 2/2, ready c b/f b/g, overtaken 2, idle -""")
+    s.rush("finished a/d", "flushed a/d", "loaded b/f", "finished a/e", "flushed a/e", "loaded b/g").see("""
+        /root      running 1, slot active, asked by host, unread a=completed b=completed, owed 1
+        /root/a    completed 1, unread a/d=completed a/e=completed
         /root/b    completed 1, owed 2
-        /root/c    completed 1
+        /root/c    queued 1, unread root!
         /root/a/d  completed 1
-        /root/a/e  running 1, resident, slot active, asked by a
+        /root/a/e  completed 1
         /root/b/f  running 1, resident, slot active, asked by b
-        /root/b/g  queued 1, unread b!
-        session    open, slots 2/2, residency 2/2, ready b/g, idle -""")
-    s.rush("finished a/e", "flushed a/e", "loaded b/g", "finished b/f", "finished b/g", "finished root").see("""
+        /root/b/g  running 1, resident, slot active, asked by b
+        session    open, slots 2/2, residency 2/2, ready c, overtaken 4, idle -""")
+    s.rush("finished b/f", "flushed b/f", "loaded c", "finished b/g", "finished c", "finished root").see("""
         /root      completed 1, unread a=completed b=completed c=completed
         /root/a    completed 1, unread a/d=completed a/e=completed
         /root/b    completed 1, unread b/f=completed b/g=completed
-        /root/c    completed 1
+        /root/c    completed 1, resident
         /root/a/d  completed 1
         /root/a/e  completed 1
-        /root/b/f  completed 1, resident
+        /root/b/f  completed 1
         /root/b/g  completed 1, resident
-        session    open, slots 0/2, residency 2/2, ready -, idle b/f b/g""")
+        session    open, slots 0/2, residency 2/2, ready -, idle b/g c""")

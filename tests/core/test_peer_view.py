@@ -40,7 +40,7 @@ def test_view_of_a_wait_names_its_targets() -> None:
         session    open, slots 2/3, residency 2/3, ready -, idle -""")
     s.play("wait a 5 root a/b").see("""
         /root      new
-        /root/a    running 1, resident, slot active, asked by host, owed 1, waits root a/b
+        /root/a    running 1, resident, slot active, asked by host, owed 1, waits 1 for mail or root or a/b
         /root/a/b  starting 1, loading, slot reserved, unread a!
         session    open, slots 2/3, residency 2/3, ready -, idle -""")
 

@@ -21,6 +21,10 @@ from statemachine.core.refusals import REFUSALS, InvalidConfig, Refusal
 from tests.core.scenario import LIVE, Scenario
 
 QUEUE = Overflow.QUEUE
+LARGEST = '{"a":"' + "\N{EURO SIGN}" * 5458 + 'bb"}'
+LARGE = LARGEST.replace("b", "bb")
+"""Headers of 16 KiB, and of 2 bytes more."""
+TOO_LARGE = ("one of 16386 bytes", 16386, 16384)
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in REFUSALS}
 Ask = tuple[Any, ...]
 """An event, the name of the refusal, and its facts."""
@@ -38,6 +42,9 @@ SITUATIONS: dict[str, tuple[dict[str, Any], str, list[Ask]]] = {
             (ev.Spawn(2, "BAD", "", sender=ROOT), "InvalidName", "BAD"),
             (ev.Spawn(ROOT, "a", ""), "InvalidMessage", 0, 8),
             (ev.Spawn(ROOT, "a", "123456789"), "InvalidMessage", 9, 8),
+            (ev.Spawn(ROOT, "a", "work", headers=LARGE), "InvalidHeaders", *TOO_LARGE),
+            (ev.Spawn(ROOT, "a", "work", headers=""), "InvalidHeaders", "one of 0 bytes", 0, 16384),
+            (ev.Spawn(ROOT, "a", "work", headers=LARGEST), "PathTaken", "/root/a", 2),
             (ev.Spawn(ROOT, "a", "work"), "PathTaken", "/root/a", 2),
             (ev.Spawn(2, "b", "123456789", sender=ROOT), "InvalidMessage", 9, 8),
             (ev.Spawn(2, "b", "work", sender=ROOT), "DepthExceeded", 2, 1),
@@ -78,6 +85,7 @@ SITUATIONS: dict[str, tuple[dict[str, Any], str, list[Ask]]] = {
             (ev.Send(HOST, 9, ""), "UnknownAgent", 9),
             (ev.Send(HOST, 1, ""), "AgentClosed", 1),
             (ev.Send(HOST, 2, ""), "InvalidMessage", 0, 1 << 20),
+            (ev.Send(HOST, 2, "work", LARGE), "InvalidHeaders", *TOO_LARGE),
             (ev.Send(HOST, 2, "work"), "MailboxFull", 2, 1, 0, 2),
         ],
     ),
@@ -94,6 +102,7 @@ SITUATIONS: dict[str, tuple[dict[str, Any], str, list[Ask]]] = {
             (ev.FollowUp(ROOT, 9, ""), "UnknownAgent", 9),
             (ev.FollowUp(ROOT, 1, ""), "AgentClosed", 1),
             (ev.FollowUp(ROOT, 2, ""), "InvalidMessage", 0, 1 << 20),
+            (ev.FollowUp(ROOT, 2, "work", LARGE), "InvalidHeaders", *TOO_LARGE),
             (ev.FollowUp(ROOT, 2, "work"), "MailboxFull", 2, 3, 0, 3),
             (ev.FollowUp(ROOT, 3, "work"), "MailboxFull", ROOT, 2, 1, 3),
             (ev.FollowUp(HOST, 3, "work"), "ExecutionFull", 1, (4,)),
@@ -102,6 +111,7 @@ SITUATIONS: dict[str, tuple[dict[str, Any], str, list[Ask]]] = {
             (ev.Start(9, ""), "UnknownAgent", 9),
             (ev.Start(1, ""), "AgentClosed", 1),
             (ev.Start(2, ""), "InvalidMessage", 0, 1 << 20),
+            (ev.Start(2, "work", LARGE), "InvalidHeaders", *TOO_LARGE),
             (ev.Start(2, "work"), "MailboxFull", 2, 3, 0, 3),
             (ev.Start(3, "work"), "ExecutionFull", 1, (4,)),
             (ev.Start(ROOT, "work"), "MailboxFull", ROOT, 2, 1, 3),
@@ -137,10 +147,10 @@ SITUATIONS: dict[str, tuple[dict[str, Any], str, list[Ask]]] = {
             (ev.Drain(ROOT, 0), "NotRunning", ROOT, 0),
         ],
     ),
-    # z (1) is closed, a (2) runs
+    # z (1) is closed, a (2) runs, and its child b (3) too
     "interrupt": (
         {},
-        "spawn root z by host, close host z, spawn root a by host, loaded a",
+        "spawn root z by host, close host z, spawn root a by host, loaded a, spawn root/a b by host, loaded a/b",
         [
             (ev.Interrupt(8, 9), "UnknownAgent", 8),
             (ev.Interrupt(1, 9), "AgentClosed", 1),
@@ -150,6 +160,74 @@ SITUATIONS: dict[str, tuple[dict[str, Any], str, list[Ask]]] = {
             (ev.Interrupt(ROOT, ROOT), "RootRefused", "interrupt"),
             (ev.Interrupt(2, ROOT), "RootRefused", "interrupt"),
             (ev.Interrupt(2, 2), "SelfRefused", "interrupt", 2),
+            (ev.Interrupt(2, 2, subtree=True), "SelfRefused", "interrupt", 2),
+            (ev.Interrupt(3, 2, subtree=True), "SelfRefused", "interrupt", 2),
+        ],
+    ),
+    # z (1) is closed, a (2) is to stop, b (3) runs
+    "spawn and follow_up by a turn that is to stop": (
+        {},
+        "spawn root z by host, close host z, spawn root a by host, loaded a, spawn root b by host, loaded b,"
+        "interrupt host a",
+        [
+            (ev.Spawn(1, "BAD", ""), "AgentClosed", 1),
+            (ev.Spawn(2, "BAD", ""), "NotRunning", 2, 1),
+            (ev.Spawn(3, "BAD", "", sender=2), "NotRunning", 2, 1),
+            (ev.FollowUp(2, 1, ""), "AgentClosed", 1),
+            (ev.FollowUp(2, 3, ""), "InvalidMessage", 0, 1 << 20),
+            (ev.FollowUp(2, ROOT, "work"), "NotRunning", 2, 1),
+        ],
+    ),
+    # z (1) is closed; a (2) runs, and has read mail 1; unread are b's note (3) and the notice of b's end (5)
+    "withdraw": (
+        {},
+        "spawn root z by host, close host z, spawn root a by host, loaded a, spawn root/a b, loaded a/b,"
+        "send a/b a, send host a/b, finished a/b",
+        [
+            (ev.Withdraw(8, 99), "UnknownAgent", 8),
+            (ev.Withdraw(1, 99), "AgentClosed", 1),
+            (ev.Withdraw(HOST, 6), "UnknownMail", 6),
+            (ev.Withdraw(HOST, -1), "UnknownMail", -1),
+            (ev.Withdraw(ROOT, 1), "MailRead", 1),
+            (ev.Withdraw(HOST, 0), "MailRead", 0),
+            (ev.Withdraw(ROOT, 3), "NotSender", 3),
+            (ev.Withdraw(2, 3), "NotSender", 3),
+            (ev.Withdraw(HOST, 5), "NotSender", 5),
+            (ev.Withdraw(3, 5), "NotSender", 5),
+        ],
+    ),
+    # a (1) is closed and forgotten, b (2) is open
+    "forget": (
+        {},
+        "spawn root a by host, close host a, forget a, spawn root b by host",
+        [
+            (ev.Forget(9), "UnknownAgent", 9),
+            (ev.Forget(1), "UnknownAgent", 1),
+            (ev.Forget(HOST), "UnknownAgent", HOST),
+            (ev.Forget(ROOT), "RootRefused", "forget"),
+            (ev.Forget(2), "AgentOpen", 2),
+        ],
+    ),
+    # a (1) is forgotten: every call that names it knows it no more
+    "forgotten": (
+        {},
+        "spawn root a by host, close host a, forget a, spawn root b by host, loaded b",
+        [
+            (ev.Spawn(1, "c", "work"), "UnknownAgent", 1),
+            (ev.Spawn(2, "c", "work", sender=1), "UnknownAgent", 1),
+            (ev.Send(HOST, 1, "work"), "UnknownAgent", 1),
+            (ev.Send(1, 2, "work"), "UnknownAgent", 1),
+            (ev.FollowUp(HOST, 1, "work"), "UnknownAgent", 1),
+            (ev.Start(1, "work"), "UnknownAgent", 1),
+            (ev.Drain(1, 1), "UnknownAgent", 1),
+            (ev.Interrupt(HOST, 1), "UnknownAgent", 1),
+            (ev.Close(HOST, 1), "UnknownAgent", 1),
+            (ev.Resume(HOST, 1), "UnknownAgent", 1),
+            (ev.Wait(1, 1, 5.0), "UnknownAgent", 1),
+            (ev.Wait(2, 1, 5.0, (1,)), "UnknownAgent", 1),
+            (ev.StopWaiting(1, 1, 1), "UnknownAgent", 1),
+            (ev.Withdraw(1, 0), "UnknownAgent", 1),
+            (ev.Status(1), "UnknownAgent", 1),
         ],
     ),
     # z (1) is closed; a (2) has a child b (3) and a grandchild c (4)
@@ -189,10 +267,10 @@ SITUATIONS: dict[str, tuple[dict[str, Any], str, list[Ask]]] = {
         "spawn root z by host, close host z, spawn root a by host",
         [(ev.Resume(HOST, 1), "LiveThreadsFull", 1, (2,))],
     ),
-    # a (1) waits
+    # a (1) runs; mail 0 is the only one that there is; b (2) has a turn that is to stop
     "wait": (
         {},
-        "spawn root a by host, loaded a, wait a 5",
+        "spawn root a by host, loaded a, spawn root b by host, loaded b, interrupt host b",
         [
             (ev.Wait(9, 9, -1.0, (8,)), "UnknownAgent", 9),
             (ev.Wait(1, 9, -1.0, (8,)), "NotRunning", 1, 9),
@@ -200,10 +278,15 @@ SITUATIONS: dict[str, tuple[dict[str, Any], str, list[Ask]]] = {
             (ev.Wait(1, 1, 3601.0, (8,)), "InvalidTimeout", 3601.0, 3600.0),
             (ev.Wait(1, 1, math.nan, (8,)), "InvalidTimeout", math.nan, 3600.0),
             (ev.Wait(1, 1, 5.0, (ROOT, 8)), "UnknownAgent", 8),
-            (ev.Wait(1, 1, 5.0, (ROOT,)), "AlreadyWaiting", 1, 1),
-            (ev.Wait(1, 1, 0.0), "AlreadyWaiting", 1, 1),
-            (ev.StopWaiting(9, 9), "UnknownAgent", 9),
-            (ev.StopWaiting(1, 9), "NotRunning", 1, 9),
+            (ev.Wait(1, 1, 5.0, (ROOT,), (2,)), "UnknownMail", 2),
+            (ev.Wait(1, 1, 5.0, (), (0, -1)), "UnknownMail", -1),
+            (ev.Wait(1, 1, None), "InvalidTimeout", math.inf, 3600.0),
+            (ev.Wait(1, 1, None, (ROOT,), (1,), mail=False), "InvalidTimeout", math.inf, 3600.0),
+            (ev.Wait(1, 1, None, (), (0,), mail=False), "WaitCircle", (1,)),
+            (ev.Wait(2, 1, 5.0), "NotRunning", 2, 1),
+            (ev.StopWaiting(9, 9, 1), "UnknownAgent", 9),
+            (ev.StopWaiting(1, 9, 1), "NotRunning", 1, 9),
+            (ev.StopWaiting(2, 1, 1), "NotRunning", 2, 1),
         ],
     ),
     "status": ({}, "", [(ev.Status(9), "UnknownAgent", 9), (ev.Status(HOST), "UnknownAgent", HOST)]),
@@ -266,14 +349,17 @@ WRONG_OTHERWISE_TOO: list[tuple[ev.Event, str, str]] = [
     (ev.FollowUp(9, 9, ""), "SessionDraining", "SessionClosed"),
     (ev.Start(9, ""), "SessionDraining", "SessionClosed"),
     (ev.Resume(9, 9), "SessionDraining", "SessionClosed"),
-    (ev.Shutdown(-1.0), "SessionDraining", "SessionClosed"),
+    (ev.Shutdown(-1.0), "InvalidTimeout", "SessionClosed"),
     (ev.Drain(9, 9), "UnknownAgent", "SessionClosed"),
     (ev.Interrupt(9, 9), "UnknownAgent", "SessionClosed"),
     (ev.Close(9, 9), "UnknownAgent", "SessionClosed"),
     (ev.Wait(9, 9, -1.0), "UnknownAgent", "SessionClosed"),
-    (ev.StopWaiting(9, 9), "UnknownAgent", "SessionClosed"),
+    (ev.StopWaiting(9, 9, 1), "UnknownAgent", "SessionClosed"),
+    (ev.Withdraw(9, 9), "UnknownAgent", "SessionClosed"),
+    (ev.Forget(9), "UnknownAgent", "SessionClosed"),
     (ev.Status(9), "UnknownAgent", "UnknownAgent"),
 ]
+FACTS: dict[str, tuple[Any, ...]] = {"UnknownAgent": (9,), "InvalidTimeout": (-1.0, math.inf)}
 
 
 @pytest.mark.parametrize(("event", "draining", "closed"), WRONG_OTHERWISE_TOO)
@@ -281,7 +367,7 @@ def test_refusal_names_the_session_before_anything_else(event: ev.Event, drainin
     for program, cause in (("shutdown 5", draining), ("shutdown 5, flushed root", closed)):
         s = arrange({}, program)
         s.feed(event)
-        s.refused(cause, *([9] if cause == "UnknownAgent" else []))
+        s.refused(cause, *FACTS.get(cause, ()))
 
 
 @pytest.mark.parametrize("event", [*(event for event, _, _ in WRONG_OTHERWISE_TOO), ev.ListAgents()])
@@ -311,6 +397,8 @@ def test_refusal_has_the_path_of_every_agent_that_it_names_by_id(situation: str)
         if cause in SEVERAL:
             assert refusal.paths == tuple([session.agents[agent].path for agent in getattr(refusal, SEVERAL[cause])])
             assert refusal.paths
+        elif cause == "WaitCircle":
+            assert refusal.paths == tuple([session.agents[agent].path for agent in refusal.agents])
         elif "agent" in refusal.fact_names and cause != "UnknownAgent":  # who was never there is nowhere
             assert refusal.path == session.agents[refusal.agent].path
         assert {"path", "paths"}.isdisjoint(refusal.fact_names) or cause == "PathTaken"
@@ -336,10 +424,16 @@ MESSAGES: list[tuple[str, tuple[Any, ...], str, str]] = [
     # refusal, its facts, what the message says of them, what it says to do
     ("UnknownAgent", (9,), "no agent 9", "`list` shows the open ones"),
     ("AgentClosed", (9, "/root/a"), "agent /root/a (9) is closed", "`resume` opens it again"),
-    ("AgentOpen", (9, "/root/a"), "agent /root/a (9) is open already", "send to it or follow up"),
+    (
+        "AgentOpen",
+        (9, "/root/a"),
+        "agent /root/a (9) is open",
+        "send to it or follow up, or close it before it is forgotten",
+    ),
     ("PathTaken", ("/root/a", 9), "path /root/a belongs to open agent 9", "take another name or close that agent"),
-    ("InvalidName", ("BAD",), "'BAD' is no agent name", "1 to 64 of a-z, 0-9 and _, and not 'root'"),
+    ("InvalidName", ("BAD",), "'BAD' is not an agent name", "1 to 64 of a-z, 0-9 and _, and not 'root'"),
     ("InvalidMessage", (9, 8), "this one has 9", "a message has 1 to 8 bytes"),
+    ("InvalidHeaders", (*TOO_LARGE,), "of at most 16384 bytes, not one of 16386 bytes", "put everything else into"),
     ("DepthExceeded", (3, 2), "depth 3 exceeds max_depth=2", "spawn it higher up"),
     ("TooManyAgents", (7,), "7 sub-agents are open", "close one first"),
     (
@@ -382,11 +476,14 @@ MESSAGES: list[tuple[str, tuple[Any, ...], str, str]] = [
         "stop its work, and follow up for another turn",
     ),
     (
-        "AlreadyWaiting",
-        (5, 6, "/root/a"),
-        "turn 6 of agent /root/a (5) is waiting already",
-        "a turn has one wait at a time",
+        "WaitCircle",
+        ((5, 6), ("/root/a", "/root/b")),
+        "these agents would wait for each other: /root/a (5), /root/b (6)",
+        "give it a timeout, or end the turn and let the notice start the next one",
     ),
+    ("UnknownMail", (9,), "mail 9 was never accepted", "give the number that the request returned"),
+    ("MailRead", (9,), "mail 9 is not unread any more", "interrupt the turn that took it instead"),
+    ("NotSender", (9,), "mail 9 can be withdrawn only by its sender or the host", "ask one of them"),
     ("InvalidTimeout", (-1.0, 60.0), "not -1.0", "a timeout is 0 to 60.0 seconds"),
     ("SessionDraining", (), "the session is shutting down", "open it again from its log, and ask then"),
     ("SessionClosed", (), "the session is closed", "open it again from its log"),
@@ -413,9 +510,13 @@ def test_refusal_messages_above_are_all_that_there_are() -> None:
 
 # Configurations
 
-AT_LEAST = {"max_concurrent": 1, "max_queued": 1, "max_unread": 2, "max_message_bytes": 1, "max_resident": 0}
+AT_LEAST = {
+    **{"max_concurrent": 1, "max_queued": 1, "max_unread": 2, "max_message_bytes": 1, "max_resident": 0},
+    **{"max_attempts": 1, "max_overtaken": 0},
+}
 BOUNDS = ("max_depth", "max_agents")
-TIMES = ("flush_timeout", "load_timeout", "stop_grace", "max_wait", "idle_ttl")
+TIMES = ("flush_timeout", "load_timeout", "stop_grace", "max_wait", "idle_ttl", "turn_timeout")
+OPTIONAL = ("idle_ttl", "turn_timeout")
 
 CANNOT_WORK: list[tuple[dict[str, Any], str]] = [
     *[
@@ -433,7 +534,11 @@ CANNOT_WORK: list[tuple[dict[str, Any], str]] = [
         for name in TIMES
         for bad in (-0.1, math.nan, math.inf, True, "4")
     ],
-    *[({name: None}, f"{name} must be seconds, finite and at least 0, not None") for name in TIMES[:-1]],
+    *[
+        ({name: None}, f"{name} must be seconds, finite and at least 0, not None")
+        for name in TIMES
+        if name not in OPTIONAL
+    ],
     *[
         ({"notify_interrupted": bad}, f"notify_interrupted must be True or False, not {bad!r}")
         for bad in (None, 1, "no")
@@ -461,7 +566,8 @@ def test_configuration_that_cannot_work_is_refused_with_the_reason(config: dict[
         {"max_concurrent": 2, "max_resident": 1, "overflow": QUEUE, "max_queued": 1},
         {"max_depth": 0, "max_agents": 0, "max_unread": 2, "max_message_bytes": 1},
         dict.fromkeys(TIMES, 0),
-        {"idle_ttl": None, "max_depth": None, "max_agents": None},
+        {"idle_ttl": None, "turn_timeout": None, "max_depth": None, "max_agents": None},
+        {"max_overtaken": 0, "max_attempts": 1},
         {"notify_interrupted": True, "idle_ttl": 0.5},
     ],
 )
@@ -470,5 +576,13 @@ def test_configuration_at_the_edge_of_what_works_is_taken(config: dict[str, Any]
     assert {name: getattr(taken, name) for name in config} == config
 
 
-def test_configuration_leaves_room_for_every_turn_by_default() -> None:
-    assert [SessionConfig(max_concurrent=n).max_resident for n in (1, 2, 9)] == [0, 1, 8]
+def test_configuration_leaves_room_for_every_turn_and_for_many_that_lend_by_default() -> None:
+    assert [SessionConfig(max_concurrent=n).max_resident for n in (1, 2, 5, 6, 9)] == [32, 32, 32, 40, 64]
+
+
+@pytest.mark.parametrize(
+    ("config", "overflow"),
+    [({}, QUEUE), ({"max_concurrent": 1}, Overflow.REJECT), ({"slot_policy": LIVE}, Overflow.REJECT)],
+)
+def test_configuration_queues_by_default_where_turns_can_queue(config: dict[str, Any], overflow: Overflow) -> None:
+    assert SessionConfig(**config).overflow is overflow

@@ -47,7 +47,7 @@ def test_slot_of_a_turn_that_ended_with_late_trigger_mail_passes_to_the_next_tho
         /root/a  running 2, resident, slot active, asked by host
         /root/b  queued 1, unread host!
         /root/c  queued 1, unread host!
-        session  open, slots 1/1, residency 1/1, ready b c, idle -""")
+        session  open, slots 1/1, residency 1/1, ready b c, overtaken 1, idle -""")
     answer, start = s.step.effects if s.step else ()
     assert isinstance(answer, fx.Answer)
     assert (answer.mails, answer.outcome.status) == ((0,), status)
@@ -69,7 +69,7 @@ def test_slot_of_a_turn_that_lost_its_thread_passes_to_the_next_which_is_loaded_
         /root/a  starting 2, loading, slot reserved, unread host!
         /root/b  queued 1, unread host!
         /root/c  queued 1, unread host!
-        session  open, slots 1/1, residency 1/1, ready b c, idle -""")
+        session  open, slots 1/1, residency 1/1, ready b c, overtaken 1, idle -""")
     failed = Outcome(1, 1, TurnState.ERRORED, "its thread died: lost", Cause.THREAD_DIED)
     s.asks(fx.Answer((0,), failed), fx.Load(1, 2, "settings of a"))
 
@@ -236,7 +236,7 @@ def test_live_thread_that_dies_with_late_mail_has_no_next_turn_and_its_notice_wa
 
 def test_wait_of_a_turn_that_is_interrupted_returns_so_before_the_turn_is_cancelled_and_has_no_deadline_left() -> None:
     s = running().rush("wait a 50 root", "interrupt host a")
-    s.asks(fx.Wake(1, 1, WaitEnd.INTERRUPTED), fx.Cancel(1, 1)).see("""
+    s.asks(fx.Wake(1, 1, 1, WaitEnd.INTERRUPTED), fx.Cancel(1, 1)).see("""
         /root    new
         /root/a  stopping 1, resident, slot active, interrupted by host, asked by host
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
@@ -264,7 +264,7 @@ def test_wait_that_is_given_up_wakes_nobody_and_may_begin_again() -> None:
         session  open, slots 1/3, residency 1/3, ready -, idle -""")
     assert s.session.deadlines.next() is None
     s.play("stop_waiting a").same()  # there is none to give up
-    s.rush("send host a", "drain a", "wait a 50").says(fx.Waiting())
+    s.rush("send host a", "drain a", "wait a 50").says(fx.Waiting(2))
 
 
 def test_turn_that_gave_up_its_wait_is_no_reason_for_a_stall() -> None:
@@ -274,18 +274,18 @@ def test_turn_that_gave_up_its_wait_is_no_reason_for_a_stall() -> None:
         /root/a  running 1, resident, slot active, asked by host
         /root/b  queued 1, unread host!
         session  open, slots 1/1, residency 1/1, ready b, idle -""")
-    s.play("wait a 50").asks(fx.Wake(1, 1, WaitEnd.STALLED))
+    s.play("wait a 50").asks(fx.Wake(1, 1, 2, WaitEnd.STALLED))
 
 
 def test_wait_ends_in_the_same_step_as_its_target_for_which_no_room_could_be_made() -> None:
     s = idle(max_concurrent=2).rush("start root", "spawn root b by host", "wait root 50 b")
     s.see("""
-        /root    running 1, slot active, asked by host, waits b
+        /root    running 1, slot active, asked by host, waits 1 for mail or b
         /root/a  completed 1, unloading, makes room for b
         /root/b  starting 1, slot reserved, unread host!
         session  open, slots 1/1, residency 1/1, ready -, idle -""")
     failed = Outcome(2, 1, TurnState.ERRORED, "no residency slot: could not flush /root/a", Cause.NO_ROOM)
-    s.play("flush_failed a").asks(fx.Answer((2,), failed), fx.Wake(ROOT, 1, WaitEnd.TARGET)).see("""
+    s.play("flush_failed a").asks(fx.Answer((2,), failed), fx.Wake(ROOT, 1, 1, WaitEnd.TARGET)).see("""
         /root    running 1, slot active, asked by host
         /root/a  completed 1, resident
         /root/b  errored 1, unread host
@@ -366,11 +366,11 @@ def test_thread_that_dies_in_a_shutdown_after_an_eviction_was_begun_for_it_is_no
         /root    new
         /root/a  interrupted 1, resident, unread host
         /root/b  closed, interrupted 1
-        /root/c  starting 1, slot reserved, unread host!
-        session  draining, slots 1/2, residency 1/2, ready -, idle a, done -, interrupted -, unflushed a""")
+        /root/c  queued 1, unread host!
+        session  draining, slots 0/2, residency 1/2, ready c, idle a, done -, interrupted -, unflushed a""")
     s.play("write_failed").see("""
         /root    new
         /root/a  interrupted 1, resident, unread host
         /root/b  closed, interrupted 1
-        /root/c  starting 1, slot reserved, unread host!
-        session  failed, slots 1/2, residency 1/2, ready -, idle a, done -, interrupted -, unflushed a""")
+        /root/c  queued 1, unread host!
+        session  failed, slots 0/2, residency 1/2, ready c, idle a, done -, interrupted -, unflushed a""")

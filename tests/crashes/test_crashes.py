@@ -47,7 +47,10 @@ def kill(kills: int, seed: int, keep: Path) -> crashes.Report:
     assert said == []
     assert report.kills == kills
     assert report.acknowledged > 20 * kills
-    for what in ("keys asked again", "unread trigger mails that ran", "outcomes told", "events replayed"):
+    for what in (
+        *("keys asked again", "unread trigger mails that ran", "outcomes told", "events replayed"),
+        *("outcomes awaited in turns", "attempts after returned turns"),
+    ):
         assert report.notes[what] > 0, what
     return report
 

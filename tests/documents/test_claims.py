@@ -96,8 +96,8 @@ def test_reference_is_small_enough_to_be_read_and_needs_the_standard_library_alo
     path = REPOSITORY / "model" / "reference.py"
     assert {name.partition(".")[0] for name in imports_of(path)} <= sys.stdlib_module_names
     lines = path.read_text("utf-8").splitlines()
-    assert tokens_of(path) <= 6_000
-    assert len([line for line in lines if line]) <= 550, "blank lines aside"
+    assert tokens_of(path) <= 8_000
+    assert len([line for line in lines if line]) <= 750, "blank lines aside"
     assert max(len(line) for line in lines) <= 100
 
 

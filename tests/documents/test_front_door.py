@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from model.breaks.thread_defects import BREAKS
+from model.breaks.catalogue import BREAKS
 from model.documents import evidence, front_door, matrix
 from model.documents.front_door import PROMISES, Promise, broken, noticed_by
 from model.exploration.explorer import how_often

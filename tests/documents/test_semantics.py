@@ -15,6 +15,7 @@ from statemachine.core.events import (
     Close,
     Drain,
     FollowUp,
+    Forget,
     Interrupt,
     ListAgents,
     Resume,
@@ -25,6 +26,7 @@ from statemachine.core.events import (
     Status,
     StopWaiting,
     Wait,
+    Withdraw,
 )
 from statemachine.core.machines import MACHINES, Machine
 from statemachine.core.operations import OPERATIONS
@@ -43,6 +45,8 @@ NAMES = {
     "resume": Resume,
     "wait": Wait,
     "stop_waiting": StopWaiting,
+    "withdraw": Withdraw,
+    "forget": Forget,
     "status": Status,
     "list": ListAgents,
     "shutdown": Shutdown,
@@ -75,8 +79,8 @@ def test_configuration_has_a_row_for_every_field_with_its_default() -> None:
             default = str(value)
         expected.append((f"`{field.name}`", default))
     told = [(name, default) for name, default, _ in rows(section(2))]
-    assert dict(told) == {**dict(expected), "`max_resident`": "`execution_cap`"}
-    assert config.max_resident == config.execution_cap
+    assert dict(told) == {**dict(expected), "`max_resident`": "larger of 32 and 8 x `execution_cap`"}
+    assert [SessionConfig(max_concurrent=cap + 1).max_resident for cap in (3, 4, 5)] == [32, 32, 40]
     assert len(told) == len(expected)
 
 
@@ -123,4 +127,4 @@ def test_properties_begin_with_the_sentences_of_the_code() -> None:
 
 def test_decisions_are_all_linked_where_they_apply() -> None:
     told = {int(number) for number in re.findall(r"\[D(\d+)\](?!:)", TEXT)}
-    assert told == set(range(1, 19))
+    assert told == set(range(1, 28))

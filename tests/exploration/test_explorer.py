@@ -28,7 +28,7 @@ from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome
 from statemachine.core.session import Session
 from tests.core.scenario import everything
 
-SMALL = ("reject", "end", "idle")
+SMALL = ("reject", "end", "gather", "attempts", "recall")
 """Default scopes that every run counts; the larger ones are counted by the nightly test."""
 LARGE = tuple(name for name in GOLDEN if name not in SMALL)
 
@@ -75,7 +75,7 @@ def test_explore_up_to_a_number_of_states_is_not_closed() -> None:
     assert found.states >= 100
 
 
-TRIO_IN_CALM = attrs.evolve(find("trio"), mails=1, waits=False, host_sends=("follow_up",))
+TRIO_IN_CALM = attrs.evolve(find("trio"), mails=1, waits=(), host_sends=("follow_up",))
 TOP = find("trio-faults")
 TOP_OF_TWO = attrs.evolve(
     TOP, tree=TOP.tree[:2], ids=2, config=attrs.evolve(TOP.config, max_concurrent=2, max_resident=1)
@@ -83,7 +83,20 @@ TOP_OF_TWO = attrs.evolve(
 """The top rung with one agent, slot and residency slot less."""
 
 
-@pytest.mark.parametrize("scope", [TRIO_IN_CALM, TOP_OF_TWO], ids=["in calm", "with every fault"])
+LENDING = attrs.evolve(
+    find("attempts"),
+    tree=TOP.tree[:2],
+    config=attrs.evolve(find("attempts").config, max_overtaken=1),
+    waits=("request", "choice"),
+    waits_each=2,
+    asks_up=True,
+    subtrees=True,
+    symmetric=True,
+)
+"""Two agents that ask themselves, wait, lend, are tried again, overtake each other and are interrupted as subtrees."""
+
+
+@pytest.mark.parametrize("scope", [TRIO_IN_CALM, TOP_OF_TWO, LENDING], ids=["in calm", "with every fault", "lending"])
 def test_canonical_identifies_exactly_the_states_that_differ_in_who_is_who(scope: Scope) -> None:
     """The states of a symmetric scope, counted without symmetry and then put together, are those found with it."""
     plain = attrs.evolve(scope, symmetric=False)
@@ -119,7 +132,7 @@ def test_canonical_identifies_states_that_differ_in_who_sent_a_mail() -> None:
 
 def test_explore_broken_rule_gives_a_shortest_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Late trigger mail that is forgotten shows when somebody else takes the slot: five events."""
-    monkeypatch.setattr(rules, "goes_on", lambda _: False)
+    monkeypatch.setattr(rules, "goes_on", lambda *_: False)
     found = explore(find("pair"))
     assert found.fault is not None
     session, _ = lockstep.start(found.scope.config)

@@ -192,10 +192,10 @@ def test_shrunk_program_is_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_failure_that_does_not_come_again_is_told_as_flaky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left = [300]
 
-    def moody(unread: int) -> bool:
+    def moody(held_slot: bool, may_begin: bool, is_wanted: bool) -> bool:
         left[0] -= 1
         assert left[0] != 0
-        return unread > 0
+        return held_slot and may_begin and not is_wanted
 
     monkeypatch.setattr(rules, "goes_on", moody)
     failure = fuzz.run(150, 200, SEED, folder=tmp_path).failure

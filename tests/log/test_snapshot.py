@@ -14,7 +14,7 @@ from model.lockstep import Restart, core_step
 from model.scenarios import script
 from statemachine.core.agents import Agent
 from statemachine.core.config import Notice, SessionConfig, SlotPolicy
-from statemachine.core.events import HOST, ROOT
+from statemachine.core.events import HOST, ROOT, Shutdown
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Identity, MailState, TurnState
 from statemachine.core.records import AgentsClosed, Cause, MailAccepted, MailKind, Outcome, Record
@@ -51,7 +51,7 @@ class Keeper:
 
     def snapshot(self, ledger: Ledger) -> None:
         self.touched |= touched(self.tail if self.late else (), ledger)
-        self.facts |= {agent: facts_of(ledger.agents[agent]) for agent in self.touched}
+        self.facts |= {agent: facts_of(ledger, ledger.agents[agent]) for agent in self.touched}
         self.mail_states = tuple(ledger.mail_states)
         self.tail.clear()
         self.touched.clear()
@@ -67,15 +67,17 @@ def drive(rnd: Random, s: Session) -> Any:
     """What happens next, calamities included."""
     if rnd.random() < 0.02:
         return Restart()
+    if s.residents.starting and rnd.random() < 0.01:
+        return Shutdown(1.0)
     plays = rnd.choice((chance.ANYTHING, chance.TROUBLE, chance.PLENTY))
     return chance.event_of(s, plays, rnd.randbytes(chance.BYTES))
 
 
 def changes(ledger: Ledger, record: Record) -> tuple[set[int], set[int], set[int]]:
     """Whose facts the record changes, and who is said to be touched, before and after it is applied."""
-    old, before = {agent.id: facts_of(agent) for agent in ledger.agents}, touched((record,), ledger)
+    old, before = {agent.id: facts_of(ledger, agent) for agent in ledger.agents}, touched((record,), ledger)
     apply(ledger, record)
-    changed = {agent.id for agent in ledger.agents if old.get(agent.id) != facts_of(agent)}
+    changed = {agent.id for agent in ledger.agents if old.get(agent.id) != facts_of(ledger, agent)}
     return changed, before, touched((record,), ledger)
 
 
@@ -133,18 +135,36 @@ def test_touched_by_a_second_close_names_those_that_stay_closed_when_the_target_
     assert touched((record,), resumed.ledger) == {1, 2}
 
 
-@pytest.mark.parametrize("status", [TurnState.QUEUED, TurnState.STARTING, TurnState.STOPPING])
+@pytest.mark.parametrize("status", [status for status in TurnState if status >= TurnState.QUEUED])
 @pytest.mark.parametrize("ended", [None, TurnState.ERRORED])
 def test_facts_of_a_turn_that_a_crash_would_forget_are_those_of_after_the_crash(
     status: TurnState, ended: TurnState | None
 ) -> None:
     outcome = None if ended is None else Outcome(1, 3, ended, "why", Cause.FAILED)
-    facts = facts_of(Agent(1, 0, "/root/a", None, status=status, turn=4, outcome=outcome))
-    if status is TurnState.STOPPING:
+    agent = Agent(1, 0, "/root/a", None, status=status, turn=4, outcome=outcome)
+    facts = facts_of(Session().ledger, agent)
+    if status > TurnState.STARTING:
         assert (facts.status, facts.turn) == (TurnState.RUNNING, 4)
     else:
         assert (facts.status, facts.turn) == (ended or TurnState.NEW, 3)
     assert facts.name == "a"
+
+
+def test_facts_of_a_turn_that_was_returned_and_asked_for_again_are_those_of_after_the_return() -> None:
+    ledger = Session(SessionConfig(max_attempts=3)).ledger
+    ledger.attempts[1] = 1
+    outcome = Outcome(1, 3, TurnState.ERRORED, "why", Cause.FAILED)
+    facts = facts_of(ledger, Agent(1, 0, "/root/a", None, status=TurnState.STARTING, turn=5, outcome=outcome))
+    assert (facts.status, facts.turn, facts.outcome, facts.attempts) == (TurnState.NEW, 4, outcome, 1)
+
+
+def test_ledger_of_facts_keeps_of_a_turn_what_its_configuration_may_return() -> None:
+    program = ("spawn root a by host", "send host a", "loaded a")
+    s, _ = played(SessionConfig(max_attempts=2), *program)
+    facts = [facts_of(s.ledger, agent) for agent in s.agents]
+    assert [mail.mail for mail in ledger_of(s.config, facts, s.ledger.mail_states).agents[1].taken] == [0, 1]
+    once = ledger_of(SessionConfig(max_attempts=1), facts, s.ledger.mail_states)
+    assert [mail.mail for mail in once.agents[1].taken] == [0]
 
 
 def test_ledger_of_nothing_is_that_of_a_new_session() -> None:
@@ -154,7 +174,7 @@ def test_ledger_of_nothing_is_that_of_a_new_session() -> None:
 
 def test_ledger_of_facts_follows_the_configuration_in_who_is_promised_a_notice() -> None:
     s, _ = played(SessionConfig(slot_policy=SlotPolicy.LIVE_THREADS), "spawn root a", "loaded a", "follow_up root a")
-    facts = [facts_of(agent) for agent in s.agents]
+    facts = [facts_of(s.ledger, agent) for agent in s.agents]
     states = tuple(s.ledger.mail_states)
     assert ledger_of(s.config, facts, states).agents[ROOT].promised == s.agents[ROOT].promised == 2
     assert ledger_of(SessionConfig(notice=Notice.NONE), facts, states).agents[ROOT].promised == 0
@@ -179,11 +199,11 @@ A = AgentFacts(1, ROOT, "a", None, Identity.OPEN, -1, TurnState.NEW, 0, None, ()
         ([A], (0, 0)),
         ([A], (0, -1, 0)),
         ([other(A, mailbox=(other(MAIL, target=0),))], (1, 0, 0)),
-        ([other(A, asked=(other(MAIL, kind=MailKind.QUEUE),))], (0, 1, 0)),
+        ([other(A, taken=(other(MAIL, target=0),))], (0, 1, 0)),
     ],
     ids=[
         *("gap", "twice", "own parent", "no parent", "path twice", "mail not counted", "no mail counted", "two states"),
-        *("negative", "mail of another", "queue-only request"),
+        *("negative", "mail of another", "taken of another"),
     ],
 )
 def test_ledger_of_facts_that_no_log_has_is_refused(facts: list[AgentFacts], mail_states: tuple[int, ...]) -> None:

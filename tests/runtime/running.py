@@ -13,7 +13,8 @@ import asyncio
 import itertools
 import random
 import selectors
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -121,6 +122,7 @@ def in_session(
     config: SessionConfig | None = None,
     trace: Path | None = None,
     backend: str = "asyncio",
+    clock: Callable[[], float] = time.time,
 ) -> None:
     """Opens a session, whose work is `echo` if none is given, does something in it and leaves it: with the clock of
     the machine, for as long as that takes and no longer than a minute.
@@ -128,7 +130,7 @@ def in_session(
 
     async def main() -> None:
         with anyio.fail_after(60):
-            async with AgentControl.open(store, work or echo, config, trace=trace) as control:
+            async with AgentControl.open(store, work or echo, config, trace=trace, clock=clock) as control:
                 await do(control)
 
     anyio.run(main, backend=backend)
@@ -199,6 +201,36 @@ async def echo(turn: Turn) -> str:
     return " ".join(mail.text for mail in turn.mail)
 
 
+class Floor:
+    """Where turns work: shows from outside how many sub-agents do so at the same time (S1)."""
+
+    def __init__(self) -> None:
+        self.working: set[str] = set()
+        self.most = 0
+
+    async def work(self, turn: Turn, seconds: float = 1.0) -> None:
+        """The turn works, without a wait."""
+        assert turn.path not in self.working
+        self.working.add(turn.path)
+        self.most = max(self.most, len(self.working - {"/root"}))
+        try:
+            await anyio.sleep(seconds)
+        finally:
+            self.working.remove(turn.path)
+
+
+def chain(depth: int) -> Work:
+    """Work that spawns a child and returns its result, down to this depth."""
+
+    async def work(turn: Turn) -> Any:
+        if turn.path.count("/") <= depth:
+            child = await turn.spawn("kid", "go")
+            return (await child.outcome()).result
+        return f"leaf at {turn.path.count('/') - 1}"
+
+    return work
+
+
 class Recorder(Thread):
     """A thread that keeps count of what is done with it, and can be told to fail or to hang there."""
 
@@ -259,6 +291,11 @@ def counts(control: AgentControl) -> dict[str, int]:
     s = control.statistics()
     found = {"slots": s.slots_held, "resident": s.resident, "queued": s.queued, "waiting": s.waiting}
     return {name: count for name, count in found.items() if count}
+
+
+def results(outcomes: Iterable[Outcome]) -> list[Any]:
+    """The results of outcomes, in their order."""
+    return [outcome.result for outcome in outcomes]
 
 
 def completed(result: Any) -> tuple[TurnState, Any]:

@@ -11,15 +11,15 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, get_type_hints
 
 import anyio
 import pytest
 from attrs import define
 
-from statemachine import check
+from statemachine import Outcome, check
 from statemachine.core.machines import SessionState
-from statemachine.core.records import MailAccepted
+from statemachine.core.records import MailAccepted, MailWithdrawn
 from statemachine.runtime import AgentControl, Handle, Turn
 from statemachine.runtime.control import inside
 from statemachine.stores import Entry, MemoryStore, Snapshot, Write
@@ -74,11 +74,14 @@ async def cancelled_at(step: int, work: Coroutine[Any, Any, Any]) -> type[NotRea
 
 @define
 class World:
-    """`/root/a` has a turn that goes on, `/root/b` is idle, `/root/c` is closed, `/root/slow` sleeps for 10 seconds."""
+    """`/root/a` has a turn that goes on, `/root/b` is idle, `/root/c` is closed, `/root/slow` sleeps for 10 seconds.
+    `unread` is a mail from `/root/a` to `/root/b`.
+    """
 
     control: AgentControl
     turn: Turn
     slow: Handle
+    unread: int
     store: MemoryStore
 
     async def accepted(self, kind: type, **facts: Any) -> int:
@@ -114,7 +117,8 @@ async def world(open_session: Open, store_class: type[MemoryStore] = MemoryStore
         await control.close("/root/c")
         await control.spawn("/root", "a", "x")
         slow = await control.spawn("/root", "slow", "x")
-        yield World(control, (await stage.scene("/root/a")).turn, slow, store)
+        turn = (await stage.scene("/root/a")).turn
+        yield World(control, turn, slow, await turn.send("/root/b", "unread"), store)
 
 
 async def works_on(w: World) -> None:
@@ -123,7 +127,7 @@ async def works_on(w: World) -> None:
     await anyio.wait_all_tasks_blocked()
     await w.slow.outcome()
     check(inside(control).session)
-    assert inside(control).session.waits == {}
+    assert control.statistics().waiting == 0
     held = counts(control)["slots"]
     if (await control.status("/root/a")).open and not (await control.status("/root/a")).status.is_idle:
         assert held == 1
@@ -158,8 +162,22 @@ async def recorded_once(w: World) -> None:
     await at_most_once(w, Entry, data="swept")
 
 
+async def withdrawn_once(w: World) -> None:
+    await at_most_once(w, MailWithdrawn, mail=w.unread)
+
+
 async def unchanged(_: World) -> None:
     """What was only asked changes nothing; `works_on` sees the rest."""
+
+
+async def lend(turn: Turn) -> None:
+    async with turn.lend():
+        await anyio.sleep(5)
+
+
+async def all_of(outcomes: AsyncIterator[Outcome]) -> None:
+    async for _ in outcomes:
+        pass
 
 
 CONTROL: dict[str, tuple[Call, Callable[[World], Awaitable[None]]]] = {
@@ -170,6 +188,8 @@ CONTROL: dict[str, tuple[Call, Callable[[World], Awaitable[None]]]] = {
     "interrupt": (lambda w: w.control.interrupt("/root/slow"), unchanged),
     "close": (lambda w: w.control.close("/root/b"), unchanged),
     "resume": (lambda w: w.control.resume("/root/c"), unchanged),
+    "forget": (lambda w: w.control.forget("/root/c"), unchanged),
+    "withdraw": (lambda w: w.control.withdraw(w.unread), withdrawn_once),
     "status": (lambda w: w.control.status("/root/a"), unchanged),
     "list": (lambda w: w.control.list(), unchanged),
     "history": (lambda w: w.control.history("/root/a"), unchanged),
@@ -186,13 +206,18 @@ TURN: dict[str, tuple[Call, Callable[[World], Awaitable[None]]]] = {
     "interrupt": (lambda w: w.turn.interrupt("/root/slow"), unchanged),
     "close": (lambda w: w.turn.close("/root/b"), unchanged),
     "resume": (lambda w: w.turn.resume("/root/c"), unchanged),
+    "withdraw": (lambda w: w.turn.withdraw(w.unread), withdrawn_once),
+    "outcomes": (lambda w: w.turn.outcomes(w.slow, w.slow), unchanged),
+    "as_completed": (lambda w: all_of(w.turn.as_completed(w.slow)), unchanged),
+    "lend": (lambda w: lend(w.turn), unchanged),
+    "sleep": (lambda w: w.turn.sleep(5), unchanged),
     "status": (lambda w: w.turn.status("/root/a"), unchanged),
     "list": (lambda w: w.turn.list(), unchanged),
 }
 HANDLE: dict[str, tuple[Call, Callable[[World], Awaitable[None]]]] = {
     "outcome": (lambda w: w.slow.outcome(), unchanged),
 }
-ELSEWHERE = {AgentControl: {"shutdown", "events"}, Turn: set[str](), Handle: set[str]()}
+ELSEWHERE = {AgentControl: {"open", "shutdown", "events"}, Turn: set[str](), Handle: set[str]()}
 """What has a test of its own below."""
 SWEPT = {AgentControl: CONTROL, Turn: TURN, Handle: HANDLE}
 CALLS = {f"{cls.__name__}.{verb}": case for cls, calls in SWEPT.items() for verb, case in calls.items()}
@@ -351,7 +376,11 @@ def verbs(cls: type) -> set[str]:
         name
         for name, method in found
         if not name.startswith("_")
-        and (inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(inspect.unwrap(method)))
+        and (
+            inspect.iscoroutinefunction(method)
+            or inspect.isasyncgenfunction(inspect.unwrap(method))
+            or hasattr(get_type_hints(method).get("return"), "__aenter__")
+        )
     }
 
 

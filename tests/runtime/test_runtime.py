@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 
@@ -11,7 +13,6 @@ from statemachine.core.machines import TurnState
 from statemachine.core.records import MailAccepted, TurnEnded, TurnStarted
 from statemachine.core.refusals import (
     AgentClosed,
-    AlreadyWaiting,
     ExecutionFull,
     InvalidTimeout,
     LiveThreadsFull,
@@ -130,7 +131,9 @@ async def test_wait_for_targets_returns_when_one_of_them_is_idle_with_an_outcome
         assert ending(await (await control.start("/root", "go")).outcome()) == completed("TARGET")
 
 
-async def test_wait_without_mail_returns_timeout_at_its_time_and_keeps_its_slot_until_then(open_session: Open) -> None:
+async def test_wait_without_mail_returns_timeout_at_its_time_and_keeps_a_slot_that_is_not_needed(
+    open_session: Open,
+) -> None:
     took: list[float] = []
 
     async def work(turn: Turn) -> str:
@@ -147,6 +150,16 @@ async def test_wait_without_mail_returns_timeout_at_its_time_and_keeps_its_slot_
         assert took == [pytest.approx(30, abs=0.01)]
 
 
+async def test_wait_without_a_timeout_waits_as_long_as_a_wait_may(open_session: Open) -> None:
+    async def work(turn: Turn) -> Any:
+        began = anyio.current_time()
+        end = await turn.wait()
+        return [end.name, round(anyio.current_time() - began)]
+
+    async with open_session(work, max_wait=500.0) as control:
+        assert ending(await (await control.spawn("/root", "a", "x")).outcome()) == completed(["TIMEOUT", 500])
+
+
 async def test_wait_with_unread_mail_or_no_time_returns_at_once(open_session: Open) -> None:
     stage = Stage()
     async with open_session(stage) as control:
@@ -160,36 +173,42 @@ async def test_wait_with_unread_mail_or_no_time_returns_at_once(open_session: Op
         assert counts(control) == {"slots": 1, "resident": 1}
 
 
-async def test_wait_of_all_holders_while_somebody_queues_ends_the_last_one_stalled(open_session: Open) -> None:
+@pytest.mark.parametrize(("max_resident", "end"), [(2, "TIMEOUT"), (1, "STALLED")])
+async def test_wait_of_the_only_holder_while_another_turn_queues_lends_its_slot_or_ends_stalled(
+    open_session: Open, max_resident: int, end: str
+) -> None:
     async def work(turn: Turn) -> str:
         if turn.path == "/root/a":
             return (await turn.wait(60)).name
         return "ran"
 
-    async with open_session(work, max_concurrent=2, overflow=Overflow.QUEUE) as control:
+    async with open_session(work, max_concurrent=2, max_resident=max_resident) as control:
         first = await control.spawn("/root", "a", "x")
         second = await control.spawn("/root", "b", "x")
-        assert ending(await first.outcome()) == completed("STALLED")
+        began = anyio.current_time()
         assert ending(await second.outcome()) == completed("ran")
+        assert anyio.current_time() - began < 1, "the wait does not keep the other turn from its slot"
+        assert ending(await first.outcome()) == completed(end)
 
 
-async def test_second_wait_of_a_turn_at_the_same_time_is_refused_and_the_first_goes_on(open_session: Open) -> None:
+async def test_two_waits_of_a_turn_at_the_same_time_end_each_by_its_own_condition(open_session: Open) -> None:
     stage = Stage()
     async with open_session(stage) as control:
         await control.spawn("/root", "a", "x")
         turn = (await stage.scene("/root/a")).turn
-        ends: list[WaitEnd] = []
+        ends: list[tuple[float, WaitEnd]] = []
 
-        async def first() -> None:
-            ends.append(await turn.wait(60))
+        async def wait(seconds: float) -> None:
+            ends.append((seconds, await turn.wait(seconds)))
 
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(first)
-            await anyio.wait_all_tasks_blocked()
-            with pytest.raises(AlreadyWaiting):
-                await turn.wait(60)
+            tasks.start_soon(wait, 60)
+            tasks.start_soon(wait, 10)
+            await anyio.sleep(11)
+            assert ends == [(10, WaitEnd.TIMEOUT)]
+            assert counts(control) == {"slots": 1, "resident": 1, "waiting": 1}
             await control.send("/root/a", "mail")
-        assert ends == [WaitEnd.MAIL]
+        assert ends == [(10, WaitEnd.TIMEOUT), (60, WaitEnd.MAIL)]
 
 
 # Caps
@@ -197,7 +216,7 @@ async def test_second_wait_of_a_turn_at_the_same_time_is_refused_and_the_first_g
 
 async def test_spawn_beyond_the_cap_is_refused_with_the_holders_and_leaves_no_trace(open_session: Open) -> None:
     stage = Stage()
-    async with open_session(stage, max_concurrent=3) as control:
+    async with open_session(stage, max_concurrent=3, overflow=Overflow.REJECT) as control:
         await control.spawn("/root", "a", "x")
         await control.spawn("/root", "b", "x")
         with pytest.raises(ExecutionFull) as refused:
@@ -217,7 +236,7 @@ async def test_queued_spawns_run_one_after_the_other_in_their_order(open_session
         await anyio.sleep(1)
         return ""
 
-    async with open_session(work, max_concurrent=2, overflow=Overflow.QUEUE, max_queued=3) as control:
+    async with open_session(work, max_concurrent=2, max_resident=1, max_queued=3) as control:
         handles = [await control.spawn("/root", name, "x") for name in "abcd"]
         with pytest.raises(QueueFull):
             await control.spawn("/root", "e", "x")

@@ -273,7 +273,7 @@ async def test_eviction_flushes_the_thread_and_the_reload_sees_its_history_role_
             return {"count": self.count}
 
     roles = {"reader": Remembering, "writer": Remembering}
-    async with open_session(roles, max_concurrent=2) as control:
+    async with open_session(roles, max_concurrent=2, max_resident=1) as control:
         for name, role in (("a", "reader"), ("b", "writer")):
             handle = await control.spawn("/root", name, "x", {"name": name}, role=role)
             assert ending(await handle.outcome()) == completed(f"{name} 1")
@@ -295,7 +295,7 @@ async def test_flush_that_fails_keeps_the_agent_in_memory_and_the_turn_that_need
     open_session: Open, how: str
 ) -> None:
     work = recorder()
-    async with open_session(work, max_concurrent=2, flush_timeout=4.0) as control:
+    async with open_session(work, max_concurrent=2, max_resident=1, flush_timeout=4.0) as control:
         await (await control.spawn("/root", "a", "x")).outcome()
         if how == "raises":
             work.fail["flush"] = OSError("disk")
@@ -438,7 +438,7 @@ async def test_close_of_a_thread_that_fails_is_only_logged(
         work.fail["close"] = anyio_cancelled()
     else:
         work.hang["close"] = anyio.Event()
-    async with open_session(work, max_concurrent=2, stop_grace=2.0) as control:
+    async with open_session(work, max_concurrent=2, max_resident=1, stop_grace=2.0) as control:
         await (await control.spawn("/root", "a", "x")).outcome()
         await (await control.spawn("/root", "b", "x")).outcome()
         assert await states(control) == {"/root/a": "completed", "/root/b": "completed loaded"}

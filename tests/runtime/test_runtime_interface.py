@@ -21,6 +21,7 @@ from statemachine import (
     Interrupted,
     MailAccepted,
     MemoryStore,
+    Overflow,
     Resumed,
     SlotPolicy,
     TurnState,
@@ -33,11 +34,23 @@ from tests.runtime.running import Open, Stage, echo, traced_sessions, virtual_ti
 FIXTURES = (traced_sessions, virtual_time)
 
 GIVES_WORK = ("spawn", "send", "follow_up")
-CONTROLS = ("interrupt", "close", "resume")
+CONTROLS = ("withdraw", "interrupt", "close", "resume")
 LOOKS = ("status", "list", "history")
+WAITS = ("wait", "outcomes", "as_completed", "lend", "sleep")
 PUBLIC: dict[type, set[str]] = {
-    AgentControl: {*GIVES_WORK, *CONTROLS, *LOOKS, "events", "handle", "open", "shutdown", "start", "statistics"},
-    Turn: {*GIVES_WORK, *CONTROLS, *LOOKS, "drain", "over", "path", "record", "settings", "wait"},
+    AgentControl: {
+        *GIVES_WORK,
+        *CONTROLS,
+        *LOOKS,
+        "events",
+        "forget",
+        "handle",
+        "open",
+        "shutdown",
+        "start",
+        "statistics",
+    },
+    Turn: {*GIVES_WORK, *CONTROLS, *LOOKS, *WAITS, "drain", "over", "path", "record", "settings"},
     Handle: {"id", "is_answered", "outcome", "path", "ref"},
 }
 """What users see, and no more."""
@@ -57,7 +70,7 @@ async def test_objects_show_nothing_else_either(open_session: Open) -> None:
         shown: list[tuple[object, set[str]]] = [
             (control, set()),
             (handle, set()),
-            (scene.turn, {"agent", "mail", "number"}),
+            (scene.turn, {"agent", "attempt", "headers", "mail", "number"}),
         ]
         for one, attributes in shown:
             assert {name for name in dir(one) if not name.startswith("_")} == PUBLIC[type(one)] | attributes
@@ -109,7 +122,8 @@ def test_help_of_a_verb_says_what_it_does_and_names_every_parameter(verb: str) -
 
 def test_help_names_every_refusal_of_a_verb_and_no_error_that_is_not_there() -> None:
     texts = [inspect.getdoc(AgentControl) or "", *documented().values()]
-    texts += [inspect.getdoc(getattr(Turn, verb)) or "" for verb in PUBLIC[Turn]] + [inspect.getdoc(Turn) or ""]
+    texts += [inspect.getdoc(getattr(cls, verb)) or "" for cls in (Turn, Handle) for verb in PUBLIC[cls]]
+    texts += [inspect.getdoc(Turn) or ""]
     named = set(re.findall(r"`([A-Z]\w+)`", "\n".join(texts)))
     assert {refusal.__name__ for refusal in REFUSALS} <= named
     homes = (statemachine, statemachine.errors, builtins, SlotPolicy)
@@ -152,7 +166,7 @@ async def test_interrupt_close_and_resume_reply_with_their_facts_to_the_host_and
         turn = (await stage.scene("/root/a")).turn
         await stage.scene("/root/b")
         for asker in (control, turn):
-            assert await asker.interrupt("/root/b") == Interrupted(TurnState.RUNNING)
+            assert await asker.interrupt("/root/b") == Interrupted(TurnState.RUNNING, (2,), ("/root/b",))
             await anyio.wait_all_tasks_blocked()
             assert await asker.close("/root/b") == ClosedAgents((2,), ("/root/b",))
             assert await asker.close("/root/b") == ClosedAgents((), ())
@@ -198,7 +212,7 @@ async def test_host_acts_in_the_name_of_an_agent_with_every_verb_that_has_a_send
 @pytest.mark.anyio
 async def test_refusals_name_agents_by_path_and_by_id(open_session: Open) -> None:
     stage = Stage()
-    async with open_session(stage, max_concurrent=3) as control:
+    async with open_session(stage, max_concurrent=3, overflow=Overflow.REJECT) as control:
         for name in ("a", "b"):
             await control.spawn("/root", name, "x")
         scene = await stage.scene("/root/a")

@@ -9,7 +9,7 @@ import pytest
 
 from statemachine import Overflow
 from statemachine.core.machines import TurnState
-from statemachine.core.refusals import ExecutionFull, PathTaken
+from statemachine.core.refusals import ExecutionFull, PathTaken, UnknownAgent
 from statemachine.runtime import AgentControl, AgentRef, Handle, KeyReused, Turn, UnknownRequest
 from statemachine.runtime.control import inside
 from statemachine.stores import MemoryStore
@@ -65,7 +65,7 @@ async def test_same_key_from_many_callers_at_the_same_time_spawns_one_agent(open
 
 async def test_refused_request_does_not_use_up_its_key(open_session: Open) -> None:
     stage = Stage()
-    async with open_session(stage, max_concurrent=2) as control:
+    async with open_session(stage, max_concurrent=2, overflow=Overflow.REJECT) as control:
         await control.spawn("/root", "a", "x")
         with pytest.raises(ExecutionFull):
             await control.spawn("/root", "b", "x", key="k")
@@ -146,8 +146,12 @@ async def test_keys_and_outcomes_are_there_after_a_restart(open_session: Open) -
 async def test_reference_that_never_was_is_refused(open_session: Open) -> None:
     async with open_session(echo) as control:
         await (await control.spawn("/root", "a", "x")).outcome()
-        for ref in (AgentRef(1, "/root/a", 7), AgentRef(5, "/root/b", 0), AgentRef(0, "/root", 0)):
-            with pytest.raises(UnknownRequest):
+        for ref, refusal in (
+            (AgentRef(1, "/root/a", 7), UnknownRequest),
+            (AgentRef(5, "/root/b", 0), UnknownAgent),
+            (AgentRef(0, "/root", 0), UnknownRequest),
+        ):
+            with pytest.raises(refusal):
                 await control.handle(ref)
             assert counts(control) == {"resident": 1}
         assert ending(await (await control.handle(AgentRef(1, "/root/a", 0))).outcome()) == completed("x")

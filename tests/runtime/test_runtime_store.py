@@ -127,13 +127,13 @@ async def test_defect_of_the_core_fails_the_session_and_tells_everybody(
             tasks.start_soon(outcome, handle)
             await anyio.wait_all_tasks_blocked()
             monkeypatch.setattr(inside(control).session.ledger, "by_path", None)
-            with pytest.raises(TypeError):
+            with pytest.raises(AttributeError):
                 await control.list()
             monkeypatch.undo()
 
     with pytest.raises(StoreFailed):
         await block()
-    assert told == [TypeError]
+    assert told == [AttributeError]
 
 
 @pytest.mark.anyio

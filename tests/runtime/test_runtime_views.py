@@ -29,7 +29,8 @@ async def test_events_show_records_and_effects_in_their_order_until_the_session_
         await (await control.spawn("/root", "a", "x")).outcome()
         await control.shutdown(0)
     assert " ".join(seen) == (
-        "AgentSpawned MailAccepted Load TurnStarted StartTurn TurnEnded Answer Flush Flush Unload Unload ShutDown"
+        "AgentSpawned MailAccepted LoadBegun Load TurnStarted StartTurn TurnEnded Answer "
+        "Flush Flush Unload Unload ShutDown"
     )
 
 

@@ -22,7 +22,7 @@ from statemachine.core.slots import Slots
 
 NAMES = [path.stem for path in golden.files()]
 EVENT = "> spawn root a\n"
-HEAD = "-- What it shows.\nconfig max_concurrent=2\n"
+HEAD = "-- What it shows.\nconfig max_concurrent=2 overflow=REJECT\n"
 
 
 def copy_of(name: str, folder: Path) -> Path:
@@ -189,19 +189,19 @@ def test_golden_example_in_the_docstring_is_what_the_core_does_now(tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (f"{HEAD}{EVENT}> loadde a\n", "trace.txt:4: 'loadde' is no event; there are spawn, send,"),
+        (f"{HEAD}{EVENT}> loadde a\n", "trace.txt:4: 'loadde' is not an event; there are spawn, send,"),
         (f"{HEAD}{EVENT}\n  reply\n> loaded b\n", "trace.txt:6: 'loaded b': no agent has the path /root/b"),
         (f"{HEAD}> loaded #9\n", "trace.txt:3: 'loaded #9': '#9' has no thread and no turn"),
         (f"{HEAD}> tick soon\n", "trace.txt:3: 'tick soon': could not convert string to float: 'soon'"),
         (f"{HEAD}> spawn root\n", "trace.txt:3: 'spawn root': missing 1 required word: 'child'"),
-        (f"{HEAD}>\n", "trace.txt:3: '>' is no comment"),
-        (f"{HEAD}> -- nothing\n", "trace.txt:3: '> -- nothing' is no comment"),
-        (f"{HEAD}{EVENT}loaded a\n", "trace.txt:4: 'loaded a' is no comment"),
-        (f"{HEAD}{EVENT}  > loaded a\n", "trace.txt:4: '> loaded a' is no comment"),
-        (f"{HEAD}{EVENT}config max_queued=3\n", "trace.txt:4: 'config max_queued=3' is no comment"),
-        (f"-- x\n{EVENT}", "trace.txt:2: '> spawn root a' is no comment"),
-        (f"-- x\nconfig slots\n{EVENT}", "trace.txt:2: 'slots' is no field=value of SessionConfig"),
-        (f"-- x\nconfig notice=LOUD\n{EVENT}", "trace.txt:2: 'notice=LOUD' is no field=value of SessionConfig"),
+        (f"{HEAD}>\n", "trace.txt:3: '>' is not a comment"),
+        (f"{HEAD}> -- nothing\n", "trace.txt:3: '> -- nothing' is not a comment"),
+        (f"{HEAD}{EVENT}loaded a\n", "trace.txt:4: 'loaded a' is not a comment"),
+        (f"{HEAD}{EVENT}  > loaded a\n", "trace.txt:4: '> loaded a' is not a comment"),
+        (f"{HEAD}{EVENT}config max_queued=3\n", "trace.txt:4: 'config max_queued=3' is not a comment"),
+        (f"-- x\n{EVENT}", "trace.txt:2: '> spawn root a' is not a comment"),
+        (f"-- x\nconfig slots\n{EVENT}", "trace.txt:2: 'slots' is not a field=value of SessionConfig"),
+        (f"-- x\nconfig notice=LOUD\n{EVENT}", "trace.txt:2: 'notice=LOUD' is not a field=value of SessionConfig"),
         (f"-- x\nconfig slots=3\n{EVENT}", "trace.txt:2: SessionConfig has no field 'slots'"),
         (f"-- x\nconfig\nconfig max_concurrent=0\n{EVENT}", "trace.txt:3: max_concurrent must be a whole number"),
         (f"config\n{EVENT}", "trace.txt:1: a trace has comments"),
@@ -297,4 +297,4 @@ def test_golden_command_says_what_is_wrong_with_a_broken_file_and_fails(
     assert golden.main([*options, str(trace(tmp_path, f"{HEAD}> nap a\n"))]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.startswith("trace.txt:3: 'nap' is no event")
+    assert printed.err.startswith("trace.txt:3: 'nap' is not an event")

@@ -29,8 +29,14 @@ from model.simulation.life import simulate
 from model.simulation.schedule import NotRepeatable
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
+from statemachine.core import rules
+from statemachine.core import waits as core_waits
+from statemachine.core.agents import Agent
 from statemachine.core.effects import Answer, Step
-from statemachine.runtime import AgentInfo, engine, live, requests, stream
+from statemachine.core.ledger import Ledger
+from statemachine.core.records import MailWithdrawn
+from statemachine.core.session import Session
+from statemachine.runtime import AgentInfo, engine, handles, live, requests, stream, waits
 from statemachine.runtime.calls import Call
 from statemachine.runtime.control import AgentControl
 from statemachine.runtime.engine import Batch, Engine
@@ -38,8 +44,10 @@ from statemachine.runtime.errors import words
 from statemachine.runtime.live import LiveThreads
 from statemachine.runtime.requests import Requests
 from statemachine.runtime.settings import info_of
+from statemachine.runtime.tasks import TaskScope
 from statemachine.runtime.verbs import Verbs
-from statemachine.runtime.waits import Waits
+from statemachine.runtime.waits import TURN, Waits
+from statemachine.stores import encoding
 from statemachine.stores.protocol import Entry
 
 SEEDS, CHUNK = 1_000, 100
@@ -56,6 +64,11 @@ MET = (
     *("repeated key after a lost answer", "repeated key gave the first answer", "key reused for another request"),
     *("outcome by handle", "handle by reference", "call after the turn's end", "events lost by a slow reader"),
     *("interrupted while RUNNING", "interrupted while STARTING", "close raised", "store could not be read"),
+    *("outcome awaited in a turn", "outcome given up after a time", "outcome cancelled in the middle", "tree"),
+    *("outcome awaited in finally", "task failed beside others that await", "slot lent by choice", "withdrawn"),
+    *("slept in the session", "wait for requests ended by ANSWERED", "subtree interrupted", "forgotten"),
+    *("wait refused WaitCircle", "wait refused Stalled", "wait refused NotRunning", "attempt after a returned turn"),
+    *("turn ended by TIMED_OUT", "turn ended by WITHDRAWN", "turn ended by CRASHED", "turn ended by THREAD_DIED"),
     *("refused MailboxFull", "refused PathTaken", "refused LiveThreadsFull", "refused ExecutionFull"),
 )
 """What every chunk has to meet."""
@@ -143,7 +156,75 @@ def answered_before_the_commit(m: pytest.MonkeyPatch) -> None:
 
 
 def waits_go_on_when_cancelled(m: pytest.MonkeyPatch) -> None:
-    m.setattr(Waits, "_give_up", lambda *_: None)
+    """The core is not told that code has given up its wait."""
+
+    async def give_up(*_: Any) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    m.setattr(Waits, "give_up", give_up)
+
+
+def code_goes_on_without_a_slot(m: pytest.MonkeyPatch) -> None:
+    """Code that gives up a wait does not wait for its slot."""
+
+    async def give_up(self: Waits, number: int) -> None:
+        self._stop_waiting(number)
+
+    m.setattr(Waits, "give_up", give_up)
+
+
+def outcomes_awaited_with_the_slot(m: pytest.MonkeyPatch) -> None:
+    """The core does not know that a turn awaits an outcome, so what is to come of it may find no slot."""
+    until_answered = waits.until_answered
+
+    async def poll(session: Session, asked: Sequence[int], *rest: Any) -> None:
+        turn = TURN.get()
+        while turn is not None and not turn.is_over and any(request in session.ledger.requests for request in asked):
+            await anyio.sleep(0.05)
+        await until_answered(session, asked, *rest)
+
+    m.setattr(handles, "until_answered", poll)
+
+
+def awaited_notices_unread(m: pytest.MonkeyPatch) -> None:
+    m.setattr(core_waits.Waits, "awaits", lambda *_: False)
+
+
+def returned_turns_lose_a_mail(m: pytest.MonkeyPatch) -> None:
+    return_turn = Ledger.return_turn
+
+    def but_for_one(self: Ledger, agent: Agent, turn: int) -> None:
+        agent.taken = agent.taken[1:]
+        return_turn(self, agent, turn)
+
+    m.setattr(Ledger, "return_turn", but_for_one)
+
+
+def attempts_without_end(m: pytest.MonkeyPatch) -> None:
+    m.setattr(rules, "has_attempts_left", lambda *_: True)
+
+
+def wakes_lost(m: pytest.MonkeyPatch) -> None:
+    m.setitem(live.CARRY_OUT, fx.Wake, lambda *_: None)
+
+
+def withdrawals_not_asked_for(m: pytest.MonkeyPatch) -> None:
+    async def nothing(*_: Any) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    m.setattr(Verbs, "withdraw", nothing)
+
+
+def withdrawals_not_in_the_rollout(m: pytest.MonkeyPatch) -> None:
+    name, _, *rest = encoding.WAYS[MailWithdrawn]
+    m.setitem(encoding.WAYS, MailWithdrawn, (name, None, *rest))
+
+
+def forgotten_agents_known(m: pytest.MonkeyPatch) -> None:
+    async def nothing(*_: Any) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    m.setattr(Requests, "check_not_forgotten", nothing)
 
 
 def nobody_told_of_a_failure(m: pytest.MonkeyPatch) -> None:
@@ -214,12 +295,15 @@ def threads_not_closed(m: pytest.MonkeyPatch) -> None:
 def two_at_a_time_on_a_thread(m: pytest.MonkeyPatch) -> None:
     def at_once(self: LiveThreads, known: live.Live, call: Call) -> None:
         async def alone() -> None:
-            try:
-                report = await call.make()
-            except Exception as error:
-                report = call.failed(words(error))
-                if live.is_lost(error):
-                    report = ev.Died(known.agent, known.generation, words(error))
+            report = call.cancelled()
+            with TaskScope() as known.scope:
+                known.call = call
+                try:
+                    report = await call.make()
+                except Exception as error:
+                    report = call.failed(words(error))
+                    if live.is_lost(error):
+                        report = ev.Died(known.agent, known.generation, words(error))
             self._over(known, call, report)
 
         if known.asked is None:
@@ -353,7 +437,16 @@ def refusals_uncounted(m: pytest.MonkeyPatch) -> None:
 BREAKS: dict[Callable[[pytest.MonkeyPatch], None], str] = {
     carried_out_before_the_commit: "runs, and the log does not say so|which is not in the log|the log has None",
     answered_before_the_commit: "was told mail .* but the log has None",
-    waits_go_on_when_cancelled: "waits once at a time, and was told otherwise",
+    waits_go_on_when_cancelled: "S1: .* goes on without a slot",
+    code_goes_on_without_a_slot: "S1: .* goes on without a slot",
+    outcomes_awaited_with_the_slot: "nothing can happen any more, and turn .* waits for mail",
+    awaited_notices_unread: "reads of request .* had awaited it",
+    returned_turns_lose_a_mail: "which a returned turn before it had read|the core says .*'start'.* the reference",
+    attempts_without_end: "is attempt|in a row|the core says .*'start'.* the reference .*'interrupted'",
+    wakes_lost: "nothing can happen any more, and turn .* waits for",
+    withdrawals_not_asked_for: "was withdrawn, and the log does not say so",
+    withdrawals_not_in_the_rollout: "the handle of .* gives|its rollout is",
+    forgotten_agents_known: "is forgotten, and|at rest: UnknownRequest",
     nobody_told_of_a_failure: "still waits in|never ended",
     receipts_lost: "was answered before, and now refused|was answered with .* and now with|in the log 2 times",
     commits_reordered: "append [0-9]+ of the log is",
@@ -370,10 +463,10 @@ BREAKS: dict[Callable[[pytest.MonkeyPatch], None], str] = {
     entries_of_flushes_dropped: "what was flushed .* is not in the log",
     entries_not_in_line: "was acknowledged, and is not in the log",
     snapshots_miss_agents: "the snapshot cannot be|other facts than the log folds to",
-    effects_published_before_records: "no stretch of",
-    entries_not_shown: "no stretch of the log",
-    entries_shown_too_early: "no stretch of the log",
-    slow_readers_miss_events_silently: "no stretch of|events.. ended with",
+    effects_published_before_records: "not a stretch of",
+    entries_not_shown: "not a stretch of the log",
+    entries_shown_too_early: "not a stretch of the log",
+    slow_readers_miss_events_silently: "not a stretch of|events.. ended with",
     time_stands_still: "never ended|still waits|block was left by|have something to do",
     settings_forgotten: "was spawned as .* and is",
     senders_mistaken: "is in the log as of -1",

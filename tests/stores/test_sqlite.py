@@ -68,7 +68,9 @@ async def test_facts_that_are_too_large_for_a_row_wait_for_a_later_snapshot(
     await store.append([Write((TurnStarted(1, 1),))])
     assert store._tables is not None
     facts = fold(CONFIG, [*agents, *mails, TurnStarted(1, 1)])
-    await store.append([Snapshot((facts_of(facts.agents[1]),), tuple(facts.mail_states))])  # b was touched before
+    await store.append(
+        [Snapshot((facts_of(facts, facts.agents[1]),), tuple(facts.mail_states))]
+    )  # b was touched before
     await store.close()
     assert sql(path, "SELECT value FROM meta WHERE name = 'covered'") == [(204,)]
     found = read_session(path)
@@ -95,8 +97,8 @@ async def test_synchronous_normal_is_what_the_connection_has_if_asked_for(path: 
 
 async def test_snapshot_removes_what_is_in_no_rollout_up_to_it_and_positions_are_never_given_again(path: Path) -> None:
     store = await opened(path)
-    agents = fold(CONFIG, LIFE[:1]).agents
-    await store.append([Write((*LIFE[1:], LIFE[0])), Snapshot((facts_of(agents[1]),), (0, 1, 0))])
+    ledger = fold(CONFIG, LIFE[:1])
+    await store.append([Write((*LIFE[1:], LIFE[0])), Snapshot((facts_of(ledger, ledger.agents[1]),), (0, 1, 0))])
     kept = sql(path, "SELECT position, kind FROM log ORDER BY position")
     assert kept == [(1, "MailAccepted"), (2, "TurnStarted"), (3, "Entry"), (4, "TurnEnded")]
     second = AgentSpawned(2, ROOT, "b", None)

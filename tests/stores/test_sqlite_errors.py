@@ -258,7 +258,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "config": change("UPDATE meta SET value = '{}' WHERE name = 'config'"),
     "config that cannot work": change("UPDATE meta SET value = replace(value, '3600.0', '-1') WHERE name = 'config'"),
     "mail states": change("UPDATE meta SET value = '[0,2,-1]' WHERE name = 'mail_states'"),
-    "facts": change("UPDATE agents SET facts = replace(facts, 'open', 'ajar')"),
+    "facts": change("UPDATE agents SET facts = replace(facts, '\"a\"', 'true')"),
     "facts of another": change("UPDATE agents SET agent = 5, facts = replace(facts, '[1,', '[5,') WHERE agent = 1"),
     "gap": change("DELETE FROM log WHERE position = 6"),
     "record": change("UPDATE log SET data = replace(data, 'agent', 'aggnt') WHERE position = 7"),

@@ -158,7 +158,7 @@ async def test_crashed_session_that_is_read_in_this_process_is_opened_as_soon_as
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(anyio.to_thread.run_sync, reading.reading, path, read)
         await anyio.to_thread.run_sync(inside.wait)
-        with pytest.raises(StoreBusy, match="this process reads it"):
+        with pytest.raises(StoreBusy, match="this process is reading it"):
             await open_it(0.05)
         monkeypatch.setattr(SQLiteStore, "_close_tables", close_between_attempts)
         tasks.start_soon(open_it, 60)

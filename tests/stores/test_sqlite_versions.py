@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from statemachine.core.config import Overflow, SessionConfig
 from statemachine.core.records import TurnStarted
 from statemachine.log.recovery import durable_facts
 from statemachine.stores import SQLiteStore, Write, read_session, schema, tables
@@ -62,6 +63,8 @@ a migration if need be.
 
 FIRST_EPOCH = 3
 """Its epoch. Each migration raises it, and so does each opening."""
+FIRST_CONFIG = SessionConfig(max_resident=3, overflow=Overflow.REJECT)
+"""Its configuration: what was the default then, and what was not there yet as it is by default."""
 
 
 def write_first_version(path: Path) -> None:
@@ -74,9 +77,9 @@ async def test_file_of_the_first_version_is_found_whole(path: Path) -> None:
     write_first_version(path)
     store = SQLiteStore(path)
     found = await store.open(CONFIG)
-    assert (found.epoch, found.config, found.tail) == (FIRST_EPOCH + len(schema.MIGRATIONS), CONFIG, 3)
+    assert (found.epoch, found.config, found.tail) == (FIRST_EPOCH + len(schema.MIGRATIONS), FIRST_CONFIG, 3)
     a, b = found.ledger.agents[1:]
-    assert (a.path, a.status.name, a.asked, b.path, b.settings) == ("/root/a", "COMPLETED", (), "/root/a/b", "of b")
+    assert (a.path, a.status.name, a.taken, b.path, b.settings) == ("/root/a", "COMPLETED", (), "/root/a/b", "of b")
     assert len(await store.rollout(1)) == 4
     receipt = await store.receipt("key")
     assert receipt is not None

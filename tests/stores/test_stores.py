@@ -111,7 +111,7 @@ async def test_opening_with_another_configuration_tells_the_last_one_and_folds_w
 async def test_snapshot_and_what_comes_after_it_give_the_whole_ledger_when_opened(new_store: NewStore) -> None:
     store = await ready(new_store())
     ledger = fold(CONFIG, [SPAWNED, MAIL])
-    snapshot = Snapshot(tuple([facts_of(agent) for agent in ledger.agents]), tuple(ledger.mail_states))
+    snapshot = Snapshot(tuple([facts_of(ledger, agent) for agent in ledger.agents]), tuple(ledger.mail_states))
     await store.append([Write((SPAWNED, MAIL)), snapshot, Write((STARTED, ENTRY)), Write((ENDED,))])
     await store.close()
     found = await new_store().open(CONFIG)
@@ -138,7 +138,9 @@ async def test_random_run_with_snapshots_and_crashes_is_found_whole_at_every_ope
             appended += len(step.records)
             items.append(Write(step.records))
             if rnd.random() < 0.1:
-                items.append(Snapshot(tuple([facts_of(s.agents[a]) for a in dirty]), tuple(s.ledger.mail_states)))
+                items.append(
+                    Snapshot(tuple([facts_of(s.ledger, s.agents[a]) for a in dirty]), tuple(s.ledger.mail_states))
+                )
                 dirty.clear()
         await store.append(items)
         if rnd.random() < 0.5:
@@ -173,7 +175,7 @@ async def test_rollout_has_the_agents_mail_turns_and_entries_in_order_and_nothin
 async def test_rollout_is_whole_after_snapshots_and_reopening(new_store: NewStore) -> None:
     store = await ready(new_store())
     ledger = fold(CONFIG, [SPAWNED, MAIL, STARTED])
-    await store.append([Write(LIFE[:4]), Snapshot((facts_of(ledger.agents[1]),), tuple(ledger.mail_states))])
+    await store.append([Write(LIFE[:4]), Snapshot((facts_of(ledger, ledger.agents[1]),), tuple(ledger.mail_states))])
     await store.append([Write((ENDED,))])
     for _ in range(2):
         await store.close()

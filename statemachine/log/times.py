@@ -1,0 +1,166 @@
+"""When things happened: wall-clock seconds since the epoch, told of records when they are committed.
+
+The core reads no clock and decides nothing by these times. A record has its time in `at`, which is not part of its
+value: two records are equal whatever theirs are. What is asked of an agent long after, when the records are far back in
+the log, is kept here: three numbers an agent, in arrays, because there may be a hundred thousand of them.
+
+Files of versions that recorded no times have None, and so has what they say until it happens again.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from attrs import frozen
+
+from statemachine.core.machines import TurnState
+from statemachine.core.records import (
+    AgentResumed,
+    AgentsClosed,
+    AgentsForgotten,
+    AgentSpawned,
+    MailDemoted,
+    TurnEnded,
+    TurnReturned,
+    TurnStarted,
+)
+from statemachine.log.snapshot import AgentFacts, AgentTimes
+
+UNKNOWN = math.nan
+RUNNING = TurnState.RUNNING
+
+
+@frozen
+class Moments:
+    """When an agent came to be as it is, in seconds since the epoch; None where no record says so."""
+
+    since: float | None
+    """When it came into its status; of a turn that is asked for: when its mail came; of a closed agent: when it was
+    closed.
+    """
+    began: float | None
+    """When its last turn began."""
+    ended: float | None
+    """When its last turn ended."""
+
+
+class Times:
+    """The times of all agents, by id."""
+
+    def __init__(self) -> None:
+        self._changed, self._began, self._ended = array("d"), array("d"), array("d")
+        """When each was opened or closed last, and when its last turn began and ended."""
+        self._running: set[int] = set()
+        """Agents whose last turn began and has not ended."""
+
+    def restore(self, snapshot: Iterable[AgentFacts]) -> None:
+        """What a snapshot says of its agents."""
+        for facts in snapshot:
+            if facts.status is RUNNING:
+                self._running.add(facts.agent)
+            if facts.times is not None:
+                changed, began, ended = facts.times
+                self._set(self._changed, facts.agent, changed)
+                self._began[facts.agent] = UNKNOWN if began is None else began
+                self._ended[facts.agent] = UNKNOWN if ended is None else ended
+
+    def commit(self, records: Iterable[Any], at: float) -> list[int]:
+        """Tells the records that they are committed now, before anything has seen their times, and notes what they say.
+        Returns the agents of which they may demote unread mail.
+        """
+        demoting: list[int] = []
+        for record in records:
+            record.at = at
+            note = NOTES.get(record.__class__)
+            if note is not None and note(self, record):
+                demoting.append(record.outcome.agent)
+        return demoting
+
+    def note(self, record: Any) -> None:
+        """Notes what a record says. What is not a record of the core says nothing."""
+        note = NOTES.get(record.__class__)
+        if note is not None:
+            note(self, record)
+
+    def turn_started(self, record: TurnStarted) -> None:
+        self._set(self._began, record.agent, record.at)
+        self._running.add(record.agent)
+
+    def turn_ended(self, record: TurnEnded) -> bool:
+        agent = record.outcome.agent
+        self._set(self._ended, agent, record.at)
+        if agent in self._running:
+            self._running.remove(agent)
+            return False
+        self._began[agent] = UNKNOWN  # it ended before it began
+        return True
+
+    def turn_returned(self, record: TurnReturned) -> None:
+        self._running.discard(record.agent)
+        self._set(self._changed, record.agent, record.at)
+
+    def demoted(self, _: MailDemoted) -> bool:
+        return True
+
+    def opened(self, record: AgentSpawned | AgentResumed) -> None:
+        self._set(self._changed, record.agent, record.at)
+
+    def closed(self, record: AgentsClosed) -> None:
+        for agent in record.agents:
+            self._set(self._changed, agent, record.at)
+
+    def forgotten(self, record: AgentsForgotten) -> None:
+        for agent in record.agents:
+            for times in (self._changed, self._began, self._ended):
+                self._set(times, agent, None)
+
+    def of(self, agent: int) -> AgentTimes | None:
+        """When the agent was opened or closed last, and when its last turn began and ended; None: nothing is known."""
+        if agent >= len(self._changed):
+            return None
+        found = [times[agent] for times in (self._changed, self._began, self._ended)]
+        changed, began, ended = [None if math.isnan(time) else time for time in found]
+        return None if changed is began is ended is None else (changed, began, ended)
+
+    def moments(self, agent: int, is_open: bool, status: TurnState, asked: float | None = None) -> Moments:
+        """What they say of an agent of this status. `asked` is when the oldest mail came that asks for a turn of it."""
+        changed, began, ended = self.of(agent) or (None, None, None)
+        if status in (TurnState.QUEUED, TurnState.STARTING):
+            since, began, ended = asked, None, None
+        elif not status.is_idle:
+            since, ended = began, None
+        else:
+            since = changed if status is TurnState.NEW else ended
+        return Moments(since if is_open else changed, began, ended)
+
+    def _set(self, times: array[float], agent: int, at: float | None) -> None:
+        time = UNKNOWN if at is None else at
+        try:
+            times[agent] = time
+        except IndexError:
+            missing = agent + 1 - len(times)
+            for each in (self._changed, self._began, self._ended):
+                each.extend([UNKNOWN] * missing)
+            times[agent] = time
+
+
+NOTES: dict[type, Callable[[Times, Any], bool | None]] = {
+    AgentSpawned: Times.opened,
+    TurnStarted: Times.turn_started,
+    TurnReturned: Times.turn_returned,
+    TurnEnded: Times.turn_ended,
+    MailDemoted: Times.demoted,
+    AgentsClosed: Times.closed,
+    AgentResumed: Times.opened,
+    AgentsForgotten: Times.forgotten,
+}
+"""Record class -> what notes its time, and tells whether it may demote unread mail. The others say nothing."""
+
+
+def stamp(records: Iterable[Any], at: float) -> None:
+    """Tells the records that they were committed then."""
+    for record in records:
+        record.at = at

@@ -1,0 +1,182 @@
+"""The command as a process: what it prints when its reader leaves, when it is interrupted, and without the extra
+(harm, kind 21).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from model.command import cli
+from model.printing import READER_LEFT, Console, ReaderLeft, is_about_the_reader, table
+from statemachine import AgentControl, SessionConfig
+from tests.runtime.running import in_session
+
+REPOSITORY = Path(__file__).parents[2]
+STATEMACHINE = [sys.executable, "-m", "statemachine"]
+EXTRA = ("hypothesis", "pytest", "_pytest", "trio", "z3", "crosshair")
+"""What comes with the extra alone."""
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), **more}
+
+
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:
+    """The command with these words: exit code, stdout, stderr."""
+    monkeypatch.setattr(sys, "argv", ["statemachine", *words])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    said = capsys.readouterr()
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code, said.out, said.err
+
+
+def test_bare_command_prints_its_help_on_many_lines_and_exits_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, err = run(capsys, monkeypatch)
+    assert (code, err) == (2, "")
+    assert [line.split()[0] for line in out.splitlines() if line.startswith("  verify")] == ["verify"]
+
+
+# A reader that leaves
+
+
+@pytest.mark.parametrize("words", ["demo --plain --seconds 0", "demo --plain --seconds 20", "diagram"])
+def test_command_whose_reader_leaves_after_a_line_ends_without_a_word(words: str, tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [*STATEMACHINE, *words.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(TMPDIR=str(tmp_path), PYTHONUNBUFFERED="1"),
+        cwd=REPOSITORY,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.stdout.readline()
+        child.stdout.close()
+        assert child.stderr.read() == b""
+        assert child.wait(60) in ((READER_LEFT,) if words.startswith("demo") else (READER_LEFT, 0))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_command_whose_reader_left_before_the_buffer_was_written_ends_without_a_word() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [*STATEMACHINE, "properties", "S1"], stdout=write, stderr=subprocess.PIPE, check=False, env=environment()
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (READER_LEFT, b"")
+
+
+def test_error_beside_that_of_the_reader_is_not_taken_for_it() -> None:
+    nested = BaseExceptionGroup("", [ReaderLeft(), BaseExceptionGroup("", [ReaderLeft()])])
+    assert is_about_the_reader(nested)
+    assert not is_about_the_reader(BaseExceptionGroup("", [nested, ValueError()]))
+    assert not is_about_the_reader(BrokenPipeError())  # of another pipe
+
+
+# Interrupted
+
+
+def test_command_interrupted_while_it_imports_says_one_line(tmp_path: Path) -> None:
+    """An import of the command takes a second or two, in which Ctrl-C comes as easily as later."""
+    (tmp_path / "click.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n", "utf-8")
+    path = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
+    done = subprocess.run(
+        [*STATEMACHINE, "crash"], capture_output=True, text=True, check=False, env=environment(PYTHONPATH=path)
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "statemachine: interrupted\n")
+
+
+# Without the extra
+
+
+async def nothing(_: AgentControl) -> None:
+    pass
+
+
+@pytest.fixture
+def left_behind(tmp_path: Path) -> Path:
+    """A folder with what a session leaves behind, and stand-ins for what is not installed."""
+    in_session(tmp_path / "session.db", nothing, config=SessionConfig(), trace=tmp_path / "trace.ndjson")
+    for name in EXTRA:
+        text = f"raise ModuleNotFoundError(\"No module named '{name}'\", name={name!r})\n"
+        (tmp_path / f"{name}.py").write_text(text, "utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("demo --plain --seconds 0", "started  turn 1 of root"),
+        ("inspect session.db", "1 open, 0 closed"),
+        ("inspect session.db --agent /root --json", '"rollout"'),
+        ("replay trace.ndjson", "every property held"),
+        ("verify trace.ndjson", "verdict: "),
+        ("verify session.db", "verdict: "),
+        ("diagram", "stateDiagram"),
+        ("properties", "S15"),
+        ("--help", "simulate"),
+        ("check --help", "--seed"),
+    ],
+)
+def test_command_that_looks_works_without_the_extra(words: str, expected: str, left_behind: Path) -> None:
+    path = os.pathsep.join([str(left_behind), str(REPOSITORY)])
+    done = subprocess.run(
+        [*STATEMACHINE, *words.split()],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(PYTHONPATH=path),
+        cwd=left_behind,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert expected in done.stdout
+
+
+@pytest.mark.parametrize("words", ["check", "fuzz", "simulate", "crash", "explore pair"])
+def test_command_that_needs_the_extra_says_what_to_install(words: str, left_behind: Path) -> None:
+    path = os.pathsep.join([str(left_behind), str(REPOSITORY)])
+    done = subprocess.run(
+        [*STATEMACHINE, *words.split()], capture_output=True, text=True, check=False, env=environment(PYTHONPATH=path)
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.endswith("; the command needs: pip install 'agent-statemachine[check]'\n")
+    assert "No module named" in done.stderr
+
+
+# Width
+
+
+LONG = "/root/" + "/".join(["a" * 30] * 4)
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_table_that_is_too_wide_folds_and_cuts_nothing_off(columns: int, capsys: pytest.CaptureFixture[str]) -> None:
+    made = table("property", "transitions", "events/s", "behind it", "last outcome")
+    made.add_row(LONG, "1,234,567", "123,456", "1,234,567 states", "completed")
+    console = Console()
+    console.width = columns
+    console.print(made)
+    out = capsys.readouterr().out
+    assert "…" not in out
+    assert max(map(len, out.splitlines())) <= columns
+    cells = [[part.strip() for part in line.replace("┃", "│").split("│")] for line in out.splitlines() if "│" in line]
+    assert "".join(cell[1] for cell in cells) == LONG
+
+
+def test_table_in_a_file_is_as_wide_as_it_needs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    made = table("agent")
+    made.add_row(LONG)
+    Console().print(made)
+    assert LONG in capsys.readouterr().out

@@ -1,0 +1,18 @@
+"""Waits that are over at the same moment: the turns return in the order in which they began to wait (J2, FIFO)."""
+
+from __future__ import annotations
+
+from statemachine.core import effects as fx
+from statemachine.core.config import Overflow
+from statemachine.core.effects import WaitEnd
+from tests.core.scenario import Scenario
+
+
+def test_turn_that_waits_for_a_request_returns_before_one_that_began_later_to_wait_for_its_agent() -> None:
+    s = Scenario(max_concurrent=2, max_resident=4, overflow=Overflow.QUEUE)
+    s.rush("spawn root a", "loaded a", "spawn root b", "spawn a c by a", "await a 2", "loaded a/c")
+    s.rush("wait a/c 5", "loaded b", "wait b 5 quiet a/c", "send host a/c", "finished a/c")
+    assert s.step is not None
+    wakes = [effect for effect in s.step.effects if isinstance(effect, fx.Wake)]
+    assert wakes == [fx.Wake(1, 1, 1, WaitEnd.ANSWERED)]
+    assert list(s.session.waits.returning) == [2], "b, which began later and waits for the end of the same turn"
