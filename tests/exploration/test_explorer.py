@@ -208,6 +208,25 @@ def test_step_of_a_fork_or_of_the_reference_changes_nothing_of_the_state_before(
             assert repr(vars(world)) == of_model, event
 
 
+@pytest.mark.parametrize("name", ["reject", "circle"])
+def test_reference_answers_on_a_copy_that_a_refusal_left_as_on_a_new_one(name: str) -> None:
+    scope = find(name)
+    replies: set[str] = set()
+
+    def answer(world: reference.World, event: AnyEvent) -> tuple[Any, ...]:
+        after, reply, effects = reference.step(world, told(event))
+        replies.add(reply[1] if reply[0] == "refused" else reply[0])
+        return reply, effects, vars(after)
+
+    for session, world in expanded(scope):
+        line = [*events(scope, session)]
+        one_after_the_other = [answer(world, event) for event in line]
+        for event, answered in zip(line, one_after_the_other, strict=True):
+            reference.DRAFT.clear()
+            assert answer(world, event) == answered, event
+    assert {"reject": "AgentClosed", "circle": "WaitCircle"}[name] in replies
+
+
 @pytest.mark.parametrize("name", ["reject", "end"])
 def test_reference_gives_the_world_before_exactly_if_nothing_changed_and_keeps_the_order_of_ids(name: str) -> None:
     scope = find(name)
