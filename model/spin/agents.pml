@@ -26,6 +26,11 @@
 #define P4 0
 #endif
 #define NEVER_DUE 200
+#ifndef SPOIL
+#define SPOIL 0			/* a rule that is broken on purpose, to see the claims fail: 1: J6 as it was, 2: no turn is due,
+				   3: the ready queue before returning turns */
+#endif
+#define IS_DUE (SPOIL != 2 && ready[0] != 0 && OVER < NEVER_DUE && passed >= OVER)
 #define M (MAILS + N + 1)		/* places of a mailbox; notices come on top of what senders may produce */
 #define MOST_PASSED (OVER > 1 -> OVER : 1)
 
@@ -77,6 +82,12 @@ bool asks[N + 1];		/* has the parent's turn a request there that is not answered
 bool noted[N + 1];		/* has the parent an unread notice of it? (likewise) */
 byte passed;			/* turns that got a slot since ready[0] became the one that has queued longest (J2) */
 
+#ifdef FAIR
+bool spoke[N + 1];		/* the turn has waited */
+bool asked_for[N + 1];		/* unread trigger mail is there (of the rest, for claims) */
+bool overrun;			/* one more than max_overtaken got a slot before the turn that has queued longest (L11) */
+#endif
+
 hidden byte e, a, b;
 hidden byte i, j, k, x, y, v, w;
 hidden byte di, dj;
@@ -116,6 +127,9 @@ inline leave_ready(n) {
 }
 
 inline pass() {		/* a turn got a slot that was not the one that has queued longest */
+#ifdef FAIR
+	if :: ready[0] != 0 && OVER < NEVER_DUE && passed >= MOST_PASSED -> overrun = true :: else fi;
+#endif
 	if :: OVER < NEVER_DUE && ready[0] != 0 && passed < MOST_PASSED -> passed++ :: else fi
 }
 
@@ -170,6 +184,9 @@ inline wait_over(n) {
 inline end_turn(n) {
 	began = STARTED(n); had_slot = slot[n];
 	st[n] = ENDED; slot[n] = false;
+#ifdef FAIR
+	spoke[n] = false;
+#endif
 	leave_ready(n);
 	drop(starting, n); drop(returning, n);
 	if :: waits[n] -> forget_wait(n) :: else fi;
@@ -198,7 +215,7 @@ inline end_turn(n) {
 	if
 	:: had_slot && ident[n] == OPEN ->
 		has_trigger(n);
-		due = ready[0] != 0 && OVER < NEVER_DUE && passed >= OVER;
+		due = IS_DUE;
 		if
 		:: ok && !due && returning[0] == 0 ->
 			st[n] = STARTING; slot[n] = true; push(starting, n); drop(idle, n); pass()
@@ -277,19 +294,27 @@ inline lend() {
 	st[x] = WAITING; slot[x] = false
 }
 
+inline swap() {		/* at the bound of lending L11 does not count it */
+#ifdef FAIR
+	k = overrun; lend(); go_on(); if :: lent >= RES - CAP -> overrun = k :: else fi
+#else
+	lend(); go_on()
+#endif
+}
+
 inline serve() {	/* J2, J7, J8 */
 	moving = true;
 	do
 	:: moving ->
 		moving = false;
 		count_up();
-		due = ready[0] != 0 && OVER < NEVER_DUE && passed >= OVER && (returning[0] == 0 || passed >= 1);
+		due = IS_DUE && (returning[0] == 0 || passed >= 1);
 		if
 		:: held < CAP && due -> y = ready[0]; admit(y); moving = true
-		:: held < CAP && !due && returning[0] != 0 -> go_on(); moving = true
-		:: held < CAP && !due && returning[0] == 0 && ready[0] != 0 -> deepest(); admit(y); moving = true
+		:: held < CAP && !due && returning[0] != 0 && (SPOIL != 3 || ready[0] == 0) -> go_on(); moving = true
+		:: held < CAP && !due && (SPOIL == 3 || returning[0] == 0) && ready[0] != 0 -> deepest(); admit(y); moving = true
 		:: held == CAP && lenders[0] != 0 && due && lent < RES - CAP -> lend(); y = ready[0]; admit(y); moving = true
-		:: held == CAP && lenders[0] != 0 && !(due && lent < RES - CAP) && returning[0] != 0 -> lend(); go_on(); moving = true
+		:: held == CAP && lenders[0] != 0 && !(due && lent < RES - CAP) && returning[0] != 0 -> swap(); moving = true
 		:: held == CAP && lenders[0] != 0 && !due && returning[0] == 0 && ready[0] != 0 && lent < RES - CAP ->
 			lend(); deepest(); admit(y); moving = true
 		:: held == CAP && lenders[0] != 0 && returning[0] == 0 && ready[0] != 0 && lent >= RES - CAP ->
@@ -338,10 +363,12 @@ inline advance() {	/* J3 to J6: one rule, for the turn that has been starting lo
 		count_up();
 		if
 		:: res[x] == IN -> start(x); moving = true
-		:: res[x] == OUT && occupied < RES -> res[x] = LOADING; moving = true	/* J4 */
+		:: res[x] == OUT && occupied < RES -> res[x] = LOADING; tried[x] = 0; moving = true	/* J4; it needs no victim any more */
 		:: res[x] == LEAVING ->		/* J6 */
 			ok = true;
+#if SPOIL != 1
 			for (k : 0 .. N - 1) { if :: k < j && serves[x] != 0 && starting[k] == serves[x] -> ok = false :: else fi }
+#endif
 			if :: ok -> res[x] = IN; serves[x] = 0; moving = true :: else fi
 		:: res[x] == OUT && occupied >= RES ->	/* J5 */
 			y = 0; v = 0; w = 0;
@@ -435,6 +462,9 @@ inline close(n) {	/* and all below it: in one step, waiting for no thread */
 
 inline wait_for(n, child) {	/* for its request at the child, of which there is one */
 	waits[n] = true;
+#ifdef FAIR
+	spoke[n] = true;
+#endif
 	for (k : 0 .. M - 1) {
 		if
 		:: k < count[child] && IS_REQUEST(mail[(child) * M + k]) && FROM(mail[(child) * M + k]) == n ->
@@ -500,6 +530,9 @@ inline happen() {
 inline look_around() {
 	for (x : 1 .. N) {
 		asks[x] = false; noted[x] = false;
+#ifdef FAIR
+		has_trigger(x); asked_for[x] = ok;
+#endif
 		if :: serves[x] != 0 && !NEEDS_ROOM(serves[x]) -> serves[x] = 0 :: else fi;
 		for (k : 0 .. M - 1) {
 			if
@@ -518,12 +551,23 @@ inline look_around() {
 #define OF_HOST(n) \
 	:: ident[n] == UNKNOWN && OPENED(parent(n)) -> e = SPAWN; a = n \
 	:: ident[n] == OPEN && count[n] < MAILS -> e = FOLLOW_UP; a = n \
-	OF_SENDER(n) OF_INTERRUPTER(n) OF_CLOSER(n) OF_ASKER(n)
+	OF_SENDER(n) OF_INTERRUPTER(n) OF_CLOSER(n) OF_ASKER(n) OF_FREE(n)
 #define OF_THREAD(n) \
 	:: res[n] == LOADING -> e = LOADED; a = n \
 	:: res[n] == LEAVING -> e = FLUSHED; a = n \
-	:: STARTED(n) -> e = FINISHED; a = n \
+	:: STARTED(n) && MUST_END(n) -> e = FINISHED; a = n \
 	OF_STOPPER(n) OF_FAULTS(n)
+#ifdef FAIR
+/* fair is that a turn ends, not that it ends while it waits or has no slot; nor that a thread dies */
+#define MUST_END(n) ((slot[n] && st[n] == RUNNING && !waits[n]) || st[n] == STOPPING)
+#define OF_FREE(n) :: STARTED(n) && !MUST_END(n) -> e = FINISHED; a = n OF_DEATH(n)
+/* a turn that asks and awaits in a loop is one that does not end, so it waits once */
+#define MAY_ASK(n) (!spoke[n])
+#else
+#define MUST_END(n) true
+#define OF_FREE(n) OF_DEATH(n)
+#define MAY_ASK(n) true
+#endif
 #ifdef SENDS
 #define OF_SENDER(n) :: ident[n] == OPEN && count[n] < MAILS -> e = SEND; a = n
 #else
@@ -547,19 +591,27 @@ inline look_around() {
 #define OF_FAULTS(n) \
 	:: res[n] == LOADING -> e = LOAD_FAILED; a = n \
 	:: res[n] == LEAVING -> e = FLUSH_FAILED; a = n \
-	:: STARTED(n) -> e = FAILED; a = n \
+	:: STARTED(n) && MUST_END(n) -> e = FAILED; a = n
+#define OF_DEATH(n) \
+	:: STARTED(n) && !MUST_END(n) -> e = FAILED; a = n \
 	:: res[n] != OUT -> e = DIED; a = n
 #else
 #define OF_FAULTS(n)
+#define OF_DEATH(n)
+#endif
+#ifdef FAIR
+#define OF_IMPATIENT(n)
+#else
+#define OF_IMPATIENT(n) :: WORKS(n) && waits[n] -> e = STOP_WAITING; a = n
 #endif
 #ifdef ASKS
 #define OF_ASKER(n) \
-	:: parent(n) != 0 && ident[n] == UNKNOWN && WORKS(parent(n)) -> e = ASK_SPAWN; a = parent(n); b = n \
-	:: parent(n) != 0 && ident[n] == OPEN && WORKS(parent(n)) && !asks[n] && count[n] < MAILS && \
+	:: parent(n) != 0 && ident[n] == UNKNOWN && WORKS(parent(n)) && MAY_ASK(parent(n)) -> e = ASK_SPAWN; a = parent(n); b = n \
+	:: parent(n) != 0 && ident[n] == OPEN && WORKS(parent(n)) && MAY_ASK(parent(n)) && !asks[n] && count[n] < MAILS && \
 		count[parent(n)] < MAILS -> e = ASK; a = parent(n); b = n \
-	:: parent(n) != 0 && WORKS(parent(n)) && !waits[parent(n)] && asks[n] -> e = WAIT; a = parent(n); b = n \
+	:: parent(n) != 0 && WORKS(parent(n)) && MAY_ASK(parent(n)) && !waits[parent(n)] && asks[n] -> e = WAIT; a = parent(n); b = n \
 	:: parent(n) != 0 && WORKS(parent(n)) && !waits[parent(n)] && noted[n] -> e = WAIT_ANSWERED; a = parent(n); b = n \
-	:: WORKS(n) && waits[n] -> e = STOP_WAITING; a = n \
+	OF_IMPATIENT(n) \
 	:: WORKS(n) && count[n] > 0 -> e = DRAIN; a = n
 #else
 #define OF_ASKER(n)
@@ -604,32 +656,132 @@ show(char *to)
 #define NOTE_AFTER skip
 #endif
 
+/* What must hold in every state, as far as the variables say it */
+inline judge() {
+	count_up();
+	assert(held <= CAP);						/* S1 */
+	assert(occupied <= RES);					/* S2 */
+	assert(lent <= RES - CAP);					/* S16 */
+	assert(ready[0] == 0 || held == CAP);				/* L2 */
+	assert(returning[0] == 0 || (held == CAP && lenders[0] == 0));	/* L2, L8 */
+	assert(ready[0] == 0 || lenders[0] == 0 || lent == RES - CAP);	/* L8 */
+	for (x : 1 .. N) {
+		has_trigger(x);
+		assert(!ok || !IDLE(x));						/* L2 */
+		assert(!slot[x] || st[x] == STARTING || st[x] == RUNNING || st[x] == STOPPING);		/* S3 */
+		assert(slot[x] || !(st[x] == STARTING || st[x] == RUNNING));	/* S3 */
+		assert(!STARTED(x) || res[x] == IN);				/* S14 */
+		assert(res[x] != LEAVING || !STARTED(x));			/* S6 */
+		assert(ident[x] == OPEN || (IDLE(x) && res[x] == OUT && count[x] == 0))		/* S10 */
+	}
+}
+
 inline step() {
 	d_step {
 		NOTE_BEFORE;
 		for (k : 1 .. N) { below_root[k] = (parent(k) == 0 -> 1 : below_root[parent(k)] + 1) }
-		happen(); settle(); look_around();
+		happen(); settle(); look_around(); judge();
 		NOTE_AFTER;
 		e = 0; a = 0; b = 0
 	}
 }
 
-active proctype world() {
-	do
-	:: atomic {
-		if
-		OF_HOST(1) OF_THREAD(1)
+
 #if N > 1
-		OF_HOST(2) OF_THREAD(2)
+#define OF_HOST_2 OF_HOST(2)
+#define OF_THREAD_2 OF_THREAD(2)
+#else
+#define OF_HOST_2
+#define OF_THREAD_2
 #endif
 #if N > 2
-		OF_HOST(3) OF_THREAD(3)
+#define OF_HOST_3 OF_HOST(3)
+#define OF_THREAD_3 OF_THREAD(3)
+#else
+#define OF_HOST_3
+#define OF_THREAD_3
 #endif
 #if N > 3
-		OF_HOST(4) OF_THREAD(4)
+#define OF_HOST_4 OF_HOST(4)
+#define OF_THREAD_4 OF_THREAD(4)
+#else
+#define OF_HOST_4
+#define OF_THREAD_4
 #endif
-		fi;
-		step()
-	}
+
+#ifndef FAIR
+
+active proctype world() {
+	do
+	:: atomic { if OF_HOST(1) OF_THREAD(1) OF_HOST_2 OF_THREAD_2 OF_HOST_3 OF_THREAD_3 OF_HOST_4 OF_THREAD_4 fi; step() }
 	od
 }
+
+#else
+
+/* The host, and what turns do beside ending. It may do nothing: Spin's fairness is of processes, and none is meant here. */
+active proctype host() {
+	do
+	:: atomic { if OF_HOST(1) OF_HOST_2 OF_HOST_3 OF_HOST_4 fi; step() }
+	:: atomic { skip; skip }
+	od
+}
+
+/* A thread owes one answer at a time, so that it is fair if its process is. */
+active proctype thread_1() { do :: atomic { if OF_THREAD(1) fi; step() } od }
+#if N > 1
+active proctype thread_2() { do :: atomic { if OF_THREAD(2) fi; step() } od }
+#endif
+#if N > 2
+active proctype thread_3() { do :: atomic { if OF_THREAD(3) fi; step() } od }
+#endif
+#if N > 3
+active proctype thread_4() { do :: atomic { if OF_THREAD(4) fi; step() } od }
+#endif
+
+#define BEGUN(n) (st[n] == STARTING || STARTED(n))
+
+/* theorem 2: unread trigger mail is read, demoted or a dead letter in the end */
+#define THEOREM_2(n) { [] (asked_for[n] -> <> !asked_for[n]) }
+/* L5: no load, flush, stop or starting turn goes on for ever if threads answer */
+#define L5(n) { [] ((res[n] == LOADING -> <> (res[n] != LOADING)) && (res[n] == LEAVING -> <> (res[n] != LEAVING)) && \
+	(st[n] == STOPPING -> <> (st[n] != STOPPING)) && (st[n] == STARTING -> <> (st[n] != STARTING))) }
+/* L7: an open agent that is idle may be asked; one that was asked gets to its turn, or is idle again */
+#define L7(n) { [] (((ident[n] == OPEN && IDLE(n)) -> !asked_for[n]) && \
+	((st[n] == QUEUED || st[n] == STARTING) -> <> (STARTED(n) || IDLE(n)))) }
+/* L12: a turn that returns goes on in the end */
+#define L12(n) { [] (st[n] == RETURNING -> <> (st[n] != RETURNING)) }
+/* L12: and no turn that has not begun begins before it (claimed where none is ever due) */
+#define L12_BEFORE(n, m) { [] ((st[n] == RETURNING && !BEGUN(m)) -> \
+	((!BEGUN(m) U (st[n] != RETURNING)) || [] !BEGUN(m))) }
+
+/* and these must be false: what the claims speak of comes up */
+#define NEVER_ASKED(n) { [] !asked_for[n] }
+#define NEVER_STARTING(n) { [] (st[n] != STARTING && res[n] != LEAVING) }
+#define NEVER_RETURNING(n) { [] (st[n] != RETURNING) }
+
+ltl never_asked NEVER_ASKED(1)
+ltl never_starting NEVER_STARTING(1)
+ltl never_returning NEVER_RETURNING(1)
+ltl l11 { [] !overrun }
+ltl theorem2_1 THEOREM_2(1)
+ltl l5_1 L5(1)
+ltl l7_1 L7(1)
+ltl l12_1 L12(1)
+#if N > 1
+ltl theorem2_2 THEOREM_2(2)
+ltl l5_2 L5(2)
+ltl l7_2 L7(2)
+ltl l12_2 L12(2)
+ltl l12_before_1_2 L12_BEFORE(1, 2)
+#endif
+#if N > 2
+ltl theorem2_3 THEOREM_2(3)
+ltl l5_3 L5(3)
+ltl l7_3 L7(3)
+ltl l12_3 L12(3)
+ltl l12_before_1_3 L12_BEFORE(1, 3)
+ltl l12_before_2_3 L12_BEFORE(2, 3)
+#endif
+
+#endif
