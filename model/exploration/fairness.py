@@ -13,7 +13,8 @@ awaits a request or has no slot to go on with. The host does what it likes.
   a stop, and while one is under way a tick is due.
 - *L7*: from each state, for each open agent, answers of threads and requests of the host lead to the start of a turn.
 - *L11*: others get a slot at most `max_overtaken` times while a turn is the one that has queued longest.
-- *L12*: while a turn returns, and no other has been returning longer, at most one turn that starts passes it: a due one.
+- *L12*: while a turn returns, and no other has been returning longer, at most one turn that starts passes it: one
+  that is due.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ from statemachine.core.session import Session
 from ..lockstep import AnyEvent, Restart, core_step
 from .alone import Edge, Kept, excuses, fair_part, strongly_connected
 from .explorer import judge_state, judge_step
-from .homeward import is_answer
 from .scopes import FAN, LINE, PAIR, TRIO, Scope, events, small_config
 from .symmetry import Digest, digest_of
 
@@ -43,10 +43,20 @@ STAGE = {
     **dict.fromkeys((TurnState.RUNNING, TurnState.WAITING, TurnState.RETURNING), "turn"),
     TurnState.STOPPING: "stop",
 }
+STATES_MAX = 100_000
+"""More states than any scope of this engine has; a broken core may have no end of them."""
 STARVES = ("mail", "queue", "return", "wait")
 """What must not go on for ever in a fair run (theorem 2)."""
 BOUNDED = ("load", "flush", "stop")
 """What a thread must answer in time (L5)."""
+
+
+class TooManyStates(Exception):
+    """The core has more states than a scope is known to have: something of it is not bounded."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"scope '{scope}' has more than {STATES_MAX:,} states; find what grows without bound")
+        self.scope = scope
 
 
 @frozen
@@ -106,6 +116,8 @@ def explore(scope: Scope, *, judge: bool = False) -> Graph:
     graph = Graph(scope, [], [], [], [], [], [], [(-1, -1)])
     for number, before in enumerate(line):
         assert before is not None
+        if number > STATES_MAX:
+            raise TooManyStates(scope.name)
         if judge:
             judge_state(before)
         found: list[Edge] = []
@@ -275,7 +287,7 @@ def unanswered(graph: Graph) -> tuple[str, int] | None:
 
 
 def dead_end(graph: Graph) -> tuple[int, int] | None:
-    """L7: returns a state and an open agent that gets to no turn any more, whatever threads answer and the host asks."""
+    """L7: returns a state and an open agent that gets to no turn any more, whatever threads answer and hosts ask."""
     into: list[list[tuple[int, frozenset[int]]]] = [[] for _ in graph.edges]
     for n, edges in enumerate(graph.edges):
         for event, edge, began in zip(graph.played[n], edges, graph.began[n], strict=True):
@@ -369,7 +381,9 @@ def story(graph: Graph, what: tuple[str, int]) -> tuple[list[AnyEvent], list[Any
             circle += shortest(graph, ways, here, enders)
             here = end_of(graph, circle[-1])
     if here != start or not circle:
-        circle += shortest(graph, ways, here, {step for steps in ways.values() for step in steps if end_of(graph, step) == start})
+        circle += shortest(
+            graph, ways, here, {step for steps in ways.values() for step in steps if end_of(graph, step) == start}
+        )
     return events_of(graph, stem(graph, start)), events_of(graph, circle)
 
 

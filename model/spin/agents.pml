@@ -676,16 +676,21 @@ inline judge() {
 	}
 }
 
+/* One step. It is in an atomic: that it has parts is because Spin bounds the length of each. */
 inline step() {
 	d_step {
 		NOTE_BEFORE;
 		for (k : 1 .. N) { below_root[k] = (parent(k) == 0 -> 1 : below_root[parent(k)] + 1) }
-		happen(); settle(); look_around(); judge();
+		happen()
+	};
+	d_step { settle() };
+	d_step {
+		look_around();
+		judge();
 		NOTE_AFTER;
 		e = 0; a = 0; b = 0
 	}
 }
-
 
 #if N > 1
 #define OF_HOST_2 OF_HOST(2)

@@ -16,9 +16,11 @@ from statemachine.core.effects import Refused, Stale
 from statemachine.core.fingerprint import fingerprint
 from statemachine.core.session import Session
 
+from ..exploration.explorer import FAULTS
 from ..exploration.symmetry import hashed
 from ..lockstep import core_step
 from . import tool
+from .errors import SpinFailed
 from .tool import Edge
 from .worlds import KINDS, NEVER_DUE, Small, offers, said
 
@@ -60,25 +62,32 @@ def told(edge: Edge) -> str:
     return f"{before} -- {KINDS[int(kind) - 1]} {' '.join(a for a in agents if a != '0')} --> {after}"
 
 
+def spin_edges(world: Small) -> set[Edge]:
+    """Returns all edges of Spin. Raises `SpinMissing`, or `SpinFailed` if an assertion of `agents.pml` is violated."""
+    with tempfile.TemporaryDirectory(prefix="statemachine-spin-") as folder:
+        found, search = tool.edges(tool.build(world, Path(folder), "-DPRINT", tool.NO_CYCLES))
+    if search.errors:
+        raise SpinFailed(f"the verifier of {world.name}", "an assertion of agents.pml is violated")
+    return found
+
+
 def compare(world: Small) -> Comparison:
     """Explores both and compares. Raises `SpinMissing`."""
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="statemachine-spin-") as folder:
-        verifier = tool.build(world, Path(folder), "-DPRINT", tool.NO_CYCLES)
-        spins, search = tool.edges(verifier)
+    spins = spin_edges(world)
     middle = time.perf_counter()
-    if search.errors:
-        raise tool.SpinFailed(f"the verifier of {world.name}", "an assertion of agents.pml is violated")
-    cores = core_edges(world)
+    cores = core_edges(world, {state for before, _, after in spins for state in (before, after)})
     seconds_core = time.perf_counter() - middle
     states = len({state for before, _, after in spins for state in (before, after)})
-    return Comparison(
-        world, states, len(cores & spins), frozenset(cores - spins), frozenset(spins - cores), seconds_core, middle - began
-    )
+    one_sided = frozenset(cores - spins), frozenset(spins - cores)
+    return Comparison(world, states, len(cores & spins), *one_sided, seconds_core, middle - began)
 
 
-def core_edges(world: Small) -> set[Edge]:
-    """Returns all edges of the core. A refused offer is an edge to `refused`, which Spin never has."""
+def core_edges(world: Small, known_to_spin: set[str]) -> set[Edge]:
+    """Returns all edges of the core, from the states that Spin knows: what comes after others is one-sided anyway, and
+    of a broken core there may be no end. An offer that is refused, or at which the core raises, is an edge that Spin
+    never has.
+    """
     first = Session(world.config)
     known = {digest(world, first)}
     line: list[Session | None] = [first]
@@ -87,13 +96,18 @@ def core_edges(world: Small) -> set[Edge]:
         assert before is not None
         here = said(world, before)
         for offer in offers(world, before):
-            after, step = core_step(before.fork(), offer.event)
-            if step.reply.__class__ in (Refused, Stale):
-                edges.add((here, offer.said, "refused"))
+            try:
+                after, step = core_step(before.fork(), offer.event)
+            except FAULTS as error:
+                edges.add((here, offer.said, type(error).__name__))
                 continue
-            edges.add((here, offer.said, said(world, after)))
+            if step.reply.__class__ in (Refused, Stale):
+                edges.add((here, offer.said, step.reply.__class__.__name__))
+                continue
+            there = said(world, after)
+            edges.add((here, offer.said, there))
             mark = digest(world, after)
-            if mark not in known:
+            if mark not in known and there in known_to_spin:
                 known.add(mark)
                 line.append(after)
         line[number] = None  # room for those to come

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from attrs import evolve
-
 from ..exploration.fairness import Verdict
 from . import tool
 from .compare import compare
@@ -50,7 +48,7 @@ FAIR: tuple[Small, ...] = (
     Small("trio", THREE, 2, 2, overtaken=1),
     Small("fan, stops", FAN, 1, 2, overtaken=1, features=("ASKS", *STOPS)),
     Small("fan, first in first out", FAN, 1, 2, overtaken=0, features=("ASKS", *STOPS)),
-    Small("pair, threads", (0, 1), 1, 2, overtaken=1, features=("ASKS", *THREADS)),
+    Small("fan, threads", FAN, 1, 2, overtaken=1, features=("ASKS", *THREADS)),
 )
 """Where claims about fair runs are judged."""
 NEVER = Small("fan, never due", FAN, 1, 2, overtaken=NEVER_DUE, features=("ASKS", *STOPS))
@@ -62,14 +60,14 @@ QUICK = ("pair", "trio", "threads", "asks")
 def claims(world: Small) -> Iterator[tuple[str, str]]:
     """Yields (property, claim of `agents.pml`) for a world."""
     numbers = range(1, len(world.parents) + 1)
-    if world is NEVER:
-        yield from (("L12", f"l12_before_{n}_{m}") for n in numbers for m in numbers if n < m)
+    asking = [n for n in numbers if "ASKS" in world.features and n in world.parents]
+    if world.overtaken >= NEVER_DUE:
+        yield from (("L12", f"l12_before_{n}_{m}") for n in asking for m in numbers if n < m)
         return
     yield "L11", "l11"
     for n in numbers:
         yield from (("theorem 2", f"theorem2_{n}"), ("L5", f"l5_{n}"), ("L7", f"l7_{n}"))
-        if "ASKS" in world.features:
-            yield "L12", f"l12_{n}"
+    yield from (("L12", f"l12_{n}") for n in asking)
 
 
 def reached(world: Small) -> tuple[str, ...]:
@@ -135,8 +133,3 @@ def claimed(world: Small, *spoiled: str) -> Iterator[Verdict]:
             found = tool.search(verifier, claim)
             note = f"{found.states:,} states with those of the claim, {found.transitions:,} steps"
             yield Verdict(known, ENGINE, f"{world.name}: {claim} in fair runs", not found.errors, found.seconds, note)
-
-
-def spoil(world: Small, rule: int) -> Small:
-    """A world of another name, for a broken rule (`SPOIL` in `agents.pml`)."""
-    return evolve(world, name=f"{world.name}, spoiled {rule}")

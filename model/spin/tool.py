@@ -15,6 +15,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from .errors import SpinFailed, SpinMissing
 from .worlds import Small
 
 MODEL = Path(__file__).with_name("agents.pml")
@@ -26,22 +27,6 @@ DEPTH_MAX = 2_000_000
 """Steps of the longest path that a verifier follows."""
 EVERY_EDGE = ("-DNOREDUCE", "-DVECTORSZ=4096", "-DNFAIR=3", "-w")
 NO_CYCLES = "-DSAFETY"
-
-
-class SpinMissing(Exception):
-    """Spin, or a compiler for what it writes, is not installed; the message says what to install."""
-
-    def __init__(self, tool: str) -> None:
-        super().__init__(f"there is no {tool} on the path; install it (apt-get install spin gcc), and run this again")
-        self.tool = tool
-
-
-class SpinFailed(Exception):
-    """Spin, the compiler or the verifier did not do what it was asked; the message has what it printed last."""
-
-    def __init__(self, command: str, printed: str) -> None:
-        super().__init__(f"{command}: {' / '.join(printed.strip().splitlines()[-3:]) or 'it failed without a word'}")
-        self.command, self.printed = command, printed
 
 
 def missing() -> SpinMissing | None:

@@ -90,7 +90,7 @@ def offers(world: Small, s: Session) -> Iterator[Offer]:
         if agent is None and path not in closed and opened is not None:
             yield Offer(f"{CODE['SPAWN']} {number} 0", ev.Spawn(opened, path.rpartition("/")[2], "m", None, HOST))
         if agent is not None:
-            yield from of_host(world, s, number, s.agents[agent])
+            yield from of_host(world, number, s.agents[agent])
             yield from of_thread(world, s, number, s.agents[agent])
         if "CLOSES" in world.features and (agent is not None or path in closed):
             yield Offer(f"{CODE['CLOSE']} {number} 0", ev.Close(HOST, closed[path] if agent is None else agent))
@@ -100,7 +100,7 @@ def offers(world: Small, s: Session) -> Iterator[Offer]:
             yield from of_parent(world, s, (parent, s.agents[opened]), (number, agent, path in closed))
 
 
-def of_host(world: Small, s: Session, n: int, a: Agent) -> Iterator[Offer]:
+def of_host(world: Small, n: int, a: Agent) -> Iterator[Offer]:
     """What the host does to an open agent."""
     if len(a.mailbox) < world.mails:
         yield Offer(f"{CODE['FOLLOW_UP']} {n} 0", ev.FollowUp(HOST, a.id, "m"))
@@ -213,7 +213,5 @@ def said(world: Small, s: Session) -> str:
 def needs_room(s: Session, agent: int) -> bool:
     """Is its turn starting, and not in memory?"""
     return (
-        agent >= 0
-        and s.agents[agent].status is TurnState.STARTING
-        and s.agents[agent].residency is Residency.UNLOADED
+        agent >= 0 and s.agents[agent].status is TurnState.STARTING and s.agents[agent].residency is Residency.UNLOADED
     )
