@@ -95,6 +95,7 @@ class Graph:
     """The open sub-agents of each state."""
     untimed: list[frozenset[tuple[str, int]]]
     """What a thread must answer although no tick is due: in each state."""
+    digests: list[Digest]
     parent: list[tuple[int, int]]
     """The state from which each was found first, and by which edge."""
 
@@ -113,7 +114,7 @@ def explore(scope: Scope, *, judge: bool = False) -> Graph:
     """
     line: list[Session | None] = [Session(scope.config)]
     known: dict[Digest, int] = {digest_of(line[0], scope): 0}  # type: ignore[arg-type]
-    graph = Graph(scope, [], [], [], [], [], [], [(-1, -1)])
+    graph = Graph(scope, [], [], [], [], [], [], [*known], [(-1, -1)])
     for number, before in enumerate(line):
         assert before is not None
         if number > STATES_MAX:
@@ -130,9 +131,11 @@ def explore(scope: Scope, *, judge: bool = False) -> Graph:
                 judge_step(before, event, step, after)
             if step.reply.__class__ in (Refused, Stale):
                 continue
-            to = known.setdefault(digest_of(after, scope), len(line))
+            digest = digest_of(after, scope)
+            to = known.setdefault(digest, len(line))
             if to == len(line):
                 line.append(after)
+                graph.digests.append(digest)
                 graph.parent.append((number, len(found)))
             found.append(Edge(to, kept(before, after, event)))
             played.append(event)
@@ -175,7 +178,7 @@ def kept(before: Session, after: Session, event: AnyEvent) -> Kept:
         stage = STAGE.get(was.status)
         if stage is not None and was.turn == now.turn and stage == STAGE.get(now.status):
             same.add((stage, agent))
-            if was.status is now.status is TurnState.RETURNING:
+            if is_to_go_on(before, agent) and is_to_go_on(after, agent):
                 same.add(("return", agent))
         asked = oldest_trigger(before, agent)
         if asked is not None and asked == oldest_trigger(after, agent):
@@ -184,6 +187,12 @@ def kept(before: Session, after: Session, event: AnyEvent) -> Kept:
         if number in after.waits.pending and wait.requests and not (wait.is_bounded or wait.mail or wait.targets):
             same.add(("wait", wait.agent))
     return frozenset(same)
+
+
+def is_to_go_on(s: Session, agent: int) -> bool:
+    """Has its turn no slot, and nothing to wait for any more?"""
+    status = s.agents[agent].status
+    return status is TurnState.RETURNING or (status is TurnState.WAITING and agent not in s.waits.of_agent)
 
 
 def oldest_trigger(s: Session, agent: int) -> int | None:
@@ -212,7 +221,7 @@ def passes(before: Session, after: Session) -> Iterator[Passed]:
     ready, returning = next(iter(before.slots.ready), None), next(iter(before.waits.returning), None)
     starts, goes_on = set(admitted(before, after)), set(gone_on(before, after))
     if ready is not None and ready == next(iter(after.slots.ready), None) and same_turn(before, after, ready):
-        swaps = goes_on if is_at_bound(before, after) else set()
+        swaps: set[int] = goes_on if is_at_bound(before, after) else set()
         yield Passed("queue", ready, len(starts | (goes_on - swaps)))
     if returning is not None and returning == next(iter(after.waits.returning), None):
         yield Passed("return", returning, len(starts))
@@ -293,7 +302,7 @@ def dead_end(graph: Graph) -> tuple[int, int] | None:
         for event, edge, began in zip(graph.played[n], edges, graph.began[n], strict=True):
             if is_helpful(event):
                 into[edge.to].append((n, began))
-    for agent in sorted(frozenset().union(*graph.open)):
+    for agent in sorted({a for agents in graph.open for a in agents}):
         line = list({n for sources in into for n, began in sources if agent in began})
         good = set(line)
         for state in line:
@@ -381,10 +390,11 @@ def story(graph: Graph, what: tuple[str, int]) -> tuple[list[AnyEvent], list[Any
             circle += shortest(graph, ways, here, enders)
             here = end_of(graph, circle[-1])
     if here != start or not circle:
-        circle += shortest(
-            graph, ways, here, {step for steps in ways.values() for step in steps if end_of(graph, step) == start}
-        )
-    return events_of(graph, stem(graph, start)), events_of(graph, circle)
+        home = {step for steps in ways.values() for step in steps if end_of(graph, step) == start}
+        circle += shortest(graph, ways, here, home)
+    beginning = stem(graph, start)
+    found = played_again(graph, beginning + circle)
+    return found[: len(beginning)], found[len(beginning) :]
 
 
 def endless(graph: Graph, steps: Path) -> set[tuple[str, int]]:
@@ -432,9 +442,22 @@ def stem(graph: Graph, state: int) -> Path:
     return path[::-1]
 
 
-def events_of(graph: Graph, path: Path) -> list[AnyEvent]:
-    """The events of a path."""
-    return [graph.played[n][i] for n, i in path]
+def played_again(graph: Graph, path: Path) -> list[AnyEvent]:
+    """Returns the events of a path from the beginning, with the numbers of turns, loads and mail that they have there:
+    states do not tell these, so those of `Graph.played` may be another path's.
+    """
+    session, found = Session(graph.scope.config), list[AnyEvent]()
+    for n, i in path:
+        wanted = graph.played[n][i].__class__, graph.digests[end_of(graph, (n, i))]
+        for event in events(graph.scope, session):
+            after, step = core_step(session.fork(), event)
+            is_move = step.reply.__class__ not in (Refused, Stale)
+            if is_move and (event.__class__, digest_of(after, graph.scope)) == wanted:
+                session = after
+                found.append(event)
+                break
+    assert len(found) == len(path)
+    return found
 
 
 # The engine

@@ -98,15 +98,14 @@ def core_edges(world: Small, known_to_spin: set[str]) -> set[Edge]:
         for offer in offers(world, before):
             try:
                 after, step = core_step(before.fork(), offer.event)
+                there, mark = said(world, after), digest(world, after)
             except FAULTS as error:
                 edges.add((here, offer.said, type(error).__name__))
                 continue
             if step.reply.__class__ in (Refused, Stale):
                 edges.add((here, offer.said, step.reply.__class__.__name__))
                 continue
-            there = said(world, after)
             edges.add((here, offer.said, there))
-            mark = digest(world, after)
             if mark not in known and there in known_to_spin:
                 known.add(mark)
                 line.append(after)

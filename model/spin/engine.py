@@ -79,7 +79,7 @@ def run(*, quick: bool = False, progress: Callable[[str], None] | None = None) -
     """Judges everything, with `quick` some small comparisons and the claims of one world. Says with `progress` where
     it is. Without Spin or a compiler it says so, and has no verdicts.
     """
-    say = progress or (lambda _: None)
+    say = progress or _silent
     lacks = tool.missing()
     if lacks is not None:
         say(f"{ENGINE}: {lacks}")
@@ -96,6 +96,10 @@ def run(*, quick: bool = False, progress: Callable[[str], None] | None = None) -
         say(f"{ENGINE}: {world.name}, fair runs")
         verdicts += claimed(world)
     return tuple(verdicts)
+
+
+def _silent(_: str) -> None:
+    """Says nothing."""
 
 
 def compared(world: Small) -> Verdict:

@@ -58,7 +58,7 @@ class Search:
         return round(self.transitions / max(self.seconds, 0.01))
 
 
-def build(world: Small, folder: Path, *flags: str, optimise: str = "-O1") -> Path:
+def build(world: Small, folder: Path, *flags: str, optimise: str = "-O0") -> Path:
     """Makes the verifier of a world in an empty folder. Raises `SpinMissing` or `SpinFailed`."""
     lacks = missing()
     if lacks is not None:
@@ -115,13 +115,19 @@ def search(verifier: Path, claim: str | None = None, keep: Callable[[str], None]
                 told.append(line)
     text = "".join(told)
     if "errors: " not in text or "search depth too small" in text or "out of memory" in text:
-        raise SpinFailed(f"the verifier of {verifier.parent.name}", text)
+        raise SpinFailed("a verifier", f"its search was cut short: {complaint(text)}")
     return Search(
         states=number(r"([\d.e+]+) states, (?:stored|visited)", text),
         transitions=number(r"([\d.e+]+) transitions", text),
         errors=number(r"errors: (\d+)", text),
         seconds=float((re.search(r"elapsed time ([\d.e+-]+) seconds", text) or ["", "0"])[1]),
     )
+
+
+def complaint(text: str) -> str:
+    """The first line in which a verifier complains, or the first at all."""
+    lines = text.strip().splitlines() or [""]
+    return next((line for line in lines if "error:" in line or "out of memory" in line), lines[0])
 
 
 def number(pattern: str, text: str) -> int:
