@@ -15,7 +15,6 @@ class SpinFailed(Exception):
     """Spin, the compiler or the verifier did not do what it was asked; the message has what it printed last."""
 
     def __init__(self, command: str, printed: str) -> None:
-        super().__init__(
-            f"{command}: {' / '.join(filter(None, printed.splitlines()[-5:])) or 'it failed without a word'}"
-        )
+        said = [line for line in printed.splitlines() if line.strip()] or ["it failed without a word"]
+        super().__init__(f"{command}: {' / '.join(said[-3:])}")
         self.command, self.printed = command, printed
