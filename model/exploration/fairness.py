@@ -110,7 +110,7 @@ class Graph:
 
 def explore(scope: Scope, *, judge: bool = False) -> Graph:
     """Visits every state of the core in this scope, breadth first; with `judge` every property is judged, too, and a
-    broken one is raised as a `PropertyViolation`. Refused events and stale reports are no steps.
+    broken one is raised as a `PropertyViolation`. Refused events and stale reports are not steps.
     """
     line: list[Session | None] = [Session(scope.config)]
     known: dict[Digest, int] = {digest_of(line[0], scope): 0}  # type: ignore[arg-type]
@@ -488,7 +488,7 @@ SCOPES: tuple[Scope, ...] = (
         host_spawns=True,
         agents_act=False,
         waits=(),
-        meaning="three agents on two slots and two residency slots: who makes room for whom",
+        meaning="three agents on two slots and two residency slots: which makes room for which",
     ),
     _scope(
         "due",

@@ -8,7 +8,7 @@
  *
  * Parameters, given by -D: N sub-agents, CAP slots, RES residency slots, MAILS unread mails that senders produce, OVER
  * max_overtaken, P1..P4 the parent of each agent (0: the root; a parent has a smaller number), and what may happen:
- * ASKS (turns spawn, ask and await their children), INTERRUPTS, CLOSES, FAULTS (of threads), SENDS (queue-only mail).
+ * ASKS (turns spawn, ask and await their children), INTERRUPTS, TREES (whole subtrees are interrupted), CLOSES, FAULTS (of threads), SENDS (queue-only mail).
  * FAIR splits the world into a host and a thread for each agent, for claims under weak fairness; PRINT has each step
  * printed: state, event, state.
  */
@@ -426,6 +426,7 @@ inline settle() {
 #define WAIT_ANSWERED 18
 #define STOP_WAITING 19
 #define DRAIN 20
+#define INTERRUPT_TREE 21
 
 inline spawn(n, m) {
 	ident[n] = OPEN; st[n] = NEW;
@@ -436,6 +437,28 @@ inline stop(n) {	/* a turn that works, with or without a slot */
 	if :: waits[n] -> forget_wait(n) :: else fi;
 	drop(returning, n);
 	st[n] = STOPPING
+}
+
+inline stop_tree(n) {	/* and trigger mail from one of them to another becomes queue-only */
+	for (x : 1 .. N) {
+		if
+		:: ident[x] == OPEN && (x == n || is_below(x, n)) ->
+			if
+			:: WORKS(x) -> stop(x)
+			:: st[x] == QUEUED || st[x] == STARTING -> ends[x] = UNTOLD
+			:: else
+			fi;
+			for (k : 0 .. M - 1) {
+				w = FROM(mail[x * M + k]);
+				if
+				:: IS_REQUEST(mail[x * M + k]) && w != 0 && (w == n || is_below(w, n)) ->
+					mail[x * M + k] = w		/* what awaited it is stopped as well */
+				:: else
+				fi
+			}
+		:: else
+		fi
+	}
 }
 
 inline thread_is_lost(n) {	/* D4, D25 */
@@ -503,6 +526,9 @@ inline happen() {
 		fi
 	:: e == ABORTED -> ends[a] = UNTOLD
 #endif
+#ifdef TREES
+	:: e == INTERRUPT_TREE -> stop_tree(a)
+#endif
 #ifdef CLOSES
 	:: e == CLOSE -> if :: ident[a] == OPEN -> close(a) :: else fi
 	:: e == RESUME -> ident[a] = OPEN
@@ -551,7 +577,7 @@ inline look_around() {
 #define OF_HOST(n) \
 	:: ident[n] == UNKNOWN && OPENED(parent(n)) -> e = SPAWN; a = n \
 	:: ident[n] == OPEN && count[n] < MAILS -> e = FOLLOW_UP; a = n \
-	OF_SENDER(n) OF_INTERRUPTER(n) OF_CLOSER(n) OF_ASKER(n) OF_FREE(n)
+	OF_SENDER(n) OF_INTERRUPTER(n) OF_UPROOTER(n) OF_CLOSER(n) OF_ASKER(n) OF_FREE(n)
 #define OF_THREAD(n) \
 	:: res[n] == LOADING -> e = LOADED; a = n \
 	:: res[n] == LEAVING -> e = FLUSHED; a = n \
@@ -579,6 +605,11 @@ inline look_around() {
 #else
 #define OF_INTERRUPTER(n)
 #define OF_STOPPER(n)
+#endif
+#ifdef TREES
+#define OF_UPROOTER(n) :: ident[n] == OPEN -> e = INTERRUPT_TREE; a = n
+#else
+#define OF_UPROOTER(n)
 #endif
 #ifdef CLOSES
 #define OF_CLOSER(n) \

@@ -85,7 +85,7 @@ def compare(world: Small) -> Comparison:
 
 def core_edges(world: Small, known_to_spin: set[str]) -> set[Edge]:
     """Returns all edges of the core, from the states that Spin knows: what comes after others is one-sided anyway, and
-    of a broken core there may be no end. An offer that is refused, or at which the core raises, is an edge that Spin
+    a broken core may never end. An offer that is refused, or at which the core raises, is an edge that Spin
     never has.
     """
     first = Session(world.config)

@@ -32,11 +32,15 @@ WORLDS: tuple[Small, ...] = (
     Small("fan", FAN, 1, 2, overtaken=1, features=("ASKS",)),
     Small("fan, two slots", FAN, 2, 3, overtaken=2, features=("ASKS",)),
     Small("asks, threads", (0, 1), 1, 2, overtaken=1, features=("ASKS", *THREADS)),
+    Small("asks, trees", (0, 1), 1, 2, mails=2, overtaken=1, features=("ASKS", *STOPS, "TREES")),
 )
 """Where Spin and the core are compared, edge for edge."""
 
-SLOW: tuple[Small, ...] = (Small("fan, threads", FAN, 1, 2, overtaken=1, features=("ASKS", *THREADS)),)
-"""Compared on request alone: the core takes minutes."""
+SLOW: tuple[Small, ...] = (
+    Small("fan, trees", FAN, 1, 2, overtaken=1, features=("ASKS", *STOPS, "TREES")),
+    Small("fan, threads", FAN, 1, 2, overtaken=1, features=("ASKS", *THREADS)),
+)
+"""Compared in nightly tests alone: the core takes minutes."""
 
 LARGE: tuple[Small, ...] = (
     Small("four", (0, 0, 0, 0), 2, 2, mails=2, overtaken=1),

@@ -1,6 +1,6 @@
 """Runs Spin: from `agents.pml` to a verifier, and what a verifier finds.
 
-Of the verifier's options: `-E` because a world may come to rest, and that is no error; `-DNOREDUCE` because a reduced
+Of the verifier's options: `-E` because a world may come to rest, which is not an error; `-DNOREDUCE` because a reduced
 search has not all edges; no `-DBITSTATE`, which may take two states for one. A search that did not reach its end is an
 error here, and not a smaller result.
 """

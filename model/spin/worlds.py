@@ -21,9 +21,9 @@ from statemachine.core.records import MailAccepted, MailKind
 from statemachine.core.session import Session
 
 NEVER_DUE = 200
-"""`max_overtaken` that no run of a world reaches: how often the oldest was passed is no part of the state then."""
+"""`max_overtaken` that no run of a world reaches: how often the oldest was passed is not a part of the state then."""
 
-FEATURES = ("ASKS", "INTERRUPTS", "CLOSES", "FAULTS", "SENDS")
+FEATURES = ("ASKS", "INTERRUPTS", "TREES", "CLOSES", "FAULTS", "SENDS")
 
 
 @frozen
@@ -73,7 +73,7 @@ class Offer(NamedTuple):
 KINDS = (
     *("SPAWN", "FOLLOW_UP", "SEND", "LOADED", "FLUSHED", "FINISHED", "INTERRUPT", "ABORTED", "CLOSE", "RESUME"),
     *("LOAD_FAILED", "FLUSH_FAILED", "FAILED", "DIED", "ASK_SPAWN", "ASK", "WAIT", "WAIT_ANSWERED", "STOP_WAITING"),
-    "DRAIN",
+    *("DRAIN", "INTERRUPT_TREE"),
 )
 CODE = {kind: number for number, kind in enumerate(KINDS, 1)}
 """The numbers of the events in `agents.pml`."""
@@ -108,6 +108,8 @@ def of_host(world: Small, n: int, a: Agent) -> Iterator[Offer]:
             yield Offer(f"{CODE['SEND']} {n} 0", ev.Send(HOST, a.id, "m"))
     if "INTERRUPTS" in world.features:
         yield Offer(f"{CODE['INTERRUPT']} {n} 0", ev.Interrupt(HOST, a.id))
+    if "TREES" in world.features:
+        yield Offer(f"{CODE['INTERRUPT_TREE']} {n} 0", ev.Interrupt(HOST, a.id, subtree=True))
 
 
 def of_thread(world: Small, s: Session, n: int, a: Agent) -> Iterator[Offer]:

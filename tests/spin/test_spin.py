@@ -34,11 +34,24 @@ GOLDEN = {
     "fan": (1_805, 5_877),
     "fan, two slots": (1_693, 8_730),
     "asks, threads": (454, 4_021),
+    "asks, trees": (1_204, 8_780),
+    "fan, trees": (9_921, 88_111),
+    "fan, threads": (22_673, 270_166),
 }
 """World -> states, edges: of both."""
-SLOW = ("trio, two mails", "trio, threads", "chain", "chain, bound", "fan", "fan, two slots")
+SLOW = (
+    "trio, two mails",
+    "trio, threads",
+    "chain",
+    "chain, bound",
+    "fan",
+    "fan, two slots",
+    "asks, trees",
+    "fan, trees",
+    "fan, threads",
+)
 NAMES = [pytest.param(name, marks=pytest.mark.nightly) if name in SLOW else name for name in GOLDEN]
-BY_NAME = {world.name: world for world in engine.WORLDS}
+BY_NAME = {world.name: world for world in (*engine.WORLDS, *engine.SLOW)}
 
 
 @needs_spin
