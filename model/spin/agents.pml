@@ -3,12 +3,13 @@
  * Rules are named by its ids (J2, N1, D19). One process takes one event at a time: the event, then the joint rules to a
  * fixed point, all in one step. Nothing here was taken from the core or the reference model.
  *
- * What it speaks of: ACTIVE_TURNS, QUEUE, notices of the kind QUEUE, max_attempts = 1, no bound of mailbox or queue
+ * What it speaks of: ACTIVE_TURNS, QUEUE, notices of the kinds QUEUE and TRIGGER, max_attempts = 1, no bound of mailbox or queue
  * that is ever reached, a root that has no turns. Left out: see specs/independent.md.
  *
  * Parameters, given by -D: N sub-agents, CAP slots, RES residency slots, MAILS unread mails that senders produce, OVER
  * max_overtaken, P1..P4 the parent of each agent (0: the root; a parent has a smaller number), and what may happen:
- * ASKS (turns spawn, ask and await their children), INTERRUPTS, TREES (whole subtrees are interrupted), CLOSES, FAULTS (of threads), SENDS (queue-only mail).
+ * ASKS (turns spawn, ask and await their children), WAKES
+ * (notices are of the kind TRIGGER), INTERRUPTS, TREES (whole subtrees are interrupted), CLOSES, FAULTS (of threads), SENDS (queue-only mail).
  * FAIR splits the world into a host and a thread for each agent, for claims under weak fairness; PRINT has each step
  * printed: state, event, state.
  */
@@ -58,6 +59,11 @@
 #define AWAITED 32
 #define TOLD 1
 #define UNTOLD 2
+#ifdef WAKES
+#define WAKE TRIG		/* notices ask for a turn */
+#else
+#define WAKE 0
+#endif
 #define FROM(m) ((m) & 7)
 #define IS_REQUEST(m) (((m) & TRIG) && !((m) & NOTE))
 
@@ -229,7 +235,7 @@ inline tell_those_who_asked(n) {
 	for (k : 1 .. N) {
 		if
 		:: asked[k] == 3 -> wait_over(k)	/* its turn reads the notice in this step */
-		:: asked[k] == 1 && tells && k != n && ident[k] == OPEN -> put(k, n + NOTE)
+		:: asked[k] == 1 && tells && k != n && ident[k] == OPEN -> put(k, n + NOTE + WAKE)
 		:: else
 		fi
 	}
@@ -249,9 +255,22 @@ inline bury(n) {	/* unread mail becomes dead letters; what it asked is answered 
 	tells = true; tell_those_who_asked(n)
 }
 
+/* Joint rules */
+
+inline ask_for_turn(n) {	/* J1 */
+	if
+	:: ident[n] == OPEN && IDLE(n) -> has_trigger(n); if :: ok -> st[n] = QUEUED; push(ready, n) :: else fi
+	:: else
+	fi
+}
+
+inline ask_for_turns() {
+	for (x : 1 .. N) { ask_for_turn(x) }
+}
+
 inline end_turns() {	/* those that end in this step; and what is closed is left with nothing */
 	for (x : 1 .. N) {
-		if :: ends[x] != 0 -> tells = (ends[x] == TOLD); end_turn(x); ends[x] = 0 :: else fi;
+		if :: ends[x] != 0 -> tells = (ends[x] == TOLD); end_turn(x); ends[x] = 0; ask_for_turn(x) :: else fi;
 #ifdef CLOSES
 		if :: ident[x] == CLOSED -> bury(x) :: else fi
 #endif
@@ -259,17 +278,6 @@ inline end_turns() {	/* those that end in this step; and what is closed is left 
 }
 
 inline be_used(n) { drop(idle, n); push(idle, n) }
-
-/* Joint rules */
-
-inline ask_for_turns() {	/* J1 */
-	for (x : 1 .. N) {
-		if
-		:: ident[x] == OPEN && IDLE(x) -> has_trigger(x); if :: ok -> st[x] = QUEUED; push(ready, x) :: else fi
-		:: else
-		fi
-	}
-}
 
 inline go_on() {
 	x = returning[0]; drop(returning, x);

@@ -14,7 +14,7 @@ from attrs import frozen
 
 from statemachine.core import events as ev
 from statemachine.core.agents import Agent
-from statemachine.core.config import SessionConfig
+from statemachine.core.config import Notice, SessionConfig
 from statemachine.core.events import HOST, ROOT
 from statemachine.core.machines import STARTED, Identity, Residency, TurnState
 from statemachine.core.records import MailAccepted, MailKind
@@ -23,7 +23,7 @@ from statemachine.core.session import Session
 NEVER_DUE = 200
 """`max_overtaken` that no run of a world reaches: how often the oldest was passed is not a part of the state then."""
 
-FEATURES = ("ASKS", "INTERRUPTS", "TREES", "CLOSES", "FAULTS", "SENDS")
+FEATURES = ("ASKS", "WAKES", "INTERRUPTS", "TREES", "CLOSES", "FAULTS", "SENDS")
 
 
 @frozen
@@ -43,7 +43,10 @@ class Small:
     def config(self) -> SessionConfig:
         """The configuration of the core."""
         overtaken = self.overtaken if self.overtaken < NEVER_DUE else 10**9
-        return SessionConfig(max_concurrent=self.slots + 1, max_resident=self.resident, max_overtaken=overtaken)
+        notice = Notice.TRIGGER if "WAKES" in self.features else Notice.QUEUE
+        return SessionConfig(
+            max_concurrent=self.slots + 1, max_resident=self.resident, max_overtaken=overtaken, notice=notice
+        )
 
     @property
     def paths(self) -> tuple[str, ...]:
