@@ -3,13 +3,13 @@
  * Rules are named by its ids (J2, N1, D19). One process takes one event at a time: the event, then the joint rules to a
  * fixed point, all in one step. Nothing here was taken from the core or the reference model.
  *
- * What it speaks of: ACTIVE_TURNS, QUEUE, notices of the kinds QUEUE and TRIGGER, max_attempts = 1, no bound of mailbox or queue
- * that is ever reached, a root that has no turns. Left out: see specs/independent.md.
+ * What it speaks of: ACTIVE_TURNS, QUEUE, notices of the kinds QUEUE and TRIGGER, one attempt or two, no bound of mailbox
+ * or queue that is ever reached, a root that has no turns. Left out: see specs/independent.md.
  *
  * Parameters, given by -D: N sub-agents, CAP slots, RES residency slots, MAILS unread mails that senders produce, OVER
  * max_overtaken, P1..P4 the parent of each agent (0: the root; a parent has a smaller number), and what may happen:
- * ASKS (turns spawn, ask and await their children), WAKES
- * (notices are of the kind TRIGGER), INTERRUPTS, TREES (whole subtrees are interrupted), CLOSES, FAULTS (of threads), SENDS (queue-only mail).
+ * ASKS (turns spawn, ask and await their children), WAKES (notices are of the kind TRIGGER), INTERRUPTS, TREES (whole
+ * subtrees are interrupted), CLOSES, FAULTS (of threads), SENDS (queue-only mail), ATTEMPTS (a turn is tried twice).
  * FAIR splits the world into a host and a thread for each agent, for claims under weak fairness; PRINT has each step
  * printed: state, event, state.
  */
@@ -86,6 +86,9 @@ byte returning[N + 1];
 byte lenders[N + 1];		/* turns that wait and hold a slot (J7) */
 bool asks[N + 1];		/* has the parent's turn a request there that is not answered? (of the rest; for guards) */
 bool noted[N + 1];		/* has the parent an unread notice of it? (likewise) */
+#ifdef ATTEMPTS
+bool attempts[N + 1];		/* a turn of it was returned, and none has ended since */
+#endif
 byte passed;			/* turns that got a slot since ready[0] became the one that has queued longest (J2) */
 
 #ifdef FAIR
@@ -157,10 +160,16 @@ inline has_trigger(n) {	/* -> ok */
 	for (di : 0 .. M - 1) { if :: di < count[n] && (mail[(n) * M + di] & TRIG) -> ok = true :: else fi }
 }
 
+#ifdef ATTEMPTS			/* max_attempts = 2 (section 7); not together with ASKS */
+#define MAY_RETURN(n) (attempts[n] == 0)
+#else
+#define MAY_RETURN(n) false
+#endif
+
 inline read_all(n) {	/* the turn reads all unread mail; what it must answer, to agents, is kept */
 	for (di : 0 .. M - 1) {
 		if
-		:: di < count[n] && IS_REQUEST(mail[(n) * M + di]) && FROM(mail[(n) * M + di]) != 0 ->
+		:: di < count[n] && (MAY_RETURN(n) || (IS_REQUEST(mail[(n) * M + di]) && FROM(mail[(n) * M + di]) != 0)) ->
 			taken[(n) * M + ntaken[n]] = mail[(n) * M + di]; ntaken[n]++
 		:: else
 		fi
@@ -190,6 +199,9 @@ inline wait_over(n) {
 inline end_turn(n) {
 	began = STARTED(n); had_slot = slot[n];
 	st[n] = ENDED; slot[n] = false;
+#ifdef ATTEMPTS
+	attempts[n] = 0;
+#endif
 #ifdef FAIR
 	spoke[n] = false;
 #endif
@@ -444,6 +456,10 @@ inline spawn(n, m) {
 inline stop(n) {	/* a turn that works, with or without a slot */
 	if :: waits[n] -> forget_wait(n) :: else fi;
 	drop(returning, n);
+#ifdef ATTEMPTS
+	for (k : 0 .. M - 1) { taken[(n) * M + k] = 0 }	/* it is not returned any more, and has no requests of agents */
+	ntaken[n] = 0;
+#endif
 	st[n] = STOPPING
 }
 
@@ -469,11 +485,31 @@ inline stop_tree(n) {	/* and trigger mail from one of them to another becomes qu
 	}
 }
 
+#ifdef ATTEMPTS
+inline return_turn(n) {		/* its mail is unread again, in its old order and before what came later; no requester is told */
+	st[n] = NEW; slot[n] = false; attempts[n] = true;
+	for (k : 1 .. M) {
+		if :: M - k < count[n] -> mail[(n) * M + M - k + ntaken[n]] = mail[(n) * M + M - k] :: else fi
+	}
+	for (k : 0 .. M - 1) {
+		if :: k < ntaken[n] -> mail[(n) * M + k] = taken[(n) * M + k] :: else fi;
+		taken[(n) * M + k] = 0
+	}
+	count[n] = count[n] + ntaken[n]; ntaken[n] = 0;
+	assert(count[n] < M)
+}
+#endif
+
 inline thread_is_lost(n) {	/* D4, D25 */
 	i = res[n];
 	res[n] = OUT; serves[n] = 0; drop(idle, n);
 	if
+#ifdef ATTEMPTS
+	:: WORKS(n) && MAY_RETURN(n) -> return_turn(n)
+	:: STARTED(n) && !(WORKS(n) && MAY_RETURN(n)) -> ends[n] = (st[n] == STOPPING -> UNTOLD : TOLD)
+#else
 	:: STARTED(n) -> ends[n] = (st[n] == STOPPING -> UNTOLD : TOLD)
+#endif
 	:: st[n] == STARTING && i == LOADING -> ends[n] = TOLD
 	:: else
 	fi
@@ -661,6 +697,12 @@ static char before[2048], after[2048];
 }
 
 c_code {
+#ifdef ATTEMPTS
+#define TRIES(n) now.attempts[n]
+#else
+#define TRIES(n) 0
+#endif
+
 static char *line(char *to, uchar *of)
 {	int n;
 	*to++ = ' ';
@@ -672,7 +714,7 @@ static void
 show(char *to)
 {	int n, p;
 	for (n = 1; n <= N; n++) {
-		to += sprintf(to, "%d%d%d%d%d[", now.ident[n], now.st[n], now.res[n], now.slot[n], now.waits[n]);
+		to += sprintf(to, "%d%d%d%d%d%d[", now.ident[n], now.st[n], now.res[n], now.slot[n], now.waits[n], TRIES(n));
 		for (p = 0; p < now.count[n]; p++) to += sprintf(to, "%d,", now.mail[n * M + p]);
 		to += sprintf(to, "][");
 		for (p = 0; p < now.ntaken[n]; p++) to += sprintf(to, "%d,", now.taken[n * M + p]);

@@ -32,11 +32,17 @@ WORLDS: tuple[Small, ...] = (
     Small("fan", FAN, 1, 2, overtaken=1, features=("ASKS",)),
     Small("fan, two slots", FAN, 2, 3, overtaken=2, features=("ASKS",)),
     Small("asks, threads", (0, 1), 1, 2, overtaken=1, features=("ASKS", *THREADS)),
+    Small("wakes", (0, 1), 1, 2, mails=2, overtaken=1, features=("ASKS", "WAKES")),
+    Small("wakes, threads", (0, 1), 1, 2, overtaken=1, features=("ASKS", "WAKES", *THREADS)),
+    Small("wakes, fan", FAN, 1, 2, overtaken=1, features=("ASKS", "WAKES")),
+    Small("attempts", (0, 1), 1, 1, overtaken=1, features=("ATTEMPTS", *THREADS)),
     Small("asks, trees", (0, 1), 1, 2, mails=2, overtaken=1, features=("ASKS", *STOPS, "TREES")),
 )
 """Where Spin and the core are compared, edge for edge."""
 
 SLOW: tuple[Small, ...] = (
+    Small("attempts, two mails", (0, 1), 1, 1, mails=2, overtaken=1, features=("ATTEMPTS", "SENDS", *THREADS)),
+    Small("attempts, trio", THREE, 2, 2, overtaken=1, features=("ATTEMPTS", *STOPS, "FAULTS")),
     Small("fan, trees", FAN, 1, 2, overtaken=1, features=("ASKS", *STOPS, "TREES")),
     Small("fan, threads", FAN, 1, 2, overtaken=1, features=("ASKS", *THREADS)),
 )

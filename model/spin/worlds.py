@@ -23,7 +23,7 @@ from statemachine.core.session import Session
 NEVER_DUE = 200
 """`max_overtaken` that no run of a world reaches: how often the oldest was passed is not a part of the state then."""
 
-FEATURES = ("ASKS", "WAKES", "INTERRUPTS", "TREES", "CLOSES", "FAULTS", "SENDS")
+FEATURES = ("ASKS", "WAKES", "INTERRUPTS", "TREES", "CLOSES", "FAULTS", "SENDS", "ATTEMPTS")
 
 
 @frozen
@@ -45,7 +45,11 @@ class Small:
         overtaken = self.overtaken if self.overtaken < NEVER_DUE else 10**9
         notice = Notice.TRIGGER if "WAKES" in self.features else Notice.QUEUE
         return SessionConfig(
-            max_concurrent=self.slots + 1, max_resident=self.resident, max_overtaken=overtaken, notice=notice
+            max_concurrent=self.slots + 1,
+            max_resident=self.resident,
+            max_overtaken=overtaken,
+            notice=notice,
+            max_attempts=2 if "ATTEMPTS" in self.features else 1,
         )
 
     @property
@@ -200,13 +204,15 @@ def said(world: Small, s: Session) -> str:
     def row(n: int) -> str:
         a = by.get(n)
         if a is None:
-            return "00000[][]0,0 "
+            return "000000[][]0,0 "
         slot, waits = int(a.id in s.slots.holders), int(a.id in s.waits.of_agent)
-        kept = [m for m in a.taken if is_request(m) and m.sender != HOST]
+        attempts = s.ledger.attempts.get(a.id, 0)
+        returns = a.status in WORKING and attempts + 1 < world.config.max_attempts
+        kept = [m for m in a.taken if returns or (is_request(m) and m.sender != HOST)]
         tried = sum(1 << (of[v] - 1) for v in s.residents.tried.get(a.id, ()))
         server = s.residents.serves.get(a.id, -1)
         serves = of[server] if needs_room(s, server) else 0
-        state = f"{IDENTITY[a.identity]}{STATUS[a.status]}{PLACE[a.residency]}{slot}{waits}"
+        state = f"{IDENTITY[a.identity]}{STATUS[a.status]}{PLACE[a.residency]}{slot}{waits}{attempts}"
         return f"{state}[{''.join(map(mail, a.mailbox))}][{''.join(map(mail, kept))}]{tried},{serves} "
 
     lines = (s.slots.ready, s.residents.starting, s.residents.idle, s.waits.returning, s.waits.lenders)
