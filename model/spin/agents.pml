@@ -1,5 +1,6 @@
 /*
- * Agents, slots, residency and mail: the rules of specs/semantics.md, written down a second time and from that page alone.
+ * Agents, slots, residency and mail: the rules of specs/semantics.md, written down a second time, from that page
+ * alone.
  * Rules are named by its ids (J2, N1, D19). One process takes one event at a time: the event, then the joint rules to a
  * fixed point, all in one step. Nothing here was taken from the core or the reference model.
  *
@@ -383,7 +384,7 @@ inline advance() {	/* J3 to J6: one rule, for the turn that has been starting lo
 		count_up();
 		if
 		:: res[x] == IN -> start(x); moving = true
-		:: res[x] == OUT && occupied < RES -> res[x] = LOADING; tried[x] = 0; moving = true	/* J4; it needs no victim any more */
+		:: res[x] == OUT && occupied < RES -> res[x] = LOADING; tried[x] = 0; moving = true	/* J4 */
 		:: res[x] == LEAVING ->		/* J6 */
 			ok = true;
 #if SPOIL != 1
@@ -486,7 +487,7 @@ inline stop_tree(n) {	/* and trigger mail from one of them to another becomes qu
 }
 
 #ifdef ATTEMPTS
-inline return_turn(n) {		/* its mail is unread again, in its old order and before what came later; no requester is told */
+inline return_turn(n) {		/* its mail is unread again, before what came later; no requester is told */
 	st[n] = NEW; slot[n] = false; attempts[n] = true;
 	for (k : 1 .. M) {
 		if :: M - k < count[n] -> mail[(n) * M + M - k + ntaken[n]] = mail[(n) * M + M - k] :: else fi
@@ -681,10 +682,12 @@ inline look_around() {
 #endif
 #ifdef ASKS
 #define OF_ASKER(n) \
-	:: parent(n) != 0 && ident[n] == UNKNOWN && WORKS(parent(n)) && MAY_ASK(parent(n)) -> e = ASK_SPAWN; a = parent(n); b = n \
+	:: parent(n) != 0 && ident[n] == UNKNOWN && WORKS(parent(n)) && MAY_ASK(parent(n)) -> \
+		e = ASK_SPAWN; a = parent(n); b = n \
 	:: parent(n) != 0 && ident[n] == OPEN && WORKS(parent(n)) && MAY_ASK(parent(n)) && !asks[n] && count[n] < MAILS && \
 		count[parent(n)] < MAILS -> e = ASK; a = parent(n); b = n \
-	:: parent(n) != 0 && WORKS(parent(n)) && MAY_ASK(parent(n)) && !waits[parent(n)] && asks[n] -> e = WAIT; a = parent(n); b = n \
+	:: parent(n) != 0 && WORKS(parent(n)) && MAY_ASK(parent(n)) && !waits[parent(n)] && asks[n] -> \
+		e = WAIT; a = parent(n); b = n \
 	:: parent(n) != 0 && WORKS(parent(n)) && !waits[parent(n)] && noted[n] -> e = WAIT_ANSWERED; a = parent(n); b = n \
 	OF_IMPATIENT(n) \
 	:: WORKS(n) && count[n] > 0 -> e = DRAIN; a = n
@@ -805,7 +808,7 @@ active proctype world() {
 
 #else
 
-/* The host, and what turns do beside ending. It may do nothing: Spin's fairness is of processes, and none is meant here. */
+/* The host, and what turns do beside ending. It may do nothing for ever: no fairness of it is meant. */
 active proctype host() {
 	do
 	:: atomic { if OF_HOST(1) OF_HOST_2 OF_HOST_3 OF_HOST_4 fi; step() }

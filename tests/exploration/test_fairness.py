@@ -68,12 +68,17 @@ def test_turn_starves_if_every_agent_that_gets_a_slot_is_kept_though_every_prope
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """J6 of the first edition: of the engines that know no other rule, this one alone sees that it is wrong."""
-    monkeypatch.setattr(Residents, "leaves_for_an_older", lambda *_: False)
+    monkeypatch.setattr(Residents, "leaves_for_an_older", never)
     graph = explore(BY_NAME["seniority"], judge=True)
     starved = starving(graph)
     assert starved is not None
     beginning, circle = story(graph, starved)
     assert lines(graph.scope.config, beginning, circle) == documented()
+
+
+def never(*_: object) -> bool:
+    """J6 as it was: no eviction is for an older turn."""
+    return False
 
 
 def lines(config: SessionConfig, beginning: list[AnyEvent], circle: list[AnyEvent]) -> list[str]:
@@ -95,7 +100,7 @@ def documented() -> list[str]:
 
 
 def test_story_of_a_run_without_end_comes_back_to_where_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Residents, "leaves_for_an_older", lambda *_: False)
+    monkeypatch.setattr(Residents, "leaves_for_an_older", never)
     graph = explore(BY_NAME["seniority"])
     beginning, circle = story(graph, starving(graph) or ("", 0))
     session = after(Session(graph.scope.config), beginning)
