@@ -25,12 +25,14 @@ GOLDEN = {
     "pair": (69, 156),
     "trio": (241, 726),
     "trio, two mails": (703, 2_595),
+    "trio, sends": (673, 1_761),
     "stops": (518, 2_496),
     "threads": (95, 668),
     "trio, threads": (2_029, 23_331),
     "asks": (72, 213),
     "chain": (2_162, 9_586),
     "chain, bound": (2_052, 7_023),
+    "chain, two slots": (1_602, 6_339),
     "fan": (1_805, 5_877),
     "fan, two slots": (1_693, 8_730),
     "asks, threads": (454, 4_021),
@@ -68,7 +70,7 @@ def test_golden_counts_cover_every_world() -> None:
 @pytest.fixture(scope="module")
 def graphs() -> dict[str, set[Edge]]:
     """Spin's edges of the worlds in which breaks are looked for."""
-    return {name: compare.spin_edges(BY_NAME[name]) for name in ("pair", "threads", "asks")}
+    return {name: compare.spin_edges(BY_NAME[name]) for name in ("pair", "threads", "asks", "trio, sends", "chain, two slots")}
 
 
 def one_sided(graphs: dict[str, set[Edge]], world: str, break_id: str | None) -> int:
@@ -91,6 +93,8 @@ def one_sided(graphs: dict[str, set[Edge]], world: str, break_id: str | None) ->
         ("death-keeps-the-turn", "threads"),
         ("no-demotion", "threads"),
         ("notices-to-nobody", "asks"),
+        ("mail-is-use", "trio, sends"),
+        ("stall-wakes-the-first", "chain, two slots"),
     ],
 )
 def test_break_of_the_core_shows_as_one_sided_edges(break_id: str, world: str, graphs: dict[str, set[Edge]]) -> None:
