@@ -9,8 +9,8 @@ from attrs import frozen
 class Verdict:
     """What one engine found out about one obligation of a property.
 
-    `property` is an id of semantics.md, or names a lemma, a rule, or `all` for a scope or a shape; `seconds` is time of
-    the processor; `note` says what a verdict means or how it was reached, or tells the story of a defect.
+    `property` is an id of semantics.md, or names a lemma, a rule, or `all` for a scope or a shape; `seconds` is how
+    long it took; `note` says what a verdict means or how it was reached, or tells the story of a defect.
     """
 
     property: str

@@ -27,11 +27,13 @@ from ..audits import verify as verification
 from ..exploration.scopes import BadScope
 from ..printing import ERROR_MAX, Console, bounded, printable, say, table, until_reader_leaves
 from ..scenarios import replay
+from ..spin.errors import SpinFailed, SpinMissing
 from . import demo, inspect_session
 from .inspect_session import NoSuchAgent
 
 JOBS = click.option("--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes.")
 SEED = click.option("--seed", type=int, default=1, show_default=True, help="Of the fuzz campaigns.")
+QUICK = click.option("--quick", is_flag=True, help="Only what takes seconds.")
 JSON = click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
 
 
@@ -118,6 +120,29 @@ def prove_command(quick: bool, as_json: bool) -> None:
     from . import campaigns
 
     campaigns.prove(quick, as_json)
+
+
+@command.command("fairness")
+@QUICK
+@JSON
+def fairness_command(quick: bool, as_json: bool) -> None:
+    """Judge runs without end on the graph of the core: theorem 2, L5, L7, L11, L12."""
+    from . import engines
+
+    engines.fairness(quick, as_json)
+
+
+@command.command("spin")
+@QUICK
+@JSON
+def spin_command(quick: bool, as_json: bool) -> None:
+    """Compare the core, edge for edge, with a model in Spin that was written from the specification alone.
+
+    And let Spin visit larger worlds, and judge fair runs. Spin and a C compiler must be installed.
+    """
+    from . import engines
+
+    engines.spin(quick, as_json)
 
 
 @command.command("replay")
@@ -266,6 +291,8 @@ CANNOT_RUN = (
     TraceError,
     checkout.NeedsCheckout,
     diagrams.DrawingUnavailable,
+    SpinMissing,
+    SpinFailed,
 )
 """Errors whose message says what to do."""
 

@@ -123,6 +123,7 @@ Read [machines.md](machines.md), then a trace such as [eviction_and_reload.txt](
 | [embedding.md](embedding.md) | how to run the core yourself, and your duties when you do | people |
 | [api](api/) | the pages of the API reference, which `make docs` builds from the docstrings | people |
 | [traces](traces/) | scenarios with their full log | people; logs: `python -m model.scenarios.golden --write` |
+| [independent.md](independent.md) | fair runs of the core, and the checker in Spin: what is compared, limits | people |
 | [field-bugs.md](field-bugs.md) | bugs of comparable systems, which must not be possible here | people |
 | [contracts.md](contracts.md) | what CrossHair confirms of the rules, how, and what it does not speak of | people |
 | [harm.md](harm.md) | what one agent, file or pause might do to others, case by case, with the test of each | people |
