@@ -152,10 +152,10 @@ def check(jobs: int, seed: int, as_json: bool) -> NoReturn:
 
 def progress_table(parts: dict[str, checking.Part]) -> Table:
     """Returns the progress of all parts."""
-    made = Table("part", "states or steps", "depth", "a second", box=None, header_style="dim")
+    made = Table("part", "states, steps, obligations", "depth", "a second", "", box=None, header_style="dim")
     for part in parts.values():
-        speed = "done" if part.done else f"{part.per_second:,.0f}"
-        made.add_row(part.name, f"{part.states:,}", str(part.depth or ""), speed)
+        speed = "done" if part.done else f"{part.per_second:,.0f}" if part.per_second else ""
+        made.add_row(part.name, f"{part.states:,}", str(part.depth or ""), speed, "" if part.done else part.doing)
     return made
 
 
