@@ -27,6 +27,7 @@ from statemachine.checking.properties import STATE_PROPERTIES, STEP_PROPERTIES, 
 from statemachine.core.effects import Refused, Stale, Step
 from statemachine.core.fingerprint import fingerprint
 from statemachine.core.ledger import Ledger
+from statemachine.core.machines import IllegalMove
 from statemachine.core.session import Session
 from statemachine.log.recovery import apply, durable_facts, forget
 from statemachine.stores.tables import no_collections
@@ -108,7 +109,7 @@ def unpack(kept: Kept) -> Both:
 
 # Expanding one state
 
-FAULTS = (Deviation, AssertionError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError)
+FAULTS = (Deviation, IllegalMove, AssertionError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError)
 """The exceptions that count as faults; a `PropertyViolation` is an `AssertionError`."""
 
 Arrival = tuple[int, AnyEvent, Step, Session, Any]

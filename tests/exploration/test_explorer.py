@@ -20,10 +20,10 @@ from model.exploration.symmetry import digest_of
 from model.lockstep import AnyEvent, Deviation, core_step
 from model.scenarios.script import line_of
 from statemachine.checking.moment import Moment
-from statemachine.core import rules
+from statemachine.core import rules, turns
 from statemachine.core.effects import Refused, Stale, Step
 from statemachine.core.events import HOST, ROOT, Event, Loaded, Send, Spawn
-from statemachine.core.machines import Residency, TurnState
+from statemachine.core.machines import TURN, Residency, TurnState
 from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome
 from statemachine.core.session import Session
 from tests.core.scenario import everything
@@ -149,6 +149,13 @@ def test_explore_state_that_only_a_property_judges_is_found(monkeypatch: pytest.
     found = explore(find("root"))
     assert found.fault is not None
     assert found.fault.kind in {"S3", "S13", "lockstep", "crash"}
+
+
+def test_explore_illegal_move_of_the_core_is_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "START", TURN.moves("admit"))
+    found = explore(find("pair"))
+    assert found.fault is not None
+    assert (found.fault.kind, found.fault.detail) == ("crash", "IllegalMove: Turn has no move 'admit' from starting")
 
 
 def test_explore_refusal_that_changes_something_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
