@@ -564,6 +564,12 @@ def run(*, quick: bool = False, progress: Callable[[str], None] | None = None) -
     return tuple(verdicts)
 
 
+def spoken_of(scope: Scope) -> tuple[str, ...]:
+    """The properties that a scope is judged by: L5 needs bounds that run out, and L12 agents that ask others."""
+    in_time, asking = ("L5",) if "deadlines" in scope.faults else (), ("L12",) if scope.agents_act else ()
+    return ("theorem 2", *in_time, "L7", "L11", *asking)
+
+
 def judge(scope: Scope) -> Iterator[Verdict]:
     """Explores one scope and yields a verdict for each obligation that it speaks of."""
     began = time.perf_counter()
@@ -582,7 +588,7 @@ def judge(scope: Scope) -> Iterator[Verdict]:
 
     starved = starving(graph)
     yield verdict("theorem 2", "no trigger mail starves in a fair run", starved and f"agent {starved[1]}: {starved[0]}")
-    if "deadlines" in scope.faults:
+    if "L5" in spoken_of(scope):
         late = unanswered(graph)
         yield verdict("L5", "time ends what no thread answers", late and f"agent {late[1]}: {late[0]}")
     end = dead_end(graph)
@@ -591,7 +597,7 @@ def judge(scope: Scope) -> Iterator[Verdict]:
     passed = most_passed(graph, "queue")
     fault = None if passed is not None and passed <= bound else f"the oldest is passed {passed or 'without bound'}"
     yield verdict("L11", f"the turn that has queued longest is passed by {bound} at most", fault)
-    if scope.agents_act:
+    if "L12" in spoken_of(scope):
         passed = most_passed(graph, "return")
         fault = None if passed is not None and passed <= 1 else f"it is passed {passed or 'without bound'}"
         yield verdict("L12", "a returning turn is passed by one due turn at most", fault)

@@ -24,6 +24,8 @@ from .errors import SpinFailed
 from .tool import Edge
 from .worlds import KINDS, NEVER_DUE, Small, offers, said
 
+ENDLESS = 10
+"""A core with so many times as many states as Spin has no end of them: something of it grows that no rule bounds."""
 SHOWN = 3
 """One-sided edges that a comparison tells in words."""
 
@@ -86,7 +88,7 @@ def compare(world: Small) -> Comparison:
 def core_edges(world: Small, known_to_spin: set[str]) -> set[Edge]:
     """Returns all edges of the core, from the states that Spin knows: what comes after others is one-sided anyway, and
     a broken core may never end. An offer that is refused, or at which the core raises, is an edge that Spin
-    never has.
+    never has, and so is the last one if there is no end of states.
     """
     first = Session(world.config)
     known = {digest(world, first)}
@@ -106,6 +108,8 @@ def core_edges(world: Small, known_to_spin: set[str]) -> set[Edge]:
                 edges.add((here, offer.said, step.reply.__class__.__name__))
                 continue
             edges.add((here, offer.said, there))
+            if len(known) > ENDLESS * len(known_to_spin):
+                return edges | {(here, offer.said, "states without end")}
             if mark not in known and there in known_to_spin:
                 known.add(mark)
                 line.append(after)

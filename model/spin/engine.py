@@ -67,6 +67,8 @@ NEVER = Small("fan, never due", FAN, 1, 2, overtaken=NEVER_DUE, features=("ASKS"
 """Where no turn is ever due, so that L12 has no exception."""
 
 QUICK = ("pair", "trio", "threads", "asks")
+ASSERTED = ("S1", "S2", "S3", "S6", "S10", "S14", "S16", "L2", "L8")
+"""The properties that `agents.pml` asserts of every state of every world."""
 
 
 def claims(world: Small) -> Iterator[tuple[str, str]]:
@@ -132,7 +134,7 @@ def alone(world: Small) -> Verdict:
         verifier = tool.build(world, Path(folder), tool.NO_CYCLES, "-DCOLLAPSE", optimise="-O2")
         found = tool.search(verifier)
     note = f"{found.states:,} states, {found.transitions:,} steps, {found.rate:,} steps/s"
-    what = f"{world.name}: S1, S2, S3, S6, S10, S14, S16, L2, L8 in every state"
+    what = f"{world.name}: {', '.join(ASSERTED)} in every state"
     return Verdict("rules", ENGINE, what, found.errors == 0, time.perf_counter() - began, note)
 
 

@@ -106,6 +106,14 @@ def test_break_of_the_core_shows_as_one_sided_edges(break_id: str, world: str, g
 
 
 @needs_spin
+def test_core_whose_states_have_no_end_is_told_apart_and_not_followed_for_ever(graphs: dict[str, set[Edge]]) -> None:
+    known = {state for before, _, after in graphs["pair"] for state in (before, after)}
+    with next(one for one in BREAKS if one.id == "unloaded-not-found").applied():
+        edges = compare.core_edges(BY_NAME["pair"], known)
+    assert [after for _, _, after in edges - graphs["pair"] if after == "states without end"] == ["states without end"]
+
+
+@needs_spin
 def test_one_sided_edge_is_told_with_both_sides_and_the_event_by_name() -> None:
     with next(one for one in BREAKS if one.id == "slot-not-released").applied():
         verdict = engine.compared(Small("one", (0,), 1, 1))
@@ -207,3 +215,8 @@ def test_every_feature_of_a_world_is_one_of_the_model() -> None:
     text = tool.MODEL.read_text("utf-8")
     assert all(f"#ifdef {feature}\n" in text for feature in FEATURES)
     assert all(set(world.features) <= set(FEATURES) for world in (*engine.WORLDS, *engine.LARGE, *engine.FAIR))
+
+
+def test_properties_that_the_engine_says_are_asserted_are_those_of_the_model() -> None:
+    asserted = re.findall(r"^\s+assert\(.*?/\* (.+?) \*/$", tool.MODEL.read_text("utf-8"), re.MULTILINE)
+    assert {name for names in asserted for name in names.split(", ")} == set(engine.ASSERTED)
