@@ -160,7 +160,7 @@ def run_engine(name: str, quick: bool) -> tuple[Verdict, ...]:
     began = time.perf_counter()
     try:
         verdicts = find_engine(name).run(quick=quick, progress=tell)
-    except Exception as error:  # whatever a defect of the core may raise, or a tool; `Interrupted` is raised again below
+    except Exception as error:  # of a defect of the core, or of a tool; `Interrupted` is raised again below
         seconds, note = time.perf_counter() - began, f"{type(error).__name__}: {error}"
         verdicts = (Verdict("all", find_engine(name).judges[0], "it comes to its end", False, seconds, note),)
     seconds = time.perf_counter() - began
@@ -179,8 +179,8 @@ def check(
     scopes: tuple[Scope, ...] = SCOPES,
     engines: tuple[Engine, ...] = ENGINES,
 ) -> Report:
-    """Runs everything with `jobs` processes, the quick parts of `engines` among it. Ctrl-C ends it cleanly and is raised
-    again.
+    """Runs everything with `jobs` processes, the quick parts of `engines` among it. Ctrl-C ends it cleanly and is
+    raised again.
     """
     began = time.perf_counter()
     pairs, broken_tables = judge_tables()

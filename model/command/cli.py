@@ -145,6 +145,18 @@ def spin_command(quick: bool, as_json: bool) -> None:
     engines.spin(quick, as_json)
 
 
+@command.command("evidence")
+@click.option("--write", is_flag=True, help="Write what was found into specs/evidence.md.")
+@JOBS
+@SEED
+@JSON
+def evidence_command(write: bool, jobs: int, seed: int, as_json: bool) -> None:
+    """Run every engine whole, and hunt every break with each: what each property rests on. Takes many minutes."""
+    from . import engines
+
+    engines.evidence(jobs, seed, write, as_json)
+
+
 @command.command("replay")
 @click.argument("file", type=click.Path(path_type=Path))
 def replay_command(file: Path) -> None:

@@ -116,6 +116,8 @@ Read [machines.md](machines.md), then a trace such as [eviction_and_reload.txt](
 | [machines.md](machines.md) | the machines: diagrams and tables | `make docs` |
 | [properties.md](properties.md) | what must hold, which function judges it, and what must be seen | `make docs` |
 | [proof.md](proof.md) | what is proved for any number of agents, what is not, and why | `make docs` |
+| [evidence.md](evidence.md) | what each property rests on, and what a run of all engines found | \
+`make docs`; the run: `statemachine evidence --write` |
 | [matrix.md](matrix.md) | each property by each engine, with evidence and the defects that it notices | `make docs` |
 | [breaks.md](breaks.md) | rules broken by hand, and what noticed each | `python -m model.documents.breaks --write` |
 | [reached.md](reached.md) | what `make check` must reach, and how often | `python -m model.documents.reached --write` |
