@@ -150,9 +150,9 @@ relation and core take the same steps, and typed states that have all properties
 the core have the same steps."""
 HUNTED = """\
 Each break of [breaks.md](breaks.md) was planted in the core, and each engine looked for it where it takes little time:
-the explorer and the fuzz as in `make check`, beside the reference; *properties* is the same without the reference; fair
-runs, Spin and the tie in their smallest scopes; of the contracts, those that call what the break replaces. In brackets:
-seconds. A dash means that the engine did not notice it there."""
+the explorer and the fuzz as in `make check`, beside the reference; fair runs, Spin and the tie in their smallest
+scopes; of the contracts, those that call what the break replaces. In brackets: seconds. A dash means that the engine
+did not notice it there. What the properties notice without the reference is in [breaks.md](breaks.md)."""
 
 
 def engine_rows(results: Results) -> list[tuple[str, ...]]:

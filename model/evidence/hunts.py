@@ -2,7 +2,7 @@
 
 Each engine looks where it takes little time: the explorer as in `make check`, the others in their smallest worlds; of
 the contracts, those that call the function that the break replaces. So a dash means that it was not noticed there, and
-not that the engine is blind to it.
+not that the engine is blind to it. What properties notice without the reference is in specs/breaks.md.
 """
 
 from __future__ import annotations
@@ -74,12 +74,6 @@ def by_exploring(known: Break) -> str:
     return "" if found is None else f"{found.by} in {found.place}"
 
 
-def by_properties(known: Break) -> str:
-    """The same without the reference: properties, the fold of the log, and assertions alone."""
-    found = hunt(known, with_reference=False, everywhere=False)
-    return "" if found is None else found.by
-
-
 def by_fairness(known: Break) -> str:
     """Runs without end on the graph of the core."""
     with known.applied(), put((fairness, "STATES_MAX"), FAIR_STATES_MAX):
@@ -140,7 +134,6 @@ def by_tie(known: Break) -> str:
 
 LOOKS: dict[str, Callable[[Break], str]] = {
     "explorer": by_exploring,
-    "properties": by_properties,
     "fairness": by_fairness,
     "spin": by_spin,
     "contracts": by_contracts,

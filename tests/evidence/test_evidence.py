@@ -224,7 +224,7 @@ def test_command_with_a_failure_exits_1_and_writes_nothing(
 
 def noticed(a_break: Break) -> dict[str, str]:
     """Engine -> what it says of a break, of those that look in a few seconds."""
-    return {name: look(a_break) for name, look in LOOKS.items() if name not in ("explorer", "properties", "spin")}
+    return {name: look(a_break) for name, look in LOOKS.items() if name not in ("explorer", "spin")}
 
 
 def known(id_: str) -> Break:
