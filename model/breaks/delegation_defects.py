@@ -56,6 +56,14 @@ def stopping_turns_take_no_memory(core: Any, s: Session) -> None:
     s.slots.lent.update(dict.fromkeys(stopping))
 
 
+@breaks("J7 S16", "bound", (joint, "serve"))
+def lending_without_a_queue(core: Any, s: Session) -> None:
+    """A turn that waits lends its slot at once, though no turn queues for it."""
+    core(s)
+    while s.waits.lenders:
+        turns.lend(s, s.agents[next(iter(s.waits.lenders))])
+
+
 @breaks("J7 L8", "wide", (joint, "serve"))
 def returning_turns_are_bounded(core: Any, s: Session) -> None:
     """Where no more turns may be in memory without a slot, none is lent to a returning turn either."""

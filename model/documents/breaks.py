@@ -1,11 +1,12 @@
 """Writes specs/breaks.md: which rules were broken by hand, and what noticed each.
 
-`python -m model.documents.breaks` prints it; with `--write` it writes the file. That takes two or three minutes,
-because breaks that the properties alone do not notice are hunted through thousands of states.
+`python -m model.documents.breaks` prints it; with `--write` it writes the file. That takes some minutes on
+every core, because breaks that the properties alone do not notice are hunted through thousands of states.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 from typing import Any
 
@@ -84,6 +85,14 @@ def cells(a_break: Break, found: Catch | None, alone: Catch | None) -> tuple[str
     return (*first, found.place, found.by, states, str(length(found)), last)
 
 
+def row(break_id: str) -> tuple[str, ...]:
+    """Hunts a break with the reference and without it, and returns its row."""
+    a_break = next(known for known in BREAKS if known.id == break_id)
+    found = hunt(a_break)
+    alone = None if found is None else hunt(a_break, with_reference=False, everywhere=False)
+    return cells(a_break, found, alone)
+
+
 def length(found: Catch) -> int:
     """Returns the number of events of the trace."""
     return len(found.lines) - (found.place == FUZZ)
@@ -126,11 +135,10 @@ def main(arguments: list[str]) -> int:
     if arguments:
         checkout.require(DOCUMENT.parent)
     rows = []
-    for a_break in BREAKS:
-        found = hunt(a_break)
-        alone = None if found is None else hunt(a_break, with_reference=False, everywhere=False)
-        rows.append(cells(a_break, found, alone))
-        print(*rows[-1], sep=" | ", file=sys.stderr)
+    with multiprocessing.Pool() as pool:
+        for each in pool.imap(row, [a_break.id for a_break in BREAKS]):
+            rows.append(each)
+            print(*each, sep=" | ", file=sys.stderr)
     text = document(rows)
     if arguments:
         DOCUMENT.write_text(text, encoding="utf-8", newline="\n")
