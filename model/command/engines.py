@@ -60,8 +60,8 @@ def evidence(jobs: int, seed: int, write: bool, as_json: bool) -> NoReturn:
     with Live(console=errors, refresh_per_second=4, transient=True) as live:
 
         def show(part: checking.Part) -> None:
-            if not errors.is_terminal and (part.done or part.name not in parts):
-                errors.print(f"{part.name}: {'done' if part.done else 'begun'}", markup=False)
+            if not errors.is_terminal and is_news(part, parts.get(part.name)):
+                errors.print(f"{part.name}: {'done' if part.done else part.doing or 'begun'}", markup=False)
             parts[part.name] = part
             live.update(progress_table(parts))
 
@@ -80,6 +80,11 @@ def evidence(jobs: int, seed: int, write: bool, as_json: bool) -> NoReturn:
     if write and not results.failures:
         errors.print(f"written: {evidence_table.write(results)}", markup=False, soft_wrap=True)
     sys.exit(1 if results.failures else 0)
+
+
+def is_news(part: checking.Part, last: checking.Part | None) -> bool:
+    """Is it worth a line where no table is drawn? What begins and ends is, and each 20th obligation or break."""
+    return part.done or last is None or (part.doing != "" and part.states // 20 > last.states // 20)
 
 
 def results_json(results: campaign.Results) -> dict[str, Any]:

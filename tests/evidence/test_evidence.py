@@ -18,6 +18,7 @@ from model.breaks.defects import Break
 from model.check import Failure, Part, Report
 from model.check import Row as CheckRow
 from model.command import cli
+from model.command.engines import is_news
 from model.documents import evidence_table, traceability
 from model.documents.evidence_table import MARK, evidence_document, run_part, static_part
 from model.documents.traceability import Row, Strength, property_rows
@@ -203,7 +204,7 @@ def test_command_prints_what_was_found_and_writes_it(
     assert not document.exists()
     said = capsys.readouterr()
     assert "all held: 600 s, 4 obligations" in said.out
-    assert "proof: begun" in said.err
+    assert said.err == "proof: prove lend\n"
     assert exit_code(monkeypatch, results(), "--write") == 0
     assert MARK in document.read_text("utf-8")
 
@@ -217,6 +218,17 @@ def test_command_with_a_failure_exits_1_and_writes_nothing(
     told = json.loads(capsys.readouterr().out)
     assert (told["held"], told["verdicts"][0]["obligation"]) == (False, "swap: slots")
     assert told["breaks"][0]["engine"] == "explorer"
+
+
+def test_progress_without_a_terminal_is_a_line_for_what_begins_and_ends_and_for_each_twentieth_obligation() -> None:
+    def part(states: int, doing: str = "prove lend", done: bool = False) -> Part:
+        return Part("proof", states, doing=doing, done=done)
+
+    assert is_news(part(1), None)
+    assert is_news(part(40, done=True), part(40))
+    assert is_news(part(20), part(19))
+    assert not is_news(part(19), part(18))
+    assert not is_news(part(20_000, doing=""), part(19_000, doing="")), "steps of the fuzz"
 
 
 # Hunts
