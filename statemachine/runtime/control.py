@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import Context
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -26,6 +27,7 @@ from statemachine.core.effects import ClosedAgents, Forgotten, Interrupted, Resu
 from statemachine.core.events import HOST
 from statemachine.core.machines import SessionState
 from statemachine.core.session import Session
+from statemachine.eventloops import is_cancelled
 from statemachine.log.recovery import restart
 from statemachine.runtime.checks import check_reference, seconds_of
 from statemachine.runtime.engine import Engine
@@ -36,10 +38,11 @@ from statemachine.runtime.settings import DEFAULT_ROLE
 from statemachine.runtime.statistics import Statistics, statistics_of
 from statemachine.runtime.status import AgentStatus
 from statemachine.runtime.stream import Happening, Streams
+from statemachine.runtime.tasks import cancellations, own_task, to_its_end
 from statemachine.runtime.threads import Roles, Work
 from statemachine.runtime.tracing import TraceFile
 from statemachine.runtime.verbs import Verbs
-from statemachine.stores.protocol import LogRecord, Store
+from statemachine.stores.protocol import LogRecord, Recovered, Store
 from statemachine.stores.sqlite import SQLiteStore
 
 __all__ = ["AgentControl", "Inside", "inside"]
@@ -169,8 +172,7 @@ class AgentControl:
             raise RuntimeError("a session is entered once; call AgentControl.open again")
         self._entered = True
         async with AsyncExitStack() as stack:
-            recovered = await self._store.open(self._config)
-            stack.push_async_callback(self._store.close)
+            recovered = await to_its_end(partial(self._open_store, stack))
             trace = None
             if self._trace is not None:
                 trace = TraceFile(self._trace, self._config, recovered.ledger)
@@ -180,10 +182,10 @@ class AgentControl:
             self._engine = Engine(
                 self._session, self._store, self._carry_out, self._streams.publish, trace, recovered.times, self._clock
             )
-            self._requests = Requests(self._engine, self._roles.of)
-            self._verbs = Verbs(self._engine, self._requests)
             tasks = await stack.enter_async_context(anyio.create_task_group())
             self._tasks = tasks
+            self._requests = Requests(self._engine, self._roles.of, tasks.start_soon)
+            self._verbs = Verbs(self._engine, self._requests)
             self._live = LiveThreads(self._engine, self._verbs, self._roles, tasks, self._stop_by, self._context)
             self._engine.put(step)
             tasks.start_soon(self._commit)
@@ -195,6 +197,11 @@ class AgentControl:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise
         return self
+
+    async def _open_store(self, stack: AsyncExitStack) -> Recovered:
+        recovered = await self._store.open(self._config)
+        stack.push_async_callback(to_its_end, self._store.close)
+        return recovered
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -218,8 +225,15 @@ class AgentControl:
         self._live.drop_all()  # what closes threads is shielded, for stop_grace
         self._tasks.cancel_scope.cancel()
         passed_on = None if isinstance(error, Exception) else error  # only a cancellation concerns the tasks
+        task = own_task(anyio.get_cancelled_exc_class())
+        before = cancellations(task)
         try:
             await self._stack.__aexit__(type(passed_on) if passed_on else None, passed_on, None)
+        except anyio.get_cancelled_exc_class():
+            # A task group of asyncio in the block, of which a task failed, leaves its cancellation counted in Python
+            # 3.11, and anyio then passes on the one by which the session's tasks are ended here.
+            if task is None or passed_on is not None or is_cancelled() or cancellations(task) > before:
+                raise
         except BaseExceptionGroup as group:
             only, *others = group.exceptions
             if others:

@@ -333,8 +333,12 @@ class LiveThreads:
         except self._cancelled as error:
             if is_cancelled():
                 raise
+            if live.call is None:
+                return None
+            if live.call.is_cancelled:  # and counts of cancellations that its code left behind kept the scope from
+                return live.call.cancelled()  # taking it for its own
             # what the code awaited was cancelled, not the code itself; or code that kept this task has cancelled it
-            return None if live.call is None else live.call.failed(words(error))
+            return live.call.failed(words(error))
 
     def _over(self, live: Live, call: Call | None, report: ev.Report) -> None:
         """Notes that the call has ended, even if it never began, and reports it. `call` is None if there was none."""

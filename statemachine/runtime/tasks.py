@@ -34,7 +34,7 @@ What remains ugly.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
 from types import TracebackType, coroutine
 from typing import Any, TypeVar
@@ -42,6 +42,29 @@ from typing import Any, TypeVar
 import anyio
 
 T = TypeVar("T")
+
+
+async def to_its_end(work: Callable[[], Awaitable[T]]) -> T:
+    """Does the work in a task of its own, and waits until it has ended though the caller is cancelled, once or again:
+    asyncio's own cancellation passes every shield, but not a task group, which waits for its tasks.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    async def do() -> None:
+        try:
+            with anyio.CancelScope(shield=True):
+                results.append(await work())
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # to be raised as it is, not in a group
+            errors.append(error)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(do)
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 class ScopeLeftEntered(Exception):
@@ -99,6 +122,11 @@ OwnTask = asyncio.Task[Any] | None
 def own_task(cancelled: type[BaseException]) -> OwnTask:
     """Returns the task that runs here. `cancelled` is the class of this event loop's cancellations."""
     return asyncio.current_task() if cancelled is asyncio.CancelledError else None
+
+
+def cancellations(task: OwnTask) -> int:
+    """Returns how often asyncio was asked to cancel the task, less what was taken back."""
+    return 0 if task is None else task.cancelling()
 
 
 def forget_cancellations(task: OwnTask) -> bool:
