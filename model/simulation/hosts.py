@@ -128,7 +128,11 @@ async def asks_for_an_outcome(world: World, control: AgentControl) -> None:
 
 
 async def interrupts(world: World, control: AgentControl) -> None:
-    answer = await refusable(world, lambda: control.interrupt(world.target()))
+    await interrupt(world, control, world.target())
+
+
+async def interrupt(world: World, control: AgentControl, target: int) -> None:
+    answer = await refusable(world, lambda: control.interrupt(target))
     if answer is not None and not answer.previous.is_idle:
         world.note(f"interrupted while {answer.previous.name}")
 
@@ -163,9 +167,9 @@ async def regrets(world: World, control: AgentControl) -> None:
     request = world.request("start", HOST, world.target(), keyed(world))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(send_request, world, control, request)
-        for _ in range(int(world.rng.random() * 4)):
+        for _ in range(int(world.rng.random() * 6)):
             await checkpoint()
-        await refusable(world, lambda: control.interrupt(request.target))
+        await interrupt(world, control, request.target)
 
 
 async def closes(world: World, control: AgentControl) -> None:

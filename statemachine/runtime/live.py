@@ -37,6 +37,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
+from functools import partial
 from typing import Any, cast
 
 import anyio
@@ -145,6 +146,8 @@ class LiveThreads:
 
     def load(self, effect: fx.Load) -> None:
         """Builds a thread. A plain function counts as loaded at once."""
+        if self._session.agents[effect.agent].identity is Identity.FORGOTTEN:
+            return  # in the same commit, so what it was spawned with is not known any more
         self.loads += 1
         self.reloads += effect.generation > 1
         try:
@@ -182,7 +185,7 @@ class LiveThreads:
             live.cancel(live.side)  # a flush that is not needed any more (J6)
         waits = Waits(self._engine, effect.agent, effect.turn)
         turn = Turn(self._engine, self._verbs, waits, live.info, effect)
-        live.turn = TurnCall(live, self._engine, turn, waits, self._context)
+        live.turn = TurnCall(live, self._engine, turn, waits, self._context, partial(self._scope, live))
         self._ask(live, live.turn)
 
     def cancel(self, effect: fx.Cancel) -> None:
@@ -291,7 +294,8 @@ class LiveThreads:
         All calls of a stretch have one scope, because to enter and leave one takes a tenth of a turn's time.
         """
         try:
-            with TaskScope() as live.scope:
+            with self._scope(live) as scope:
+                live.scope = scope
                 while live.end_by == math.inf:
                     if not live.line:
                         live.asked = self._engine.signal()
@@ -301,7 +305,9 @@ class LiveThreads:
                     self._over(
                         live,
                         call,
-                        call.cancelled() if call.is_cancelled else await own_context(call.make(), self._context.copy()),
+                        call.cancelled()
+                        if call.is_cancelled
+                        else await own_context(call.make(), self._context.copy(), scope.survived),
                     )
                     if call.is_cancelled:
                         return None
@@ -340,6 +346,16 @@ class LiveThreads:
             # what the code awaited was cancelled, not the code itself; or code that kept this task has cancelled it
             return live.call.failed(words(error))
 
+    def _scope(self, live: Live, deadline: float = math.inf, shield: bool = False) -> TaskScope:
+        """Returns a scope for code of the thread. Code that swallows its cancellation is cancelled again until it is
+        abandoned.
+        """
+
+        def insist(scope: TaskScope) -> None:
+            self._tasks.start_soon(scope.insist, lambda: live.end_by < math.inf, self._session.config.stop_grace)
+
+        return TaskScope(insist, deadline, shield)
+
     def _over(self, live: Live, call: Call | None, report: ev.Report) -> None:
         """Notes that the call has ended, even if it never began, and reports it. `call` is None if there was none."""
         if live.call is call:
@@ -365,6 +381,7 @@ class LiveThreads:
 
     async def _close(self, live: Live, task: OwnTask) -> None:
         live.call = None
+        live.scope = None  # which holds the thread
         live.free.set()
         if live.is_function or live.is_abandoned:
             return
@@ -374,8 +391,9 @@ class LiveThreads:
             await live.thread.close()
 
         try:
-            with anyio.move_on_after(self._session.config.stop_grace, shield=True) as scope:
-                await own_context(work(), self._context.copy())
+            deadline = anyio.current_time() + self._session.config.stop_grace
+            with self._scope(live, deadline, shield=True) as scope:
+                await own_context(work(), self._context.copy(), scope.survived)
             if scope.cancelled_caught:
                 log.warning(ABANDONED, path)
         except (KeyboardInterrupt, SystemExit) as error:
