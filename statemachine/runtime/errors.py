@@ -5,7 +5,7 @@ Each names its cause in its attributes, and its message says what to do.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from attrs import define
 
@@ -106,9 +106,31 @@ def words(error: BaseException) -> str:
     name = type(error).__name__
     try:
         said = str(error)
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         return name
     return f"{name}: {said}" if said else name
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """Returns the exceptions in a group, and in the groups in it; or the exception itself."""
+    found: list[BaseException] = []
+    todo = [error]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, BaseExceptionGroup):
+            todo.extend(reversed(cast("BaseExceptionGroup[BaseException]", one).exceptions))
+        else:
+            found.append(one)
+    return found
+
+
+def interrupt_in(error: BaseException) -> KeyboardInterrupt | None:
+    """Returns the interrupt of the process by which code has ended. One that code has raised itself looks the same, so
+    it counts too: a user's Ctrl-C must not be lost.
+    """
+    return next((leaf for leaf in leaves(error) if isinstance(leaf, KeyboardInterrupt)), None)
 
 
 class ThreadLost(Exception):

@@ -38,7 +38,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -52,7 +52,7 @@ from statemachine.core.records import Cause
 from statemachine.eventloops import Signal, is_cancelled
 from statemachine.runtime.calls import Call, FlushCall, InMemory, LoadCall, TurnCall
 from statemachine.runtime.engine import Engine
-from statemachine.runtime.errors import ThreadLost, words
+from statemachine.runtime.errors import ThreadLost, interrupt_in, leaves, words
 from statemachine.runtime.settings import info_of
 from statemachine.runtime.tasks import (
     OwnTask,
@@ -123,7 +123,7 @@ class LiveThreads:
         stop_by: Callable[[BaseException], None],
         context: Context,
     ) -> None:
-        """`stop_by` leaves the session's block by an error that is not the code's own, such as KeyboardInterrupt.
+        """`stop_by` leaves the session's block by KeyboardInterrupt, the one error that is not the code's own.
         `context` has the context variables with which all code of threads begins.
         """
         self._engine = engine
@@ -152,11 +152,9 @@ class LiveThreads:
         self.reloads += effect.generation > 1
         try:
             live = self._build(effect.agent, effect.generation)
-        except (KeyboardInterrupt, SystemExit) as error:
-            self._stop_by(error)
-            return
-        except (Exception, self._cancelled) as error:  # of the user's constructor
-            self._engine.apply(ev.LoadFailed(effect.agent, effect.generation, words(error)))
+        except BaseException as error:  # of the user's constructor
+            if not self._is_stopped_by(error):
+                self._engine.apply(ev.LoadFailed(effect.agent, effect.generation, words(error)))
             return
         if live.is_function:
             self._engine.apply(ev.Loaded(effect.agent, effect.generation))
@@ -173,11 +171,9 @@ class LiveThreads:
                 return  # its thread was lost while the start was in line, and the turn with it
             try:
                 live = self._build(ROOT, effect.generation)
-            except (KeyboardInterrupt, SystemExit) as error:
-                self._stop_by(error)
-                return
-            except (Exception, self._cancelled) as error:  # of the user's constructor
-                self._engine.apply(ev.Failed(ROOT, effect.turn, words(error), Cause.LOAD_FAILED))
+            except BaseException as error:  # of the user's constructor
+                if not self._is_stopped_by(error):
+                    self._engine.apply(ev.Failed(ROOT, effect.turn, words(error), Cause.LOAD_FAILED))
                 return
             live.loaded = live.is_function
         live.leaving = False
@@ -321,21 +317,6 @@ class LiveThreads:
                 return None
             self._lose(live)
             return ev.Died(live.agent, live.generation, words(error))
-        except Exception as error:
-            if live.call is None:
-                raise  # not an error of the thread's code
-            if not is_lost(error):
-                return live.call.failed(words(error))
-            self._lose(live)
-            return ev.Died(live.agent, live.generation, words(error))
-        except BaseExceptionGroup as group:  # of tasks that the code has started: some were cancelled, others raised
-            cancelled, errors = group.split(self._cancelled)
-            if cancelled is None or not isinstance(errors, ExceptionGroup) or not is_cancelled():
-                raise
-            raise cancelled from None  # the session is left, and not by the errors of its agents' code
-        except (KeyboardInterrupt, SystemExit) as error:
-            self._stop_by(error)  # from a task, asyncio would leave its loop at once, and the block never
-            await anyio.sleep_forever()
         except self._cancelled as error:
             if is_cancelled():
                 raise
@@ -345,6 +326,24 @@ class LiveThreads:
                 return live.call.cancelled()  # taking it for its own
             # what the code awaited was cancelled, not the code itself; or code that kept this task has cancelled it
             return live.call.failed(words(error))
+        except BaseException as error:
+            if live.call is None or isinstance(error, GeneratorExit):
+                raise  # not an error of the thread's code, or the event loop was closed
+            if self._is_stopped_by(error):
+                await anyio.sleep_forever()  # from a task, asyncio would leave its loop at once, and the block never
+            if is_cancelled() and any(isinstance(leaf, self._cancelled) for leaf in leaves(error)):
+                await anyio.lowlevel.checkpoint()  # the session is left, and not by the errors of its agents' code
+            if not is_lost(error):
+                return live.call.failed(words(error))
+            self._lose(live)
+            return ev.Died(live.agent, live.generation, words(error))
+
+    def _is_stopped_by(self, error: BaseException) -> bool:
+        """Has the session's block left if this is an interrupt of the process. Every other exception is the code's."""
+        interrupt = interrupt_in(error)
+        if interrupt is not None:
+            self._stop_by(interrupt)
+        return interrupt is not None
 
     def _scope(self, live: Live, deadline: float = math.inf, shield: bool = False) -> TaskScope:
         """Returns a scope for code of the thread. Code that swallows its cancellation is cancelled again until it is
@@ -396,14 +395,15 @@ class LiveThreads:
                 await own_context(work(), self._context.copy(), scope.survived)
             if scope.cancelled_caught:
                 log.warning(ABANDONED, path)
-        except (KeyboardInterrupt, SystemExit) as error:
-            self._stop_by(error)
-        except Exception:
-            log.exception(NOT_CLOSED, path)
         except self._cancelled:
             if is_cancelled():
                 raise
             log.exception(NOT_CLOSED, path)  # what it awaited was cancelled
+        except BaseException as error:
+            if isinstance(error, GeneratorExit):
+                raise  # the event loop was closed
+            if not self._is_stopped_by(error):
+                log.exception(NOT_CLOSED, path)
         if forget_cancellations(task):
             await self._meet_cancellation(task)
 
@@ -427,8 +427,6 @@ CARRY_OUT: dict[type, Callable[[LiveThreads, Any], None]] = {
 }
 
 
-def is_lost(error: Exception) -> bool:
+def is_lost(error: BaseException) -> bool:
     """Tells whether the error is a `ThreadLost`, or a group of errors with one."""
-    if not isinstance(error, ExceptionGroup):
-        return isinstance(error, ThreadLost)
-    return cast("ExceptionGroup[Exception]", error).subgroup(ThreadLost) is not None
+    return any(isinstance(leaf, ThreadLost) for leaf in leaves(error))
