@@ -41,6 +41,8 @@ class Call(ABC):
     engine: Engine
     is_cancelled: bool = field(default=False, init=False)
     """Whether it was asked to stop."""
+    traceback: str | None = field(default=None, init=False)
+    """Where its code raised, if it did."""
 
     @abstractmethod
     async def make(self) -> ev.Report:

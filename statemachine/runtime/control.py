@@ -385,7 +385,8 @@ class AgentControl:
 
     async def shutdown(self, grace: float) -> ShutDown:
         """Shuts the session down: no new work; running turns may finish within `grace` seconds, then are interrupted;
-        rollouts are flushed. The session is closed when this returns, and the block may be left.
+        rollouts are flushed. The session is closed when this returns, and the block may be left. A turn whose code ends
+        because a verb was refused with `SessionDraining` is interrupted too.
 
         Returns the ids of agents whose turn was `done` within the grace, of those `interrupted`, and of those whose
         rollout could not be flushed (`unflushed`); `status` still knows their paths. Raises `InvalidTimeout` for a

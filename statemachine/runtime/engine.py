@@ -17,7 +17,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 from attrs import define, field
@@ -135,6 +135,19 @@ class Engine:
     def apply_at_once(self, event: Event) -> Reply:
         """Applies one event without a tick before it, so that nothing else happens first."""
         return self._take(event, None)
+
+    def tick(self) -> None:
+        """Tells the core what time it is: what is due ends."""
+        self._take(Tick(self.now()), None)
+
+    def report_failure(self, report: Event, agent: int, traceback: str | None) -> None:
+        """Applies a report of code that raised. If it ends a turn of the agent, that has the traceback."""
+        before = len(self._batch.records)
+        self.apply(report)
+        for record in self._batch.records[before:]:
+            if isinstance(record, TurnEnded) and record.outcome.agent == agent:
+                told: Any = record
+                told.traceback = traceback
 
     def _take(self, event: Event, receipt: Callable[[Reply], Receipt] | None) -> Reply:
         try:

@@ -5,6 +5,7 @@ Each names its cause in its attributes, and its message says what to do.
 
 from __future__ import annotations
 
+import traceback
 from typing import Any, ClassVar, cast
 
 from attrs import define
@@ -21,6 +22,10 @@ __all__ = [
     "UnknownRequest",
     "UnknownRole",
 ]
+
+
+OURS = "statemachine.runtime."
+"""The modules whose frames stand around those of an agent's code."""
 
 
 @define(auto_exc=True)
@@ -111,6 +116,27 @@ def words(error: BaseException) -> str:
     except BaseException:
         return name
     return f"{name}: {said}" if said else name
+
+
+TRACEBACK_FRAMES, TRACEBACK_MAX = 20, 4_000
+"""Most frames, and most characters, of a traceback that is kept."""
+
+
+def traceback_of(error: BaseException) -> str | None:
+    """Returns the traceback of an exception of an agent's code as a short text, without the frames around that code.
+    None if it cannot be had.
+    """
+    frames = error.__traceback__
+    while frames is not None and frames.tb_next and frames.tb_frame.f_globals.get("__name__", "").startswith(OURS):
+        frames = frames.tb_next
+    try:
+        text = "".join(traceback.format_exception(type(error), error, frames, limit=-TRACEBACK_FRAMES))
+    except Exception:
+        return None
+    if len(text) <= TRACEBACK_MAX:
+        return text
+    half = TRACEBACK_MAX // 2
+    return f"{text[:half]}\n... ({len(text):,} characters) ...\n{text[-half:]}"
 
 
 def leaves(error: BaseException) -> list[BaseException]:

@@ -36,6 +36,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from typing import Any
@@ -46,13 +47,14 @@ from attrs import define, field
 
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
-from statemachine.core.events import ROOT
-from statemachine.core.machines import Identity, SessionState
+from statemachine.core.events import HOST, ROOT
+from statemachine.core.machines import Identity, SessionState, TurnState
 from statemachine.core.records import Cause
+from statemachine.core.refusals import SessionDraining
 from statemachine.eventloops import Signal, is_cancelled
 from statemachine.runtime.calls import Call, FlushCall, InMemory, LoadCall, TurnCall
 from statemachine.runtime.engine import Engine
-from statemachine.runtime.errors import ThreadLost, interrupt_in, leaves, words
+from statemachine.runtime.errors import ThreadLost, interrupt_in, leaves, traceback_of, words
 from statemachine.runtime.settings import info_of
 from statemachine.runtime.tasks import (
     OwnTask,
@@ -71,6 +73,7 @@ log = logging.getLogger("statemachine")
 
 ABANDONED = "the thread of agent %s does not stop; it was abandoned"
 NOT_CLOSED = "the thread of agent %s could not be closed"
+RAISED = "the code of agent %s raised in turn %d"
 LEFT_ENTERED = "the code of agent %s left a scope entered in its task: its thread is dropped"
 
 
@@ -154,7 +157,7 @@ class LiveThreads:
             live = self._build(effect.agent, effect.generation)
         except BaseException as error:  # of the user's constructor
             if not self._is_stopped_by(error):
-                self._engine.apply(ev.LoadFailed(effect.agent, effect.generation, words(error)))
+                self._raised(ev.LoadFailed(effect.agent, effect.generation, words(error)), effect.agent, error)
             return
         if live.is_function:
             self._engine.apply(ev.Loaded(effect.agent, effect.generation))
@@ -173,7 +176,7 @@ class LiveThreads:
                 live = self._build(ROOT, effect.generation)
             except BaseException as error:  # of the user's constructor
                 if not self._is_stopped_by(error):
-                    self._engine.apply(ev.Failed(ROOT, effect.turn, words(error), Cause.LOAD_FAILED))
+                    self._raised(ev.Failed(ROOT, effect.turn, words(error), Cause.LOAD_FAILED), ROOT, error)
                 return
             live.loaded = live.is_function
         live.leaving = False
@@ -325,7 +328,7 @@ class LiveThreads:
             if live.call.is_cancelled:  # and counts of cancellations that its code left behind kept the scope from
                 return live.call.cancelled()  # taking it for its own
             # what the code awaited was cancelled, not the code itself; or code that kept this task has cancelled it
-            return live.call.failed(words(error))
+            return self._failed(live, live.call, error)
         except BaseException as error:
             if live.call is None or isinstance(error, GeneratorExit):
                 raise  # not an error of the thread's code, or the event loop was closed
@@ -333,10 +336,44 @@ class LiveThreads:
                 await anyio.sleep_forever()  # from a task, asyncio would leave its loop at once, and the block never
             if is_cancelled() and any(isinstance(leaf, self._cancelled) for leaf in leaves(error)):
                 await anyio.lowlevel.checkpoint()  # the session is left, and not by the errors of its agents' code
-            if not is_lost(error):
-                return live.call.failed(words(error))
-            self._lose(live)
-            return ev.Died(live.agent, live.generation, words(error))
+            return self._failed(live, live.call, error)
+
+    def _failed(self, live: Live, call: Call, error: BaseException) -> ev.Report:
+        """Returns the report of a call whose code raised, and logs where."""
+        if isinstance(call, TurnCall) and self._is_refused_by_shutdown(error):
+            return self._stopped_by_shutdown(live, call)
+        call.traceback = self._log(live.agent, error)
+        if not is_lost(error):
+            return call.failed(words(error))
+        self._lose(live)
+        return ev.Died(live.agent, live.generation, words(error))
+
+    def _raised(self, report: ev.Report, agent: int, error: BaseException) -> None:
+        """Reports that the constructor of a thread raised."""
+        self._engine.report_failure(report, agent, self._log(agent, error))
+
+    def _log(self, agent: int, error: BaseException) -> str | None:
+        """Logs an exception of an agent's code. Returns the text that its turn keeps."""
+        known = self._session.agents[agent]
+        facts = {"agent": known.path, "turn": known.turn}
+        with suppress(Exception):  # of a handler, which only looks on
+            log.error(RAISED, known.path, known.turn, exc_info=error, extra=facts)
+        return traceback_of(error)
+
+    def _is_refused_by_shutdown(self, error: BaseException) -> bool:
+        """Tells whether code was ended by nothing but the refusal of a verb because the session is shut down."""
+        return self._session.state is SessionState.DRAINING and all(
+            isinstance(leaf, (SessionDraining, self._cancelled)) for leaf in leaves(error)
+        )
+
+    def _stopped_by_shutdown(self, live: Live, call: TurnCall) -> ev.Report:
+        """The shutdown has interrupted the turn, as it does all others that go on: those without grace now, this one
+        within it.
+        """
+        self._engine.tick()  # without grace, all turns are asked to stop by now
+        if self._session.agents[live.agent].status is not TurnState.STOPPING:
+            self._engine.apply(ev.Interrupt(HOST, live.agent))
+        return call.cancelled()
 
     def _is_stopped_by(self, error: BaseException) -> bool:
         """Has the session's block left if this is an interrupt of the process. Every other exception is the code's."""
@@ -367,7 +404,10 @@ class LiveThreads:
                 live.turn = None
         if not live.loaded:  # a load that failed, or the first turn of the root
             self._lose(live)
-        self._engine.apply(report)
+        if call is None or call.traceback is None:
+            self._engine.apply(report)
+        else:
+            self._engine.report_failure(report, live.agent, call.traceback)
 
     async def _meet_cancellation(self, task: OwnTask) -> None:
         """Takes away a cancellation that arrives between two calls of the thread's code and is not the session's."""
