@@ -75,6 +75,32 @@ def clock() -> Callable[[], float]:
     return time.monotonic if is_usual else native.time
 
 
+def presence() -> Callable[[], bool]:
+    """Returns what tells whether it is called in the event loop that runs here: not in another thread, nor in another
+    loop of this one.
+    """
+    token = current_token()
+    native: Any = token.native_token
+    if isinstance(native, asyncio.AbstractEventLoop):
+        running = asyncio._get_running_loop
+        return lambda: running() is native
+
+    def is_here() -> bool:
+        try:
+            return current_token() == token
+        except RuntimeError:  # no event loop runs here
+            return False
+
+    return is_here
+
+
+def end_of_loop() -> Callable[[], bool]:
+    """Returns what tells whether the event loop that runs here was closed. trio never leaves tasks behind."""
+    native: Any = current_token().native_token
+    is_closed: Callable[[], bool] = getattr(native, "is_closed", lambda: False)
+    return is_closed
+
+
 class Crossing:
     """A signal that another thread gives to a task. Create it where the task runs."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import Context
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from statemachine.core.effects import ClosedAgents, Forgotten, Interrupted, Resu
 from statemachine.core.events import HOST
 from statemachine.core.machines import SessionState
 from statemachine.core.session import Session
-from statemachine.eventloops import is_cancelled
+from statemachine.eventloops import end_of_loop, is_cancelled
 from statemachine.log.recovery import restart
 from statemachine.runtime.checks import check_reference, seconds_of
 from statemachine.runtime.engine import Engine
@@ -58,6 +58,9 @@ class NotOpen:
 
 
 NOT_OPEN: Any = NotOpen()
+
+ENTERED: dict[AgentControl, Callable[[], bool]] = {}
+"""Sessions of this process whose block was entered and not left -> whether their event loop was closed."""
 
 
 class AgentControl:
@@ -97,7 +100,8 @@ class AgentControl:
     ever was at this path or had this id; `AgentClosed` if the target, parent or sender is closed. `InvalidHeaders` for
     headers that are not a JSON object, or too large. With a `key`:
     `KeyReused` if it was used for another request, and `StoreError` if the store cannot be read. `TypeError` for a
-    value of the wrong type, `RuntimeError` before the block is entered. What a verb raises besides stands with it.
+    value of the wrong type, `RuntimeError` before the block is entered, `WrongEventLoop` in another thread or event
+    loop. What a verb raises besides stands with it.
 
     **The end.** Leaving the block shuts the session down without grace: running turns are interrupted, rollouts are
     flushed. Leaving it by an exception stops at once, as a crash would; the log has everything that was acknowledged.
@@ -171,7 +175,10 @@ class AgentControl:
         if self._entered:
             raise RuntimeError("a session is entered once; call AgentControl.open again")
         self._entered = True
+        await close_left_behind()
         async with AsyncExitStack() as stack:
+            ENTERED[self] = end_of_loop()
+            stack.callback(ENTERED.pop, self, None)
             recovered = await to_its_end(partial(self._open_store, stack))
             trace = None
             if self._trace is not None:
@@ -439,6 +446,7 @@ class AgentControl:
         The session does not wait for readers. A reader more than `unread_max` events behind loses them and gets one
         `EventsLost`; then it may go on reading.
         """
+        self._engine.check_here()
         with self._streams.subscribe(unread_max) as stream:
             yield stream
 
@@ -459,6 +467,16 @@ class AgentControl:
             self._end()
         else:
             self._live.carry_out(effect)
+
+
+async def close_left_behind() -> None:
+    """Closes the stores of sessions whose event loop was closed within their block: none of their code runs any more,
+    and they would hold their files as long as this process lives.
+    """
+    for control, is_closed in list(ENTERED.items()):
+        if is_closed() and ENTERED.pop(control, None) is not None:
+            with suppress(Exception):  # it is tried; who opens the same store is told
+                await control._store.close()  # pyright: ignore[reportPrivateUsage]
 
 
 @frozen

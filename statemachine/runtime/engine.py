@@ -14,6 +14,7 @@ out, and the log says what is true.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,10 +29,10 @@ from statemachine.core.machines import SessionState
 from statemachine.core.records import AgentsForgotten, MailAccepted, MailDemoted, TurnEnded
 from statemachine.core.refusals import SessionClosed, StoreFailed
 from statemachine.core.session import Session
-from statemachine.eventloops import Signal, clock, signals
+from statemachine.eventloops import Signal, clock, presence, signals
 from statemachine.log.snapshot import facts_of, touched
 from statemachine.log.times import Times, stamp
-from statemachine.runtime.errors import words
+from statemachine.runtime.errors import WrongEventLoop, words
 from statemachine.runtime.tracing import TraceFile
 from statemachine.stores.protocol import Entry, LogRecord, Receipt, Snapshot, Store, Write
 
@@ -108,6 +109,7 @@ class Engine:
         self._changed: set[int] = set()
         """Agents whose facts have changed since the last snapshot."""
         self._clock = clock()
+        self._is_here = presence()
         self._origin = self._clock()
         self._alarm = math.inf
         """When the core gets its next tick."""
@@ -119,11 +121,19 @@ class Engine:
         """Returns the seconds since the session was opened, the only clock of the core."""
         return self._clock() - self._origin
 
+    def check_here(self) -> None:
+        """Raises `WrongEventLoop` in another thread or event loop than the session's. All that changes the session, or
+        waits for it, comes through here: an event of another thread in the middle of a step would break any rule.
+        """
+        if not self._is_here() and not self._is_over:  # what has ended says so everywhere
+            raise WrongEventLoop(threading.current_thread().name)
+
     def apply(self, event: Event, receipt: Callable[[Reply], Receipt] | None = None) -> Reply:
         """Applies one event and returns its reply. Its step is in line; `settled` waits until it is durable.
 
         `receipt` makes the idempotency receipt from the reply, if the event is accepted.
         """
+        self.check_here()
         session = self.session
         if self._is_over and session.state < SessionState.CLOSED:
             return Refused(SessionClosed())  # it was left as a crash would leave it
@@ -179,6 +189,7 @@ class Engine:
 
     def record(self, entry: Entry) -> None:
         """Puts an entry of a rollout in line for the next commit."""
+        self.check_here()
         self._batch.records.append(entry)
         self._batch.events.append(entry)
         self._work.set()
@@ -187,6 +198,7 @@ class Engine:
         """Waits until everything applied so far is durable. Raises `StoreFailed` if it never will be, or
         `SessionClosed` if the session was left before.
         """
+        self.check_here()
         batch = self._batch if self._batch.events else self._committing
         if batch is not None:
             await batch.settled.wait()

@@ -21,6 +21,7 @@ __all__ = [
     "UnknownPath",
     "UnknownRequest",
     "UnknownRole",
+    "WrongEventLoop",
 ]
 
 
@@ -68,6 +69,18 @@ class KeyReused(Refusal):
     """The first request with the key."""
     text: ClassVar[str] = (
         "key {self.key!r:.100} was used for another request, {self.first:.200}; take a new key for a new request"
+    )
+
+
+@define(auto_exc=True)
+class WrongEventLoop(Refusal):
+    """A verb was called in another thread, or another event loop, than that of its session."""
+
+    thread: str
+    """The name of the thread in which it was called."""
+    text: ClassVar[str] = (
+        "called in thread {self.thread!r:.100}, outside of the event loop in which the session was opened; call it "
+        "there: from a thread by `anyio.from_thread.run`, or by `asyncio.run_coroutine_threadsafe` with that loop"
     )
 
 

@@ -67,6 +67,7 @@ class Requests:
         self._start_soon = start_soon
         self.signal = engine.signal
         self.ended_by = engine.ended_by
+        self.check_here = engine.check_here
         self.has_ended = False
         """Whether the session was shut down or has failed."""
         self._is_left = False
@@ -96,6 +97,7 @@ class Requests:
 
     async def _once(self, key: str, event: RequestEvent, target: int | None, role: str | None) -> Handle:
         """Makes a request with a key; if the key was used before, returns the first answer again."""
+        self._engine.check_here()
         key = text_of(key, "a key")
         while key in self._making:
             await self._making[key].over.wait()
@@ -180,6 +182,7 @@ class Requests:
         """Returns the handle of an earlier request, of this process or another. Raises `UnknownRequest` if it was never
         made, and `UnknownAgent` if its agent was forgotten.
         """
+        self._engine.check_here()
         if not 0 <= ref.id < len(self.session.agents):
             raise UnknownAgent(ref.id)
         await self.check_not_forgotten(ref.id)
@@ -223,6 +226,7 @@ class Requests:
 
     async def rollout(self, agent: int) -> tuple[LogRecord, ...]:
         """Returns the agent's mail, turns and entries, from the store."""
+        self._engine.check_here()
         self._check_not_left()
         return await self._engine.store.rollout(agent)
 
