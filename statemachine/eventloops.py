@@ -75,23 +75,21 @@ def clock() -> Callable[[], float]:
     return time.monotonic if is_usual else native.time
 
 
-def presence() -> Callable[[], bool]:
-    """Returns what tells whether it is called in the event loop that runs here: not in another thread, nor in another
-    loop of this one.
+def running() -> Callable[[], Any]:
+    """Returns what tells which event loop runs where it is called, in which thread ever; None: none of this kind. It is
+    called with every event of a session.
     """
     token = current_token()
-    native: Any = token.native_token
-    if isinstance(native, asyncio.AbstractEventLoop):
-        running = asyncio._get_running_loop
-        return lambda: running() is native
+    if isinstance(token.native_token, asyncio.AbstractEventLoop):
+        return asyncio._get_running_loop
 
-    def is_here() -> bool:
+    def running_here() -> Any:
         try:
-            return current_token() == token
-        except RuntimeError:  # no event loop runs here
-            return False
+            return current_token()
+        except RuntimeError:
+            return None
 
-    return is_here
+    return running_here
 
 
 def end_of_loop() -> Callable[[], bool]:

@@ -29,7 +29,7 @@ from statemachine.core.machines import SessionState
 from statemachine.core.records import AgentsForgotten, MailAccepted, MailDemoted, TurnEnded
 from statemachine.core.refusals import SessionClosed, StoreFailed
 from statemachine.core.session import Session
-from statemachine.eventloops import Signal, clock, presence, signals
+from statemachine.eventloops import Signal, clock, running, signals
 from statemachine.log.snapshot import facts_of, touched
 from statemachine.log.times import Times, stamp
 from statemachine.runtime.errors import WrongEventLoop, words
@@ -109,7 +109,8 @@ class Engine:
         self._changed: set[int] = set()
         """Agents whose facts have changed since the last snapshot."""
         self._clock = clock()
-        self._is_here = presence()
+        self._running = running()
+        self._loop = self._running()
         self._origin = self._clock()
         self._alarm = math.inf
         """When the core gets its next tick."""
@@ -122,10 +123,10 @@ class Engine:
         return self._clock() - self._origin
 
     def check_here(self) -> None:
-        """Raises `WrongEventLoop` in another thread or event loop than the session's. All that changes the session, or
-        waits for it, comes through here: an event of another thread in the middle of a step would break any rule.
+        """Raises `WrongEventLoop` in another thread or event loop than the session's: an event of another thread in the
+        middle of a step would break any rule.
         """
-        if not self._is_here() and not self._is_over:  # what has ended says so everywhere
+        if self._running() != self._loop and not self._is_over:  # what has ended says so everywhere
             raise WrongEventLoop(threading.current_thread().name)
 
     def apply(self, event: Event, receipt: Callable[[Reply], Receipt] | None = None) -> Reply:
@@ -133,7 +134,8 @@ class Engine:
 
         `receipt` makes the idempotency receipt from the reply, if the event is accepted.
         """
-        self.check_here()
+        if self._running() is not self._loop:
+            self.check_here()
         session = self.session
         if self._is_over and session.state < SessionState.CLOSED:
             return Refused(SessionClosed())  # it was left as a crash would leave it
@@ -198,7 +200,6 @@ class Engine:
         """Waits until everything applied so far is durable. Raises `StoreFailed` if it never will be, or
         `SessionClosed` if the session was left before.
         """
-        self.check_here()
         batch = self._batch if self._batch.events else self._committing
         if batch is not None:
             await batch.settled.wait()
