@@ -218,7 +218,9 @@ async def cancelled_past_shields(world: World, call: Coroutine[Any, Any, None]) 
     try:
         await past_shields(call, 1 + int(world.rng.random() * 4))
     except (CancelledPastShields, BaseExceptionGroup) as error:
-        rest = error.split(CancelledPastShields)[1] if isinstance(error, BaseExceptionGroup) else None
+        rest = None
+        if isinstance(error, BaseExceptionGroup):
+            rest = error.subgroup(lambda one: not isinstance(one, CancelledPastShields | BaseExceptionGroup))
         if rest is not None:
             await checkpoint()  # if the host itself is cancelled, it is by that
             raise rest from None
