@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         UnknownPath,
         UnknownRequest,
         UnknownRole,
+        WrongEventLoop,
     )
     from statemachine.stores.errors import (
         ForeignFile,
@@ -117,6 +118,7 @@ __all__ = [
     "UnknownRole",
     "Unstorable",
     "WaitCircle",
+    "WrongEventLoop",
 ]
 
 __getattr__ = _lazily(

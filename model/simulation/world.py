@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from statemachine.runtime.control import Inside, inside
 from statemachine.runtime.handles import Target
 from statemachine.stores.errors import StoreError
 
+from .schedule import CancelledPastShields, past_shields
 from .store import Disk, End, SimulatedStore
 
 T = TypeVar("T")
@@ -207,6 +208,24 @@ async def dawdle(rng: random.Random) -> None:
             await checkpoint()
     else:
         await anyio.sleep((0.001, 0.01, 0.05, 0.2)[int(rng.random() * 4)])
+
+
+async def cancelled_past_shields(world: World, call: Coroutine[Any, Any, None]) -> bool:
+    """Cancels the call of a host as asyncio itself can, past every shield. False: too late.
+
+    Not for a turn's code: to the runtime, which looks for cancellations there, this one is none of trio's.
+    """
+    try:
+        await past_shields(call, 1 + int(world.rng.random() * 4))
+    except (CancelledPastShields, BaseExceptionGroup) as error:
+        rest = None
+        if isinstance(error, BaseExceptionGroup):
+            rest = error.subgroup(lambda one: not isinstance(one, CancelledPastShields | BaseExceptionGroup))
+        if rest is not None:
+            await checkpoint()  # if the host itself is cancelled, it is by that
+            raise rest from None
+        return True
+    return False
 
 
 async def cancelled_at_random(world: World, call: Callable[[], Awaitable[None]]) -> bool:

@@ -16,6 +16,7 @@ from statemachine.runtime.errors import (
     UnknownPath,
     UnknownRequest,
     UnknownRole,
+    WrongEventLoop,
 )
 from statemachine.runtime.handles import AgentRef, Handle, Target
 from statemachine.runtime.settings import AgentInfo
@@ -48,4 +49,5 @@ __all__ = [
     "UnknownRequest",
     "UnknownRole",
     "Work",
+    "WrongEventLoop",
 ]

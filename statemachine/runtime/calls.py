@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextvars import Context
 
 import anyio
@@ -13,7 +14,7 @@ from statemachine.core.records import Cause
 from statemachine.runtime.checks import result_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.settings import AgentInfo, json_value
-from statemachine.runtime.tasks import own_context
+from statemachine.runtime.tasks import TaskScope, own_context
 from statemachine.runtime.threads import Thread
 from statemachine.runtime.turn import Turn
 from statemachine.runtime.waits import TURN, Waits
@@ -40,6 +41,8 @@ class Call(ABC):
     engine: Engine
     is_cancelled: bool = field(default=False, init=False)
     """Whether it was asked to stop."""
+    traceback: str | None = field(default=None, init=False)
+    """Where its code raised, if it did."""
 
     @abstractmethod
     async def make(self) -> ev.Report:
@@ -79,14 +82,16 @@ class TurnCall(Call):
     waits: Waits
     context: Context
     """Has the context variables for a load, which is a call of its own: what it sets does not reach the turn."""
+    scope_until: Callable[[float], TaskScope]
+    """Returns the scope of a load, with a deadline."""
 
     async def make(self) -> ev.Report:
         TURN.set(self.waits)
         live, turn = self.live, self.turn
         if not live.loaded:
             load_timeout = self.engine.session.config.load_timeout
-            with anyio.move_on_after(load_timeout):
-                await own_context(self.load_thread(), self.context.copy())
+            with self.scope_until(anyio.current_time() + load_timeout) as scope:
+                await own_context(self.load_thread(), self.context.copy(), scope.survived)
             if not live.loaded:
                 words = f"load failed: no answer for {load_timeout} s"
                 return ev.Failed(live.agent, turn.number, words, Cause.LOAD_TIMED_OUT)

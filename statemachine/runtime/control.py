@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import Context
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -26,6 +27,7 @@ from statemachine.core.effects import ClosedAgents, Forgotten, Interrupted, Resu
 from statemachine.core.events import HOST
 from statemachine.core.machines import SessionState
 from statemachine.core.session import Session
+from statemachine.eventloops import end_of_loop, is_cancelled
 from statemachine.log.recovery import restart
 from statemachine.runtime.checks import check_reference, seconds_of
 from statemachine.runtime.engine import Engine
@@ -36,10 +38,11 @@ from statemachine.runtime.settings import DEFAULT_ROLE
 from statemachine.runtime.statistics import Statistics, statistics_of
 from statemachine.runtime.status import AgentStatus
 from statemachine.runtime.stream import Happening, Streams
+from statemachine.runtime.tasks import cancellations, own_task, to_its_end
 from statemachine.runtime.threads import Roles, Work
 from statemachine.runtime.tracing import TraceFile
 from statemachine.runtime.verbs import Verbs
-from statemachine.stores.protocol import LogRecord, Store
+from statemachine.stores.protocol import LogRecord, Recovered, Store
 from statemachine.stores.sqlite import SQLiteStore
 
 __all__ = ["AgentControl", "Inside", "inside"]
@@ -55,6 +58,9 @@ class NotOpen:
 
 
 NOT_OPEN: Any = NotOpen()
+
+ENTERED: dict[AgentControl, Callable[[], bool]] = {}
+"""Sessions of this process whose block was entered and not left -> whether their event loop was closed."""
 
 
 class AgentControl:
@@ -94,7 +100,8 @@ class AgentControl:
     ever was at this path or had this id; `AgentClosed` if the target, parent or sender is closed. `InvalidHeaders` for
     headers that are not a JSON object, or too large. With a `key`:
     `KeyReused` if it was used for another request, and `StoreError` if the store cannot be read. `TypeError` for a
-    value of the wrong type, `RuntimeError` before the block is entered. What a verb raises besides stands with it.
+    value of the wrong type, `RuntimeError` before the block is entered, `WrongEventLoop` in another thread or event
+    loop. What a verb raises besides stands with it.
 
     **The end.** Leaving the block shuts the session down without grace: running turns are interrupted, rollouts are
     flushed. Leaving it by an exception stops at once, as a crash would; the log has everything that was acknowledged.
@@ -168,9 +175,11 @@ class AgentControl:
         if self._entered:
             raise RuntimeError("a session is entered once; call AgentControl.open again")
         self._entered = True
+        await close_left_behind()
         async with AsyncExitStack() as stack:
-            recovered = await self._store.open(self._config)
-            stack.push_async_callback(self._store.close)
+            ENTERED[self] = end_of_loop()
+            stack.callback(ENTERED.pop, self, None)
+            recovered = await to_its_end(partial(self._open_store, stack))
             trace = None
             if self._trace is not None:
                 trace = TraceFile(self._trace, self._config, recovered.ledger)
@@ -180,10 +189,10 @@ class AgentControl:
             self._engine = Engine(
                 self._session, self._store, self._carry_out, self._streams.publish, trace, recovered.times, self._clock
             )
-            self._requests = Requests(self._engine, self._roles.of)
-            self._verbs = Verbs(self._engine, self._requests)
             tasks = await stack.enter_async_context(anyio.create_task_group())
             self._tasks = tasks
+            self._requests = Requests(self._engine, self._roles.of, tasks.start_soon)
+            self._verbs = Verbs(self._engine, self._requests)
             self._live = LiveThreads(self._engine, self._verbs, self._roles, tasks, self._stop_by, self._context)
             self._engine.put(step)
             tasks.start_soon(self._commit)
@@ -195,6 +204,11 @@ class AgentControl:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise
         return self
+
+    async def _open_store(self, stack: AsyncExitStack) -> Recovered:
+        recovered = await self._store.open(self._config)
+        stack.push_async_callback(to_its_end, self._store.close)
+        return recovered
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -218,8 +232,15 @@ class AgentControl:
         self._live.drop_all()  # what closes threads is shielded, for stop_grace
         self._tasks.cancel_scope.cancel()
         passed_on = None if isinstance(error, Exception) else error  # only a cancellation concerns the tasks
+        task = own_task(anyio.get_cancelled_exc_class())
+        before = cancellations(task)
         try:
             await self._stack.__aexit__(type(passed_on) if passed_on else None, passed_on, None)
+        except anyio.get_cancelled_exc_class():
+            # A task group of asyncio in the block, of which a task failed, leaves its cancellation counted in Python
+            # 3.11, and anyio then passes on the one by which the session's tasks are ended here.
+            if task is None or passed_on is not None or is_cancelled() or cancellations(task) > before:
+                raise
         except BaseExceptionGroup as group:
             only, *others = group.exceptions
             if others:
@@ -371,7 +392,8 @@ class AgentControl:
 
     async def shutdown(self, grace: float) -> ShutDown:
         """Shuts the session down: no new work; running turns may finish within `grace` seconds, then are interrupted;
-        rollouts are flushed. The session is closed when this returns, and the block may be left.
+        rollouts are flushed. The session is closed when this returns, and the block may be left. A turn whose code ends
+        because a verb was refused with `SessionDraining` is interrupted too.
 
         Returns the ids of agents whose turn was `done` within the grace, of those `interrupted`, and of those whose
         rollout could not be flushed (`unflushed`); `status` still knows their paths. Raises `InvalidTimeout` for a
@@ -424,6 +446,7 @@ class AgentControl:
         The session does not wait for readers. A reader more than `unread_max` events behind loses them and gets one
         `EventsLost`; then it may go on reading.
         """
+        self._engine.check_here()
         with self._streams.subscribe(unread_max) as stream:
             yield stream
 
@@ -444,6 +467,16 @@ class AgentControl:
             self._end()
         else:
             self._live.carry_out(effect)
+
+
+async def close_left_behind() -> None:
+    """Closes the stores of sessions whose event loop was closed within their block: none of their code runs any more,
+    and they would hold their files as long as this process lives.
+    """
+    for control, is_closed in list(ENTERED.items()):
+        if is_closed() and ENTERED.pop(control, None) is not None:
+            with suppress(Exception):  # it is tried; who opens the same store is told
+                await control._store.close()  # pyright: ignore[reportPrivateUsage]
 
 
 @frozen

@@ -14,10 +14,11 @@ out, and the log says what is true.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 from attrs import define, field
@@ -28,10 +29,10 @@ from statemachine.core.machines import SessionState
 from statemachine.core.records import AgentsForgotten, MailAccepted
 from statemachine.core.refusals import SessionClosed, StoreFailed
 from statemachine.core.session import Session
-from statemachine.eventloops import Signal, clock, signals
+from statemachine.eventloops import Signal, clock, running, signals
 from statemachine.log.snapshot import facts_of, touched
 from statemachine.log.times import Times, stamp
-from statemachine.runtime.errors import words
+from statemachine.runtime.errors import WrongEventLoop, words
 from statemachine.runtime.tracing import TraceFile
 from statemachine.stores.protocol import Entry, LogRecord, Receipt, Snapshot, Store, Write
 
@@ -106,6 +107,8 @@ class Engine:
         self._changed: set[int] = set()
         """Agents whose facts have changed since the last snapshot."""
         self._clock = clock()
+        self._running = running()
+        self._loop = self._running()
         self._origin = self._clock()
         self._alarm = math.inf
         """When the core gets its next tick."""
@@ -117,11 +120,20 @@ class Engine:
         """Returns the seconds since the session was opened, the only clock of the core."""
         return self._clock() - self._origin
 
+    def check_here(self) -> None:
+        """Raises `WrongEventLoop` in another thread or event loop than the session's: an event of another thread in the
+        middle of a step would break any rule.
+        """
+        if self._running() != self._loop and not self._is_over:  # what has ended says so everywhere
+            raise WrongEventLoop(threading.current_thread().name)
+
     def apply(self, event: Event, receipt: Callable[[Reply], Receipt] | None = None) -> Reply:
         """Applies one event and returns its reply. Its step is in line; `settled` waits until it is durable.
 
         `receipt` makes the idempotency receipt from the reply, if the event is accepted.
         """
+        if self._running() is not self._loop:
+            self.check_here()
         session = self.session
         if self._is_over and session.state < SessionState.CLOSED:
             return Refused(SessionClosed())  # it was left as a crash would leave it
@@ -133,6 +145,19 @@ class Engine:
     def apply_at_once(self, event: Event) -> Reply:
         """Applies one event without a tick before it, so that nothing else happens first."""
         return self._take(event, None)
+
+    def tick(self) -> None:
+        """Tells the core what time it is: what is due ends."""
+        self._take(Tick(self.now()), None)
+
+    def report_failure(self, report: Event, agent: int, traceback: str | None) -> None:
+        """Applies a report of code that raised. If it ends a turn of the agent, that has the traceback."""
+        before = len(self._batch.records)
+        self.apply(report)
+        for record in self._batch.records[before:]:
+            if isinstance(record, TurnEnded) and record.outcome.agent == agent:
+                told: Any = record
+                told.traceback = traceback
 
     def _take(self, event: Event, receipt: Callable[[Reply], Receipt] | None) -> Reply:
         try:
@@ -164,6 +189,7 @@ class Engine:
 
     def record(self, entry: Entry) -> None:
         """Puts an entry of a rollout in line for the next commit."""
+        self.check_here()
         self._batch.records.append(entry)
         self._batch.events.append(entry)
         self._work.set()

@@ -5,7 +5,8 @@ Each names its cause in its attributes, and its message says what to do.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import traceback
+from typing import Any, ClassVar, cast
 
 from attrs import define
 
@@ -20,7 +21,12 @@ __all__ = [
     "UnknownPath",
     "UnknownRequest",
     "UnknownRole",
+    "WrongEventLoop",
 ]
+
+
+OURS = "statemachine.runtime."
+"""The modules whose frames stand around those of an agent's code."""
 
 
 @define(auto_exc=True)
@@ -67,6 +73,18 @@ class KeyReused(Refusal):
 
 
 @define(auto_exc=True)
+class WrongEventLoop(Refusal):
+    """A verb was called in another thread, or another event loop, than that of its session."""
+
+    thread: str
+    """The name of the thread in which it was called."""
+    text: ClassVar[str] = (
+        "called in thread {self.thread!r:.100}, outside of the event loop in which the session was opened; call it "
+        "there: from a thread by `anyio.from_thread.run`, or by `asyncio.run_coroutine_threadsafe` with that loop"
+    )
+
+
+@define(auto_exc=True)
 class NotJson(Refusal):
     """Settings or an entry are not a JSON value, so no store could hold them."""
 
@@ -106,9 +124,52 @@ def words(error: BaseException) -> str:
     name = type(error).__name__
     try:
         said = str(error)
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         return name
     return f"{name}: {said}" if said else name
+
+
+TRACEBACK_FRAMES, TRACEBACK_MAX = 20, 4_000
+"""Most frames, and most characters, of a traceback that is kept."""
+
+
+def traceback_of(error: BaseException) -> str | None:
+    """Returns the traceback of an exception of an agent's code as a short text, without the frames around that code.
+    None if it cannot be had.
+    """
+    frames = error.__traceback__
+    while frames is not None and frames.tb_next and frames.tb_frame.f_globals.get("__name__", "").startswith(OURS):
+        frames = frames.tb_next
+    try:
+        text = "".join(traceback.format_exception(type(error), error, frames, limit=-TRACEBACK_FRAMES))
+    except Exception:
+        return None
+    if len(text) <= TRACEBACK_MAX:
+        return text
+    half = TRACEBACK_MAX // 2
+    return f"{text[:half]}\n... ({len(text):,} characters) ...\n{text[-half:]}"
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """Returns the exceptions in a group, and in the groups in it; or the exception itself."""
+    found: list[BaseException] = []
+    todo = [error]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, BaseExceptionGroup):
+            todo.extend(reversed(cast("BaseExceptionGroup[BaseException]", one).exceptions))
+        else:
+            found.append(one)
+    return found
+
+
+def interrupt_in(error: BaseException) -> KeyboardInterrupt | None:
+    """Returns the interrupt of the process by which code has ended. One that code has raised itself looks the same, so
+    it counts too: a user's Ctrl-C must not be lost.
+    """
+    return next((leaf for leaf in leaves(error) if isinstance(leaf, KeyboardInterrupt)), None)
 
 
 class ThreadLost(Exception):

@@ -55,6 +55,10 @@ class Asker(Protocol):
         """Returns why the session has ended."""
         ...
 
+    def check_here(self) -> None:
+        """Raises `WrongEventLoop` outside of the session's event loop."""
+        ...
+
 
 @define(eq=False)
 class Request:
@@ -89,6 +93,7 @@ class Request:
     async def told(self) -> Outcome:
         """Returns what came of it, as soon as it is known. The core is told nothing of this wait."""
         if self.outcome is None and not self._asker.has_ended:
+            self._asker.check_here()
             if self._changed is None:
                 self._changed = self._asker.signal()
             await self._changed.wait()

@@ -36,8 +36,10 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -45,13 +47,14 @@ from attrs import define, field
 
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
-from statemachine.core.events import ROOT
-from statemachine.core.machines import Identity, SessionState
+from statemachine.core.events import HOST, ROOT
+from statemachine.core.machines import Identity, SessionState, TurnState
 from statemachine.core.records import Cause
+from statemachine.core.refusals import SessionDraining
 from statemachine.eventloops import Signal, is_cancelled
 from statemachine.runtime.calls import Call, FlushCall, InMemory, LoadCall, TurnCall
 from statemachine.runtime.engine import Engine
-from statemachine.runtime.errors import ThreadLost, words
+from statemachine.runtime.errors import ThreadLost, interrupt_in, leaves, traceback_of, words
 from statemachine.runtime.settings import info_of
 from statemachine.runtime.tasks import (
     OwnTask,
@@ -70,6 +73,7 @@ log = logging.getLogger("statemachine")
 
 ABANDONED = "the thread of agent %s does not stop; it was abandoned"
 NOT_CLOSED = "the thread of agent %s could not be closed"
+RAISED = "the code of agent %s raised in turn %d"
 LEFT_ENTERED = "the code of agent %s left a scope entered in its task: its thread is dropped"
 
 
@@ -122,7 +126,7 @@ class LiveThreads:
         stop_by: Callable[[BaseException], None],
         context: Context,
     ) -> None:
-        """`stop_by` leaves the session's block by an error that is not the code's own, such as KeyboardInterrupt.
+        """`stop_by` leaves the session's block by KeyboardInterrupt, the one error that is not the code's own.
         `context` has the context variables with which all code of threads begins.
         """
         self._engine = engine
@@ -145,15 +149,15 @@ class LiveThreads:
 
     def load(self, effect: fx.Load) -> None:
         """Builds a thread. A plain function counts as loaded at once."""
+        if self._session.agents[effect.agent].identity is Identity.FORGOTTEN:
+            return  # in the same commit, so what it was spawned with is not known any more
         self.loads += 1
         self.reloads += effect.generation > 1
         try:
             live = self._build(effect.agent, effect.generation)
-        except (KeyboardInterrupt, SystemExit) as error:
-            self._stop_by(error)
-            return
-        except (Exception, self._cancelled) as error:  # of the user's constructor
-            self._engine.apply(ev.LoadFailed(effect.agent, effect.generation, words(error)))
+        except BaseException as error:  # of the user's constructor
+            if not self._is_stopped_by(error):
+                self._raised(ev.LoadFailed(effect.agent, effect.generation, words(error)), effect.agent, error)
             return
         if live.is_function:
             self._engine.apply(ev.Loaded(effect.agent, effect.generation))
@@ -170,11 +174,9 @@ class LiveThreads:
                 return  # its thread was lost while the start was in line, and the turn with it
             try:
                 live = self._build(ROOT, effect.generation)
-            except (KeyboardInterrupt, SystemExit) as error:
-                self._stop_by(error)
-                return
-            except (Exception, self._cancelled) as error:  # of the user's constructor
-                self._engine.apply(ev.Failed(ROOT, effect.turn, words(error), Cause.LOAD_FAILED))
+            except BaseException as error:  # of the user's constructor
+                if not self._is_stopped_by(error):
+                    self._raised(ev.Failed(ROOT, effect.turn, words(error), Cause.LOAD_FAILED), ROOT, error)
                 return
             live.loaded = live.is_function
         live.leaving = False
@@ -182,7 +184,7 @@ class LiveThreads:
             live.cancel(live.side)  # a flush that is not needed any more (J6)
         waits = Waits(self._engine, effect.agent, effect.turn)
         turn = Turn(self._engine, self._verbs, waits, live.info, effect)
-        live.turn = TurnCall(live, self._engine, turn, waits, self._context)
+        live.turn = TurnCall(live, self._engine, turn, waits, self._context, partial(self._scope, live))
         self._ask(live, live.turn)
 
     def cancel(self, effect: fx.Cancel) -> None:
@@ -291,7 +293,8 @@ class LiveThreads:
         All calls of a stretch have one scope, because to enter and leave one takes a tenth of a turn's time.
         """
         try:
-            with TaskScope() as live.scope:
+            with self._scope(live) as scope:
+                live.scope = scope
                 while live.end_by == math.inf:
                     if not live.line:
                         live.asked = self._engine.signal()
@@ -301,7 +304,9 @@ class LiveThreads:
                     self._over(
                         live,
                         call,
-                        call.cancelled() if call.is_cancelled else await own_context(call.make(), self._context.copy()),
+                        call.cancelled()
+                        if call.is_cancelled
+                        else await own_context(call.make(), self._context.copy(), scope.survived),
                     )
                     if call.is_cancelled:
                         return None
@@ -315,26 +320,77 @@ class LiveThreads:
                 return None
             self._lose(live)
             return ev.Died(live.agent, live.generation, words(error))
-        except Exception as error:
-            if live.call is None:
-                raise  # not an error of the thread's code
-            if not is_lost(error):
-                return live.call.failed(words(error))
-            self._lose(live)
-            return ev.Died(live.agent, live.generation, words(error))
-        except BaseExceptionGroup as group:  # of tasks that the code has started: some were cancelled, others raised
-            cancelled, errors = group.split(self._cancelled)
-            if cancelled is None or not isinstance(errors, ExceptionGroup) or not is_cancelled():
-                raise
-            raise cancelled from None  # the session is left, and not by the errors of its agents' code
-        except (KeyboardInterrupt, SystemExit) as error:
-            self._stop_by(error)  # from a task, asyncio would leave its loop at once, and the block never
-            await anyio.sleep_forever()
         except self._cancelled as error:
             if is_cancelled():
                 raise
+            if live.call is None:
+                return None
+            if live.call.is_cancelled:  # and counts of cancellations that its code left behind kept the scope from
+                return live.call.cancelled()  # taking it for its own
             # what the code awaited was cancelled, not the code itself; or code that kept this task has cancelled it
-            return None if live.call is None else live.call.failed(words(error))
+            return self._failed(live, live.call, error)
+        except BaseException as error:
+            if live.call is None or isinstance(error, GeneratorExit):
+                raise  # not an error of the thread's code, or the event loop was closed
+            if self._is_stopped_by(error):
+                await anyio.sleep_forever()  # from a task, asyncio would leave its loop at once, and the block never
+            if is_cancelled() and any(isinstance(leaf, self._cancelled) for leaf in leaves(error)):
+                await anyio.lowlevel.checkpoint()  # the session is left, and not by the errors of its agents' code
+            return self._failed(live, live.call, error)
+
+    def _failed(self, live: Live, call: Call, error: BaseException) -> ev.Report:
+        """Returns the report of a call whose code raised, and logs where."""
+        if isinstance(call, TurnCall) and self._is_refused_by_shutdown(error):
+            return self._stopped_by_shutdown(live, call)
+        call.traceback = self._log(live.agent, error)
+        if not is_lost(error):
+            return call.failed(words(error))
+        self._lose(live)
+        return ev.Died(live.agent, live.generation, words(error))
+
+    def _raised(self, report: ev.Report, agent: int, error: BaseException) -> None:
+        """Reports that the constructor of a thread raised."""
+        self._engine.report_failure(report, agent, self._log(agent, error))
+
+    def _log(self, agent: int, error: BaseException) -> str | None:
+        """Logs an exception of an agent's code. Returns the text that its turn keeps."""
+        known = self._session.agents[agent]
+        facts = {"agent": known.path, "turn": known.turn}
+        with suppress(Exception):  # of a handler, which only looks on
+            log.error(RAISED, known.path, known.turn, exc_info=error, extra=facts)
+        return traceback_of(error)
+
+    def _is_refused_by_shutdown(self, error: BaseException) -> bool:
+        """Tells whether code was ended by nothing but the refusal of a verb because the session is shut down."""
+        return self._session.state is SessionState.DRAINING and all(
+            isinstance(leaf, (SessionDraining, self._cancelled)) for leaf in leaves(error)
+        )
+
+    def _stopped_by_shutdown(self, live: Live, call: TurnCall) -> ev.Report:
+        """The shutdown has interrupted the turn, as it does all others that go on: those without grace now, this one
+        within it.
+        """
+        self._engine.tick()  # without grace, all turns are asked to stop by now
+        if self._session.agents[live.agent].status is not TurnState.STOPPING:
+            self._engine.apply(ev.Interrupt(HOST, live.agent))
+        return call.cancelled()
+
+    def _is_stopped_by(self, error: BaseException) -> bool:
+        """Has the session's block left if this is an interrupt of the process. Every other exception is the code's."""
+        interrupt = interrupt_in(error)
+        if interrupt is not None:
+            self._stop_by(interrupt)
+        return interrupt is not None
+
+    def _scope(self, live: Live, deadline: float = math.inf, shield: bool = False) -> TaskScope:
+        """Returns a scope for code of the thread. Code that swallows its cancellation is cancelled again until it is
+        abandoned.
+        """
+
+        def insist(scope: TaskScope) -> None:
+            self._tasks.start_soon(scope.insist, lambda: live.end_by < math.inf, self._session.config.stop_grace)
+
+        return TaskScope(insist, deadline, shield)
 
     def _over(self, live: Live, call: Call | None, report: ev.Report) -> None:
         """Notes that the call has ended, even if it never began, and reports it. `call` is None if there was none."""
@@ -348,7 +404,10 @@ class LiveThreads:
                 live.turn = None
         if not live.loaded:  # a load that failed, or the first turn of the root
             self._lose(live)
-        self._engine.apply(report)
+        if call is None or call.traceback is None:
+            self._engine.apply(report)
+        else:
+            self._engine.report_failure(report, live.agent, call.traceback)
 
     async def _meet_cancellation(self, task: OwnTask) -> None:
         """Takes away a cancellation that arrives between two calls of the thread's code and is not the session's."""
@@ -361,6 +420,7 @@ class LiveThreads:
 
     async def _close(self, live: Live, task: OwnTask) -> None:
         live.call = None
+        live.scope = None  # which holds the thread
         live.free.set()
         if live.is_function or live.is_abandoned:
             return
@@ -370,18 +430,20 @@ class LiveThreads:
             await live.thread.close()
 
         try:
-            with anyio.move_on_after(self._session.config.stop_grace, shield=True) as scope:
-                await own_context(work(), self._context.copy())
+            deadline = anyio.current_time() + self._session.config.stop_grace
+            with self._scope(live, deadline, shield=True) as scope:
+                await own_context(work(), self._context.copy(), scope.survived)
             if scope.cancelled_caught:
                 log.warning(ABANDONED, path)
-        except (KeyboardInterrupt, SystemExit) as error:
-            self._stop_by(error)
-        except Exception:
-            log.exception(NOT_CLOSED, path)
         except self._cancelled:
             if is_cancelled():
                 raise
             log.exception(NOT_CLOSED, path)  # what it awaited was cancelled
+        except BaseException as error:
+            if isinstance(error, GeneratorExit):
+                raise  # the event loop was closed
+            if not self._is_stopped_by(error):
+                log.exception(NOT_CLOSED, path)
         if forget_cancellations(task):
             await self._meet_cancellation(task)
 
@@ -405,8 +467,6 @@ CARRY_OUT: dict[type, Callable[[LiveThreads, Any], None]] = {
 }
 
 
-def is_lost(error: Exception) -> bool:
+def is_lost(error: BaseException) -> bool:
     """Tells whether the error is a `ThreadLost`, or a group of errors with one."""
-    if not isinstance(error, ExceptionGroup):
-        return isinstance(error, ThreadLost)
-    return cast("ExceptionGroup[Exception]", error).subgroup(ThreadLost) is not None
+    return any(isinstance(leaf, ThreadLost) for leaf in leaves(error))

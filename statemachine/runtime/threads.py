@@ -42,8 +42,8 @@ class Thread:
         """
 
     async def run(self, turn: Turn) -> Any:
-        """Does one turn. Returns its result, any JSON value; an exception becomes its error. Raise `ThreadLost` to be
-        rebuilt.
+        """Does one turn. Returns its result, any JSON value; an exception of any class becomes its error, `SystemExit`
+        too. Only `KeyboardInterrupt` leaves the session's block. Raise `ThreadLost` to be rebuilt.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method `run`")
 

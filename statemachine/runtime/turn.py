@@ -148,6 +148,7 @@ class Turn:
         of the turn, and raises what `Handle.outcome` raises.
         """
         self._waits.check()
+        self._engine.check_here()
         requests = requests_of(self._engine.session, handles)
         await self._waits.until_answered(tuple([request.ref.mail for request in requests]), WaitMode.ALL)
         return tuple([await request.told() for request in requests])
@@ -156,6 +157,7 @@ class Turn:
         """Gives the outcomes of these requests one after the other, the first to be answered first:
         `async for outcome in turn.as_completed(*children)`. Raises what `Handle.outcome` raises.
         """
+        self._engine.check_here()
         pending = requests_of(self._engine.session, handles)
         unanswered = self._engine.session.ledger.requests
         while pending:

@@ -166,6 +166,7 @@ class Verbs:
 
     async def history(self, target: Target) -> tuple[LogRecord, ...]:
         """Returns the rollout of an agent, with all that was accepted before the call."""
+        self._engine.check_here()
         agent = self.id_of(target)
         if not 0 <= agent < len(self._session.agents):
             raise UnknownAgent(agent)

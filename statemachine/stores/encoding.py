@@ -1,7 +1,7 @@
 """Records, entries and facts as JSON texts, and back: msgspec writes and reads their classes as they are.
 
     TurnStopped   {"agent":1,"at":1800000000.25,"below":null,"by":-1,"cause":7,"turn":1}
-    TurnEnded     {"at":null,"outcome":{"agent":1,"by":null,"cause":0,"raw":"done","status":1,"turn":1}}
+    TurnEnded     {"at":null,"outcome":{"agent":1,"by":null,"cause":0,"raw":"ok","status":1,"turn":1},"traceback":null}
     Entry         {"agent":1,"at":1800000000.25,"data":{"said":"hello"},"turn":1}
 
 An enum is its number, which therefore never changes (`tests/stores/test_encoding.py` has them all). A result that is
