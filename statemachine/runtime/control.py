@@ -27,12 +27,13 @@ from statemachine.core.events import HOST
 from statemachine.core.machines import SessionState
 from statemachine.core.session import Session
 from statemachine.log.recovery import restart
-from statemachine.runtime.checks import check_reference, seconds_of
+from statemachine.runtime.checks import check_reference, count_of, seconds_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.handles import AgentRef, Handle, Target
 from statemachine.runtime.live import LiveThreads
 from statemachine.runtime.requests import Requests
 from statemachine.runtime.settings import DEFAULT_ROLE
+from statemachine.runtime.sinks import carry_out_all
 from statemachine.runtime.statistics import Statistics, statistics_of
 from statemachine.runtime.status import AgentStatus
 from statemachine.runtime.stream import Happening, Streams
@@ -148,13 +149,14 @@ class AgentControl:
         function of a `Turn`, a class of `Thread`, or a mapping from roles to these. `config` has the limits; without
         one they are those of `SessionConfig()`. `trace` is the path of a new file into which every event is written,
         for `statemachine replay` and `statemachine verify`; where a trace of an earlier opening is, the new file is
-        beside it (`trace.2.ndjson`). `context` has the context variables that the code of agents sees, each call a copy
+        beside it (`trace.2.ndjson`). If it cannot be written any more, a warning is logged and the session goes on
+        without it. `context` has the context variables that the code of agents sees, each call a copy
         of its own; by default none, so what is set around the session does not leak into it. Give
         `contextvars.copy_context()` to pass them on. `clock` tells the time of records and of `status`, in seconds
         since the epoch; nothing is decided by it.
 
         Entering raises `StoreError` if the store cannot be opened (`SessionInUse`: another process has it),
-        `InvalidConfig` if the log exceeds the configuration, and `TraceError` if the trace cannot be written. What an
+        `InvalidConfig` if the log exceeds the configuration, and `TraceError` if the trace cannot be made. What an
         earlier process had not finished goes on by itself: its running turns are interrupted, those that had not begun
         are asked for again.
         """
@@ -185,6 +187,7 @@ class AgentControl:
             tasks = await stack.enter_async_context(anyio.create_task_group())
             self._tasks = tasks
             self._live = LiveThreads(self._engine, self._verbs, self._roles, tasks, self._stop_by, self._context)
+            stack.callback(self._stop)
             self._engine.put(step)
             tasks.start_soon(self._commit)
             tasks.start_soon(self._engine.keep_time)
@@ -209,24 +212,31 @@ class AgentControl:
         return None
 
     async def _leave(self, error: BaseException | None) -> None:
-        """Ends all tasks and closes the store; `error` is that by which the block is left. A single error, of the block
-        or of a task, leaves the block as it is, not in a group of exceptions.
+        """Stops the session, then ends all tasks and closes the store, whatever one of them raises.
+        `error` is that by which the block is left. A single error, of the block or of a task, leaves the block as it
+        is, not in a group of exceptions.
         """
-        self._requests.leave()
-        self._end()
-        self._engine.abandon()
-        self._live.drop_all()  # what closes threads is shielded, for stop_grace
-        self._tasks.cancel_scope.cancel()
         passed_on = None if isinstance(error, Exception) else error  # only a cancellation concerns the tasks
         try:
             await self._stack.__aexit__(type(passed_on) if passed_on else None, passed_on, None)
         except BaseExceptionGroup as group:
-            only, *others = group.exceptions
+            errors = group.split(self._engine.cancelled)[1]  # trio has the cancellation in the group, asyncio has not
+            only, *others = group.exceptions if errors is None else errors.exceptions
             if others:
                 raise
             self._stopped_by = self._stopped_by or only
         if self._stopped_by is not None and self._stopped_by is not error:
             raise self._stopped_by
+
+    def _stop(self) -> None:
+        """Tells all that wait that the session has ended, and ends its tasks."""
+        carry_out_all(
+            self._requests.leave,
+            self._end,
+            self._engine.abandon,
+            self._live.drop_all,  # what closes threads is shielded, for stop_grace
+            self._tasks.cancel_scope.cancel,
+        )
 
     def _stop_by(self, error: BaseException) -> None:
         """Has the block left by this error of a thread, such as KeyboardInterrupt."""
@@ -244,13 +254,10 @@ class AgentControl:
     async def _commit(self) -> None:
         await self._engine.commit_for_ever()
         if self._engine.error is not None:
-            self._live.drop_all()
-            self._end()
+            carry_out_all(self._live.drop_all, self._end)
 
     def _end(self) -> None:
-        self._ended.set()
-        self._streams.end()
-        self._requests.end()
+        carry_out_all(self._ended.set, self._streams.end, self._requests.end)
 
     # Verbs that give work
 
@@ -422,9 +429,10 @@ class AgentControl:
                     print(event)
 
         The session does not wait for readers. A reader more than `unread_max` events behind loses them and gets one
-        `EventsLost`; then it may go on reading.
+        `EventsLost`; then it may go on reading. Raises `TypeError` or `ValueError` for an `unread_max` that is not a
+        whole number of at least 1.
         """
-        with self._streams.subscribe(unread_max) as stream:
+        with self._streams.subscribe(count_of(unread_max, "unread_max")) as stream:
             yield stream
 
     def statistics(self) -> Statistics:

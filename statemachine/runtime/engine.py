@@ -32,6 +32,7 @@ from statemachine.eventloops import Signal, clock, signals
 from statemachine.log.snapshot import facts_of, touched
 from statemachine.log.times import Times, stamp
 from statemachine.runtime.errors import words
+from statemachine.runtime.sinks import carry_out_all, log
 from statemachine.runtime.tracing import TraceFile
 from statemachine.stores.protocol import Entry, LogRecord, Receipt, Snapshot, Store, Write
 
@@ -39,6 +40,7 @@ R = TypeVar("R")
 
 TICK_SECONDS = 0.002
 """Shortest time between two ticks of the core, so a bound may end this much early."""
+CLOCK_FAILED = "the clock of the session does not tell the time (%s): that of the machine is used instead"
 DEMOTING = (TurnEnded, MailDemoted)
 """Records after which unread mail is perhaps queue-only."""
 SNAPSHOT_RECORDS = 4_000
@@ -224,19 +226,18 @@ class Engine:
         if not batch.events:
             return
         self._committing = batch
-        self._stamp(batch.records)
-        items = self._items(batch)
         if self.trace is not None:
             batch.traced = self.trace.take()
-        if items:
-            try:
+        try:
+            self._stamp(batch.records)
+            if items := self._items(batch):
                 await self.store.append(items)
-            except BaseException as error:
-                self.fail(error)
-                if isinstance(error, Exception):
-                    return
-                raise
-            self.counts.commits += 1
+                self.counts.commits += 1
+        except BaseException as error:
+            self.fail(error)
+            if isinstance(error, Exception):
+                return
+            raise
         self._committing = None
         batch.is_durable = True
         batch.settled.set()
@@ -253,7 +254,7 @@ class Engine:
         """The records are committed now. Mail that was demoted since it was accepted is another object than its record,
         and is told too.
         """
-        at = float(self._wall_clock())
+        at = self._time()
         stamp(records, at)
         agents = self.session.agents
         ended = [record.outcome.agent for record in records if isinstance(record, DEMOTING)]
@@ -261,6 +262,23 @@ class Engine:
         if unknown:
             accepted = {record.mail for record in records if isinstance(record, MailAccepted)}
             stamp([mail for mail in unknown if mail.mail in accepted], at)
+
+    def _time(self) -> float:
+        """Returns the time for records. Of a clock that fails, which is code of the host, that is told once; from then
+        on it is the time of the machine.
+        """
+        try:
+            at = float(self._wall_clock())
+            if math.isfinite(at):
+                return at
+            error: BaseException = ValueError(f"it is {at}")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as raised:
+            error = raised
+        log.warning(CLOCK_FAILED, words(error))
+        self._wall_clock = time.time
+        return time.time()
 
     def _items(self, batch: Batch) -> Sequence[Write | Snapshot]:
         """Returns what to append, with a snapshot if one is due. The session is in its state after the batch."""
@@ -289,22 +307,30 @@ class Engine:
         """Fails the session because the store or the core has failed."""
         self.error = error
         event = WriteFailed(words(error))
-        self.session.handle(event)
-        if self.trace is not None:
-            self.trace.add(event)
-        self.abandon()
+        try:
+            self.session.handle(event)
+        finally:
+            if self.trace is not None:
+                self.trace.add(event)
+            self.abandon()
 
     def abandon(self) -> None:
         """Ends committing after what is being written now. Callers that wait for more, or ask later, are told so."""
         self._is_over = True
-        if self.trace is not None:  # all events that the session has seen, durable or not
+        failed = self._committing if self.error is not None else None
+        carry_out_all(
+            self._batch.settled.set,
+            *([] if failed is None else [failed.settled.set]),
+            self._work.set,
+            self._end_trace,
+        )
+
+    def _end_trace(self) -> None:
+        """Writes all events that the session has seen, durable or not."""
+        if self.trace is not None:
             for lines in ([] if self._committing is None else self._committing.traced, self.trace.take()):
                 self.trace.write(lines)
                 lines.clear()
-        self._batch.settled.set()
-        if self.error is not None and self._committing is not None:
-            self._committing.settled.set()
-        self._work.set()
 
     async def keep_time(self) -> None:
         """Gives the core a tick whenever something is due (L5)."""

@@ -32,11 +32,11 @@ What remains ugly.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
+from functools import partial
 from typing import Any, cast
 
 import anyio
@@ -53,6 +53,7 @@ from statemachine.runtime.calls import Call, FlushCall, InMemory, LoadCall, Turn
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import ThreadLost, words
 from statemachine.runtime.settings import info_of
+from statemachine.runtime.sinks import carry_out_all, log
 from statemachine.runtime.tasks import (
     OwnTask,
     ScopeLeftEntered,
@@ -65,8 +66,6 @@ from statemachine.runtime.threads import FunctionThread, Roles
 from statemachine.runtime.turn import Turn
 from statemachine.runtime.verbs import Verbs
 from statemachine.runtime.waits import Waits
-
-log = logging.getLogger("statemachine")
 
 ABANDONED = "the thread of agent %s does not stop; it was abandoned"
 NOT_CLOSED = "the thread of agent %s could not be closed"
@@ -227,8 +226,7 @@ class LiveThreads:
 
     def drop_all(self) -> None:
         """Drops all threads, because the session has ended and ignores what they do."""
-        for live in list(self.threads.values()):
-            self._drop(live)
+        carry_out_all(*[partial(self._drop, live) for live in self.threads.values()])
 
     def _lose(self, live: Live) -> None:
         """Drops a thread that cannot be used any more and that the core will not ask to drop."""
