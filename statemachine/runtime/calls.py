@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextvars import Context
 
-import anyio
 from attrs import define, field
 
 from statemachine.core import events as ev
@@ -85,7 +84,7 @@ class TurnCall(Call):
         live, turn = self.live, self.turn
         if not live.loaded:
             load_timeout = self.engine.session.config.load_timeout
-            with anyio.move_on_after(load_timeout):
+            with self.engine.within(load_timeout):
                 await own_context(self.load_thread(), self.context.copy())
             if not live.loaded:
                 words = f"load failed: no answer for {load_timeout} s"

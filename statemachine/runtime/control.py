@@ -101,7 +101,8 @@ class AgentControl:
     flushed. Leaving it by an exception stops at once, as a crash would; the log has everything that was acknowledged.
     Either way, leaving waits until the code of every thread has ended. Code that does not answer within its bound is
     dropped, and its agent goes on without it; but code that swallows its cancellation for ever keeps the block from
-    being left, and code that blocks the event loop stops all agents. Nothing in a process can stop either.
+    being left, and code that blocks the event loop stops all agents. Nothing in a process can stop either. Bounds are
+    seconds in which the process could run: one that was stopped, or blocked, does not find all of them over.
     """
 
     def __init__(

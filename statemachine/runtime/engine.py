@@ -5,7 +5,9 @@ all steps in line, makes them durable in one transaction, then releases the repl
 what arrives during one commit goes into the next one (group commit). Nothing is awaited between an event and its place
 in the line, so a caller that is cancelled leaves nothing half done.
 
-Records are told the time of the wall clock when they are committed; the core is told that of the event loop.
+Records are told the time of the wall clock when they are committed; the core is told run time (`pauses.py`): that of
+the event loop, less the time in which it could not run. While a commit takes long, it stands still as well, because
+nothing that the core decides then could be carried out.
 
 If a write fails the session fails (section 5): every waiting caller gets `StoreFailed`, no more effects are carried
 out, and the log says what is true.
@@ -16,7 +18,8 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import anyio
@@ -32,6 +35,7 @@ from statemachine.eventloops import Signal, clock, signals
 from statemachine.log.snapshot import facts_of, touched
 from statemachine.log.times import Times, stamp
 from statemachine.runtime.errors import words
+from statemachine.runtime.pauses import RunTime
 from statemachine.runtime.sinks import carry_out_all, log
 from statemachine.runtime.tracing import TraceFile
 from statemachine.stores.protocol import Entry, LogRecord, Receipt, Snapshot, Store, Write
@@ -109,17 +113,16 @@ class Engine:
         """Records behind the last snapshot."""
         self._changed: set[int] = set()
         """Agents whose facts have changed since the last snapshot."""
-        self._clock = clock()
-        self._origin = self._clock()
+        self._time = RunTime(clock())
+        self.now = self._time.now
+        """Returns the run time since the session was opened, in seconds: the only clock of the core."""
+        self._bounded: dict[anyio.CancelScope, float] = {}
+        """Code of the runtime that is bounded -> the run time at which it is cancelled."""
         self._alarm = math.inf
-        """When the core gets its next tick."""
+        """The run time at which something is due next."""
         self._alarm_moved = self.signal()
 
     # Events
-
-    def now(self) -> float:
-        """Returns the seconds since the session was opened, the only clock of the core."""
-        return self._clock() - self._origin
 
     def apply(self, event: Event, receipt: Callable[[Reply], Receipt] | None = None) -> Reply:
         """Applies one event and returns its reply. Its step is in line; `settled` waits until it is durable.
@@ -154,7 +157,7 @@ class Engine:
             self.put(step, None if receipt is None else receipt(reply))
         deadline = self.session.deadlines.next()
         if deadline is not None and deadline < self._alarm:
-            self._alarm_moved.set()
+            self._move_alarm(deadline)
         return reply
 
     def put(self, step: Step, receipt: Receipt | None = None) -> None:
@@ -231,7 +234,9 @@ class Engine:
         try:
             self._stamp(batch.records)
             if items := self._items(batch):
+                self._time.hold()
                 await self.store.append(items)
+                self._time.release()
                 self.counts.commits += 1
         except BaseException as error:
             self.fail(error)
@@ -254,7 +259,7 @@ class Engine:
         """The records are committed now. Mail that was demoted since it was accepted is another object than its record,
         and is told too.
         """
-        at = self._time()
+        at = self._wall_time()
         stamp(records, at)
         agents = self.session.agents
         ended = [record.outcome.agent for record in records if isinstance(record, DEMOTING)]
@@ -263,7 +268,7 @@ class Engine:
             accepted = {record.mail for record in records if isinstance(record, MailAccepted)}
             stamp([mail for mail in unknown if mail.mail in accepted], at)
 
-    def _time(self) -> float:
+    def _wall_time(self) -> float:
         """Returns the time for records. Of a clock that fails, which is code of the host, that is told once; from then
         on it is the time of the machine.
         """
@@ -332,15 +337,40 @@ class Engine:
                 self.trace.write(lines)
                 lines.clear()
 
+    @contextmanager
+    def within(self, seconds: float) -> Generator[None]:
+        """Cancels the block after so many seconds of run time, and then goes on after it."""
+        with anyio.CancelScope() as scope:
+            due = self._bounded[scope] = self.now() + seconds
+            if due < self._alarm:
+                self._move_alarm(due)
+            try:
+                yield
+            finally:
+                del self._bounded[scope]
+
+    def _move_alarm(self, due: float) -> None:
+        self._alarm = due
+        self._time.look(due)  # now, because what runs next may block the event loop
+        self._alarm_moved.set()
+
     async def keep_time(self) -> None:
         """Gives the core a tick whenever something is due (L5)."""
         while True:
             self._alarm_moved = self.signal()
             deadline = self.session.deadlines.next()
-            self._alarm = math.inf if deadline is None else deadline
-            with anyio.CancelScope(deadline=self._origin + self._alarm):
+            self._alarm = min([math.inf if deadline is None else deadline, *self._bounded.values()])
+            with anyio.CancelScope(deadline=self._time.look(self._alarm)):
                 await self._alarm_moved.wait()
                 continue
             if self.session.state >= SessionState.CLOSED:
                 return
-            self._take(Tick(max(self.now(), self._alarm)), None)
+            now = self.now()
+            if now < self._alarm - TICK_SECONDS:
+                continue
+            now = max(now, self._alarm)
+            for scope in [scope for scope, due in self._bounded.items() if due <= now]:
+                scope.cancel()
+                self._bounded[scope] = math.inf
+            if deadline is not None and deadline <= now:
+                self._take(Tick(now), None)

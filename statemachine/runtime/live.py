@@ -32,7 +32,6 @@ What remains ugly.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
@@ -52,6 +51,7 @@ from statemachine.eventloops import Signal, is_cancelled
 from statemachine.runtime.calls import Call, FlushCall, InMemory, LoadCall, TurnCall
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import ThreadLost, words
+from statemachine.runtime.pauses import happens_within
 from statemachine.runtime.settings import info_of
 from statemachine.runtime.sinks import carry_out_all, log
 from statemachine.runtime.tasks import (
@@ -90,10 +90,13 @@ class Live(InMemory):
     """The call that its task makes now, if its code runs."""
     scope: TaskScope | None = None
     """The scope of its task's calls. Cancelling it stops the call under way, and only that."""
+    is_dropped: bool = False
     free: anyio.Event = field(factory=anyio.Event)
     """Set when all of its code except `close` has ended."""
-    end_by: float = math.inf
-    """Once it is dropped: the time at which code that has not ended is abandoned."""
+    closing: anyio.CancelScope | None = None
+    """The scope of `close`, once that is called."""
+    closed: anyio.Event = field(factory=anyio.Event)
+    """Set when its task has ended, and with it all of its code."""
     is_abandoned: bool = False
 
     @property
@@ -240,19 +243,28 @@ class LiveThreads:
         for call in (live.turn, live.side):
             if call is not None:
                 live.cancel(call)
-        live.end_by = anyio.current_time() + self._session.config.stop_grace
+        live.is_dropped = True
         if live.asked is not None:
             live.asked.set()
-        if live.call is not None and not live.is_function:
-            self._tasks.start_soon(self._warn, live)
+            if live.call is not None or not live.is_function:
+                self._tasks.start_soon(self._see_off, live)
 
-    async def _warn(self, live: Live) -> None:
-        """Logs a warning if the code of a dropped thread does not end in time."""
-        with anyio.CancelScope(deadline=live.end_by, shield=True) as scope:
-            await live.free.wait()
-        if scope.cancelled_caught:
+    async def _see_off(self, live: Live) -> None:
+        """Abandons the code of a dropped thread if it does not end in time: the call under way, and then `close`."""
+        if not await self._ends_in_time(live):
             live.is_abandoned = True
+            if live.closing is not None:
+                live.closing.cancel()
             log.warning(ABANDONED, live.info.path)
+
+    async def _ends_in_time(self, live: Live) -> bool:
+        grace = self._session.config.stop_grace
+        if live.call is None:  # at rest: its task is about to see that it is dropped
+            with anyio.CancelScope(shield=True):
+                await live.free.wait()
+        elif not await happens_within(live.free, grace):
+            return False
+        return await happens_within(live.closed, grace)
 
     # The task of a thread
 
@@ -269,7 +281,7 @@ class LiveThreads:
         """Makes the calls in line, one after another, until the thread is dropped; then closes it."""
         task = own_task(self._cancelled)
         try:
-            while live.end_by == math.inf:
+            while not live.is_dropped:
                 report = await self._stretch(live, task)
                 if report is not None:
                     self._over(live, live.call, report)
@@ -280,7 +292,10 @@ class LiveThreads:
         except BaseException:
             await self._close(live, task)
             raise
-        await self._close(live, task)
+        else:
+            await self._close(live, task)
+        finally:
+            live.closed.set()
 
     async def _stretch(self, live: Live, task: OwnTask) -> Any:
         """Makes the calls in line, and waits for more, until the thread is dropped, or a call has raised or was
@@ -290,7 +305,7 @@ class LiveThreads:
         """
         try:
             with TaskScope() as live.scope:
-                while live.end_by == math.inf:
+                while not live.is_dropped:
                     if not live.line:
                         live.asked = self._engine.signal()
                         await live.asked.wait()
@@ -309,7 +324,7 @@ class LiveThreads:
             return None if live.call is None else live.call.cancelled()
         except ScopeLeftEntered as error:  # it would act on all that the task does from now on
             log.warning(LEFT_ENTERED, live.info.path)
-            if live.call is None and live.end_by < math.inf:
+            if live.call is None and live.is_dropped:
                 return None
             self._lose(live)
             return ev.Died(live.agent, live.generation, words(error))
@@ -368,10 +383,8 @@ class LiveThreads:
             await live.thread.close()
 
         try:
-            with anyio.move_on_after(self._session.config.stop_grace, shield=True) as scope:
+            with anyio.CancelScope(shield=True) as live.closing:
                 await own_context(work(), self._context.copy())
-            if scope.cancelled_caught:
-                log.warning(ABANDONED, path)
         except (KeyboardInterrupt, SystemExit) as error:
             self._stop_by(error)
         except Exception:

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import anyio
 import pytest
 import trio
+from anyio.lowlevel import current_token
 from trio.testing import MockClock
 
 from model.scenarios.replay import frames
@@ -64,11 +65,25 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._virtual.now
 
+    def stand_still(self, seconds: float) -> None:
+        self._virtual.now += seconds
+
 
 BACKENDS: dict[str, Callable[[], tuple[str, dict[str, Any]]]] = {
     "asyncio": lambda: ("asyncio", {"loop_factory": VirtualLoop}),
     "trio": lambda: ("trio", {"clock": MockClock(autojump_threshold=0)}),
 }
+
+
+def stand_still(seconds: float) -> None:
+    """Lets the clock go on and nothing run: the process is stopped, or this code blocks the event loop."""
+    native: Any = current_token().native_token
+    if isinstance(native, VirtualLoop):
+        native.stand_still(seconds)
+    else:
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, MockClock)
+        clock.jump(seconds)
 
 
 @pytest.fixture(name="anyio_backend", params=sorted(BACKENDS))
