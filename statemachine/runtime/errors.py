@@ -113,5 +113,5 @@ def words(error: BaseException) -> str:
 
 class ThreadLost(Exception):
     """Raise it from a thread's `run` or `flush` if the thread cannot be used any more: its turn, if it has one, fails,
-    and the agent's next turn loads a new thread from the rollout.
+    and the agent's next turn loads a new thread from the rollout. Outside of these, call `Thread.report_lost`.
     """

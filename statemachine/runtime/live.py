@@ -32,6 +32,7 @@ What remains ugly.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
@@ -62,12 +63,16 @@ from statemachine.runtime.tasks import (
     own_context,
     own_task,
 )
-from statemachine.runtime.threads import FunctionThread, Roles
+from statemachine.runtime.threads import FunctionThread, Roles, listen
 from statemachine.runtime.turn import Turn
 from statemachine.runtime.verbs import Verbs
 from statemachine.runtime.waits import Waits
 
 ABANDONED = "the thread of agent %s does not stop; it was abandoned"
+ELSEWHERE = (
+    "a thread is reported lost where the event loop runs: anyio.from_thread.run_sync(thread.report_lost, why), or "
+    "loop.call_soon_threadsafe(thread.report_lost, why)"
+)
 NOT_CLOSED = "the thread of agent %s could not be closed"
 LEFT_ENTERED = "the code of agent %s left a scope entered in its task: its thread is dropped"
 
@@ -135,6 +140,7 @@ class LiveThreads:
         self._stop_by = stop_by
         self._context = context
         self._cancelled = anyio.get_cancelled_exc_class()
+        self._ident = threading.get_ident()
         self.threads: dict[int, Live] = {}
         """Agent -> its thread, until that is dropped."""
         self.loads = self.reloads = self.evictions = 0
@@ -236,8 +242,16 @@ class LiveThreads:
         if self.threads.get(live.agent) is live:
             self._drop(live)
 
+    def _report_lost(self, live: Live, why: str) -> None:
+        """The thread says so itself, in a call of it or between two."""
+        if threading.get_ident() != self._ident:
+            raise RuntimeError(ELSEWHERE)
+        self._lose(live)
+        self._engine.apply(ev.Died(live.agent, live.generation, why))
+
     def _drop(self, live: Live) -> None:
         del self.threads[live.agent]
+        listen(live.thread, ignore)
         if live.turn is not None:
             live.turn.waits.end()
         for call in (live.turn, live.side):
@@ -403,6 +417,7 @@ class LiveThreads:
         info = info_of(agent, known.path, known.settings)
         thread = self._context.copy().run(self._roles.build, info)
         live = self.threads[agent] = Live(agent, generation, info, thread, isinstance(thread, FunctionThread))
+        listen(thread, partial(self._report_lost, live))
         return live
 
 
@@ -414,6 +429,10 @@ CARRY_OUT: dict[type, Callable[[LiveThreads, Any], None]] = {
     fx.Unload: LiveThreads.unload,
     fx.Wake: LiveThreads.wake,
 }
+
+
+def ignore(_: str) -> None:
+    """Takes the place of `_report_lost` for a thread that is dropped."""
 
 
 def is_lost(error: Exception) -> bool:
