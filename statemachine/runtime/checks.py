@@ -42,12 +42,12 @@ def seconds_of(value: object) -> float:
         return math.inf if value > 0 else -math.inf  # which is refused likewise
 
 
-def count_of(value: object, what: str) -> int:
-    """The number. Raises `TypeError` for what is not a whole number, and `ValueError` for one below 1."""
+def count_of(value: object, what: str, least: int = 1) -> int:
+    """The number. Raises `TypeError` for what is not a whole number, and `ValueError` for one below `least`."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{what} is a whole number, not {value!r:.100}")
-    if int(value) < 1:
-        raise ValueError(f"{what} is at least 1, not {int(value)}")
+    if int(value) < least:
+        raise ValueError(f"{what} is at least {least}, not {int(value)}")
     return int(value)
 
 

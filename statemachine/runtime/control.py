@@ -27,6 +27,7 @@ from statemachine.core.events import HOST
 from statemachine.core.machines import SessionState
 from statemachine.core.session import Session
 from statemachine.log.recovery import restart
+from statemachine.runtime.caps import MAX_ABANDONED
 from statemachine.runtime.checks import check_reference, count_of, seconds_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.handles import AgentRef, Handle, Target
@@ -113,6 +114,7 @@ class AgentControl:
         trace: Path | None,
         clock: Callable[[], float] = time.time,
         context: Context | None = None,
+        max_abandoned: int = MAX_ABANDONED,
     ) -> None:
         self._store = store
         self._roles = Roles(work)
@@ -120,6 +122,7 @@ class AgentControl:
         self._trace = trace
         self._context = Context() if context is None else context
         self._clock = clock
+        self._max_abandoned = count_of(max_abandoned, "max_abandoned", 0)
         self._stack = AsyncExitStack()
         self._ended = anyio.Event()
         self._shut_down: ShutDown | None = None
@@ -143,6 +146,7 @@ class AgentControl:
         trace: str | os.PathLike[str] | None = None,
         context: Context | None = None,
         clock: Callable[[], float] = time.time,
+        max_abandoned: int = MAX_ABANDONED,
     ) -> AgentControl:
         """Makes the control of a session, which `async with AgentControl.open(...) as control:` opens.
 
@@ -154,7 +158,9 @@ class AgentControl:
         without it. `context` has the context variables that the code of agents sees, each call a copy
         of its own; by default none, so what is set around the session does not leak into it. Give
         `contextvars.copy_context()` to pass them on. `clock` tells the time of records and of `status`, in seconds
-        since the epoch; nothing is decided by it.
+        since the epoch; nothing is decided by it. `max_abandoned` is how many threads whose code does not stop may be
+        left behind before loads and turns wait for one of them to end: the machine has never more threads of sub-agents
+        than `max_resident` and these, and never runs the code of more turns than `execution_cap` and these.
 
         Entering raises `StoreError` if the store cannot be opened (`SessionInUse`: another process has it),
         `InvalidConfig` if the log exceeds the configuration, and `TraceError` if the trace cannot be made. What an
@@ -163,7 +169,8 @@ class AgentControl:
         """
         if isinstance(store, str | os.PathLike):
             store = SQLiteStore(Path(store))
-        return cls(store, work, config or SessionConfig(), None if trace is None else Path(trace), clock, context)
+        path = None if trace is None else Path(trace)
+        return cls(store, work, config or SessionConfig(), path, clock, context, max_abandoned)
 
     # The block
 
@@ -187,7 +194,9 @@ class AgentControl:
             self._verbs = Verbs(self._engine, self._requests)
             tasks = await stack.enter_async_context(anyio.create_task_group())
             self._tasks = tasks
-            self._live = LiveThreads(self._engine, self._verbs, self._roles, tasks, self._stop_by, self._context)
+            self._live = LiveThreads(
+                self._engine, self._verbs, self._roles, tasks, self._stop_by, self._context, self._max_abandoned
+            )
             stack.callback(self._stop)
             self._engine.put(step)
             tasks.start_soon(self._commit)
@@ -437,8 +446,8 @@ class AgentControl:
             yield stream
 
     def statistics(self) -> Statistics:
-        """Returns counts: slots, residency slots and the ready queue now; loads, evictions, refusals and commits since
-        the session was opened.
+        """Returns counts: slots, residency slots, threads on their way out and the ready queue now; loads, evictions,
+        refusals and commits since the session was opened.
         """
         return statistics_of(self._session, self._engine, self._live)
 

@@ -50,6 +50,7 @@ from statemachine.core.machines import Identity, SessionState
 from statemachine.core.records import Cause
 from statemachine.eventloops import Signal, is_cancelled
 from statemachine.runtime.calls import Call, FlushCall, InMemory, LoadCall, TurnCall
+from statemachine.runtime.caps import MAX_ABANDONED, Caps
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import ThreadLost, words
 from statemachine.runtime.pauses import happens_within
@@ -128,9 +129,10 @@ class LiveThreads:
         tasks: TaskGroup,
         stop_by: Callable[[BaseException], None],
         context: Context,
+        max_abandoned: int = MAX_ABANDONED,
     ) -> None:
         """`stop_by` leaves the session's block by an error that is not the code's own, such as KeyboardInterrupt.
-        `context` has the context variables with which all code of threads begins.
+        `context` has the context variables with which all code of threads begins. `max_abandoned`: see `caps.py`.
         """
         self._engine = engine
         self._session = engine.session
@@ -143,6 +145,7 @@ class LiveThreads:
         self._ident = threading.get_ident()
         self.threads: dict[int, Live] = {}
         """Agent -> its thread, until that is dropped."""
+        self.caps: Caps[Live] = Caps(self._session.config.max_resident, max_abandoned)
         self.loads = self.reloads = self.evictions = 0
 
     # Effects
@@ -152,6 +155,11 @@ class LiveThreads:
         CARRY_OUT[effect.__class__](self, effect)
 
     def load(self, effect: fx.Load) -> None:
+        """Builds a thread, once there is room for it in the machine."""
+        self.caps.loads.append(effect)
+        self._let_in()
+
+    def _load(self, effect: fx.Load) -> None:
         """Builds a thread. A plain function counts as loaded at once."""
         self.loads += 1
         self.reloads += effect.generation > 1
@@ -191,15 +199,18 @@ class LiveThreads:
         waits = Waits(self._engine, effect.agent, effect.turn)
         turn = Turn(self._engine, self._verbs, waits, live.info, effect)
         live.turn = TurnCall(live, self._engine, turn, waits, self._context)
-        self._ask(live, live.turn)
+        self.caps.starts.append(live)
+        self._let_in()
 
     def cancel(self, effect: fx.Cancel) -> None:
         """Asks the turn's work to stop."""
         live = self.threads.get(effect.agent)
         if live is not None and live.turn is not None and live.turn.turn.number == effect.turn:
             live.cancel(live.turn)
-            if live.turn in live.line:  # it need not wait for the call under way
+            is_in_line = live.turn in live.line  # it need not wait for the call under way
+            if is_in_line:
                 live.line.remove(live.turn)
+            if is_in_line or self.caps.give_up_start(live):
                 self._over(live, live.turn, live.turn.cancelled())
 
     def flush(self, effect: fx.Flush) -> None:
@@ -218,6 +229,7 @@ class LiveThreads:
 
     def unload(self, effect: fx.Unload) -> None:
         """Drops a thread, even if its code is running."""
+        self.caps.give_up_load(effect.agent, effect.generation)
         live = self.threads.get(effect.agent)
         if live is not None and live.generation == effect.generation:
             session = self._session
@@ -235,6 +247,7 @@ class LiveThreads:
 
     def drop_all(self) -> None:
         """Drops all threads, because the session has ended and ignores what they do."""
+        self.caps.end()
         carry_out_all(*[partial(self._drop, live) for live in self.threads.values()])
 
     def _lose(self, live: Live) -> None:
@@ -258,15 +271,30 @@ class LiveThreads:
             if call is not None:
                 live.cancel(call)
         live.is_dropped = True
+        self.caps.give_up_start(live)
         if live.asked is not None:
             live.asked.set()
             if live.call is not None or not live.is_function:
+                self.caps.leave(live, live.call is not None)
                 self._tasks.start_soon(self._see_off, live)
+        self._let_in()
+
+    def _let_in(self) -> None:
+        """Begins what waited for threads to be gone, as far as there is room now."""
+        caps = self.caps
+        while caps.loads and caps.may_load(self.threads):
+            self._load(caps.loads.popleft())
+        while caps.starts and caps.may_start:
+            live = caps.starts.popleft()
+            assert live.turn is not None
+            self._ask(live, live.turn)
 
     async def _see_off(self, live: Live) -> None:
         """Abandons the code of a dropped thread if it does not end in time: the call under way, and then `close`."""
         if not await self._ends_in_time(live):
             live.is_abandoned = True
+            self.caps.abandon(live)
+            self._let_in()
             if live.closing is not None:
                 live.closing.cancel()
             log.warning(ABANDONED, live.info.path)
@@ -304,12 +332,25 @@ class LiveThreads:
         except GeneratorExit:
             raise  # the event loop was closed, and left this task behind
         except BaseException:
-            await self._close(live, task)
+            await self._end(live, task)
             raise
-        else:
+        await self._end(live, task)
+
+    async def _end(self, live: Live, task: OwnTask) -> None:
+        """Closes the thread, after which none of its code runs any more."""
+        try:
             await self._close(live, task)
-        finally:
-            live.closed.set()
+        except GeneratorExit:
+            raise
+        except BaseException:
+            self._gone(live)
+            raise
+        self._gone(live)
+
+    def _gone(self, live: Live) -> None:
+        live.closed.set()
+        self.caps.gone(live)
+        self._let_in()
 
     async def _stretch(self, live: Live, task: OwnTask) -> Any:
         """Makes the calls in line, and waits for more, until the thread is dropped, or a call has raised or was
@@ -389,6 +430,8 @@ class LiveThreads:
     async def _close(self, live: Live, task: OwnTask) -> None:
         live.call = None
         live.free.set()
+        self.caps.free(live)
+        self._let_in()
         if live.is_function or live.is_abandoned:
             return
         path = live.info.path

@@ -26,7 +26,8 @@ class Thread:
 
     Each may be cancelled at any await: `load` after `load_timeout`, `run` by an interrupt, `flush` because a turn
     begins or after `flush_timeout`. Code that ignores cancellation for longer than its bound is abandoned: the agent
-    goes on without it, and every later call of the API by the abandoned code is refused.
+    goes on without it, and every later call of the API by the abandoned code is refused. It still counts: while more
+    than `max_abandoned` threads are left behind (`AgentControl.open`), loads and turns wait.
 
     No process can do more than ask. Code that blocks the event loop (a long computation, `time.sleep`, a call that
     waits for a disk or a socket) stops all agents and every clock, so no bound ends it: put it into a thread with
@@ -76,8 +77,9 @@ class Thread:
         return None
 
     async def close(self) -> None:
-        """Releases what the thread holds. Called once, however the thread ended, unless code of it that ignores its
-        cancellation still runs after `stop_grace`. Its errors are only logged.
+        """Releases what the thread holds; until it has ended, its residency slot is taken. Called once, however the
+        thread ended, unless code of it that ignores its cancellation still runs after `stop_grace`. Its errors
+        are only logged.
         """
 
 
