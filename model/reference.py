@@ -783,6 +783,7 @@ class World:
     def advance(self) -> bool:
         """J3 to J6, for the turn that has been starting longest of those that can go on."""
         self.serves = {a: turn for a, turn in self.serves.items() if self.needs_load(*turn)}
+        crowded = False  # a load that a crash cut off before is to come first, alone
         for agent in self.in_order("starting"):
             turn = (agent, self.turn[agent])
             place = self.place[agent]
@@ -800,6 +801,9 @@ class World:
                 del self.flush[agent]
                 self.serves.pop(agent, None)
             elif place == "out" and in_memory <= self.caps.resident:  # J4, S2: root is one more
+                crowded = crowded or not self.loads_well(agent)
+                if crowded:
+                    continue
                 if self.loads[agent] >= max(3, self.caps.max_attempts):
                     self.end(agent, "errored")  # cannot_start: each load ended in a crash
                     return True
@@ -812,6 +816,11 @@ class World:
                 continue
             return True
         return False
+
+    def loads_well(self, agent: int) -> bool:
+        """J4: of two loads at the same time, neither was cut off by a crash before."""
+        others = having(self.place, "loading")
+        return not others or not (self.loads[agent] or any(self.loads[other] > 1 for other in others))
 
     def make_room(self, turn: Turn) -> bool:
         """J5: an eviction comes to serve this turn, or it cannot start. False: it is to wait."""

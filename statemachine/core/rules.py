@@ -131,6 +131,11 @@ def has_attempts_left(failed: int, max_attempts: int) -> bool:
     return failed + 1 < max_attempts
 
 
+def is_suspect(lost: int) -> bool:
+    """Has a crash cut off a load of the agent, so that it is loaded alone? (BUG-B84)"""
+    return lost > 0
+
+
 def may_load(lost: int, max_attempts: int) -> bool:
     """Is an agent loaded again after crashes cut off so many of its loads in a row? (BUG-B84)"""
     return lost < max(3, max_attempts)
