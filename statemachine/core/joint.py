@@ -131,7 +131,6 @@ def advance(s: State) -> bool:
     """
     residents = s.residents
     unsettled = residents.unsettled
-    may_load = True
     for agent_id in residents.in_order() if len(unsettled) > 1 else unsettled:
         agent = s.agents[agent_id]
         if agent.residency is RESIDENT:
@@ -139,8 +138,7 @@ def advance(s: State) -> bool:
             turns.start(s, agent)
         elif agent.residency is UNLOADED:
             if residents.has_room:
-                may_load = may_load and (not s.ledger.loads or loads_beside_others(s, agent))
-                if not may_load:
+                if residents.loading and is_load_lost(s):
                     continue
                 load(s, agent)
             elif not make_room(s, agent):
@@ -154,14 +152,12 @@ def advance(s: State) -> bool:
     return False
 
 
-def loads_beside_others(s: State, agent: Agent) -> bool:
-    """J4: may the agent be loaded, in view of the loads in flight? One that a crash has cut off before is loaded alone,
-    so that the next crash tells whether it was the cause.
+def is_load_lost(s: State) -> bool:
+    """J4: has a crash cut off a load that has not been made up for? Then loads are made one at a time, so that the next
+    crash tells which of them was the cause.
     """
-    loads, loading = s.ledger.loads, s.residents.loading
-    if rules.is_suspect(loads.get(agent.id, 0)):
-        return not loading
-    return not any(rules.is_suspect(loads.get(other, 0) - 1) for other in loading)  # one is the load in flight
+    loading = s.residents.loading
+    return any(rules.is_lost(begun, agent in loading) for agent, begun in s.ledger.loads.items())
 
 
 def load(s: State, agent: Agent) -> None:

@@ -131,9 +131,9 @@ def has_attempts_left(failed: int, max_attempts: int) -> bool:
     return failed + 1 < max_attempts
 
 
-def is_suspect(lost: int) -> bool:
-    """Has a crash cut off a load of the agent, so that it is loaded alone? (BUG-B84)"""
-    return lost > 0
+def is_lost(begun: int, is_loading: bool) -> bool:
+    """Of so many loads that began, has a crash cut off any? (BUG-B84)"""
+    return begun > is_loading
 
 
 def may_load(lost: int, max_attempts: int) -> bool:
