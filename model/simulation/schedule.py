@@ -107,6 +107,13 @@ def run(main: Callable[[], Awaitable[None]], seed: int) -> list[str]:
     return watch.stuck
 
 
+def stand_still(seconds: float) -> None:
+    """Lets the clock go on and nothing run, as if the process was stopped."""
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, trio.testing.MockClock)
+    clock.jump(seconds)
+
+
 @contextmanager
 def _order_of(seed: int) -> Iterator[None]:
     internals: Any = trio_run

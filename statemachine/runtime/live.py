@@ -46,7 +46,7 @@ from attrs import define, field
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
 from statemachine.core.events import ROOT
-from statemachine.core.machines import Identity, SessionState
+from statemachine.core.machines import Identity, Residency, SessionState
 from statemachine.core.records import Cause
 from statemachine.eventloops import Signal, is_cancelled
 from statemachine.runtime.calls import Call, FlushCall, InMemory, LoadCall, TurnCall
@@ -156,13 +156,16 @@ class LiveThreads:
 
     def load(self, effect: fx.Load) -> None:
         """Builds a thread, once there is room for it in the machine."""
+        self.loads += 1
+        self.reloads += effect.generation > 1
         self.caps.loads.append(effect)
         self._let_in()
 
     def _load(self, effect: fx.Load) -> None:
         """Builds a thread. A plain function counts as loaded at once."""
-        self.loads += 1
-        self.reloads += effect.generation > 1
+        known = self._session.agents[effect.agent]
+        if known.generation != effect.generation or known.residency is Residency.UNLOADED:
+            return  # given up while it waited: its unload is in line
         try:
             live = self._build(effect.agent, effect.generation)
         except (KeyboardInterrupt, SystemExit) as error:
@@ -199,8 +202,11 @@ class LiveThreads:
         waits = Waits(self._engine, effect.agent, effect.turn)
         turn = Turn(self._engine, self._verbs, waits, live.info, effect)
         live.turn = TurnCall(live, self._engine, turn, waits, self._context)
-        self.caps.starts.append(live)
-        self._let_in()
+        if self.caps.left_over:
+            self.caps.starts.append(live)
+            self._let_in()
+        else:  # as nearly always
+            self._ask(live, live.turn)
 
     def cancel(self, effect: fx.Cancel) -> None:
         """Asks the turn's work to stop."""
