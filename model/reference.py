@@ -168,10 +168,8 @@ class World:
         """L11: the oldest queued turn, if too many have passed it since it became the oldest."""
         return [a for a in self.queue()[:1] if self.passed[a] >= self.caps.max_overtaken]
 
-    def lenders(self) -> list[int]:
-        """J7: the agents that hold a slot and wait, the longest first."""
-        waiting = [agent for agent in self.held() if self.pending(agent)]
-        return sorted(waiting, key=self.since.__getitem__)
+    def lenders(self) -> list[int]:  # J7: they hold a slot and wait, the longest first
+        return sorted(filter(self.pending, self.held()), key=self.since.__getitem__)
 
     def available(self) -> int:  # slots that are free or may be lent
         more = self.caps.resident - self.caps.slots - len(self.lent)  # may lend to the queue (S16)
@@ -182,9 +180,8 @@ class World:
         return agent != ROOT and not self.caps.live and self.phase.get(agent, "new") in IDLE
 
     def is_queue_full(self) -> bool:
-        asking = {agent for agent in self.wanted() if self.would_queue(agent)}
-        over = len(self.queue()) + len(asking) - self.available()
-        return self.caps.slots == 0 or over >= self.caps.max_queued
+        over = len({*self.queue(), *filter(self.would_queue, self.wanted())}) - self.available()
+        return over >= self.caps.max_queued or not self.caps.slots
 
     def evictable(self) -> list[int]:
         """N1, least recently used first."""
@@ -316,7 +313,7 @@ class World:
         self.check_caller(sender, "open")
         self.check_open(to)
         self.check_text(text)
-        self.check_mailbox(to, 0 if wants else 1)
+        self.check_mailbox(to, not wants)
         if wants:
             self.check_request(sender, to)
         return "accepted", self.post(sender, to, "request" if wants else "queue")
@@ -395,7 +392,7 @@ class World:
                     raise
                 continue
             del self.closed_by[agent]
-            line += [child for child in having(self.parent, agent) if child in together]
+            line += filter(together.__contains__, having(self.parent, agent))
         opened = tuple(agent for agent in line if agent not in self.closed_by)
         return "resumed", opened, tuple(agent for agent in line if agent not in opened)
 
@@ -603,7 +600,7 @@ class World:
             self.ask_for("unload", agent, self.load[agent])
         self.flush.pop(agent, None)
         self.serves.pop(agent, None)
-        self.load[agent] += 1 if agent == ROOT else 0
+        self.load[agent] += agent == ROOT
         self.place[agent] = "in" if agent == ROOT else "out"
 
     def lose(self, agent: int, told: bool = True, with_agent: bool = False) -> None:
@@ -757,10 +754,9 @@ class World:
         due; or to the turn that was called back first; or to the deepest of the queue."""
         queued = self.queue() if self.state == "open" else ()
         due = self.oldest_due() if queued else []
-        overdue = [agent for agent in due if self.passed[agent]]
         returning = self.in_order("returning")
         deepest = sorted(queued, key=lambda agent: -self.path[agent].count("/"))
-        for agent in [*overdue, *returning, *due, *deepest]:
+        for agent in [*filter(self.passed.get, due), *returning, *due, *deepest]:
             lenders = [] if len(self.held()) < self.caps.slots else self.lenders()[:1]
             if self.available() > 0 or (agent in returning and lenders):
                 for lender in lenders:
@@ -786,7 +782,7 @@ class World:
         for agent in self.in_order("starting"):
             turn = (agent, self.turn[agent])
             place = self.place[agent]
-            in_memory = len(self.place) - len(having(self.place, "out"))
+            in_memory = sum(p != "out" for p in self.place.values())
             if place == "in":  # J3, S14'
                 self.phase[agent] = "running"
                 self.loads[agent] = 0
@@ -800,6 +796,9 @@ class World:
                 del self.flush[agent]
                 self.serves.pop(agent, None)
             elif place == "out" and in_memory <= self.caps.resident:  # J4, S2: root is one more
+                loading = having(self.place, "loading")
+                if loading and any(self.loads[a] > (a in loading) for a in self.path):
+                    continue  # one at a time, because a crash has cut off one
                 if self.loads[agent] >= max(3, self.caps.max_attempts):
                     self.end(agent, "errored")  # cannot_start: each load ended in a crash
                     return True

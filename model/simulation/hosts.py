@@ -13,12 +13,15 @@ from statemachine.core.refusals import Refusal
 from statemachine.runtime import AgentControl, Handle, KeyReused, Target
 from statemachine.stores.errors import StoreError
 
+from . import schedule as simulation_schedule
 from .delegation import withdraw
 from .work import check_history, late, note_closed
 from .world import Request, Told, World, ask, cancelled_at_random, cancelled_past_shields, learn, refusable
 
 OPERATIONS_MAX = 6
 HOST_KEYED_PERCENT = 50
+PAUSE_S = 10.0
+"""How long the process stands still."""
 
 
 async def host(world: World, control: AgentControl, number: int, may_shut_down: bool) -> None:
@@ -220,6 +223,12 @@ async def calls_an_old_turn(world: World, _: AgentControl) -> None:
         await late(world, world.choose(over))
 
 
+async def stands_still(world: World, _: AgentControl) -> None:
+    """The process is stopped, for longer than most bounds, and goes on."""
+    world.note("process stood still")
+    simulation_schedule.stand_still(PAUSE_S)
+
+
 async def shuts_down(world: World, control: AgentControl) -> None:
     answer = await refusable(world, lambda: control.shutdown(world.choose((0.0, 0.2, 2.0))))
     if answer is not None:
@@ -242,5 +251,5 @@ OPERATIONS: tuple[Callable[[World, AgentControl], Coroutine[Any, Any, None]], ..
         closes,
         resumes,
     ),
-    *(interrupts_a_subtree, withdraws, withdraws, closes, forgets, looks, reads, calls_an_old_turn),
+    *(interrupts_a_subtree, withdraws, withdraws, closes, forgets, looks, reads, calls_an_old_turn, stands_still),
 )

@@ -74,7 +74,7 @@ def judge_opening(world: World, opening: Opening) -> None:
     if not opening.trace.exists():
         return  # the store could not be opened
     played = play(world, opening.trace)
-    if played is None:
+    if played is None or opening.trace_failed:
         return
     judge_durable(world, played)
     control = opening.control
@@ -388,6 +388,7 @@ def judge_request(world: World, request: Request) -> None:
 def judge_outcomes(world: World) -> None:
     """Checks that handles told what the log says, and that the log says what the work did."""
     answers = answers_of(world.disk.records)
+    ignored = world.notes["work ignored its cancellation"]  # then a load may have to wait for it
     for ref, outcome in world.outcomes:
         if answers.get(ref.mail) != outcome:
             world.blame(f"the handle of {ref} gave {outcome}, the log has {answers.get(ref.mail)}")
@@ -399,5 +400,5 @@ def judge_outcomes(world: World) -> None:
             world.blame(f"{outcome} is in the log, its work came to {came_to}")
         elif outcome.cause is Cause.NOT_STOPPED and turn not in world.deaf:
             world.blame(f"{outcome} is in the log, and its work would have stopped")
-        elif outcome.cause is Cause.LOAD_TIMED_OUT and turn[0] not in world.slow_loads:
+        elif outcome.cause is Cause.LOAD_TIMED_OUT and turn[0] not in world.slow_loads and not ignored:
             world.blame(f"{outcome} is in the log, and its thread would have been loaded")

@@ -108,6 +108,13 @@ def run(main: Callable[[], Awaitable[None]], seed: int) -> list[str]:
     return watch.stuck
 
 
+def stand_still(seconds: float) -> None:
+    """Lets the clock go on and nothing run, as if the process was stopped."""
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, trio.testing.MockClock)
+    clock.jump(seconds)
+
+
 class CancelledPastShields(BaseException):
     """A cancellation as asyncio can make one: it is raised where the task waits, through every shield."""
 

@@ -196,6 +196,8 @@ class Opening:
     control: AgentControl | None = None
     stream: list[object] = field(factory=list[object])
     """The events that `events()` gave."""
+    trace_failed: bool = False
+    """Whether the trace could not be written any more from some moment on."""
     lost: bool = False
     """Whether the stream's reader was too slow once."""
 

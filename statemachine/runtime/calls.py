@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextvars import Context
 
-import anyio
 from attrs import define, field
 
 from statemachine.core import events as ev
@@ -82,15 +81,15 @@ class TurnCall(Call):
     waits: Waits
     context: Context
     """Has the context variables for a load, which is a call of its own: what it sets does not reach the turn."""
-    scope_until: Callable[[float], TaskScope]
-    """Returns the scope of a load, with a deadline."""
+    scope: Callable[[], TaskScope]
+    """Returns the scope of a load."""
 
     async def make(self) -> ev.Report:
         TURN.set(self.waits)
         live, turn = self.live, self.turn
         if not live.loaded:
             load_timeout = self.engine.session.config.load_timeout
-            with self.scope_until(anyio.current_time() + load_timeout) as scope:
+            with self.scope() as scope, self.engine.within(load_timeout, scope.cancel):
                 await own_context(self.load_thread(), self.context.copy(), scope.survived)
             if not live.loaded:
                 words = f"load failed: no answer for {load_timeout} s"

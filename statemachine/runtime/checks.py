@@ -42,6 +42,15 @@ def seconds_of(value: object) -> float:
         return math.inf if value > 0 else -math.inf  # which is refused likewise
 
 
+def count_of(value: object, what: str, least: int = 1) -> int:
+    """The number. Raises `TypeError` for what is not a whole number, and `ValueError` for one below `least`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{what} is a whole number, not {value!r:.100}")
+    if int(value) < least:
+        raise ValueError(f"{what} is at least {least}, not {int(value)}")
+    return int(value)
+
+
 def headers_of(value: object) -> str | None:
     """The headers as the core carries them; without any, None. Raises `InvalidHeaders` for what is not an object of
     JSON; whether it is too large, the core says.

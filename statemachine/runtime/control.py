@@ -29,12 +29,14 @@ from statemachine.core.machines import SessionState
 from statemachine.core.session import Session
 from statemachine.eventloops import end_of_loop, is_cancelled
 from statemachine.log.recovery import restart
-from statemachine.runtime.checks import check_reference, seconds_of
+from statemachine.runtime.caps import MAX_ABANDONED
+from statemachine.runtime.checks import check_reference, count_of, seconds_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.handles import AgentRef, Handle, Target
 from statemachine.runtime.live import LiveThreads
 from statemachine.runtime.requests import Requests
 from statemachine.runtime.settings import DEFAULT_ROLE
+from statemachine.runtime.sinks import carry_out_all
 from statemachine.runtime.statistics import Statistics, statistics_of
 from statemachine.runtime.status import AgentStatus
 from statemachine.runtime.stream import Happening, Streams
@@ -107,7 +109,8 @@ class AgentControl:
     flushed. Leaving it by an exception stops at once, as a crash would; the log has everything that was acknowledged.
     Either way, leaving waits until the code of every thread has ended. Code that does not answer within its bound is
     dropped, and its agent goes on without it; but code that swallows its cancellation for ever keeps the block from
-    being left, and code that blocks the event loop stops all agents. Nothing in a process can stop either.
+    being left, and code that blocks the event loop stops all agents. Nothing in a process can stop either. Bounds are
+    seconds in which the process could run: one that was stopped, or blocked, does not find all of them over.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class AgentControl:
         trace: Path | None,
         clock: Callable[[], float] = time.time,
         context: Context | None = None,
+        max_abandoned: int = MAX_ABANDONED,
     ) -> None:
         self._store = store
         self._roles = Roles(work)
@@ -125,6 +129,7 @@ class AgentControl:
         self._trace = trace
         self._context = Context() if context is None else context
         self._clock = clock
+        self._max_abandoned = count_of(max_abandoned, "max_abandoned", 0)
         self._stack = AsyncExitStack()
         self._ended = anyio.Event()
         self._shut_down: ShutDown | None = None
@@ -148,6 +153,7 @@ class AgentControl:
         trace: str | os.PathLike[str] | None = None,
         context: Context | None = None,
         clock: Callable[[], float] = time.time,
+        max_abandoned: int = MAX_ABANDONED,
     ) -> AgentControl:
         """Makes the control of a session, which `async with AgentControl.open(...) as control:` opens.
 
@@ -155,19 +161,23 @@ class AgentControl:
         function of a `Turn`, a class of `Thread`, or a mapping from roles to these. `config` has the limits; without
         one they are those of `SessionConfig()`. `trace` is the path of a new file into which every event is written,
         for `statemachine replay` and `statemachine verify`; where a trace of an earlier opening is, the new file is
-        beside it (`trace.2.ndjson`). `context` has the context variables that the code of agents sees, each call a copy
+        beside it (`trace.2.ndjson`). If it cannot be written any more, a warning is logged and the session goes on
+        without it. `context` has the context variables that the code of agents sees, each call a copy
         of its own; by default none, so what is set around the session does not leak into it. Give
         `contextvars.copy_context()` to pass them on. `clock` tells the time of records and of `status`, in seconds
-        since the epoch; nothing is decided by it.
+        since the epoch; nothing is decided by it. `max_abandoned` is how many threads whose code does not stop may be
+        left behind before loads and turns wait for one of them to end: the machine has never more threads of sub-agents
+        than `max_resident` and these, and never runs the code of more turns than `execution_cap` and these.
 
         Entering raises `StoreError` if the store cannot be opened (`SessionInUse`: another process has it),
-        `InvalidConfig` if the log exceeds the configuration, and `TraceError` if the trace cannot be written. What an
+        `InvalidConfig` if the log exceeds the configuration, and `TraceError` if the trace cannot be made. What an
         earlier process had not finished goes on by itself: its running turns are interrupted, those that had not begun
         are asked for again.
         """
         if isinstance(store, str | os.PathLike):
             store = SQLiteStore(Path(store))
-        return cls(store, work, config or SessionConfig(), None if trace is None else Path(trace), clock, context)
+        path = None if trace is None else Path(trace)
+        return cls(store, work, config or SessionConfig(), path, clock, context, max_abandoned)
 
     # The block
 
@@ -193,7 +203,10 @@ class AgentControl:
             self._tasks = tasks
             self._requests = Requests(self._engine, self._roles.of, tasks.start_soon)
             self._verbs = Verbs(self._engine, self._requests)
-            self._live = LiveThreads(self._engine, self._verbs, self._roles, tasks, self._stop_by, self._context)
+            self._live = LiveThreads(
+                self._engine, self._verbs, self._roles, tasks, self._stop_by, self._context, self._max_abandoned
+            )
+            stack.callback(self._stop)
             self._engine.put(step)
             tasks.start_soon(self._commit)
             tasks.start_soon(self._engine.keep_time)
@@ -223,14 +236,10 @@ class AgentControl:
         return None
 
     async def _leave(self, error: BaseException | None) -> None:
-        """Ends all tasks and closes the store; `error` is that by which the block is left. A single error, of the block
-        or of a task, leaves the block as it is, not in a group of exceptions.
+        """Stops the session, then ends all tasks and closes the store, whatever one of them raises.
+        `error` is that by which the block is left. A single error, of the block or of a task, leaves the block as it
+        is, not in a group of exceptions.
         """
-        self._requests.leave()
-        self._end()
-        self._engine.abandon()
-        self._live.drop_all()  # what closes threads is shielded, for stop_grace
-        self._tasks.cancel_scope.cancel()
         passed_on = None if isinstance(error, Exception) else error  # only a cancellation concerns the tasks
         task = own_task(anyio.get_cancelled_exc_class())
         before = cancellations(task)
@@ -242,12 +251,23 @@ class AgentControl:
             if task is None or passed_on is not None or is_cancelled() or cancellations(task) > before:
                 raise
         except BaseExceptionGroup as group:
-            only, *others = group.exceptions
+            errors = group.split(self._engine.cancelled)[1]  # trio has the cancellation in the group, asyncio has not
+            only, *others = group.exceptions if errors is None else errors.exceptions
             if others:
                 raise
             self._stopped_by = self._stopped_by or only
         if self._stopped_by is not None and self._stopped_by is not error:
             raise self._stopped_by
+
+    def _stop(self) -> None:
+        """Tells all that wait that the session has ended, and ends its tasks."""
+        carry_out_all(
+            self._requests.leave,
+            self._end,
+            self._engine.abandon,
+            self._live.drop_all,  # what closes threads is shielded, for stop_grace
+            self._tasks.cancel_scope.cancel,
+        )
 
     def _stop_by(self, error: BaseException) -> None:
         """Has the block left by this error of a thread, such as KeyboardInterrupt."""
@@ -265,13 +285,10 @@ class AgentControl:
     async def _commit(self) -> None:
         await self._engine.commit_for_ever()
         if self._engine.error is not None:
-            self._live.drop_all()
-            self._end()
+            carry_out_all(self._live.drop_all, self._end)
 
     def _end(self) -> None:
-        self._ended.set()
-        self._streams.end()
-        self._requests.end()
+        carry_out_all(self._ended.set, self._streams.end, self._requests.end)
 
     # Verbs that give work
 
@@ -444,15 +461,16 @@ class AgentControl:
                     print(event)
 
         The session does not wait for readers. A reader more than `unread_max` events behind loses them and gets one
-        `EventsLost`; then it may go on reading.
+        `EventsLost`; then it may go on reading. Raises `TypeError` or `ValueError` for an `unread_max` that is not a
+        whole number of at least 1.
         """
         self._engine.check_here()
-        with self._streams.subscribe(unread_max) as stream:
+        with self._streams.subscribe(count_of(unread_max, "unread_max")) as stream:
             yield stream
 
     def statistics(self) -> Statistics:
-        """Returns counts: slots, residency slots and the ready queue now; loads, evictions, refusals and commits since
-        the session was opened.
+        """Returns counts: slots, residency slots, threads on their way out and the ready queue now; loads, evictions,
+        refusals and commits since the session was opened.
         """
         return statistics_of(self._session, self._engine, self._live)
 

@@ -174,5 +174,5 @@ def interrupt_in(error: BaseException) -> KeyboardInterrupt | None:
 
 class ThreadLost(Exception):
     """Raise it from a thread's `run` or `flush` if the thread cannot be used any more: its turn, if it has one, fails,
-    and the agent's next turn loads a new thread from the rollout.
+    and the agent's next turn loads a new thread from the rollout. Outside of these, call `Thread.report_lost`.
     """

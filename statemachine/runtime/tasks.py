@@ -40,7 +40,6 @@ What remains ugly.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
 from types import TracebackType, coroutine
@@ -88,21 +87,14 @@ class TaskScope:
     `survived` has to be told of what was raised into the code, and did not end it.
     """
 
-    def __init__(
-        self, on_survived: Callable[[TaskScope], None], deadline: float = math.inf, shield: bool = False
-    ) -> None:
+    def __init__(self, on_survived: Callable[[TaskScope], None], shield: bool = False) -> None:
         """`on_survived` is called when the code has survived its first cancellation, and has to see to `insist`."""
-        self._outer = anyio.CancelScope(deadline=deadline, shield=shield)
+        self._outer = anyio.CancelScope(shield=shield)
         self._inner = anyio.CancelScope()
         self._on_survived = on_survived
         self._over: anyio.Event | None = None
         """Set when the scope is left. None: the code has survived no cancellation."""
         self.cancel = self._outer.cancel
-
-    @property
-    def cancelled_caught(self) -> bool:
-        """Whether the code has ended by its cancellation."""
-        return self._outer.cancelled_caught
 
     def survived(self, error: BaseException) -> None:
         """Hears that this was raised into the code, which goes on. If it is a cancellation, no other comes for a while.
@@ -118,25 +110,25 @@ class TaskScope:
             self._on_survived(self)
 
     async def insist(self, is_dropped: Callable[[], bool], grace: float) -> None:
-        """Cancels the code again, at a slow rate, until it has ended, or was dropped and has had its grace. From then
-        on it is cancelled only once more: when this is, because the session is left.
+        """Cancels the code again, at a slow rate, until it has ended, or was dropped and has had its grace. It goes on
+        at that rate when this is cancelled, because the session is left: that waits for the code.
         """
         assert self._over is not None
-        give_up_at = anyio.current_time() + grace
-        pause = AGAIN_S_MIN
+        waited, pause, is_left = 0.0, AGAIN_S_MIN, False
         while True:
             with anyio.move_on_after(pause, shield=True):
                 await self._over.wait()
                 return
-            if is_dropped() and anyio.current_time() >= give_up_at:
-                break
+            waited += pause  # and no more, though the process stood still meanwhile
             pause = min(2 * pause, AGAIN_S_MAX)
+            if is_dropped() and waited >= grace and not is_left:
+                try:
+                    await self._over.wait()
+                except anyio.get_cancelled_exc_class():
+                    is_left, pause = True, AGAIN_S_MIN
+                if self._over.is_set():
+                    return
             self._inner.shield = False
-        try:
-            await self._over.wait()
-        except anyio.get_cancelled_exc_class():
-            self._inner.shield = self._over.is_set()
-            raise
 
     def __enter__(self) -> TaskScope:
         self._outer.__enter__()

@@ -62,6 +62,7 @@ MET = (
     *("wait ended by MAIL", "wait ended by TARGET", "wait ended by TIMEOUT", "wait ended by INTERRUPTED"),
     *("turn raised", "turn hung", "turn returned no JSON", "thread lost in a turn", "thread lost in load"),
     *("load raised", "load hung", "constructor raised", "flush of a thread", "evictions", "reloads", "stale_reports"),
+    *("process stood still", "store was busy", "trace failed"),
     *("repeated key after a lost answer", "repeated key gave the first answer", "key reused for another request"),
     *("outcome by handle", "handle by reference", "call after the turn's end", "events lost by a slow reader"),
     *("interrupted while RUNNING", "interrupted while STARTING", "close raised", "store could not be read"),
@@ -528,9 +529,13 @@ def test_simulation_notices_a_runtime_that_is_broken(
     break_it: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_it(monkeypatch)
-    found = next((run for seed in range(1, HUNTED + 1) if (run := simulate(seed)).blames), None)
-    assert found is not None, "nobody noticed"
-    assert re.search(BREAKS[break_it], "\n".join(found.blames)), found.blames
+    for seed in range(1, HUNTED + 1):
+        said = "\n".join(simulate(seed).blames)
+        if re.search(BREAKS[break_it], said):
+            break
+        assert not said or "lockstep: " in said, said  # of a break in the core, the reference may be the first to tell
+    else:
+        raise AssertionError("nobody noticed")
     gc.collect()
 
 
