@@ -27,6 +27,7 @@ What remains ugly.
 
 - Within a process, SQLite shares a reader's index of a crashed session with the next connection. So opening waits
   until such a reader is done (`_claim_when_unread`).
+- A foreign transaction keeps the thread that writes for up to `busy_timeout`, and with it whoever closes the store.
 - A file with a second name (a hard link) would have two logs, and is refused.
 - If the disk fails at the very end of a commit, the caller gets `StoreFailed`, and the next opening may find the
   records nevertheless. A key tells.
@@ -50,6 +51,7 @@ from statemachine.stores import reading, schema, tables
 from statemachine.stores.encoding import EncodingError
 from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError, Unstorable
 from statemachine.stores.ownership import Ownership
+from statemachine.stores.patience import Patience
 from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot, Write
 from statemachine.stores.tables import Encoded, Tables
 from statemachine.stores.translation import typed
@@ -57,13 +59,15 @@ from statemachine.stores.worker import Worker
 
 __all__ = ["SQLiteStore", "Synchronous"]
 
-BUSY_S = 5.0
-"""Seconds that a transaction waits for another process to end its own."""
+BUSY_TIMEOUT = 60.0
+"""Seconds for which others may keep the file locked, unless the store is told otherwise."""
 CACHE_KIB = 16 * 1024
 CHECKPOINT_PAGES = 250
 """Pages in the WAL after which they are copied into the database and the WAL is begun anew. Until it has been that
 large once, every commit makes the file longer, and takes the disk twice as long as one that overwrites old pages.
 """
+WAL_BYTES_MAX = 16 * 2**20
+"""Size to which the WAL is cut once it is written anew, after a reader has kept it from that for a while."""
 
 T = TypeVar("T")
 
@@ -80,8 +84,9 @@ class Synchronous(Enum):
 class SQLiteStore:
     """A `Store` in the file at `path`, which is created if it is missing.
 
-    `takeover` opens a session that another owner has open, and fences that owner. A store may be opened again after it
-    was closed.
+    `takeover` opens a session that another owner has open, and fences that owner. `busy_timeout` is for how many seconds
+    other programs may keep the file locked: opening and every append wait that long, with a warning in the log, before
+    they raise `StoreBusy`. A store may be opened again after it was closed.
     """
 
     def __init__(
@@ -90,11 +95,13 @@ class SQLiteStore:
         *,
         takeover: bool = False,
         synchronous: Synchronous = Synchronous.FULL,
+        busy_timeout: float = BUSY_TIMEOUT,
     ) -> None:
         self.path: str = os.path.realpath(path)
         """The path with links resolved, so that all names of a file have one lock."""
         self.takeover = takeover
         self.synchronous = synchronous
+        self._patience = Patience(self.path, busy_timeout)
         self.epoch = 0
         """The epoch in which this store owns, or owned, the session."""
         self._ownership: Ownership | None = None
@@ -192,7 +199,7 @@ class SQLiteStore:
                 raise SessionInUse(self.path, f"the session is open in process {owner or '(unknown)'}", owner)
         self._ownership, self._failure = ownership, None
         try:
-            recovered = self._claim_when_unread(config)
+            recovered = self._patience.do(self._claim_when_unread, config)
             if not taken:
                 ownership.take_over()  # the earlier owner is fenced now, and not before
             return recovered
@@ -204,7 +211,7 @@ class SQLiteStore:
         """Claims the session when no reader of this process is on it: SQLite would share the reader's index of a
         crashed session, which cannot be written, with this connection.
         """
-        deadline = time.monotonic() + BUSY_S
+        deadline = time.monotonic() + self._patience.busy_timeout
         while True:
             is_read = reading.is_under_way(self.path)
             try:
@@ -215,19 +222,26 @@ class SQLiteStore:
                     raise
                 if time.monotonic() > deadline:
                     raise StoreBusy(self.path, "this process is reading it, as a crash left it") from error
-            self._close_tables()
             time.sleep(schema.RETRY_S)
 
     def _claim(self, config: SessionConfig) -> Recovered:
-        connection = schema.connect(self.path, "mode=rwc", BUSY_S)
+        connection = schema.connect(self.path, "mode=rwc", self._patience.step)
         schema.open_here[self.path] += 1
         self._tables = Tables(connection, 0, 0)
+        try:
+            return self._claim_with(connection, config)
+        except BaseException:
+            self._close_tables()
+            raise
+
+    def _claim_with(self, connection: sqlite3.Connection, config: SessionConfig) -> Recovered:
         connection.execute(f"PRAGMA synchronous = {self.synchronous.value}")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
         connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten, too
         schema.migrate(connection, self.path, schema.MIGRATIONS)
-        if not schema.use_wal(connection, BUSY_S):
+        if not schema.use_wal(connection, self._patience.step):
             raise StoreError(self.path, "this file system has no shared memory, which SQLite needs for its WAL")
         reading.quick_check(connection, self.path)
         connection.execute("BEGIN IMMEDIATE")  # what is found is what is claimed
@@ -290,10 +304,10 @@ class SQLiteStore:
             raise
 
     def _commit(self, writer: Tables, parts: Sequence[Encoded]) -> None:
-        if writer.write_alone(parts, self.epoch):
+        if self._patience.do(writer.write_alone, parts, self.epoch):
             return
         connection = writer.connection
-        connection.execute("BEGIN IMMEDIATE")
+        self._patience.do(connection.execute, "BEGIN IMMEDIATE")
         try:
             epoch = writer.epoch
             if epoch != self.epoch:
@@ -312,5 +326,5 @@ class SQLiteStore:
         if self._reader is None:
             if self._tables is None:
                 raise StoreClosed(self.path, "the store is not open")
-            self._reader = schema.connect(self.path, "mode=ro", BUSY_S)
-        return read(self._reader, *wanted)
+            self._reader = schema.connect(self.path, "mode=ro", self._patience.step)
+        return self._patience.do(read, self._reader, *wanted)
