@@ -11,6 +11,8 @@ from contextlib import suppress
 
 from filelock import FileLock, Timeout
 
+from statemachine.stores.rights import PRIVATE
+
 
 class Ownership:
     """The lock of the session's file at `path`."""
@@ -18,7 +20,7 @@ class Ownership:
     def __init__(self, path: str) -> None:
         self.lock_path = f"{path}.lock"
         # The thread that closes may be another than the one that opened.
-        self._lock = FileLock(self.lock_path, thread_local=False)
+        self._lock = FileLock(self.lock_path, mode=PRIVATE, thread_local=False)
 
     def take(self) -> bool:
         """Takes the lock and returns True, or False if another owner holds it. Raises `OSError` where files cannot be

@@ -47,7 +47,7 @@ from anyio import to_thread
 
 from statemachine.core.config import SessionConfig
 from statemachine.log import trace
-from statemachine.stores import reading, schema, tables
+from statemachine.stores import reading, rights, schema, tables
 from statemachine.stores.encoding import EncodingError
 from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError, Unstorable
 from statemachine.stores.ownership import Ownership
@@ -84,9 +84,10 @@ class Synchronous(Enum):
 class SQLiteStore:
     """A `Store` in the file at `path`, which is created if it is missing.
 
-    `takeover` opens a session that another owner has open, and fences that owner. `busy_timeout` is for how many seconds
-    other programs may keep the file locked: opening and every append wait that long, with a warning in the log, before
-    they raise `StoreBusy`. A store may be opened again after it was closed.
+    Its owner alone may read and write the file and those beside it; an older one with wider rights is opened with a
+    warning. `takeover` opens a session that another owner has open, and fences that owner. `busy_timeout` is for how
+    many seconds other programs may keep the file locked: opening and every append wait that long, with a warning in the
+    log, before they raise `StoreBusy`. A store may be opened again after it was closed.
     """
 
     def __init__(
@@ -199,9 +200,12 @@ class SQLiteStore:
                 raise SessionInUse(self.path, f"the session is open in process {owner or '(unknown)'}", owner)
         self._ownership, self._failure = ownership, None
         try:
+            if not exists:
+                rights.make_private(self.path)
             recovered = self._patience.do(self._claim_when_unread, config)
             if not taken:
                 ownership.take_over()  # the earlier owner is fenced now, and not before
+            rights.warn_of_wider(self.path)
             return recovered
         except BaseException:
             self._close()
