@@ -30,6 +30,7 @@ from statemachine.stores import schema, tables
 from statemachine.stores.encoding import EncodingError, encode, parse, text_of
 from statemachine.stores.errors import OlderSchema, StoreBusy, StoreCorrupt, StoreError, StoreMissing
 from statemachine.stores.protocol import LogRecord, Recovered
+from statemachine.stores.shape import WrongShape, check_shape
 from statemachine.stores.translation import typed
 
 __all__ = ["check_file", "read_rollout", "read_session"]
@@ -176,6 +177,7 @@ def _read(path: str, parameters: str, read: Callable[[sqlite3.Connection], T]) -
         version = schema.version_of(connection, path, newest)
         if version < newest:
             raise OlderSchema(path, f"the file has schema version {version}, older than {newest}")
+        check_shape(connection, path, schema.MIGRATIONS)
         return read(connection)
 
 
@@ -211,7 +213,10 @@ def check_file(path: str | os.PathLike[str]) -> tuple[str, ...]:
     Checks every page, reads every record, folds snapshot and tail, and compares the last turns in the rollouts with
     the facts. Raises `StoreError` if the file is not a session, or cannot be read at all.
     """
-    return reading(path, lambda connection: tuple(_problems(connection)))
+    try:
+        return reading(path, lambda connection: tuple(_problems(connection)))
+    except WrongShape as error:
+        return error.problems  # nothing more is believed
 
 
 def _misplaced(connection: sqlite3.Connection, covered: int) -> Iterator[str]:
@@ -252,10 +257,14 @@ def _problems(connection: sqlite3.Connection) -> Iterator[str]:
         if found.outcome != last.get(found.id) and found.identity is not Identity.FORGOTTEN:  # whose rollout may wait
             told = last.get(found.id)
             yield f"agent {found.id}: its last turn ended with {found.outcome!r:.200}, its rollout says {told!r:.200}"
+    receipts = 0
     for key, request, answer in connection.execute("SELECT key, request, answer FROM keys"):
+        receipts += 1
         try:
             text_of(key)
             text_of(request)
             parse(answer)
         except EncodingError as error:
             yield f"receipt {key!r:.100}: {error}"
+    if receipts != meta.keys:
+        yield f"there are {receipts:,} receipts, and {meta.keys:,} were given"

@@ -53,6 +53,7 @@ from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, Sto
 from statemachine.stores.ownership import Ownership
 from statemachine.stores.patience import Patience
 from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot, Write
+from statemachine.stores.shape import check_shape
 from statemachine.stores.tables import Encoded, Tables
 from statemachine.stores.translation import typed
 from statemachine.stores.worker import Worker
@@ -113,6 +114,8 @@ class SQLiteStore:
         """The thread that writes, while the store is open."""
         self._reading_worker: Worker | None = None
         """The thread that reads, while the store is open."""
+        self._schema_version: int | None = None
+        """SQLite's number of the schema that was checked, which every change of it raises."""
         self._process = 0
         """Id of the process that has these threads."""
         # The locks also hold back a thread whose caller has gone, or of an earlier opening.
@@ -229,6 +232,7 @@ class SQLiteStore:
             time.sleep(schema.RETRY_S)
 
     def _claim(self, config: SessionConfig) -> Recovered:
+        self._schema_version = None
         connection = schema.connect(self.path, "mode=rwc", self._patience.step)
         schema.open_here[self.path] += 1
         self._tables = Tables(connection, 0, 0)
@@ -247,8 +251,9 @@ class SQLiteStore:
         schema.migrate(connection, self.path, schema.MIGRATIONS)
         if not schema.use_wal(connection, self._patience.step):
             raise StoreError(self.path, "this file system has no shared memory, which SQLite needs for its WAL")
-        reading.quick_check(connection, self.path)
         connection.execute("BEGIN IMMEDIATE")  # what is found is what is claimed
+        self._check_shape(connection)
+        reading.quick_check(connection, self.path)
         meta = tables.read_meta(connection)
         folded = tables.read_folded(connection, meta, config)
         self._tables = Tables(connection, tables.last_position(connection, meta.covered), meta.covered)
@@ -261,6 +266,13 @@ class SQLiteStore:
         connection.execute("COMMIT")
         self._tables.committed()
         return Recovered(self.epoch, meta.config, folded.ledger, folded.tail, folded.times)
+
+    def _check_shape(self, connection: sqlite3.Connection) -> None:
+        """Raises `StoreCorrupt` if the schema is not what it should be. Looks only if it was changed since."""
+        version = schema.number(connection, "schema_version")
+        if version != self._schema_version:
+            check_shape(connection, self.path, schema.MIGRATIONS)
+            self._schema_version = version
 
     def _close_with(self, worker: Worker) -> None:
         if self._worker is worker:  # another task may have closed it too, and opened it again
@@ -318,6 +330,7 @@ class SQLiteStore:
                 raise SessionInUse(
                     self.path, f"the session was taken over (epoch {epoch}, this store has {self.epoch})"
                 )
+            self._check_shape(connection)
             writer.write(parts)
             connection.execute("COMMIT")
             writer.committed()
