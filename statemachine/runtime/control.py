@@ -39,7 +39,7 @@ from statemachine.runtime.stream import Happening, Streams
 from statemachine.runtime.threads import Roles, Work
 from statemachine.runtime.tracing import TraceFile
 from statemachine.runtime.verbs import Verbs
-from statemachine.stores.protocol import LogRecord, Store
+from statemachine.stores.protocol import BackedUp, LogRecord, Store
 from statemachine.stores.sqlite import SQLiteStore
 
 __all__ = ["AgentControl", "Inside", "inside"]
@@ -426,6 +426,18 @@ class AgentControl:
         """
         with self._streams.subscribe(unread_max) as stream:
             yield stream
+
+    async def backup(self, to: str | os.PathLike[str], progress: Callable[[int, int], object] | None = None) -> None:
+        """Makes a backup in the new file `to`: the session as of now, while it runs, in the form of a session's file.
+        Only its owner may read it. `progress` is called with the pages that are copied so far, and all.
+
+        Raises `StoreExists` if there is a file already, other `StoreError`s for what the disk says, and `TypeError` if
+        the session is on a store that is not on disk.
+        """
+        if not isinstance(self._store, BackedUp):
+            kind = type(self._store).__name__
+            raise TypeError(f"a {kind} makes no backups; open the session with a path or a store that is on disk")
+        await self._store.backup(to, progress or (lambda *_: None))
 
     def statistics(self) -> Statistics:
         """Returns counts: slots, residency slots and the ready queue now; loads, evictions, refusals and commits since

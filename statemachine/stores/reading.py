@@ -28,7 +28,7 @@ from statemachine.core.machines import Identity
 from statemachine.core.records import Outcome, TurnEnded
 from statemachine.stores import schema, tables
 from statemachine.stores.encoding import EncodingError, encode, parse, text_of
-from statemachine.stores.errors import OlderSchema, StoreBusy, StoreCorrupt, StoreError, StoreMissing
+from statemachine.stores.errors import ForeignFile, OlderSchema, StoreBusy, StoreCorrupt, StoreError, StoreMissing
 from statemachine.stores.protocol import LogRecord, Recovered
 from statemachine.stores.shape import WrongShape, check_shape
 from statemachine.stores.translation import typed
@@ -60,7 +60,7 @@ def read_session(path: str | os.PathLike[str]) -> Recovered:
     """Returns what opening the session would find, without claiming it: the ledger as of the last commit, and the
     present epoch. Raises `StoreError`.
     """
-    real: str = os.path.realpath(path)
+    real = real_path(path)
 
     def read(connection: sqlite3.Connection) -> Recovered:
         quick_check(connection, real)
@@ -84,9 +84,30 @@ def owner(path: str) -> int | None:
         return None
 
 
+def real_path(path: str | os.PathLike[str]) -> str:
+    """Returns the path with links resolved, so that all names of a file are one. Raises `StoreMissing` for a path that
+    no file can have, and `ForeignFile` for SQLite's names of what is not a file.
+    """
+    name = os.fspath(path)
+    if name == ":memory:" or name.startswith("file:"):
+        raise ForeignFile(name, "this is SQLite's name for a database elsewhere; for one in memory, open MemoryStore()")
+    try:
+        os.fsencode(name)
+        return os.path.realpath(name)
+    except ValueError as error:  # a NUL, or a lone surrogate
+        raise StoreMissing(repr(name)[:200], f"no file can have this path ({error})") from None
+
+
+@contextmanager
+def reading_copy(path: str) -> Generator[sqlite3.Connection]:
+    """Reads a copy of our own, which nothing changes meanwhile, piece by piece. Raises `StoreError`."""
+    with typed(path), _connected(path, "mode=ro&immutable=1") as connection:
+        yield connection
+
+
 def reading(path: str | os.PathLike[str], read: Callable[[sqlite3.Connection], T]) -> T:
     """Returns what `read` makes of the file, in one transaction. Raises `StoreError`."""
-    real: str = os.path.realpath(path)
+    real = real_path(path)
     with typed(real):
         for _ in range(ATTEMPTS_MAX):
             if not schema.examine(real):
@@ -171,6 +192,13 @@ def _read_as(path: str, before: _State, read: Callable[[sqlite3.Connection], T])
 
 
 def _read(path: str, parameters: str, read: Callable[[sqlite3.Connection], T]) -> T:
+    with _connected(path, parameters) as connection:
+        return read(connection)
+
+
+@contextmanager
+def _connected(path: str, parameters: str) -> Generator[sqlite3.Connection]:
+    """Begins a transaction in which the file is read, if it is a session of today."""
     with _counted(path), closing(schema.connect(path, parameters, BUSY_S)) as connection:
         newest = len(schema.MIGRATIONS)
         connection.execute("BEGIN")
@@ -178,7 +206,7 @@ def _read(path: str, parameters: str, read: Callable[[sqlite3.Connection], T]) -
         if version < newest:
             raise OlderSchema(path, f"the file has schema version {version}, older than {newest}")
         check_shape(connection, path, schema.MIGRATIONS)
-        return read(connection)
+        yield connection
 
 
 def _read_copy(path: str, read: Callable[[sqlite3.Connection], T]) -> T:

@@ -43,11 +43,12 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
-from anyio import to_thread
+from anyio import from_thread, to_thread
 
 from statemachine.core.config import SessionConfig
 from statemachine.log import trace
 from statemachine.stores import reading, rights, schema, tables
+from statemachine.stores.backup import Progress, back_up
 from statemachine.stores.encoding import EncodingError
 from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError, Unstorable
 from statemachine.stores.ownership import Ownership
@@ -99,7 +100,7 @@ class SQLiteStore:
         synchronous: Synchronous = Synchronous.FULL,
         busy_timeout: float = BUSY_TIMEOUT,
     ) -> None:
-        self.path: str = os.path.realpath(path)
+        self.path = reading.real_path(path)
         """The path with links resolved, so that all names of a file have one lock."""
         self.takeover = takeover
         self.synchronous = synchronous
@@ -165,6 +166,15 @@ class SQLiteStore:
         store need not be open, and the session may have another owner. Raises as `read_session` does.
         """
         return await to_thread.run_sync(reading.check_file, self.path)
+
+    async def backup(self, to: str | os.PathLike[str], progress: Progress) -> None:
+        """See `BackedUp.backup`. The store need not be open, and the session may have another owner."""
+
+        def tell(done: int, pages: int) -> None:
+            from_thread.check_cancelled()
+            from_thread.run_sync(progress, done, pages)
+
+        await to_thread.run_sync(back_up, self.path, to, tell)
 
     # In threads
 
