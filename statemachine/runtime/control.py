@@ -39,6 +39,7 @@ from statemachine.runtime.stream import Happening, Streams
 from statemachine.runtime.threads import Roles, Work
 from statemachine.runtime.tracing import TraceFile
 from statemachine.runtime.verbs import Verbs
+from statemachine.stores.folding import check_config
 from statemachine.stores.protocol import BackedUp, LogRecord, Store
 from statemachine.stores.sqlite import SQLiteStore
 
@@ -158,9 +159,12 @@ class AgentControl:
         earlier process had not finished goes on by itself: its running turns are interrupted, those that had not begun
         are asked for again.
         """
+        if config is None:
+            config = SessionConfig()
+        check_config(config)
         if isinstance(store, str | os.PathLike):
             store = SQLiteStore(Path(store))
-        return cls(store, work, config or SessionConfig(), None if trace is None else Path(trace), clock, context)
+        return cls(store, work, config, None if trace is None else Path(trace), clock, context)
 
     # The block
 

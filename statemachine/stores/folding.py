@@ -19,6 +19,14 @@ NO_MAIL = (0,) * len(MailState)
 """The counts of mails by state in a new session."""
 
 
+def check_config(config: SessionConfig) -> None:
+    """Raises `TypeError` for what is not a configuration."""
+    if not isinstance(config, SessionConfig):
+        raise TypeError(
+            f"config is a {type(config).__name__}; give a SessionConfig, as SessionConfig(max_concurrent=2)"
+        )
+
+
 @define
 class Folded:
     """A ledger, and the agents whose facts differ from the snapshot that it started from."""

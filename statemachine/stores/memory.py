@@ -15,9 +15,9 @@ from attrs import define, field
 
 from statemachine.core.config import SessionConfig
 from statemachine.core.machines import Identity
-from statemachine.stores.encoding import EncodingError, Stored, decode, decode_facts, encode, encode_facts
+from statemachine.stores.encoding import EncodingError, Stored, check_id, decode, decode_facts, encode, encode_facts
 from statemachine.stores.errors import SessionInUse, StoreClosed, Unstorable
-from statemachine.stores.folding import NO_MAIL, fold
+from statemachine.stores.folding import NO_MAIL, check_config, fold
 from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot, Write
 
 __all__ = ["MemoryLog", "MemoryStore"]
@@ -79,6 +79,7 @@ class MemoryStore:
 
     async def open(self, config: SessionConfig) -> Recovered:
         """See `Store.open`."""
+        check_config(config)
         await checkpoint()
         log = self.log
         if log.is_owned and not self.takeover:
@@ -102,6 +103,9 @@ class MemoryStore:
                 [(f.agent, encode_facts(f)) for f in item.agents] if isinstance(item, Snapshot) else []
                 for item in items
             ]
+            for part in rows:
+                for agent in [f.agent for f in part.agents] if isinstance(part, Snapshot) else [row[1] for row in part]:
+                    check_id(agent)
         except EncodingError as error:
             raise Unstorable(PATH, str(error)) from None
         for item, row, fact in zip(items, rows, facts, strict=True):

@@ -6,12 +6,16 @@ transaction, makes it impossible: a lock can be taken away (`takeover`), and som
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 
 from filelock import FileLock, Timeout
 
 from statemachine.stores.rights import PRIVATE
+
+ATTEMPTS = 3
+"""Attempts to make a lock that is held and does not exist: another owner may be taking it over."""
 
 
 class Ownership:
@@ -26,11 +30,18 @@ class Ownership:
         """Takes the lock and returns True, or False if another owner holds it. Raises `OSError` where files cannot be
         locked.
         """
-        try:
-            self._lock.acquire(blocking=False)
-        except Timeout:
-            return False
-        return True
+        for _ in range(ATTEMPTS):
+            try:
+                self._lock.acquire(blocking=False)
+            except Timeout:
+                if os.path.lexists(self.lock_path):
+                    return False
+            except OSError as error:
+                problem = f"its lock {self.lock_path} cannot be made: {error.strerror or error}"
+                raise OSError(error.errno, problem) from error
+            else:
+                return True
+        raise OSError(errno.ENOENT, f"its lock {self.lock_path} cannot be made: this file system has none")
 
     def take_over(self) -> None:
         """Takes the lock from its present holder, whose lock is then on a file without a name. Where a file in use

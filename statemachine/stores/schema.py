@@ -26,7 +26,15 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from statemachine.stores.encoding import Stored, facts_of_today, record_of_today, request_of_today, stored, text_of
+from statemachine.stores.encoding import (
+    EncodingError,
+    Stored,
+    facts_of_today,
+    record_of_today,
+    request_of_today,
+    stored,
+    text_of,
+)
 from statemachine.stores.errors import ForeignFile, NewerSchema, StoreMissing
 from statemachine.stores.shape import Migration, check_shape
 
@@ -36,6 +44,8 @@ HEADER_BYTES = 100
 RETRY_S = 0.005
 NO_DATABASE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN)
 """SQLite's codes for a file that it cannot read at all."""
+NUMBER_MAX = 2**62
+"""Upper bound of all numbers of a session, which no session reaches: SQLite has numbers of 64 bits."""
 open_here: Counter[str] = Counter()
 """Path -> the number of stores of this process that have the session open, and so locks to lose."""
 
@@ -121,13 +131,21 @@ def migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[Migr
                 for migration in migrations[version:until]:
                     migration(connection)
                 if version:
-                    connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'epoch'")
+                    raise_epoch(connection)
                 connection.execute(f"PRAGMA user_version = {until}")
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+
+def raise_epoch(connection: sqlite3.Connection) -> None:
+    """Fences an owner that has the file open. Raises `EncodingError` for an epoch that no session reaches."""
+    is_sound = f"typeof(value) = 'integer' AND value BETWEEN 0 AND {NUMBER_MAX}"
+    found = connection.execute(f"UPDATE meta SET value = value + 1 WHERE name = 'epoch' AND {is_sound}")
+    if found.rowcount != 1:
+        raise EncodingError("epoch is not a number that a session reaches")
 
 
 def use_wal(connection: sqlite3.Connection, busy_s: float) -> bool:

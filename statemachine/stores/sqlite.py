@@ -50,7 +50,8 @@ from statemachine.log import trace
 from statemachine.stores import reading, rights, schema, tables
 from statemachine.stores.backup import Progress, back_up
 from statemachine.stores.encoding import EncodingError
-from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError, Unstorable
+from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError, StoreExhausted, Unstorable
+from statemachine.stores.folding import check_config
 from statemachine.stores.ownership import Ownership
 from statemachine.stores.patience import Patience
 from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot, Write
@@ -126,15 +127,29 @@ class SQLiteStore:
         """See `Store.open`. Raises `ForeignFile`, `NewerSchema`, `StoreCorrupt`, `StoreReadOnly`, `StoreFull` and
         `StoreMissing`, depending on the file. Checks the tables that it reads for damage.
         """
+        check_config(config)
         if self._worker is not None and self._process == os.getpid():
             raise SessionInUse(self.path, "this store is open already", os.getpid())
-        self._worker, self._reading_worker = Worker("statemachine-store"), Worker("statemachine-reader")
+        self._worker, self._reading_worker = self._workers()
         self._process = os.getpid()
         try:
             return await self._write(self._open, config)
         except BaseException:
             await self.close()
             raise
+
+    def _workers(self) -> tuple[Worker, Worker]:
+        """Starts the threads. Raises `StoreExhausted` if there can be no more."""
+        started = list[Worker]()
+        try:
+            for name in ("statemachine-store", "statemachine-reader"):
+                started.append(Worker(name))
+        except RuntimeError as error:
+            for worker in started:
+                worker.stop()
+            raise StoreExhausted(self.path, f"the process has no thread left ({error})") from error
+        writer, reader = started
+        return writer, reader
 
     async def append(self, items: Sequence[Write | Snapshot]) -> None:
         """See `Store.append`."""
@@ -165,7 +180,7 @@ class SQLiteStore:
         """Returns all problems of the file, each as a sentence; none if it is sound. The time grows with the file. The
         store need not be open, and the session may have another owner. Raises as `read_session` does.
         """
-        return await to_thread.run_sync(reading.check_file, self.path)
+        return await self._aside(reading.check_file, self.path)
 
     async def backup(self, to: str | os.PathLike[str], progress: Progress) -> None:
         """See `BackedUp.backup`. The store need not be open, and the session may have another owner."""
@@ -174,9 +189,24 @@ class SQLiteStore:
             from_thread.check_cancelled()
             from_thread.run_sync(progress, done, pages)
 
-        await to_thread.run_sync(back_up, self.path, to, tell)
+        await self._aside(back_up, self.path, to, tell)
 
     # In threads
+
+    async def _aside(self, work: Callable[..., T], *args: Any) -> T:
+        """Makes a call that has nothing to do with what is open, in a thread of anyio's."""
+        begun = threading.Event()
+
+        def begin() -> T:
+            begun.set()
+            return work(*args)
+
+        try:
+            return await to_thread.run_sync(begin)
+        except RuntimeError as error:
+            if begun.is_set():
+                raise
+            raise StoreExhausted(self.path, f"the process has no thread left ({error})") from error
 
     async def _write(self, work: Callable[..., T], *args: Any) -> T:
         return await self._open_in_this_process(self._worker).do(self._locked, self._writing, work, *args)
@@ -218,6 +248,7 @@ class SQLiteStore:
             recovered = self._patience.do(self._claim_when_unread, config)
             if not taken:
                 ownership.take_over()  # the earlier owner is fenced now, and not before
+            self._reader = self._connected_reader()
             rights.warn_of_wider(self.path)
             return recovered
         except BaseException:
@@ -274,6 +305,7 @@ class SQLiteStore:
         if folded.tail:
             self._tables.write(tables.encode_items([folded.snapshot]))
         connection.execute("COMMIT")
+        connection.execute("PRAGMA temp_store = MEMORY")  # no file is opened once the session is open
         self._tables.committed()
         return Recovered(self.epoch, meta.config, folded.ledger, folded.tail, folded.times)
 
@@ -349,9 +381,17 @@ class SQLiteStore:
                 connection.execute("ROLLBACK")
             raise
 
+    def _connected_reader(self) -> sqlite3.Connection:
+        """Returns a connection that has opened all files that it reads, for a time when no more can be opened."""
+        reader = schema.connect(self.path, "mode=ro", self._patience.step)
+        try:
+            self._patience.do(tables.read_receipt, reader, "")
+        except BaseException:
+            reader.close()
+            raise
+        return reader
+
     def _read_with(self, read: Callable[..., T], *wanted: Any) -> T:
         if self._reader is None:
-            if self._tables is None:
-                raise StoreClosed(self.path, "the store is not open")
-            self._reader = schema.connect(self.path, "mode=ro", self._patience.step)
+            raise StoreClosed(self.path, "the store is not open")
         return self._patience.do(read, self._reader, *wanted)

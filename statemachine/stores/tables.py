@@ -21,16 +21,19 @@ from statemachine.log import trace
 from statemachine.stores.encoding import (
     EncodingError,
     Stored,
+    check_id,
     decode,
     decode_facts,
     encode,
     encode_facts,
+    is_id,
     parse,
     stored,
     text_of,
 )
 from statemachine.stores.folding import Folded, fold
 from statemachine.stores.protocol import LogRecord, Receipt, Snapshot, Write
+from statemachine.stores.schema import NUMBER_MAX
 
 Row = tuple[str, int | None, Stored]
 """Kind, agent and fields of a record."""
@@ -54,8 +57,6 @@ class Meta:
     """Number of receipts."""
 
 
-NUMBER_MAX = 2**62
-"""Upper bound of all numbers of a session, which no session reaches: SQLite and msgspec have numbers of 64 bits."""
 NAMES = ("epoch", "owner", "config", "covered", "mail_states", "keys")
 
 
@@ -162,6 +163,8 @@ ROLLOUT = """
 
 def read_rollout(connection: sqlite3.Connection, agent: int) -> tuple[LogRecord, ...]:
     """Returns the agent's rollout, oldest first."""
+    if not is_id(agent):
+        return ()  # as of any other agent that never was
     rows = connection.execute(ROLLOUT, {"agent": agent})
     return tuple([decode_at(*row) for row in rows.fetchall()])
 
@@ -178,6 +181,8 @@ def read_own_rollout(connection: sqlite3.Connection, agent: int, uncovered: Sequ
     """Does what `read_rollout` does, given the positions of the agent's records behind the snapshot, so that the log
     behind it need not be searched. A newer snapshot may cover some of them by now.
     """
+    if not is_id(agent):
+        return ()
     rows: dict[int, Any] = {}
     for first in range(0, len(uncovered) or 1, AT_MAX):
         some = uncovered[first : first + AT_MAX]
@@ -215,13 +220,17 @@ def encode_items(items: Sequence[Write | Snapshot]) -> list[Encoded]:
     parts = [part]
     for item in items:
         if isinstance(item, Snapshot):
+            for f in item.agents:
+                check_id(f.agent)
             facts = [(f.agent, encode_facts(f)) for f in item.agents]
             part = Encoded([], [], [])
             forgotten = tuple([f.agent for f in item.agents if f.identity is Identity.FORGOTTEN])
             parts += [Encoded([], [], facts, item.mail_states, forgotten), part]
             continue
         for record in item.records:
-            part.rows.append(encode(record))
+            row = encode(record)
+            check_id(row[1])
+            part.rows.append(row)
         if (receipt := item.receipt) is not None:
             part.receipts.append((stored(receipt.key), stored(receipt.request), stored(receipt.answer)))
     return parts

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from statemachine.stores import Entry, Receipt, SQLiteStore, StoreBusy, Write, patience, sqlite
+from statemachine.stores import Entry, Receipt, SQLiteStore, StoreBusy, Write, patience, schema, sqlite, tables
 from tests.stores.session_files import make, opened
 
 pytestmark = pytest.mark.anyio
@@ -72,14 +72,14 @@ async def test_opening_waits_for_a_foreign_transaction_with_one_warning(path: Pa
     with locked(path) as heard:
         store = await opened(path)
     assert (store.epoch, len(heard.texts)) == (2, 1)
-    assert sqlite.schema.open_here[store.path] == 1, "what was tried before is closed"
+    assert schema.open_here[store.path] == 1, "what was tried before is closed"
     await store.close()
 
 
 async def test_read_of_an_owner_waits_for_a_foreign_transaction(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await make(path)
     store = await opened(path)
-    read, found = sqlite.tables.read_receipt, [sqlite3.OperationalError("database is locked")]
+    read, found = tables.read_receipt, [sqlite3.OperationalError("database is locked")]
     found[0].sqlite_errorcode = sqlite3.SQLITE_BUSY_RECOVERY
 
     def read_receipt(connection: sqlite3.Connection, key: str) -> Receipt | None:
@@ -87,7 +87,7 @@ async def test_read_of_an_owner_waits_for_a_foreign_transaction(path: Path, monk
             raise found.pop()
         return read(connection, key)
 
-    monkeypatch.setattr(sqlite.tables, "read_receipt", read_receipt)
+    monkeypatch.setattr(tables, "read_receipt", read_receipt)
     assert await store.receipt("none") is None
     await store.close()
 
