@@ -88,6 +88,9 @@ KINDS: dict[str, type[LogRecord]] = {kind.__name__: kind for kind in (*RECORDS, 
 """Name -> record class."""
 
 
+ENTRY = Entry.__name__
+
+
 def encode(record: LogRecord) -> tuple[str, int | None, Stored]:
     """Its class name, the agent whose rollout it belongs to (None: to no rollout) and its fields.
 

@@ -116,8 +116,12 @@ class Store(Protocol):
         """
         ...
 
-    async def rollout(self, agent: int) -> tuple[LogRecord, ...]:
-        """Returns the agent's mail, turns and entries, oldest first. May be called while an append is under way."""
+    async def rollout(self, agent: int, since: int | None = None) -> tuple[LogRecord, ...]:
+        """Returns the agent's mail, turns and entries, oldest first. May be called while an append is under way.
+
+        With `since`, the number of a mail, returns what tells how that mail was answered, and not much more: records
+        without entries from the last start or end of a turn on before the mail was accepted (`folding.needed`).
+        """
         ...
 
     async def receipt(self, key: str) -> Receipt | None:

@@ -155,9 +155,11 @@ class SQLiteStore:
         """See `Store.append`."""
         await self._write(self._append, items)
 
-    async def rollout(self, agent: int) -> tuple[LogRecord, ...]:
+    async def rollout(self, agent: int, since: int | None = None) -> tuple[LogRecord, ...]:
         """See `Store.rollout`."""
         uncovered = [] if self._tables is None else self._tables.uncovered(agent)
+        if since is not None:
+            return await self._read(tables.read_needed, agent, uncovered, since)
         return await self._read(tables.read_own_rollout, agent, uncovered)
 
     async def receipt(self, key: str) -> Receipt | None:

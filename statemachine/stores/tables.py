@@ -19,6 +19,8 @@ from statemachine.core.config import SessionConfig
 from statemachine.core.machines import Identity
 from statemachine.log import trace
 from statemachine.stores.encoding import (
+    ENTRY,
+    ID_MAX,
     EncodingError,
     Stored,
     check_id,
@@ -31,7 +33,7 @@ from statemachine.stores.encoding import (
     stored,
     text_of,
 )
-from statemachine.stores.folding import Folded, fold
+from statemachine.stores.folding import Folded, fold, needed
 from statemachine.stores.protocol import LogRecord, Receipt, Snapshot, Write
 from statemachine.stores.schema import NUMBER_MAX
 
@@ -190,6 +192,36 @@ def read_own_rollout(connection: sqlite3.Connection, agent: int, uncovered: Sequ
         found = connection.execute(OWN_ROLLOUT, [whose, *some, *[None] * (AT_MAX - len(some))])
         rows.update({row[0]: row for row in found.fetchall()})
     return tuple([decode_at(*rows[position]) for position in sorted(rows)])
+
+
+def read_needed(
+    connection: sqlite3.Connection, agent: int, uncovered: Sequence[int], mail: int
+) -> tuple[LogRecord, ...]:
+    """Returns what tells how a mail was answered (`Store.rollout`), reading from the end of the rollout back."""
+
+    def backwards() -> Iterator[LogRecord]:
+        for positions in _backwards(connection, agent, uncovered):
+            rows = connection.execute(SOME, [ENTRY, *positions, *[None] * (AT_MAX - len(positions))])
+            yield from [decode_at(*row) for row in rows.fetchall()]
+
+    return needed(backwards(), mail) if is_id(agent) else ()
+
+
+SOME = f"""
+    SELECT position, kind, data FROM log WHERE kind <> ? AND position IN ({", ".join("?" * AT_MAX)})
+    ORDER BY position DESC
+"""
+
+
+def _backwards(connection: sqlite3.Connection, agent: int, uncovered: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Yields the positions of an agent's rollout, the last ones first."""
+    for end in range(len(uncovered), 0, -AT_MAX):
+        yield uncovered[max(0, end - AT_MAX) : end]
+    before = uncovered[0] if uncovered else ID_MAX
+    covered = f"SELECT position FROM rollouts WHERE agent = ? AND position < ? ORDER BY position DESC LIMIT {AT_MAX}"
+    while positions := [position for (position,) in connection.execute(covered, (agent, before)).fetchall()]:
+        yield positions
+        before = positions[-1]
 
 
 def read_receipt(connection: sqlite3.Connection, key: str) -> Receipt | None:
