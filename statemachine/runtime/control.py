@@ -46,6 +46,10 @@ from statemachine.stores.sqlite import SQLiteStore
 __all__ = ["AgentControl", "Inside", "inside"]
 
 
+def _say_nothing(done: int, pages: int) -> None:
+    """Passes over how far a backup is."""
+
+
 class NotOpen:
     """Takes the place of the parts of a session that is not open."""
 
@@ -441,7 +445,7 @@ class AgentControl:
         if not isinstance(self._store, BackedUp):
             kind = type(self._store).__name__
             raise TypeError(f"a {kind} makes no backups; open the session with a path or a store that is on disk")
-        await self._store.backup(to, progress or (lambda *_: None))
+        await self._store.backup(to, _say_nothing if progress is None else progress)
 
     def statistics(self) -> Statistics:
         """Returns counts: slots, residency slots and the ready queue now; loads, evictions, refusals and commits since

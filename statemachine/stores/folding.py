@@ -22,7 +22,7 @@ NO_MAIL = (0,) * len(MailState)
 
 def check_config(config: SessionConfig) -> None:
     """Raises `TypeError` for what is not a configuration."""
-    if not isinstance(config, SessionConfig):
+    if not isinstance(config, SessionConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(
             f"config is a {type(config).__name__}; give a SessionConfig, as SessionConfig(max_concurrent=2)"
         )
