@@ -1,7 +1,7 @@
 """Copies a session's file while it runs: consistent, as of the moment in which it begins, and private.
 
-Copying the file by hand is no backup: what is in the WAL is missing, and pages change while they are read. SQLite's own
-backup reads all pages in one transaction, beside which the session goes on writing.
+Copying the file by hand does not make a backup: what is in the WAL is missing, and pages change while they are read.
+SQLite's own backup reads all pages in one transaction, beside which the session goes on writing.
 
 The copy gets its name when it is whole. Until then it is a file without a meaning beside it, which a process that is
 killed leaves there.

@@ -27,7 +27,8 @@ What remains ugly.
 
 - Within a process, SQLite shares a reader's index of a crashed session with the next connection. So opening waits
   until such a reader is done (`_claim_when_unread`).
-- A foreign transaction keeps the thread that writes for up to `busy_timeout`, and with it whoever closes the store.
+- A foreign transaction keeps the thread that writes for up to `busy_timeout`, and so a caller that closes the
+  store waits as long.
 - A file with a second name (a hard link) would have two logs, and is refused.
 - If the disk fails at the very end of a commit, the caller gets `StoreFailed`, and the next opening may find the
   records nevertheless. A key tells.
