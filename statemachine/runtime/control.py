@@ -44,10 +44,15 @@ from statemachine.runtime.tasks import cancellations, own_task, to_its_end
 from statemachine.runtime.threads import Roles, Work
 from statemachine.runtime.tracing import TraceFile
 from statemachine.runtime.verbs import Verbs
-from statemachine.stores.protocol import LogRecord, Recovered, Store
+from statemachine.stores.folding import check_config
+from statemachine.stores.protocol import BackedUp, LogRecord, Recovered, Store
 from statemachine.stores.sqlite import SQLiteStore
 
 __all__ = ["AgentControl", "Inside", "inside"]
+
+
+def _say_nothing(done: int, pages: int) -> None:
+    """Passes over how far a backup is."""
 
 
 class NotOpen:
@@ -174,10 +179,13 @@ class AgentControl:
         earlier process had not finished goes on by itself: its running turns are interrupted, those that had not begun
         are asked for again.
         """
+        if config is None:
+            config = SessionConfig()
+        check_config(config)
         if isinstance(store, str | os.PathLike):
             store = SQLiteStore(Path(store))
         path = None if trace is None else Path(trace)
-        return cls(store, work, config or SessionConfig(), path, clock, context, max_abandoned)
+        return cls(store, work, config, path, clock, context, max_abandoned)
 
     # The block
 
@@ -467,6 +475,20 @@ class AgentControl:
         self._engine.check_here()
         with self._streams.subscribe(count_of(unread_max, "unread_max")) as stream:
             yield stream
+
+    async def backup(self, to: str | os.PathLike[str], progress: Callable[[int, int], object] | None = None) -> None:
+        """Makes a backup in the new file `to`: the session as of now, while it runs, in the form of a session's file.
+        Only its owner may read it. `progress` is called with the pages that are copied so far, and all.
+
+        Raises `StoreExists` if there is a file already, other `StoreError`s for what the disk says, and `TypeError` if
+        the session is on a store that is not on disk.
+        """
+        self._engine.check_here()
+        if not isinstance(self._store, BackedUp):
+            kind = type(self._store).__name__
+            raise TypeError(f"a {kind} makes no backups; open the session with a path or a store that is on disk")
+        work = partial(self._store.backup, to, _say_nothing if progress is None else progress)
+        await to_its_end(work, shield=False)  # asyncio's own cancellation does not reach a thread
 
     def statistics(self) -> Statistics:
         """Returns counts: slots, residency slots, threads on their way out and the ready queue now; loads, evictions,

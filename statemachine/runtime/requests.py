@@ -190,7 +190,7 @@ class Requests:
         if found is None:
             found = self._looked_up[ref.mail] = Request(ref, self)
         if found.outcome is None:  # also if it was found: the call that put it there may have been cancelled
-            rollout = await self.rollout(ref.id)
+            rollout = await self.rollout(ref.id, ref.mail)
             if not any(isinstance(record, MailAccepted) and record.mail == ref.mail for record in rollout):
                 await self.check_not_forgotten(ref.id)  # it may have been, since the look above
                 raise UnknownRequest(ref.id, ref.path, ref.mail)
@@ -225,11 +225,11 @@ class Requests:
             await self._engine.settled()
             raise UnknownAgent(agent)
 
-    async def rollout(self, agent: int) -> tuple[LogRecord, ...]:
-        """Returns the agent's mail, turns and entries, from the store."""
+    async def rollout(self, agent: int, since: int | None = None) -> tuple[LogRecord, ...]:
+        """Returns the agent's mail, turns and entries, from the store; `since`: see `Store.rollout`."""
         self._engine.check_here()
         self._check_not_left()
-        return await self._engine.store.rollout(agent)
+        return await self._engine.store.rollout(agent, since)
 
 
 def without_headers(event: Any) -> RequestEvent:

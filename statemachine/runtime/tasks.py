@@ -53,16 +53,17 @@ AGAIN_S_MIN, AGAIN_S_MAX = 0.1, 1.0
 """Seconds after which code that has swallowed its cancellation is cancelled again: first, and at most."""
 
 
-async def to_its_end(work: Callable[[], Awaitable[T]]) -> T:
+async def to_its_end(work: Callable[[], Awaitable[T]], shield: bool = True) -> T:
     """Does the work in a task of its own, and waits until it has ended though the caller is cancelled, once or again:
-    asyncio's own cancellation passes every shield, but not a task group, which waits for its tasks.
+    asyncio's own cancellation passes every shield, but not a task group, which waits for its tasks. Without `shield`
+    the work is cancelled with its caller, by anyio.
     """
     results: list[T] = []
     errors: list[BaseException] = []
 
     async def do() -> None:
         try:
-            with anyio.CancelScope(shield=True):
+            with anyio.CancelScope(shield=shield):
                 results.append(await work())
         except anyio.get_cancelled_exc_class():
             raise

@@ -10,6 +10,7 @@ the file has what was written before, and the session goes on.
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -85,13 +86,18 @@ def new_file(path: Path) -> BinaryIO:
     for number in range(1, TRACES_MAX + 1):
         beside = path if number == 1 else path.with_name(f"{path.stem}.{number}{path.suffix}")
         try:
-            return beside.open("xb")
+            return open(beside, "xb", opener=private)
         except FileExistsError:
             check_is_trace(beside)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             problem = f"cannot be made: {getattr(error, 'strerror', None) or error}; give another path"
             raise TraceError(problem, None, str(beside)) from None
     raise TraceError(f"there are {TRACES_MAX:,} traces beside it; move them away", None, str(path))
+
+
+def private(path: str, flags: int) -> int:
+    """Makes a file that its owner alone may read and write: conversations are in it."""
+    return os.open(path, flags, 0o600)
 
 
 def check_is_trace(path: Path) -> None:

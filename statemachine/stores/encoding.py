@@ -88,6 +88,9 @@ KINDS: dict[str, type[LogRecord]] = {kind.__name__: kind for kind in (*RECORDS, 
 """Name -> record class."""
 
 
+ENTRY = Entry.__name__
+
+
 def encode(record: LogRecord) -> tuple[str, int | None, Stored]:
     """Its class name, the agent whose rollout it belongs to (None: to no rollout) and its fields.
 
@@ -108,6 +111,21 @@ def encode(record: LogRecord) -> tuple[str, int | None, Stored]:
         return name, None if owner is None else owner(record), data
     except (AttributeError, *UNREADABLE) as error:
         raise EncodingError(f"this {name} cannot be written: {error}") from None
+
+
+ID_MAX = 2**63 - 1
+"""The largest id of an agent that SQLite can hold."""
+
+
+def check_id(agent: int | None) -> None:
+    """Raises `EncodingError` for the id of an agent that no store can hold. None is the agent of no rollout."""
+    if agent is not None and not is_id(agent):
+        raise EncodingError(f"an agent has an id from 0 to {ID_MAX}, and not {agent!r:.100}")
+
+
+def is_id(agent: int) -> bool:
+    """Tells whether an agent can have this id."""
+    return 0 <= agent <= ID_MAX
 
 
 def _check(record: LogRecord, data: Stored) -> None:

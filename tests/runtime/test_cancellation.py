@@ -298,8 +298,8 @@ TURN: dict[str, tuple[Call, Callable[[World], Awaitable[None]]]] = {
 HANDLE: dict[str, tuple[Call, Callable[[World], Awaitable[None]]]] = {
     "outcome": (lambda w: w.slow.outcome(), unchanged),
 }
-ELSEWHERE = {AgentControl: {"open", "shutdown", "events"}, Turn: set[str](), Handle: set[str]()}
-"""What has a test of its own below."""
+ELSEWHERE = {AgentControl: {"open", "shutdown", "events", "backup"}, Turn: set[str](), Handle: set[str]()}
+"""What has a test of its own, below or, for a backup, beside its other tests."""
 SWEPT = {AgentControl: CONTROL, Turn: TURN, Handle: HANDLE}
 CALLS = {f"{cls.__name__}.{verb}": case for cls, calls in SWEPT.items() for verb, case in calls.items()}
 

@@ -55,6 +55,7 @@ CALLS: dict[str, Call] = {
     "AgentControl.list": lambda c, t, h: c.list(),
     "AgentControl.history": lambda c, t, h: c.history("/root/a"),
     "AgentControl.handle": lambda c, t, h: c.handle(h.ref),
+    "AgentControl.backup": lambda c, t, h: c.backup("never-made.db"),
     "AgentControl.shutdown": lambda c, t, h: c.shutdown(0),
     "AgentControl.events": lambda c, t, h: read_events(c),
     "Handle.outcome": lambda c, t, h: h.outcome(),
