@@ -27,7 +27,7 @@ from statemachine.core.events import HOST
 from statemachine.core.machines import SessionState
 from statemachine.core.session import Session
 from statemachine.log.recovery import restart
-from statemachine.runtime.checks import check_reference, seconds_of
+from statemachine.runtime.checks import reference_of, seconds_of, unread_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.handles import AgentRef, Handle, Target
 from statemachine.runtime.live import LiveThreads
@@ -39,6 +39,7 @@ from statemachine.runtime.stream import Happening, Streams
 from statemachine.runtime.threads import Roles, Work
 from statemachine.runtime.tracing import TraceFile
 from statemachine.runtime.verbs import Verbs
+from statemachine.stores.encoding import check_config
 from statemachine.stores.protocol import LogRecord, Store
 from statemachine.stores.sqlite import SQLiteStore
 
@@ -92,7 +93,8 @@ class AgentControl:
     **What every verb may raise.** `SessionClosed` once the session is shut down or left, and `StoreFailed` once it
     failed; what gives work raises `SessionDraining` during a shutdown. `UnknownPath` and `UnknownAgent` if no agent
     ever was at this path or had this id; `AgentClosed` if the target, parent or sender is closed. `InvalidHeaders` for
-    headers that are not a JSON object, or too large. With a `key`:
+    headers that are not a JSON object, or too large; `TooLarge` for any other value that the log does not take, because
+    of its bytes as stored (`statemachine.stores.limits`). With a `key`:
     `KeyReused` if it was used for another request, and `StoreError` if the store cannot be read. `TypeError` for a
     value of the wrong type, `RuntimeError` before the block is entered. What a verb raises besides stands with it.
 
@@ -160,7 +162,10 @@ class AgentControl:
         """
         if isinstance(store, str | os.PathLike):
             store = SQLiteStore(Path(store))
-        return cls(store, work, config or SessionConfig(), None if trace is None else Path(trace), clock, context)
+        if config is None:
+            config = SessionConfig()
+        check_config(config)
+        return cls(store, work, config, None if trace is None else Path(trace), clock, context)
 
     # The block
 
@@ -409,8 +414,7 @@ class AgentControl:
 
         Raises `UnknownRequest` if it was never made, and `StoreError` if the store cannot be read.
         """
-        check_reference(ref)
-        return await self._requests.find(ref)
+        return await self._requests.find(reference_of(ref))
 
     @asynccontextmanager
     async def events(self, unread_max: int = 10_000) -> AsyncGenerator[AsyncIterator[Happening]]:
@@ -424,7 +428,7 @@ class AgentControl:
         The session does not wait for readers. A reader more than `unread_max` events behind loses them and gets one
         `EventsLost`; then it may go on reading.
         """
-        with self._streams.subscribe(unread_max) as stream:
+        with self._streams.subscribe(unread_of(unread_max)) as stream:
             yield stream
 
     def statistics(self) -> Statistics:

@@ -13,6 +13,7 @@ out, and the log says what is true.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import Counter
@@ -22,6 +23,7 @@ from typing import TypeVar
 import anyio
 from attrs import define, field
 
+from statemachine.core import exact
 from statemachine.core.effects import Effect, Refused, Reply, Stale, Step
 from statemachine.core.events import Event, Tick, WriteFailed
 from statemachine.core.machines import SessionState
@@ -36,6 +38,9 @@ from statemachine.runtime.tracing import TraceFile
 from statemachine.stores.protocol import Entry, LogRecord, Receipt, Snapshot, Store, Write
 
 R = TypeVar("R")
+log = logging.getLogger("statemachine")
+
+NO_TIME = "the clock that the session was opened with fails (%s): records have no times while it does"
 
 TICK_SECONDS = 0.002
 """Shortest time between two ticks of the core, so a bound may end this much early."""
@@ -93,6 +98,7 @@ class Engine:
         self.times = Times() if times is None else times
         """When what was committed happened."""
         self._wall_clock = wall_clock
+        self._clock_has_failed = False
         self.counts = Counts()
         self.error: BaseException | None = None
         """Why the store, or the core, failed."""
@@ -253,7 +259,9 @@ class Engine:
         """The records are committed now. Mail that was demoted since it was accepted is another object than its record,
         and is told too.
         """
-        at = float(self._wall_clock())
+        at = self._told_time()
+        if at is None:
+            return
         stamp(records, at)
         agents = self.session.agents
         ended = [record.outcome.agent for record in records if isinstance(record, DEMOTING)]
@@ -261,6 +269,22 @@ class Engine:
         if unknown:
             accepted = {record.mail for record in records if isinstance(record, MailAccepted)}
             stamp([mail for mail in unknown if mail.mail in accepted], at)
+
+    def _told_time(self) -> float | None:
+        """Returns what the clock of the host says, or None: records without a time harm less than a session that ends
+        by its clock.
+        """
+        try:
+            at = exact.number(self._wall_clock())
+            if at is not None and math.isfinite(at):
+                return float(at)
+            problem = f"it tells {exact.shown(at)}"
+        except Exception as error:
+            problem = words(error)
+        if not self._clock_has_failed:
+            self._clock_has_failed = True
+            log.warning(NO_TIME, problem)
+        return None
 
     def _items(self, batch: Batch) -> Sequence[Write | Snapshot]:
         """Returns what to append, with a snapshot if one is due. The session is in its state after the batch."""

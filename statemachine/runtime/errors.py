@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 
 from attrs import define
 
+from statemachine.core.exact import class_name, said, shown
 from statemachine.core.refusals import Refusal
+from statemachine.stores.limits import cut
 
 __all__ = [
     "EventsLost",
@@ -17,6 +19,7 @@ __all__ = [
     "NotJson",
     "Stalled",
     "ThreadLost",
+    "TooLarge",
     "UnknownPath",
     "UnknownRequest",
     "UnknownRole",
@@ -72,7 +75,27 @@ class NotJson(Refusal):
 
     value: Any
     problem: str
-    text: ClassVar[str] = "{self.value!r:.100} is not a JSON value ({self.problem:.200}); convert it first"
+    text: ClassVar[str] = "{self.shown} is not a JSON value ({self.problem:.200}); convert it first"
+
+    @property
+    def shown(self) -> str:
+        """The value as the message shows it."""
+        return shown(self.value)
+
+
+@define(auto_exc=True)
+class TooLarge(Refusal):
+    """A value is larger than the log takes. `size` and `bytes_max` count bytes as it is stored, with what is escaped
+    within JSON; `what` says what it would have been.
+    """
+
+    what: str
+    size: int
+    bytes_max: int
+    text: ClassVar[str] = (
+        "{self.what} has at most {self.bytes_max:,} bytes as it is stored, this one has {self.size:,}; keep it "
+        "elsewhere, such as in a file, and give its name"
+    )
 
 
 @define(auto_exc=True)
@@ -102,13 +125,9 @@ class EventsLost(Refusal):
 
 
 def words(error: BaseException) -> str:
-    """Returns an exception as one line, even if it has no message or cannot make one."""
-    name = type(error).__name__
-    try:
-        said = str(error)
-    except Exception:
-        return name
-    return f"{name}: {said}" if said else name
+    """Returns an exception as one line, even if it has no message or cannot make one, and not longer than is stored."""
+    name, message = class_name(error), said(error)
+    return cut(f"{name}: {message}" if message else name)
 
 
 class ThreadLost(Exception):

@@ -37,7 +37,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, cast
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -188,7 +188,7 @@ class LiveThreads:
     def cancel(self, effect: fx.Cancel) -> None:
         """Asks the turn's work to stop."""
         live = self.threads.get(effect.agent)
-        if live is not None and live.turn is not None and live.turn.turn.number == effect.turn:
+        if live is not None and live.turn is not None and live.turn.waits.turn == effect.turn:
             live.cancel(live.turn)
             if live.turn in live.line:  # it need not wait for the call under way
                 live.line.remove(live.turn)
@@ -220,7 +220,7 @@ class LiveThreads:
     def wake(self, effect: fx.Wake) -> None:
         """Ends a turn's wait."""
         live = self.threads.get(effect.agent)
-        if live is not None and live.turn is not None and live.turn.turn.number == effect.turn:
+        if live is not None and live.turn is not None and live.turn.waits.turn == effect.turn:
             live.turn.waits.wake(effect.wait, effect.end)
 
     # Dropping
@@ -406,7 +406,15 @@ CARRY_OUT: dict[type, Callable[[LiveThreads, Any], None]] = {
 
 
 def is_lost(error: Exception) -> bool:
-    """Tells whether the error is a `ThreadLost`, or a group of errors with one."""
-    if not isinstance(error, ExceptionGroup):
-        return isinstance(error, ThreadLost)
-    return cast("ExceptionGroup[Exception]", error).subgroup(ThreadLost) is not None
+    """Tells whether the error is a `ThreadLost`, or a group of errors with one, without asking the group's class."""
+    line: list[BaseException] = [error]
+    for one in line:
+        if issubclass(type(one), ThreadLost):
+            return True
+        if issubclass(type(one), BaseExceptionGroup):
+            line.extend(EXCEPTIONS.__get__(one))
+    return False
+
+
+EXCEPTIONS = BaseExceptionGroup.__dict__["exceptions"]
+"""What is in a group of exceptions."""

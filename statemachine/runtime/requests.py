@@ -28,6 +28,7 @@ from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import KeyReused, UnknownRequest
 from statemachine.runtime.handles import AgentRef, Handle, Request, outcome_in
 from statemachine.runtime.settings import json_text
+from statemachine.stores import limits
 from statemachine.stores.protocol import LogRecord, Receipt
 
 RequestEvent = ev.Spawn | ev.Send | ev.FollowUp | ev.Start
@@ -75,7 +76,7 @@ class Requests:
         It runs in the caller's task, so it is shielded from cancellation once the core has the event: a key is either
         used, with its receipt, or free.
         """
-        key = text_of(key, "a key")
+        key = text_of(key, limits.KEY)
         while key in self._keys:
             await self._keys[key].wait()
         self._keys[key] = anyio.Event()

@@ -15,7 +15,19 @@ from attrs import define, field
 
 from statemachine.core.config import SessionConfig
 from statemachine.core.machines import Identity
-from statemachine.stores.encoding import EncodingError, Stored, decode, decode_facts, encode, encode_facts
+from statemachine.stores.encoding import (
+    EncodingError,
+    Stored,
+    asked_agent,
+    asked_key,
+    check_config,
+    check_items,
+    decode,
+    decode_facts,
+    encode,
+    encode_facts,
+    encode_receipt,
+)
 from statemachine.stores.errors import SessionInUse, StoreClosed, Unstorable
 from statemachine.stores.folding import NO_MAIL, fold
 from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot, Write
@@ -79,6 +91,7 @@ class MemoryStore:
 
     async def open(self, config: SessionConfig) -> Recovered:
         """See `Store.open`."""
+        check_config(config)
         await checkpoint()
         log = self.log
         if log.is_owned and not self.takeover:
@@ -97,11 +110,15 @@ class MemoryStore:
         await cancel_shielded_checkpoint()
         log = self._owned()
         try:
+            check_items(items)
             rows = [[encode(record) for record in item.records] if isinstance(item, Write) else item for item in items]
             facts = [
                 [(f.agent, encode_facts(f)) for f in item.agents] if isinstance(item, Snapshot) else []
                 for item in items
             ]
+            for item in items:
+                if isinstance(item, Write) and item.receipt is not None:
+                    encode_receipt(item.receipt)
         except EncodingError as error:
             raise Unstorable(PATH, str(error)) from None
         for item, row, fact in zip(items, rows, facts, strict=True):
@@ -109,11 +126,13 @@ class MemoryStore:
 
     async def rollout(self, agent: int) -> tuple[LogRecord, ...]:
         """See `Store.rollout`."""
+        agent = asked_agent(agent)
         await checkpoint()
         return tuple([decode(kind, data) for kind, _, data in self._open().rollouts.get(agent, ())])
 
     async def receipt(self, key: str) -> Receipt | None:
         """See `Store.receipt`."""
+        key = asked_key(key)
         await checkpoint()
         return self._open().receipts.get(key)
 

@@ -27,7 +27,7 @@ from statemachine.core.config import SessionConfig
 from statemachine.core.machines import Identity
 from statemachine.core.records import Outcome, TurnEnded
 from statemachine.stores import schema, tables
-from statemachine.stores.encoding import EncodingError, encode, parse, text_of
+from statemachine.stores.encoding import EncodingError, asked_agent, encode, parse, text_of
 from statemachine.stores.errors import OlderSchema, StoreBusy, StoreCorrupt, StoreError, StoreMissing
 from statemachine.stores.protocol import LogRecord, Recovered
 from statemachine.stores.translation import typed
@@ -72,6 +72,7 @@ def read_session(path: str | os.PathLike[str]) -> Recovered:
 
 def read_rollout(path: str | os.PathLike[str], agent: int) -> tuple[LogRecord, ...]:
     """Returns the agent's mail, turns and entries as of the last commit, oldest first. Raises `StoreError`."""
+    agent = asked_agent(agent)
     return reading(path, lambda connection: tables.read_rollout(connection, agent))
 
 

@@ -44,10 +44,11 @@ from typing import Any, TypeVar
 
 from anyio import to_thread
 
+from statemachine.core import exact
 from statemachine.core.config import SessionConfig
 from statemachine.log import trace
 from statemachine.stores import reading, schema, tables
-from statemachine.stores.encoding import EncodingError
+from statemachine.stores.encoding import EncodingError, asked_agent, asked_key, check_config
 from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError, Unstorable
 from statemachine.stores.ownership import Ownership
 from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot, Write
@@ -91,7 +92,9 @@ class SQLiteStore:
         takeover: bool = False,
         synchronous: Synchronous = Synchronous.FULL,
     ) -> None:
-        self.path: str = os.path.realpath(path)
+        if type(synchronous) is not Synchronous:
+            raise TypeError(f"synchronous is Synchronous.FULL or NORMAL, not {exact.shown(synchronous)}")
+        self.path: str = os.path.realpath(os.fsdecode(path))
         """The path with links resolved, so that all names of a file have one lock."""
         self.takeover = takeover
         self.synchronous = synchronous
@@ -114,6 +117,7 @@ class SQLiteStore:
         """See `Store.open`. Raises `ForeignFile`, `NewerSchema`, `StoreCorrupt`, `StoreReadOnly`, `StoreFull` and
         `StoreMissing`, depending on the file. Checks the tables that it reads for damage.
         """
+        check_config(config)
         if self._worker is not None and self._process == os.getpid():
             raise SessionInUse(self.path, "this store is open already", os.getpid())
         self._worker, self._reading_worker = Worker("statemachine-store"), Worker("statemachine-reader")
@@ -130,12 +134,13 @@ class SQLiteStore:
 
     async def rollout(self, agent: int) -> tuple[LogRecord, ...]:
         """See `Store.rollout`."""
+        agent = asked_agent(agent)
         uncovered = [] if self._tables is None else self._tables.uncovered(agent)
         return await self._read(tables.read_own_rollout, agent, uncovered)
 
     async def receipt(self, key: str) -> Receipt | None:
         """See `Store.receipt`."""
-        return await self._read(tables.read_receipt, key)
+        return await self._read(tables.read_receipt, asked_key(key))
 
     async def close(self) -> None:
         """See `Store.close`."""
