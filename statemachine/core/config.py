@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import math
 from enum import Enum
 from typing import Any
 
@@ -14,7 +14,7 @@ from statemachine.core.refusals import InvalidConfig
 
 __all__ = ["Notice", "Overflow", "SessionConfig", "SlotPolicy"]
 
-FLOAT_MAX = sys.float_info.max
+FLOAT_MAX = math.nextafter(math.inf, 0)
 
 
 class SlotPolicy(Enum):
