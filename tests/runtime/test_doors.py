@@ -550,3 +550,18 @@ async def test_error_about_a_hostile_value_can_be_printed(open_session: Open) ->
                 await control.status(target)
         with pytest.raises(UnknownAgent):
             await control.status(AgentRef(BadWhole(9), "x", 0))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Plain, "a class derived from Thread"),
+        (lambda: {"default": echo, "other": Plain}, "a class derived from Thread"),
+        (lambda: {"default": "echo"}, "a class derived from Thread"),
+        (lambda: {1: echo}, "a role is a text, not 1"),
+        (BadObject, "a class derived from Thread"),
+    ],
+)
+def test_work_that_cannot_work_is_refused_when_the_session_is_made(make: Callable[[], Any], said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        AgentControl.open(MemoryStore(), make())
