@@ -103,7 +103,7 @@ class World:
         self.spawned = 1
         self.path = {ROOT: "/root"}
         self.parent = {ROOT: HOST}
-        self.closed_by: Relation = {}  # closed agent -> the agent whose close ended it
+        self.closed_by: Relation = {}  # closed agent -> what to be resumed with
         self.mail: dict[int, Letter] = {}  # by number
         self.turn = {ROOT: 0}  # number of the latest
         self.phase: dict[int, Phase] = {ROOT: "new"}  # of that turn
@@ -381,7 +381,7 @@ class World:
         self.check_caller(sender, "open")
         self.check_known(target)
         require(target in self.closed_by, "AgentOpen", target)
-        line, together = [target], having(self.closed_by, target) if self.caps.live else []
+        line = [target]
         for agent in line:
             try:
                 self.check_open(self.parent[agent])
@@ -392,7 +392,7 @@ class World:
                     raise
                 continue
             del self.closed_by[agent]
-            line += filter(together.__contains__, having(self.parent, agent))
+            line += having(self.closed_by, agent) if self.caps.live else []
         opened = tuple(agent for agent in line if agent not in self.closed_by)
         return "resumed", opened, tuple(agent for agent in line if agent not in opened)
 
@@ -566,9 +566,8 @@ class World:
     def bury(self, top: int, how: Phase) -> Ids:
         """S10: closes an agent, whose turn ends so, and everything below it. Gives these."""
         members = [agent for agent in self.family(top) if agent not in self.closed_by]
-        for agent in having(self.closed_by, top) if members else ():
-            self.closed_by[agent] = agent
-        self.closed_by |= dict.fromkeys(members, top)
+        kept = {a: a if above in members else above for a, above in self.closed_by.items()}
+        self.closed_by = kept | {a: self.parent[a] for a in members}
         for agent in members:
             self.dead += len(self.read(agent))
             self.drop(agent)

@@ -86,23 +86,23 @@ class TurnCall(Call):
 
     async def make(self) -> ev.Report:
         TURN.set(self.waits)
-        live, turn = self.live, self.turn
+        live, number = self.live, self.waits.turn
         if not live.loaded:
             load_timeout = self.engine.session.config.load_timeout
             with self.scope() as scope, self.engine.within(load_timeout, scope.cancel):
                 await own_context(self.load_thread(), self.context.copy(), scope.survived)
             if not live.loaded:
                 words = f"load failed: no answer for {load_timeout} s"
-                return ev.Failed(live.agent, turn.number, words, Cause.LOAD_TIMED_OUT)
-        result = result_of(await live.thread.run(turn))
-        return ev.Finished(live.agent, turn.number, result)
+                return ev.Failed(live.agent, number, words, Cause.LOAD_TIMED_OUT)
+        result = result_of(await live.thread.run(self.turn))
+        return ev.Finished(live.agent, number, result)
 
     def failed(self, error: str) -> ev.Report:
         cause = Cause.FAILED if self.live.loaded else Cause.LOAD_FAILED
-        return ev.Failed(self.live.agent, self.turn.number, error, cause)
+        return ev.Failed(self.live.agent, self.waits.turn, error, cause)
 
     def cancelled(self) -> ev.Report:
-        return ev.Aborted(self.live.agent, self.turn.number)
+        return ev.Aborted(self.live.agent, self.waits.turn)
 
 
 @define(eq=False)

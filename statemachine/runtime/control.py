@@ -30,7 +30,7 @@ from statemachine.core.session import Session
 from statemachine.eventloops import end_of_loop, is_cancelled
 from statemachine.log.recovery import restart
 from statemachine.runtime.caps import MAX_ABANDONED
-from statemachine.runtime.checks import check_reference, count_of, seconds_of
+from statemachine.runtime.checks import count_of, reference_of, seconds_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.handles import AgentRef, Handle, Target
 from statemachine.runtime.live import LiveThreads
@@ -44,7 +44,7 @@ from statemachine.runtime.tasks import cancellations, own_task, to_its_end
 from statemachine.runtime.threads import Roles, Work
 from statemachine.runtime.tracing import TraceFile
 from statemachine.runtime.verbs import Verbs
-from statemachine.stores.folding import check_config
+from statemachine.stores.encoding import check_config
 from statemachine.stores.protocol import BackedUp, LogRecord, Recovered, Store
 from statemachine.stores.sqlite import SQLiteStore
 
@@ -105,7 +105,8 @@ class AgentControl:
     **What every verb may raise.** `SessionClosed` once the session is shut down or left, and `StoreFailed` once it
     failed; what gives work raises `SessionDraining` during a shutdown. `UnknownPath` and `UnknownAgent` if no agent
     ever was at this path or had this id; `AgentClosed` if the target, parent or sender is closed. `InvalidHeaders` for
-    headers that are not a JSON object, or too large. With a `key`:
+    headers that are not a JSON object, or too large; `TooLarge` for any other value that the log does not take, because
+    of its bytes as stored (`statemachine.stores.limits`). With a `key`:
     `KeyReused` if it was used for another request, and `StoreError` if the store cannot be read. `TypeError` for a
     value of the wrong type, `RuntimeError` before the block is entered, `WrongEventLoop` in another thread or event
     loop. What a verb raises besides stands with it.
@@ -456,8 +457,7 @@ class AgentControl:
 
         Raises `UnknownRequest` if it was never made, and `StoreError` if the store cannot be read.
         """
-        check_reference(ref)
-        return await self._requests.find(ref)
+        return await self._requests.find(reference_of(ref))
 
     @asynccontextmanager
     async def events(self, unread_max: int = 10_000) -> AsyncGenerator[AsyncIterator[Happening]]:

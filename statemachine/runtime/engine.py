@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 import anyio
 from attrs import define, field
 
+from statemachine.core import exact
 from statemachine.core.effects import Effect, Refused, Reply, Stale, Step
 from statemachine.core.events import Event, Tick, WriteFailed
 from statemachine.core.machines import SessionState
@@ -42,6 +43,7 @@ from statemachine.runtime.tracing import TraceFile
 from statemachine.stores.protocol import Entry, LogRecord, Receipt, Snapshot, Store, Write
 
 R = TypeVar("R")
+
 
 TICK_SECONDS = 0.002
 """Shortest time between two ticks of the core, so a bound may end this much early."""
@@ -300,15 +302,16 @@ class Engine:
         on it is the time of the machine.
         """
         try:
-            at = float(self._wall_clock())
-            if math.isfinite(at):
-                return at
-            error: BaseException = ValueError(f"it is {at}")
+            told = self._wall_clock()
+            at = exact.number(told)
+            if at is not None and math.isfinite(at):
+                return float(at)
+            problem = f"it tells {exact.shown(told)}"
         except KeyboardInterrupt:
             raise
-        except BaseException as raised:
-            error = raised
-        log.warning(CLOCK_FAILED, words(error))
+        except BaseException as error:
+            problem = words(error)
+        log.warning(CLOCK_FAILED, problem)
         self._wall_clock = time.time
         return time.time()
 

@@ -6,11 +6,13 @@ Each names its cause in its attributes, and its message says what to do.
 from __future__ import annotations
 
 import traceback
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from attrs import define
 
+from statemachine.core.exact import class_name, said, shown
 from statemachine.core.refusals import Refusal
+from statemachine.stores.limits import cut
 
 __all__ = [
     "EventsLost",
@@ -18,6 +20,7 @@ __all__ = [
     "NotJson",
     "Stalled",
     "ThreadLost",
+    "TooLarge",
     "UnknownPath",
     "UnknownRequest",
     "UnknownRole",
@@ -90,7 +93,27 @@ class NotJson(Refusal):
 
     value: Any
     problem: str
-    text: ClassVar[str] = "{self.value!r:.100} is not a JSON value ({self.problem:.200}); convert it first"
+    text: ClassVar[str] = "{self.shown} is not a JSON value ({self.problem:.200}); convert it first"
+
+    @property
+    def shown(self) -> str:
+        """The value as the message shows it."""
+        return shown(self.value)
+
+
+@define(auto_exc=True)
+class TooLarge(Refusal):
+    """A value is larger than the log takes. `size` and `bytes_max` count bytes as it is stored, with what is escaped
+    within JSON; `what` says what it would have been.
+    """
+
+    what: str
+    size: int
+    bytes_max: int
+    text: ClassVar[str] = (
+        "{self.what} has at most {self.bytes_max:,} bytes as it is stored, this one has {self.size:,}; keep it "
+        "elsewhere, such as in a file, and give its name"
+    )
 
 
 @define(auto_exc=True)
@@ -120,15 +143,9 @@ class EventsLost(Refusal):
 
 
 def words(error: BaseException) -> str:
-    """Returns an exception as one line, even if it has no message or cannot make one."""
-    name = type(error).__name__
-    try:
-        said = str(error)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        return name
-    return f"{name}: {said}" if said else name
+    """Returns an exception as one line, even if it has no message or cannot make one, and not longer than is stored."""
+    name, message = class_name(error), said(error)
+    return cut(f"{name}: {message}" if message else name)
 
 
 TRACEBACK_FRAMES, TRACEBACK_MAX = 20, 4_000
@@ -139,12 +156,14 @@ def traceback_of(error: BaseException) -> str | None:
     """Returns the traceback of an exception of an agent's code as a short text, without the frames around that code.
     None if it cannot be had.
     """
-    frames = error.__traceback__
-    while frames is not None and frames.tb_next and frames.tb_frame.f_globals.get("__name__", "").startswith(OURS):
-        frames = frames.tb_next
     try:
+        frames = error.__traceback__
+        while frames is not None and frames.tb_next and frames.tb_frame.f_globals.get("__name__", "").startswith(OURS):
+            frames = frames.tb_next
         text = "".join(traceback.format_exception(type(error), error, frames, limit=-TRACEBACK_FRAMES))
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # of what the exception's class says that it is
         return None
     if len(text) <= TRACEBACK_MAX:
         return text
@@ -152,24 +171,28 @@ def traceback_of(error: BaseException) -> str | None:
     return f"{text[:half]}\n... ({len(text):,} characters) ...\n{text[-half:]}"
 
 
+EXCEPTIONS = BaseExceptionGroup.__dict__["exceptions"]
+"""What is in a group of exceptions, whatever its class says."""
+
+
 def leaves(error: BaseException) -> list[BaseException]:
-    """Returns the exceptions in a group, and in the groups in it; or the exception itself."""
+    """Returns the exceptions in a group, and in the groups in it; or the exception itself. Asks no class of theirs."""
     found: list[BaseException] = []
     todo = [error]
     while todo:
         one = todo.pop()
-        if isinstance(one, BaseExceptionGroup):
-            todo.extend(reversed(cast("BaseExceptionGroup[BaseException]", one).exceptions))
+        if issubclass(type(one), BaseExceptionGroup):
+            todo.extend(reversed(EXCEPTIONS.__get__(one)))
         else:
             found.append(one)
     return found
 
 
-def interrupt_in(error: BaseException) -> KeyboardInterrupt | None:
+def interrupt_in(error: BaseException) -> BaseException | None:
     """Returns the interrupt of the process by which code has ended. One that code has raised itself looks the same, so
     it counts too: a user's Ctrl-C must not be lost.
     """
-    return next((leaf for leaf in leaves(error) if isinstance(leaf, KeyboardInterrupt)), None)
+    return next((leaf for leaf in leaves(error) if issubclass(type(leaf), KeyboardInterrupt)), None)
 
 
 class ThreadLost(Exception):

@@ -207,7 +207,7 @@ class LiveThreads:
     def cancel(self, effect: fx.Cancel) -> None:
         """Asks the turn's work to stop."""
         live = self.threads.get(effect.agent)
-        if live is not None and live.turn is not None and live.turn.turn.number == effect.turn:
+        if live is not None and live.turn is not None and live.turn.waits.turn == effect.turn:
             live.cancel(live.turn)
             is_in_line = live.turn in live.line  # it need not wait for the call under way
             if is_in_line:
@@ -242,7 +242,7 @@ class LiveThreads:
     def wake(self, effect: fx.Wake) -> None:
         """Ends a turn's wait."""
         live = self.threads.get(effect.agent)
-        if live is not None and live.turn is not None and live.turn.turn.number == effect.turn:
+        if live is not None and live.turn is not None and live.turn.waits.turn == effect.turn:
             live.turn.waits.wake(effect.wait, effect.end)
 
     # Dropping
@@ -402,7 +402,7 @@ class LiveThreads:
                 raise  # not an error of the thread's code, or the event loop was closed
             if self._is_stopped_by(error):
                 await anyio.sleep_forever()  # from a task, asyncio would leave its loop at once, and the block never
-            if is_cancelled() and any(isinstance(leaf, self._cancelled) for leaf in leaves(error)):
+            if is_cancelled() and any(issubclass(type(leaf), self._cancelled) for leaf in leaves(error)):
                 await anyio.lowlevel.checkpoint()  # the session is left, and not by the errors of its agents' code
             return self._failed(live, live.call, error)
 
@@ -430,7 +430,7 @@ class LiveThreads:
     def _is_refused_by_shutdown(self, error: BaseException) -> bool:
         """Tells whether code was ended by nothing but the refusal of a verb because the session is shut down."""
         return self._session.state is SessionState.DRAINING and all(
-            isinstance(leaf, (SessionDraining, self._cancelled)) for leaf in leaves(error)
+            issubclass(type(leaf), (SessionDraining, self._cancelled)) for leaf in leaves(error)
         )
 
     def _stopped_by_shutdown(self, live: Live, call: TurnCall) -> ev.Report:
@@ -542,4 +542,4 @@ def ignore(_: str) -> None:
 
 def is_lost(error: BaseException) -> bool:
     """Tells whether the error is a `ThreadLost`, or a group of errors with one."""
-    return any(isinstance(leaf, ThreadLost) for leaf in leaves(error))
+    return any(issubclass(type(leaf), ThreadLost) for leaf in leaves(error))

@@ -35,6 +35,7 @@ from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import KeyReused, UnknownRequest
 from statemachine.runtime.handles import AgentRef, Handle, Request, outcome_in
 from statemachine.runtime.settings import json_text
+from statemachine.stores import limits
 from statemachine.stores.protocol import LogRecord, Receipt
 
 RequestEvent = ev.Spawn | ev.Send | ev.FollowUp | ev.Start
@@ -98,7 +99,7 @@ class Requests:
     async def _once(self, key: str, event: RequestEvent, target: int | None, role: str | None) -> Handle:
         """Makes a request with a key; if the key was used before, returns the first answer again."""
         self._engine.check_here()
-        key = text_of(key, "a key")
+        key = text_of(key, limits.KEY)
         while key in self._making:
             await self._making[key].over.wait()
         self._check_not_left()

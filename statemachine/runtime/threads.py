@@ -7,10 +7,11 @@ agent is loaded, gets the rollout then, and is dropped when its agent is unloade
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
-from statemachine.runtime.checks import text_of
-from statemachine.runtime.errors import UnknownRole, words
+from statemachine.core.exact import shown, text
+from statemachine.runtime.checks import reason_of
+from statemachine.runtime.errors import UnknownRole
 from statemachine.runtime.settings import AgentInfo
 from statemachine.runtime.turn import Turn
 from statemachine.stores.protocol import LogRecord
@@ -57,7 +58,7 @@ class Thread:
         """
         if self._tell is None:
             raise RuntimeError("the thread is still being made: raise an error in `__init__` instead")
-        self._tell(words(why) if isinstance(why, BaseException) else text_of(why, "a reason"))
+        self._tell(reason_of(why))
 
     async def load(self, history: tuple[LogRecord, ...]) -> None:
         """Builds what is in memory from the rollout: the agent's mail, turns and entries, oldest first. If it raises,
@@ -104,6 +105,13 @@ Work = Function | type[Thread]
 """The work of a role: an async function of a turn, or a class of threads."""
 
 
+def check_work(work: object) -> None:
+    """Raises `TypeError` for what cannot be the work of an agent."""
+    is_foreign = issubclass(type(work), type) and not issubclass(cast("type", work), Thread)
+    if is_foreign or not callable(work):
+        raise TypeError(f"the work of an agent is an async function or a class derived from Thread, not {shown(work)}")
+
+
 class Roles:
     """Role -> work. A single work is used for every role."""
 
@@ -111,12 +119,15 @@ class Roles:
         self.only: Work | None = None
         self.work: dict[str, Work] = {}
         if isinstance(work, Mapping):
-            self.work.update(work)  # pyright: ignore[reportUnknownArgumentType]
+            for role, one in cast("Mapping[object, Work]", work).items():
+                name = text(role)
+                if name is None:
+                    raise TypeError(f"a role is a text, not {shown(role)}")
+                check_work(one)
+                self.work[name] = one
         else:
+            check_work(work)
             self.only = work
-        for one in self.work.values() if self.only is None else (self.only,):
-            if not callable(one):
-                raise TypeError(f"the work of an agent is an async function or a Thread class, not {one!r}")
 
     def of(self, role: str) -> Work:
         """Returns the work of a role. Raises `UnknownRole`."""

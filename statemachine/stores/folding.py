@@ -20,14 +20,6 @@ NO_MAIL = (0,) * len(MailState)
 """The counts of mails by state in a new session."""
 
 
-def check_config(config: SessionConfig) -> None:
-    """Raises `TypeError` for what is not a configuration."""
-    if not isinstance(config, SessionConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(
-            f"config is a {type(config).__name__}; give a SessionConfig, as SessionConfig(max_concurrent=2)"
-        )
-
-
 def needed(records: Iterable[LogRecord], mail: int) -> tuple[LogRecord, ...]:
     """Returns, oldest first, those of an agent's records that tell how a mail was answered; they are given from the
     newest one back. Its acceptance is needed, and the last start or end of a turn before that, which says whether a

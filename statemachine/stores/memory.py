@@ -19,14 +19,19 @@ from statemachine.stores.encoding import (
     ENTRY,
     EncodingError,
     Stored,
+    asked_agent,
+    asked_key,
+    check_config,
     check_id,
+    check_items,
     decode,
     decode_facts,
     encode,
     encode_facts,
+    encode_receipt,
 )
 from statemachine.stores.errors import SessionInUse, StoreClosed, Unstorable
-from statemachine.stores.folding import NO_MAIL, check_config, fold, needed
+from statemachine.stores.folding import NO_MAIL, fold, needed
 from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot, Write
 
 __all__ = ["MemoryLog", "MemoryStore"]
@@ -107,6 +112,7 @@ class MemoryStore:
         await cancel_shielded_checkpoint()
         log = self._owned()
         try:
+            check_items(items)
             rows = [[encode(record) for record in item.records] if isinstance(item, Write) else item for item in items]
             facts = [
                 [(f.agent, encode_facts(f)) for f in item.agents] if isinstance(item, Snapshot) else []
@@ -115,6 +121,9 @@ class MemoryStore:
             for part in rows:
                 for agent in [f.agent for f in part.agents] if isinstance(part, Snapshot) else [row[1] for row in part]:
                     check_id(agent)
+            for item in items:
+                if isinstance(item, Write) and item.receipt is not None:
+                    encode_receipt(item.receipt)
         except EncodingError as error:
             raise Unstorable(PATH, str(error)) from None
         for item, row, fact in zip(items, rows, facts, strict=True):
@@ -122,6 +131,7 @@ class MemoryStore:
 
     async def rollout(self, agent: int, since: int | None = None) -> tuple[LogRecord, ...]:
         """See `Store.rollout`."""
+        agent = asked_agent(agent)
         await checkpoint()
         rows = self._open().rollouts.get(agent, [])
         if since is None:
@@ -130,6 +140,7 @@ class MemoryStore:
 
     async def receipt(self, key: str) -> Receipt | None:
         """See `Store.receipt`."""
+        key = asked_key(key)
         await checkpoint()
         return self._open().receipts.get(key)
 

@@ -27,7 +27,7 @@ from statemachine.core.config import SessionConfig
 from statemachine.core.machines import Identity
 from statemachine.core.records import Outcome, TurnEnded
 from statemachine.stores import schema, tables
-from statemachine.stores.encoding import EncodingError, encode, parse, text_of
+from statemachine.stores.encoding import EncodingError, asked_agent, encode, parse, text_of
 from statemachine.stores.errors import ForeignFile, OlderSchema, StoreBusy, StoreCorrupt, StoreError, StoreMissing
 from statemachine.stores.protocol import LogRecord, Recovered
 from statemachine.stores.shape import WrongShape, check_shape
@@ -73,6 +73,7 @@ def read_session(path: str | os.PathLike[str]) -> Recovered:
 
 def read_rollout(path: str | os.PathLike[str], agent: int) -> tuple[LogRecord, ...]:
     """Returns the agent's mail, turns and entries as of the last commit, oldest first. Raises `StoreError`."""
+    agent = asked_agent(agent)
     return reading(path, lambda connection: tables.read_rollout(connection, agent))
 
 
@@ -88,7 +89,7 @@ def real_path(path: str | os.PathLike[str]) -> str:
     """Returns the path with links resolved, so that all names of a file are one. Raises `StoreMissing` for a path that
     no file can have, and `ForeignFile` for SQLite's names of what is not a file.
     """
-    name = os.fspath(path)
+    name = os.fsdecode(path)
     if name == ":memory:" or name.startswith("file:"):
         raise ForeignFile(name, "this is SQLite's name for a database elsewhere; for one in memory, open MemoryStore()")
     try:

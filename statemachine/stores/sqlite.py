@@ -46,13 +46,13 @@ from typing import Any, TypeVar
 
 from anyio import from_thread, to_thread
 
+from statemachine.core import exact
 from statemachine.core.config import SessionConfig
 from statemachine.log import trace
 from statemachine.stores import reading, rights, schema, tables
 from statemachine.stores.backup import Progress, back_up
-from statemachine.stores.encoding import EncodingError
+from statemachine.stores.encoding import EncodingError, asked_agent, asked_key, check_config
 from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError, StoreExhausted, Unstorable
-from statemachine.stores.folding import check_config
 from statemachine.stores.ownership import Ownership
 from statemachine.stores.patience import Patience
 from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot, Write
@@ -102,6 +102,8 @@ class SQLiteStore:
         synchronous: Synchronous = Synchronous.FULL,
         busy_timeout: float = BUSY_TIMEOUT,
     ) -> None:
+        if type(synchronous) is not Synchronous:
+            raise TypeError(f"synchronous is Synchronous.FULL or NORMAL, not {exact.shown(synchronous)}")
         self.path = reading.real_path(path)
         """The path with links resolved, so that all names of a file have one lock."""
         self.takeover = takeover
@@ -158,6 +160,7 @@ class SQLiteStore:
 
     async def rollout(self, agent: int, since: int | None = None) -> tuple[LogRecord, ...]:
         """See `Store.rollout`."""
+        agent = asked_agent(agent)
         uncovered = [] if self._tables is None else self._tables.uncovered(agent)
         if since is not None:
             return await self._read(tables.read_needed, agent, uncovered, since)
@@ -165,7 +168,7 @@ class SQLiteStore:
 
     async def receipt(self, key: str) -> Receipt | None:
         """See `Store.receipt`."""
-        return await self._read(tables.read_receipt, key)
+        return await self._read(tables.read_receipt, asked_key(key))
 
     async def close(self) -> None:
         """See `Store.close`."""

@@ -24,16 +24,19 @@ from statemachine.stores.encoding import (
     EncodingError,
     Stored,
     check_id,
+    check_items,
     decode,
     decode_facts,
     encode,
     encode_facts,
+    encode_receipt,
     is_id,
     parse,
     stored,
     text_of,
 )
 from statemachine.stores.folding import Folded, fold, needed
+from statemachine.stores.limits import is_larger
 from statemachine.stores.protocol import LogRecord, Receipt, Snapshot, Write
 from statemachine.stores.schema import NUMBER_MAX
 
@@ -248,6 +251,7 @@ class Encoded:
 
 def encode_items(items: Sequence[Write | Snapshot]) -> list[Encoded]:
     """Returns the rows of an append, in its order. Raises `EncodingError` for a value that cannot be written."""
+    check_items(items)
     part = Encoded([], [], [])
     parts = [part]
     for item in items:
@@ -264,19 +268,12 @@ def encode_items(items: Sequence[Write | Snapshot]) -> list[Encoded]:
             check_id(row[1])
             part.rows.append(row)
         if (receipt := item.receipt) is not None:
-            part.receipts.append((stored(receipt.key), stored(receipt.request), stored(receipt.answer)))
+            part.receipts.append(encode_receipt(receipt))
     return parts
 
 
 ROW_BYTES = 100
 """Upper bound of what a row takes besides its text."""
-
-
-def is_larger(data: Stored, size_max: int) -> bool:
-    """Tells whether the data takes more than `size_max` bytes."""
-    if len(data) * 4 <= size_max:
-        return False
-    return len(data if isinstance(data, bytes) or data.isascii() else data.encode()) > size_max
 
 
 ALONE_MAX = 64

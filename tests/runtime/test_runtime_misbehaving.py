@@ -18,9 +18,9 @@ from statemachine import Outcome
 from statemachine.core.machines import SessionState, TurnState
 from statemachine.core.records import Cause
 from statemachine.core.refusals import NotRunning, Refusal, SessionClosed
-from statemachine.runtime import AgentControl, AgentInfo, NotJson, Thread, ThreadLost, Turn, checks
+from statemachine.runtime import AgentControl, AgentInfo, NotJson, Thread, ThreadLost, Turn
 from statemachine.runtime.control import inside
-from statemachine.stores import Entry, MemoryStore, encoding
+from statemachine.stores import Entry, MemoryStore
 from tests.runtime.running import (
     Open,
     Stage,
@@ -296,31 +296,6 @@ async def test_turn_that_returns_what_is_not_json_ends_errored(open_session: Ope
         assert outcome.status is TurnState.ERRORED
         assert outcome.cause is Cause.FAILED
         assert outcome.result.startswith(f"ValueError: a turn returned {said}")
-        await works_on(control)
-
-
-@pytest.mark.parametrize(
-    ("result", "said"),
-    [
-        ("x" * 1_001, "1,001 characters, more than 1,000"),
-        (["x" * 997], "a value of class list, 1,001 characters as JSON, more than 1,000"),
-    ],
-)
-async def test_turn_that_returns_or_records_more_than_a_store_takes_is_told_so(
-    open_session: Open, monkeypatch: pytest.MonkeyPatch, result: Any, said: str
-) -> None:
-    for module in (checks, encoding):
-        monkeypatch.setattr(module, "TEXT_MAX", 1_000)
-
-    async def misdeed(turn: Turn) -> Any:
-        with pytest.raises(NotJson, match="1,003 characters"):
-            await turn.record("x" * 1_001)
-        await turn.record("x" * 998)
-        return result
-
-    async with open_session(once(misdeed)) as control:
-        outcome = await (await control.spawn("/root", "a", "x")).outcome()
-        assert ending(outcome) == (TurnState.ERRORED, f"ValueError: a turn returned {said}")
         await works_on(control)
 
 

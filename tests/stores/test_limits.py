@@ -198,9 +198,9 @@ async def test_epoch_that_cannot_be_raised_leaves_an_older_file_as_it_was(path: 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 async def test_configuration_of_another_type_is_told_as_that_and_not_as_damage(kind: str, path: Path) -> None:
     store = MemoryStore() if kind == "memory" else SQLiteStore(path)
-    with pytest.raises(TypeError, match=r"give a SessionConfig"):
+    with pytest.raises(TypeError, match=r"opened with a SessionConfig, as SessionConfig\(max_concurrent=2\), not "):
         await store.open({"max_concurrent": 2})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert beside(path) == []
     for config in ({}, {"max_concurrent": 2}, SessionConfig):
-        with pytest.raises(TypeError, match=r"give a SessionConfig"):
+        with pytest.raises(TypeError, match=r"opened with a SessionConfig, as SessionConfig\(max_concurrent=2\), not "):
             AgentControl.open(store, work, config)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
