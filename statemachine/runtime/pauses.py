@@ -31,6 +31,10 @@ from statemachine.eventloops import clock
 
 GAP_S = 0.25
 """How late the event loop may look without having been kept from it. A busy machine makes it late by less."""
+HELD_S = 0.1
+"""What is charged of a commit that takes longer than `GAP_S`. A decision waits for up to two of them, the one under way
+and its own: what it asks for must not be over before it is carried out.
+"""
 RESPITE_S = 1.0
 """How long run time stands still after a pause."""
 LOOK_S = 0.1
@@ -59,7 +63,7 @@ class RunTime:
     def now(self) -> float:
         """Returns the run time. It never goes back."""
         at = self._clock()
-        at = min(at, self._held_at + GAP_S)
+        at = min(at, self._held_at + HELD_S)
         if at > self._look_at + GAP_S and at > self._seen_at + GAP_S:
             self._take_out(max(self._look_at, self._seen_at), at)
         self._seen_at = at
@@ -83,17 +87,17 @@ class RunTime:
 
     def hold(self) -> None:
         """Something begins without which nothing that is decided can be carried out. If it takes longer than `GAP_S`,
-        the rest is a pause, too.
+        it is a pause, too, but for `HELD_S`.
         """
         self._held_at = self._clock()
 
     def release(self) -> None:
         """It has ended."""
         self.now()
-        held_until, self._held_at = self._held_at + GAP_S, math.inf
+        held_at, self._held_at = self._held_at, math.inf
         at = self._clock()
-        if at > held_until:
-            self._take_out(held_until, at)
+        if at > held_at + GAP_S:
+            self._take_out(held_at + HELD_S, at)
             self._seen_at = at
 
     def _take_out(self, since: float, until: float) -> None:

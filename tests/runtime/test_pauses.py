@@ -15,7 +15,7 @@ from statemachine import MemoryStore
 from statemachine.core.machines import TurnState
 from statemachine.core.records import Cause
 from statemachine.runtime import Thread, Turn
-from statemachine.runtime.pauses import GAP_S, LOOK_S, LOOKS, RESPITE_S, RunTime
+from statemachine.runtime.pauses import GAP_S, HELD_S, LOOK_S, LOOKS, RESPITE_S, RunTime
 from statemachine.stores import Snapshot, Write
 from tests.runtime.running import (
     Open,
@@ -313,20 +313,45 @@ def test_run_time_stands_still_while_it_is_held_for_long_and_looks_do_not_spin()
     clock = Clock()
     time = RunTime(clock)
     time.hold()
-    clock.at += GAP_S / 2
-    assert time.now() == pytest.approx(GAP_S / 2)
+    clock.at += HELD_S / 2
+    assert time.now() == pytest.approx(HELD_S / 2)
     for _ in range(10):
         clock.at += PAUSE_S
-        assert time.now() == pytest.approx(GAP_S)
+        assert time.now() == pytest.approx(HELD_S)
         assert time.look(1) == pytest.approx(clock.at + LOOK_S)
     time.release()
-    assert time.now() == pytest.approx(GAP_S)
+    assert time.now() == pytest.approx(HELD_S)
     began = clock.at
     while clock.at < began + RESPITE_S:
         clock.at = min(time.look(2), began + RESPITE_S)
-        assert time.now() == pytest.approx(GAP_S)
-    clock.at = time.look(GAP_S + 80)
-    assert time.now() == pytest.approx(GAP_S + 10)
+        assert time.now() == pytest.approx(HELD_S)
+    clock.at = time.look(HELD_S + 80)
+    assert time.now() == pytest.approx(HELD_S + 10)
+
+
+def test_run_time_of_a_hold_that_is_short_is_charged_whole() -> None:
+    clock = Clock()
+    time = RunTime(clock)
+    time.hold()
+    clock.at += GAP_S
+    assert time.now() == pytest.approx(HELD_S)
+    time.release()
+    assert time.now() == pytest.approx(GAP_S)
+
+
+def test_run_time_of_long_holds_that_follow_each_other_is_charged_little_and_goes_on() -> None:
+    clock = Clock()
+    time = RunTime(clock)
+    time.hold()
+    clock.at += PAUSE_S
+    time.release()
+    clock.at += RESPITE_S  # the only one for a while
+    before = time.now()
+    for count in range(1, 4):
+        time.hold()
+        clock.at += PAUSE_S
+        time.release()
+        assert time.now() == pytest.approx(before + count * HELD_S)
 
 
 # A process that is stopped
