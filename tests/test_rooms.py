@@ -21,7 +21,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 FRONT = {
     "model": {"reference", "checkout", "configurations", "lockstep", "coverage", "pools", "printing", "check"},
-    "statemachine": {"guard", "errors", "eventloops", "lazy"},
+    "statemachine": {"guard", "errors", "eventloops", "lazy", "sinks"},
 }
 """Modules beside the rooms."""
 FREE = {"attrs", "statemachine.guard"}

@@ -30,7 +30,7 @@ from statemachine.core.machines import SessionState
 from statemachine.core.refusals import Refusal, StoreFailed
 from statemachine.runtime import AgentControl, EventsLost, engine
 from statemachine.runtime.control import inside
-from statemachine.runtime.sinks import log
+from statemachine.sinks import log
 from statemachine.stores.errors import StoreError
 
 from ..configurations import SIMULATED, draw

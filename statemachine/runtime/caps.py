@@ -33,7 +33,7 @@ from attrs import define, field
 from statemachine.core import effects as fx
 from statemachine.core.events import ROOT
 from statemachine.runtime.calls import InMemory
-from statemachine.runtime.sinks import log
+from statemachine.sinks import log
 
 MAX_ABANDONED = 64
 """Default of `max_abandoned`."""

@@ -36,7 +36,6 @@ from statemachine.runtime.handles import AgentRef, Handle, Target
 from statemachine.runtime.live import LiveThreads
 from statemachine.runtime.requests import Requests
 from statemachine.runtime.settings import DEFAULT_ROLE
-from statemachine.runtime.sinks import carry_out_all
 from statemachine.runtime.statistics import Statistics, statistics_of
 from statemachine.runtime.status import AgentStatus
 from statemachine.runtime.stream import Happening, Streams
@@ -44,6 +43,7 @@ from statemachine.runtime.tasks import cancellations, own_task, to_its_end
 from statemachine.runtime.threads import Roles, Work
 from statemachine.runtime.tracing import TraceFile
 from statemachine.runtime.verbs import Verbs
+from statemachine.sinks import carry_out_all
 from statemachine.stores.encoding import check_config
 from statemachine.stores.protocol import BackedUp, LogRecord, Recovered, Store
 from statemachine.stores.sqlite import SQLiteStore

@@ -38,8 +38,8 @@ from statemachine.log.snapshot import facts_of, touched
 from statemachine.log.times import Times, stamp
 from statemachine.runtime.errors import WrongEventLoop, words
 from statemachine.runtime.pauses import RunTime
-from statemachine.runtime.sinks import carry_out_all, log
 from statemachine.runtime.tracing import TraceFile
+from statemachine.sinks import carry_out_all, log
 from statemachine.stores.protocol import Entry, LogRecord, Receipt, Snapshot, Store, Write
 
 R = TypeVar("R")

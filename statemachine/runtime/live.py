@@ -55,7 +55,6 @@ from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import ThreadLost, interrupt_in, leaves, traceback_of, words
 from statemachine.runtime.pauses import happens_within
 from statemachine.runtime.settings import info_of
-from statemachine.runtime.sinks import carry_out_all, log
 from statemachine.runtime.tasks import (
     OwnTask,
     ScopeLeftEntered,
@@ -68,6 +67,7 @@ from statemachine.runtime.threads import FunctionThread, Roles, listen
 from statemachine.runtime.turn import Turn
 from statemachine.runtime.verbs import Verbs
 from statemachine.runtime.waits import Waits
+from statemachine.sinks import carry_out_all, log
 
 ABANDONED = "the thread of agent %s does not stop; it was abandoned"
 ELSEWHERE = (

@@ -10,7 +10,7 @@ import anyio
 
 from statemachine.core.effects import Effect, Step
 from statemachine.runtime.errors import EventsLost, words
-from statemachine.runtime.sinks import carry_out_all, log
+from statemachine.sinks import carry_out_all, log
 from statemachine.stores.protocol import Entry, LogRecord
 
 __all__ = ["Happening"]

@@ -19,7 +19,7 @@ from statemachine.core.config import SessionConfig
 from statemachine.core.events import Event
 from statemachine.core.ledger import Ledger
 from statemachine.log.trace import BEGINNING, TraceError, check_regular, event_line, header_line, unreadable
-from statemachine.runtime.sinks import log
+from statemachine.sinks import log
 
 TRACES_MAX = 10_000
 """Most traces beside each other."""

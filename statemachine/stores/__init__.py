@@ -1,7 +1,7 @@
 """Stores sessions: `MemoryStore` for tests, `SQLiteStore` on one machine.
 
 Read `protocol.py` first: it says what a store does.
-May import: `core`, `log`, `eventloops`, `anyio`, `filelock`, `msgspec`.
+May import: `core`, `log`, `eventloops`, `sinks`, `anyio`, `filelock`, `msgspec`.
 May not know: the runtime, what judges it.
 """
 

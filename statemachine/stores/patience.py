@@ -7,14 +7,13 @@ SQLite itself waits for a short while each time; the warning is why it does not 
 
 from __future__ import annotations
 
-import logging
 import math
 import sqlite3
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-log = logging.getLogger("statemachine")
+from statemachine.sinks import log
 
 NOTICE_S = 1.0
 """Seconds of waiting after which there is a warning: the longest that SQLite waits by itself."""

@@ -7,12 +7,11 @@ an owner may mean them; there is a warning.
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 from contextlib import suppress
 
-log = logging.getLogger("statemachine")
+from statemachine.sinks import log
 
 PRIVATE = stat.S_IRUSR | stat.S_IWUSR
 OTHERS = stat.S_IRWXG | stat.S_IRWXO

@@ -23,10 +23,10 @@ from statemachine.runtime.control import inside
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.live import LiveThreads
 from statemachine.runtime.requests import Requests
-from statemachine.runtime.sinks import Log, log
 from statemachine.runtime.stream import Stream, Streams
 from statemachine.runtime.threads import Work
 from statemachine.runtime.tracing import TraceFile
+from statemachine.sinks import Log, log
 from tests.runtime.running import (
     Open,
     Stage,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from statemachine.sinks import log
 from statemachine.stores import Entry, Receipt, SQLiteStore, StoreBusy, Write, patience, schema, sqlite, tables
 from tests.stores.session_files import make, opened
 
@@ -31,6 +32,9 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class Heard(logging.Handler):
     """Ends the transaction of the foreign program when a warning tells of it."""
 
+    error: BaseException | None = None
+    """What it raises then."""
+
     def __init__(self, foreign: sqlite3.Connection) -> None:
         super().__init__(logging.WARNING)
         self.foreign = foreign
@@ -39,20 +43,22 @@ class Heard(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self.texts.append(record.getMessage())
         self.foreign.execute("ROLLBACK")
+        if self.error is not None:
+            raise self.error
 
 
 @contextmanager
 def locked(path: Path, begin: str = "BEGIN IMMEDIATE") -> Iterator[Heard]:
     """Has a foreign program keep the file locked until it is warned of."""
-    log = logging.getLogger("statemachine")
+    logger = logging.getLogger("statemachine")
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as foreign:
         foreign.execute(begin)
         heard = Heard(foreign)
-        log.addHandler(heard)
+        logger.addHandler(heard)
         try:
             yield heard
         finally:
-            log.removeHandler(heard)
+            logger.removeHandler(heard)
 
 
 @pytest.mark.parametrize("write", APPENDS.values(), ids=APPENDS)
@@ -64,6 +70,19 @@ async def test_append_waits_for_a_foreign_transaction_with_one_warning(path: Pat
     assert "busy_timeout" in heard.texts[0]
     await store.append([write])
     assert await store.rollout(1) == (*write.records, *write.records)
+    await store.close()
+
+
+async def test_warning_whose_handler_raises_keeps_no_append_from_being_made(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Heard, "error", SystemExit("no log"))
+    monkeypatch.setattr(log, "has_failed", True)  # and was told
+    store = await opened(path)
+    with locked(path) as heard:
+        await store.append([APPENDS["few rows"]])
+    assert len(heard.texts) == 1
+    assert await store.rollout(1) == APPENDS["few rows"].records
     await store.close()
 
 

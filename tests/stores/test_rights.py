@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from statemachine import AgentControl, Turn
+from statemachine.sinks import log
 from statemachine.stores import Entry, Write, rights, schema
 from tests.stores.session_files import make, opened
 
@@ -79,6 +80,22 @@ async def test_file_with_wider_rights_is_opened_with_a_warning_and_left_so(
     assert "mode 640" in said[str(path)]
     assert "chmod 600" in said[f"{path}.lock"]
     assert modes(path.parent) == {"session.db": "640", "session.db.lock": "604"}
+
+
+async def test_warning_whose_handler_raises_keeps_no_file_from_being_opened(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make(path)
+    path.chmod(0o640)
+
+    def fail(*_: object) -> None:
+        raise SystemExit("no log")
+
+    monkeypatch.setattr(log, "has_failed", True)  # and was told
+    monkeypatch.setattr(log.logger, "callHandlers", fail)
+    store = await opened(path)
+    await store.append([Write((Entry(1, 1, "more"),))])
+    await store.close()
 
 
 def test_empty_file_that_is_there_keeps_its_rights(path: Path) -> None:

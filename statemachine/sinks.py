@@ -48,7 +48,7 @@ def tell(line: str) -> None:
 
 
 log = Log(logging.getLogger("statemachine"))
-"""The only logger of the runtime."""
+"""The only logger of the runtime and of the stores."""
 
 
 def carry_out_all(*steps: Callable[[], object]) -> None:
