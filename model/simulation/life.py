@@ -160,6 +160,7 @@ async def open_once(world: World, end: End, trace: Path, is_last: bool) -> None:
     world.old_turns, world.threads, world.handles = [], [], []
     world.at_turn, world.waits = [], []
     world.at_work.clear()
+    world.loads &= world.disk.ended.keys()  # others begin anew
     world.disk.begin()
     everything = anyio.CancelScope()
 

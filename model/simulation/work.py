@@ -402,6 +402,7 @@ class SimulatedThread(Thread):
         world = self.world
         try:
             world.note("load of a thread")
+            world.loads.add((self.agent.id, world.inside.session.agents[self.agent.id].turn))
             check_history(world, self.agent.id, history)
             for number, (agent, opening) in world.flushed.items():
                 if agent == self.agent.id and opening == world.opening and number not in world.disk.entries:

@@ -113,6 +113,8 @@ class World:
     """Turn -> what its work returned ("completed") or raised ("errored")."""
     deaf: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
     """Turns whose work ignored its cancellation."""
+    loads: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
+    """Turns, by agent and turn, for which a load has begun, in the opening in which they ended."""
     slow_loads: set[int] = field(factory=set[int])
     """Agents with a load that did not answer in time."""
     outcomes: list[tuple[AgentRef, Outcome]] = field(factory=list[tuple[AgentRef, Outcome]])
