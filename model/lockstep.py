@@ -220,7 +220,7 @@ def of_session(s: Session) -> tuple[Any, ...]:
 
 
 def closed_with(agents: list[Agent], a: Agent) -> str:
-    """Says with whom a closed agent is opened again. With a parent that is open by now it cannot be."""
+    """Says together with which agent a closed one is opened again. A parent that is open by now does not count."""
     together = a.closed_by == a.parent and agents[a.parent].identity is not OPEN
     return "closed with its parent" if together else "closed"
 

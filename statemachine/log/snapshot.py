@@ -135,7 +135,7 @@ def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: I
 
 
 def _closed_by(f: AgentFacts, of_others: dict[int, int]) -> int:
-    """Returns with whom the agent was closed. Earlier versions said of all that one close closed its target."""
+    """Returns the agent together with which this one was closed. Earlier versions gave the target of the close."""
     if f.closed_by in (NOBODY, f.agent, f.parent):
         return f.closed_by
     return f.parent if of_others.get(f.parent) == f.closed_by else f.agent
