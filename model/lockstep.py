@@ -11,6 +11,7 @@ from typing import Any
 
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
+from statemachine.core.agents import Agent
 from statemachine.core.config import Notice, Overflow, SessionConfig
 from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Effect, Reply, Step, WaitEnd
@@ -181,7 +182,7 @@ def of_session(s: Session) -> tuple[Any, ...]:
         STATE[s.state],
         [
             (
-                *(a.id, a.path, a.parent, "open" if a.identity is OPEN else a.closed_by),
+                *(a.id, a.path, a.parent, "open" if a.identity is OPEN else closed_with(s.agents, a)),
                 *(PHASE[a.status], PLACE[a.residency], a.turn, a.generation),
             )
             for a in known
@@ -218,6 +219,20 @@ def of_session(s: Session) -> tuple[Any, ...]:
     )
 
 
+def closed_with(agents: list[Agent], a: Agent) -> str:
+    """Says together with which agent a closed one is opened again. A parent that is open by now does not count."""
+    together = a.closed_by == a.parent and agents[a.parent].identity is not OPEN
+    return "closed with its parent" if together else "closed"
+
+
+def resumed_with(w: World, a: int) -> str:
+    """The same of the world; of an open agent, that it is open."""
+    if a not in w.closed_by:
+        return "open"
+    together = w.closed_by[a] == w.parent[a] and w.parent[a] in w.closed_by
+    return "closed with its parent" if together else "closed"
+
+
 def of_world(w: World) -> tuple[Any, ...]:
     """Everything about the world, in the terms of both."""
     held, queue, starts = w.held(), () if w.caps.live else w.queue(), w.state == "open"
@@ -227,7 +242,7 @@ def of_world(w: World) -> tuple[Any, ...]:
     return (
         w.state,
         [
-            (a, path, w.parent[a], w.closed_by.get(a, "open"), w.phase[a], w.place[a], w.turn[a], w.load[a])
+            (a, path, w.parent[a], resumed_with(w, a), w.phase[a], w.place[a], w.turn[a], w.load[a])
             for a, path in w.path.items()
         ],
         [promised.count(a) for a in w.path],

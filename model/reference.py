@@ -102,7 +102,7 @@ class World:
         self.stamps = self.flushes = self.waited = self.posted = self.dead = 0  # so far
         self.path = {ROOT: "/root"}
         self.parent = {ROOT: HOST}
-        self.closed_by: Relation = {}  # closed agent -> the agent whose close ended it
+        self.closed_by: Relation = {}  # closed agent -> what to be resumed with
         self.mail: dict[int, Letter] = {}  # by number
         self.turn = {ROOT: 0}  # number of the latest, of every agent that was ever spawned
         self.phase: dict[int, Phase] = {ROOT: "new"}  # of that turn
@@ -177,9 +177,8 @@ class World:
         return agent != ROOT and not self.caps.live and self.phase.get(agent, "new") in IDLE
 
     def is_queue_full(self) -> bool:
-        asking = {agent for agent in self.wanted() if self.would_queue(agent)}
-        over = len(self.queue()) + len(asking) - self.available()
-        return self.caps.slots == 0 or over >= self.caps.max_queued
+        over = len({*self.queue(), *filter(self.would_queue, self.wanted())}) - self.available()
+        return over >= self.caps.max_queued or not self.caps.slots
 
     def evictable(self) -> list[int]:
         """N1, least recently used first."""
@@ -311,7 +310,7 @@ class World:
         self.check_caller(sender, "open")
         self.check_open(to)
         self.check_text(text)
-        self.check_mailbox(to, 0 if wants else 1)
+        self.check_mailbox(to, not wants)
         if wants:
             self.check_request(sender, to)
         return "accepted", self.post(sender, to, "request" if wants else "queue")
@@ -379,7 +378,7 @@ class World:
         self.check_caller(sender, "open")
         self.check_known(target)
         require(target in self.closed_by, "AgentOpen", target)
-        line, together = [target], having(self.closed_by, target) if self.caps.live else []
+        line = [target]
         for agent in line:
             try:
                 self.check_open(self.parent[agent])
@@ -390,7 +389,7 @@ class World:
                     raise
                 continue
             del self.closed_by[agent]
-            line += [child for child in having(self.parent, agent) if child in together]
+            line += having(self.closed_by, agent) if self.caps.live else []
         opened = tuple(agent for agent in line if agent not in self.closed_by)
         return "resumed", opened, tuple(agent for agent in line if agent not in opened)
 
@@ -565,9 +564,8 @@ class World:
     def bury(self, top: int, how: Phase) -> Ids:
         """S10: closes an agent, whose turn ends so, and everything below it. Gives these."""
         members = [agent for agent in self.family(top) if agent not in self.closed_by]
-        for agent in having(self.closed_by, top) if members else ():
-            self.closed_by[agent] = agent
-        self.closed_by |= dict.fromkeys(members, top)
+        kept = {a: a if above in members else above for a, above in self.closed_by.items()}
+        self.closed_by = kept | {a: self.parent[a] for a in members}
         for agent in members:
             self.dead += len(self.read(agent))
             self.drop(agent)
@@ -598,7 +596,7 @@ class World:
             self.ask_for("unload", agent, self.load[agent])
         self.flush.pop(agent, None)
         self.serves.pop(agent, None)
-        self.load[agent] += 1 if agent == ROOT else 0
+        self.load[agent] += agent == ROOT
         self.place[agent] = "in" if agent == ROOT else "out"
 
     def lose(self, agent: int, told: bool = True, with_agent: bool = False) -> None:
@@ -755,10 +753,9 @@ class World:
         due; or to the turn that was called back first; or to the deepest of the queue."""
         queued = self.queue() if self.state == "open" else ()
         due = self.oldest_due() if queued else []
-        overdue = [agent for agent in due if self.passed[agent]]
         returning = self.in_order("returning")
         deepest = sorted(queued, key=lambda agent: -self.path[agent].count("/"))
-        for agent in [*overdue, *returning, *due, *deepest]:
+        for agent in [*filter(self.passed.get, due), *returning, *due, *deepest]:
             lenders = [] if len(self.held()) < self.caps.slots else self.lenders()[:1]
             if self.available() > 0 or (agent in returning and lenders):
                 for lender in lenders:
@@ -784,7 +781,7 @@ class World:
         for agent in self.in_order("starting"):
             turn = (agent, self.turn[agent])
             place = self.place[agent]
-            in_memory = len(self.place) - len(having(self.place, "out"))
+            in_memory = sum(p != "out" for p in self.place.values())
             if place == "in":  # J3, S14'
                 self.phase[agent] = "running"
                 self.loads[agent] = 0
@@ -798,6 +795,9 @@ class World:
                 del self.flush[agent]
                 self.serves.pop(agent, None)
             elif place == "out" and in_memory <= self.caps.resident:  # J4, S2: root is one more
+                loading = having(self.place, "loading")
+                if loading and any(self.loads[a] > (a in loading) for a in self.path):
+                    continue  # one at a time, because a crash has cut off one
                 if self.loads[agent] >= max(3, self.caps.max_attempts):
                     self.end(agent, "errored")  # cannot_start: each load ended in a crash
                     return True

@@ -24,7 +24,7 @@ FRONT = {
         *("reference", "checkout", "configurations", "lockstep", "coverage", "pools", "printing", "check", "verdicts"),
         "engines",
     },
-    "statemachine": {"guard", "errors", "eventloops", "lazy"},
+    "statemachine": {"guard", "errors", "eventloops", "lazy", "sinks"},
 }
 """Modules beside the rooms."""
 FREE = {"attrs", "statemachine.guard"}

@@ -21,6 +21,7 @@ from statemachine.checking.properties import PROPERTIES
 from statemachine.core.machines import MACHINES
 from statemachine.log.trace import TraceError
 from statemachine.stores import StoreError, read_rollout
+from statemachine.stores.backup import back_up
 
 from .. import checkout
 from ..audits import verify as verification
@@ -28,7 +29,7 @@ from ..exploration.scopes import BadScope
 from ..printing import ERROR_MAX, Console, bounded, printable, say, table, until_reader_leaves
 from ..scenarios import replay
 from ..spin.errors import SpinFailed, SpinMissing
-from . import demo, inspect_session
+from . import demo, export_session, inspect_session
 from .inspect_session import NoSuchAgent
 
 JOBS = click.option("--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes.")
@@ -236,6 +237,35 @@ def inspect_command(file: Path, wanted: str | None, as_json: bool) -> None:
         say(json.dumps(said, indent=2))
     else:
         inspect_session.print_rollout(found, agent, rollout, console)
+
+
+@command.command("backup")
+@click.argument("session", type=click.Path(path_type=Path))
+@click.argument("to", type=click.Path(path_type=Path))
+def backup_command(session: Path, to: Path) -> None:
+    """Copy a session's database into the new file TO, also while it runs. Nothing is overwritten.
+
+    The copy is the session as of the moment in which the command begins. Copying the file by other means, as with `cp`,
+    loses what is in its write-ahead log, and may mix two states.
+    """
+    with Console(stderr=True).status("copying") as status:
+        back_up(session, to, lambda done, pages: status.update(f"copying: {done / max(1, pages):.0%}"))
+    say(f"{to}: {to.stat().st_size:,} bytes")
+
+
+@command.command("export")
+@click.argument("session", type=click.Path(path_type=Path))
+def export_command(session: Path) -> None:
+    """Print a session's database as JSON, a line for each thing in it, also while it runs.
+
+    The first line is the session, then come its agents, all records of its log in their order, and its receipts; `type`
+    says which a line is. The log is never in memory as a whole. It is read from a temporary backup, so there has to be
+    room for one (the environment variable TMPDIR says where).
+    """
+    with Console(stderr=True).status("copying") as status:
+        for lines in export_session.export(session, lambda done, pages: status.update(f"copying: {done} of {pages}")):
+            status.stop()
+            say(lines)
 
 
 @command.command("crash")

@@ -129,7 +129,6 @@ def apply(ledger: Ledger, record: Record) -> None:
 
 
 def _closed(ledger: Ledger, record: AgentsClosed) -> None:
-    ledger.forget_earlier_close(record.target)
     for agent in record.agents:
         ledger.close(ledger.agents[agent], record.target)
 
