@@ -1,7 +1,7 @@
 """Writes the documents in `specs/` that are generated from the code.
 
 Read `generated.py` first.
-May import: `statemachine`, `checkout`, `reference`, `lockstep`, `coverage`, `check`, `scenarios`, `exploration`,
-`breaks`, `contracts`, `engines`, `evidence`, `proof`, `spin`, `verdicts`.
+May import: `statemachine`, `checkout`, `reference`, `lockstep`, `coverage`, `pools`, `check`, `scenarios`,
+`exploration`, `breaks`, `contracts`, `engines`, `evidence`, `proof`, `spin`, `verdicts`.
 May not know: the command.
 """
