@@ -1,7 +1,7 @@
 """Writes the documents in `specs/` that are generated from the code.
 
 Read `generated.py` first.
-May import: `statemachine`, `checkout`, `reference`, `lockstep`, `coverage`, `check`, `scenarios`, `exploration`,
-`breaks`.
+May import: `statemachine`, `checkout`, `reference`, `lockstep`, `coverage`, `pools`, `check`, `scenarios`,
+`exploration`, `breaks`.
 May not know: the command.
 """
