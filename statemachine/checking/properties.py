@@ -108,6 +108,9 @@ def s4_single(m: Moment) -> str | None:
     loading = {a.id for a in m.agents if a.residency is LOADING}
     if set(residents.loading) != loading:
         return f"loads in flight {sorted(residents.loading)}, loading {sorted(loading)}"
+    lost = {agent for agent, begun in m.after.ledger.loads.items() if begun > (agent in residents.loading)}
+    if set(residents.lost) != lost:
+        return f"known to have lost loads {sorted(residents.lost)}, lost loads {sorted(lost)}"
     starting = {a.id for a in m.agents if a.status is STARTING}
     if set(residents.starting) != starting:
         return f"known as starting {sorted(residents.starting)}, starting {sorted(starting)}"

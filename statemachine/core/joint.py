@@ -138,8 +138,8 @@ def advance(s: State) -> bool:
             turns.start(s, agent)
         elif agent.residency is UNLOADED:
             if residents.has_room:
-                if residents.loading and is_load_lost(s):
-                    continue
+                if residents.lost and residents.loading:
+                    continue  # one at a time, so that the next crash tells which load was its cause
                 load(s, agent)
             elif not make_room(s, agent):
                 continue
@@ -150,14 +150,6 @@ def advance(s: State) -> bool:
         return True
     residents.moved = False
     return False
-
-
-def is_load_lost(s: State) -> bool:
-    """J4: has a crash cut off a load that has not been made up for? Then loads are made one at a time, so that the next
-    crash tells which of them was the cause.
-    """
-    loading = s.residents.loading
-    return any(rules.is_lost(begun, agent in loading) for agent, begun in s.ledger.loads.items())
 
 
 def load(s: State, agent: Agent) -> None:

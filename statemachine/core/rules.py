@@ -131,11 +131,6 @@ def has_attempts_left(failed: int, max_attempts: int) -> bool:
     return failed + 1 < max_attempts
 
 
-def is_lost(begun: int, is_loading: bool) -> bool:
-    """Of so many loads that began, has a crash cut off any? (BUG-B84)"""
-    return begun > is_loading
-
-
 def may_load(lost: int, max_attempts: int) -> bool:
     """Is an agent loaded again after crashes cut off so many of its loads in a row? (BUG-B84)"""
     return lost < max(3, max_attempts)

@@ -291,6 +291,19 @@ def test_load_that_a_crash_cut_off_is_made_alone_so_that_the_next_crash_tells_wh
         session  open, slots 3/4, residency 3/4, ready -, idle -""")
 
 
+def test_interrupt_of_a_queued_turn_whose_load_was_lost_lets_the_others_load() -> None:
+    s = Scenario(max_concurrent=3, overflow=QUEUE)
+    s.rush("spawn root a", "spawn root d", "spawn a e", "loaded a", "spawn a c", "restart").see("""
+        /root      new, unread a=interrupted, owed 1
+        /root/a    interrupted 1, owed 2
+        /root/d    queued 1, unread root!, loads lost 1
+        /root/a/e  starting 1, loading, slot reserved, unread a!
+        /root/a/c  starting 1, slot reserved, unread a!
+        session  open, slots 2/2, residency 1/2, ready d, overtaken 2, idle -""")
+    interrupted = Outcome(2, 1, TurnState.INTERRUPTED, "interrupted before it started", Cause.NOT_STARTED, -1)
+    s.play("interrupt host d").asks(fx.Answer((1,), interrupted), fx.Load(4, 1, "settings of c"))
+
+
 def test_load_is_tried_as_often_as_attempts_are_if_those_are_more() -> None:
     s = Scenario(max_attempts=4)
     s.rush("spawn root a by host", "restart", "restart", "restart").see("""
