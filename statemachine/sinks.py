@@ -39,6 +39,22 @@ class Log(logging.LoggerAdapter[logging.Logger]):
                 tell(LOGGING_FAILED.format(type(error).__name__))
 
 
+class Visible(logging.Filter):
+    """Escapes in a traceback what a terminal would obey, and what no file can hold: it has texts of agents in it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Lets every record pass."""
+        if record.exc_info and not record.exc_text:
+            text = FORMATTER.formatException(record.exc_info)
+            record.exc_text = "".join([c if c == "\n" or c.isprintable() else escaped(c) for c in text])
+        return True
+
+
+def escaped(character: str) -> str:
+    """Returns the escape that Python has for the character."""
+    return character.encode("unicode_escape").decode("ascii")
+
+
 def tell(line: str) -> None:
     """Writes to the standard error output, if there is one."""
     try:
@@ -47,7 +63,10 @@ def tell(line: str) -> None:
         return  # none, a broken pipe, or closed
 
 
-log = Log(logging.getLogger("statemachine"))
+FORMATTER = logging.Formatter()
+LOGGER = logging.getLogger("statemachine")
+LOGGER.addFilter(Visible())
+log = Log(LOGGER)
 """The only logger of the runtime and of the stores."""
 
 

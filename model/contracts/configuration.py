@@ -6,6 +6,7 @@ from typing import Any
 
 from statemachine.core import config
 from statemachine.core.config import Overflow, SessionConfig, SlotPolicy
+from statemachine.core.exact import WHOLE_MAX
 from statemachine.core.refusals import InvalidConfig
 
 from .contract import contract
@@ -38,7 +39,9 @@ def default_of_max_resident_has_room_for_eight_times_the_cap(concurrent: int) ->
     made = SessionConfig.__new__(SessionConfig)
     object.__setattr__(made, "max_concurrent", concurrent)
     resident = config._default_resident(made)
-    return resident >= 32 and resident >= 8 * (concurrent - 1) and resident in (32, 8 * (concurrent - 1))
+    wanted = 8 * (concurrent - 1)
+    is_enough = resident >= 32 and (resident >= wanted or resident == WHOLE_MAX)
+    return is_enough and resident in (32, wanted, WHOLE_MAX)
 
 
 @contract("L1", config, "_default_overflow", lambda made: QUEUE, "QUEUE, whatever the cap is")

@@ -7,6 +7,7 @@ from statemachine.core.agents import Agent
 from statemachine.core.config import Overflow, SessionConfig, SlotPolicy
 from statemachine.core.effects import WaitEnd
 from statemachine.core.events import Aborted, Died, Finished
+from statemachine.core.exact import WHOLE_MAX
 from statemachine.core.machines import Residency, SlotState, TurnState
 from statemachine.core.records import Cause, Outcome, TurnStopped
 from statemachine.core.state import State
@@ -55,7 +56,7 @@ def end_of(agent: Agent) -> tuple[TurnState, Cause, int | None] | None:
     "has_attempts_left",
     lambda failed, most: False,
     "no turn is tried again",
-    lambda failed, most, **_: failed >= 0 and most >= 1,
+    lambda failed, most, **_: failed >= 0 and 1 <= most <= WHOLE_MAX,
 )
 def turn_that_loses_its_thread_is_returned_while_attempts_are_left(failed: int, most: int) -> bool:
     s, agent = session(RUNNING, Residency.RESIDENT, most)
@@ -162,7 +163,7 @@ def add_queued(s: State, number: int) -> Agent:
     "is_due",
     lambda overtaken, most: True,
     "whatever queues comes first",
-    lambda overtaken, most: overtaken >= 0 and most >= 0,
+    lambda overtaken, most: overtaken >= 0 and 0 <= most <= WHOLE_MAX,
 )
 def returning_turn_comes_before_the_queue_unless_a_turn_is_due_that_one_has_passed(overtaken: int, most: int) -> bool:
     s = State(SessionConfig(max_concurrent=2, max_overtaken=most))
@@ -181,7 +182,7 @@ def returning_turn_comes_before_the_queue_unless_a_turn_is_due_that_one_has_pass
     "may_lend_to_queue",
     lambda lent, max_resident, cap: lent <= max_resident - cap,
     "one too many",
-    lambda resident: resident >= 1,
+    lambda resident: 1 <= resident <= WHOLE_MAX,
 )
 def holder_that_waits_lends_to_the_queue_up_to_the_bound(resident: int) -> bool:
     s = State(SessionConfig(max_concurrent=2, max_resident=resident))
@@ -201,7 +202,7 @@ def holder_that_waits_lends_to_the_queue_up_to_the_bound(resident: int) -> bool:
     "goes_on",
     lambda held, may, wanted: held and may,
     "though another turn wants the slot",
-    lambda overtaken, most, **_: overtaken >= 0 and most >= 0,
+    lambda overtaken, most, **_: overtaken >= 0 and 0 <= most <= WHOLE_MAX,
 )
 def agent_keeps_the_slot_for_its_next_turn_unless_one_is_due(overtaken: int, most: int) -> bool:
     s, agent = session(RUNNING, Residency.RESIDENT)
