@@ -9,6 +9,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from statemachine.core.events import HOST
+from statemachine.core.machines import TurnState
 from statemachine.core.refusals import Refusal
 from statemachine.runtime import AgentControl, Handle, KeyReused, Target
 from statemachine.stores.errors import StoreError
@@ -160,11 +161,13 @@ async def interrupts_a_subtree(world: World, control: AgentControl) -> None:
 
 
 async def withdraws(world: World, control: AgentControl) -> None:
-    """Something that was asked for, mostly of late, so that it may still be unread."""
-    told = [r for r in world.requests if r.told is Told.YES]
+    """Something that was asked for, mostly what waits for a turn that has not started."""
+    told = [r.ref for r in world.requests if r.told is Told.YES and r.ref is not None]
+    agents = world.inside.session.agents
+    waiting = [ref for ref in told if agents[ref.id].status in (TurnState.QUEUED, TurnState.STARTING)]
+    unread = [ref for ref in waiting if any(mail.mail == ref.mail for mail in agents[ref.id].mailbox)]
     if told:
-        ref = (told[-1] if world.rng.random() < 0.6 else world.choose(told)).ref
-        assert ref is not None
+        ref = world.choose(unread if unread and world.chance(80) else told)
         await withdraw(world, ref.mail, lambda: control.withdraw(ref))
 
 
