@@ -188,7 +188,8 @@ def furnish(s: Session, x: int, local: Local) -> None:
         s.residents.occupied += 1
     if local.residency is Residency.LOADING:
         s.residents.loading[x] = None
-        s.ledger.loads[x] = 1
+        if local.status is STARTING:  # loads are for a turn
+            s.ledger.loads[x] = 1
         s.deadlines.set(Bound.LOAD, x, config.load_timeout)
     if local.residency is Residency.UNLOADING:
         s.residents.flush(a)

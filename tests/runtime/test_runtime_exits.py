@@ -237,3 +237,17 @@ def test_traceback_is_in_the_file_for_the_next_process(tmp_path: Path) -> None:
 
     in_session(path, fails, work)
     in_session(path, looks, work)
+
+
+async def test_traceback_in_the_log_has_nothing_that_a_terminal_obeys_and_no_file_can_hold(
+    open_session: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(turn: Turn) -> None:
+        raise ValueError("red \x1b[31m and half \ud800 of a pair")
+
+    async with open_session(work) as control:
+        await (await control.spawn("/root", "a", "go")).outcome()
+    [record] = [record for record in caplog.records if record.exc_info]
+    assert "ValueError: red \\x1b[31m and half \\ud800 of a pair" in caplog.text
+    assert record.exc_text is not None
+    record.exc_text.encode()
