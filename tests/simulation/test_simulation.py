@@ -494,7 +494,7 @@ BREAKS: dict[Callable[[pytest.MonkeyPatch], None], str] = {
     receipts_lost: "was answered before, and now refused|was answered with .* and now with|in the log 2 times",
     commits_reordered: "append [0-9]+ of the log is",
     steps_torn: "append [0-9]+ of the log ends within a step",
-    cancel_skipped_before_the_turn_began: "its work would have stopped",
+    cancel_skipped_before_the_turn_began: "its work would have stopped|a host still waits",
     cancel_lost: "its work would have stopped",
     lost_threads_kept: "was closed 0 times|are alive, resident are",
     unloaded_threads_kept: "are alive, resident are|was closed 0 times",
