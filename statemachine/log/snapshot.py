@@ -134,14 +134,15 @@ def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: I
 def _add_agent(ledger: Ledger, f: AgentFacts) -> None:
     agents = ledger.agents
     if f.identity is FORGOTTEN and f.agent == len(agents):
-        agents.append(Agent(f.agent, NOBODY, "", None, f.identity, status=f.status, turn=f.turn))
+        agents.append(Agent(f.agent, NOBODY, "", 0, None, f.identity, status=f.status, turn=f.turn))
         return
     if f.agent != len(agents) or not 0 <= f.parent < f.agent:
         raise ValueError(f"agent {f.agent} with parent {f.parent} cannot come after {len(agents)} agents")
     parent = agents[f.parent]
     path = f"{parent.path}/{f.name}"
+    depth = parent.depth + 1
     agents.append(
-        Agent(f.agent, f.parent, path, f.settings, f.identity, f.closed_by, None, f.status, f.turn, f.outcome)
+        Agent(f.agent, f.parent, path, depth, f.settings, f.identity, f.closed_by, None, f.status, f.turn, f.outcome)
     )
     if parent.children is None:
         parent.children = []
