@@ -246,7 +246,7 @@ def spawn(s: State, event: Spawn) -> Reply:
     agent = s.ledger.spawn(record)
     if s.live_threads:
         s.slots.reserve(agent.id, agent.turn)
-    mail = MailAccepted(s.ledger.next_mail, sender, agent.id, TRIGGER, event.message, headers=event.headers)
+    mail = MailAccepted(s.ledger.next_mail, sender, agent.id, TRIGGER, event.message, None, event.headers)
     turns.accept(s, mail)
     return Spawned(agent.id, mail.mail)
 
@@ -268,7 +268,7 @@ def send(s: State, event: Send) -> Reply:
     refusal = mail_allowed(s, event, QUEUE)
     if refusal is not None:
         return Refused(refusal)
-    mail = MailAccepted(s.ledger.next_mail, event.sender, event.target, QUEUE, event.message, headers=event.headers)
+    mail = MailAccepted(s.ledger.next_mail, event.sender, event.target, QUEUE, event.message, None, event.headers)
     turns.accept(s, mail)
     return Accepted(mail.mail)
 
@@ -293,11 +293,11 @@ def follow_up(s: State, event: FollowUp) -> Reply:
         refusal = sender_not_stopping(s, sender) or notice_has_room(s, sender, target)
         if target == ROOT:
             refusal = refusal or RootRefused("follow_up")
-    if refusal is None and target != ROOT and s.agents[target].status.is_idle and not s.live_threads:
+    if refusal is None and target != ROOT and s.agents[target].status <= INTERRUPTED and not s.live_threads:
         refusal = turn_has_room(s)
     if refusal is not None:
         return Refused(refusal)
-    mail = MailAccepted(s.ledger.next_mail, sender, target, TRIGGER, event.message, headers=event.headers)
+    mail = MailAccepted(s.ledger.next_mail, sender, target, TRIGGER, event.message, None, event.headers)
     turns.accept(s, mail)
     return Accepted(mail.mail)
 

@@ -223,8 +223,7 @@ def end(
         told = tell(s, outcome, answered + also, tell_always or timed_out, within)
     if started and agent.triggers and rules.goes_on(had_slot, may_begin(s, agent), is_wanted(s, agent)):
         begin_next(s, agent)
-    if s.residents.occupied:
-        mark_use(s, agent)
+    mark_use(s, agent)
     if agent.triggers:
         consider(s, agent)
     for requester in told:
