@@ -71,9 +71,12 @@ def is_asyncio() -> bool:
 
 
 def check_slot(life: Life, turn: Turn) -> None:
-    """Code of the turn goes on, and none of its tasks waits."""
-    known = inside(life.control).session.agents[turn.agent.id]
-    if known.turn == turn.number and known.status in WITHOUT_SLOT:
+    """Code of the turn goes on, and none of its tasks waits. In a session that lost its store, all code goes on to its
+    end.
+    """
+    parts = inside(life.control)
+    known = parts.session.agents[turn.agent.id]
+    if parts.engine.error is None and known.turn == turn.number and known.status in WITHOUT_SLOT:
         life.broken(f"S1: turn {turn.number} of {turn.path} goes on while it is {known.status.name}")
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from statemachine.checking import properties
 from statemachine.core.machines import Identity
 from statemachine.log.recovery import restart
-from statemachine.stores import reading
+from statemachine.stores import reading, tables
 from statemachine.stores.errors import StoreMissing
 from statemachine.stores.reading import read_rollout, read_session
 
@@ -60,12 +60,17 @@ def read_for_ever(order: Order, journal: Journal) -> None:
         if rows[: len(kept)] != kept or not all(is_forgotten(order.path, agent) for agent in gone):
             journal.line(broken="what was read before is not the beginning of what is there now")
         known = rows
-        journal.line(read=len(rows))
+        journal.line(read=reading.reading(order.path, end_of))
 
 
 def is_forgotten(path: str, agent: int) -> bool:
     """Is nothing known of the agent any more? Read anew: it may have been forgotten a moment ago."""
     return read_session(path).ledger.agents[agent].identity is Identity.FORGOTTEN
+
+
+def end_of(connection: sqlite3.Connection) -> int:
+    """Returns the last position of the log. There are fewer rows, and they get fewer when agents are forgotten."""
+    return tables.last_position(connection, tables.read_meta(connection).covered)
 
 
 def rows_of(connection: sqlite3.Connection) -> list[Row]:
