@@ -105,7 +105,7 @@ class Slots:
         return agent
 
     def first(self, max_overtaken: int) -> int:
-        """J2: returns the agent that the queue, in which there are several, serves next."""
+        """J2: returns the agent that the queue, which is sorted by depth, serves next."""
         if rules.is_due(self.overtaken, max_overtaken):
             return next(iter(self.ready))
         return next(iter(self.by_depth[max(self.by_depth)]))
