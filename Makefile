@@ -21,15 +21,19 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv check test bench docs lint nightly clean
+.PHONY: help venv check evidence test bench docs lint nightly clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s  %s\n", $$1, $$2 }' Makefile
 
 venv: $(STAMP) ## build the environment in .venv
 
 check: $(STAMP) ## check the rules: every reachable state of the small scopes, and the rest of `statemachine check`
 	@$(BIN)/statemachine check
+
+evidence: $(STAMP) ## run every engine whole, and hunt every break with each: below twenty minutes
+	@.ci/spin
+	@$(BIN)/statemachine evidence --jobs $(JOBS)
 
 test: $(STAMP) ## run the tests, without the nightly ones
 	@$(BIN)/python -m pytest -n $(JOBS)

@@ -1,9 +1,10 @@
 """Runs every judge on what fits into a minute, and gives one verdict per property and engine.
 
-Three engines. *Tables*: the look-ups that the core runs agree with `transitions` on every pair of every machine.
-*Exploration*: every reachable state of every default scope, core and reference in lockstep. *Fuzz*: long lives of many
-agents, likewise in lockstep. Exploration and fuzz run side by side in a pool of processes. A *sometimes* property that
-was not reached is a failure too.
+*Tables*: the look-ups that the core runs agree with `transitions` on every pair of every machine. *Exploration*: every
+reachable state of every default scope, core and reference in lockstep. *Fuzz*: long lives of many agents, likewise in
+lockstep. Then the quick part of each engine of `engines.py`. All but the tables run side by side in a pool of
+processes. A *sometimes* property that was not reached is a failure too; an engine whose tools are not installed is not:
+its line says so.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import queue
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,15 @@ from statemachine.checking.properties import PROPERTIES, STATE_PROPERTIES
 from statemachine.core.machines import MACHINES, IllegalMove
 
 from .coverage import required
+from .engines import ENGINES, Engine
+from .engines import find as find_engine
 from .exploration.explorer import Exploration, Progress, explore
 from .exploration.scopes import SCOPES, Scope
 from .fuzzing import fuzz
 from .fuzzing.fuzz import FAILURES, FuzzResult, save
 from .pools import CONTEXT, Task, stop_is_asked, workers
 from .scenarios.replay import program_of
+from .verdicts import Verdict
 
 FUZZ_EXAMPLES, FUZZ_STEPS = 60, 200
 """Size of one fuzz part; there are as many parts as processes."""
@@ -70,6 +74,8 @@ class Report:
     explorations: tuple[Exploration, ...]
     fuzz_steps: int
     coverage: Counter[str]
+    verdicts: tuple[Verdict, ...]
+    """Those of the quick parts."""
     seconds: float
 
     @property
@@ -80,13 +86,15 @@ class Report:
 
 @frozen
 class Part:
-    """Progress of one part of the work: a scope or a fuzz campaign. `depth` is that of the exploration, 0 for fuzz."""
+    """Progress of one part of the work: a scope, a fuzz campaign, or an engine. `depth` is that of the exploration."""
 
     name: str
     states: int
-    depth: int
-    per_second: float
+    """States, steps, or obligations."""
+    depth: int = 0
+    per_second: float = 0.0
     done: bool = False
+    doing: str = ""
 
 
 OnProgress = Callable[[Part], None]
@@ -106,7 +114,7 @@ def _begin_worker(news: Any) -> None:
     _news = news
 
 
-def _tell(part: Part) -> None:
+def report_part(part: Part) -> None:
     if _news is not None:
         _news.put(part)
     if stop_is_asked():
@@ -120,10 +128,10 @@ def _explore_part(scope: Scope) -> Exploration:
         nonlocal last
         if progress.seconds - last > 0.2:
             last = progress.seconds
-            _tell(Part(scope.name, progress.states, progress.depth, progress.offered / progress.seconds))
+            report_part(Part(scope.name, progress.states, progress.depth, progress.offered / progress.seconds))
 
     found = explore(scope, on_progress=tell)
-    _tell(Part(scope.name, found.states, found.depth, found.offered / found.seconds, done=True))
+    report_part(Part(scope.name, found.states, found.depth, found.offered / found.seconds, done=True))
     return found
 
 
@@ -132,12 +140,32 @@ def _fuzz_part(name: str, seed: int, folder: Path) -> FuzzResult:
 
     def tell(_: int, steps: int) -> None:
         seconds = time.perf_counter() - began
-        _tell(Part(name, steps, 0, steps / seconds if seconds else 0.0))
+        report_part(Part(name, steps, per_second=steps / seconds if seconds else 0.0))
 
     result = fuzz.run(FUZZ_EXAMPLES, FUZZ_STEPS, seed, tell, folder)
     seconds = time.perf_counter() - began
-    _tell(Part(name, result.steps, 0, result.steps / seconds, done=True))
+    report_part(Part(name, result.steps, per_second=result.steps / seconds, done=True))
     return result
+
+
+def run_engine(name: str, quick: bool) -> tuple[Verdict, ...]:
+    """Runs an engine, or its quick part, in a process of the pool. One that raises has failed, and the others go on."""
+    begun = 0
+
+    def tell(doing: str) -> None:
+        nonlocal begun
+        begun += 1
+        report_part(Part(name, begun, doing=doing))
+
+    began = time.perf_counter()
+    try:
+        verdicts = find_engine(name).run(quick=quick, progress=tell)
+    except Exception as error:  # of a defect of the core, or of a tool; `Interrupted` is raised again below
+        seconds, note = time.perf_counter() - began, f"{type(error).__name__}: {error}"
+        verdicts = (Verdict("all", find_engine(name).judges[0], "it comes to its end", False, seconds, note),)
+    seconds = time.perf_counter() - began
+    report_part(Part(name, len(verdicts), per_second=len(verdicts) / seconds, done=True))
+    return verdicts
 
 
 # The check
@@ -149,11 +177,15 @@ def check(
     on_progress: OnProgress | None = None,
     folder: Path = FAILURES,
     scopes: tuple[Scope, ...] = SCOPES,
+    engines: tuple[Engine, ...] = ENGINES,
 ) -> Report:
-    """Runs all engines with `jobs` processes. Ctrl-C ends them cleanly and is raised again."""
+    """Runs everything with `jobs` processes, the quick parts of `engines` among it. Ctrl-C ends it cleanly and is
+    raised again.
+    """
     began = time.perf_counter()
     pairs, broken_tables = judge_tables()
-    explorations, campaigns = run_parts(jobs, seed, on_progress or (lambda _: None), folder, scopes)
+    able = tuple(engine for engine in engines if engine.lacks() is None)
+    explorations, campaigns, verdicts = run_parts(jobs, seed, on_progress or (lambda _: None), folder, scopes, able)
     coverage: Counter[str] = Counter()
     for exploration in explorations:
         coverage += exploration.coverage
@@ -168,31 +200,43 @@ def check(
             for x in explorations
             if not x.closed and not x.fault
         ],
+        *[obligation_failure(verdict) for verdict in verdicts if not verdict.holds],
     ]
     if not failures:
         failures += [Failure("sometimes", "unseen", name) for name in required() if not coverage[name]]
     steps = sum(campaign.steps for campaign in campaigns)
     rows = make_rows(pairs, explorations, steps, coverage, failures)
+    rows += [engine_row(engine, verdicts) for engine in engines]
     seconds = time.perf_counter() - began
-    return Report(tuple(rows), tuple(failures), tuple(explorations), steps, coverage, seconds)
+    return Report(tuple(rows), tuple(failures), tuple(explorations), steps, coverage, verdicts, seconds)
 
 
 def run_parts(
-    jobs: int, seed: int, on_progress: OnProgress, folder: Path, scopes: tuple[Scope, ...]
-) -> tuple[list[Exploration], list[FuzzResult]]:
-    """Explores the scopes and fuzzes, side by side. Returns the results of both."""
+    jobs: int, seed: int, on_progress: OnProgress, folder: Path, scopes: tuple[Scope, ...], engines: tuple[Engine, ...]
+) -> tuple[list[Exploration], list[FuzzResult], tuple[Verdict, ...]]:
+    """Explores the scopes, fuzzes, and runs the quick part of the engines, side by side. Returns the results."""
+    by_weight = sorted(scopes, key=lambda s: -s.weight)
+    fuzzing = [Task(_fuzz_part, (f"fuzz {seed + n}", seed + n, folder)) for n in range(jobs)]
+    judging = [Task(run_engine, (engine.name, True)) for engine in engines]
+    exploring = [Task(_explore_part, (scope,)) for scope in by_weight]
+    results = side_by_side(jobs, [*fuzzing, *judging, *exploring], on_progress)
+    campaigns, judged = results[:jobs], results[jobs : jobs + len(judging)]
+    by_name = {found.scope.name: found for found in results[jobs + len(judging) :]}
+    verdicts = tuple(verdict for of_engine in judged for verdict in of_engine)
+    return [by_name[scope.name] for scope in scopes], campaigns, verdicts
+
+
+def side_by_side(jobs: int, tasks: Sequence[Task[Any]], on_progress: OnProgress) -> list[Any]:
+    """Runs tasks, which may `report_part`, in `jobs` processes. Returns their results, in their order."""
     news = CONTEXT.Queue()
     with workers(jobs, _begin_worker, news) as processes:
         try:
-            fuzzing = [processes.submit(Task(_fuzz_part, (f"fuzz {seed + n}", seed + n, folder))) for n in range(jobs)]
-            by_weight = sorted(scopes, key=lambda s: -s.weight)
-            exploring = [processes.submit(Task(_explore_part, (scope,))) for scope in by_weight]
-            waiting: set[Future[Any]] = {*fuzzing, *exploring}
+            running = [processes.submit(task) for task in tasks]
+            waiting: set[Future[Any]] = {*running}
             while waiting:
                 waiting = set(wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED).not_done)
                 pass_on(news, on_progress)
-            by_name = {found.scope.name: found for found in (future.result() for future in exploring)}
-            return [by_name[scope.name] for scope in scopes], [future.result() for future in fuzzing]
+            return [future.result() for future in running]
         finally:
             pass_on(news, on_progress)
 
@@ -260,6 +304,21 @@ def make_rows(
     seen = sum(1 for name in required() if coverage[name])
     rows.append(Row("sometimes", "all", "held" if seen == len(required()) else "BROKEN", seen, f"of {len(required())}"))
     return rows
+
+
+def engine_row(engine: Engine, verdicts: tuple[Verdict, ...]) -> Row:
+    """Returns the line of an engine: whether all of its quick part holds, or why it was not run."""
+    lacks = engine.lacks()
+    if lacks is not None:
+        return Row("quick part", engine.name, "not run", 0, f"obligations: {lacks}")
+    mine = [verdict for verdict in verdicts if verdict.engine in engine.judges]
+    held = mine and all(verdict.holds for verdict in mine)
+    return Row("quick part", engine.name, "held" if held else "BROKEN", len(mine), "obligations")
+
+
+def obligation_failure(verdict: Verdict) -> Failure:
+    """Returns the failure of an obligation that does not hold."""
+    return Failure(verdict.engine, verdict.property, ": ".join(filter(None, (verdict.obligation, verdict.note))))
 
 
 def exploration_failure(found: Exploration, folder: Path) -> Failure:

@@ -11,6 +11,7 @@ from typing import Any
 
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
+from statemachine.core.agents import Agent
 from statemachine.core.config import Notice, Overflow, SessionConfig
 from statemachine.core.deadlines import Bound
 from statemachine.core.effects import Effect, Reply, Step, WaitEnd
@@ -181,7 +182,7 @@ def of_session(s: Session) -> tuple[Any, ...]:
         STATE[s.state],
         [
             (
-                *(a.id, a.path, a.parent, "open" if a.identity is OPEN else a.closed_by),
+                *(a.id, a.path, a.parent, "open" if a.identity is OPEN else closed_with(s.agents, a)),
                 *(PHASE[a.status], PLACE[a.residency], a.turn, a.generation),
             )
             for a in known
@@ -218,18 +219,33 @@ def of_session(s: Session) -> tuple[Any, ...]:
     )
 
 
+def closed_with(agents: list[Agent], a: Agent) -> str:
+    """Says together with which agent a closed one is opened again. A parent that is open by now does not count."""
+    together = a.closed_by == a.parent and agents[a.parent].identity is not OPEN
+    return "closed with its parent" if together else "closed"
+
+
+def resumed_with(w: World, a: int) -> str:
+    """The same of the world; of an open agent, that it is open."""
+    if a not in w.closed_by:
+        return "open"
+    together = w.closed_by[a] == w.parent[a] and w.parent[a] in w.closed_by
+    return "closed with its parent" if together else "closed"
+
+
 def of_world(w: World) -> tuple[Any, ...]:
     """Everything about the world, in the terms of both."""
     held, queue, starts = w.held(), () if w.caps.live else w.queue(), w.state == "open"
+    promised = w.promised()
     serves = {a: turn[0] for a, turn in w.serves.items() if starts and w.needs_load(*turn)}
     unread = [m for m in w.mail.values() if not m.read]
     return (
         w.state,
         [
-            (a, path, w.parent[a], w.closed_by.get(a, "open"), w.phase[a], w.place[a], w.turn[a], w.load[a])
+            (a, path, w.parent[a], resumed_with(w, a), w.phase[a], w.place[a], w.turn[a], w.load[a])
             for a, path in w.path.items()
         ],
-        [w.promised(a) for a in w.path],
+        [promised.count(a) for a in w.path],
         [ROOT, *held] if w.phase[ROOT] in reference.BUSY else [*held],
         [(m.number, m.sender, m.to, m.kind != "queue", m.about, m.answers) for m in unread],
         [n for n, m in w.mail.items() if m.read and (w.caps.max_attempts > 1 or m.kind == "request")],
@@ -251,7 +267,7 @@ def of_world(w: World) -> tuple[Any, ...]:
         {a: serves.get(a, NOBODY) for a in reference.having(w.place, "leaving")},
         tried_of(w) if starts and w.tried else {},
         {a: number for a, number in w.flush.items() if number is not None} if w.flush else {},
-        [(at, what, a) for at, _, what, a in w.bounds()] if w.due else [],
+        [(w.due[key][0], *key) for key in w.bounds()] if w.due else [],
         [len(unread), w.posted - w.dead - len(unread), w.dead],
         tuple(w.lists.values()) or None,
     )
@@ -283,6 +299,7 @@ def start_from(config: SessionConfig, ledger: Ledger) -> tuple[Session, World, S
 def world_of(config: SessionConfig, ledger: Ledger) -> World:
     """A world in which these facts hold: what `of_world` would say of it, as far as they say it."""
     w = World(caps(config))
+    w.turn = dict.fromkeys(range(len(ledger.agents)), 0)
     for a in [agent for agent in ledger.agents if agent.identity is not FORGOTTEN]:
         w.path[a.id], w.parent[a.id] = a.path, a.parent
         w.phase[a.id], w.turn[a.id] = PHASE[a.status], a.turn
@@ -293,7 +310,7 @@ def world_of(config: SessionConfig, ledger: Ledger) -> World:
         w.mail.update({m.mail: letter(m, read=True) for m in a.taken})
         w.mail.update({m.mail: letter(m, read=False) for m in a.mailbox})
     w.mail = dict(sorted(w.mail.items()))
-    w.spawned, w.posted, w.dead = len(ledger.agents), ledger.next_mail, ledger.mail_states[MailState.DEAD]
+    w.posted, w.dead = ledger.next_mail, ledger.mail_states[MailState.DEAD]
     w.attempts.update(ledger.attempts)
     w.loads.update(ledger.loads)
     for agent, stop in ledger.stops.items():

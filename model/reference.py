@@ -100,12 +100,11 @@ class World:
         self.effects: list[Words] = []  # that this step asks for
         self.now = 0.0
         self.stamps = self.flushes = self.waited = self.posted = self.dead = 0  # so far
-        self.spawned = 1
         self.path = {ROOT: "/root"}
         self.parent = {ROOT: HOST}
-        self.closed_by: Relation = {}  # closed agent -> the agent whose close ended it
+        self.closed_by: Relation = {}  # closed agent -> what to be resumed with
         self.mail: dict[int, Letter] = {}  # by number
-        self.turn = {ROOT: 0}  # number of the latest
+        self.turn = {ROOT: 0}  # number of the latest, of every agent that was ever spawned
         self.phase: dict[int, Phase] = {ROOT: "new"}  # of that turn
         self.since: Relation = {}  # stamp of when it queued, started, began waiting, returned
         self.passed: Relation = {}  # by how many, while it was the oldest of the queue
@@ -123,7 +122,6 @@ class World:
         self.tried: list[tuple[Turn, int]] = []  # a turn, and an agent whose flush failed for it
         self.due: dict[tuple[Bound, int], tuple[float, int]] = {}  # what, of which -> when, stamp
         self.lists: dict[str, Ids] = {}  # from the shutdown on: done, interrupted, unflushed
-        self.relations = [name for name, fact in vars(self).items() if hasattr(fact, "copy")]
 
     def stamp(self) -> int:
         self.stamps += 1
@@ -146,22 +144,19 @@ class World:
     def wanted(self) -> list[int]:  # the agents that have unread trigger mail
         return [m.to for m in self.mail.values() if not m.read and m.kind != "queue"]
 
-    def promised(self, agent: int) -> int:
-        """How many notices are still to come to it: one for each request to another."""
-        asked = [m.kind == "request" and m.sender == agent != m.to for m in self.mail.values()]
-        return sum(asked) if self.caps.notice else 0
+    def promised(self) -> list[int]:
+        """The agents to which notices are still to come, one for each request to another."""
+        letters = self.mail.values() if self.caps.notice else ()
+        return [m.sender for m in letters if m.kind == "request" and m.sender != m.to]
 
-    def held(self) -> Ids:
-        """S3': the sub-agents that hold a slot."""
-        subs = {*self.path} - {ROOT, *self.closed_by}
-        busy = {*having(self.phase, *BUSY)} - self.lent
-        return tuple(sorted(subs if self.caps.live else subs & busy))
+    def held(self) -> Ids:  # S3': the sub-agents that hold a slot
+        agents = {*(self.path if self.caps.live else having(self.phase, *BUSY))}
+        return tuple(sorted(agents - {ROOT, *self.closed_by, *self.lent}))
 
     def in_order(self, phase: Phase) -> list[int]:  # the longest first
         return sorted(having(self.phase, phase), key=self.since.__getitem__)
 
-    def queue(self) -> Ids:
-        """The ready queue: the agents that wait for a slot, the oldest first."""
+    def queue(self) -> Ids:  # the ready queue: agents that wait for a slot, the oldest first
         return tuple(self.in_order("queued"))
 
     def oldest_due(self) -> list[int]:
@@ -170,8 +165,8 @@ class World:
 
     def lenders(self) -> list[int]:
         """J7: the agents that hold a slot and wait, the longest first."""
-        waiting = [agent for agent in self.held() if self.pending(agent)]
-        return sorted(waiting, key=self.since.__getitem__)
+        waiting = [wait.agent for wait in self.pending().values()]
+        return sorted({*waiting} & {*self.held()}, key=self.since.__getitem__)
 
     def available(self) -> int:  # slots that are free or may be lent
         more = self.caps.resident - self.caps.slots - len(self.lent)  # may lend to the queue (S16)
@@ -182,14 +177,13 @@ class World:
         return agent != ROOT and not self.caps.live and self.phase.get(agent, "new") in IDLE
 
     def is_queue_full(self) -> bool:
-        asking = {agent for agent in self.wanted() if self.would_queue(agent)}
-        over = len(self.queue()) + len(asking) - self.available()
-        return self.caps.slots == 0 or over >= self.caps.max_queued
+        over = len({*self.queue(), *filter(self.would_queue, self.wanted())}) - self.available()
+        return over >= self.caps.max_queued or not self.caps.slots
 
     def evictable(self) -> list[int]:
         """N1, least recently used first."""
-        pinned = {ROOT, *self.held(), *having(self.phase, *BUSY)}
-        return sorted({*having(self.place, "in")} - pinned, key=self.used.__getitem__)
+        idle = {*having(self.place, "in")} - {ROOT, *having(self.phase, *BUSY)}
+        return [] if self.caps.live else sorted(idle, key=self.used.__getitem__)
 
     def needs_load(self, agent: int, turn: int) -> bool:
         return (self.turn[agent], self.phase[agent], self.place[agent]) == (turn, "starting", "out")
@@ -248,8 +242,9 @@ class World:
         require(0 < size <= self.caps.max_bytes, "InvalidMessage", size, self.caps.max_bytes)
 
     def check_mailbox(self, agent: int, reserve: int) -> None:  # promised notices have theirs
-        unread, notices, most = len(self.unread(agent)), self.promised(agent), self.caps.max_unread
-        require(unread + notices < most - reserve, "MailboxFull", agent, unread, notices, most)
+        unread, notices = len(self.unread(agent)), self.promised().count(agent)
+        fits = unread + notices < self.caps.max_unread - reserve
+        require(fits, "MailboxFull", agent, unread, notices, self.caps.max_unread)
 
     def check_request(self, sender: int, to: int) -> None:
         self.check_not_stopping(sender)
@@ -299,11 +294,10 @@ class World:
         self.check_not_stopping(sender)
         require(re.fullmatch("(?!root$)[a-z0-9_]{1,64}", name) is not None, "InvalidName", name)
         self.check_text(text)
-        agent, path = self.spawned, f"{self.path[parent]}/{name}"
+        agent, path = len(self.turn), f"{self.path[parent]}/{name}"
         self.check_opening(path)
         self.check_request(sender, agent)
         self.check_live()
-        self.spawned += 1
         self.path[agent] = path
         self.parent[agent] = parent
         self.turn[agent] = self.load[agent] = self.attempts[agent] = self.loads[agent] = 0
@@ -316,7 +310,7 @@ class World:
         self.check_caller(sender, "open")
         self.check_open(to)
         self.check_text(text)
-        self.check_mailbox(to, 0 if wants else 1)
+        self.check_mailbox(to, not wants)
         if wants:
             self.check_request(sender, to)
         return "accepted", self.post(sender, to, "request" if wants else "queue")
@@ -384,7 +378,7 @@ class World:
         self.check_caller(sender, "open")
         self.check_known(target)
         require(target in self.closed_by, "AgentOpen", target)
-        line, together = [target], having(self.closed_by, target) if self.caps.live else []
+        line = [target]
         for agent in line:
             try:
                 self.check_open(self.parent[agent])
@@ -395,7 +389,7 @@ class World:
                     raise
                 continue
             del self.closed_by[agent]
-            line += [child for child in having(self.parent, agent) if child in together]
+            line += having(self.closed_by, agent) if self.caps.live else []
         opened = tuple(agent for agent in line if agent not in self.closed_by)
         return "resumed", opened, tuple(agent for agent in line if agent not in opened)
 
@@ -553,7 +547,8 @@ class World:
         if how == "new":
             self.mark(letters, read=False)
         elif ran:
-            self.mail = {n: m for n, m in self.mail.items() if m not in letters}
+            for m in letters:
+                del self.mail[m.number]
         else:
             self.mark(letters, kind="queue")
         if ran:
@@ -569,9 +564,8 @@ class World:
     def bury(self, top: int, how: Phase) -> Ids:
         """S10: closes an agent, whose turn ends so, and everything below it. Gives these."""
         members = [agent for agent in self.family(top) if agent not in self.closed_by]
-        for agent in having(self.closed_by, top) if members else ():
-            self.closed_by[agent] = agent
-        self.closed_by |= dict.fromkeys(members, top)
+        kept = {a: a if above in members else above for a, above in self.closed_by.items()}
+        self.closed_by = kept | {a: self.parent[a] for a in members}
         for agent in members:
             self.dead += len(self.read(agent))
             self.drop(agent)
@@ -587,8 +581,7 @@ class World:
 
     # Threads, and what they report
 
-    def use(self, agent: int) -> None:
-        """N2: it was loaded, or a turn of it has ended."""
+    def use(self, agent: int) -> None:  # N2: it was loaded, or a turn of it has ended
         self.used[agent] = self.stamp()
         self.bound("idle", agent)
 
@@ -603,7 +596,7 @@ class World:
             self.ask_for("unload", agent, self.load[agent])
         self.flush.pop(agent, None)
         self.serves.pop(agent, None)
-        self.load[agent] += 1 if agent == ROOT else 0
+        self.load[agent] += agent == ROOT
         self.place[agent] = "in" if agent == ROOT else "out"
 
     def lose(self, agent: int, told: bool = True, with_agent: bool = False) -> None:
@@ -664,25 +657,28 @@ class World:
         if lasts is not None:
             self.due[what, of] = (self.now + lasts, self.stamp())
 
-    def bounds(self) -> list[tuple[float, int, Bound, int]]:
-        """L5: when, stamp, what, and of which, for all that goes on; the first to end first."""
+    def bounds(self) -> list[tuple[Bound, int]]:
+        """L5: what is to end in time, and of which; the first to end first."""
         going_on = {
             "load": having(self.place, "loading"),
             "turn": having(self.phase, *WORKING),
             "stop": having(self.phase, "stopping"),
             "flush": {*self.flush} - {*having(self.flush, None)},
-            "wait": [*self.pending()],
+            "wait": self.pending(),
             "grace": [ROOT] if self.state != "closed" else [],
             "idle": [agent for agent in self.evictable() if self.phase[agent] in IDLE],
         }
-        return sorted((*at, *key) for key, at in self.due.items() if key[1] in going_on[key[0]])
+        keys = [key for key in self.due if key[1] in going_on[key[0]]]
+        return sorted(keys, key=self.due.__getitem__)
 
     def tick(self, now: float) -> None:
         """L5: bounds run out one by one, the timeouts of waits last; none that begins meanwhile."""
         self.now = max(self.now, now) if now < inf else self.now
-        last = self.stamps if self.state in LIVING else -1
-        while over := [at for at in self.bounds() if at[0] <= self.now and at[1] <= last]:
-            _, _, what, of = min(over, key=lambda at: at[2] == "wait")
+        last = (self.now, self.stamps)
+        if self.state not in LIVING:
+            return
+        while over := [key for key in self.bounds() if self.due[key] <= last]:
+            what, of = min(over, key=lambda key: key[0] == "wait")
             if what == "wait" and self.look():
                 continue
             del self.due[what, of]
@@ -728,9 +724,9 @@ class World:
 
     def settle(self) -> None:
         """Until none fires: nothing is stuck (L2)."""
-        rules = (self.look, self.request, self.serve, self.advance)
-        while self.state in LIVING and any(rule() for rule in rules):
-            continue
+        fires = self.state in LIVING
+        while fires:
+            fires = self.look() or self.request() or self.serve() or self.advance()
         if self.state == "open" and self.queue():
             self.break_stall()
         if self.state == "draining":
@@ -757,10 +753,9 @@ class World:
         due; or to the turn that was called back first; or to the deepest of the queue."""
         queued = self.queue() if self.state == "open" else ()
         due = self.oldest_due() if queued else []
-        overdue = [agent for agent in due if self.passed[agent]]
         returning = self.in_order("returning")
         deepest = sorted(queued, key=lambda agent: -self.path[agent].count("/"))
-        for agent in [*overdue, *returning, *due, *deepest]:
+        for agent in [*filter(self.passed.get, due), *returning, *due, *deepest]:
             lenders = [] if len(self.held()) < self.caps.slots else self.lenders()[:1]
             if self.available() > 0 or (agent in returning and lenders):
                 for lender in lenders:
@@ -786,7 +781,7 @@ class World:
         for agent in self.in_order("starting"):
             turn = (agent, self.turn[agent])
             place = self.place[agent]
-            in_memory = len(self.place) - len(having(self.place, "out"))
+            in_memory = sum(p != "out" for p in self.place.values())
             if place == "in":  # J3, S14'
                 self.phase[agent] = "running"
                 self.loads[agent] = 0
@@ -800,6 +795,9 @@ class World:
                 del self.flush[agent]
                 self.serves.pop(agent, None)
             elif place == "out" and in_memory <= self.caps.resident:  # J4, S2: root is one more
+                loading = having(self.place, "loading")
+                if loading and any(self.loads[a] > (a in loading) for a in self.path):
+                    continue  # one at a time, because a crash has cut off one
                 if self.loads[agent] >= max(3, self.caps.max_attempts):
                     self.end(agent, "errored")  # cannot_start: each load ended in a crash
                     return True
@@ -842,17 +840,22 @@ class World:
             self.ask_for("shut down", *self.lists.values())
 
 
+DRAFT: dict[World, dict[str, Any]] = {}  # the facts of a copy that an event has left as they were
+
+
 def step(before: World, event: Words) -> tuple[World, Words, list[Words]]:
     """The world afterwards (the one before, if nothing has changed), the reply, the effects."""
     world = World.__new__(before.__class__)
-    facts = vars(world)
-    facts |= vars(before)
-    for relation in before.relations:
-        facts[relation] = facts[relation].copy()
+    facts = world.__dict__ = DRAFT.pop(before, {}) or {
+        key: fact.copy() if hasattr(fact, "copy") else fact for key, fact in vars(before).items()
+    }
+    DRAFT.clear()
     try:
         reply = event[0](world, *event[1:]) or NOTED
+        world.settle()
     except Unchanged as unchanged:
-        return before, unchanged.args, []
-    world.settle()
+        world, reply = before, unchanged.args
     effects, world.effects = world.effects, []
-    return before if facts == vars(before) else world, reply, effects
+    if facts == vars(before):
+        world, DRAFT[before] = before, facts
+    return world, reply, effects

@@ -77,6 +77,7 @@ if TYPE_CHECKING:
         Work,
     )
     from statemachine.stores import (
+        BackedUp,
         Entry,
         LogRecord,
         MemoryLog,
@@ -104,6 +105,7 @@ __all__ = [
     "AgentsClosed",
     "AgentsForgotten",
     "Answer",
+    "BackedUp",
     "Cancel",
     "Cause",
     "ClosedAgents",

@@ -47,9 +47,11 @@ if TYPE_CHECKING:
         NotJson,
         Stalled,
         ThreadLost,
+        TooLarge,
         UnknownPath,
         UnknownRequest,
         UnknownRole,
+        WrongEventLoop,
     )
     from statemachine.stores.errors import (
         ForeignFile,
@@ -60,6 +62,8 @@ if TYPE_CHECKING:
         StoreClosed,
         StoreCorrupt,
         StoreError,
+        StoreExhausted,
+        StoreExists,
         StoreFull,
         StoreMissing,
         StoreReadOnly,
@@ -103,11 +107,14 @@ __all__ = [
     "StoreClosed",
     "StoreCorrupt",
     "StoreError",
+    "StoreExhausted",
+    "StoreExists",
     "StoreFailed",
     "StoreFull",
     "StoreMissing",
     "StoreReadOnly",
     "ThreadLost",
+    "TooLarge",
     "TooManyAgents",
     "TraceError",
     "UnknownAgent",
@@ -117,6 +124,7 @@ __all__ = [
     "UnknownRole",
     "Unstorable",
     "WaitCircle",
+    "WrongEventLoop",
 ]
 
 __getattr__ = _lazily(

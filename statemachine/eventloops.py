@@ -75,6 +75,30 @@ def clock() -> Callable[[], float]:
     return time.monotonic if is_usual else native.time
 
 
+def running() -> Callable[[], Any]:
+    """Returns what tells which event loop runs where it is called, in which thread ever; None: none of this kind. It is
+    called with every event of a session.
+    """
+    token = current_token()
+    if isinstance(token.native_token, asyncio.AbstractEventLoop):
+        return asyncio._get_running_loop
+
+    def running_here() -> Any:
+        try:
+            return current_token()
+        except RuntimeError:
+            return None
+
+    return running_here
+
+
+def end_of_loop() -> Callable[[], bool]:
+    """Returns what tells whether the event loop that runs here was closed. trio never leaves tasks behind."""
+    native: Any = current_token().native_token
+    is_closed: Callable[[], bool] = getattr(native, "is_closed", lambda: False)
+    return is_closed
+
+
 class Crossing:
     """A signal that another thread gives to a task. Create it where the task runs."""
 

@@ -19,8 +19,8 @@ import statemachine.stores
 from statemachine.runtime import AgentControl, Handle, Thread, Turn
 
 PACKAGES = (statemachine, statemachine.errors, statemachine.runtime, statemachine.stores)
-INTERNAL_ERRORS = {"EncodingError", "ScopeLeftEntered"}
-"""No caller meets these: they become a `NotJson` or `Unstorable`, or a report of a thread."""
+INTERNAL_ERRORS = {"EncodingError", "ScopeLeftEntered", "WrongShape"}
+"""No caller names these: they become a `NotJson` or `Unstorable`, or a report of a thread, or are a `StoreCorrupt`."""
 
 
 def modules() -> Iterator[ModuleType]:

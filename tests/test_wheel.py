@@ -110,7 +110,7 @@ def test_wheel_has_both_packages_whole_and_no_other_name_at_the_top(wheel: Path)
     tops = {name.partition("/")[0] for name in inside}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"statemachine", "statemachine_model"}
     for folder, package in (("statemachine", "statemachine"), ("model", "statemachine_model")):
-        ours = [path for path in (REPOSITORY / folder).rglob("*") if path.suffix in (".py", ".typed")]
+        ours = [path for path in (REPOSITORY / folder).rglob("*") if path.suffix in (".py", ".typed", ".pml")]
         expected = {f"{package}/{path.relative_to(REPOSITORY / folder).as_posix()}": path.read_bytes() for path in ours}
         assert {name: content for name, content in inside.items() if name.startswith(f"{package}/")} == expected
 

@@ -22,6 +22,7 @@ from statemachine.core.records import (
     TurnReturned,
     TurnStopped,
 )
+from statemachine.core.residency import Residents
 from statemachine.core.session import HANDLERS, Session
 from statemachine.core.slots import Slots
 from statemachine.core.state import State
@@ -54,6 +55,23 @@ def stopping_turns_take_no_memory(core: Any, s: Session) -> None:
         del s.slots.lent[agent]
     core(s)
     s.slots.lent.update(dict.fromkeys(stopping))
+
+
+@breaks("J4 S17, D30", "attempts", (joint, "advance"))
+def lost_loads_side_by_side(core: Any, s: Session) -> bool:
+    """After a crash has cut off a load, others are loaded beside it as if nothing had happened."""
+    lost, s.residents.lost = s.residents.lost, {}
+    is_any = bool(core(s))
+    s.residents.lost = {agent: None for agent in lost if agent in s.ledger.loads}
+    return is_any
+
+
+@breaks("J4, D30", "fuzz", (Residents, "made_up_for"))
+def loads_wait_for_ever(core: Any, self: Residents, agent: int) -> None:
+    """That a lost load is made up for does not let those go on that have waited for it."""
+    moved = self.moved
+    core(self, agent)
+    self.moved = moved
 
 
 @breaks("J7 S16", "bound", (joint, "serve"))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
 
+import attrs
 import click
 from rich.live import Live
 from rich.table import Table
@@ -19,6 +20,8 @@ from rich.table import Table
 from statemachine.checking.properties import PROPERTIES
 
 from .. import check as checking
+from .. import contracts as contracting
+from .. import proof
 from ..crashes import kills
 from ..exploration.explorer import Exploration, Progress
 from ..exploration.explorer import explore as explore_scope
@@ -67,6 +70,23 @@ def conduct(title: str, run: Callable[[Callable[[C], None]], C], as_json: bool) 
     sys.exit(1 if found.failures else 0)
 
 
+def prove(quick: bool, as_json: bool) -> NoReturn:
+    """Proves, ties, refutes and enumerates, and prints every verdict and story."""
+    with Console(stderr=True).status("proving") as status:
+        verdicts = proof.run(quick=quick, progress=status.update)
+    if as_json:
+        say(json.dumps([attrs.asdict(verdict) for verdict in verdicts], indent=2))
+    else:
+        for verdict in verdicts:
+            word, ms = "holds" if verdict.holds else "FAILS", verdict.seconds * 1000
+            say(f"{word} {ms:8.0f} ms  {verdict.property:9} {verdict.engine:11} {verdict.obligation}")
+            if verdict.note:
+                say(f"{verdict.note}\n" if verdict.engine == "defect" else f"      {verdict.note}")
+        kept = sum(verdict.holds for verdict in verdicts)
+        say(f"{kept:,} of {len(verdicts):,} hold")
+    sys.exit(0 if all(verdict.holds for verdict in verdicts) else 1)
+
+
 def fuzz(minutes: float, jobs: int, seed: int, as_json: bool) -> NoReturn:
     """Fuzzes in rounds until the time is over."""
     conduct("fuzzing", lambda show: fuzzing.soak(minutes, jobs, seed, show), as_json)
@@ -85,6 +105,29 @@ def crash(count: int, seed: int, keep: Path | None, as_json: bool) -> NoReturn:
     if not hasattr(os, "fork"):
         raise click.UsageError("this needs an operating system with fork and SIGKILL, such as Linux")
     conduct("killing", lambda show: kills.crash(count, seed, keep or FAILURES, show), as_json)
+
+
+# Contracts
+
+
+def contracts(quick: bool, as_json: bool) -> NoReturn:
+    """Judges all contracts, and prints a line for each."""
+    console, errors = Console(), Console(stderr=True)
+    with errors.status("contracts") as status:
+        verdicts = contracting.run(quick=quick, progress=status.update)
+    failed = [verdict for verdict in verdicts if not verdict.holds]
+    if as_json:
+        say(json.dumps([attrs.asdict(verdict) for verdict in verdicts], indent=2))
+    else:
+        made = table("about", "obligation", "verdict", "seconds", title="contracts")
+        for verdict in verdicts:
+            style = "" if verdict.holds else "bold red"
+            made.add_row(verdict.property, verdict.obligation, verdict.note, f"{verdict.seconds:.2f}", style=style)
+        console.print(made)
+        seconds = sum(verdict.seconds for verdict in verdicts)
+        held = "all held" if not failed else f"{len(failed)} failed"
+        console.print(f"{held}: {len(verdicts)} contracts and wordings, {seconds:.1f} s of processor time")
+    sys.exit(1 if failed else 0)
 
 
 # Check
@@ -109,10 +152,10 @@ def check(jobs: int, seed: int, as_json: bool) -> NoReturn:
 
 def progress_table(parts: dict[str, checking.Part]) -> Table:
     """Returns the progress of all parts."""
-    made = Table("part", "states or steps", "depth", "a second", box=None, header_style="dim")
+    made = Table("part", "states, steps, obligations", "depth", "a second", "", box=None, header_style="dim")
     for part in parts.values():
-        speed = "done" if part.done else f"{part.per_second:,.0f}"
-        made.add_row(part.name, f"{part.states:,}", str(part.depth or ""), speed)
+        speed = "done" if part.done else f"{part.per_second:,.0f}" if part.per_second else ""
+        made.add_row(part.name, f"{part.states:,}", str(part.depth or ""), speed, "" if part.done else part.doing)
     return made
 
 

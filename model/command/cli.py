@@ -21,17 +21,20 @@ from statemachine.checking.properties import PROPERTIES
 from statemachine.core.machines import MACHINES
 from statemachine.log.trace import TraceError
 from statemachine.stores import StoreError, read_rollout
+from statemachine.stores.backup import back_up
 
 from .. import checkout
 from ..audits import verify as verification
 from ..exploration.scopes import BadScope
 from ..printing import ERROR_MAX, Console, bounded, printable, say, table, until_reader_leaves
 from ..scenarios import replay
-from . import demo, inspect_session
+from ..spin.errors import SpinFailed, SpinMissing
+from . import demo, export_session, inspect_session
 from .inspect_session import NoSuchAgent
 
 JOBS = click.option("--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes.")
 SEED = click.option("--seed", type=int, default=1, show_default=True, help="Of the fuzz campaigns.")
+QUICK = click.option("--quick", is_flag=True, help="Only what takes seconds.")
 JSON = click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
 
 
@@ -88,6 +91,16 @@ def fuzz_command(minutes: float, jobs: int, seed: int, as_json: bool) -> None:
     campaigns.fuzz(minutes, jobs, seed, as_json)
 
 
+@command.command("contracts")
+@click.option("--quick", is_flag=True, help="Only confirm them: without twins, and without the reference's wording.")
+@JSON
+def contracts_command(quick: bool, as_json: bool) -> None:
+    """Confirm contracts of the rules over all paths, refute each with a defect, compare rules with the reference."""
+    from . import campaigns
+
+    campaigns.contracts(quick, as_json)
+
+
 @command.command("simulate")
 @click.option("--seeds", type=click.IntRange(1), default=1000, show_default=True, help="How many.")
 @click.option("--first", type=click.IntRange(0), default=1, show_default=True, help="The first of them.")
@@ -98,6 +111,51 @@ def simulate_command(seeds: int, first: int, jobs: int, as_json: bool) -> None:
     from . import campaigns
 
     campaigns.simulate(seeds, first, jobs, as_json)
+
+
+@command.command("prove")
+@click.option("--quick", is_flag=True, help="The part that takes a few seconds.")
+@JSON
+def prove_command(quick: bool, as_json: bool) -> None:
+    """Prove the rules for any number of agents, tie the proof to the core, and refute planted defects."""
+    from . import campaigns
+
+    campaigns.prove(quick, as_json)
+
+
+@command.command("fairness")
+@QUICK
+@JSON
+def fairness_command(quick: bool, as_json: bool) -> None:
+    """Judge runs without end on the graph of the core: theorem 2, L5, L7, L11, L12."""
+    from . import engines
+
+    engines.fairness(quick, as_json)
+
+
+@command.command("spin")
+@QUICK
+@JSON
+def spin_command(quick: bool, as_json: bool) -> None:
+    """Compare the core, edge for edge, with a model in Spin that was written from the specification alone.
+
+    And let Spin visit larger worlds, and judge fair runs. Spin and a C compiler must be installed.
+    """
+    from . import engines
+
+    engines.spin(quick, as_json)
+
+
+@command.command("evidence")
+@click.option("--write", is_flag=True, help="Write what was found into specs/evidence.md.")
+@JOBS
+@SEED
+@JSON
+def evidence_command(write: bool, jobs: int, seed: int, as_json: bool) -> None:
+    """Run every engine whole, and hunt every break with each: what each property rests on. Takes many minutes."""
+    from . import engines
+
+    engines.evidence(jobs, seed, write, as_json)
 
 
 @command.command("replay")
@@ -181,6 +239,35 @@ def inspect_command(file: Path, wanted: str | None, as_json: bool) -> None:
         inspect_session.print_rollout(found, agent, rollout, console)
 
 
+@command.command("backup")
+@click.argument("session", type=click.Path(path_type=Path))
+@click.argument("to", type=click.Path(path_type=Path))
+def backup_command(session: Path, to: Path) -> None:
+    """Copy a session's database into the new file TO, also while it runs. Nothing is overwritten.
+
+    The copy is the session as of the moment in which the command begins. Copying the file by other means, as with `cp`,
+    loses what is in its write-ahead log, and may mix two states.
+    """
+    with Console(stderr=True).status("copying") as status:
+        back_up(session, to, lambda done, pages: status.update(f"copying: {done / max(1, pages):.0%}"))
+    say(f"{to}: {to.stat().st_size:,} bytes")
+
+
+@command.command("export")
+@click.argument("session", type=click.Path(path_type=Path))
+def export_command(session: Path) -> None:
+    """Print a session's database as JSON, a line for each thing in it, also while it runs.
+
+    The first line is the session, then come its agents, all records of its log in their order, and its receipts; `type`
+    says which a line is. The log is never in memory as a whole. It is read from a temporary backup, so there has to be
+    room for one (the environment variable TMPDIR says where).
+    """
+    with Console(stderr=True).status("copying") as status:
+        for lines in export_session.export(session, lambda done, pages: status.update(f"copying: {done} of {pages}")):
+            status.stop()
+            say(lines)
+
+
 @command.command("crash")
 @click.option("--kills", type=click.IntRange(1), default=50, show_default=True, help="How often.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the first life; each life has the next one.")
@@ -246,6 +333,8 @@ CANNOT_RUN = (
     TraceError,
     checkout.NeedsCheckout,
     diagrams.DrawingUnavailable,
+    SpinMissing,
+    SpinFailed,
 )
 """Errors whose message says what to do."""
 

@@ -11,6 +11,7 @@ the end.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -216,6 +217,7 @@ def run(seconds: float, plain: bool, keep: Path | None, console: Console) -> int
 def run_in(folder: Path, seconds: float, plain: bool, keep: bool, console: Console) -> int:
     """Plays the demo in this folder, verifies what it left behind, and says what to look at. Returns the exit code."""
     plain = plain or not console.is_terminal
+    logging.getLogger("statemachine").addHandler(logging.NullHandler())  # the demo shows itself that a turn failed
     seen = anyio.run(perform, folder, seconds / NOMINAL_SECONDS, plain, console)
     print_statistics(seen.statistics, console)
     results = {name: verify.verify(folder / name, 1, lambda _, __: None) for name in (TRACE, SESSION)}

@@ -2,6 +2,6 @@
 
 Read `generated.py` first.
 May import: `statemachine`, `checkout`, `reference`, `lockstep`, `coverage`, `pools`, `check`, `scenarios`,
-`exploration`, `breaks`.
+`exploration`, `breaks`, `contracts`, `engines`, `evidence`, `proof`, `spin`, `verdicts`.
 May not know: the command.
 """

@@ -115,6 +115,9 @@ Read [machines.md](machines.md), then a trace such as [eviction_and_reload.txt](
 | [decisions.md](decisions.md) | why the rules are as they are, with a trace each | people |
 | [machines.md](machines.md) | the machines: diagrams and tables | `make docs` |
 | [properties.md](properties.md) | what must hold, which function judges it, and what must be seen | `make docs` |
+| [proof.md](proof.md) | what is proved for any number of agents, what is not, and why | `make docs` |
+| [evidence.md](evidence.md) | what each property rests on, and what a run of all engines found | \
+`make docs`; the run: `statemachine evidence --write` |
 | [matrix.md](matrix.md) | each property by each engine, with evidence and the defects that it notices | `make docs` |
 | [breaks.md](breaks.md) | rules broken by hand, and what noticed each | `python -m model.documents.breaks --write` |
 | [reached.md](reached.md) | what `make check` must reach, and how often | `python -m model.documents.reached --write` |
@@ -122,7 +125,9 @@ Read [machines.md](machines.md), then a trace such as [eviction_and_reload.txt](
 | [embedding.md](embedding.md) | how to run the core yourself, and your duties when you do | people |
 | [api](api/) | the pages of the API reference, which `make docs` builds from the docstrings | people |
 | [traces](traces/) | scenarios with their full log | people; logs: `python -m model.scenarios.golden --write` |
+| [independent.md](independent.md) | fair runs of the core, and the checker in Spin: what is compared, limits | people |
 | [field-bugs.md](field-bugs.md) | bugs of comparable systems, which must not be possible here | people |
+| [contracts.md](contracts.md) | what CrossHair confirms of the rules, how, and what it does not speak of | people |
 | [harm.md](harm.md) | what one agent, file or pause might do to others, case by case, with the test of each | people |
 | [peer-scenarios.md](peer-scenarios.md) | the scenarios of a comparable system, and ours | people |
 

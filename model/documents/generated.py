@@ -16,9 +16,11 @@ from statemachine.core.machines import MACHINES, Machine
 
 from .. import checkout
 from .evidence import SPECS
+from .evidence_table import evidence_document
 from .front_door import front_door
 from .markdown import table
 from .matrix import matrix_document
+from .proof import proof_document
 from .properties import properties_document
 
 
@@ -55,6 +57,8 @@ DOCUMENTS: dict[str, Callable[[], str]] = {
     "machines.md": machines_document,
     "properties.md": properties_document,
     "matrix.md": matrix_document,
+    "proof.md": proof_document,
+    "evidence.md": evidence_document,
 }
 """File name under specs/ -> the function that returns its text."""
 

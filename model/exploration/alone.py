@@ -223,6 +223,13 @@ def starving(graph: Graph) -> tuple[str, int] | None:
 
 def has_fair_cycle(graph: dict[int, list[Edge]]) -> bool:
     """Tells whether the graph has a cycle on which nothing that must end goes on for ever."""
+    return bool(fair_part(graph))
+
+
+def fair_part(graph: dict[int, list[Edge]]) -> list[tuple[int, Edge]]:
+    """Returns the edges, each with the state that it starts from, of a strongly connected part through which a run can
+    be fair; none if no part is like that.
+    """
     for part in strongly_connected(graph):
         edges = [(n, edge) for n in part for edge in graph.get(n, ()) if edge.to in part]
         if not edges:
@@ -232,14 +239,15 @@ def has_fair_cycle(graph: dict[int, list[Edge]]) -> bool:
             continue
         turns = [a for what, a in endless if what == "turn" and not all(excuses(a) & edge.kept for _, edge in edges)]
         if not turns:
-            return True
+            return edges
         inside: dict[int, list[Edge]] = {}  # where the first of these turns need not end
         for n, edge in edges:
             if excuses(turns[0]) & edge.kept:
                 inside.setdefault(n, []).append(edge)
-        if has_fair_cycle(inside):
-            return True
-    return False
+        found = fair_part(inside)
+        if found:
+            return found
+    return []
 
 
 def excuses(agent: int) -> Kept:

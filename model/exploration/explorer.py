@@ -27,8 +27,10 @@ from statemachine.checking.properties import STATE_PROPERTIES, STEP_PROPERTIES, 
 from statemachine.core.effects import Refused, Stale, Step
 from statemachine.core.fingerprint import fingerprint
 from statemachine.core.ledger import Ledger
+from statemachine.core.machines import IllegalMove
 from statemachine.core.session import Session
 from statemachine.log.recovery import apply, durable_facts, forget
+from statemachine.stores.tables import no_collections
 
 from .. import lockstep, reference
 from ..coverage import Coverage, counting, moves_seen
@@ -107,7 +109,7 @@ def unpack(kept: Kept) -> Both:
 
 # Expanding one state
 
-FAULTS = (Deviation, AssertionError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError)
+FAULTS = (Deviation, IllegalMove, AssertionError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError)
 """The exceptions that count as faults; a `PropertyViolation` is an `AssertionError`."""
 
 Arrival = tuple[int, AnyEvent, Step, Session, Any]
@@ -161,7 +163,7 @@ class Expander:
         """Returns all successors of these states, up to the first fault."""
         found = Found()
         self.coverage.counts.clear()
-        with counting() as moves:
+        with no_collections(), counting() as moves:  # states have no cycles, and to look for some takes its time
             for index, kept in enumerate(states):
                 session, world = unpack(kept)
                 fault = self.expand_one(index, session, world, found)

@@ -251,7 +251,8 @@ def stale_events(generation: int, turn: int, a: int, last_flush: int) -> tuple[A
 # The scopes
 
 
-def _config(slots: int, resident: int, unread: int = 3, **rest: object) -> SessionConfig:
+def small_config(slots: int, resident: int, unread: int = 3, **rest: object) -> SessionConfig:
+    """A configuration of a scope: so many slots and residency slots for sub-agents, a queue, and short bounds."""
     bounds = {"load_timeout": 2, "flush_timeout": 2, "stop_grace": 1, "max_wait": 1}
     fields = {"max_concurrent": slots + 1, "max_resident": resident, "max_unread": unread, "overflow": Overflow.QUEUE}
     return SessionConfig(**{**bounds, **fields, **rest})  # type: ignore[arg-type]
@@ -282,7 +283,7 @@ SCOPES: tuple[Scope, ...] = (
     Scope(
         name="pair",
         tree=PAIR,
-        config=_config(1, 1),
+        config=small_config(1, 1),
         faults=FULL,
         weight=23,
         meaning="an agent and its child on one slot and one residency slot, with every fault",
@@ -290,7 +291,7 @@ SCOPES: tuple[Scope, ...] = (
     Scope(
         name="trio",
         tree=TRIO,
-        config=_config(2, 2),
+        config=small_config(2, 2),
         mails=2,
         symmetric=True,
         closes=False,
@@ -301,7 +302,7 @@ SCOPES: tuple[Scope, ...] = (
     Scope(
         name="reject",
         tree=PAIR,
-        config=_config(1, 1, overflow=Overflow.REJECT, max_depth=1, max_agents=1),
+        config=small_config(1, 1, overflow=Overflow.REJECT, max_depth=1, max_agents=1),
         faults=frozenset({"load", "restart", "store"}),
         ids=3,
         meaning="no ready queue, bounds on depth and number, paths taken again, and a failing store",
@@ -309,7 +310,7 @@ SCOPES: tuple[Scope, ...] = (
     Scope(
         name="root",
         tree=(("/root", "a"),),
-        config=_config(1, 1, notice=Notice.TRIGGER, notify_interrupted=True),
+        config=small_config(1, 1, notice=Notice.TRIGGER, notify_interrupted=True),
         faults=FULL,
         root_runs=True,
         mails=2,
@@ -319,7 +320,7 @@ SCOPES: tuple[Scope, ...] = (
     Scope(
         name="wake",
         tree=PAIR,
-        config=_config(1, 1, notice=Notice.TRIGGER, max_queued=1),
+        config=small_config(1, 1, notice=Notice.TRIGGER, max_queued=1),
         faults=frozenset({"flush", "restart"}),
         host_sends=("follow_up",),
         weight=19,
@@ -328,7 +329,7 @@ SCOPES: tuple[Scope, ...] = (
     Scope(
         name="live",
         tree=PAIR,
-        config=_config(2, 2, slot_policy=SlotPolicy.LIVE_THREADS, overflow=Overflow.REJECT),
+        config=small_config(2, 2, slot_policy=SlotPolicy.LIVE_THREADS, overflow=Overflow.REJECT),
         faults=FULL,
         waits=(),
         weight=78,
@@ -337,7 +338,7 @@ SCOPES: tuple[Scope, ...] = (
     Scope(
         name="idle",
         tree=TRIO[:2],
-        config=_config(1, 2, idle_ttl=1),
+        config=small_config(1, 2, idle_ttl=1),
         mails=2,
         weight=46,
         faults=frozenset({"flush", "deadlines"}),
@@ -350,7 +351,7 @@ SCOPES: tuple[Scope, ...] = (
     Scope(
         name="end",
         tree=PAIR,
-        config=_config(1, 1),
+        config=small_config(1, 1),
         faults=frozenset({"flush", "deadlines", "shutdown"}),
         agents_act=False,
         waits=(),
@@ -360,7 +361,7 @@ SCOPES: tuple[Scope, ...] = (
     _delegation(
         name="nested",
         tree=LINE,
-        config=_config(1, 3, 2),
+        config=small_config(1, 3, 2),
         waits=("request", "choice"),
         weight=33,
         meaning="delegation three deep on one slot: turns that await their children lend it",
@@ -368,7 +369,7 @@ SCOPES: tuple[Scope, ...] = (
     _delegation(
         name="bound",
         tree=LINE,
-        config=_config(1, 2, 2),
+        config=small_config(1, 2, 2),
         waits=("request", "choice"),
         weight=9,
         meaning="the same where one turn less may lend: the last wait is stalled, unless it is by choice",
@@ -376,7 +377,7 @@ SCOPES: tuple[Scope, ...] = (
     _delegation(
         name="gather",
         tree=FAN,
-        config=_config(1, 2),
+        config=small_config(1, 2),
         interrupts=False,
         waits=("request", "all"),
         weight=4,
@@ -385,7 +386,7 @@ SCOPES: tuple[Scope, ...] = (
     _delegation(
         name="wide",
         tree=FAN,
-        config=_config(2, 3),
+        config=small_config(2, 3),
         interrupts=False,
         waits=("request", "choice"),
         weight=4,
@@ -394,7 +395,7 @@ SCOPES: tuple[Scope, ...] = (
     _delegation(
         name="anew",
         tree=TRIO,
-        config=_config(2, 3),
+        config=small_config(2, 3),
         symmetric=True,
         agents_act=False,
         host_spawns=True,
@@ -408,7 +409,7 @@ SCOPES: tuple[Scope, ...] = (
     _delegation(
         name="tasks",
         tree=PAIR,
-        config=_config(1, 2, 2),
+        config=small_config(1, 2, 2),
         waits=("request", "bounded", "choice"),
         waits_each=2,
         faults=frozenset({"deadlines"}),
@@ -418,7 +419,7 @@ SCOPES: tuple[Scope, ...] = (
     _delegation(
         name="circle",
         tree=PAIR,
-        config=_config(1, 2, 2),
+        config=small_config(1, 2, 2),
         asks_up=True,
         waits=("request", "all"),
         waits_each=2,
@@ -428,7 +429,7 @@ SCOPES: tuple[Scope, ...] = (
     _delegation(
         name="attempts",
         tree=PAIR,
-        config=_config(1, 2, 2, max_attempts=2),
+        config=small_config(1, 2, 2, max_attempts=2),
         host_sends=("follow_up",),
         faults=frozenset({"death", "restart"}),
         weight=20,
@@ -437,7 +438,7 @@ SCOPES: tuple[Scope, ...] = (
     _delegation(
         name="due",
         tree=FAN,
-        config=_config(1, 2, 2, max_overtaken=1),
+        config=small_config(1, 2, 2, max_overtaken=1),
         host_sends=("follow_up",),
         interrupts=False,
         weight=10,
@@ -446,7 +447,7 @@ SCOPES: tuple[Scope, ...] = (
     _delegation(
         name="recall",
         tree=PAIR,
-        config=_config(1, 2, 2, notice=Notice.TRIGGER),
+        config=small_config(1, 2, 2, notice=Notice.TRIGGER),
         host_sends=("follow_up",),
         subtrees=True,
         withdraws=True,
@@ -456,7 +457,7 @@ SCOPES: tuple[Scope, ...] = (
     _delegation(
         name="forget",
         tree=PAIR,
-        config=_config(1, 2, 2),
+        config=small_config(1, 2, 2),
         interrupts=False,
         closes=True,
         asks_up=True,
@@ -468,7 +469,7 @@ SCOPES: tuple[Scope, ...] = (
     _delegation(
         name="drain",
         tree=PAIR,
-        config=_config(1, 2, 2, turn_timeout=3),
+        config=small_config(1, 2, 2, turn_timeout=3),
         interrupts=False,
         waits=("target", "request", "choice"),
         faults=frozenset({"deadlines", "shutdown"}),
@@ -482,7 +483,7 @@ RUNGS: tuple[Scope, ...] = (
     Scope(
         name="trio-close",
         tree=TRIO,
-        config=_config(2, 2),
+        config=small_config(2, 2),
         mails=2,
         symmetric=True,
         agents_act=False,
@@ -491,7 +492,7 @@ RUNGS: tuple[Scope, ...] = (
     Scope(
         name="trio-threads",
         tree=TRIO,
-        config=_config(2, 2),
+        config=small_config(2, 2),
         mails=2,
         symmetric=True,
         closes=False,
@@ -502,7 +503,7 @@ RUNGS: tuple[Scope, ...] = (
     Scope(
         name="trio-bounds",
         tree=TRIO,
-        config=_config(2, 2),
+        config=small_config(2, 2),
         symmetric=True,
         closes=False,
         agents_act=False,
@@ -512,7 +513,7 @@ RUNGS: tuple[Scope, ...] = (
     Scope(
         name="pair-mails",
         tree=PAIR,
-        config=_config(1, 1),
+        config=small_config(1, 1),
         mails=2,
         faults=FULL,
         meaning="pair, with two mails each",
@@ -520,7 +521,7 @@ RUNGS: tuple[Scope, ...] = (
     Scope(
         name="trio-faults",
         tree=TRIO,
-        config=_config(2, 2),
+        config=small_config(2, 2),
         symmetric=True,
         faults=FULL,
         meaning="three agents, two slots, two residency slots, one mail each, close, and every fault of threads",
@@ -528,7 +529,7 @@ RUNGS: tuple[Scope, ...] = (
     Scope(
         name="trio-everything",
         tree=TRIO,
-        config=_config(2, 2),
+        config=small_config(2, 2),
         symmetric=True,
         faults=frozenset(FAULTS),
         nightly=True,

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from statemachine.core.events import HOST
+from statemachine.core.machines import TurnState
 from statemachine.core.refusals import Refusal
-from statemachine.runtime import AgentControl, Handle, KeyReused
+from statemachine.runtime import AgentControl, Handle, KeyReused, Target
 from statemachine.stores.errors import StoreError
 
+from . import schedule as simulation_schedule
 from .delegation import withdraw
 from .work import check_history, late, note_closed
-from .world import Request, Told, World, ask, cancelled_at_random, learn, refusable
+from .world import Request, Told, World, ask, cancelled_at_random, cancelled_past_shields, learn, refusable
 
 OPERATIONS_MAX = 6
 HOST_KEYED_PERCENT = 50
+PAUSE_S = 10.0
+"""How long the process stands still."""
 
 
 async def host(world: World, control: AgentControl, number: int, may_shut_down: bool) -> None:
@@ -28,7 +33,10 @@ async def host(world: World, control: AgentControl, number: int, may_shut_down: 
         if may_shut_down and world.chance(2):
             operation = shuts_down
         world.at_work[number] = operation.__name__
-        if world.chance(20):
+        if world.chance(8):
+            if await cancelled_past_shields(world, operation(world, control)):
+                world.note("caller cancelled past shields")
+        elif world.chance(20):
             if await cancelled_at_random(world, lambda one=operation: one(world, control)):  # type: ignore[misc]
                 world.note("caller cancelled")
         else:
@@ -71,6 +79,16 @@ async def repeats(world: World, control: AgentControl) -> None:
     if request.sender != HOST and world.inside.session.agents[request.sender].identity.name != "OPEN":
         return
     await send_request(world, control, request)
+
+
+async def asks_again_at_once(world: World, control: AgentControl) -> None:
+    """Makes a request with a key, is cancelled past every shield, and repeats it before it is known what came of it."""
+    request = world.request(world.choose(("send", "follow_up", "start")), HOST, world.target(), True)
+    await cancelled_past_shields(world, send_request(world, control, request))
+    if request in world.lost:
+        world.lost.remove(request)
+        world.note("request repeated as soon as its caller was cancelled")
+        await send_request(world, control, request)
 
 
 async def send_request(world: World, control: AgentControl, r: Request) -> None:
@@ -128,7 +146,11 @@ async def asks_for_an_outcome(world: World, control: AgentControl) -> None:
 
 
 async def interrupts(world: World, control: AgentControl) -> None:
-    answer = await refusable(world, lambda: control.interrupt(world.target()))
+    await interrupt(world, control, world.target())
+
+
+async def interrupt(world: World, control: AgentControl, target: Target) -> None:
+    answer = await refusable(world, lambda: control.interrupt(target))
     if answer is not None and not answer.previous.is_idle:
         world.note(f"interrupted while {answer.previous.name}")
 
@@ -139,11 +161,13 @@ async def interrupts_a_subtree(world: World, control: AgentControl) -> None:
 
 
 async def withdraws(world: World, control: AgentControl) -> None:
-    """Something that was asked for, mostly of late, so that it may still be unread."""
-    told = [r for r in world.requests if r.told is Told.YES]
+    """Something that was asked for, mostly what waits for a turn that has not started."""
+    told = [r.ref for r in world.requests if r.told is Told.YES and r.ref is not None]
+    agents = world.inside.session.agents
+    waiting = [ref for ref in told if agents[ref.id].status in (TurnState.QUEUED, TurnState.STARTING)]
+    unread = [ref for ref in waiting if any(mail.mail == ref.mail for mail in agents[ref.id].mailbox)]
     if told:
-        ref = (told[-1] if world.rng.random() < 0.6 else world.choose(told)).ref
-        assert ref is not None
+        ref = world.choose(unread if unread and world.chance(80) else told)
         await withdraw(world, ref.mail, lambda: control.withdraw(ref))
 
 
@@ -163,9 +187,9 @@ async def regrets(world: World, control: AgentControl) -> None:
     request = world.request("start", HOST, world.target(), keyed(world))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(send_request, world, control, request)
-        for _ in range(int(world.rng.random() * 4)):
+        for _ in range(int(world.rng.random() * 6)):
             await checkpoint()
-        await refusable(world, lambda: control.interrupt(request.target))
+        await interrupt(world, control, request.target)
 
 
 async def closes(world: World, control: AgentControl) -> None:
@@ -202,14 +226,33 @@ async def calls_an_old_turn(world: World, _: AgentControl) -> None:
         await late(world, world.choose(over))
 
 
+async def stands_still(world: World, _: AgentControl) -> None:
+    """The process is stopped, for longer than most bounds, and goes on."""
+    world.note("process stood still")
+    simulation_schedule.stand_still(PAUSE_S)
+
+
 async def shuts_down(world: World, control: AgentControl) -> None:
     answer = await refusable(world, lambda: control.shutdown(world.choose((0.0, 0.2, 2.0))))
     if answer is not None:
         world.note("shut down by a host")
 
 
-OPERATIONS: tuple[Callable[[World, AgentControl], Awaitable[None]], ...] = (
+OPERATIONS: tuple[Callable[[World, AgentControl], Coroutine[Any, Any, None]], ...] = (
     *(spawns, spawns, spawns, spawns, follows_up, follows_up, follows_up, sends, starts, starts),
-    *(repeats, repeats, repeats, misuses_a_key, asks_for_an_outcome, interrupts, regrets, regrets, closes, resumes),
-    *(interrupts_a_subtree, withdraws, withdraws, closes, forgets, looks, reads, calls_an_old_turn),
+    *(
+        repeats,
+        repeats,
+        repeats,
+        asks_again_at_once,
+        asks_again_at_once,
+        misuses_a_key,
+        asks_for_an_outcome,
+        interrupts,
+        regrets,
+        regrets,
+        closes,
+        resumes,
+    ),
+    *(interrupts_a_subtree, withdraws, withdraws, closes, forgets, looks, reads, calls_an_old_turn, stands_still),
 )

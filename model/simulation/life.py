@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -29,6 +30,7 @@ from statemachine.core.machines import SessionState
 from statemachine.core.refusals import Refusal, StoreFailed
 from statemachine.runtime import AgentControl, EventsLost, engine
 from statemachine.runtime.control import inside
+from statemachine.sinks import log
 from statemachine.stores.errors import StoreError
 
 from ..configurations import SIMULATED, draw
@@ -42,6 +44,10 @@ from .world import Opening, World
 CRASHES_MAX = 3
 PATIENCE_S = 30.0
 """Longer than any bound of any configuration that is drawn: an answer that has not come by then never comes."""
+
+
+FULL: Any = (None,)
+"""Lines that cannot be written."""
 
 
 class Crash(Exception):
@@ -67,7 +73,7 @@ class Run:
 
 def simulate(seed: int) -> Run:
     """Plays one seed. Raises `NotRepeatable`; every other failure is in the result."""
-    with tempfile.TemporaryDirectory(prefix="simulation-") as folder, _quiet():
+    with tempfile.TemporaryDirectory(prefix="simulation-") as folder, _sick_logging():
         return _simulate(seed, Path(folder))
 
 
@@ -110,15 +116,25 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{place}"
 
 
+class Sick(logging.Handler):
+    """A handler that fails at every message, of which there are many: the simulation does a lot on purpose."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise RuntimeError(record.msg)
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences the runtime's logging, which reports what the simulation does on purpose."""
-    logger = logging.getLogger("statemachine")
-    before, logger.disabled = logger.disabled, True
+def _sick_logging() -> Iterator[None]:
+    """The runtime's logging fails, which nothing may depend on, and tells nothing."""
+    logger, handler = logging.getLogger("statemachine"), Sick()
+    before = logger.propagate, log.has_failed
+    logger.propagate, log.has_failed = False, True
+    logger.addHandler(handler)
     try:
         yield
     finally:
-        logger.disabled = before
+        logger.removeHandler(handler)
+        logger.propagate, log.has_failed = before
 
 
 # A life
@@ -144,6 +160,7 @@ async def open_once(world: World, end: End, trace: Path, is_last: bool) -> None:
     world.old_turns, world.threads, world.handles = [], [], []
     world.at_turn, world.waits = [], []
     world.at_work.clear()
+    world.loads &= world.disk.ended.keys()  # others begin anew
     world.disk.begin()
     everything = anyio.CancelScope()
 
@@ -188,6 +205,8 @@ async def hold_open(
     world.control = control
     async with control:
         opening.session, opening.control = inside(control).session, control
+        if world.rng.random() < 0.05:
+            hosts.start_soon(break_trace, world, opening, control)
         hosts.start_soon(read_events, world, opening, control)
         await use(world, opening, control, hosts, everything)
         if is_last:
@@ -233,6 +252,16 @@ async def use(
         answer = await control.shutdown(world.choose((0.0, 1.0)))
         world.note("shutdown interrupted", len(answer.interrupted))
         world.note("shutdown could not flush", len(answer.unflushed))
+
+
+async def break_trace(world: World, opening: Opening, control: AgentControl) -> None:
+    """After a while the disk of the trace is full."""
+    await world.pause()
+    found = inside(control).engine.trace
+    if found is not None:
+        world.note("trace failed")
+        opening.trace_failed = True
+        found.write(FULL)
 
 
 async def read_events(world: World, opening: Opening, control: AgentControl) -> None:

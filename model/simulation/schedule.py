@@ -12,11 +12,12 @@ stays in the session's weak dictionary until then.
 from __future__ import annotations
 
 import gc
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import coroutine
+from typing import Any, NoReturn
 
 import outcome
 import trio
@@ -105,6 +106,47 @@ def run(main: Callable[[], Awaitable[None]], seed: int) -> list[str]:
             if not watch.stuck:
                 raise
     return watch.stuck
+
+
+def stand_still(seconds: float) -> None:
+    """Lets the clock go on and nothing run, as if the process was stopped."""
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, trio.testing.MockClock)
+    clock.jump(seconds)
+
+
+class CancelledPastShields(BaseException):
+    """A cancellation as asyncio can make one: it is raised where the task waits, through every shield."""
+
+
+@coroutine
+def past_shields(work: Coroutine[Any, Any, Any], at: int) -> Generator[Any, Any, Any]:
+    """Runs the work and cancels it, past every shield, when it waits for the `at`-th time, from 1, or soon after. It
+    raises `CancelledPastShields` then, perhaps in a group, unless the work comes to its end nevertheless.
+    """
+
+    def cancel() -> NoReturn:
+        raise CancelledPastShields
+
+    count, is_due = 0, True
+    step: Callable[[Any], Any] = work.send
+    value: Any = None
+    while True:
+        try:
+            trap = step(value)
+        except StopIteration as end:
+            return end.value
+        abort = getattr(trap, "abort_func", None)  # None: a checkpoint, at which nothing is waited for
+        count += abort is not None
+        if abort is not None and is_due and count >= at:
+            is_due = False
+            if abort(cancel) is trio.lowlevel.Abort.SUCCEEDED:
+                step, value = work.throw, CancelledPastShields()
+                continue  # trio never heard that it waited
+        try:
+            step, value = work.send, (yield trap)
+        except BaseException as error:
+            step, value = work.throw, error
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""Simulates a disk that survives crashes, and a store on it that delays, fails, or is cut off by a crash.
+"""Simulates a disk that survives crashes, and a store on it that delays, fails, is kept busy by another process, or is
+cut off by a crash.
 
 The store is `MemoryStore` with failures. When the process dies in an append, either all of the batch is durable or
 nothing of it is, and the simulation abandons the session at that moment: what callers are told then does not count.
@@ -36,6 +37,8 @@ from statemachine.stores.memory import MemoryLog, MemoryStore
 from statemachine.stores.protocol import Entry, LogRecord, Receipt, Recovered, Snapshot, Write
 
 DELAYS_S = (0.001, 0.01, 0.05, 0.2)
+CONTENTION_S = 4.0
+"""How long another process keeps the store busy. Longer than most bounds of a session."""
 APPENDS_MAX = 3_000
 """More than any seed needs: more appends mean an endless run."""
 
@@ -167,6 +170,7 @@ class SimulatedStore:
         """Whether opening found what was durable."""
         self.slow = rng.random() < 0.6
         self.reads_fail = rng.random() < 0.05
+        self.contended = rng.random() < 0.1
 
     async def open(self, config: SessionConfig) -> Recovered:
         """See `Store.open`."""
@@ -193,6 +197,9 @@ class SimulatedStore:
             raise self.error
         with anyio.CancelScope(shield=True):
             await self._wait()
+            if self.contended and self.rng.random() < 0.2:
+                self.note("store was busy")
+                await anyio.sleep(CONTENTION_S)
             if number >= self.at and self.end is End.FAILED:
                 self.error = StoreError("simulated", "the disk is broken")
                 self.note("store failed")
@@ -203,10 +210,10 @@ class SimulatedStore:
             await self.inner.append(items)  # nothing else runs between this and the next line
             self.disk.take(items)
 
-    async def rollout(self, agent: int) -> tuple[LogRecord, ...]:
+    async def rollout(self, agent: int, since: int | None = None) -> tuple[LogRecord, ...]:
         """See `Store.rollout`."""
         await self._read()
-        return await self.inner.rollout(agent)
+        return await self.inner.rollout(agent, since)
 
     async def receipt(self, key: str) -> Receipt | None:
         """See `Store.receipt`."""

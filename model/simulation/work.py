@@ -32,6 +32,13 @@ class Broken(Exception):
     """Raised by simulated work."""
 
 
+class Panicked(BaseException):
+    """Raised by simulated work that would end a program."""
+
+
+NOT_CAUGHT = (SystemExit, Panicked)
+"""Exceptions that `except Exception` does not catch, and that are the work's own nevertheless."""
+
 # A turn
 
 NO_JSON = b"no JSON"
@@ -76,7 +83,7 @@ async def act(world: World, turn: Turn, key: tuple[int, int]) -> Any:
             world.came_to[key] = (Cause.FAILED, "Broken: in the face of cancellation")
             raise Broken("in the face of cancellation") from None
         raise
-    except Exception as error:
+    except (Exception, *NOT_CAUGHT) as error:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         is_lost = isinstance(error, ThreadLost) or (
             isinstance(error, ExceptionGroup) and error.subgroup(ThreadLost) is not None
@@ -95,6 +102,9 @@ async def finish(world: World, turn: Turn) -> Any:
     if world.chance(8):
         world.note("turn raised")
         raise Broken(f"turn {turn.number}")
+    if world.chance(3):
+        world.note("turn raised what would end a program")
+        raise world.choose(NOT_CAUGHT)(f"turn {turn.number}")
     if world.chance(4):
         world.note("thread lost in a turn")
         raise ThreadLost("in a turn") if world.chance(50) else ThreadLost
@@ -382,7 +392,7 @@ class SimulatedThread(Thread):
         world = self.world
         if world.chance(2):
             world.note("constructor raised")
-            raise Broken("constructor")
+            raise world.choose((Broken, *NOT_CAUGHT))("constructor")
         check_agent(world, agent)
         self.opening = world.opening
         world.threads.append(self)
@@ -392,6 +402,7 @@ class SimulatedThread(Thread):
         world = self.world
         try:
             world.note("load of a thread")
+            world.loads.add((self.agent.id, world.inside.session.agents[self.agent.id].turn))
             check_history(world, self.agent.id, history)
             for number, (agent, opening) in world.flushed.items():
                 if agent == self.agent.id and opening == world.opening and number not in world.disk.entries:
@@ -437,7 +448,7 @@ class SimulatedThread(Thread):
         self.closed = max(self.closed, 1)
         if self.world.chance(5):
             self.world.note("close raised")
-            raise Broken("close")
+            raise self.world.choose((Broken, *NOT_CAUGHT))("close")
 
     def _begin(self, what: str) -> None:
         if self.busy is not None:
@@ -456,7 +467,7 @@ class SimulatedThread(Thread):
                 await dawdle(world.rng)
             if world.chance(8):
                 world.note(f"{what} raised")
-                raise Broken(what)
+                raise world.choose((Broken, *NOT_CAUGHT))(what)
             if world.chance(4):
                 world.note(f"thread lost in {what}")
                 raise ThreadLost(what)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from statemachine.runtime.control import Inside, inside
 from statemachine.runtime.handles import Target
 from statemachine.stores.errors import StoreError
 
+from .schedule import CancelledPastShields, past_shields
 from .store import Disk, End, SimulatedStore
 
 T = TypeVar("T")
@@ -112,6 +113,8 @@ class World:
     """Turn -> what its work returned ("completed") or raised ("errored")."""
     deaf: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
     """Turns whose work ignored its cancellation."""
+    loads: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
+    """Turns, by agent and turn, for which a load has begun, in the opening in which they ended."""
     slow_loads: set[int] = field(factory=set[int])
     """Agents with a load that did not answer in time."""
     outcomes: list[tuple[AgentRef, Outcome]] = field(factory=list[tuple[AgentRef, Outcome]])
@@ -195,6 +198,8 @@ class Opening:
     control: AgentControl | None = None
     stream: list[object] = field(factory=list[object])
     """The events that `events()` gave."""
+    trace_failed: bool = False
+    """Whether the trace could not be written any more from some moment on."""
     lost: bool = False
     """Whether the stream's reader was too slow once."""
 
@@ -207,6 +212,24 @@ async def dawdle(rng: random.Random) -> None:
             await checkpoint()
     else:
         await anyio.sleep((0.001, 0.01, 0.05, 0.2)[int(rng.random() * 4)])
+
+
+async def cancelled_past_shields(world: World, call: Coroutine[Any, Any, None]) -> bool:
+    """Cancels the call of a host as asyncio itself can, past every shield. False: too late.
+
+    Not for a turn's code: to the runtime, which looks for cancellations there, this one is none of trio's.
+    """
+    try:
+        await past_shields(call, 1 + int(world.rng.random() * 4))
+    except (CancelledPastShields, BaseExceptionGroup) as error:
+        rest = None
+        if isinstance(error, BaseExceptionGroup):
+            rest = error.subgroup(lambda one: not isinstance(one, CancelledPastShields | BaseExceptionGroup))
+        if rest is not None:
+            await checkpoint()  # if the host itself is cancelled, it is by that
+            raise rest from None
+        return True
+    return False
 
 
 async def cancelled_at_random(world: World, call: Callable[[], Awaitable[None]]) -> bool:

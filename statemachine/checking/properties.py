@@ -278,6 +278,10 @@ def s17_attempts(m: Moment) -> str | None:
     lost = {agent: count for agent, count in m.after.ledger.loads.items() if count > most}
     if lost:
         return f"loads begun in a row {lost}, of at most {most}"
+    residents = m.after.residents
+    cut_off = {agent for agent, begun in m.after.ledger.loads.items() if begun > (agent in residents.loading)}
+    if set(residents.lost) != cut_off:
+        return f"known to have lost loads {sorted(residents.lost)}, lost loads {sorted(cut_off)}"
     wrong = {agent: count for agent, count in m.after.ledger.attempts.items() if count > m.config.max_attempts - 1}
     return f"returned in a row {wrong}, of {m.config.max_attempts} attempts" if wrong else None
 

@@ -51,7 +51,10 @@ def agent_facts(s: Session, a: Agent) -> list[str]:
         return ["forgotten"]
     facts = [a.status.name.lower() if a.turn == 0 else f"{a.status.name.lower()} {a.turn}"]
     if a.identity is not Identity.OPEN:
-        facts.insert(0, "closed" if a.closed_by == a.id else f"closed with {name(s, a.closed_by)}")
+        top = a
+        while top.closed_by != top.id and top.identity is Identity.CLOSED:
+            top = s.agents[top.closed_by]
+        facts.insert(0, "closed" if top is a else f"closed with {name(s, top.id)}")
     if a.residency is not Residency.UNLOADED and a.id != ROOT:
         facts.append(a.residency.name.lower())
     slot = s.slots.holders.get(a.id)

@@ -24,7 +24,7 @@ class Agent:
     settings: str | None
     identity: Identity = Identity.OPEN
     closed_by: int = -1
-    """The target of the close that closed it, so that `resume` knows what was open then. -1: none."""
+    """Its parent, if one close closed both, so that `resume` of the parent opens it too; or else itself. -1: none."""
     children: list[int] | None = None
     """Ids in order of spawning, closed ones included."""
     status: TurnState = TurnState.NEW

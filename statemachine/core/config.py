@@ -8,9 +8,13 @@ from typing import Any
 
 from attrs import Attribute, Factory, field, frozen
 
+from statemachine.core import exact
+from statemachine.core.exact import WHOLE_MAX, shown
 from statemachine.core.refusals import InvalidConfig
 
 __all__ = ["Notice", "Overflow", "SessionConfig", "SlotPolicy"]
+
+FLOAT_MAX = math.nextafter(math.inf, 0)
 
 
 class SlotPolicy(Enum):
@@ -42,46 +46,52 @@ class Notice(Enum):
     """No notice at all."""
 
 
-def _seconds(optional: bool = False) -> Any:
+def _as_number(value: Any) -> Any:
+    number = exact.number(value)
+    return value if number is None else number  # which its validator refuses
+
+
+def _seconds(default: float | None) -> Any:
     def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
-        if optional and value is None:
+        if default is None and value is None:
             return
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-            raise InvalidConfig(f"{attribute.name} must be seconds, finite and at least 0, not {value!r}")
+        if type(value) not in (int, float) or not 0 <= value <= (WHOLE_MAX if type(value) is int else FLOAT_MAX):
+            raise InvalidConfig(f"{attribute.name} must be seconds, finite and at least 0, not {shown(value)}")
 
-    return check
+    return field(default=default, converter=_as_number, validator=check)
 
 
-def _whole(least: int, optional: bool = False) -> Any:
+def _whole(least: int, default: Any) -> Any:
     def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
-        if optional and value is None:
+        if default is None and value is None:
             return
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InvalidConfig(f"{attribute.name} must be a whole number, at least {least}, not {value!r}")
+        if type(value) is not int or not least <= value <= WHOLE_MAX:
+            raise InvalidConfig(f"{attribute.name} must be a whole number, at least {least}, not {shown(value)}")
 
-    return check
+    return field(default=default, converter=_as_number, validator=check)
 
 
 def _true_or_false(_: Any, attribute: Attribute[Any], value: Any) -> None:
-    if not isinstance(value, bool):
-        raise InvalidConfig(f"{attribute.name} must be True or False, not {value!r}")
+    if type(value) is not bool:
+        raise InvalidConfig(f"{attribute.name} must be True or False, not {shown(value)}")
 
 
 def _member(kind: type[Enum]) -> Any:
     def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
-        if not isinstance(value, kind):
-            raise InvalidConfig(f"{attribute.name} must be one of {', '.join(map(str, kind))}, not {value!r}")
+        if type(value) is not kind:
+            raise InvalidConfig(f"{attribute.name} must be one of {', '.join(map(str, kind))}, not {shown(value)}")
 
     return check
 
 
 def _default_resident(config: SessionConfig) -> int:
     most: Any = config.max_concurrent  # not yet validated
-    return max(32, 8 * (most - 1)) if isinstance(most, int) else 0
+    return min(max(32, 8 * (most - 1)), WHOLE_MAX) if type(most) is int else 0
 
 
 def _default_overflow(config: SessionConfig) -> Overflow:
-    cannot_queue = config.slot_policy is SlotPolicy.LIVE_THREADS or config.max_concurrent == 1
+    most: Any = config.max_concurrent  # not yet validated
+    cannot_queue = config.slot_policy is SlotPolicy.LIVE_THREADS or (type(most) is int and most == 1)
     return Overflow.REJECT if cannot_queue else Overflow.QUEUE
 
 
@@ -92,40 +102,40 @@ class SessionConfig:
     Times are seconds. A configuration that cannot work raises `InvalidConfig` with the reason.
     """
 
-    max_concurrent: int = field(default=4, validator=_whole(1))
+    max_concurrent: int = _whole(1, 4)
     """Turns at the same time including the root's: sub-agents share `execution_cap = max_concurrent - 1`."""
-    max_resident: int = field(default=Factory(_default_resident, takes_self=True), validator=_whole(0))
+    max_resident: int = _whole(0, Factory(_default_resident, takes_self=True))
     """Residency slots for sub-agents; at least `execution_cap` (theorem 1). By default the larger of 32 and 8 times
     that. What it exceeds `execution_cap` by is how many turns may lend their slot at the same time (S16).
     """
     slot_policy: SlotPolicy = field(default=SlotPolicy.ACTIVE_TURNS, validator=_member(SlotPolicy))
     overflow: Overflow = field(default=Factory(_default_overflow, takes_self=True), validator=_member(Overflow))
     """QUEUE by default, where turns can queue: not with `LIVE_THREADS`, nor with `max_concurrent=1`."""
-    max_queued: int = field(default=1000, validator=_whole(1))
+    max_queued: int = _whole(1, 1000)
     """Turns in the ready queue."""
-    max_depth: int | None = field(default=None, validator=_whole(0, optional=True))
+    max_depth: int | None = _whole(0, None)
     """Depth of the deepest agent; the root has depth 0. None: no bound."""
-    max_agents: int | None = field(default=None, validator=_whole(0, optional=True))
+    max_agents: int | None = _whole(0, None)
     """Open sub-agents. None: no bound."""
-    max_unread: int = field(default=1000, validator=_whole(2))
+    max_unread: int = _whole(2, 1000)
     """Unread mail per agent, notices still to come included (D7). The last place is for trigger mail (D16)."""
-    max_message_bytes: int = field(default=1 << 20, validator=_whole(1))
+    max_message_bytes: int = _whole(1, 1 << 20)
     """UTF-8 bytes of one message."""
     notice: Notice = field(default=Notice.QUEUE, validator=_member(Notice))
     notify_interrupted: bool = field(default=False, validator=_true_or_false)
     """Does an interrupted turn send notices? (BUG-B40)"""
-    flush_timeout: float = field(default=10.0, validator=_seconds())
-    load_timeout: float = field(default=30.0, validator=_seconds())
-    stop_grace: float = field(default=5.0, validator=_seconds())
-    max_wait: float = field(default=3600.0, validator=_seconds())
+    flush_timeout: float = _seconds(10.0)
+    load_timeout: float = _seconds(30.0)
+    stop_grace: float = _seconds(5.0)
+    max_wait: float = _seconds(3600.0)
     """The longest timeout that `wait` takes."""
-    turn_timeout: float | None = field(default=None, validator=_seconds(optional=True))
+    turn_timeout: float | None = _seconds(None)
     """Seconds from its start, waiting included, after which a turn is stopped. None: no bound."""
-    max_attempts: int = field(default=1, validator=_whole(1))
+    max_attempts: int = _whole(1, 1)
     """How many turns in a row are tried for the same mail, if a crash or the death of the thread ends them (S17)."""
-    max_overtaken: int = field(default=256, validator=_whole(0))
+    max_overtaken: int = _whole(0, 256)
     """How many others may get a slot before the turn that has queued longest (L11). 0: first in, first out."""
-    idle_ttl: float | None = field(default=None, validator=_seconds(optional=True))
+    idle_ttl: float | None = _seconds(None)
     """Unload a resident that has been idle this long, without waiting for pressure. None: only pressure unloads."""
 
     def __attrs_post_init__(self) -> None:

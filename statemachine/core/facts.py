@@ -15,6 +15,8 @@ from typing import Any, TypeVar, cast, dataclass_transform
 
 from attrs import define, field, fields
 
+from statemachine.core import exact
+
 T = TypeVar("T")
 
 
@@ -39,10 +41,11 @@ def short(value: object) -> str:
         if len(values) > SHOWN_MAX:
             parts.append(f"... ({len(values):,} values)")
         return f"({', '.join(parts)}{',' * (len(values) == 1)})"
-    if isinstance(value, str):
-        start, size = repr(value[:SHOWN_MAX]), len(value)
+    said = exact.text(value)
+    if said is not None:
+        start, size = repr(said[:SHOWN_MAX]), len(said)
     else:
-        said = repr(value)
+        said = exact.shown(value, None)
         if not isinstance(value, list | dict | bytes | Json):
             return said
         start, size = said[:SHOWN_MAX], len(said)

@@ -138,6 +138,8 @@ def advance(s: State) -> bool:
             turns.start(s, agent)
         elif agent.residency is UNLOADED:
             if residents.has_room:
+                if residents.lost and residents.loading:
+                    continue  # one at a time, so that the next crash tells which load was its cause
                 load(s, agent)
             elif not make_room(s, agent):
                 continue

@@ -99,9 +99,14 @@ class Ledger:
         return agent
 
     def close(self, agent: Agent, target: int) -> tuple[MailAccepted, ...]:
-        """The agent is closed, as part of closing `target`; its unread mail are dead letters, and are returned."""
+        """The agent is closed, as part of closing `target` and after its parent, if that is a part too; its unread mail
+        are dead letters, and are returned.
+        """
         agent.identity = CLOSE[agent.identity]
-        agent.closed_by = target
+        agent.closed_by = target if agent.id == target else agent.parent
+        for child in agent.children or ():
+            if self.agents[child].closed_by == agent.id:  # it stayed closed when its parent was resumed
+                self.agents[child].closed_by = child
         del self.by_path[agent.path]
         self.open_agents -= 1
         unread = agent.mailbox
@@ -110,17 +115,6 @@ class Ledger:
         self.attempts.pop(agent.id, None)
         self.answer(requests(unread))
         return unread
-
-    def forget_earlier_close(self, target: int) -> None:
-        """The target is closed again: what stayed closed when it was resumed was not open now, and stays closed when
-        it is resumed once more.
-        """
-        line = [target]
-        for member in line:
-            agent = self.agents[member]
-            line.extend(agent.children or ())
-            if agent.closed_by == target:
-                agent.closed_by = member
 
     def resume(self, agent: Agent) -> None:
         """The agent is open again."""

@@ -447,7 +447,6 @@ def close_subtree(s: State, target: int, ending: Ending) -> tuple[int, ...]:
     members = [agent for agent in s.subtree(target) if agent.identity is OPEN]
     ids = tuple([agent.id for agent in members])
     s.records.append(AgentsClosed(target, ids))
-    s.ledger.forget_earlier_close(target)
     dead_letters = [s.ledger.close(agent, target) for agent in members]
     below = Ending(turns.ABORT, "closed", Cause.CLOSED, ending.by)
     for agent, letters in zip(members, dead_letters, strict=True):
@@ -470,7 +469,9 @@ def close_agent(s: State, agent: Agent, unanswered: tuple[MailAccepted, ...], en
 
 
 def resume(s: State, event: Resume) -> Reply:
-    """Opens a closed agent again; `LIVE_THREADS`: and those below it that were open when it was closed (PEER-C45)."""
+    """Opens a closed agent again; `LIVE_THREADS`: and those below it that were open when it was closed (PEER-C45),
+    though it was skipped since, when one above it was resumed.
+    """
     refusal = session_takes_work(s) or sender_open(s, event.sender) or agent_known(s, event.target)
     if refusal is None and s.agents[event.target].identity is OPEN:
         refusal = AgentOpen(event.target, s.agents[event.target].path)
@@ -490,7 +491,7 @@ def resume(s: State, event: Resume) -> Reply:
         opened.append(member)
         if s.live_threads:
             s.slots.reserve(member, agent.turn)
-            line.extend(child for child in agent.children or () if s.agents[child].closed_by == event.target)
+            line.extend(child for child in agent.children or () if s.agents[child].closed_by == member)
     return Resumed(tuple(opened), tuple(skipped), s.paths(opened), s.paths(skipped))
 
 

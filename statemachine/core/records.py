@@ -254,10 +254,15 @@ class TurnReturned:
 
 @fact
 class TurnEnded:
-    """The turn is over. If it had not started, its unread trigger mail is now queue-only."""
+    """The turn is over. If it had not started, its unread trigger mail is now queue-only.
+
+    `traceback` is where its code raised, if it did: a short text, for people. The host of the core tells it, as it
+    tells `at`.
+    """
 
     outcome: Outcome
     at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
+    traceback: str | None = field(default=None, eq=False, kw_only=True, repr=False)
 
 
 @fact

@@ -31,6 +31,7 @@ class Residents:
         "last_flush",
         "last_ticket",
         "loading",
+        "lost",
         "max_resident",
         "moved",
         "occupied",
@@ -49,6 +50,8 @@ class Residents:
         """The evictable agents (N1), least recently used first."""
         self.loading: dict[int, None] = {}
         """Agents whose load is in flight."""
+        self.lost: dict[int, None] = {}
+        """J4: agents whose load a crash has cut off, and which that has not been made up for."""
         self.starting: dict[int, int] = {}
         """Agents with a slot whose turn has not started -> ticket, in the order in which they got it."""
         self.last_ticket = 0
@@ -73,6 +76,7 @@ class Residents:
         other.occupied = self.occupied
         other.idle = self.idle.copy() if self.idle else OrderedDict()
         other.loading = self.loading.copy()
+        other.lost = self.lost.copy()
         other.starting = self.starting.copy()
         other.last_ticket = self.last_ticket
         other.unsettled = self.unsettled.copy()
@@ -188,6 +192,12 @@ class Residents:
         if self.tried or self.room_for:
             self.stop_waiting(agent)
         self.moved = True
+
+    def made_up_for(self, agent: int) -> None:
+        """J4: a turn of the agent started or ended, so a load of it that a crash cut off bars no other any more."""
+        if agent in self.lost:
+            del self.lost[agent]
+            self.moved = True
 
     def stop_waiting(self, agent: int) -> None:
         """The agent waits for room no more; what was evicted for it serves the next (decision D11)."""

@@ -86,6 +86,8 @@ def start(s: State, agent: Agent) -> None:
         s.deadlines.set(Bound.TURN, agent.id, s.now + s.config.turn_timeout)
     s.records.append(TurnStarted(agent.id, agent.turn))
     mail = s.ledger.start_turn(agent, agent.turn)
+    if s.residents.lost:
+        s.residents.made_up_for(agent.id)
     attempt = s.ledger.attempts.get(agent.id, 0) + 1
     s.effects.append(StartTurn(agent.id, agent.turn, agent.generation, mail, attempt))
 
@@ -95,6 +97,7 @@ def requeue(s: State, agent: Agent) -> None:
     agent.status = REQUEUE[agent.status]
     s.residents.wait_over(agent.id)
     if s.ledger.loads.pop(agent.id, None) is not None:
+        s.residents.made_up_for(agent.id)
         s.records.append(LoadEnded(agent.id))
     if s.live_threads and agent.id != ROOT:
         s.slots.entitled[agent.id] = None
@@ -210,6 +213,8 @@ def end(
     outcome = Outcome(agent.id, agent.turn, trigger[before], result, cause, by)
     s.records.append(TurnEnded(outcome))
     answered = s.ledger.end_turn(agent, outcome, started)
+    if s.residents.lost:
+        s.residents.made_up_for(agent.id)
     had_slot = lay_down(s, agent, before)
     told: list[Agent] = []
     if answered or also:

@@ -60,6 +60,7 @@ def restart(config: SessionConfig, ledger: Ledger, now: float) -> tuple[Session,
     s = Session(config, now)
     s.ledger = ledger
     s.agents = ledger.agents
+    s.residents.lost = dict.fromkeys(ledger.loads)
     if s.live_threads:
         for agent in s.agents[1:]:
             if agent.identity is Identity.OPEN:
@@ -129,7 +130,6 @@ def apply(ledger: Ledger, record: Record) -> None:
 
 
 def _closed(ledger: Ledger, record: AgentsClosed) -> None:
-    ledger.forget_earlier_close(record.target)
     for agent in record.agents:
         ledger.close(ledger.agents[agent], record.target)
 

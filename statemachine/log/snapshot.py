@@ -111,11 +111,14 @@ def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: I
     ledger = Ledger(config.notice is not Notice.NONE, config.max_attempts > 1)
     agents = ledger.agents
     with_mail: list[AgentFacts] = []
+    closed_by: dict[int, int] = {}
     for f in facts:
+        if f.closed_by != NOBODY:
+            closed_by[f.agent] = f.closed_by
         if f.agent == ROOT and len(agents) == 1 and not with_mail:
             agents[ROOT].status, agents[ROOT].turn, agents[ROOT].outcome = f.status, f.turn, f.outcome
         else:
-            _add_agent(ledger, f)
+            _add_agent(ledger, f, _closed_by(f, closed_by))
         if f.mailbox or f.taken:
             with_mail.append(f)
         if f.stopped is not None or f.attempts or f.loads:
@@ -131,7 +134,14 @@ def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: I
     return ledger
 
 
-def _add_agent(ledger: Ledger, f: AgentFacts) -> None:
+def _closed_by(f: AgentFacts, of_others: dict[int, int]) -> int:
+    """Returns the agent together with which this one was closed. Earlier versions gave the target of the close."""
+    if f.closed_by in (NOBODY, f.agent, f.parent):
+        return f.closed_by
+    return f.parent if of_others.get(f.parent) == f.closed_by else f.agent
+
+
+def _add_agent(ledger: Ledger, f: AgentFacts, closed_by: int) -> None:
     agents = ledger.agents
     if f.identity is FORGOTTEN and f.agent == len(agents):
         agents.append(Agent(f.agent, NOBODY, "", None, f.identity, status=f.status, turn=f.turn))
@@ -140,9 +150,7 @@ def _add_agent(ledger: Ledger, f: AgentFacts) -> None:
         raise ValueError(f"agent {f.agent} with parent {f.parent} cannot come after {len(agents)} agents")
     parent = agents[f.parent]
     path = f"{parent.path}/{f.name}"
-    agents.append(
-        Agent(f.agent, f.parent, path, f.settings, f.identity, f.closed_by, None, f.status, f.turn, f.outcome)
-    )
+    agents.append(Agent(f.agent, f.parent, path, f.settings, f.identity, closed_by, None, f.status, f.turn, f.outcome))
     if parent.children is None:
         parent.children = []
     parent.children.append(f.agent)
@@ -196,16 +204,14 @@ def touched(records: Iterable[Any], ledger: Ledger) -> set[int]:
 
 
 def _touched_by_close(record: AgentsClosed, ledger: Ledger) -> Iterable[int]:
-    """Returns the agents closed now, and those below that no longer wait for the target to be resumed
-    (`Ledger.forget_earlier_close`): before it they were closed by the target, afterwards by themselves.
+    """Returns the agents closed now, and those right below that no longer wait for their parent to be resumed
+    (`Ledger.close`): before it they were closed with the parent, afterwards by themselves.
     """
     found = dict.fromkeys(record.agents)
-    line = [record.target]
-    for member in line:
-        agent = ledger.agents[member]
-        line.extend(agent.children or ())
-        if agent.closed_by in (record.target, member):
-            found[member] = None
+    for member in record.agents:
+        for child in ledger.agents[member].children or ():
+            if ledger.agents[child].closed_by in (member, child):
+                found[child] = None
     return found
 
 

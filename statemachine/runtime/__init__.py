@@ -2,7 +2,7 @@
 
 Read `threads.py` (what users write), `turn.py` (what its code gets), `handles.py` and `control.py` first, then what is
 behind them, from below: `engine.py`, `requests.py`, `verbs.py`, `waits.py`, `calls.py`, `live.py`.
-May import: `core`, `log`, `stores`, `eventloops`, `anyio`.
+May import: `core`, `log`, `stores`, `eventloops`, `sinks`, `anyio`.
 May not know: SQLite (it gets a `Store`), what judges it.
 """
 
@@ -13,9 +13,11 @@ from statemachine.runtime.errors import (
     NotJson,
     Stalled,
     ThreadLost,
+    TooLarge,
     UnknownPath,
     UnknownRequest,
     UnknownRole,
+    WrongEventLoop,
 )
 from statemachine.runtime.handles import AgentRef, Handle, Target
 from statemachine.runtime.settings import AgentInfo
@@ -43,9 +45,11 @@ __all__ = [
     "Target",
     "Thread",
     "ThreadLost",
+    "TooLarge",
     "Turn",
     "UnknownPath",
     "UnknownRequest",
     "UnknownRole",
     "Work",
+    "WrongEventLoop",
 ]

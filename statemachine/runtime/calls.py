@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextvars import Context
 
-import anyio
 from attrs import define, field
 
 from statemachine.core import events as ev
@@ -13,7 +13,7 @@ from statemachine.core.records import Cause
 from statemachine.runtime.checks import result_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.settings import AgentInfo, json_value
-from statemachine.runtime.tasks import own_context
+from statemachine.runtime.tasks import TaskScope, own_context
 from statemachine.runtime.threads import Thread
 from statemachine.runtime.turn import Turn
 from statemachine.runtime.waits import TURN, Waits
@@ -40,6 +40,8 @@ class Call(ABC):
     engine: Engine
     is_cancelled: bool = field(default=False, init=False)
     """Whether it was asked to stop."""
+    traceback: str | None = field(default=None, init=False)
+    """Where its code raised, if it did."""
 
     @abstractmethod
     async def make(self) -> ev.Report:
@@ -79,26 +81,28 @@ class TurnCall(Call):
     waits: Waits
     context: Context
     """Has the context variables for a load, which is a call of its own: what it sets does not reach the turn."""
+    scope: Callable[[], TaskScope]
+    """Returns the scope of a load."""
 
     async def make(self) -> ev.Report:
         TURN.set(self.waits)
-        live, turn = self.live, self.turn
+        live, number = self.live, self.waits.turn
         if not live.loaded:
             load_timeout = self.engine.session.config.load_timeout
-            with anyio.move_on_after(load_timeout):
-                await own_context(self.load_thread(), self.context.copy())
+            with self.scope() as scope, self.engine.within(load_timeout, scope.cancel):
+                await own_context(self.load_thread(), self.context.copy(), scope.survived)
             if not live.loaded:
                 words = f"load failed: no answer for {load_timeout} s"
-                return ev.Failed(live.agent, turn.number, words, Cause.LOAD_TIMED_OUT)
-        result = result_of(await live.thread.run(turn))
-        return ev.Finished(live.agent, turn.number, result)
+                return ev.Failed(live.agent, number, words, Cause.LOAD_TIMED_OUT)
+        result = result_of(await live.thread.run(self.turn))
+        return ev.Finished(live.agent, number, result)
 
     def failed(self, error: str) -> ev.Report:
         cause = Cause.FAILED if self.live.loaded else Cause.LOAD_FAILED
-        return ev.Failed(self.live.agent, self.turn.number, error, cause)
+        return ev.Failed(self.live.agent, self.waits.turn, error, cause)
 
     def cancelled(self) -> ev.Report:
-        return ev.Aborted(self.live.agent, self.turn.number)
+        return ev.Aborted(self.live.agent, self.waits.turn)
 
 
 @define(eq=False)

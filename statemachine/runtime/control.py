@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import Context
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -26,8 +27,10 @@ from statemachine.core.effects import ClosedAgents, Forgotten, Interrupted, Resu
 from statemachine.core.events import HOST
 from statemachine.core.machines import SessionState
 from statemachine.core.session import Session
+from statemachine.eventloops import end_of_loop, is_cancelled
 from statemachine.log.recovery import restart
-from statemachine.runtime.checks import check_reference, seconds_of
+from statemachine.runtime.caps import MAX_ABANDONED
+from statemachine.runtime.checks import count_of, reference_of, seconds_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.handles import AgentRef, Handle, Target
 from statemachine.runtime.live import LiveThreads
@@ -36,13 +39,20 @@ from statemachine.runtime.settings import DEFAULT_ROLE
 from statemachine.runtime.statistics import Statistics, statistics_of
 from statemachine.runtime.status import AgentStatus
 from statemachine.runtime.stream import Happening, Streams
+from statemachine.runtime.tasks import cancellations, own_task, to_its_end
 from statemachine.runtime.threads import Roles, Work
 from statemachine.runtime.tracing import TraceFile
 from statemachine.runtime.verbs import Verbs
-from statemachine.stores.protocol import LogRecord, Store
+from statemachine.sinks import carry_out_all
+from statemachine.stores.encoding import check_config
+from statemachine.stores.protocol import BackedUp, LogRecord, Recovered, Store
 from statemachine.stores.sqlite import SQLiteStore
 
 __all__ = ["AgentControl", "Inside", "inside"]
+
+
+def _say_nothing(done: int, pages: int) -> None:
+    """Passes over how far a backup is."""
 
 
 class NotOpen:
@@ -55,6 +65,9 @@ class NotOpen:
 
 
 NOT_OPEN: Any = NotOpen()
+
+ENTERED: dict[AgentControl, Callable[[], bool]] = {}
+"""Sessions of this process whose block was entered and not left -> whether their event loop was closed."""
 
 
 class AgentControl:
@@ -92,15 +105,18 @@ class AgentControl:
     **What every verb may raise.** `SessionClosed` once the session is shut down or left, and `StoreFailed` once it
     failed; what gives work raises `SessionDraining` during a shutdown. `UnknownPath` and `UnknownAgent` if no agent
     ever was at this path or had this id; `AgentClosed` if the target, parent or sender is closed. `InvalidHeaders` for
-    headers that are not a JSON object, or too large. With a `key`:
+    headers that are not a JSON object, or too large; `TooLarge` for any other value that the log does not take, because
+    of its bytes as stored (`statemachine.stores.limits`). With a `key`:
     `KeyReused` if it was used for another request, and `StoreError` if the store cannot be read. `TypeError` for a
-    value of the wrong type, `RuntimeError` before the block is entered. What a verb raises besides stands with it.
+    value of the wrong type, `RuntimeError` before the block is entered, `WrongEventLoop` in another thread or event
+    loop. What a verb raises besides stands with it.
 
     **The end.** Leaving the block shuts the session down without grace: running turns are interrupted, rollouts are
     flushed. Leaving it by an exception stops at once, as a crash would; the log has everything that was acknowledged.
     Either way, leaving waits until the code of every thread has ended. Code that does not answer within its bound is
     dropped, and its agent goes on without it; but code that swallows its cancellation for ever keeps the block from
-    being left, and code that blocks the event loop stops all agents. Nothing in a process can stop either.
+    being left, and code that blocks the event loop stops all agents. Nothing in a process can stop either. Bounds are
+    seconds in which the process could run: one that was stopped, or blocked, does not find all of them over.
     """
 
     def __init__(
@@ -111,6 +127,7 @@ class AgentControl:
         trace: Path | None,
         clock: Callable[[], float] = time.time,
         context: Context | None = None,
+        max_abandoned: int = MAX_ABANDONED,
     ) -> None:
         self._store = store
         self._roles = Roles(work)
@@ -118,6 +135,7 @@ class AgentControl:
         self._trace = trace
         self._context = Context() if context is None else context
         self._clock = clock
+        self._max_abandoned = count_of(max_abandoned, "max_abandoned", 0)
         self._stack = AsyncExitStack()
         self._ended = anyio.Event()
         self._shut_down: ShutDown | None = None
@@ -141,6 +159,7 @@ class AgentControl:
         trace: str | os.PathLike[str] | None = None,
         context: Context | None = None,
         clock: Callable[[], float] = time.time,
+        max_abandoned: int = MAX_ABANDONED,
     ) -> AgentControl:
         """Makes the control of a session, which `async with AgentControl.open(...) as control:` opens.
 
@@ -148,19 +167,26 @@ class AgentControl:
         function of a `Turn`, a class of `Thread`, or a mapping from roles to these. `config` has the limits; without
         one they are those of `SessionConfig()`. `trace` is the path of a new file into which every event is written,
         for `statemachine replay` and `statemachine verify`; where a trace of an earlier opening is, the new file is
-        beside it (`trace.2.ndjson`). `context` has the context variables that the code of agents sees, each call a copy
+        beside it (`trace.2.ndjson`). If it cannot be written any more, a warning is logged and the session goes on
+        without it. `context` has the context variables that the code of agents sees, each call a copy
         of its own; by default none, so what is set around the session does not leak into it. Give
         `contextvars.copy_context()` to pass them on. `clock` tells the time of records and of `status`, in seconds
-        since the epoch; nothing is decided by it.
+        since the epoch; nothing is decided by it. `max_abandoned` is how many threads whose code does not stop may be
+        left behind before loads and turns wait for one of them to end: the machine has never more threads of sub-agents
+        than `max_resident` and these, and never runs the code of more turns than `execution_cap` and these.
 
         Entering raises `StoreError` if the store cannot be opened (`SessionInUse`: another process has it),
-        `InvalidConfig` if the log exceeds the configuration, and `TraceError` if the trace cannot be written. What an
+        `InvalidConfig` if the log exceeds the configuration, and `TraceError` if the trace cannot be made. What an
         earlier process had not finished goes on by itself: its running turns are interrupted, those that had not begun
         are asked for again.
         """
+        if config is None:
+            config = SessionConfig()
+        check_config(config)
         if isinstance(store, str | os.PathLike):
             store = SQLiteStore(Path(store))
-        return cls(store, work, config or SessionConfig(), None if trace is None else Path(trace), clock, context)
+        path = None if trace is None else Path(trace)
+        return cls(store, work, config, path, clock, context, max_abandoned)
 
     # The block
 
@@ -168,9 +194,11 @@ class AgentControl:
         if self._entered:
             raise RuntimeError("a session is entered once; call AgentControl.open again")
         self._entered = True
+        await close_left_behind()
         async with AsyncExitStack() as stack:
-            recovered = await self._store.open(self._config)
-            stack.push_async_callback(self._store.close)
+            ENTERED[self] = end_of_loop()
+            stack.callback(ENTERED.pop, self, None)
+            recovered = await to_its_end(partial(self._open_store, stack))
             trace = None
             if self._trace is not None:
                 trace = TraceFile(self._trace, self._config, recovered.ledger)
@@ -180,11 +208,14 @@ class AgentControl:
             self._engine = Engine(
                 self._session, self._store, self._carry_out, self._streams.publish, trace, recovered.times, self._clock
             )
-            self._requests = Requests(self._engine, self._roles.of)
-            self._verbs = Verbs(self._engine, self._requests)
             tasks = await stack.enter_async_context(anyio.create_task_group())
             self._tasks = tasks
-            self._live = LiveThreads(self._engine, self._verbs, self._roles, tasks, self._stop_by, self._context)
+            self._requests = Requests(self._engine, self._roles.of, tasks.start_soon)
+            self._verbs = Verbs(self._engine, self._requests)
+            self._live = LiveThreads(
+                self._engine, self._verbs, self._roles, tasks, self._stop_by, self._context, self._max_abandoned
+            )
+            stack.callback(self._stop)
             self._engine.put(step)
             tasks.start_soon(self._commit)
             tasks.start_soon(self._engine.keep_time)
@@ -195,6 +226,11 @@ class AgentControl:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise
         return self
+
+    async def _open_store(self, stack: AsyncExitStack) -> Recovered:
+        recovered = await self._store.open(self._config)
+        stack.push_async_callback(to_its_end, self._store.close)
+        return recovered
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -209,24 +245,38 @@ class AgentControl:
         return None
 
     async def _leave(self, error: BaseException | None) -> None:
-        """Ends all tasks and closes the store; `error` is that by which the block is left. A single error, of the block
-        or of a task, leaves the block as it is, not in a group of exceptions.
+        """Stops the session, then ends all tasks and closes the store, whatever one of them raises.
+        `error` is that by which the block is left. A single error, of the block or of a task, leaves the block as it
+        is, not in a group of exceptions.
         """
-        self._requests.leave()
-        self._end()
-        self._engine.abandon()
-        self._live.drop_all()  # what closes threads is shielded, for stop_grace
-        self._tasks.cancel_scope.cancel()
         passed_on = None if isinstance(error, Exception) else error  # only a cancellation concerns the tasks
+        task = own_task(anyio.get_cancelled_exc_class())
+        before = cancellations(task)
         try:
             await self._stack.__aexit__(type(passed_on) if passed_on else None, passed_on, None)
+        except anyio.get_cancelled_exc_class():
+            # A task group of asyncio in the block, of which a task failed, leaves its cancellation counted in Python
+            # 3.11, and anyio then passes on the one by which the session's tasks are ended here.
+            if task is None or passed_on is not None or is_cancelled() or cancellations(task) > before:
+                raise
         except BaseExceptionGroup as group:
-            only, *others = group.exceptions
+            errors = group.split(self._engine.cancelled)[1]  # trio has the cancellation in the group, asyncio has not
+            only, *others = group.exceptions if errors is None else errors.exceptions
             if others:
                 raise
             self._stopped_by = self._stopped_by or only
         if self._stopped_by is not None and self._stopped_by is not error:
             raise self._stopped_by
+
+    def _stop(self) -> None:
+        """Tells all that wait that the session has ended, and ends its tasks."""
+        carry_out_all(
+            self._requests.leave,
+            self._end,
+            self._engine.abandon,
+            self._live.drop_all,  # what closes threads is shielded, for stop_grace
+            self._tasks.cancel_scope.cancel,
+        )
 
     def _stop_by(self, error: BaseException) -> None:
         """Has the block left by this error of a thread, such as KeyboardInterrupt."""
@@ -244,13 +294,10 @@ class AgentControl:
     async def _commit(self) -> None:
         await self._engine.commit_for_ever()
         if self._engine.error is not None:
-            self._live.drop_all()
-            self._end()
+            carry_out_all(self._live.drop_all, self._end)
 
     def _end(self) -> None:
-        self._ended.set()
-        self._streams.end()
-        self._requests.end()
+        carry_out_all(self._ended.set, self._streams.end, self._requests.end)
 
     # Verbs that give work
 
@@ -371,7 +418,8 @@ class AgentControl:
 
     async def shutdown(self, grace: float) -> ShutDown:
         """Shuts the session down: no new work; running turns may finish within `grace` seconds, then are interrupted;
-        rollouts are flushed. The session is closed when this returns, and the block may be left.
+        rollouts are flushed. The session is closed when this returns, and the block may be left. A turn whose code ends
+        because a verb was refused with `SessionDraining` is interrupted too.
 
         Returns the ids of agents whose turn was `done` within the grace, of those `interrupted`, and of those whose
         rollout could not be flushed (`unflushed`); `status` still knows their paths. Raises `InvalidTimeout` for a
@@ -409,8 +457,7 @@ class AgentControl:
 
         Raises `UnknownRequest` if it was never made, and `StoreError` if the store cannot be read.
         """
-        check_reference(ref)
-        return await self._requests.find(ref)
+        return await self._requests.find(reference_of(ref))
 
     @asynccontextmanager
     async def events(self, unread_max: int = 10_000) -> AsyncGenerator[AsyncIterator[Happening]]:
@@ -422,14 +469,30 @@ class AgentControl:
                     print(event)
 
         The session does not wait for readers. A reader more than `unread_max` events behind loses them and gets one
-        `EventsLost`; then it may go on reading.
+        `EventsLost`; then it may go on reading. Raises `TypeError` or `ValueError` for an `unread_max` that is not a
+        whole number of at least 1.
         """
-        with self._streams.subscribe(unread_max) as stream:
+        self._engine.check_here()
+        with self._streams.subscribe(count_of(unread_max, "unread_max")) as stream:
             yield stream
 
+    async def backup(self, to: str | os.PathLike[str], progress: Callable[[int, int], object] | None = None) -> None:
+        """Makes a backup in the new file `to`: the session as of now, while it runs, in the form of a session's file.
+        Only its owner may read it. `progress` is called with the pages that are copied so far, and all.
+
+        Raises `StoreExists` if there is a file already, other `StoreError`s for what the disk says, and `TypeError` if
+        the session is on a store that is not on disk.
+        """
+        self._engine.check_here()
+        if not isinstance(self._store, BackedUp):
+            kind = type(self._store).__name__
+            raise TypeError(f"a {kind} makes no backups; open the session with a path or a store that is on disk")
+        work = partial(self._store.backup, to, _say_nothing if progress is None else progress)
+        await to_its_end(work, shield=False)  # asyncio's own cancellation does not reach a thread
+
     def statistics(self) -> Statistics:
-        """Returns counts: slots, residency slots and the ready queue now; loads, evictions, refusals and commits since
-        the session was opened.
+        """Returns counts: slots, residency slots, threads on their way out and the ready queue now; loads, evictions,
+        refusals and commits since the session was opened.
         """
         return statistics_of(self._session, self._engine, self._live)
 
@@ -444,6 +507,16 @@ class AgentControl:
             self._end()
         else:
             self._live.carry_out(effect)
+
+
+async def close_left_behind() -> None:
+    """Closes the stores of sessions whose event loop was closed within their block: none of their code runs any more,
+    and they would hold their files as long as this process lives.
+    """
+    for control, is_closed in list(ENTERED.items()):
+        if is_closed() and ENTERED.pop(control, None) is not None:
+            with suppress(Exception):  # it is tried; who opens the same store is told
+                await control._store.close()  # pyright: ignore[reportPrivateUsage]
 
 
 @frozen

@@ -5,7 +5,9 @@ all steps in line, makes them durable in one transaction, then releases the repl
 what arrives during one commit goes into the next one (group commit). Nothing is awaited between an event and its place
 in the line, so a caller that is cancelled leaves nothing half done.
 
-Records are told the time of the wall clock when they are committed; the core is told that of the event loop.
+Records are told the time of the wall clock when they are committed; the core is told run time (`pauses.py`): that of
+the event loop, less the time in which it could not run. While a commit takes long, it stands still as well, because
+nothing that the core decides then could be carried out.
 
 If a write fails the session fails (section 5): every waiting caller gets `StoreFailed`, no more effects are carried
 out, and the log says what is true.
@@ -14,31 +16,38 @@ out, and the log says what is true.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import anyio
 from attrs import define, field
 
+from statemachine.core import exact
 from statemachine.core.effects import Effect, Refused, Reply, Stale, Step
 from statemachine.core.events import Event, Tick, WriteFailed
 from statemachine.core.machines import SessionState
-from statemachine.core.records import AgentsForgotten, MailAccepted
+from statemachine.core.records import AgentsForgotten, MailAccepted, TurnEnded
 from statemachine.core.refusals import SessionClosed, StoreFailed
 from statemachine.core.session import Session
-from statemachine.eventloops import Signal, clock, signals
+from statemachine.eventloops import Signal, clock, running, signals
 from statemachine.log.snapshot import facts_of, touched
 from statemachine.log.times import Times, stamp
-from statemachine.runtime.errors import words
+from statemachine.runtime.errors import WrongEventLoop, words
+from statemachine.runtime.pauses import RunTime
 from statemachine.runtime.tracing import TraceFile
+from statemachine.sinks import carry_out_all, log
 from statemachine.stores.protocol import Entry, LogRecord, Receipt, Snapshot, Store, Write
 
 R = TypeVar("R")
 
+
 TICK_SECONDS = 0.002
 """Shortest time between two ticks of the core, so a bound may end this much early."""
+CLOCK_FAILED = "the clock of the session does not tell the time (%s): that of the machine is used instead"
 SNAPSHOT_RECORDS = 4_000
 """Records behind the last snapshot at which a commit includes a new one: the most that opening has to fold, and that
 another process has to search to read a rollout.
@@ -105,23 +114,38 @@ class Engine:
         """Records behind the last snapshot."""
         self._changed: set[int] = set()
         """Agents whose facts have changed since the last snapshot."""
-        self._clock = clock()
-        self._origin = self._clock()
+        self._running = running()
+        self._loop = self._running()
+        self._time = RunTime(clock())
+        self.now = self._time.now
+        """Returns the run time since the session was opened, in seconds: the only clock of the core."""
+        self._bounded: dict[Callable[[], object], float] = {}
+        """What ends code that is bounded -> the run time at which it is called."""
         self._alarm = math.inf
-        """When the core gets its next tick."""
+        """The run time at which something is due next."""
         self._alarm_moved = self.signal()
 
     # Events
 
-    def now(self) -> float:
-        """Returns the seconds since the session was opened, the only clock of the core."""
-        return self._clock() - self._origin
+    def is_here(self) -> bool:
+        """Tells whether it is called in the thread and the event loop of the session."""
+        is_here: bool = self._running() == self._loop
+        return is_here
+
+    def check_here(self) -> None:
+        """Raises `WrongEventLoop` in another thread or event loop than the session's: an event of another thread in the
+        middle of a step would break any rule.
+        """
+        if not self._is_over and not self.is_here():  # what has ended says so everywhere
+            raise WrongEventLoop(threading.current_thread().name)
 
     def apply(self, event: Event, receipt: Callable[[Reply], Receipt] | None = None) -> Reply:
         """Applies one event and returns its reply. Its step is in line; `settled` waits until it is durable.
 
         `receipt` makes the idempotency receipt from the reply, if the event is accepted.
         """
+        if self._running() is not self._loop:
+            self.check_here()
         session = self.session
         if self._is_over and session.state < SessionState.CLOSED:
             return Refused(SessionClosed())  # it was left as a crash would leave it
@@ -133,6 +157,19 @@ class Engine:
     def apply_at_once(self, event: Event) -> Reply:
         """Applies one event without a tick before it, so that nothing else happens first."""
         return self._take(event, None)
+
+    def tick(self) -> None:
+        """Tells the core what time it is: what is due ends."""
+        self._take(Tick(self.now()), None)
+
+    def report_failure(self, report: Event, agent: int, traceback: str | None) -> None:
+        """Applies a report of code that raised. If it ends a turn of the agent, that has the traceback."""
+        before = len(self._batch.records)
+        self.apply(report)
+        for record in self._batch.records[before:]:
+            if isinstance(record, TurnEnded) and record.outcome.agent == agent:
+                told: Any = record
+                told.traceback = traceback
 
     def _take(self, event: Event, receipt: Callable[[Reply], Receipt] | None) -> Reply:
         try:
@@ -150,7 +187,7 @@ class Engine:
             self.put(step, None if receipt is None else receipt(reply))
         deadline = self.session.deadlines.next()
         if deadline is not None and deadline < self._alarm:
-            self._alarm_moved.set()
+            self._move_alarm(deadline)
         return reply
 
     def put(self, step: Step, receipt: Receipt | None = None) -> None:
@@ -164,6 +201,7 @@ class Engine:
 
     def record(self, entry: Entry) -> None:
         """Puts an entry of a rollout in line for the next commit."""
+        self.check_here()
         self._batch.records.append(entry)
         self._batch.events.append(entry)
         self._work.set()
@@ -222,19 +260,20 @@ class Engine:
         if not batch.events:
             return
         self._committing = batch
-        self._stamp(batch.records)
-        items = self._items(batch)
         if self.trace is not None:
             batch.traced = self.trace.take()
-        if items:
-            try:
+        try:
+            self._stamp(batch.records)
+            if items := self._items(batch):
+                self._time.hold()
                 await self.store.append(items)
-            except BaseException as error:
-                self.fail(error)
-                if isinstance(error, Exception):
-                    return
-                raise
-            self.counts.commits += 1
+                self._time.release()
+                self.counts.commits += 1
+        except BaseException as error:
+            self.fail(error)
+            if isinstance(error, Exception):
+                return
+            raise
         self._committing = None
         batch.is_durable = True
         batch.settled.set()
@@ -251,12 +290,30 @@ class Engine:
         """The records are committed now. Mail that was demoted since it was accepted is another object than its record,
         and is told too.
         """
-        at = float(self._wall_clock())
+        at = self._wall_time()
         for agent in self.times.commit(records, at):
             unknown = [mail for mail in self.session.agents[agent].mailbox if mail.at is None]
             if unknown:
                 accepted = {record.mail for record in records if isinstance(record, MailAccepted)}
                 stamp([mail for mail in unknown if mail.mail in accepted], at)
+
+    def _wall_time(self) -> float:
+        """Returns the time for records. Of a clock that fails, which is code of the host, that is told once; from then
+        on it is the time of the machine.
+        """
+        try:
+            told = self._wall_clock()
+            at = exact.number(told)
+            if at is not None and math.isfinite(at):
+                return float(at)
+            problem = f"it tells {exact.shown(told)}"
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            problem = words(error)
+        log.warning(CLOCK_FAILED, problem)
+        self._wall_clock = time.time
+        return time.time()
 
     def _items(self, batch: Batch) -> Sequence[Write | Snapshot]:
         """Returns what to append, with a snapshot if one is due. The session is in its state after the batch."""
@@ -284,32 +341,64 @@ class Engine:
         """Fails the session because the store or the core has failed."""
         self.error = error
         event = WriteFailed(words(error))
-        self.session.handle(event)
-        if self.trace is not None:
-            self.trace.add(event)
-        self.abandon()
+        try:
+            self.session.handle(event)
+        finally:
+            if self.trace is not None:
+                self.trace.add(event)
+            self.abandon()
 
     def abandon(self) -> None:
         """Ends committing after what is being written now. Callers that wait for more, or ask later, are told so."""
         self._is_over = True
-        if self.trace is not None:  # all events that the session has seen, durable or not
+        failed = self._committing if self.error is not None else None
+        carry_out_all(
+            self._batch.settled.set,
+            *([] if failed is None else [failed.settled.set]),
+            self._work.set,
+            self._end_trace,
+        )
+
+    def _end_trace(self) -> None:
+        """Writes all events that the session has seen, durable or not."""
+        if self.trace is not None:
             for lines in ([] if self._committing is None else self._committing.traced, self.trace.take()):
                 self.trace.write(lines)
                 lines.clear()
-        self._batch.settled.set()
-        if self.error is not None and self._committing is not None:
-            self._committing.settled.set()
-        self._work.set()
+
+    @contextmanager
+    def within(self, seconds: float, cancel: Callable[[], object]) -> Generator[None]:
+        """Calls `cancel`, which ends the block, once so many seconds of run time have passed in it."""
+        due = self._bounded[cancel] = self.now() + seconds
+        if due < self._alarm:
+            self._move_alarm(due)
+        try:
+            yield
+        finally:
+            del self._bounded[cancel]
+
+    def _move_alarm(self, due: float) -> None:
+        self._alarm = due
+        self._time.look(due)  # now, because what runs next may block the event loop
+        self._alarm_moved.set()
 
     async def keep_time(self) -> None:
         """Gives the core a tick whenever something is due (L5)."""
         while True:
             self._alarm_moved = self.signal()
             deadline = self.session.deadlines.next()
-            self._alarm = math.inf if deadline is None else deadline
-            with anyio.CancelScope(deadline=self._origin + self._alarm):
+            self._alarm = min([math.inf if deadline is None else deadline, *self._bounded.values()])
+            with anyio.CancelScope(deadline=self._time.look(self._alarm)):
                 await self._alarm_moved.wait()
                 continue
             if self.session.state >= SessionState.CLOSED:
                 return
-            self._take(Tick(max(self.now(), self._alarm)), None)
+            now = self.now()
+            if now < self._alarm - TICK_SECONDS:
+                continue
+            now = max(now, self._alarm)
+            for cancel in [cancel for cancel, due in self._bounded.items() if due <= now]:
+                cancel()
+                self._bounded[cancel] = math.inf
+            if deadline is not None and deadline <= now:
+                self._take(Tick(now), None)

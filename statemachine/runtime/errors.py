@@ -5,11 +5,14 @@ Each names its cause in its attributes, and its message says what to do.
 
 from __future__ import annotations
 
+import traceback
 from typing import Any, ClassVar
 
 from attrs import define
 
+from statemachine.core.exact import class_name, said, shown
 from statemachine.core.refusals import Refusal
+from statemachine.stores.limits import cut
 
 __all__ = [
     "EventsLost",
@@ -17,10 +20,16 @@ __all__ = [
     "NotJson",
     "Stalled",
     "ThreadLost",
+    "TooLarge",
     "UnknownPath",
     "UnknownRequest",
     "UnknownRole",
+    "WrongEventLoop",
 ]
+
+
+OURS = "statemachine.runtime."
+"""The modules whose frames stand around those of an agent's code."""
 
 
 @define(auto_exc=True)
@@ -67,12 +76,44 @@ class KeyReused(Refusal):
 
 
 @define(auto_exc=True)
+class WrongEventLoop(Refusal):
+    """A verb was called in another thread, or another event loop, than that of its session."""
+
+    thread: str
+    """The name of the thread in which it was called."""
+    text: ClassVar[str] = (
+        "called in thread {self.thread!r:.100}, outside of the event loop in which the session was opened; call it "
+        "there: from a thread by `anyio.from_thread.run`, or by `asyncio.run_coroutine_threadsafe` with that loop"
+    )
+
+
+@define(auto_exc=True)
 class NotJson(Refusal):
     """Settings or an entry are not a JSON value, so no store could hold them."""
 
     value: Any
     problem: str
-    text: ClassVar[str] = "{self.value!r:.100} is not a JSON value ({self.problem:.200}); convert it first"
+    text: ClassVar[str] = "{self.shown} is not a JSON value ({self.problem:.200}); convert it first"
+
+    @property
+    def shown(self) -> str:
+        """The value as the message shows it."""
+        return shown(self.value)
+
+
+@define(auto_exc=True)
+class TooLarge(Refusal):
+    """A value is larger than the log takes. `size` and `bytes_max` count bytes as it is stored, with what is escaped
+    within JSON; `what` says what it would have been.
+    """
+
+    what: str
+    size: int
+    bytes_max: int
+    text: ClassVar[str] = (
+        "{self.what} has at most {self.bytes_max:,} bytes as it is stored, this one has {self.size:,}; keep it "
+        "elsewhere, such as in a file, and give its name"
+    )
 
 
 @define(auto_exc=True)
@@ -102,16 +143,59 @@ class EventsLost(Refusal):
 
 
 def words(error: BaseException) -> str:
-    """Returns an exception as one line, even if it has no message or cannot make one."""
-    name = type(error).__name__
+    """Returns an exception as one line, even if it has no message or cannot make one, and not longer than is stored."""
+    name, message = class_name(error), said(error)
+    return cut(f"{name}: {message}" if message else name)
+
+
+TRACEBACK_FRAMES, TRACEBACK_MAX = 20, 4_000
+"""Most frames, and most characters, of a traceback that is kept."""
+
+
+def traceback_of(error: BaseException) -> str | None:
+    """Returns the traceback of an exception of an agent's code as a short text, without the frames around that code.
+    None if it cannot be had.
+    """
     try:
-        said = str(error)
-    except Exception:
-        return name
-    return f"{name}: {said}" if said else name
+        frames = error.__traceback__
+        while frames is not None and frames.tb_next and frames.tb_frame.f_globals.get("__name__", "").startswith(OURS):
+            frames = frames.tb_next
+        text = "".join(traceback.format_exception(type(error), error, frames, limit=-TRACEBACK_FRAMES))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # of what the exception's class says that it is
+        return None
+    if len(text) <= TRACEBACK_MAX:
+        return text
+    half = TRACEBACK_MAX // 2
+    return f"{text[:half]}\n... ({len(text):,} characters) ...\n{text[-half:]}"
+
+
+EXCEPTIONS = BaseExceptionGroup.__dict__["exceptions"]
+"""What is in a group of exceptions, whatever its class says."""
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """Returns the exceptions in a group, and in the groups in it; or the exception itself. Asks no class of theirs."""
+    found: list[BaseException] = []
+    todo = [error]
+    while todo:
+        one = todo.pop()
+        if issubclass(type(one), BaseExceptionGroup):
+            todo.extend(reversed(EXCEPTIONS.__get__(one)))
+        else:
+            found.append(one)
+    return found
+
+
+def interrupt_in(error: BaseException) -> BaseException | None:
+    """Returns the interrupt of the process by which code has ended. One that code has raised itself looks the same, so
+    it counts too: a user's Ctrl-C must not be lost.
+    """
+    return next((leaf for leaf in leaves(error) if issubclass(type(leaf), KeyboardInterrupt)), None)
 
 
 class ThreadLost(Exception):
     """Raise it from a thread's `run` or `flush` if the thread cannot be used any more: its turn, if it has one, fails,
-    and the agent's next turn loads a new thread from the rollout.
+    and the agent's next turn loads a new thread from the rollout. Outside of these, call `Thread.report_lost`.
     """

@@ -11,6 +11,7 @@ from typing import Protocol
 from attrs import define, field
 
 from statemachine.core.events import ROOT
+from statemachine.core.exact import shown
 from statemachine.core.facts import fact
 from statemachine.core.records import (
     Cause,
@@ -55,6 +56,10 @@ class Asker(Protocol):
         """Returns why the session has ended."""
         ...
 
+    def check_here(self) -> None:
+        """Raises `WrongEventLoop` outside of the session's event loop."""
+        ...
+
 
 @define(eq=False)
 class Request:
@@ -89,6 +94,7 @@ class Request:
     async def told(self) -> Outcome:
         """Returns what came of it, as soon as it is known. The core is told nothing of this wait."""
         if self.outcome is None and not self._asker.has_ended:
+            self._asker.check_here()
             if self._changed is None:
                 self._changed = self._asker.signal()
             await self._changed.wait()
@@ -149,9 +155,9 @@ def requests_of(session: Session, handles: tuple[object, ...]) -> list[Request]:
     requests: list[Request] = []
     for handle in handles:
         request = handle._request if isinstance(handle, Handle) else None  # pyright: ignore[reportPrivateUsage]
-        if request is None or not request.is_of(session):
+        if type(request) is not Request or not request.is_of(session):
             raise TypeError(
-                f"{handle!r:.100} is not a handle of this session; give what spawn, follow_up or start returned"
+                f"{shown(handle)} is not a handle of this session; give what spawn, follow_up or start returned"
             )
         requests.append(request)
     return requests

@@ -32,12 +32,11 @@ What remains ugly.
 
 from __future__ import annotations
 
-import logging
-import math
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -45,13 +44,16 @@ from attrs import define, field
 
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
-from statemachine.core.events import ROOT
-from statemachine.core.machines import Identity, SessionState
+from statemachine.core.events import HOST, ROOT
+from statemachine.core.machines import Identity, Residency, SessionState, TurnState
 from statemachine.core.records import Cause
+from statemachine.core.refusals import SessionDraining
 from statemachine.eventloops import Signal, is_cancelled
 from statemachine.runtime.calls import Call, FlushCall, InMemory, LoadCall, TurnCall
+from statemachine.runtime.caps import MAX_ABANDONED, Caps
 from statemachine.runtime.engine import Engine
-from statemachine.runtime.errors import ThreadLost, words
+from statemachine.runtime.errors import ThreadLost, interrupt_in, leaves, traceback_of, words
+from statemachine.runtime.pauses import happens_within
 from statemachine.runtime.settings import info_of
 from statemachine.runtime.tasks import (
     OwnTask,
@@ -61,15 +63,19 @@ from statemachine.runtime.tasks import (
     own_context,
     own_task,
 )
-from statemachine.runtime.threads import FunctionThread, Roles
+from statemachine.runtime.threads import FunctionThread, Roles, listen
 from statemachine.runtime.turn import Turn
 from statemachine.runtime.verbs import Verbs
 from statemachine.runtime.waits import Waits
-
-log = logging.getLogger("statemachine")
+from statemachine.sinks import carry_out_all, log
 
 ABANDONED = "the thread of agent %s does not stop; it was abandoned"
+ELSEWHERE = (
+    "a thread is reported lost where the event loop runs: anyio.from_thread.run_sync(thread.report_lost, why), or "
+    "loop.call_soon_threadsafe(thread.report_lost, why)"
+)
 NOT_CLOSED = "the thread of agent %s could not be closed"
+RAISED = "the code of agent %s raised in turn %d"
 LEFT_ENTERED = "the code of agent %s left a scope entered in its task: its thread is dropped"
 
 
@@ -91,10 +97,13 @@ class Live(InMemory):
     """The call that its task makes now, if its code runs."""
     scope: TaskScope | None = None
     """The scope of its task's calls. Cancelling it stops the call under way, and only that."""
+    is_dropped: bool = False
     free: anyio.Event = field(factory=anyio.Event)
     """Set when all of its code except `close` has ended."""
-    end_by: float = math.inf
-    """Once it is dropped: the time at which code that has not ended is abandoned."""
+    closing: TaskScope | None = None
+    """The scope of `close`, while that is called."""
+    closed: anyio.Event = field(factory=anyio.Event)
+    """Set when its task has ended, and with it all of its code."""
     is_abandoned: bool = False
 
     @property
@@ -121,9 +130,10 @@ class LiveThreads:
         tasks: TaskGroup,
         stop_by: Callable[[BaseException], None],
         context: Context,
+        max_abandoned: int = MAX_ABANDONED,
     ) -> None:
-        """`stop_by` leaves the session's block by an error that is not the code's own, such as KeyboardInterrupt.
-        `context` has the context variables with which all code of threads begins.
+        """`stop_by` leaves the session's block by KeyboardInterrupt, the one error that is not the code's own.
+        `context` has the context variables with which all code of threads begins. `max_abandoned`: see `caps.py`.
         """
         self._engine = engine
         self._session = engine.session
@@ -135,6 +145,7 @@ class LiveThreads:
         self._cancelled = anyio.get_cancelled_exc_class()
         self.threads: dict[int, Live] = {}
         """Agent -> its thread, until that is dropped."""
+        self.caps: Caps[Live] = Caps(self._session.config.max_resident, max_abandoned)
         self.loads = self.reloads = self.evictions = 0
 
     # Effects
@@ -144,16 +155,22 @@ class LiveThreads:
         CARRY_OUT[effect.__class__](self, effect)
 
     def load(self, effect: fx.Load) -> None:
-        """Builds a thread. A plain function counts as loaded at once."""
+        """Builds a thread, once there is room for it in the machine."""
         self.loads += 1
         self.reloads += effect.generation > 1
+        self.caps.loads.append(effect)
+        self._let_in()
+
+    def _load(self, effect: fx.Load) -> None:
+        """Builds a thread. A plain function counts as loaded at once."""
+        known = self._session.agents[effect.agent]
+        if known.generation != effect.generation or known.residency is Residency.UNLOADED:
+            return  # given up while it waited: its unload is in line
         try:
             live = self._build(effect.agent, effect.generation)
-        except (KeyboardInterrupt, SystemExit) as error:
-            self._stop_by(error)
-            return
-        except (Exception, self._cancelled) as error:  # of the user's constructor
-            self._engine.apply(ev.LoadFailed(effect.agent, effect.generation, words(error)))
+        except BaseException as error:  # of the user's constructor
+            if not self._is_stopped_by(error):
+                self._raised(ev.LoadFailed(effect.agent, effect.generation, words(error)), effect.agent, error)
             return
         if live.is_function:
             self._engine.apply(ev.Loaded(effect.agent, effect.generation))
@@ -170,11 +187,9 @@ class LiveThreads:
                 return  # its thread was lost while the start was in line, and the turn with it
             try:
                 live = self._build(ROOT, effect.generation)
-            except (KeyboardInterrupt, SystemExit) as error:
-                self._stop_by(error)
-                return
-            except (Exception, self._cancelled) as error:  # of the user's constructor
-                self._engine.apply(ev.Failed(ROOT, effect.turn, words(error), Cause.LOAD_FAILED))
+            except BaseException as error:  # of the user's constructor
+                if not self._is_stopped_by(error):
+                    self._raised(ev.Failed(ROOT, effect.turn, words(error), Cause.LOAD_FAILED), ROOT, error)
                 return
             live.loaded = live.is_function
         live.leaving = False
@@ -182,16 +197,22 @@ class LiveThreads:
             live.cancel(live.side)  # a flush that is not needed any more (J6)
         waits = Waits(self._engine, effect.agent, effect.turn)
         turn = Turn(self._engine, self._verbs, waits, live.info, effect)
-        live.turn = TurnCall(live, self._engine, turn, waits, self._context)
-        self._ask(live, live.turn)
+        live.turn = TurnCall(live, self._engine, turn, waits, self._context, partial(self._scope, live))
+        if self.caps.left_over:
+            self.caps.starts.append(live)
+            self._let_in()
+        else:  # as nearly always
+            self._ask(live, live.turn)
 
     def cancel(self, effect: fx.Cancel) -> None:
         """Asks the turn's work to stop."""
         live = self.threads.get(effect.agent)
-        if live is not None and live.turn is not None and live.turn.turn.number == effect.turn:
+        if live is not None and live.turn is not None and live.turn.waits.turn == effect.turn:
             live.cancel(live.turn)
-            if live.turn in live.line:  # it need not wait for the call under way
+            is_in_line = live.turn in live.line  # it need not wait for the call under way
+            if is_in_line:
                 live.line.remove(live.turn)
+            if is_in_line or self.caps.give_up_start(live):
                 self._over(live, live.turn, live.turn.cancelled())
 
     def flush(self, effect: fx.Flush) -> None:
@@ -210,6 +231,7 @@ class LiveThreads:
 
     def unload(self, effect: fx.Unload) -> None:
         """Drops a thread, even if its code is running."""
+        self.caps.give_up_load(effect.agent, effect.generation)
         live = self.threads.get(effect.agent)
         if live is not None and live.generation == effect.generation:
             session = self._session
@@ -220,41 +242,73 @@ class LiveThreads:
     def wake(self, effect: fx.Wake) -> None:
         """Ends a turn's wait."""
         live = self.threads.get(effect.agent)
-        if live is not None and live.turn is not None and live.turn.turn.number == effect.turn:
+        if live is not None and live.turn is not None and live.turn.waits.turn == effect.turn:
             live.turn.waits.wake(effect.wait, effect.end)
 
     # Dropping
 
     def drop_all(self) -> None:
         """Drops all threads, because the session has ended and ignores what they do."""
-        for live in list(self.threads.values()):
-            self._drop(live)
+        self.caps.end()
+        carry_out_all(*[partial(self._drop, live) for live in self.threads.values()])
 
     def _lose(self, live: Live) -> None:
         """Drops a thread that cannot be used any more and that the core will not ask to drop."""
         if self.threads.get(live.agent) is live:
             self._drop(live)
 
+    def _report_lost(self, live: Live, why: str) -> None:
+        """The thread says so itself, in a call of it or between two."""
+        if not self._engine.is_here():
+            raise RuntimeError(ELSEWHERE)
+        self._lose(live)
+        self._engine.apply(ev.Died(live.agent, live.generation, why))
+
     def _drop(self, live: Live) -> None:
         del self.threads[live.agent]
+        listen(live.thread, ignore)
         if live.turn is not None:
             live.turn.waits.end()
         for call in (live.turn, live.side):
             if call is not None:
                 live.cancel(call)
-        live.end_by = anyio.current_time() + self._session.config.stop_grace
+        live.is_dropped = True
+        self.caps.give_up_start(live)
         if live.asked is not None:
             live.asked.set()
-        if live.call is not None and not live.is_function:
-            self._tasks.start_soon(self._warn, live)
+            if live.call is not None or not live.is_function:
+                self.caps.leave(live, live.call is not None)
+                self._tasks.start_soon(self._see_off, live)
+        self._let_in()
 
-    async def _warn(self, live: Live) -> None:
-        """Logs a warning if the code of a dropped thread does not end in time."""
-        with anyio.CancelScope(deadline=live.end_by, shield=True) as scope:
-            await live.free.wait()
-        if scope.cancelled_caught:
+    def _let_in(self) -> None:
+        """Begins what waited for threads to be gone, as far as there is room now."""
+        caps = self.caps
+        while caps.loads and caps.may_load(self.threads):
+            self._load(caps.loads.popleft())
+        while caps.starts and caps.may_start:
+            live = caps.starts.popleft()
+            assert live.turn is not None
+            self._ask(live, live.turn)
+
+    async def _see_off(self, live: Live) -> None:
+        """Abandons the code of a dropped thread if it does not end in time: the call under way, and then `close`."""
+        if not await self._ends_in_time(live):
             live.is_abandoned = True
+            self.caps.abandon(live)
+            self._let_in()
+            if live.closing is not None:
+                live.closing.cancel()
             log.warning(ABANDONED, live.info.path)
+
+    async def _ends_in_time(self, live: Live) -> bool:
+        grace = self._session.config.stop_grace
+        if live.call is None:  # at rest: its task is about to see that it is dropped
+            with anyio.CancelScope(shield=True):
+                await live.free.wait()
+        elif not await happens_within(live.free, grace):
+            return False
+        return await happens_within(live.closed, grace)
 
     # The task of a thread
 
@@ -271,7 +325,7 @@ class LiveThreads:
         """Makes the calls in line, one after another, until the thread is dropped; then closes it."""
         task = own_task(self._cancelled)
         try:
-            while live.end_by == math.inf:
+            while not live.is_dropped:
                 report = await self._stretch(live, task)
                 if report is not None:
                     self._over(live, live.call, report)
@@ -280,9 +334,25 @@ class LiveThreads:
         except GeneratorExit:
             raise  # the event loop was closed, and left this task behind
         except BaseException:
-            await self._close(live, task)
+            await self._end(live, task)
             raise
-        await self._close(live, task)
+        await self._end(live, task)
+
+    async def _end(self, live: Live, task: OwnTask) -> None:
+        """Closes the thread, after which none of its code runs any more."""
+        try:
+            await self._close(live, task)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            self._gone(live)
+            raise
+        self._gone(live)
+
+    def _gone(self, live: Live) -> None:
+        live.closed.set()
+        self.caps.gone(live)
+        self._let_in()
 
     async def _stretch(self, live: Live, task: OwnTask) -> Any:
         """Makes the calls in line, and waits for more, until the thread is dropped, or a call has raised or was
@@ -291,8 +361,9 @@ class LiveThreads:
         All calls of a stretch have one scope, because to enter and leave one takes a tenth of a turn's time.
         """
         try:
-            with TaskScope() as live.scope:
-                while live.end_by == math.inf:
+            with self._scope(live) as scope:
+                live.scope = scope
+                while not live.is_dropped:
                     if not live.line:
                         live.asked = self._engine.signal()
                         await live.asked.wait()
@@ -301,7 +372,9 @@ class LiveThreads:
                     self._over(
                         live,
                         call,
-                        call.cancelled() if call.is_cancelled else await own_context(call.make(), self._context.copy()),
+                        call.cancelled()
+                        if call.is_cancelled
+                        else await own_context(call.make(), self._context.copy(), scope.survived),
                     )
                     if call.is_cancelled:
                         return None
@@ -311,30 +384,80 @@ class LiveThreads:
             return None if live.call is None else live.call.cancelled()
         except ScopeLeftEntered as error:  # it would act on all that the task does from now on
             log.warning(LEFT_ENTERED, live.info.path)
-            if live.call is None and live.end_by < math.inf:
+            if live.call is None and live.is_dropped:
                 return None
             self._lose(live)
             return ev.Died(live.agent, live.generation, words(error))
-        except Exception as error:
-            if live.call is None:
-                raise  # not an error of the thread's code
-            if not is_lost(error):
-                return live.call.failed(words(error))
-            self._lose(live)
-            return ev.Died(live.agent, live.generation, words(error))
-        except BaseExceptionGroup as group:  # of tasks that the code has started: some were cancelled, others raised
-            cancelled, errors = group.split(self._cancelled)
-            if cancelled is None or not isinstance(errors, ExceptionGroup) or not is_cancelled():
-                raise
-            raise cancelled from None  # the session is left, and not by the errors of its agents' code
-        except (KeyboardInterrupt, SystemExit) as error:
-            self._stop_by(error)  # from a task, asyncio would leave its loop at once, and the block never
-            await anyio.sleep_forever()
         except self._cancelled as error:
             if is_cancelled():
                 raise
+            if live.call is None:
+                return None
+            if live.call.is_cancelled:  # and counts of cancellations that its code left behind kept the scope from
+                return live.call.cancelled()  # taking it for its own
             # what the code awaited was cancelled, not the code itself; or code that kept this task has cancelled it
-            return None if live.call is None else live.call.failed(words(error))
+            return self._failed(live, live.call, error)
+        except BaseException as error:
+            if live.call is None or isinstance(error, GeneratorExit):
+                raise  # not an error of the thread's code, or the event loop was closed
+            if self._is_stopped_by(error):
+                await anyio.sleep_forever()  # from a task, asyncio would leave its loop at once, and the block never
+            if is_cancelled() and any(issubclass(type(leaf), self._cancelled) for leaf in leaves(error)):
+                await anyio.lowlevel.checkpoint()  # the session is left, and not by the errors of its agents' code
+            return self._failed(live, live.call, error)
+
+    def _failed(self, live: Live, call: Call, error: BaseException) -> ev.Report:
+        """Returns the report of a call whose code raised, and logs where."""
+        if isinstance(call, TurnCall) and self._is_refused_by_shutdown(error):
+            return self._stopped_by_shutdown(live, call)
+        call.traceback = self._log(live.agent, error)
+        if not is_lost(error):
+            return call.failed(words(error))
+        self._lose(live)
+        return ev.Died(live.agent, live.generation, words(error))
+
+    def _raised(self, report: ev.Report, agent: int, error: BaseException) -> None:
+        """Reports that the constructor of a thread raised."""
+        self._engine.report_failure(report, agent, self._log(agent, error))
+
+    def _log(self, agent: int, error: BaseException) -> str | None:
+        """Logs an exception of an agent's code. Returns the text that its turn keeps."""
+        known = self._session.agents[agent]
+        facts = {"agent": known.path, "turn": known.turn}
+        log.error(RAISED, known.path, known.turn, exc_info=error, extra=facts)
+        return traceback_of(error)
+
+    def _is_refused_by_shutdown(self, error: BaseException) -> bool:
+        """Tells whether code was ended by nothing but the refusal of a verb because the session is shut down."""
+        return self._session.state is SessionState.DRAINING and all(
+            issubclass(type(leaf), (SessionDraining, self._cancelled)) for leaf in leaves(error)
+        )
+
+    def _stopped_by_shutdown(self, live: Live, call: TurnCall) -> ev.Report:
+        """The shutdown has interrupted the turn, as it does all others that go on: those without grace now, this one
+        within it.
+        """
+        self._engine.tick()  # without grace, all turns are asked to stop by now
+        if self._session.agents[live.agent].status is not TurnState.STOPPING:
+            self._engine.apply(ev.Interrupt(HOST, live.agent))
+        return call.cancelled()
+
+    def _is_stopped_by(self, error: BaseException) -> bool:
+        """Has the session's block left if this is an interrupt of the process. Every other exception is the code's."""
+        interrupt = interrupt_in(error)
+        if interrupt is not None:
+            self._stop_by(interrupt)
+        return interrupt is not None
+
+    def _scope(self, live: Live, shield: bool = False) -> TaskScope:
+        """Returns a scope for code of the thread. Code that swallows its cancellation is cancelled again until it is
+        abandoned.
+        """
+
+        def insist(scope: TaskScope) -> None:
+            self._tasks.start_soon(scope.insist, lambda: live.is_dropped, self._session.config.stop_grace)
+
+        return TaskScope(insist, shield)
 
     def _over(self, live: Live, call: Call | None, report: ev.Report) -> None:
         """Notes that the call has ended, even if it never began, and reports it. `call` is None if there was none."""
@@ -348,7 +471,10 @@ class LiveThreads:
                 live.turn = None
         if not live.loaded:  # a load that failed, or the first turn of the root
             self._lose(live)
-        self._engine.apply(report)
+        if call is None or call.traceback is None:
+            self._engine.apply(report)
+        else:
+            self._engine.report_failure(report, live.agent, call.traceback)
 
     async def _meet_cancellation(self, task: OwnTask) -> None:
         """Takes away a cancellation that arrives between two calls of the thread's code and is not the session's."""
@@ -361,7 +487,10 @@ class LiveThreads:
 
     async def _close(self, live: Live, task: OwnTask) -> None:
         live.call = None
+        live.scope = None  # which holds the thread
         live.free.set()
+        self.caps.free(live)
+        self._let_in()
         if live.is_function or live.is_abandoned:
             return
         path = live.info.path
@@ -370,18 +499,19 @@ class LiveThreads:
             await live.thread.close()
 
         try:
-            with anyio.move_on_after(self._session.config.stop_grace, shield=True) as scope:
-                await own_context(work(), self._context.copy())
-            if scope.cancelled_caught:
-                log.warning(ABANDONED, path)
-        except (KeyboardInterrupt, SystemExit) as error:
-            self._stop_by(error)
-        except Exception:
-            log.exception(NOT_CLOSED, path)
+            with self._scope(live, shield=True) as live.closing:
+                await own_context(work(), self._context.copy(), live.closing.survived)
         except self._cancelled:
             if is_cancelled():
                 raise
             log.exception(NOT_CLOSED, path)  # what it awaited was cancelled
+        except BaseException as error:
+            if isinstance(error, GeneratorExit):
+                raise  # the event loop was closed
+            if not self._is_stopped_by(error):
+                log.exception(NOT_CLOSED, path)
+        finally:
+            live.closing = None  # which holds the thread
         if forget_cancellations(task):
             await self._meet_cancellation(task)
 
@@ -392,6 +522,7 @@ class LiveThreads:
         info = info_of(agent, known.path, known.settings)
         thread = self._context.copy().run(self._roles.build, info)
         live = self.threads[agent] = Live(agent, generation, info, thread, isinstance(thread, FunctionThread))
+        listen(thread, partial(self._report_lost, live))
         return live
 
 
@@ -405,8 +536,10 @@ CARRY_OUT: dict[type, Callable[[LiveThreads, Any], None]] = {
 }
 
 
-def is_lost(error: Exception) -> bool:
+def ignore(_: str) -> None:
+    """Takes the place of `_report_lost` for a thread that is dropped."""
+
+
+def is_lost(error: BaseException) -> bool:
     """Tells whether the error is a `ThreadLost`, or a group of errors with one."""
-    if not isinstance(error, ExceptionGroup):
-        return isinstance(error, ThreadLost)
-    return cast("ExceptionGroup[Exception]", error).subgroup(ThreadLost) is not None
+    return any(issubclass(type(leaf), ThreadLost) for leaf in leaves(error))

@@ -3,6 +3,10 @@
 A request is one event to the core. With a key it is made once, however often it is repeated: its receipt is durable
 with it, and a repeat gets the first answer. Its outcome comes as an `Answer` effect while the session is open, and is
 found in the rollout afterwards.
+
+A request with a key is made in a task of the session, because the key has to be held until it is known whether it is
+used, and asyncio can cancel the caller's task at any await: no shield of anyio stops that. A request without a key is
+made at once, in the caller's task.
 """
 
 from __future__ import annotations
@@ -10,38 +14,61 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
 import anyio
 import attrs
+from attrs import define
 
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
 from statemachine.core.machines import Identity
 from statemachine.core.records import MailAccepted
 from statemachine.core.refusals import UnknownAgent
+from statemachine.eventloops import Signal
 from statemachine.log.trace import event_line
 from statemachine.runtime.checks import text_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import KeyReused, UnknownRequest
 from statemachine.runtime.handles import AgentRef, Handle, Request, outcome_in
 from statemachine.runtime.settings import json_text
+from statemachine.stores import limits
 from statemachine.stores.protocol import LogRecord, Receipt
 
 RequestEvent = ev.Spawn | ev.Send | ev.FollowUp | ev.Start
 
 
-class Requests:
-    """All requests of a session. `check_role` raises `UnknownRole` for a role that has no work."""
+@define(eq=False)
+class Making:
+    """A request with a key, from its call until it is known whether the key is used."""
 
-    def __init__(self, engine: Engine, check_role: Callable[[str], object]) -> None:
+    key: str
+    event: RequestEvent
+    target: int | None
+    role: str | None
+    over: Signal
+    is_wanted: bool = True
+    """False once its caller was cancelled. Then it is not given to the core any more."""
+    made: Handle | Exception | None = None
+    """What the caller gets. None: nothing yet, or the session has ended."""
+
+
+class Requests:
+    """All requests of a session. `check_role` raises `UnknownRole` for a role that has no work. `start_soon` starts a
+    task of the session.
+    """
+
+    def __init__(self, engine: Engine, check_role: Callable[[str], object], start_soon: Callable[..., object]) -> None:
         self._engine = engine
         self.session = engine.session
         self._check_role = check_role
+        self._start_soon = start_soon
         self.signal = engine.signal
         self.ended_by = engine.ended_by
+        self.check_here = engine.check_here
         self.has_ended = False
         """Whether the session was shut down or has failed."""
         self._is_left = False
@@ -52,8 +79,8 @@ class Requests:
         """Mail -> a request found by its reference, answered or not."""
         self._places = itertools.count()
         """The order in which requests are answered."""
-        self._keys: dict[str, anyio.Event] = {}
-        """Key of a request being made -> the event that is set when it is made."""
+        self._making: dict[str, Making] = {}
+        """Key -> the request with it that is being made."""
 
     # Making
 
@@ -70,32 +97,52 @@ class Requests:
         return self._carried_out(event, target, None)
 
     async def _once(self, key: str, event: RequestEvent, target: int | None, role: str | None) -> Handle:
-        """Makes a request with a key; if the key was used before, returns the first answer again.
-
-        It runs in the caller's task, so it is shielded from cancellation once the core has the event: a key is either
-        used, with its receipt, or free.
-        """
-        key = text_of(key, "a key")
-        while key in self._keys:
-            await self._keys[key].wait()
-        self._keys[key] = anyio.Event()
+        """Makes a request with a key; if the key was used before, returns the first answer again."""
+        self._engine.check_here()
+        key = text_of(key, limits.KEY)
+        while key in self._making:
+            await self._making[key].over.wait()
+        self._check_not_left()
+        making = self._making[key] = Making(key, event, target, role, self.signal())
+        self._start_soon(self._make_with_key, making)
         try:
-            request = event_line(without_headers(event)).decode().strip()
-            self._check_not_left()
-            first = await self._engine.store.receipt(key)
-            if first is not None:
-                ref = AgentRef(*json.loads(first.answer))
-                await self.check_not_forgotten(ref.id)
-                if first.request != request:
-                    raise KeyReused(key, first.request)
-                return await self.find(ref)
-            if role is not None:
-                self._check_role(role)
-            with anyio.CancelScope(shield=True):  # until it is known whether the key is used
-                return await self._carried_out(event, target, (key, request))
-            raise AssertionError("a shield swallows no exception")
+            await making.over.wait()
+        except BaseException:
+            making.is_wanted = False
+            raise
+        if isinstance(making.made, Handle):
+            return making.made
+        raise self.ended_by() if making.made is None else making.made
+
+    async def _make_with_key(self, making: Making) -> None:
+        """The task of a request with a key. It is shielded from the end of the session's tasks, which waits for it: a
+        key is either used, with its receipt, or free.
+        """
+        try:
+            with anyio.CancelScope(shield=True):
+                making.made = await self._first_or_again(making)
+        except Exception as error:
+            making.made = error
         finally:
-            self._keys.pop(key).set()
+            del self._making[making.key]
+            with suppress(RuntimeError):  # if the event loop is closed, the caller has gone with it
+                making.over.set()
+
+    async def _first_or_again(self, making: Making) -> Handle | None:
+        key = making.key
+        request = event_line(without_headers(making.event)).decode().strip()
+        first = await self._engine.store.receipt(key)
+        if first is not None:
+            ref = AgentRef(*json.loads(first.answer))
+            await self.check_not_forgotten(ref.id)
+            if first.request != request:
+                raise KeyReused(key, first.request)
+            return await self.find(ref)
+        if making.role is not None:
+            self._check_role(making.role)
+        if not making.is_wanted:
+            return None
+        return await self._carried_out(making.event, making.target, (key, request))
 
     async def _carried_out(self, event: RequestEvent, target: int | None, key: tuple[str, str] | None) -> Handle:
         receipt = None if key is None else partial(self._receipt_of, key, target)
@@ -119,7 +166,7 @@ class Requests:
     @property
     def keys(self) -> list[str]:
         """Returns the keys of requests being made."""
-        return sorted(self._keys)
+        return sorted(self._making)
 
     # Answering
 
@@ -136,6 +183,7 @@ class Requests:
         """Returns the handle of an earlier request, of this process or another. Raises `UnknownRequest` if it was never
         made, and `UnknownAgent` if its agent was forgotten.
         """
+        self._engine.check_here()
         if not 0 <= ref.id < len(self.session.agents):
             raise UnknownAgent(ref.id)
         await self.check_not_forgotten(ref.id)
@@ -143,7 +191,7 @@ class Requests:
         if found is None:
             found = self._looked_up[ref.mail] = Request(ref, self)
         if found.outcome is None:  # also if it was found: the call that put it there may have been cancelled
-            rollout = await self.rollout(ref.id)
+            rollout = await self.rollout(ref.id, ref.mail)
             if not any(isinstance(record, MailAccepted) and record.mail == ref.mail for record in rollout):
                 await self.check_not_forgotten(ref.id)  # it may have been, since the look above
                 raise UnknownRequest(ref.id, ref.path, ref.mail)
@@ -178,10 +226,11 @@ class Requests:
             await self._engine.settled()
             raise UnknownAgent(agent)
 
-    async def rollout(self, agent: int) -> tuple[LogRecord, ...]:
-        """Returns the agent's mail, turns and entries, from the store."""
+    async def rollout(self, agent: int, since: int | None = None) -> tuple[LogRecord, ...]:
+        """Returns the agent's mail, turns and entries, from the store; `since`: see `Store.rollout`."""
+        self._engine.check_here()
         self._check_not_left()
-        return await self._engine.store.rollout(agent)
+        return await self._engine.store.rollout(agent, since)
 
 
 def without_headers(event: Any) -> RequestEvent:

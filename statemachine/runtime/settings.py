@@ -10,8 +10,10 @@ from typing import Any
 
 from attrs import frozen
 
+from statemachine.core.exact import said
 from statemachine.core.facts import is_too_deep, represent
-from statemachine.runtime.errors import NotJson
+from statemachine.runtime.errors import NotJson, TooLarge
+from statemachine.stores import limits
 from statemachine.stores.encoding import EncodingError, to_json
 
 __all__ = ["AgentInfo"]
@@ -37,10 +39,14 @@ def info_of(agent: int, path: str, settings: str | None) -> AgentInfo:
 
 
 def wrap(role: str, settings: Any) -> str | None:
-    """Returns role and settings as a text. Raises `NotJson`."""
+    """Returns role and settings as a text. Raises `NotJson` and `TooLarge`."""
     if role == DEFAULT_ROLE and settings is None:
         return None
-    return json_text({"role": role, "settings": settings})
+    text, limit = json_text({"role": role, "settings": settings}), limits.SETTINGS
+    size = limit.excess(text)
+    if size is not None:
+        raise TooLarge(limit.what, size, limit.bytes_max)
+    return text
 
 
 def unwrap(text: str | None) -> tuple[str, Any]:
@@ -55,16 +61,25 @@ def json_text(value: Any) -> str:
     """Returns the value as JSON text, the same for equal values. Raises `NotJson`."""
     try:
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise NotJson(value, str(error)) from None
-    if is_too_deep(value, text):
+        deep = is_too_deep(value, text)
+    except Exception as error:  # of JSON, or of a value in it
+        raise NotJson(value, said(error)) from None
+    if deep:
         json_value(value)
     return text
 
 
 def json_value(value: Any) -> Any:
-    """Returns a private copy of the value, as JSON has it. Raises `NotJson` for a value that no store can hold."""
+    """Returns a private copy of an entry, as JSON has it. Raises `NotJson` for what is not a JSON value, and `TooLarge`
+    for what no store can hold.
+    """
     try:
-        return json.loads(to_json(value))
+        text = to_json(value)
+        copy = json.loads(text)
     except (EncodingError, RecursionError) as error:
         raise NotJson(value, str(error)) from None
+    limit = limits.ENTRY
+    size = limit.excess_of_json(text)
+    if size is not None:
+        raise TooLarge(limit.what, size, limit.bytes_max)
+    return copy

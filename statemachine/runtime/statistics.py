@@ -24,6 +24,10 @@ class Statistics:
     resident: int
     """Residency slots in use, those of agents on their way in or out included."""
     max_resident: int
+    closing: int
+    """Threads that were unloaded, and whose code or `close` has not ended yet. Loads wait for those of sub-agents."""
+    abandoned: int
+    """Threads that were unloaded, and whose code did not end within `stop_grace`, and still runs."""
     queued: int
     """Turns in the ready queue."""
     waiting: int
@@ -50,6 +54,8 @@ def statistics_of(session: Session, engine: Engine, live: LiveThreads) -> Statis
         session.config.execution_cap,
         session.residents.occupied,
         session.config.max_resident,
+        len(live.caps.closing),
+        len(live.caps.abandoned),
         len(session.slots.ready),
         len(session.waits.of_agent),
         live.loads,

@@ -9,10 +9,13 @@ from contextlib import contextmanager
 import anyio
 
 from statemachine.core.effects import Effect, Step
-from statemachine.runtime.errors import EventsLost
+from statemachine.runtime.errors import EventsLost, words
+from statemachine.sinks import carry_out_all, log
 from statemachine.stores.protocol import Entry, LogRecord
 
 __all__ = ["Happening"]
+
+NOT_TOLD = "a reader of events() gets no more of them (%s)"
 
 Happening = LogRecord | Effect
 """What `events()` gives: a record of the log, an entry of a turn, or an effect."""
@@ -44,6 +47,12 @@ class Stream(AsyncIterator[Happening]):
         self._over = True
         self._changed.set()
 
+    def break_off(self) -> None:
+        """Ends the stream, of which events are lost."""
+        self._unread.clear()
+        self._lost = True
+        self.end()
+
     async def __anext__(self) -> Happening:
         while not self._unread and not self._lost:
             if self._over:
@@ -65,15 +74,19 @@ class Streams:
 
     def publish(self, events: Sequence[Step | Entry]) -> None:
         """Adds steps and entries to the stream of every reader."""
-        for stream in self._streams:
-            for event in events:
-                stream.add(event)
+        for stream in tuple(self._streams):
+            try:
+                for event in events:
+                    stream.add(event)
+            except Exception as error:
+                self._streams.remove(stream)
+                stream.break_off()
+                log.warning(NOT_TOLD, words(error))
 
     def end(self) -> None:
         """Ends all streams, because the session has ended."""
         self._over = True
-        for stream in self._streams:
-            stream.end()
+        carry_out_all(*[stream.end for stream in self._streams])
 
     @contextmanager
     def subscribe(self, unread_max: int) -> Generator[Stream]:
@@ -85,4 +98,5 @@ class Streams:
         try:
             yield stream
         finally:
-            self._streams.remove(stream)
+            if stream in self._streams:
+                self._streams.remove(stream)

@@ -7,8 +7,10 @@ agent is loaded, gets the rollout then, and is dropped when its agent is unloade
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
+from statemachine.core.exact import shown, text
+from statemachine.runtime.checks import reason_of
 from statemachine.runtime.errors import UnknownRole
 from statemachine.runtime.settings import AgentInfo
 from statemachine.runtime.turn import Turn
@@ -25,7 +27,8 @@ class Thread:
 
     Each may be cancelled at any await: `load` after `load_timeout`, `run` by an interrupt, `flush` because a turn
     begins or after `flush_timeout`. Code that ignores cancellation for longer than its bound is abandoned: the agent
-    goes on without it, and every later call of the API by the abandoned code is refused.
+    goes on without it, and every later call of the API by the abandoned code is refused. It still counts: while more
+    than `max_abandoned` threads are left behind (`AgentControl.open`), loads and turns wait.
 
     No process can do more than ask. Code that blocks the event loop (a long computation, `time.sleep`, a call that
     waits for a disk or a socket) stops all agents and every clock, so no bound ends it: put it into a thread with
@@ -33,8 +36,29 @@ class Thread:
     left, because a task group waits for its tasks.
     """
 
+    _tell: Callable[[str], None] | None = None
+    """Tells the runtime that the thread is lost; None until it has been made."""
+
     def __init__(self, agent: AgentInfo) -> None:
         self.agent = agent
+
+    def report_lost(self, why: str | BaseException) -> None:
+        """Says, at any time from `load` on, that the thread cannot be used any more: its process has died, say, or its
+        connection is closed. Also while the agent is idle; then nothing is loaded before its next turn needs a thread.
+
+        The thread is dropped and closed, and the agent's next turn loads a new one. A turn under way ends as by
+        `ThreadLost`. Of a thread that is dropped already, nothing happens.
+
+            async def watch(self, process):  # in a task that the host, or the thread, has started
+                await process.wait()
+                self.report_lost("the process has ended")
+
+        Call it where the event loop runs; in another thread, as `anyio.from_thread.run_sync(thread.report_lost, why)`.
+        Raises `RuntimeError` elsewhere, and in `__init__`: there, raise an error, and the load has failed.
+        """
+        if self._tell is None:
+            raise RuntimeError("the thread is still being made: raise an error in `__init__` instead")
+        self._tell(reason_of(why))
 
     async def load(self, history: tuple[LogRecord, ...]) -> None:
         """Builds what is in memory from the rollout: the agent's mail, turns and entries, oldest first. If it raises,
@@ -42,8 +66,9 @@ class Thread:
         """
 
     async def run(self, turn: Turn) -> Any:
-        """Does one turn. Returns its result, any JSON value; an exception becomes its error. Raise `ThreadLost` to be
-        rebuilt.
+        """Does one turn. Returns its result, any JSON value; an exception of any class becomes its error, `SystemExit`
+        too. Only `KeyboardInterrupt` leaves the session's block. Raise `ThreadLost` to be rebuilt; between turns, call
+        `report_lost`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method `run`")
 
@@ -54,9 +79,15 @@ class Thread:
         return None
 
     async def close(self) -> None:
-        """Releases what the thread holds. Called once, however the thread ended, unless code of it that ignores its
-        cancellation still runs after `stop_grace`. Its errors are only logged.
+        """Releases what the thread holds; until it has ended, its residency slot is taken. Called once, however the
+        thread ended, unless code of it that ignores its cancellation still runs after `stop_grace`. Its errors
+        are only logged.
         """
+
+
+def listen(thread: Thread, tell: Callable[[str], None]) -> None:
+    """Has `report_lost` of the thread call this."""
+    thread._tell = tell  # pyright: ignore[reportPrivateUsage]
 
 
 Function = Callable[[Turn], Awaitable[Any]]
@@ -74,6 +105,13 @@ Work = Function | type[Thread]
 """The work of a role: an async function of a turn, or a class of threads."""
 
 
+def check_work(work: object) -> None:
+    """Raises `TypeError` for what cannot be the work of an agent."""
+    is_foreign = issubclass(type(work), type) and not issubclass(cast("type", work), Thread)
+    if is_foreign or not callable(work):
+        raise TypeError(f"the work of an agent is an async function or a class derived from Thread, not {shown(work)}")
+
+
 class Roles:
     """Role -> work. A single work is used for every role."""
 
@@ -81,12 +119,15 @@ class Roles:
         self.only: Work | None = None
         self.work: dict[str, Work] = {}
         if isinstance(work, Mapping):
-            self.work.update(work)  # pyright: ignore[reportUnknownArgumentType]
+            for role, one in cast("Mapping[object, Work]", work).items():
+                name = text(role)
+                if name is None:
+                    raise TypeError(f"a role is a text, not {shown(role)}")
+                check_work(one)
+                self.work[name] = one
         else:
+            check_work(work)
             self.only = work
-        for one in self.work.values() if self.only is None else (self.only,):
-            if not callable(one):
-                raise TypeError(f"the work of an agent is an async function or a Thread class, not {one!r}")
 
     def of(self, role: str) -> Work:
         """Returns the work of a role. Raises `UnknownRole`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import anyio
 from attrs import field
@@ -19,7 +19,7 @@ from statemachine.core.events import HOST, Drain, WaitMode
 from statemachine.core.facts import fact
 from statemachine.core.records import MailAccepted, MailKind, Outcome
 from statemachine.core.refusals import InvalidTimeout
-from statemachine.runtime.checks import seconds_of
+from statemachine.runtime.checks import mode_of, seconds_of, several
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.handles import AgentRef, Handle, Target, requests_of
 from statemachine.runtime.settings import DEFAULT_ROLE, AgentInfo, json_value
@@ -113,7 +113,7 @@ class Turn:
     async def drain(self) -> tuple[Mail, ...]:
         """Reads all mail that came since the turn started, or since the last drain, oldest first."""
         self._waits.check()
-        reply = await self._engine.ask(Drain(self.agent.id, self.number), Drained)
+        reply = await self._engine.ask(Drain(self._waits.agent, self._waits.turn), Drained)
         return self._read(reply.mail)
 
     async def wait(
@@ -139,15 +139,16 @@ class Turn:
         """
         self._waits.check()
         seconds = self._engine.session.config.max_wait if timeout is None else seconds_of(timeout)
-        ids = tuple([self._verbs.id_of(target) for target in targets])
-        numbers = tuple([self._verbs.mail_of(request) for request in requests])
-        return await self._waits.wait(seconds, ids, numbers, mode, mail)
+        ids = tuple([self._verbs.id_of(target) for target in cast("tuple[Target, ...]", several(targets, "targets"))])
+        numbers = tuple([self._verbs.mail_of(request) for request in several(requests, "requests")])
+        return await self._waits.wait(seconds, ids, numbers, mode_of(mode), bool(mail))
 
     async def outcomes(self, *handles: Handle) -> tuple[Outcome, ...]:
         """Waits until all of these requests are answered, and returns their outcomes in the same order. It is one wait
         of the turn, and raises what `Handle.outcome` raises.
         """
         self._waits.check()
+        self._engine.check_here()
         requests = requests_of(self._engine.session, handles)
         await self._waits.until_answered(tuple([request.ref.mail for request in requests]), WaitMode.ALL)
         return tuple([await request.told() for request in requests])
@@ -156,6 +157,7 @@ class Turn:
         """Gives the outcomes of these requests one after the other, the first to be answered first:
         `async for outcome in turn.as_completed(*children)`. Raises what `Handle.outcome` raises.
         """
+        self._engine.check_here()
         pending = requests_of(self._engine.session, handles)
         unanswered = self._engine.session.ledger.requests
         while pending:
@@ -180,7 +182,8 @@ class Turn:
 
     async def sleep(self, seconds: float) -> None:
         """Sleeps, and lends the slot meanwhile. Raises `InvalidTimeout` below 0 and for no finite number."""
-        if not 0 <= seconds_of(seconds) < math.inf:
+        seconds = seconds_of(seconds)
+        if not 0 <= seconds < math.inf:
             raise InvalidTimeout(seconds, math.inf)
         async with self.lend():
             await anyio.sleep(seconds)
@@ -188,16 +191,18 @@ class Turn:
     # The rollout
 
     async def record(self, entry: Any) -> None:
-        """Writes an entry, any JSON value, into the agent's rollout; returns when it is durable. Raises `NotJson`."""
+        """Writes an entry, any JSON value, into the agent's rollout; returns when it is durable. Raises `NotJson`
+        and `TooLarge`.
+        """
         self._waits.check()
         engine = self._engine
-        engine.record(Entry(self.agent.id, self.number, json_value(entry)))
+        engine.record(Entry(self._waits.agent, self._waits.turn, json_value(entry)))
         await engine.settled()
 
     async def history(self, target: Target | None = None) -> tuple[LogRecord, ...]:
         """Reads the rollout of this agent, or of `target`. See `AgentControl.history`."""
         self._waits.check()
-        return await self._verbs.history(self.agent.id if target is None else target)
+        return await self._verbs.history(self._waits.agent if target is None else target)
 
     # Other agents
 
@@ -213,41 +218,43 @@ class Turn:
     ) -> Handle:
         """Opens an agent `name` under this one, with `message` as its first mail. See `AgentControl.spawn`."""
         self._waits.check()
-        return await self._verbs.spawn(self.agent.id, self.agent.id, name, message, settings, role, headers, key)
+        return await self._verbs.spawn(
+            self._waits.agent, self._waits.agent, name, message, settings, role, headers, key
+        )
 
     async def send(
         self, target: Target, message: str, *, headers: Mapping[str, Any] | None = None, key: str | None = None
     ) -> int:
         """Sends queue-only mail; returns its number. See `AgentControl.send`."""
         self._waits.check()
-        return await self._verbs.send(self.agent.id, target, message, headers, key)
+        return await self._verbs.send(self._waits.agent, target, message, headers, key)
 
     async def follow_up(
         self, target: Target, message: str, *, headers: Mapping[str, Any] | None = None, key: str | None = None
     ) -> Handle:
         """Sends trigger mail, which asks for a turn of `target`. See `AgentControl.follow_up`."""
         self._waits.check()
-        return await self._verbs.follow_up(self.agent.id, target, message, headers, key)
+        return await self._verbs.follow_up(self._waits.agent, target, message, headers, key)
 
     async def withdraw(self, request: Handle | AgentRef | int) -> None:
         """Takes back mail of this agent that is still unread. See `AgentControl.withdraw`."""
         self._waits.check()
-        await self._verbs.withdraw(self.agent.id, request)
+        await self._verbs.withdraw(self._waits.agent, request)
 
     async def interrupt(self, target: Target, *, subtree: bool = False) -> Interrupted:
         """Stops the running or queued turn of another agent. See `AgentControl.interrupt`."""
         self._waits.check()
-        return await self._verbs.interrupt(self.agent.id, target, subtree)
+        return await self._verbs.interrupt(self._waits.agent, target, subtree)
 
     async def close(self, target: Target) -> ClosedAgents:
         """Closes another agent and all agents below it. See `AgentControl.close`."""
         self._waits.check()
-        return await self._verbs.close(self.agent.id, target)
+        return await self._verbs.close(self._waits.agent, target)
 
     async def resume(self, target: Target) -> Resumed:
         """Opens a closed agent again. See `AgentControl.resume`."""
         self._waits.check()
-        return await self._verbs.resume(self.agent.id, target)
+        return await self._verbs.resume(self._waits.agent, target)
 
     async def status(self, target: Target) -> AgentStatus:
         """Returns the logical facts of an agent. See `AgentControl.status`."""

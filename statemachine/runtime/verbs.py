@@ -12,16 +12,18 @@ from typing import Any
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
 from statemachine.core.events import HOST
+from statemachine.core.exact import shown, text
 from statemachine.core.machines import TurnState
 from statemachine.core.records import MailAccepted, MailKind
 from statemachine.core.refusals import UnknownAgent
-from statemachine.runtime.checks import headers_of, sender_of, text_of
+from statemachine.runtime.checks import headers_of, number_of, sender_of, text_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import UnknownPath
 from statemachine.runtime.handles import AgentRef, Handle, Target
 from statemachine.runtime.requests import Requests
 from statemachine.runtime.settings import wrap
 from statemachine.runtime.status import AgentStatus, status_of
+from statemachine.stores import limits
 from statemachine.stores.protocol import LogRecord
 
 NOT_STARTED = (TurnState.QUEUED, TurnState.STARTING)
@@ -39,28 +41,27 @@ class Verbs:
 
     def id_of(self, target: Target) -> int:
         """Returns the id. A path means the open agent there, or else the last closed there. Raises `UnknownPath`."""
-        if isinstance(target, REFERENCES):
-            return target.id
-        if isinstance(target, int) and not isinstance(target, bool):
-            return int(target)
-        if not isinstance(target, str):
-            raise TypeError(f"a target is a path, an id or a reference, not {target!r:.100}")
-        found = self._session.find(target)
+        path = text(target)
+        if path is None:
+            agent = number_of(target.id if isinstance(target, REFERENCES) else target)
+            if agent is None:
+                raise TypeError(f"a target is a path, an id or a reference, not {shown(target)}")
+            return agent
+        found = self._session.find(path)
         if found is None:
-            found = next((a.id for a in reversed(self._session.agents) if a.path == target), None)
+            found = next((a.id for a in reversed(self._session.agents) if a.path == path), None)
         if found is None:
-            raise UnknownPath(target)
+            raise UnknownPath(path)
         return found
 
     def mail_of(self, request: object) -> int:
         """Returns the number of a mail, which a handle or reference has too. Raises `TypeError` for anything else."""
         if isinstance(request, Handle):
-            return request.ref.mail
-        if isinstance(request, AgentRef):
-            return request.mail
-        if isinstance(request, int) and not isinstance(request, bool):
-            return int(request)
-        raise TypeError(f"a request is a handle, a reference or the number of a mail, not {request!r:.100}")
+            request = request.ref
+        mail = number_of(request.mail if isinstance(request, AgentRef) else request)
+        if mail is None:
+            raise TypeError(f"a request is a handle, a reference or the number of a mail, not {shown(request)}")
+        return mail
 
     # Requests: they return the coroutine of the request itself, which saves a call around it
 
@@ -76,17 +77,20 @@ class Verbs:
         key: str | None,
     ) -> Coroutine[Any, Any, Handle]:
         """A new agent below the parent; the sender is told how its turn ended."""
-        message, name, role = text_of(message), text_of(name, "a name"), text_of(role, "a role")
-        if sender != HOST:
+        message, name, role = text_of(message, limits.MESSAGE), text_of(name, limits.NAME), text_of(role, limits.ROLE)
+        if sender is not HOST:
             sender = sender_of(sender)
         wrapped, said = wrap(role, settings), headers_of(headers)
-        event = ev.Spawn(self.id_of(parent), name, message, wrapped, sender, said)
+        above = self.id_of(parent)
+        if 0 <= above < len(self._session.agents):
+            text_of(f"{self._session.agents[above].path}/{name}", limits.PATH)
+        event = ev.Spawn(above, name, message, wrapped, sender, said)
         return self._requests.make(event, None, key, role)
 
     async def send(self, sender: int, target: Target, message: str, headers: Headers, key: str | None) -> int:
         """Queue-only mail; its number."""
-        message, said = text_of(message), headers_of(headers)
-        if sender != HOST:
+        message, said = text_of(message, limits.MESSAGE), headers_of(headers)
+        if sender is not HOST:
             sender = sender_of(sender)
         agent = self.id_of(target)
         return (await self._requests.make(ev.Send(sender, agent, message, said), agent, key)).ref.mail
@@ -95,15 +99,15 @@ class Verbs:
         self, sender: int, target: Target, message: str, headers: Headers, key: str | None
     ) -> Coroutine[Any, Any, Handle]:
         """Trigger mail."""
-        message, said = text_of(message), headers_of(headers)
-        if sender != HOST:
+        message, said = text_of(message, limits.MESSAGE), headers_of(headers)
+        if sender is not HOST:
             sender = sender_of(sender)
         agent = self.id_of(target)
         return self._requests.make(ev.FollowUp(sender, agent, message, said), agent, key)
 
     def start(self, target: Target, message: str, headers: Headers, key: str | None) -> Coroutine[Any, Any, Handle]:
         """The host's direct way to a turn."""
-        message, said = text_of(message), headers_of(headers)
+        message, said = text_of(message, limits.MESSAGE), headers_of(headers)
         agent = self.id_of(target)
         return self._requests.make(ev.Start(agent, message, said), agent, key)
 
@@ -111,25 +115,25 @@ class Verbs:
 
     async def withdraw(self, sender: int, request: Handle | AgentRef | int) -> None:
         """Makes an unread mail a dead letter."""
-        if sender != HOST:
+        if sender is not HOST:
             sender = sender_of(sender)
         await self._engine.ask(ev.Withdraw(sender, self.mail_of(request)), fx.Withdrawn)
 
     async def interrupt(self, sender: int, target: Target, subtree: bool) -> fx.Interrupted:
         """Stops the running or queued turn of the target, with `subtree` those of all agents below it too."""
-        if sender != HOST:
+        if sender is not HOST:
             sender = sender_of(sender)
         return await self._engine.ask(ev.Interrupt(sender, self.id_of(target), bool(subtree)), fx.Interrupted)
 
     async def close(self, sender: int, target: Target) -> fx.ClosedAgents:
         """Closes the target and all agents below it."""
-        if sender != HOST:
+        if sender is not HOST:
             sender = sender_of(sender)
         return await self._engine.ask(ev.Close(sender, self.id_of(target)), fx.ClosedAgents)
 
     async def resume(self, sender: int, target: Target) -> fx.Resumed:
         """Opens a closed agent again."""
-        if sender != HOST:
+        if sender is not HOST:
             sender = sender_of(sender)
         return await self._engine.ask(ev.Resume(sender, self.id_of(target)), fx.Resumed)
 
@@ -147,7 +151,7 @@ class Verbs:
 
     async def list(self, prefix: str, closed: bool) -> tuple[AgentStatus, ...]:
         """Every open agent at or below the prefix, or every one."""
-        reply = self._engine.apply(ev.ListAgents(text_of(prefix, "a prefix"), bool(closed)))
+        reply = self._engine.apply(ev.ListAgents(text_of(prefix, limits.PATH), bool(closed)))
         mails = [self._asking(said) for said in reply.agents] if isinstance(reply, fx.Listing) else []
         listing = await self._engine.answered(reply, fx.Listing)
         return tuple([self._told(said, mail) for said, mail in zip(listing.agents, mails, strict=True)])
@@ -166,6 +170,7 @@ class Verbs:
 
     async def history(self, target: Target) -> tuple[LogRecord, ...]:
         """Returns the rollout of an agent, with all that was accepted before the call."""
+        self._engine.check_here()
         agent = self.id_of(target)
         if not 0 <= agent < len(self._session.agents):
             raise UnknownAgent(agent)

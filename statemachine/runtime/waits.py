@@ -50,8 +50,8 @@ class Waits:
     def __init__(self, engine: Engine, agent: int, turn: int) -> None:
         self._engine = engine
         self._session = engine.session
-        self._agent = agent
-        self._turn = turn
+        self.agent = agent
+        self.turn = turn
         self.is_over = False
         """Whether the turn has ended, even if its code still runs."""
         self._waiters: dict[int, Waiter] = {}
@@ -61,14 +61,14 @@ class Waits:
 
     def check(self) -> None:
         """Raises `NotRunning` once the turn has ended, even if its code was not told yet."""
-        known = self._session.agents[self._agent]
-        if self.is_over or known.turn != self._turn or known.status < RUNNING:
+        known = self._session.agents[self.agent]
+        if self.is_over or known.turn != self.turn or known.status < RUNNING:
             raise self._ended()
 
     def _ended(self) -> Exception:
         if self._engine.error is not None:
             return self._engine.ended_by()
-        return NotRunning(self._agent, self._turn, self._session.agents[self._agent].path)
+        return NotRunning(self.agent, self.turn, self._session.agents[self.agent].path)
 
     def end(self) -> None:
         """Marks the turn as ended, and ends its waits."""
@@ -92,7 +92,7 @@ class Waits:
         mail: bool = False,
     ) -> fx.WaitEnd:
         """Waits until the core ends the wait; see `Wait`. Raises the refusal, or `NotRunning` if the turn is over."""
-        reply = self._engine.apply(ev.Wait(self._agent, self._turn, timeout, targets, requests, mode, mail))
+        reply = self._engine.apply(ev.Wait(self.agent, self.turn, timeout, targets, requests, mode, mail))
         if not isinstance(reply, fx.Waiting):
             return (await self._engine.answered(reply, fx.WaitOver)).end
         waiter = self._begin(reply.wait)
@@ -120,15 +120,15 @@ class Waits:
         if end is fx.WaitEnd.DRAINING:
             raise SessionDraining
         if end is fx.WaitEnd.STALLED:
-            known, config = self._session.agents[self._agent], self._session.config
-            raise Stalled(self._agent, known.path, config.max_resident)
+            known, config = self._session.agents[self.agent], self._session.config
+            raise Stalled(self.agent, known.path, config.max_resident)
         await self._stop()
 
     def _concerns(self, requests: tuple[int, ...]) -> bool:
         """Tells whether the core has anything to say of these requests: no answer yet, or a notice that is unread."""
         if any(request in self._session.ledger.requests for request in requests):
             return True
-        mailbox = self._session.agents[self._agent].mailbox
+        mailbox = self._session.agents[self.agent].mailbox
         return any(request in mail.answers for mail in mailbox if mail.answers for request in requests)
 
     async def _stop(self) -> NoReturn:
@@ -142,7 +142,7 @@ class Waits:
 
     async def begin_lending(self) -> int:
         """Begins a wait that the code itself ends. Returns its number."""
-        reply = self._engine.apply(ev.Wait(self._agent, self._turn, None, mail=False))
+        reply = self._engine.apply(ev.Wait(self.agent, self.turn, None, mail=False))
         if isinstance(reply, fx.Waiting):
             self._begin(reply.wait)
             return reply.wait
@@ -178,11 +178,11 @@ class Waits:
     def _stop_waiting(self, number: int) -> None:
         waiter = self._waiters.pop(number, None)
         if waiter is not None and waiter.end is None and not self.is_over:
-            self._engine.apply_at_once(ev.StopWaiting(self._agent, self._turn, number))
+            self._engine.apply_at_once(ev.StopWaiting(self.agent, self.turn, number))
 
     def _lacks_slot(self) -> bool:
-        known = self._session.agents[self._agent]
-        return known.turn == self._turn and known.status in WITHOUT_SLOT
+        known = self._session.agents[self.agent]
+        return known.turn == self.turn and known.status in WITHOUT_SLOT
 
     def wake(self, number: int, end: fx.WaitEnd) -> None:
         """Ends the wait with this number, if its code still waits, for the reason that the core gave."""

@@ -1,7 +1,7 @@
 """Stores sessions: `MemoryStore` for tests, `SQLiteStore` on one machine.
 
 Read `protocol.py` first: it says what a store does.
-May import: `core`, `log`, `eventloops`, `anyio`, `filelock`, `msgspec`.
+May import: `core`, `log`, `eventloops`, `sinks`, `anyio`, `filelock`, `msgspec`.
 May not know: the runtime, what judges it.
 """
 
@@ -14,17 +14,20 @@ from statemachine.stores.errors import (
     StoreClosed,
     StoreCorrupt,
     StoreError,
+    StoreExhausted,
+    StoreExists,
     StoreFull,
     StoreMissing,
     StoreReadOnly,
     Unstorable,
 )
 from statemachine.stores.memory import MemoryLog, MemoryStore
-from statemachine.stores.protocol import Entry, LogRecord, Receipt, Recovered, Snapshot, Store, Write
+from statemachine.stores.protocol import BackedUp, Entry, LogRecord, Receipt, Recovered, Snapshot, Store, Write
 from statemachine.stores.reading import read_rollout, read_session
 from statemachine.stores.sqlite import SQLiteStore, Synchronous
 
 __all__ = [
+    "BackedUp",
     "Entry",
     "ForeignFile",
     "LogRecord",
@@ -42,6 +45,8 @@ __all__ = [
     "StoreClosed",
     "StoreCorrupt",
     "StoreError",
+    "StoreExhausted",
+    "StoreExists",
     "StoreFull",
     "StoreMissing",
     "StoreReadOnly",

@@ -1,7 +1,7 @@
 """Records, entries and facts as JSON texts, and back: msgspec writes and reads their classes as they are.
 
     TurnStopped   {"agent":1,"at":1800000000.25,"below":null,"by":-1,"cause":7,"turn":1}
-    TurnEnded     {"at":null,"outcome":{"agent":1,"by":null,"cause":0,"raw":"done","status":1,"turn":1}}
+    TurnEnded     {"at":null,"outcome":{"agent":1,"by":null,"cause":0,"raw":"ok","status":1,"turn":1},"traceback":null}
     Entry         {"agent":1,"at":1800000000.25,"data":{"said":"hello"},"turn":1}
 
 An enum is its number, which therefore never changes (`tests/stores/test_encoding.py` has them all). A result that is
@@ -21,7 +21,7 @@ bytes (UTF-8 with `surrogatepass`), written and read by `json`; escapes would jo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
 from types import NoneType, UnionType
@@ -29,6 +29,8 @@ from typing import Any, Union, cast, get_args, get_origin
 
 import msgspec
 
+from statemachine.core import exact
+from statemachine.core.config import SessionConfig
 from statemachine.core.facts import NESTING_MAX, Json, is_too_deep
 from statemachine.core.machines import TurnState
 from statemachine.core.records import (
@@ -49,12 +51,8 @@ from statemachine.core.records import (
 from statemachine.log import older, trace
 from statemachine.log.snapshot import AgentFacts
 from statemachine.log.strict import Reader, fields_of, tuple_of
-from statemachine.stores.protocol import Entry, LogRecord
-
-TEXT_MAX = 100_000_000
-"""Characters in the data of an entry or in a result, as JSON; in a result that is a text, of that. SQLite takes 10**9
-bytes; some have to be escaped.
-"""
+from statemachine.stores.limits import ROW_BYTES_MAX, is_larger
+from statemachine.stores.protocol import Entry, LogRecord, Receipt, Snapshot, Write
 
 Stored = str | bytes
 """A text as it is stored: bytes only if it has lone surrogates."""
@@ -62,6 +60,10 @@ Stored = str | bytes
 
 class EncodingError(ValueError):
     """This cannot be written, or is not what was written."""
+
+
+ID_MAX = 2**63 - 1
+"""The largest id of an agent that SQLite can hold. No session gives so many."""
 
 
 UNREADABLE = (TypeError, ValueError, RecursionError)
@@ -88,6 +90,9 @@ KINDS: dict[str, type[LogRecord]] = {kind.__name__: kind for kind in (*RECORDS, 
 """Name -> record class."""
 
 
+ENTRY = Entry.__name__
+
+
 def encode(record: LogRecord) -> tuple[str, int | None, Stored]:
     """Its class name, the agent whose rollout it belongs to (None: to no rollout) and its fields.
 
@@ -105,9 +110,21 @@ def encode(record: LogRecord) -> tuple[str, int | None, Stored]:
             data = _written(record)
             if not is_exact(record):
                 _check(record, data)
+        _check_size(data)
         return name, None if owner is None else owner(record), data
-    except (AttributeError, *UNREADABLE) as error:
-        raise EncodingError(f"this {name} cannot be written: {error}") from None
+    except Exception as error:  # of msgspec, or of a value in it
+        raise EncodingError(f"this {name} cannot be written: {exact.said(error)}") from None
+
+
+def check_id(agent: int | None) -> None:
+    """Raises `EncodingError` for the id of an agent that no store can hold. None is the agent of no rollout."""
+    if agent is not None and not is_id(agent):
+        raise EncodingError(f"an agent has an id from 0 to {ID_MAX}, and not {exact.shown(agent)}")
+
+
+def is_id(agent: int) -> bool:
+    """Tells whether an agent can have this id."""
+    return type(agent) is int and 0 <= agent <= ID_MAX
 
 
 def _check(record: LogRecord, data: Stored) -> None:
@@ -127,9 +144,29 @@ def _entry_text(entry: Entry) -> Stored:
     except UNREADABLE:
         data = _written(Entry(entry.agent, entry.turn, parse(to_json(entry.data)), at=entry.at))
         _read(reader, data, "Entry")
-    if len(data) > TEXT_MAX or is_too_deep(entry.data, text_of(data)):
+    if is_too_deep(entry.data, text_of(data)):
         to_json(entry.data)  # says what is wrong with it
     return data
+
+
+def _check_size(data: Stored) -> None:
+    """Raises `ValueError` for what no store takes as one row."""
+    if is_larger(data, ROW_BYTES_MAX):
+        raise ValueError(f"it takes more than {ROW_BYTES_MAX:,} bytes")
+
+
+def encode_receipt(receipt: Receipt) -> tuple[Stored, Stored, Stored]:
+    """The texts of a receipt. Raises `EncodingError` for what is not one."""
+    texts = (receipt.key, receipt.request, receipt.answer)
+    if any(type(text) is not str for text in texts):
+        raise EncodingError("a receipt has three texts, exactly of class str")
+    key, request, answer = map(stored, texts)
+    try:
+        for data in (key, request, answer):
+            _check_size(data)
+    except ValueError as error:
+        raise EncodingError(f"this receipt cannot be written: {error}") from None
+    return key, request, answer
 
 
 def decode(kind: str, data: Stored) -> LogRecord:
@@ -151,8 +188,8 @@ def encode_facts(facts: AgentFacts) -> Stored:
     """The facts as a list. Raises `EncodingError`."""
     try:
         return _written(facts_fields(facts))
-    except UNREADABLE as error:
-        raise EncodingError(f"these facts cannot be written: {error}") from None
+    except Exception as error:  # of msgspec, or of a value in them
+        raise EncodingError(f"these facts cannot be written: {exact.said(error)}") from None
 
 
 def decode_facts(data: Stored) -> AgentFacts:
@@ -245,6 +282,40 @@ def _read(reader: Reader, data: Stored, what: str) -> Any:
         raise EncodingError(f"{data!r:.200} is not {what}: {error}") from None
 
 
+# What callers ask for
+
+
+def asked_agent(agent: object) -> int:
+    """The id that a caller asks for. Raises `TypeError` for what is not one; an id that is too large is unknown."""
+    number = exact.whole(agent)
+    if number is None:
+        raise TypeError(f"an agent's id is a whole number, not {exact.shown(agent)}")
+    return max(-1, min(number, ID_MAX))
+
+
+def asked_key(key: object) -> str:
+    """The key that a caller asks for. Raises `TypeError` for what is not a text."""
+    text = exact.text(key)
+    if text is None:
+        raise TypeError(f"a key is a text, not {exact.shown(key)}")
+    return text
+
+
+def check_items(items: Sequence[object]) -> None:
+    """Raises `EncodingError` for what cannot be appended."""
+    for item in items:
+        if type(item) is not Write and type(item) is not Snapshot:
+            raise EncodingError(f"a Write or a Snapshot is appended, not {exact.shown(item)}")
+
+
+def check_config(config: object) -> None:
+    """Raises `TypeError` for what is not a configuration."""
+    if type(config) is not SessionConfig:
+        raise TypeError(
+            f"a session is opened with a SessionConfig, as SessionConfig(max_concurrent=2), not {exact.shown(config)}"
+        )
+
+
 # Texts
 
 
@@ -276,18 +347,16 @@ def text_of(data: Any) -> str:
 
 def to_json(value: Any) -> str:
     """The JSON text of a value, as entries have it. Raises `EncodingError` for what JSON does not have: other classes,
-    numbers that are not finite, what is nested more than `NESTING_MAX` deep, or longer than `TEXT_MAX`.
+    numbers that are not finite, what is nested more than `NESTING_MAX` deep, and values whose own methods raise.
     """
+    name = exact.class_name(value)
     try:
         text = JSON_ENCODER.encode(value)
-    except UNREADABLE as error:
-        raise EncodingError(f"a value of class {type(value).__name__}, which is not a JSON value: {error}") from None
-    if is_too_deep(value, text):
-        raise EncodingError(f"a value of class {type(value).__name__}, nested more than {NESTING_MAX} deep")
-    if len(text) > TEXT_MAX:
-        raise EncodingError(
-            f"a value of class {type(value).__name__}, {len(text):,} characters as JSON, more than {TEXT_MAX:,}"
-        )
+        deep = is_too_deep(value, text)
+    except Exception as error:
+        raise EncodingError(f"a value of class {name}, which is not a JSON value: {exact.said(error)}") from None
+    if deep:
+        raise EncodingError(f"a value of class {name}, nested more than {NESTING_MAX} deep")
     return text
 
 

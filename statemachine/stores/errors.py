@@ -17,6 +17,8 @@ __all__ = [
     "StoreClosed",
     "StoreCorrupt",
     "StoreError",
+    "StoreExhausted",
+    "StoreExists",
     "StoreFull",
     "StoreMissing",
     "StoreReadOnly",
@@ -42,7 +44,9 @@ class SessionInUse(StoreError):
     is not known.
     """
 
-    advice = "one process owns a session: close it there, or open it with takeover=True, which fences the other one"
+    advice = (
+        "one process owns a session: close it there, or open `SQLiteStore(path, takeover=True)`, which fences that one"
+    )
 
     def __init__(self, path: str, problem: str, owner: int | None = None) -> None:
         super().__init__(path, problem)
@@ -60,6 +64,18 @@ class StoreFull(StoreError):
     """The disk is full."""
 
     advice = "make room and open the session again; everything acknowledged before is there"
+
+
+class StoreExists(StoreError):
+    """There is a file where a new one is to be made. It was not touched."""
+
+    advice = "give another path, or move that file away"
+
+
+class StoreExhausted(StoreError):
+    """The process has no file descriptor or thread left for the session. Nothing was done."""
+
+    advice = "close what is open, or raise the limit (`ulimit -n` for files, `ulimit -u` for threads), and try again"
 
 
 class StoreReadOnly(StoreError):

@@ -9,6 +9,7 @@ from attrs import define, field
 from statemachine.core.config import SessionConfig
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import MailState
+from statemachine.core.records import MailAccepted, TurnEnded, TurnStarted
 from statemachine.log.recovery import apply
 from statemachine.log.snapshot import AgentFacts, facts_of, ledger_of, touched
 from statemachine.log.times import Times
@@ -17,6 +18,21 @@ from statemachine.stores.protocol import Entry, LogRecord, Snapshot
 
 NO_MAIL = (0,) * len(MailState)
 """The counts of mails by state in a new session."""
+
+
+def needed(records: Iterable[LogRecord], mail: int) -> tuple[LogRecord, ...]:
+    """Returns, oldest first, those of an agent's records that tell how a mail was answered; they are given from the
+    newest one back. Its acceptance is needed, and the last start or end of a turn before that, which says whether a
+    turn that ends after it had started.
+    """
+    found = list[LogRecord]()
+    is_accepted = False
+    for record in records:
+        found.append(record)
+        if is_accepted and isinstance(record, TurnStarted | TurnEnded):
+            break
+        is_accepted |= isinstance(record, MailAccepted) and record.mail <= mail  # less: it never was
+    return tuple(reversed(found))
 
 
 @define

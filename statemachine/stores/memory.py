@@ -15,9 +15,23 @@ from attrs import define, field
 
 from statemachine.core.config import SessionConfig
 from statemachine.core.machines import Identity
-from statemachine.stores.encoding import EncodingError, Stored, decode, decode_facts, encode, encode_facts
+from statemachine.stores.encoding import (
+    ENTRY,
+    EncodingError,
+    Stored,
+    asked_agent,
+    asked_key,
+    check_config,
+    check_id,
+    check_items,
+    decode,
+    decode_facts,
+    encode,
+    encode_facts,
+    encode_receipt,
+)
 from statemachine.stores.errors import SessionInUse, StoreClosed, Unstorable
-from statemachine.stores.folding import NO_MAIL, fold
+from statemachine.stores.folding import NO_MAIL, fold, needed
 from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot, Write
 
 __all__ = ["MemoryLog", "MemoryStore"]
@@ -79,6 +93,7 @@ class MemoryStore:
 
     async def open(self, config: SessionConfig) -> Recovered:
         """See `Store.open`."""
+        check_config(config)
         await checkpoint()
         log = self.log
         if log.is_owned and not self.takeover:
@@ -97,23 +112,35 @@ class MemoryStore:
         await cancel_shielded_checkpoint()
         log = self._owned()
         try:
+            check_items(items)
             rows = [[encode(record) for record in item.records] if isinstance(item, Write) else item for item in items]
             facts = [
                 [(f.agent, encode_facts(f)) for f in item.agents] if isinstance(item, Snapshot) else []
                 for item in items
             ]
+            for part in rows:
+                for agent in [f.agent for f in part.agents] if isinstance(part, Snapshot) else [row[1] for row in part]:
+                    check_id(agent)
+            for item in items:
+                if isinstance(item, Write) and item.receipt is not None:
+                    encode_receipt(item.receipt)
         except EncodingError as error:
             raise Unstorable(PATH, str(error)) from None
         for item, row, fact in zip(items, rows, facts, strict=True):
             log.take(row, fact, item.receipt if isinstance(item, Write) else None)
 
-    async def rollout(self, agent: int) -> tuple[LogRecord, ...]:
+    async def rollout(self, agent: int, since: int | None = None) -> tuple[LogRecord, ...]:
         """See `Store.rollout`."""
+        agent = asked_agent(agent)
         await checkpoint()
-        return tuple([decode(kind, data) for kind, _, data in self._open().rollouts.get(agent, ())])
+        rows = self._open().rollouts.get(agent, [])
+        if since is None:
+            return tuple([decode(kind, data) for kind, _, data in rows])
+        return needed((decode(kind, data) for kind, _, data in reversed(rows) if kind != ENTRY), since)
 
     async def receipt(self, key: str) -> Receipt | None:
         """See `Store.receipt`."""
+        key = asked_key(key)
         await checkpoint()
         return self._open().receipts.get(key)
 

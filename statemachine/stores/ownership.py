@@ -6,10 +6,16 @@ transaction, makes it impossible: a lock can be taken away (`takeover`), and som
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 
 from filelock import FileLock, Timeout
+
+from statemachine.stores.rights import PRIVATE
+
+ATTEMPTS = 3
+"""Attempts to make a lock that is held and does not exist: another owner may be taking it over."""
 
 
 class Ownership:
@@ -18,17 +24,24 @@ class Ownership:
     def __init__(self, path: str) -> None:
         self.lock_path = f"{path}.lock"
         # The thread that closes may be another than the one that opened.
-        self._lock = FileLock(self.lock_path, thread_local=False)
+        self._lock = FileLock(self.lock_path, mode=PRIVATE, thread_local=False)
 
     def take(self) -> bool:
         """Takes the lock and returns True, or False if another owner holds it. Raises `OSError` where files cannot be
         locked.
         """
-        try:
-            self._lock.acquire(blocking=False)
-        except Timeout:
-            return False
-        return True
+        for _ in range(ATTEMPTS):
+            try:
+                self._lock.acquire(blocking=False)
+            except Timeout:
+                if os.path.lexists(self.lock_path):
+                    return False
+            except OSError as error:
+                problem = f"its lock {self.lock_path} cannot be made: {error.strerror or error}"
+                raise OSError(error.errno, problem) from error
+            else:
+                return True
+        raise OSError(errno.ENOENT, f"its lock {self.lock_path} cannot be made: this file system has none")
 
     def take_over(self) -> None:
         """Takes the lock from its present holder, whose lock is then on a file without a name. Where a file in use

@@ -11,8 +11,9 @@ every opening raises the *epoch*, and a store with an older one is refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from attrs import field
 
@@ -23,7 +24,7 @@ from statemachine.core.records import Record
 from statemachine.log.snapshot import AgentFacts
 from statemachine.log.times import Times
 
-__all__ = ["Entry", "LogRecord", "Receipt", "Recovered", "Snapshot", "Store", "Write"]
+__all__ = ["BackedUp", "Entry", "LogRecord", "Receipt", "Recovered", "Snapshot", "Store", "Write"]
 
 
 @fact
@@ -115,8 +116,12 @@ class Store(Protocol):
         """
         ...
 
-    async def rollout(self, agent: int) -> tuple[LogRecord, ...]:
-        """Returns the agent's mail, turns and entries, oldest first. May be called while an append is under way."""
+    async def rollout(self, agent: int, since: int | None = None) -> tuple[LogRecord, ...]:
+        """Returns the agent's mail, turns and entries, oldest first. May be called while an append is under way.
+
+        With `since`, the number of a mail, returns what tells how that mail was answered, and not much more: records
+        without entries from the last start or end of a turn on before the mail was accepted (`folding.needed`).
+        """
         ...
 
     async def receipt(self, key: str) -> Receipt | None:
@@ -125,4 +130,16 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Releases the session, after an append that is under way. Closing twice is not an error."""
+        ...
+
+
+@runtime_checkable
+class BackedUp(Protocol):
+    """A store that can make a backup of its session."""
+
+    async def backup(self, to: str | os.PathLike[str], progress: Callable[[int, int], object]) -> None:
+        """Makes a new file `to` that has the session as of the last commit before, while it goes on. Only its owner may
+        read it. `progress` is called in the event loop with the pages that are copied, and all; what it raises ends the
+        backup, and so does a cancellation. Raises `StoreError`: `StoreExists` if there is a file already.
+        """
         ...

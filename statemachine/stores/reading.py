@@ -27,9 +27,10 @@ from statemachine.core.config import SessionConfig
 from statemachine.core.machines import Identity
 from statemachine.core.records import Outcome, TurnEnded
 from statemachine.stores import schema, tables
-from statemachine.stores.encoding import EncodingError, encode, parse, text_of
-from statemachine.stores.errors import OlderSchema, StoreBusy, StoreCorrupt, StoreError, StoreMissing
+from statemachine.stores.encoding import EncodingError, asked_agent, encode, parse, text_of
+from statemachine.stores.errors import ForeignFile, OlderSchema, StoreBusy, StoreCorrupt, StoreError, StoreMissing
 from statemachine.stores.protocol import LogRecord, Recovered
+from statemachine.stores.shape import WrongShape, check_shape
 from statemachine.stores.translation import typed
 
 __all__ = ["check_file", "read_rollout", "read_session"]
@@ -59,7 +60,7 @@ def read_session(path: str | os.PathLike[str]) -> Recovered:
     """Returns what opening the session would find, without claiming it: the ledger as of the last commit, and the
     present epoch. Raises `StoreError`.
     """
-    real: str = os.path.realpath(path)
+    real = real_path(path)
 
     def read(connection: sqlite3.Connection) -> Recovered:
         quick_check(connection, real)
@@ -72,6 +73,7 @@ def read_session(path: str | os.PathLike[str]) -> Recovered:
 
 def read_rollout(path: str | os.PathLike[str], agent: int) -> tuple[LogRecord, ...]:
     """Returns the agent's mail, turns and entries as of the last commit, oldest first. Raises `StoreError`."""
+    agent = asked_agent(agent)
     return reading(path, lambda connection: tables.read_rollout(connection, agent))
 
 
@@ -83,9 +85,30 @@ def owner(path: str) -> int | None:
         return None
 
 
+def real_path(path: str | os.PathLike[str]) -> str:
+    """Returns the path with links resolved, so that all names of a file are one. Raises `StoreMissing` for a path that
+    no file can have, and `ForeignFile` for SQLite's names of what is not a file.
+    """
+    name = os.fsdecode(path)
+    if name == ":memory:" or name.startswith("file:"):
+        raise ForeignFile(name, "this is SQLite's name for a database elsewhere; for one in memory, open MemoryStore()")
+    try:
+        os.fsencode(name)
+        return os.path.realpath(name)
+    except ValueError as error:  # a NUL, or a lone surrogate
+        raise StoreMissing(repr(name)[:200], f"no file can have this path ({error})") from None
+
+
+@contextmanager
+def reading_copy(path: str) -> Generator[sqlite3.Connection]:
+    """Reads a copy of our own, which nothing changes meanwhile, piece by piece. Raises `StoreError`."""
+    with typed(path), _connected(path, "mode=ro&immutable=1") as connection:
+        yield connection
+
+
 def reading(path: str | os.PathLike[str], read: Callable[[sqlite3.Connection], T]) -> T:
     """Returns what `read` makes of the file, in one transaction. Raises `StoreError`."""
-    real: str = os.path.realpath(path)
+    real = real_path(path)
     with typed(real):
         for _ in range(ATTEMPTS_MAX):
             if not schema.examine(real):
@@ -170,13 +193,21 @@ def _read_as(path: str, before: _State, read: Callable[[sqlite3.Connection], T])
 
 
 def _read(path: str, parameters: str, read: Callable[[sqlite3.Connection], T]) -> T:
+    with _connected(path, parameters) as connection:
+        return read(connection)
+
+
+@contextmanager
+def _connected(path: str, parameters: str) -> Generator[sqlite3.Connection]:
+    """Begins a transaction in which the file is read, if it is a session of today."""
     with _counted(path), closing(schema.connect(path, parameters, BUSY_S)) as connection:
         newest = len(schema.MIGRATIONS)
         connection.execute("BEGIN")
         version = schema.version_of(connection, path, newest)
         if version < newest:
             raise OlderSchema(path, f"the file has schema version {version}, older than {newest}")
-        return read(connection)
+        check_shape(connection, path, schema.MIGRATIONS)
+        yield connection
 
 
 def _read_copy(path: str, read: Callable[[sqlite3.Connection], T]) -> T:
@@ -211,7 +242,10 @@ def check_file(path: str | os.PathLike[str]) -> tuple[str, ...]:
     Checks every page, reads every record, folds snapshot and tail, and compares the last turns in the rollouts with
     the facts. Raises `StoreError` if the file is not a session, or cannot be read at all.
     """
-    return reading(path, lambda connection: tuple(_problems(connection)))
+    try:
+        return reading(path, lambda connection: tuple(_problems(connection)))
+    except WrongShape as error:
+        return error.problems  # nothing more is believed
 
 
 def _misplaced(connection: sqlite3.Connection, covered: int) -> Iterator[str]:
@@ -252,10 +286,14 @@ def _problems(connection: sqlite3.Connection) -> Iterator[str]:
         if found.outcome != last.get(found.id) and found.identity is not Identity.FORGOTTEN:  # whose rollout may wait
             told = last.get(found.id)
             yield f"agent {found.id}: its last turn ended with {found.outcome!r:.200}, its rollout says {told!r:.200}"
+    receipts = 0
     for key, request, answer in connection.execute("SELECT key, request, answer FROM keys"):
+        receipts += 1
         try:
             text_of(key)
             text_of(request)
             parse(answer)
         except EncodingError as error:
             yield f"receipt {key!r:.100}: {error}"
+    if receipts != meta.keys:
+        yield f"there are {receipts:,} receipts, and {meta.keys:,} were given"

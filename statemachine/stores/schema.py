@@ -1,6 +1,6 @@
 """Defines the tables of a session's file, brings older files up to date, and tells whether a file is a session.
 
-    meta      name -> value: epoch, owner, config, covered, mail_states
+    meta      name -> value: epoch, owner, config, covered, mail_states, keys (the number of receipts)
     log       position -> a record or entry; `agent` is whose rollout it belongs to, or NULL
     agents    the facts of every agent, as of position `covered`
     rollouts  agent -> the positions of its rollout, up to `covered`; later ones are looked up in the log
@@ -26,8 +26,17 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from statemachine.stores.encoding import Stored, facts_of_today, record_of_today, request_of_today, stored, text_of
+from statemachine.stores.encoding import (
+    EncodingError,
+    Stored,
+    facts_of_today,
+    record_of_today,
+    request_of_today,
+    stored,
+    text_of,
+)
 from statemachine.stores.errors import ForeignFile, NewerSchema, StoreMissing
+from statemachine.stores.shape import Migration, check_shape
 
 APPLICATION_ID = 0x41674D61
 MAGIC = b"SQLite format 3\0"
@@ -35,10 +44,10 @@ HEADER_BYTES = 100
 RETRY_S = 0.005
 NO_DATABASE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN)
 """SQLite's codes for a file that it cannot read at all."""
+NUMBER_MAX = 2**62
+"""Upper bound of all numbers of a session, which no session reaches: SQLite has numbers of 64 bits."""
 open_here: Counter[str] = Counter()
 """Path -> the number of stores of this process that have the session open, and so locks to lose."""
-
-Migration = Callable[[sqlite3.Connection], object]
 
 
 def _first(connection: sqlite3.Connection) -> None:
@@ -95,7 +104,12 @@ def _rewrite(
         last = rows[-1][0]
 
 
-MIGRATIONS: tuple[Migration, ...] = (_first, _rollouts, _causes, _classes)
+def _counted(connection: sqlite3.Connection) -> None:
+    """The file says how many receipts it has, so that one that is lost is missed."""
+    connection.execute("INSERT INTO meta SELECT 'keys', count(*) FROM keys")
+
+
+MIGRATIONS: tuple[Migration, ...] = (_first, _rollouts, _causes, _classes, _counted)
 """Each leads from the version that is its index to the next. They are never changed, only added to."""
 
 
@@ -104,23 +118,34 @@ def migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[Migr
     an owner that has the file open as the older one. A new file is made in one transaction, so that it never looks like
     an older one. Two processes may do this at once.
 
-    Raises `NewerSchema`, and `ForeignFile` for a database that is not a session.
+    Raises `NewerSchema`, `WrongShape` if its tables are not those of its version,
+    and `ForeignFile` for a database that is not a session.
     """
     while (version := present_version(connection, path, len(migrations))) < len(migrations):
         until = version + 1 if version else len(migrations)
         connection.execute("BEGIN IMMEDIATE")
         try:
             if number(connection, "user_version") == version:  # no other process was quicker
+                if version:
+                    check_shape(connection, path, migrations[:version])
                 for migration in migrations[version:until]:
                     migration(connection)
                 if version:
-                    connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'epoch'")
+                    raise_epoch(connection)
                 connection.execute(f"PRAGMA user_version = {until}")
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+
+def raise_epoch(connection: sqlite3.Connection) -> None:
+    """Fences an owner that has the file open. Raises `EncodingError` for an epoch that no session reaches."""
+    is_sound = f"typeof(value) = 'integer' AND value BETWEEN 0 AND {NUMBER_MAX}"
+    found = connection.execute(f"UPDATE meta SET value = value + 1 WHERE name = 'epoch' AND {is_sound}")
+    if found.rowcount != 1:
+        raise EncodingError("epoch is not a number that a session reaches")
 
 
 def use_wal(connection: sqlite3.Connection, busy_s: float) -> bool:
@@ -238,4 +263,6 @@ def connect_as_is(path: str) -> sqlite3.Connection:
 def connect(path: str, parameters: str, busy_s: float) -> sqlite3.Connection:
     """Returns a connection in autocommit mode that waits `busy_s` seconds for what others have locked."""
     uri = f"{Path(path).as_uri()}?{parameters}"
-    return sqlite3.connect(uri, uri=True, timeout=busy_s, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(uri, uri=True, timeout=busy_s, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA trusted_schema = OFF")  # no function that a file names has side effects
+    return connection

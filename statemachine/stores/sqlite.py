@@ -27,6 +27,8 @@ What remains ugly.
 
 - Within a process, SQLite shares a reader's index of a crashed session with the next connection. So opening waits
   until such a reader is done (`_claim_when_unread`).
+- A foreign transaction keeps the thread that writes for up to `busy_timeout`, and so a caller that closes the
+  store waits as long.
 - A file with a second name (a hard link) would have two logs, and is refused.
 - If the disk fails at the very end of a commit, the caller gets `StoreFailed`, and the next opening may find the
   records nevertheless. A key tells.
@@ -42,28 +44,34 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
-from anyio import to_thread
+from anyio import from_thread, to_thread
 
+from statemachine.core import exact
 from statemachine.core.config import SessionConfig
 from statemachine.log import trace
-from statemachine.stores import reading, schema, tables
-from statemachine.stores.encoding import EncodingError
-from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError, Unstorable
+from statemachine.stores import reading, rights, schema, tables
+from statemachine.stores.backup import Progress, back_up
+from statemachine.stores.encoding import EncodingError, asked_agent, asked_key, check_config
+from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError, StoreExhausted, Unstorable
 from statemachine.stores.ownership import Ownership
+from statemachine.stores.patience import Patience
 from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot, Write
+from statemachine.stores.shape import check_shape
 from statemachine.stores.tables import Encoded, Tables
 from statemachine.stores.translation import typed
 from statemachine.stores.worker import Worker
 
 __all__ = ["SQLiteStore", "Synchronous"]
 
-BUSY_S = 5.0
-"""Seconds that a transaction waits for another process to end its own."""
+BUSY_TIMEOUT = 60.0
+"""Seconds for which others may keep the file locked, unless the store is told otherwise."""
 CACHE_KIB = 16 * 1024
 CHECKPOINT_PAGES = 250
 """Pages in the WAL after which they are copied into the database and the WAL is begun anew. Until it has been that
 large once, every commit makes the file longer, and takes the disk twice as long as one that overwrites old pages.
 """
+WAL_BYTES_MAX = 16 * 2**20
+"""Size to which the WAL is cut once it is written anew, after a reader has kept it from that for a while."""
 
 T = TypeVar("T")
 
@@ -80,8 +88,10 @@ class Synchronous(Enum):
 class SQLiteStore:
     """A `Store` in the file at `path`, which is created if it is missing.
 
-    `takeover` opens a session that another owner has open, and fences that owner. A store may be opened again after it
-    was closed.
+    Its owner alone may read and write the file and those beside it; an older one with wider rights is opened with a
+    warning. `takeover` opens a session that another owner has open, and fences that owner. `busy_timeout` is for how
+    many seconds other programs may keep the file locked: opening and every append wait that long, with a warning in the
+    log, before they raise `StoreBusy`. A store may be opened again after it was closed.
     """
 
     def __init__(
@@ -90,11 +100,15 @@ class SQLiteStore:
         *,
         takeover: bool = False,
         synchronous: Synchronous = Synchronous.FULL,
+        busy_timeout: float = BUSY_TIMEOUT,
     ) -> None:
-        self.path: str = os.path.realpath(path)
+        if type(synchronous) is not Synchronous:
+            raise TypeError(f"synchronous is Synchronous.FULL or NORMAL, not {exact.shown(synchronous)}")
+        self.path = reading.real_path(path)
         """The path with links resolved, so that all names of a file have one lock."""
         self.takeover = takeover
         self.synchronous = synchronous
+        self._patience = Patience(self.path, busy_timeout)
         self.epoch = 0
         """The epoch in which this store owns, or owned, the session."""
         self._ownership: Ownership | None = None
@@ -105,6 +119,8 @@ class SQLiteStore:
         """The thread that writes, while the store is open."""
         self._reading_worker: Worker | None = None
         """The thread that reads, while the store is open."""
+        self._schema_version: int | None = None
+        """SQLite's number of the schema that was checked, which every change of it raises."""
         self._process = 0
         """Id of the process that has these threads."""
         # The locks also hold back a thread whose caller has gone, or of an earlier opening.
@@ -114,9 +130,10 @@ class SQLiteStore:
         """See `Store.open`. Raises `ForeignFile`, `NewerSchema`, `StoreCorrupt`, `StoreReadOnly`, `StoreFull` and
         `StoreMissing`, depending on the file. Checks the tables that it reads for damage.
         """
+        check_config(config)
         if self._worker is not None and self._process == os.getpid():
             raise SessionInUse(self.path, "this store is open already", os.getpid())
-        self._worker, self._reading_worker = Worker("statemachine-store"), Worker("statemachine-reader")
+        self._worker, self._reading_worker = self._workers()
         self._process = os.getpid()
         try:
             return await self._write(self._open, config)
@@ -124,18 +141,34 @@ class SQLiteStore:
             await self.close()
             raise
 
+    def _workers(self) -> tuple[Worker, Worker]:
+        """Starts the threads. Raises `StoreExhausted` if there can be no more."""
+        started = list[Worker]()
+        try:
+            for name in ("statemachine-store", "statemachine-reader"):
+                started.append(Worker(name))
+        except RuntimeError as error:
+            for worker in started:
+                worker.stop()
+            raise StoreExhausted(self.path, f"the process has no thread left ({error})") from error
+        writer, reader = started
+        return writer, reader
+
     async def append(self, items: Sequence[Write | Snapshot]) -> None:
         """See `Store.append`."""
         await self._write(self._append, items)
 
-    async def rollout(self, agent: int) -> tuple[LogRecord, ...]:
+    async def rollout(self, agent: int, since: int | None = None) -> tuple[LogRecord, ...]:
         """See `Store.rollout`."""
+        agent = asked_agent(agent)
         uncovered = [] if self._tables is None else self._tables.uncovered(agent)
+        if since is not None:
+            return await self._read(tables.read_needed, agent, uncovered, since)
         return await self._read(tables.read_own_rollout, agent, uncovered)
 
     async def receipt(self, key: str) -> Receipt | None:
         """See `Store.receipt`."""
-        return await self._read(tables.read_receipt, key)
+        return await self._read(tables.read_receipt, asked_key(key))
 
     async def close(self) -> None:
         """See `Store.close`."""
@@ -153,9 +186,33 @@ class SQLiteStore:
         """Returns all problems of the file, each as a sentence; none if it is sound. The time grows with the file. The
         store need not be open, and the session may have another owner. Raises as `read_session` does.
         """
-        return await to_thread.run_sync(reading.check_file, self.path)
+        return await self._aside(reading.check_file, self.path)
+
+    async def backup(self, to: str | os.PathLike[str], progress: Progress) -> None:
+        """See `BackedUp.backup`. The store need not be open, and the session may have another owner."""
+
+        def tell(done: int, pages: int) -> None:
+            from_thread.check_cancelled()
+            from_thread.run_sync(progress, done, pages)
+
+        await self._aside(back_up, self.path, to, tell)
 
     # In threads
+
+    async def _aside(self, work: Callable[..., T], *args: Any) -> T:
+        """Makes a call that has nothing to do with what is open, in a thread of anyio's."""
+        begun = threading.Event()
+
+        def begin() -> T:
+            begun.set()
+            return work(*args)
+
+        try:
+            return await to_thread.run_sync(begin)
+        except RuntimeError as error:
+            if begun.is_set():
+                raise
+            raise StoreExhausted(self.path, f"the process has no thread left ({error})") from error
 
     async def _write(self, work: Callable[..., T], *args: Any) -> T:
         return await self._open_in_this_process(self._worker).do(self._locked, self._writing, work, *args)
@@ -192,9 +249,13 @@ class SQLiteStore:
                 raise SessionInUse(self.path, f"the session is open in process {owner or '(unknown)'}", owner)
         self._ownership, self._failure = ownership, None
         try:
-            recovered = self._claim_when_unread(config)
+            if not exists:
+                rights.make_private(self.path)
+            recovered = self._patience.do(self._claim_when_unread, config)
             if not taken:
                 ownership.take_over()  # the earlier owner is fenced now, and not before
+            self._reader = self._connected_reader()
+            rights.warn_of_wider(self.path)
             return recovered
         except BaseException:
             self._close()
@@ -204,7 +265,7 @@ class SQLiteStore:
         """Claims the session when no reader of this process is on it: SQLite would share the reader's index of a
         crashed session, which cannot be written, with this connection.
         """
-        deadline = time.monotonic() + BUSY_S
+        deadline = time.monotonic() + self._patience.busy_timeout
         while True:
             is_read = reading.is_under_way(self.path)
             try:
@@ -215,22 +276,31 @@ class SQLiteStore:
                     raise
                 if time.monotonic() > deadline:
                     raise StoreBusy(self.path, "this process is reading it, as a crash left it") from error
-            self._close_tables()
             time.sleep(schema.RETRY_S)
 
     def _claim(self, config: SessionConfig) -> Recovered:
-        connection = schema.connect(self.path, "mode=rwc", BUSY_S)
+        self._schema_version = None
+        connection = schema.connect(self.path, "mode=rwc", self._patience.step)
         schema.open_here[self.path] += 1
         self._tables = Tables(connection, 0, 0)
+        try:
+            return self._claim_with(connection, config)
+        except BaseException:
+            self._close_tables()
+            raise
+
+    def _claim_with(self, connection: sqlite3.Connection, config: SessionConfig) -> Recovered:
         connection.execute(f"PRAGMA synchronous = {self.synchronous.value}")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
         connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten, too
         schema.migrate(connection, self.path, schema.MIGRATIONS)
-        if not schema.use_wal(connection, BUSY_S):
+        if not schema.use_wal(connection, self._patience.step):
             raise StoreError(self.path, "this file system has no shared memory, which SQLite needs for its WAL")
-        reading.quick_check(connection, self.path)
         connection.execute("BEGIN IMMEDIATE")  # what is found is what is claimed
+        self._check_shape(connection)
+        reading.quick_check(connection, self.path)
         meta = tables.read_meta(connection)
         folded = tables.read_folded(connection, meta, config)
         self._tables = Tables(connection, tables.last_position(connection, meta.covered), meta.covered)
@@ -241,8 +311,16 @@ class SQLiteStore:
         if folded.tail:
             self._tables.write(tables.encode_items([folded.snapshot]))
         connection.execute("COMMIT")
+        connection.execute("PRAGMA temp_store = MEMORY")  # no file is opened once the session is open
         self._tables.committed()
         return Recovered(self.epoch, meta.config, folded.ledger, folded.tail, folded.times)
+
+    def _check_shape(self, connection: sqlite3.Connection) -> None:
+        """Raises `StoreCorrupt` if the schema is not what it should be. Looks only if it was changed since."""
+        version = schema.number(connection, "schema_version")
+        if version != self._schema_version:
+            check_shape(connection, self.path, schema.MIGRATIONS)
+            self._schema_version = version
 
     def _close_with(self, worker: Worker) -> None:
         if self._worker is worker:  # another task may have closed it too, and opened it again
@@ -290,16 +368,17 @@ class SQLiteStore:
             raise
 
     def _commit(self, writer: Tables, parts: Sequence[Encoded]) -> None:
-        if writer.write_alone(parts, self.epoch):
+        if self._patience.do(writer.write_alone, parts, self.epoch):
             return
         connection = writer.connection
-        connection.execute("BEGIN IMMEDIATE")
+        self._patience.do(connection.execute, "BEGIN IMMEDIATE")
         try:
             epoch = writer.epoch
             if epoch != self.epoch:
                 raise SessionInUse(
                     self.path, f"the session was taken over (epoch {epoch}, this store has {self.epoch})"
                 )
+            self._check_shape(connection)
             writer.write(parts)
             connection.execute("COMMIT")
             writer.committed()
@@ -308,9 +387,17 @@ class SQLiteStore:
                 connection.execute("ROLLBACK")
             raise
 
+    def _connected_reader(self) -> sqlite3.Connection:
+        """Returns a connection that has opened all files that it reads, for a time when no more can be opened."""
+        reader = schema.connect(self.path, "mode=ro", self._patience.step)
+        try:
+            self._patience.do(tables.read_receipt, reader, "")
+        except BaseException:
+            reader.close()
+            raise
+        return reader
+
     def _read_with(self, read: Callable[..., T], *wanted: Any) -> T:
         if self._reader is None:
-            if self._tables is None:
-                raise StoreClosed(self.path, "the store is not open")
-            self._reader = schema.connect(self.path, "mode=ro", BUSY_S)
-        return read(self._reader, *wanted)
+            raise StoreClosed(self.path, "the store is not open")
+        return self._patience.do(read, self._reader, *wanted)

@@ -19,18 +19,26 @@ from statemachine.core.config import SessionConfig
 from statemachine.core.machines import Identity
 from statemachine.log import trace
 from statemachine.stores.encoding import (
+    ENTRY,
+    ID_MAX,
     EncodingError,
     Stored,
+    check_id,
+    check_items,
     decode,
     decode_facts,
     encode,
     encode_facts,
+    encode_receipt,
+    is_id,
     parse,
     stored,
     text_of,
 )
-from statemachine.stores.folding import Folded, fold
+from statemachine.stores.folding import Folded, fold, needed
+from statemachine.stores.limits import is_larger
 from statemachine.stores.protocol import LogRecord, Receipt, Snapshot, Write
+from statemachine.stores.schema import NUMBER_MAX
 
 Row = tuple[str, int | None, Stored]
 """Kind, agent and fields of a record."""
@@ -50,17 +58,24 @@ class Meta:
     covered: int
     """The log position up to which the facts of `agents` include the log."""
     mail_states: tuple[int, ...]
+    keys: int
+    """Number of receipts."""
+
+
+NAMES = ("epoch", "owner", "config", "covered", "mail_states", "keys")
 
 
 def read_meta(connection: sqlite3.Connection) -> Meta:
     """Reads the facts of the session as a whole. Raises `EncodingError` for a wrong value."""
-    values = dict(connection.execute("SELECT name, value FROM meta").fetchall())
+    asked = ", ".join(["?"] * len(NAMES))
+    values = dict(connection.execute(f"SELECT name, value FROM meta WHERE name IN ({asked})", NAMES).fetchall())
     return Meta(
         _whole(values, "epoch"),
         _whole(values, "owner") if "owner" in values else None,
         _config(text_of(values["config"])) if "config" in values else None,
         _whole(values, "covered"),
         tuple([_whole({"mail_states": count}, "mail_states") for count in parse(text_of(values.get("mail_states")))]),
+        _whole(values, "keys"),
     )
 
 
@@ -68,6 +83,8 @@ def _whole(values: dict[str, Any], name: str) -> int:
     value = values.get(name)
     if type(value) is not int:
         raise EncodingError(f"{name} is {value!r:.100}, which is not a whole number")
+    if not 0 <= value < NUMBER_MAX:
+        raise EncodingError(f"{name} is {value}, which no session reaches")
     return value
 
 
@@ -81,12 +98,27 @@ def _config(line: str) -> SessionConfig:
 def read_folded(connection: sqlite3.Connection, meta: Meta, config: SessionConfig) -> Folded:
     """Returns the facts with the log after them folded in. Raises `EncodingError` if no session can have them."""
     tail = "SELECT position, kind, data FROM log WHERE position > ? ORDER BY position"
+    _check_covered(connection, meta.covered)
     # A cursor left in the middle keeps its transaction open as long as a reference to the error exists.
     with no_collections(), closing(connection.cursor()) as cursor:
         cursor.execute("SELECT facts FROM agents ORDER BY agent")
         facts = [decode_facts(data) for (data,) in cursor]
         cursor.execute(tail, (meta.covered,))
         return fold(config, facts, meta.mail_states, _tail(cursor, meta.covered))
+
+
+def _check_covered(connection: sqlite3.Connection, covered: int) -> None:
+    """Raises `EncodingError` if the last record that the snapshot covers, or the first that it does not, is not where
+    a snapshot would have put it: then records would be passed over, or counted twice.
+    """
+    in_rollouts = "EXISTS (SELECT * FROM rollouts WHERE agent = log.agent AND position = log.position)"
+    last = f"SELECT position, {in_rollouts} FROM log WHERE position <= ? ORDER BY position DESC LIMIT 1"
+    first = f"SELECT position, {in_rollouts} FROM log WHERE position > ? ORDER BY position LIMIT 1"
+    for statement, is_covered in ((last, True), (first, False)):
+        for position, found in connection.execute(statement, (covered,)).fetchall():
+            if found != is_covered:
+                does = "does not cover" if is_covered else "covers"
+                raise EncodingError(f"covered is {covered}, but the snapshot {does} log position {position}")
 
 
 def _tail(rows: Iterable[tuple[int, str, Stored]], covered: int) -> Iterator[LogRecord]:
@@ -136,6 +168,8 @@ ROLLOUT = """
 
 def read_rollout(connection: sqlite3.Connection, agent: int) -> tuple[LogRecord, ...]:
     """Returns the agent's rollout, oldest first."""
+    if not is_id(agent):
+        return ()  # as of any other agent that never was
     rows = connection.execute(ROLLOUT, {"agent": agent})
     return tuple([decode_at(*row) for row in rows.fetchall()])
 
@@ -152,6 +186,8 @@ def read_own_rollout(connection: sqlite3.Connection, agent: int, uncovered: Sequ
     """Does what `read_rollout` does, given the positions of the agent's records behind the snapshot, so that the log
     behind it need not be searched. A newer snapshot may cover some of them by now.
     """
+    if not is_id(agent):
+        return ()
     rows: dict[int, Any] = {}
     for first in range(0, len(uncovered) or 1, AT_MAX):
         some = uncovered[first : first + AT_MAX]
@@ -159,6 +195,36 @@ def read_own_rollout(connection: sqlite3.Connection, agent: int, uncovered: Sequ
         found = connection.execute(OWN_ROLLOUT, [whose, *some, *[None] * (AT_MAX - len(some))])
         rows.update({row[0]: row for row in found.fetchall()})
     return tuple([decode_at(*rows[position]) for position in sorted(rows)])
+
+
+def read_needed(
+    connection: sqlite3.Connection, agent: int, uncovered: Sequence[int], mail: int
+) -> tuple[LogRecord, ...]:
+    """Returns what tells how a mail was answered (`Store.rollout`), reading from the end of the rollout back."""
+
+    def backwards() -> Iterator[LogRecord]:
+        for positions in _backwards(connection, agent, uncovered):
+            rows = connection.execute(SOME, [ENTRY, *positions, *[None] * (AT_MAX - len(positions))])
+            yield from [decode_at(*row) for row in rows.fetchall()]
+
+    return needed(backwards(), mail) if is_id(agent) else ()
+
+
+SOME = f"""
+    SELECT position, kind, data FROM log WHERE kind <> ? AND position IN ({", ".join("?" * AT_MAX)})
+    ORDER BY position DESC
+"""
+
+
+def _backwards(connection: sqlite3.Connection, agent: int, uncovered: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Yields the positions of an agent's rollout, the last ones first."""
+    for end in range(len(uncovered), 0, -AT_MAX):
+        yield uncovered[max(0, end - AT_MAX) : end]
+    before = uncovered[0] if uncovered else ID_MAX
+    covered = f"SELECT position FROM rollouts WHERE agent = ? AND position < ? ORDER BY position DESC LIMIT {AT_MAX}"
+    while positions := [position for (position,) in connection.execute(covered, (agent, before)).fetchall()]:
+        yield positions
+        before = positions[-1]
 
 
 def read_receipt(connection: sqlite3.Connection, key: str) -> Receipt | None:
@@ -185,31 +251,29 @@ class Encoded:
 
 def encode_items(items: Sequence[Write | Snapshot]) -> list[Encoded]:
     """Returns the rows of an append, in its order. Raises `EncodingError` for a value that cannot be written."""
+    check_items(items)
     part = Encoded([], [], [])
     parts = [part]
     for item in items:
         if isinstance(item, Snapshot):
+            for f in item.agents:
+                check_id(f.agent)
             facts = [(f.agent, encode_facts(f)) for f in item.agents]
             part = Encoded([], [], [])
             forgotten = tuple([f.agent for f in item.agents if f.identity is Identity.FORGOTTEN])
             parts += [Encoded([], [], facts, item.mail_states, forgotten), part]
             continue
         for record in item.records:
-            part.rows.append(encode(record))
+            row = encode(record)
+            check_id(row[1])
+            part.rows.append(row)
         if (receipt := item.receipt) is not None:
-            part.receipts.append((stored(receipt.key), stored(receipt.request), stored(receipt.answer)))
+            part.receipts.append(encode_receipt(receipt))
     return parts
 
 
 ROW_BYTES = 100
 """Upper bound of what a row takes besides its text."""
-
-
-def is_larger(data: Stored, size_max: int) -> bool:
-    """Tells whether the data takes more than `size_max` bytes."""
-    if len(data) * 4 <= size_max:
-        return False
-    return len(data if isinstance(data, bytes) or data.isascii() else data.encode()) > size_max
 
 
 ALONE_MAX = 64
@@ -272,7 +336,10 @@ class Tables:
         for position, (kind, agent, data) in enumerate(only.rows, self.position + 1):
             parameters += (position, agent, kind, data)
         parameters.append(epoch)
+        before = self.connection.total_changes
         cursor = self.connection.execute(INSERTS_IF_OWNED[len(only.rows)], parameters)
+        if self.connection.total_changes - before > len(only.rows):
+            raise EncodingError("a trigger changed more than was written")
         if cursor.rowcount != len(only.rows):
             return False
         for position, (_, agent, _) in enumerate(only.rows, self.position + 1):
@@ -292,7 +359,7 @@ class Tables:
                 self._insert(rows)
                 self._written(rows)
             if part.receipts:
-                self.connection.executemany("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", part.receipts)
+                self._answer(part.receipts)
 
     def _numbered(self, rows: Sequence[Row]) -> list[tuple[int, int | None, str, Stored]]:
         """Returns the rows with the next positions."""
@@ -311,6 +378,14 @@ class Tables:
             while len(rows) - done >= size:
                 self.connection.execute(statement, [*chain.from_iterable(rows[done : done + size])])
                 done += size
+
+    def _answer(self, receipts: list[tuple[Stored, Stored, Stored]]) -> None:
+        """Writes receipts, and counts the keys that are new."""
+        new = self.connection.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?, ?)", receipts).rowcount
+        if new < len(receipts):
+            changed = [(request, answer, key) for key, request, answer in receipts]
+            self.connection.executemany("UPDATE keys SET request = ?, answer = ? WHERE key = ?", changed)
+        self.connection.execute("UPDATE meta SET value = value + ? WHERE name = 'keys'", (new,))
 
     def _cover(self, facts: list[tuple[int, Stored]], mail_states: tuple[int, ...]) -> None:
         """Writes the facts at the end of the log, and deletes the records that only said facts. If some are too large,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from statemachine.stores.errors import (
     StoreBusy,
     StoreCorrupt,
     StoreError,
+    StoreExhausted,
     StoreFull,
     StoreMissing,
     StoreReadOnly,
@@ -35,9 +37,16 @@ BY_ERRNO: dict[int, type[StoreError]] = {
     errno.EROFS: StoreReadOnly,
     errno.ENOSPC: StoreFull,
     errno.EDQUOT: StoreFull,
+    errno.EMFILE: StoreExhausted,
+    errno.ENFILE: StoreExhausted,
+    errno.ENAMETOOLONG: StoreMissing,
+    errno.ELOOP: StoreMissing,
     errno.ENOENT: StoreMissing,
     errno.ENOTDIR: StoreMissing,
 }
+
+DESCRIPTORS = 8
+"""The most files that opening a session has open at once."""
 
 
 @contextmanager
@@ -60,4 +69,22 @@ def of_sqlite(path: str, error: sqlite3.Error) -> StoreError:
     primary = code & 0xFF
     if primary == sqlite3.SQLITE_ERROR and isinstance(error, sqlite3.OperationalError):
         return StoreCorrupt(path, problem)  # all statements here are right, so it is a table or column that is missing
+    if primary == sqlite3.SQLITE_CANTOPEN and not has_descriptors():
+        return StoreExhausted(path, f"the process has no file descriptor left ({problem})")
     return BY_CODE.get(code, BY_CODE.get(primary, StoreError))(path, problem)
+
+
+def has_descriptors() -> bool:
+    """Tells whether the process can open as many files as opening a session needs. SQLite does not say why it cannot
+    open one, and has closed others by then.
+    """
+    opened = list[int]()
+    try:
+        for _ in range(DESCRIPTORS):
+            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno not in (errno.EMFILE, errno.ENFILE)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    return True

@@ -165,7 +165,7 @@ def test_inspect_of_an_agent_tells_its_life_by_path_and_by_id(
     assert said["rollout"][2] == {"record": "Entry", "agent": 1, "turn": 1, "data": {"told": "look"}, "at": AT}
     assert said["rollout"][0]["kind"] == "trigger"
     done = {"agent": 1, "turn": 1, "status": "completed", "result": "done", "cause": "finished", "by": None}
-    assert said["rollout"][3] == {"record": "TurnEnded", "outcome": done, "at": AT}
+    assert said["rollout"][3] == {"record": "TurnEnded", "outcome": done, "at": AT, "traceback": None}
     _, out, _ = run(capsys, monkeypatch, path, "--agent", "/root/guard")
     assert out.startswith("/root/guard: agent 4, open")  # the one that is open now
     _, out, _ = run(capsys, monkeypatch, path, "--agent", "3")

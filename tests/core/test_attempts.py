@@ -39,12 +39,11 @@ def test_turn_that_a_crash_ends_is_returned_and_its_own_requests_stay() -> None:
     s.play("restart").asks(
         fx.StartTurn(ROOT, 2, 0, (MailAccepted(0, HOST, ROOT, MailKind.TRIGGER, "work"),), 2),
         fx.Load(2, 1, "settings of b"),
-        fx.Load(1, 1, "settings of a"),
     ).see("""
         /root      running 2, slot active, asked by host, owed 1, returned 1
-        /root/a    starting 2, loading, slot reserved, unread root!, owed 1, returned 1
+        /root/a    starting 2, slot reserved, unread root!, owed 1, returned 1
         /root/a/b  starting 1, loading, slot reserved, unread a!, loads lost 1
-        session    open, slots 2/3, residency 2/3, ready -, idle -""")
+        session    open, slots 2/3, residency 1/3, ready -, idle -""")
 
 
 def test_waiting_turn_that_a_death_ends_is_returned_with_its_waits_over() -> None:
@@ -260,6 +259,49 @@ def test_load_that_crashes_cut_off_three_times_is_not_tried_a_fourth_time() -> N
         /root    interrupted 1, unread a=errored
         /root/a  errored 1, unread root
         session  open, slots 0/3, residency 0/3, ready -, idle -""")
+
+
+def test_load_that_a_crash_cut_off_is_made_alone_so_that_the_next_crash_tells_whose_fault_it_is() -> None:
+    s = Scenario(max_concurrent=5, max_resident=4)
+    s.rush("spawn root a by host", "spawn root b by host", "spawn root c by host").rush("restart").see("""
+        /root    new
+        /root/a  starting 1, loading, slot reserved, unread host!, loads lost 1
+        /root/b  starting 1, slot reserved, unread host!, loads lost 1
+        /root/c  starting 1, slot reserved, unread host!, loads lost 1
+        session  open, slots 3/4, residency 1/4, ready -, idle -""")
+    s.rush("restart", "restart").see("""
+        /root    new
+        /root/a  errored 1, unread host
+        /root/b  starting 1, loading, slot reserved, unread host!, loads lost 1
+        /root/c  starting 1, slot reserved, unread host!, loads lost 1
+        session  open, slots 2/4, residency 1/4, ready -, idle -""")
+    s.play("spawn root d by host").asks().see("""
+        /root    new
+        /root/a  errored 1, unread host
+        /root/b  starting 1, loading, slot reserved, unread host!, loads lost 1
+        /root/c  starting 1, slot reserved, unread host!, loads lost 1
+        /root/d  starting 1, slot reserved, unread host!
+        session  open, slots 3/4, residency 1/4, ready -, idle -""")
+    s.rush("loaded b", "loaded c").see("""
+        /root    new
+        /root/a  errored 1, unread host
+        /root/b  running 1, resident, slot active, asked by host
+        /root/c  running 1, resident, slot active, asked by host
+        /root/d  starting 1, loading, slot reserved, unread host!
+        session  open, slots 3/4, residency 3/4, ready -, idle -""")
+
+
+def test_interrupt_of_a_queued_turn_whose_load_was_lost_lets_the_others_load() -> None:
+    s = Scenario(max_concurrent=3, overflow=QUEUE)
+    s.rush("spawn root a", "spawn root d", "spawn a e", "loaded a", "spawn a c", "restart").see("""
+        /root      new, unread a=interrupted, owed 1
+        /root/a    interrupted 1, owed 2
+        /root/d    queued 1, unread root!, loads lost 1
+        /root/a/e  starting 1, loading, slot reserved, unread a!
+        /root/a/c  starting 1, slot reserved, unread a!
+        session  open, slots 2/2, residency 1/2, ready d, overtaken 2, idle -""")
+    interrupted = Outcome(2, 1, TurnState.INTERRUPTED, "interrupted before it started", Cause.NOT_STARTED, -1)
+    s.play("interrupt host d").asks(fx.Answer((1,), interrupted), fx.Load(4, 1, "settings of c"))
 
 
 def test_load_is_tried_as_often_as_attempts_are_if_those_are_more() -> None:

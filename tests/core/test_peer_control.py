@@ -341,3 +341,53 @@ def test_peer_C46_agents_open_at_a_clean_shutdown_are_open_after_a_restart_witho
         /root/a/b    completed 1, slot reserved
         /root/a/b/c  starting 2, loading, slot reserved, unread host!
         session      open, slots 3/3, residency 1/3, ready -, idle -""")
+
+
+# What was skipped when one above it was resumed
+
+
+def skipped() -> Scenario:
+    """An agent p, its child c and grandchild g were closed at once, and p is open again, without c and g."""
+    s = Scenario(max_concurrent=4, slot_policy=LIVE)
+    s.rush("spawn root p by host", "spawn p c by host", "spawn p/c g by host", "close host p")
+    s.looked_at = True
+    s.rush("spawn root x by host", "spawn root y by host")
+    resumed(s, "resume host p", (1,), (2,), ("/root/p",), ("/root/p/c",))
+    return s
+
+
+def resumed(s: Scenario, line: str, *facts: tuple[Any, ...]) -> None:
+    """Plays the resume, which says this. What else is there, the properties and the reference judge."""
+    s.looked_at = True
+    s.play(line).says(fx.Resumed(*facts))
+    s.looked_at = True
+
+
+def test_resume_of_what_was_skipped_opens_what_was_open_below_it_when_it_was_closed() -> None:
+    s = skipped().rush("close host x", "close host y")
+    resumed(s, "resume host p/c", (2, 3), (), ("/root/p/c", "/root/p/c/g"), ())
+
+
+def test_resume_of_what_was_skipped_names_what_is_skipped_again_and_that_is_resumed_by_itself() -> None:
+    s = skipped().rush("close host x")
+    resumed(s, "resume host p/c", (2,), (3,), ("/root/p/c",), ("/root/p/c/g",))
+    s.rush("close host y")
+    resumed(s, "resume host p/c/g", (3,), (), ("/root/p/c/g",), ())
+
+
+def test_branch_that_was_skipped_stays_together_when_the_agent_above_it_is_closed_again() -> None:
+    s = skipped().rush("close host p", "close host x", "close host y")
+    resumed(s, "resume host p", (1,), (), ("/root/p",), ())
+    resumed(s, "resume host p/c", (2, 3), (), ("/root/p/c", "/root/p/c/g"), ())
+
+
+def test_what_was_skipped_and_is_closed_when_its_parent_is_closed_again_stays_closed() -> None:
+    s = skipped().rush("close host x", "resume host p/c", "close host p/c", "close host y")
+    resumed(s, "resume host p/c", (2,), (), ("/root/p/c",), ())
+    s.rush("close host p")
+    resumed(s, "resume host p", (1, 2), (), ("/root/p", "/root/p/c"), ())
+
+
+def test_what_was_skipped_is_resumed_with_what_was_open_below_it_after_a_restart_too() -> None:
+    s = skipped().rush("close host p", "close host x", "close host y", "restart", "resume host p")
+    resumed(s, "resume host p/c", (2, 3), (), ("/root/p/c", "/root/p/c/g"), ())

@@ -29,8 +29,8 @@ ROWS_IN_A_NAME = re.compile(r"peer((?:_[A-Z]\d\d)+)(?=_)")
 IN_A_NAME = re.compile(r"(?<=_)[A-Z]\d\d(?=_)")
 SECTIONS = re.compile(r"\bsections? (\d)(?:(?:, | and | to )(\d))*")
 THEOREMS = re.compile(r"\btheorems? (\d)", re.IGNORECASE)
-NOT_IDS = {"V1", "V2", "S0", "S99", "C0", "C1"}
-"""The two generations of the peer (specs/peer-scenarios.md), and properties that tests make up."""
+NOT_IDS = {"V1", "V2", "S0", "S99", "C0", "C1", "Z3"}
+"""The two generations of the peer (specs/peer-scenarios.md), properties that tests make up, and the prover."""
 
 
 def text_of(name: str) -> str:

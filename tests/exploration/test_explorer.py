@@ -20,10 +20,10 @@ from model.exploration.symmetry import digest_of
 from model.lockstep import AnyEvent, Deviation, core_step
 from model.scenarios.script import line_of
 from statemachine.checking.moment import Moment
-from statemachine.core import rules
+from statemachine.core import rules, turns
 from statemachine.core.effects import Refused, Stale, Step
 from statemachine.core.events import HOST, ROOT, Event, Loaded, Send, Spawn
-from statemachine.core.machines import Residency, TurnState
+from statemachine.core.machines import TURN, Residency, TurnState
 from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome
 from statemachine.core.session import Session
 from tests.core.scenario import everything
@@ -151,6 +151,13 @@ def test_explore_state_that_only_a_property_judges_is_found(monkeypatch: pytest.
     assert found.fault.kind in {"S3", "S13", "lockstep", "crash"}
 
 
+def test_explore_illegal_move_of_the_core_is_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "START", TURN.moves("admit"))
+    found = explore(find("pair"))
+    assert found.fault is not None
+    assert (found.fault.kind, found.fault.detail) == ("crash", "IllegalMove: Turn has no move 'admit' from starting")
+
+
 def test_explore_refusal_that_changes_something_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     full, asked = rules.mailbox_has_room, [Session().agents[0]]
 
@@ -206,6 +213,25 @@ def test_step_of_a_fork_or_of_the_reference_changes_nothing_of_the_state_before(
             reference.step(world, told(event))
             assert everything(session) == of_core, event
             assert repr(vars(world)) == of_model, event
+
+
+@pytest.mark.parametrize("name", ["reject", "circle"])
+def test_reference_answers_on_a_copy_that_a_refusal_left_as_on_a_new_one(name: str) -> None:
+    scope = find(name)
+    replies: set[str] = set()
+
+    def answer(world: reference.World, event: AnyEvent) -> tuple[Any, ...]:
+        after, reply, effects = reference.step(world, told(event))
+        replies.add(reply[1] if reply[0] == "refused" else reply[0])
+        return reply, effects, vars(after)
+
+    for session, world in expanded(scope):
+        line = [*events(scope, session)]
+        one_after_the_other = [answer(world, event) for event in line]
+        for event, answered in zip(line, one_after_the_other, strict=True):
+            reference.DRAFT.clear()
+            assert answer(world, event) == answered, event
+    assert {"reject": "AgentClosed", "circle": "WaitCircle"}[name] in replies
 
 
 @pytest.mark.parametrize("name", ["reject", "end"])

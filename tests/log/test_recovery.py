@@ -413,8 +413,8 @@ def test_live_threads_that_are_open_have_their_slots_again_after_a_crash_and_clo
         /root/a  completed 1, slot reserved
         /root/b  interrupted 1, slot reserved
         /root/c  starting 1, loading, slot reserved, unread host!, loads lost 1
-        /root/d  starting 1, loading, slot reserved, unread host!, loads lost 1
-        session  open, slots 4/4, residency 2/4, ready -, idle -""")
+        /root/d  starting 1, slot reserved, unread host!, loads lost 1
+        session  open, slots 4/4, residency 1/4, ready -, idle -""")
     s.play("spawn root e").refused("LiveThreadsFull", 4, (2, 3, 4, 5))
 
 

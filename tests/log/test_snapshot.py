@@ -14,7 +14,7 @@ from model.lockstep import Restart, core_step
 from model.scenarios import script
 from statemachine.core.agents import Agent
 from statemachine.core.config import Notice, SessionConfig, SlotPolicy
-from statemachine.core.events import HOST, ROOT, Shutdown
+from statemachine.core.events import HOST, ROOT, Close, Shutdown, Spawn
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Identity, MailState, TurnState
 from statemachine.core.records import AgentsClosed, Cause, MailAccepted, MailKind, Outcome, Record
@@ -209,3 +209,17 @@ A = AgentFacts(1, ROOT, "a", None, Identity.OPEN, -1, TurnState.NEW, 0, None, ()
 def test_ledger_of_facts_that_no_log_has_is_refused(facts: list[AgentFacts], mail_states: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"."):
         ledger_of(SessionConfig(), facts, mail_states)
+
+
+def test_facts_of_earlier_versions_say_the_target_of_the_close_and_are_read_as_closed_together() -> None:
+    s = Session(SessionConfig(max_concurrent=5, slot_policy=SlotPolicy.LIVE_THREADS))
+    for parent, name in ((0, "a"), (1, "b"), (2, "c"), (3, "d")):
+        s.handle(Spawn(parent, name, "work", None, HOST))
+    s.handle(Close(HOST, 4))
+    s.handle(Close(HOST, 1))
+    facts: list[Any] = [facts_of(s.ledger, agent) for agent in s.agents]
+    earlier = [attrs.evolve(f, closed_by={1: 1, 2: 1, 3: 1, 4: 4}.get(f.agent, -1)) for f in facts]
+    assert earlier != facts
+    for known in (facts, earlier):
+        ledger = ledger_of(s.config, known, s.ledger.mail_states)
+        assert [agent.closed_by for agent in ledger.agents] == [-1, 1, 1, 2, 4]

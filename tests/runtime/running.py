@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import anyio
 import pytest
 import trio
+from anyio.lowlevel import current_token
 from trio.testing import MockClock
 
 from model.scenarios.replay import frames
@@ -29,6 +30,7 @@ from statemachine import Outcome, SessionConfig, check
 from statemachine.core.machines import TurnState
 from statemachine.log import trace
 from statemachine.runtime import AgentControl, AgentInfo, Thread, Turn
+from statemachine.runtime.caps import MAX_ABANDONED
 from statemachine.runtime.control import inside
 from statemachine.runtime.threads import Work
 from statemachine.stores import MemoryStore, Store
@@ -64,11 +66,25 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._virtual.now
 
+    def stand_still(self, seconds: float) -> None:
+        self._virtual.now += seconds
+
 
 BACKENDS: dict[str, Callable[[], tuple[str, dict[str, Any]]]] = {
     "asyncio": lambda: ("asyncio", {"loop_factory": VirtualLoop}),
     "trio": lambda: ("trio", {"clock": MockClock(autojump_threshold=0)}),
 }
+
+
+def stand_still(seconds: float) -> None:
+    """Lets the clock go on and nothing run: the process is stopped, or this code blocks the event loop."""
+    native: Any = current_token().native_token
+    if isinstance(native, VirtualLoop):
+        native.stand_still(seconds)
+    else:
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, MockClock)
+        clock.jump(seconds)
 
 
 @pytest.fixture(name="anyio_backend", params=sorted(BACKENDS))
@@ -83,7 +99,9 @@ def virtual_time(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 
 class Open(Protocol):
-    """Opens a session with this work, in a new store or in this one, and with what the configuration says else."""
+    """Opens a session with this work, in a new store or in this one, and with what the configuration says else;
+    `max_abandoned` may be among it.
+    """
 
     def __call__(
         self, work: Work | Mapping[str, Work], store: Store | None = None, **config: Any
@@ -101,8 +119,9 @@ def traced_sessions(tmp_path: Path) -> Iterator[Open]:
         work: Work | Mapping[str, Work], store: Store | None = None, **config: Any
     ) -> AsyncIterator[AgentControl]:
         path = tmp_path / f"{next(numbers)}.ndjson"
-        config = {"notice": SessionConfig().notice, **config}
-        control = AgentControl.open(store or MemoryStore(), work, SessionConfig(**config), trace=path)
+        most = config.pop("max_abandoned", MAX_ABANDONED)
+        limits = SessionConfig(**{"notice": SessionConfig().notice, **config})
+        control = AgentControl.open(store or MemoryStore(), work, limits, trace=path, max_abandoned=most)
         with anyio.fail_after(PATIENCE_S):
             async with control:
                 traces.append(path)

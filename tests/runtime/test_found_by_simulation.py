@@ -8,14 +8,14 @@ from typing import Any
 import anyio
 import pytest
 
-from statemachine.core.events import HOST, Close
+from statemachine.core.events import HOST, ROOT, Close, Forget, Spawn
 from statemachine.core.machines import TurnState
 from statemachine.core.refusals import UnknownAgent
 from statemachine.runtime import AgentControl, ThreadLost, Turn
 from statemachine.runtime.control import inside
 from statemachine.stores import MemoryStore
 from statemachine.stores.protocol import Snapshot, Write
-from tests.runtime.running import Open, Stage, echo, traced_sessions, virtual_time
+from tests.runtime.running import Open, Stage, echo, recorder, traced_sessions, virtual_time
 
 pytestmark = pytest.mark.anyio
 FIXTURES = (traced_sessions, virtual_time)
@@ -105,3 +105,19 @@ async def test_reference_is_refused_as_forgotten_only_when_that_is_durable(open_
                 gate.set()
         with pytest.raises(UnknownAgent):
             await control.handle(handle.ref)
+
+
+async def test_thread_of_an_agent_that_is_forgotten_in_the_commit_that_loads_it_is_not_built(
+    open_session: Open,
+) -> None:
+    """It would be built for no path and without its settings."""
+    work = recorder()
+    async with open_session(work) as control:
+        engine = inside(control).engine
+        for event in (Spawn(ROOT, "a", "x", '{"role":"default","settings":1}'), Close(HOST, 1), Forget(1)):
+            engine.apply(event)
+        await engine.settled()
+        await anyio.wait_all_tasks_blocked()
+        assert work.log == []
+        await (await control.spawn("/root", "b", "x")).outcome()
+    assert work.log[0] == "new /root/b"

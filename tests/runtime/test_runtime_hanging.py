@@ -189,14 +189,14 @@ async def test_block_is_left_only_when_abandoned_code_has_come_to_its_end(open_s
 
 
 async def test_wait_in_a_shield_ends_when_its_agent_is_closed(open_session: Open) -> None:
-    told: list[type[Exception]] = []
+    told: list[float] = []
 
     async def work(turn: Turn) -> None:
         with anyio.CancelScope(shield=True):
             try:
                 await turn.wait(3000)
-            except NotRunning as error:
-                told.append(type(error))
+            except NotRunning:
+                told.append(anyio.current_time())
 
     async with open_session(work) as control:
         await control.spawn("/root", "a", "x")
@@ -204,8 +204,7 @@ async def test_wait_in_a_shield_ends_when_its_agent_is_closed(open_session: Open
         began = anyio.current_time()
         await control.close("/root/a")
         await anyio.wait_all_tasks_blocked()
-        assert told == [NotRunning]
-        assert anyio.current_time() == began
+        assert told == [began]
         assert counts(control) == {}
 
 

@@ -42,6 +42,7 @@ PUBLIC: dict[type, set[str]] = {
         *GIVES_WORK,
         *CONTROLS,
         *LOOKS,
+        "backup",
         "events",
         "forget",
         "handle",

@@ -5,20 +5,33 @@ Each test ends with `works_on`: no slot is held, the agent does another turn, an
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import anyio
 import pytest
 
+from statemachine import Outcome
 from statemachine.core.machines import SessionState, TurnState
 from statemachine.core.records import Cause
 from statemachine.core.refusals import NotRunning, Refusal, SessionClosed
-from statemachine.runtime import AgentControl, NotJson, Thread, ThreadLost, Turn, checks
+from statemachine.runtime import AgentControl, AgentInfo, NotJson, Thread, ThreadLost, Turn
 from statemachine.runtime.control import inside
-from statemachine.stores import Entry, MemoryStore, encoding
-from tests.runtime.running import Open, Stage, completed, counts, echo, ending, recorder, traced_sessions, virtual_time
+from statemachine.stores import Entry, MemoryStore
+from tests.runtime.running import (
+    Open,
+    Stage,
+    completed,
+    counts,
+    echo,
+    ending,
+    recorder,
+    traced_sessions,
+    virtual_time,
+)
 
 pytestmark = pytest.mark.anyio
 FIXTURES = (traced_sessions, virtual_time)
@@ -119,26 +132,91 @@ async def test_thread_of_the_root_that_is_lost_is_closed_and_built_anew(open_ses
     ]
 
 
-async def test_base_exception_of_a_turn_leaves_the_block_as_itself_and_loses_nothing(open_session: Open) -> None:
-    store = MemoryStore()
-    stop = Stop("all of it")
+def fails_as_pytest_does() -> None:
+    pytest.fail("of a tool")
 
-    async def misdeed(_: Turn) -> None:
-        raise stop
 
-    async def block() -> None:
-        async with open_session(once(misdeed), store) as control:
-            await control.spawn("/root", "a", "x")
-            await anyio.sleep_forever()
+def exits() -> None:
+    sys.exit("usage: tool FILE")
 
-    with pytest.raises(Stop) as stopped:
-        await block()
-    assert stopped.value is stop
-    async with open_session(echo, MemoryStore(store.log)) as control:
-        outcome = (await control.status("/root/a")).outcome
-        assert outcome is not None
-        assert outcome.status is TurnState.INTERRUPTED
-        await works_on(control)
+
+def parses_arguments() -> None:
+    argparse.ArgumentParser(prog="tool").parse_args(["--no-such-option"])
+
+
+def raises(error: BaseException) -> Callable[[], None]:
+    def misdeed() -> None:
+        raise error
+
+    return misdeed
+
+
+class SaysNothing(Exception):
+    """Its words exit."""
+
+    def __str__(self) -> str:
+        exits()
+        return "never"
+
+
+ENDINGS: dict[str, tuple[Callable[[], None], str]] = {
+    "exit": (exits, "SystemExit: usage: tool FILE"),
+    "argparse": (parses_arguments, "SystemExit: 2"),
+    "panic": (raises(Stop("panicked")), "Stop: panicked"),
+    "pytest": (fails_as_pytest_does, "Failed: of a tool"),
+    "group": (raises(BaseExceptionGroup("some", [Stop("a"), ValueError("b")])), "BaseExceptionGroup: some (2 sub-"),
+    "words": (raises(SaysNothing()), "SaysNothing"),
+    "GeneratorExit": (raises(GeneratorExit()), ""),
+}
+"""What ends a program elsewhere, and here only the code that does it."""
+PLACES = ("__init__", "load", "run", "flush", "close")
+
+
+@pytest.mark.parametrize("path", ["/root", "/root/a"])
+@pytest.mark.parametrize("how", ENDINGS)
+@pytest.mark.parametrize("place", PLACES)
+async def test_any_exception_of_an_agent_wherever_its_code_is_called_is_its_own(
+    place: str, how: str, path: str, open_session: Open
+) -> None:
+    misdeed, said = ENDINGS[how]
+    is_bad = True
+
+    base: Any = recorder()
+
+    class Bad(base):  # type: ignore[misc]
+        def __init__(self, agent: AgentInfo) -> None:
+            super().__init__(agent)
+            self.is_of_it = agent.path == path
+            if self.is_of_it and place == "__init__" and is_bad:
+                misdeed()
+
+        async def _do(self, what: str) -> None:
+            await super()._do(what)
+            if self.is_of_it and what == place and is_bad:
+                misdeed()
+
+    async def asked(text: str) -> Outcome:
+        if path == "/root":
+            return await (await control.start("/root", text)).outcome()
+        if text == "first":
+            return await (await control.spawn("/root", "a", text)).outcome()
+        return await (await control.follow_up(path, text)).outcome()
+
+    async with open_session(Bad, max_concurrent=3, idle_ttl=5.0, max_attempts=1) as control:
+        other = await control.spawn("/root", "other", "x")
+        first = await asked("first")
+        if place in ("__init__", "load", "run"):
+            assert first.status is TurnState.ERRORED
+            assert first.cause is (Cause.FAILED if place == "run" else Cause.LOAD_FAILED)
+            assert said in first.result
+        else:
+            assert ending(first) == completed("first")
+        await anyio.sleep(20)
+        is_bad = False
+        assert ending(await other.outcome()) == completed("x")
+        again = await asked("second")
+        assert again.status is TurnState.COMPLETED
+        assert again.result.endswith("second")
 
 
 async def test_exception_in_the_block_leaves_it_as_itself_and_closes_every_thread(open_session: Open) -> None:
@@ -218,31 +296,6 @@ async def test_turn_that_returns_what_is_not_json_ends_errored(open_session: Ope
         assert outcome.status is TurnState.ERRORED
         assert outcome.cause is Cause.FAILED
         assert outcome.result.startswith(f"ValueError: a turn returned {said}")
-        await works_on(control)
-
-
-@pytest.mark.parametrize(
-    ("result", "said"),
-    [
-        ("x" * 1_001, "1,001 characters, more than 1,000"),
-        (["x" * 997], "a value of class list, 1,001 characters as JSON, more than 1,000"),
-    ],
-)
-async def test_turn_that_returns_or_records_more_than_a_store_takes_is_told_so(
-    open_session: Open, monkeypatch: pytest.MonkeyPatch, result: Any, said: str
-) -> None:
-    for module in (checks, encoding):
-        monkeypatch.setattr(module, "TEXT_MAX", 1_000)
-
-    async def misdeed(turn: Turn) -> Any:
-        with pytest.raises(NotJson, match="1,003 characters"):
-            await turn.record("x" * 1_001)
-        await turn.record("x" * 998)
-        return result
-
-    async with open_session(once(misdeed)) as control:
-        outcome = await (await control.spawn("/root", "a", "x")).outcome()
-        assert ending(outcome) == (TurnState.ERRORED, f"ValueError: a turn returned {said}")
         await works_on(control)
 
 

@@ -44,7 +44,6 @@ from statemachine.runtime.errors import words
 from statemachine.runtime.live import LiveThreads
 from statemachine.runtime.requests import Requests
 from statemachine.runtime.settings import info_of
-from statemachine.runtime.tasks import TaskScope
 from statemachine.runtime.verbs import Verbs
 from statemachine.runtime.waits import TURN, Waits
 from statemachine.stores import encoding
@@ -57,10 +56,13 @@ MET = (
     *("opening died before its append was durable", "opening died after its append was durable", "died in an append"),
     *("opening taken over by another process", "opening shut down by a host", "session taken over", "store failed"),
     *("accepted spawn", "accepted send", "accepted follow_up", "accepted start", "entry recorded", "resumed"),
+    *("caller cancelled past shields", "request repeated as soon as its caller was cancelled"),
+    *("turn raised what would end a program",),
     *("caller cancelled", "turn cancelled", "wait cancelled", "load cancelled", "work ignored its cancellation"),
     *("wait ended by MAIL", "wait ended by TARGET", "wait ended by TIMEOUT", "wait ended by INTERRUPTED"),
     *("turn raised", "turn hung", "turn returned no JSON", "thread lost in a turn", "thread lost in load"),
     *("load raised", "load hung", "constructor raised", "flush of a thread", "evictions", "reloads", "stale_reports"),
+    *("process stood still", "store was busy", "trace failed"),
     *("repeated key after a lost answer", "repeated key gave the first answer", "key reused for another request"),
     *("outcome by handle", "handle by reference", "call after the turn's end", "events lost by a slow reader"),
     *("interrupted while RUNNING", "interrupted while STARTING", "close raised", "store could not be read"),
@@ -296,7 +298,8 @@ def two_at_a_time_on_a_thread(m: pytest.MonkeyPatch) -> None:
     def at_once(self: LiveThreads, known: live.Live, call: Call) -> None:
         async def alone() -> None:
             report = call.cancelled()
-            with TaskScope() as known.scope:
+            with self._scope(known) as scope:
+                known.scope = scope
                 known.call = call
                 try:
                     report = await call.make()
@@ -401,12 +404,52 @@ def senders_mistaken(m: pytest.MonkeyPatch) -> None:
     m.setattr(Verbs, "follow_up", lambda self, _, *rest: follow_up(self, -1, *rest))
 
 
+class Released(dict[str, Any]):
+    """Keys that may have been let go before."""
+
+    def __delitem__(self, key: str) -> None:
+        self.pop(key, None)
+
+
+def keys_let_go_by_cancelled_callers(m: pytest.MonkeyPatch) -> None:
+    """As if the request were made in the caller's task."""
+    once = Requests._once
+
+    async def let_go(self: Requests, key: Any, *rest: Any) -> Any:
+        if not isinstance(self._making, Released):
+            self._making = Released()
+        try:
+            return await once(self, key, *rest)
+        except BaseException:
+            self._making.pop(key, None)
+            raise
+
+    m.setattr(Requests, "_once", let_go)
+
+
+def base_exceptions_of_code_end_the_session(m: pytest.MonkeyPatch) -> None:
+    failed = LiveThreads._failed
+
+    def only_exceptions(self: LiveThreads, known: Any, call: Any, error: BaseException) -> Any:
+        if not isinstance(error, Exception):
+            raise error
+        return failed(self, known, call, error)
+
+    m.setattr(LiveThreads, "_failed", only_exceptions)
+
+
 def keys_not_in_line(m: pytest.MonkeyPatch) -> None:
     """Two at a time may ask with one key."""
+
+    class NotHeld(Released):
+        def __contains__(self, _: object) -> bool:
+            return False
+
     once = Requests._once
 
     async def alone(self: Requests, *rest: Any) -> Any:
-        self._keys = {}
+        if not isinstance(self._making, NotHeld):
+            self._making = NotHeld()
         return await once(self, *rest)
 
     m.setattr(Requests, "_once", alone)
@@ -451,7 +494,7 @@ BREAKS: dict[Callable[[pytest.MonkeyPatch], None], str] = {
     receipts_lost: "was answered before, and now refused|was answered with .* and now with|in the log 2 times",
     commits_reordered: "append [0-9]+ of the log is",
     steps_torn: "append [0-9]+ of the log ends within a step",
-    cancel_skipped_before_the_turn_began: "its work would have stopped",
+    cancel_skipped_before_the_turn_began: "its work would have stopped|a host still waits",
     cancel_lost: "its work would have stopped",
     lost_threads_kept: "was closed 0 times|are alive, resident are",
     unloaded_threads_kept: "are alive, resident are|was closed 0 times",
@@ -470,11 +513,15 @@ BREAKS: dict[Callable[[pytest.MonkeyPatch], None], str] = {
     time_stands_still: "never ended|still waits|block was left by|have something to do",
     settings_forgotten: "was spawned as .* and is",
     senders_mistaken: "is in the log as of -1",
-    keys_not_in_line: "KeyError",
+    keys_let_go_by_cancelled_callers: "is in the log 2 times",
+    base_exceptions_of_code_end_the_session: "the session's block was left by|the run ended by",
+    keys_not_in_line: "is in the log 2 times",
     stale_generations_loaded: "its thread would have been loaded",
     refusals_uncounted: "refusals were counted as",
 }
 """What is broken, and what the judges say of it."""
+TOLD_BY_THE_REFERENCE = (awaited_notices_unread, returned_turns_lose_a_mail)
+"""Breaks in the core, of which the reference may be the first to tell, in words of its own."""
 HUNTED = 300
 
 
@@ -484,9 +531,13 @@ def test_simulation_notices_a_runtime_that_is_broken(
     break_it: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_it(monkeypatch)
-    found = next((run for seed in range(1, HUNTED + 1) if (run := simulate(seed)).blames), None)
-    assert found is not None, "nobody noticed"
-    assert re.search(BREAKS[break_it], "\n".join(found.blames)), found.blames
+    for seed in range(1, HUNTED + 1):
+        said = "\n".join(simulate(seed).blames)
+        if re.search(BREAKS[break_it], said):
+            break
+        assert not said or (break_it in TOLD_BY_THE_REFERENCE and "lockstep: " in said), said
+    else:
+        raise AssertionError("nobody noticed")
     gc.collect()
 
 

@@ -170,16 +170,18 @@ def test_written_records_look_like_this() -> None:
     found = Outcome(4, 1, TurnState.COMPLETED, Json({"depth": [2, 2.5, None]}), Cause.FINISHED)
     nothing = Outcome(4, 2, TurnState.COMPLETED, Json(None), Cause.FINISHED)
     notice = MailAccepted(3, 2, 1, MailKind.QUEUE, "", failed, '{"tenant":7}', (4, 5), at=1_800_000_000.25)
-    ends = (TurnEnded(closed), TurnEnded(found), TurnEnded(nothing))
+    ends = (TurnEnded(closed, traceback="line 1\nline 2"), TurnEnded(found), TurnEnded(nothing))
     stopped = TurnStopped(3, 2, Cause.INTERRUPTED, HOST, below=1, at=2.5)
     written = (MAIL, notice, *ends, ENTRY, AgentsClosed(1, (1, 2)), stopped, MailDemoted(3, (7, 8), closed))
     assert [encode(record)[2] for record in written] == [
         '{"answers":[],"at":null,"headers":null,"kind":1,"mail":0,"message":"work","notice":null,"sender":0,"target":1}',
         '{"answers":[4,5],"at":1800000000.25,"headers":"{\\"tenant\\":7}","kind":0,"mail":3,"message":"",'
         '"notice":{"agent":2,"by":null,"cause":1,"raw":"why","status":2,"turn":1},"sender":2,"target":1}',
-        '{"at":null,"outcome":{"agent":3,"by":-1,"cause":10,"raw":"closed","status":3,"turn":2}}',
-        '{"at":null,"outcome":{"agent":4,"by":null,"cause":0,"raw":{"text":"{\\"depth\\":[2,2.5,null]}"},"status":1,"turn":1}}',
-        '{"at":null,"outcome":{"agent":4,"by":null,"cause":0,"raw":{"text":"null"},"status":1,"turn":2}}',
+        '{"at":null,"outcome":{"agent":3,"by":-1,"cause":10,"raw":"closed","status":3,"turn":2},'
+        '"traceback":"line 1\\nline 2"}',
+        '{"at":null,"outcome":{"agent":4,"by":null,"cause":0,"raw":{"text":"{\\"depth\\":[2,2.5,null]}"},"status":1,"turn":1},'
+        '"traceback":null}',
+        '{"at":null,"outcome":{"agent":4,"by":null,"cause":0,"raw":{"text":"null"},"status":1,"turn":2},"traceback":null}',
         '{"agent":1,"at":null,"data":{"said":["hello",1,2.5,null,true]},"turn":1}',
         '{"agents":[1,2],"at":null,"target":1}',
         '{"agent":3,"at":2.5,"below":1,"by":-1,"cause":7,"turn":2}',
@@ -206,19 +208,53 @@ def test_written_records_look_like_this() -> None:
         ("AgentResumed", '{"at":null,"agent":"1"}'),
         ("AgentResumed", '{"at":null,"agent":1,"turn":2}'),
         ("AgentResumed", '{"at":null,"target":1}'),
-        ("TurnEnded", '{"at":null,"outcome":null}'),
-        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":"done","raw":""}}'),
-        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":99,"raw":""}}'),
-        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":[0],"raw":""}}'),
-        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":1.0,"raw":""}}'),
-        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":null}}'),
-        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"status":0,"raw":""}}'),
-        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":"","result":""}}'),
-        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":99,"by":null,"status":0,"raw":""}}'),
-        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":"host","status":0,"raw":""}}'),
-        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":{}}}'),
-        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":{"text":"1 "}}}'),
-        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":{"text":"NaN"}}}'),
+        ("TurnEnded", '{"at":null,"outcome":null,"traceback":null}'),
+        (
+            "TurnEnded",
+            '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":"done","raw":""},"traceback":null}',
+        ),
+        (
+            "TurnEnded",
+            '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":99,"raw":""},"traceback":null}',
+        ),
+        (
+            "TurnEnded",
+            '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":[0],"raw":""},"traceback":null}',
+        ),
+        (
+            "TurnEnded",
+            '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":1.0,"raw":""},"traceback":null}',
+        ),
+        (
+            "TurnEnded",
+            '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":null},"traceback":null}',
+        ),
+        ("TurnEnded", '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"status":0,"raw":""},"traceback":null}'),
+        (
+            "TurnEnded",
+            '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":"","result":""},"traceback":null}',
+        ),
+        (
+            "TurnEnded",
+            '{"at":null,"outcome":{"agent":1,"turn":1,"cause":99,"by":null,"status":0,"raw":""},"traceback":null}',
+        ),
+        (
+            "TurnEnded",
+            '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":"host","status":0,"raw":""},"traceback":null}',
+        ),
+        (
+            "TurnEnded",
+            '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":{}},"traceback":null}',
+        ),
+        (
+            "TurnEnded",
+            '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":{"text":"1 "}},'
+            '"traceback":null}',
+        ),
+        (
+            "TurnEnded",
+            '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":{"text":"NaN"}},"traceback":null}',
+        ),
         (
             "TurnEnded",
             '{"at":null,"outcome":{"agent":1,"turn":1,"cause":1,"by":null,"status":0,"raw":{"text":"1","more":1}}}',
@@ -283,7 +319,7 @@ def test_what_are_no_facts_is_not_read(text: str) -> None:
 def test_result_that_no_turn_can_have_returned_is_not_read(number: str) -> None:
     outcome = f'{{"agent":1,"turn":1,"status":1,"raw":{{"text":"[{number}]"}},"cause":0,"by":null}}'
     with pytest.raises(EncodingError, match="Out of range"):
-        decode("TurnEnded", f'{{"at":null,"outcome":{outcome}}}')
+        decode("TurnEnded", f'{{"at":null,"outcome":{outcome},"traceback":null}}')
 
 
 def nested(depth: int) -> Any:

@@ -133,6 +133,7 @@ async def test_file_that_may_not_be_written_is_a_typed_error_and_may_still_be_re
             directory.chmod(0o555)
         elif what == "lock":
             lock.chmod(0o444)
+            path.chmod(0o444)
             directory.chmod(0o777)
         else:
             directory.chmod(0o555)

@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from model.audits.verify import verify
-from statemachine.stores import SQLiteStore, read_rollout, read_session, reading, schema, sqlite, tables
+from statemachine.stores import SQLiteStore, read_rollout, read_session, reading, schema, tables
 from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError
 from tests.stores.other_process import (
     ENTRIES,
@@ -150,8 +150,7 @@ async def test_crashed_session_that_is_read_in_this_process_is_opened_as_soon_as
         tried.set()
 
     async def open_it(seconds: float) -> None:
-        monkeypatch.setattr(sqlite, "BUSY_S", seconds)
-        store = await opened(path)
+        store = await opened(path, busy_timeout=seconds)
         assert len(await store.rollout(1)) == 1
         await store.close()
 
@@ -182,10 +181,8 @@ async def test_take_over_that_fails_leaves_the_owner_its_lock(path: Path, other:
     store = await opened(path)
     assert store._tables is not None
     store._tables.connection.execute("BEGIN IMMEDIATE")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sqlite, "BUSY_S", 0.05)
-        with pytest.raises(StoreBusy):
-            await opened(path, takeover=True)
+    with pytest.raises(StoreBusy):
+        await opened(path, takeover=True, busy_timeout=0.05)
     store._tables.connection.execute("ROLLBACK")
     assert other.ask("open") == "SessionInUse"
     await store.append(group(0))

@@ -13,7 +13,7 @@ import pytest
 
 from statemachine.core.events import ROOT
 from statemachine.core.records import AgentSpawned, MailAccepted, MailKind
-from statemachine.stores import Entry, SQLiteStore, Write, read_rollout, read_session, reading, sqlite
+from statemachine.stores import Entry, SQLiteStore, Write, read_rollout, read_session, reading
 from statemachine.stores.encoding import EncodingError
 from statemachine.stores.errors import (
     SessionInUse,
@@ -97,16 +97,13 @@ async def test_owner_that_was_paused_while_another_took_over_writes_nothing_more
     await store.close()
 
 
-async def test_owner_that_is_paused_while_it_writes_keeps_others_out_until_it_ends(
-    path: Path, other: Other, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_S", 0.05)
+async def test_owner_that_is_paused_while_it_writes_keeps_others_out_until_it_ends(path: Path, other: Other) -> None:
     other.ask("open")
     other.ask("append")
     other.tell("begin and stop")
     other.wait_until_stopped()
     with pytest.raises(StoreBusy, match="paused owner"):
-        await SQLiteStore(path, takeover=True).open(CONFIG)
+        await SQLiteStore(path, takeover=True, busy_timeout=0.05).open(CONFIG)
     other.kill()
     store = await opened(path)
     assert len(await store.rollout(1)) == 1

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from anyio import CancelScope
 
@@ -32,7 +33,9 @@ from statemachine.core.records import (
 from statemachine.core.session import Session
 from statemachine.log.recovery import durable_facts, fold
 from statemachine.log.snapshot import facts_of, touched
-from statemachine.stores import Entry, MemoryStore, Receipt, Snapshot, SQLiteStore, Store, Write
+from statemachine.runtime.handles import outcome_in
+from statemachine.stores import Entry, MemoryStore, Receipt, Snapshot, SQLiteStore, Store, Write, memory, tables
+from statemachine.stores.encoding import decode
 from statemachine.stores.errors import SessionInUse, StoreClosed, Unstorable
 from tests.stores.session_files import ready
 
@@ -148,7 +151,43 @@ async def test_random_run_with_snapshots_and_crashes_is_found_whole_at_every_ope
             found = await store.open(config)
             assert durable_facts(found.ledger) == durable_facts(s.ledger)
             dirty.clear()
+        for agent in s.agents:
+            whole = await store.rollout(agent.id)
+            for mail in [record.mail for record in whole if isinstance(record, MailAccepted)]:
+                some = await store.rollout(agent.id, mail)
+                assert some == whole[len(whole) - len(some) :]
+                assert outcome_in(some, mail, s.live_threads) == outcome_in(whole, mail, s.live_threads)
     assert appended > 50
+
+
+@pytest.mark.parametrize("is_covered", [True, False])
+async def test_how_a_late_mail_was_answered_is_found_without_reading_what_came_before(
+    new_store: NewStore, is_covered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await ready(new_store())
+    await store.append([Write((SPAWNED,))])
+    for turn in range(1, 101):
+        mail, outcome = attrs.evolve(MAIL, mail=turn), attrs.evolve(ENDED.outcome, turn=turn)  # type: ignore[misc]
+        await store.append([Write((mail, TurnStarted(1, turn), *[Entry(1, turn, "x")] * 5, TurnEnded(outcome)))])
+    if is_covered:
+        await store.close()
+        store = await ready(new_store())
+    decoded = list[str]()
+
+    def counted(kind: str, data: Any) -> Any:
+        decoded.append(kind)
+        return decode(kind, data)
+
+    for module in (memory, tables):
+        monkeypatch.setattr(module, "decode", counted)
+    assert [type(record).__name__ for record in await store.rollout(1, 100)] == [
+        "TurnEnded", "MailAccepted", "TurnStarted", "TurnEnded"
+    ]  # fmt: skip
+    assert len(decoded) < 40
+    assert "Entry" not in decoded
+    assert len(await store.rollout(1, 1)) == 300
+    assert await store.rollout(1, 101) == (await store.rollout(1, 100))[-4:]
+    await store.close()
 
 
 # Rollouts

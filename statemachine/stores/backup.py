@@ -1,0 +1,79 @@
+"""Copies a session's file while it runs: consistent, as of the moment in which it begins, and private.
+
+Copying the file by hand does not make a backup: what is in the WAL is missing, and pages change while they are read.
+SQLite's own backup reads all pages in one transaction, beside which the session goes on writing.
+
+The copy gets its name when it is whole. Until then it is a file without a meaning beside it, which a process that is
+killed leaves there.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from contextlib import closing, suppress
+
+from statemachine.stores import reading
+from statemachine.stores.errors import StoreExists
+from statemachine.stores.rights import BESIDE, PRIVATE
+from statemachine.stores.translation import typed
+
+PAGES = 1000
+"""Pages that are copied between two calls of `progress`, 4 MB."""
+
+Progress = Callable[[int, int], object]
+"""Called with the number of pages that are copied, and that of all."""
+
+
+def back_up(path: str | os.PathLike[str], to: str | os.PathLike[str], progress: Progress) -> None:
+    """Copies the session in the file at `path` into a new file `to`. What `progress` raises ends it. Raises
+    `StoreExists`, and what `read_session` raises.
+    """
+    target = reading.real_path(to)
+    with typed(target):
+        _check_free(target)
+        descriptor, part = tempfile.mkstemp(".part", ".backup-", os.path.dirname(target))
+        try:
+            os.close(descriptor)
+            reading.reading(path, lambda connection: _copy(connection, part, progress))
+            _name(part, target)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(part)
+
+
+def _copy(connection: sqlite3.Connection, part: str, progress: Progress) -> None:
+    with closing(sqlite3.connect(part, isolation_level=None)) as copy:
+        copy.execute("PRAGMA journal_mode = OFF")  # a part of a copy is worth nothing
+        try:
+            connection.backup(copy, pages=PAGES, progress=lambda _, left, pages: progress(pages - left, pages))
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+                raise
+            with typed(part):
+                raise
+
+
+def _check_free(target: str) -> None:
+    """Raises `StoreExists` if there is a file, or one that SQLite would take for a part of it."""
+    for beside in BESIDE:
+        if os.path.lexists(target + beside):
+            raise StoreExists(target + beside, "there is a file already")
+
+
+def _name(part: str, target: str) -> None:
+    """Gives the copy its name, for good."""
+    with open(part, "rb") as file:
+        os.fsync(file.fileno())
+    try:
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE))
+    except FileExistsError:
+        raise StoreExists(target, "there is a file already") from None
+    os.replace(part, target)
+    folder = os.open(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,38 @@
+"""Keeps the files of a session from other users: conversations are in them, and who may read one may also lock it.
+
+Each is made with the rights of its owner alone, whatever the umask is, before anything is in it. SQLite gives its WAL,
+the index of that and its journal the rights of the database. Rights that a file has already are left as they are, since
+an owner may mean them; there is a warning.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+
+from statemachine.sinks import log
+
+PRIVATE = stat.S_IRUSR | stat.S_IWUSR
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+BESIDE = ("", "-wal", "-shm", "-journal", ".lock")
+"""The files of a session: what follows its path."""
+WIDER = (
+    "%s: other users have rights on this file of a session, and can read the conversations or stop it (mode %s);"
+    " chmod 600 it, unless you mean that"
+)
+
+
+def make_private(path: str) -> None:
+    """Makes an empty file that its owner alone may read and write. Leaves one that is there. Raises `OSError`."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE))
+
+
+def warn_of_wider(path: str) -> None:
+    """Writes a warning to the log for every file of the session on which others than its owner have rights."""
+    for beside in BESIDE:
+        with suppress(FileNotFoundError):
+            mode = stat.S_IMODE(os.stat(path + beside).st_mode)
+            if mode & OTHERS:
+                log.warning(WIDER, path + beside, f"{mode:o}")
