@@ -81,7 +81,8 @@ class Turn:
         """The headers of the oldest trigger mail in `mail`, which this turn is due to. Give them on to what the turn
         asks of others: `turn.spawn("scout", "look", headers=turn.headers)`.
         """
-        return next((mail.headers for mail in self.mail if mail.is_trigger), {})
+        asked = next((mail for mail in self.mail if mail.is_trigger), None)
+        return {} if asked is None else asked.headers
 
     @property
     def path(self) -> str:
