@@ -248,10 +248,10 @@ def served(oldest: bool) -> Seen:
         got = [agent for agent, _ in line if agent in after.slots.holders and agent not in after.slots.ready]
         if len(line) < 2 or not got:
             return False
-        first, path = line[0]
+        first, depth = line[0]
         if not oldest:
             return first in after.slots.ready
-        return got == [first] and any(other.count("/") > path.count("/") for _, other in line)
+        return got == [first] and any(other > depth for _, other in line)
 
     return seen
 

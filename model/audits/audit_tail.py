@@ -143,7 +143,8 @@ class Tail:
         return None
 
     def withdraw(self, record: MailWithdrawn) -> str | None:
-        if self.ledger.unread.get(record.mail) != record.agent:
+        mail = self.ledger.find_unread(record.mail)
+        if mail is None or mail.target != record.agent:
             return f"mail {record.mail} is not unread by agent {record.agent}"
         self.not_asked.add(record.agent)
         return self.answer(record.agent, record.outcome, Cause.WITHDRAWN)

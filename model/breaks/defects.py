@@ -137,10 +137,10 @@ def second_entrance(_: Any, s: Session, event: ev.Start) -> Reply:
 
 
 @breaks("J2", "due", (Slots, "enqueue"))
-def last_in_first_out(core: Any, self: Slots, agent: int, path: str) -> None:
+def last_in_first_out(core: Any, self: Slots, agent: int, depth: int) -> None:
     """Within a depth, the ready queue serves the last to come first."""
-    core(self, agent, path)
-    for line in (self.ready, self.by_depth.get(path.count("/"))):
+    core(self, agent, depth)
+    for line in (self.ready, self.by_depth.get(depth)):
         if line is not None:
             line.move_to_end(agent, last=False)
 

@@ -40,7 +40,9 @@ def configured(**facts: Any) -> Any:
 
 
 def agents(*identities: Identity, status: TurnState = TurnState.NEW) -> list[Agent]:
-    return [Agent(n, 0, f"/root/{n}", None, identity, status=status, turn=3) for n, identity in enumerate(identities)]
+    return [
+        Agent(n, 0, f"/root/{n}", 1, None, identity, status=status, turn=3) for n, identity in enumerate(identities)
+    ]
 
 
 def kind_of(refusal: Refusal | None) -> type | None:
@@ -161,14 +163,14 @@ def never_full(s: Any) -> Refusal | None:
     return None if s.slots.free > 0 else QueueFull(s.config.max_queued, tuple(s.slots.ready), ("",))
 
 
-@contract("L1", operations, "turn_has_room", never_full, "what queues is refused too")
+@contract("L1", operations, "turn_has_room", never_full, "what queues is refused too", lambda most, **_: most >= 1)
 def request_is_refused_only_if_neither_a_slot_nor_the_queue_has_room(
     overflow: Overflow, free: int, most: int, queues: bool
 ) -> bool:
     slots = Slots(3)
     slots.held = 3 - free
     if queues:
-        slots.enqueue(1, "/root/1")
+        slots.enqueue(1, 1)
     s = configured(overflow=overflow, max_queued=most)
     s.slots, s.waits, s.paths = slots, SimpleNamespace(lenders={}), lambda named: ("",) * len(named)
     refusal = operations.turn_has_room(s)

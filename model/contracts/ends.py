@@ -25,7 +25,7 @@ def session(
     policy = SlotPolicy.LIVE_THREADS if is_live else SlotPolicy.ACTIVE_TURNS
     overflow = Overflow.REJECT if is_live else Overflow.QUEUE
     s = State(SessionConfig(slot_policy=policy, overflow=overflow, max_attempts=max_attempts))
-    agent = Agent(1, 0, "/root/a", None, status=status, residency=residency, turn=1, generation=1)
+    agent = Agent(1, 0, "/root/a", 1, None, status=status, residency=residency, turn=1, generation=1)
     s.ledger.agents.append(agent)
     s.ledger.by_path[agent.path] = 1
     s.ledger.open_agents = s.residents.occupied = s.slots.held = 1
@@ -138,7 +138,7 @@ def load_that_crashes_cut_off_too_often_is_not_tried_again(lost: int, most: int)
 
 
 def add(s: State, number: int, status: TurnState, residency: Residency) -> Agent:
-    agent = Agent(number, 0, f"/root/{number}", None, status=status, residency=residency, turn=1, generation=1)
+    agent = Agent(number, 0, f"/root/{number}", 1, None, status=status, residency=residency, turn=1, generation=1)
     s.ledger.agents.append(agent)
     s.residents.occupied += residency != Residency.UNLOADED
     return agent
@@ -153,7 +153,7 @@ def add_returning(s: State, number: int) -> Agent:
 
 def add_queued(s: State, number: int) -> Agent:
     agent = add(s, number, TurnState.QUEUED, Residency.UNLOADED)
-    s.slots.enqueue(number, agent.path)
+    s.slots.enqueue(number, agent.depth)
     return agent
 
 

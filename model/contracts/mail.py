@@ -23,7 +23,7 @@ Kinds = tuple[MailKind, MailKind, MailKind]
 def full_ledger(kinds: Kinds, sender: int = HOST, promises: bool = True) -> tuple[Ledger, Agent]:
     """A ledger with the agents 1 and 2, and three mails for agent 1."""
     ledger = Ledger(promises)
-    agents = [Agent(number, 0, f"/root/{number}", None, Identity.OPEN) for number in (1, 2)]
+    agents = [Agent(number, 0, f"/root/{number}", 1, None, Identity.OPEN) for number in (1, 2)]
     ledger.agents += agents
     ledger.by_path |= {agent.path: agent.id for agent in agents}
     ledger.open_agents = 2
@@ -33,10 +33,15 @@ def full_ledger(kinds: Kinds, sender: int = HOST, promises: bool = True) -> tupl
 
 
 def is_sound(ledger: Ledger, agent: Agent, unread: int, read: int, dead: int) -> bool:
-    """Is each mail in one state, and counted there, and each trigger and open request known?"""
+    """Is each mail in one state, and counted there, and each trigger and open request known? Is what is unread found by
+    its number, and nothing else, and is it a letter if it is not a request?
+    """
     triggers = [mail.mail for mail in agent.mailbox if mail.kind == TRIGGER]
+    letters = {mail.mail: agent.id for mail in agent.mailbox if mail.kind != TRIGGER}
+    found = [mail for mail in map(ledger.find_unread, range(ledger.next_mail)) if mail is not None]
     states = ledger.mail_states == [unread, read, dead] and sum(ledger.mail_states) == ledger.next_mail
-    return states and len(agent.mailbox) == len(ledger.unread) == unread and agent.triggers == len(triggers)
+    known = found == [*agent.mailbox] and ledger.letters == letters and agent.triggers == len(triggers)
+    return states and known and len(found) == unread
 
 
 # The mailbox
@@ -71,7 +76,7 @@ def refuse_wrongly(s: Any, agent: Agent, kind: MailKind) -> MailboxFull | None:
 
 @contract("S12", operations, "mailbox_open", refuse_wrongly, "promised notices are not named")
 def full_mailbox_is_refused_with_its_counts(promised: int, most: int, kind: MailKind) -> bool:
-    agent = Agent(1, 0, "/root/a", None, mailbox=(letter(0, QUEUE),), promised=promised)
+    agent = Agent(1, 0, "/root/a", 1, None, mailbox=(letter(0, QUEUE),), promised=promised)
     s: Any = SimpleNamespace(config=SimpleNamespace(max_unread=most))
     refusal = operations.mailbox_open(s, agent, kind)
     if rules.mailbox_has_room(1, promised, most, kind):
@@ -83,7 +88,7 @@ def full_mailbox_is_refused_with_its_counts(promised: int, most: int, kind: Mail
 def request_needs_room_for_its_notice_unless_none_is_promised(
     by_host: bool, to_self: bool, promises: bool, promised: int, most: int
 ) -> bool:
-    agents = [Agent(n, 0, "/root/a", None, promised=promised) for n in (0, 1)]
+    agents = [Agent(n, 0, "/root/a", 1, None, promised=promised) for n in (0, 1)]
     ledger = SimpleNamespace(promises=promises)
     s: Any = SimpleNamespace(config=SimpleNamespace(max_unread=most), ledger=ledger, agents=agents)
     refusal = operations.notice_has_room(s, HOST if by_host else 1, 1 if to_self else 2)
@@ -105,7 +110,8 @@ def accept_unpromised(self: Ledger, mail: MailAccepted) -> Agent:
     target.triggers += mail.kind is TRIGGER
     self.mail_states[MailState.ACCEPTED] += 1
     self.next_mail += 1
-    self.unread[mail.mail] = mail.target
+    index = self.requests if mail.kind is TRIGGER else self.letters
+    index[mail.mail] = mail.target
     return target
 
 
@@ -147,20 +153,21 @@ def turn_reads_the_notices_that_it_awaits_and_no_other_mail(kinds: Kinds, second
     return left == ((0, 2) if second else (0, 1)) and is_sound(ledger, agent, 2, 1, 0)
 
 
-def withdraw_quietly(self: Ledger, number: int) -> MailAccepted:
-    agent = self.agents[self.unread.pop(number)]
-    (mail,) = [mail for mail in agent.mailbox if mail.mail == number]
+def withdraw_quietly(self: Ledger, mail: MailAccepted) -> None:
+    agent = self.agents[mail.target]
     agent.mailbox = tuple([other for other in agent.mailbox if other is not mail])
-    return mail
+    self.letters.pop(mail.mail, None)
 
 
 @contract("S5", Ledger, "withdraw", withdraw_quietly, "nothing is counted")
 def withdrawn_mail_is_a_dead_letter_and_answers_its_request(kinds: Kinds, second: bool) -> bool:
     ledger, agent = full_ledger(kinds)
     number = 1 if second else 2
-    gone = ledger.withdraw(number)
+    mail = agent.mailbox[number]
+    ledger.withdraw(mail)
     open_requests = [n for n, kind in enumerate(kinds) if kind == TRIGGER and n != number]
-    return gone.mail == number and list(ledger.requests) == open_requests and is_sound(ledger, agent, 2, 0, 1)
+    is_gone = mail not in agent.mailbox and list(ledger.requests) == open_requests
+    return is_gone and is_sound(ledger, agent, 2, 0, 1)
 
 
 @contract("S10", Ledger, "demote", lambda self, agent, numbers: (), "it asks for a turn still")

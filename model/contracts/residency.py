@@ -19,7 +19,7 @@ Flags = tuple[bool, bool, bool, bool]
 
 
 def one(residency: Residency, generation: int = 1) -> Agent:
-    return Agent(1, 0, "/root/a", None, residency=residency, generation=generation)
+    return Agent(1, 0, "/root/a", 1, None, residency=residency, generation=generation)
 
 
 def occupied(count: int, most: int) -> Residents:
@@ -93,7 +93,7 @@ def victim_was_not_tried_for_this_turn(was_tried: Flags, triggers: Flags) -> boo
 @contract("N2", Residents, "victim", lambda self, agents, tried: next(iter(self.idle)), "mail: not")
 def victim_is_chosen_by_the_count_of_trigger_mail(first: int, second: int) -> bool:
     residents = Residents(2)
-    agents = [Agent(n, 0, "/root/a", None, triggers=count) for n, count in ((0, 0), (1, first), (2, second))]
+    agents = [Agent(n, 0, "/root/a", 1, None, triggers=count) for n, count in ((0, 0), (1, first), (2, second))]
     for agent in agents[1:]:
         residents.used(agent)
     return residents.victim(agents, ()) == (2 if first > 0 and second <= 0 else 1)
@@ -226,23 +226,24 @@ def dead_thread_holds_nothing(count: int, residency: Residency) -> bool:
 def used_agent_is_the_last_to_be_evicted(is_first: bool, is_new: bool) -> bool:
     residents = Residents(3)
     for number in (1, 2):
-        residents.used(Agent(number, 0, "/root/a", None))
+        residents.used(Agent(number, 0, "/root/a", 1, None))
     used = 3 if is_new else 1 if is_first else 2
-    residents.used(Agent(used, 0, "/root/a", None))
+    residents.used(Agent(used, 0, "/root/a", 1, None))
     return list(residents.idle) == [*[number for number in (1, 2) if number != used], used]
 
 
-def taken_at_the_front(self: Residents, agent: Agent, at_once: bool) -> None:
-    self.idle.pop(agent.id, None)
-    if not at_once:
-        self.starting[agent.id] = self.last_ticket
+def starts_with_another(self: Residents, agent: int) -> None:
+    self.starting[agent] = self.last_ticket
+    self.unsettled[agent] = None
 
 
-@contract("J5", Residents, "taken", taken_at_the_front, "with the ticket of another")
+@contract("J5", Residents, "starts", starts_with_another, "with the ticket of another")
 def turn_with_a_slot_starts_behind_all_others_and_is_not_evictable(last: int, at_once: bool) -> bool:
     residents = occupied(1, 1)
     residents.starting[2], residents.last_ticket, residents.idle[1] = last, last, None
-    residents.taken(one(RESIDENT), at_once)
+    residents.taken(1)
+    if not at_once:
+        residents.starts(1)
     waits = {} if at_once else {1: last + 1}
     return not residents.idle and residents.starting == {2: last, **waits} and set(residents.unsettled) == set(waits)
 

@@ -28,7 +28,7 @@ def line(deep: tuple[bool, bool, bool], overtaken: int) -> Slots:
     """The agents 1 to 3 in the ready queue, in this order, each at the depth 1 or, if it is deep, 2."""
     slots = Slots(1)
     for agent, is_deep in zip(THREE, deep, strict=True):
-        slots.enqueue(agent, "/root/a/b" if is_deep else "/root/a")
+        slots.enqueue(agent, 2 if is_deep else 1)
     slots.overtaken = overtaken
     return slots
 
@@ -219,7 +219,7 @@ def no_turn_is_due_in_an_empty_queue(overtaken: int, most: int, is_empty: bool) 
     slots = Slots(1)
     slots.overtaken = overtaken
     if not is_empty:
-        slots.enqueue(1, "/root/a")
+        slots.enqueue(1, 1)
     return slots.is_due(most) == (not is_empty and overtaken >= most)
 
 
@@ -232,7 +232,7 @@ def only_sub_agents_overtake_and_only_what_queues(overtaken: int, is_root: bool,
     slots = Slots(1)
     slots.overtaken = overtaken
     if not is_empty:
-        slots.enqueue(1, "/root/a")
+        slots.enqueue(1, 1)
     slots.overtake(ROOT if is_root else 2)
     return slots.overtaken == overtaken + (not is_root and not is_empty)
 
@@ -247,7 +247,7 @@ def queue_serves_the_turn_that_is_due_or_else_the_deepest(
 
 
 def take_uncounted(self: Slots, most: int) -> int:
-    agent = self.first(most)
+    agent = self.first(most) if self.by_depth else next(iter(self.ready))
     self.dequeue(agent)
     return agent
 
@@ -298,4 +298,4 @@ def turn_that_leaves_the_queue_changes_no_order(deep: tuple[bool, bool, bool], l
     if list(slots.ready) != left or was_oldest != (agent == 1) or slots.overtaken != (0 if was_oldest else 1):
         return False
     deepest = [other for other in left if deep[other - 1]] or left
-    return slots.first(2) == deepest[0]
+    return slots.take(2) == deepest[0]

@@ -53,19 +53,19 @@ def slot_of_the_root_and_of_live_threads_is_of_no_use_to_others(
     is_root: bool, is_live: bool, returns: bool, overtaken: int, most: int
 ) -> bool:
     slots = Slots(1)
-    slots.enqueue(3, "/root/a")
+    slots.enqueue(3, 1)
     slots.overtaken = overtaken
     waits = SimpleNamespace(returning={2: None} if returns else {}, touched={}, pending={})
     config = SimpleNamespace(max_overtaken=most)
     s: Any = SimpleNamespace(slots=slots, waits=waits, config=config, live_threads=is_live, agents=[])
-    wanted = turns.is_wanted(s, Agent(ROOT if is_root else 1, 0, "/root", None))
+    wanted = turns.is_wanted(s, Agent(ROOT if is_root else 1, 0, "/root", 0, None))
     return wanted == ((returns or overtaken >= most) and not is_root and not is_live)
 
 
 @contract("J1", turns, "may_begin", lambda s, agent: agent.identity is OPEN, "whatever the session does")
 def turn_begins_only_for_an_open_agent_of_an_open_session(state: SessionState, identity: Identity) -> bool:
     s: Any = SimpleNamespace(state=state)
-    begins = turns.may_begin(s, Agent(1, 0, "/root/a", None, identity=identity))
+    begins = turns.may_begin(s, Agent(1, 0, "/root/a", 1, None, identity=identity))
     return begins == (state == SessionState.OPEN and identity == Identity.OPEN)
 
 
@@ -90,7 +90,7 @@ def return_unread(self: Ledger, agent: Agent, turn: int) -> None:
 
 @contract("S17", Ledger, "return_turn", return_unread, "its mail stays read", is_natural)
 def returned_turn_gives_all_mail_back_in_its_old_order(failed: int, turn: int) -> bool:
-    ledger, agent = Ledger(True, True), Agent(1, 0, "/root/a", None, status=TurnState.RUNNING)
+    ledger, agent = Ledger(True, True), Agent(1, 0, "/root/a", 1, None, status=TurnState.RUNNING)
     ledger.agents.append(agent)
     for number, kind in enumerate((MailKind.TRIGGER, MailKind.QUEUE)):
         ledger.accept(letter(number, kind))
@@ -100,7 +100,8 @@ def returned_turn_gives_all_mail_back_in_its_old_order(failed: int, turn: int) -
     ledger.return_turn(agent, turn)
     is_new = agent.status == TurnState.NEW and agent.turn == turn and ledger.attempts == {1: failed + 1}
     unread = tuple([mail.mail for mail in agent.mailbox])
-    return is_new and unread == (0, 1, 2) and agent.triggers == 2 and ledger.mail_states == [3, 0, 0]
+    is_known = ledger.requests == {0: 1, 2: 1} and ledger.letters == {1: 1}
+    return is_new and is_known and unread == (0, 1, 2) and agent.triggers == 2 and ledger.mail_states == [3, 0, 0]
 
 
 def end_attempted(self: Ledger, agent: Agent, outcome: Outcome, started: bool) -> tuple[MailAccepted, ...]:
@@ -110,7 +111,7 @@ def end_attempted(self: Ledger, agent: Agent, outcome: Outcome, started: bool) -
 
 @contract("S17", Ledger, "end_turn", end_attempted, "attempts are counted on", lambda turn, failed: failed > 0)
 def any_other_end_sets_the_attempts_to_none(turn: int, failed: int) -> bool:
-    ledger, agent = Ledger(True, True), Agent(1, 0, "/root/a", None, status=TurnState.RUNNING)
+    ledger, agent = Ledger(True, True), Agent(1, 0, "/root/a", 1, None, status=TurnState.RUNNING)
     ledger.attempts[1] = ledger.loads[1] = failed
     outcome = Outcome(1, turn, TurnState.COMPLETED, "", Cause.FINISHED)
     ledger.end_turn(agent, outcome, True)
@@ -120,7 +121,7 @@ def any_other_end_sets_the_attempts_to_none(turn: int, failed: int) -> bool:
 # The end
 
 
-@contract("S3", turns, "give_back", lambda s, agent: agent.id in s.slots.holders, "it keeps the slot")
+@contract("S3", turns, "lay_down", lambda s, agent, before: agent.id in s.slots.holders, "it keeps the slot")
 def turn_that_is_over_gives_back_the_slot_that_it_has(others: int, lent: bool, is_live: bool) -> bool:
     slots = Slots(others + 1)
     slots.held = others
@@ -128,8 +129,9 @@ def turn_that_is_over_gives_back_the_slot_that_it_has(others: int, lent: bool, i
         slots.lent[1] = None
     else:
         slots.holders[1], slots.held = (1, SlotState.ACTIVE), others + 1
-    s: Any = SimpleNamespace(slots=slots, live_threads=is_live)
-    had = turns.give_back(s, Agent(1, 0, "/root/a", None, turn=1))
+    waits, config = SimpleNamespace(pending={}, over={}), SimpleNamespace(turn_timeout=None)
+    s: Any = SimpleNamespace(slots=slots, waits=waits, config=config, live_threads=is_live)
+    had = turns.lay_down(s, Agent(1, 0, "/root/a", 1, None, turn=1), TurnState.RUNNING)
     keeps = is_live and not lent
     holders = {1: (1, SlotState.RESERVED)} if keeps else {}
     return had != lent and not slots.lent and slots.holders == holders and slots.held == others + keeps
@@ -167,30 +169,37 @@ def only_a_report_with_the_current_number_is_current(reported: int, current: int
 
 
 def living(state: SessionState, agent: Agent) -> Any:
-    known = {1: agent}
-    return SimpleNamespace(state=state, agent=known.get, residents=SimpleNamespace(flushes={}))
+    known = {ROOT: Agent(ROOT, -1, "/root", 0, None, status=agent.status, turn=agent.turn), 1: agent}
+    residents = SimpleNamespace(flushes={})
+    return SimpleNamespace(state=state, agents=[*known.values()], agent=known.get, residents=residents)
 
 
 @contract("S9", reports, "thread", lambda s, agent, generation: s.agent(agent), "of any generation")
 def report_of_a_thread_is_fenced_by_its_generation(
     state: SessionState, is_known: bool, generation: int, current: int
 ) -> bool:
-    agent = Agent(1, 0, "/root/a", None, generation=current)
+    agent = Agent(1, 0, "/root/a", 1, None, generation=current)
     found = reports.thread(living(state, agent), 1 if is_known else 2, generation)
     lives = state in (SessionState.OPEN, SessionState.DRAINING)
     return (found is agent) == (lives and is_known and generation == current) and found in (None, agent)
 
 
 @contract("S9", reports, "turn", lambda s, agent, number: s.agent(agent), "of any turn")
-def report_of_a_turn_is_fenced_by_its_number_and_its_state(status: TurnState, number: int, current: int) -> bool:
-    agent = Agent(1, 0, "/root/a", None, status=status, turn=current)
-    found = reports.turn(living(SessionState.OPEN, agent), 1, number)
-    return (found is agent) == (status not in (*IDLE, *UNBEGUN) and number == current)
+def report_of_a_turn_is_fenced_by_its_number_and_its_state(
+    state: SessionState, of: int, status: TurnState, number: int, current: int
+) -> bool:
+    agent = Agent(1, 0, "/root/a", 1, None, status=status, turn=current)
+    s = living(state, agent)
+    found = reports.turn(s, of, number)
+    lives = state in (SessionState.OPEN, SessionState.DRAINING)
+    is_current = lives and status not in (*IDLE, *UNBEGUN) and number == current
+    expected = (s.agents[0] if of == ROOT else agent if of == 1 else None) if is_current else None
+    return found is expected
 
 
 @contract("S9", reports, "flush_in_flight", lambda s, agent, generation, flush: s.agent(agent), "of any flush")
 def report_of_a_flush_is_fenced_by_its_number(flush: int, current: int, generation: int, is_in_flight: bool) -> bool:
-    agent = Agent(1, 0, "/root/a", None, generation=generation, residency=Residency.UNLOADING)
+    agent = Agent(1, 0, "/root/a", 1, None, generation=generation, residency=Residency.UNLOADING)
     s = living(SessionState.OPEN, agent)
     if is_in_flight:
         s.residents.flushes[1] = current

@@ -63,7 +63,7 @@ def target_is_done_if_it_is_closed_or_idle_with_an_outcome(identity: Identity, s
 @contract("L4", turns, "wait_end", lambda s, wait: WaitEnd.MAIL if s.agents[1].mailbox else None, "whatever it is for")
 def wait_ends_by_nothing_that_it_is_not_for(mail: bool, target: bool, has_mail: bool, status: TurnState) -> bool:
     mailbox: Any = ("a mail",) if has_mail else ()
-    agents = [Agent(n, 0, "/root/a", None, mailbox=mailbox, status=status) for n in (0, 1, 2)]
+    agents = [Agent(n, 0, "/root/a", 1, None, mailbox=mailbox, status=status) for n in (0, 1, 2)]
     s: Any = SimpleNamespace(agents=agents, waits=Waits())
     why = turns.wait_end(s, a_wait(1, 1, mail=mail, targets=(2,) if target else ()))
     expected = WaitEnd.MAIL if mail and has_mail else WaitEnd.TARGET if target and status in OVER else None
@@ -189,7 +189,7 @@ def two_that_wait_for_each_other_are_a_circle_unless_one_is_alive(
 def wait_has_hope_while_a_turn_that_has_started_could_end_it(
     mail: bool, has_target: bool, status: TurnState, is_own: bool
 ) -> bool:
-    agents = [Agent(n, 0, "/root/a", None, status=TurnState.RUNNING if n == 1 else TurnState.NEW) for n in (0, 1, 2)]
+    agents = [Agent(n, 0, "/root/a", 1, None, status=TurnState.RUNNING if n == 1 else TurnState.NEW) for n in (0, 1, 2)]
     agents[2].status = status
     s: Any = SimpleNamespace(agents=agents, ledger=SimpleNamespace(requests={}))
     wait = a_wait(1, 1, () if is_own else (5,), mail=mail, targets=(2,) if has_target else ())

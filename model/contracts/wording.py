@@ -74,7 +74,7 @@ def refuses(check: Callable[..., None], *arguments: Any) -> bool:
 
 
 def agent(number: int, status: TurnState = TurnState.NEW, residency: Residency = Residency.RESIDENT) -> Agent:
-    return Agent(number, 0, f"/root/{number}", None, status=status, residency=residency)
+    return Agent(number, 0, f"/root/{number}", 1, None, status=status, residency=residency)
 
 
 def add(to: World, number: int, status: TurnState = TurnState.NEW, residency: Residency = Residency.RESIDENT) -> None:
@@ -96,7 +96,7 @@ def reference_due(overtaken: int, most: int) -> bool:
 @wording("L11", reference_due, rules, "is_due", lambda overtaken, most: overtaken > most, "one too late")
 def core_turn_is_due(overtaken: int, most: int) -> bool:
     slots = Slots(1)
-    slots.enqueue(1, "/root/1")
+    slots.enqueue(1, 1)
     slots.overtaken = overtaken
     return slots.is_due(most)
 

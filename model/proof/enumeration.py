@@ -154,7 +154,7 @@ def build(scope: Scope, subs: dict[int, Local], lines: tuple[tuple[int, ...], ..
     for x, local in subs.items():
         furnish(s, x, local)
     for x in queued:
-        s.slots.enqueue(x, s.agents[x].path)
+        s.slots.enqueue(x, s.agents[x].depth)
     residents = s.residents
     residents.idle.update(dict.fromkeys(resting))
     for x in starting:

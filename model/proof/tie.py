@@ -197,12 +197,12 @@ def tick(s: Session, e: ev.Tick) -> Word:
 
 
 def withdraw(s: Session, e: ev.Withdraw) -> Word | None:
-    if e.mail not in s.ledger.unread:
+    mail = s.ledger.find_unread(e.mail)
+    if mail is None:
         return None
-    agent = s.agents[s.ledger.unread[e.mail]]
-    mail = next(m for m in agent.mailbox if m.mail == e.mail)
     if mail.kind is not MailKind.TRIGGER:
         return ()
+    agent = s.agents[mail.target]
     ends = cancelled(s, agent.id) if agent.triggers == 1 and agent.status < TurnState.RUNNING else ()
     return (item(agent.id, "demote"), *ends)
 

@@ -21,6 +21,8 @@ class Agent:
     id: int
     parent: int
     path: str
+    depth: int
+    """The root has depth 0."""
     settings: str | None
     identity: Identity = Identity.OPEN
     closed_by: int = -1
@@ -51,6 +53,7 @@ class Agent:
             self.id,
             self.parent,
             self.path,
+            self.depth,
             self.settings,
             self.identity,
             self.closed_by,
@@ -65,8 +68,3 @@ class Agent:
             self.residency,
             self.generation,
         )
-
-    @property
-    def depth(self) -> int:
-        """The root has depth 0."""
-        return self.path.count("/") - 1

@@ -70,7 +70,7 @@ def end_hopeless_waits(s: State) -> bool:
 
 def serve(s: State) -> None:
     """J2, J7: gives slots to turns entitled to one, to returning turns and to the ready queue."""
-    slots, waits, config = s.slots, s.waits, s.config
+    slots, waits = s.slots, s.waits
     while slots.entitled:
         first = next(iter(slots.entitled))
         del slots.entitled[first]
@@ -78,11 +78,11 @@ def serve(s: State) -> None:
     while slots.ready or waits.returning:
         returns = False
         if waits.returning:
-            returns = not slots.is_due(max(1, config.max_overtaken))  # decision D20
+            returns = not slots.is_due(max(1, s.config.max_overtaken))  # decision D20
         if not rules.slot_is_free(slots.held, slots.cap):
             if not waits.lenders:
                 return
-            if not returns and not rules.may_lend_to_queue(len(slots.lent), config.max_resident, slots.cap):
+            if not returns and not rules.may_lend_to_queue(len(slots.lent), s.config.max_resident, slots.cap):
                 if not waits.returning:
                     wake_stalled(s)
                     return
@@ -91,7 +91,7 @@ def serve(s: State) -> None:
         if returns:
             turns.go_on(s, s.agents[next(iter(waits.returning))])
         else:
-            turns.admit(s, s.agents[slots.take(config.max_overtaken)])
+            turns.admit(s, s.agents[slots.take(s.config.max_overtaken)])
 
 
 def return_turns(s: State) -> bool:

@@ -34,6 +34,7 @@ class Ledger:
         "agents",
         "attempts",
         "by_path",
+        "letters",
         "loads",
         "mail_states",
         "next_mail",
@@ -42,11 +43,10 @@ class Ledger:
         "requests",
         "returns",
         "stops",
-        "unread",
     )
 
     def __init__(self, promises: bool, returns: bool = False) -> None:
-        root = Agent(ROOT, -1, "/root", None, residency=Residency.RESIDENT)
+        root = Agent(ROOT, -1, "/root", 0, None, residency=Residency.RESIDENT)
         self.agents: list[Agent] = [root]
         self.by_path: dict[str, int] = {root.path: ROOT}
         self.open_agents = 0
@@ -55,10 +55,10 @@ class Ledger:
         """The number of the next mail: how many were accepted so far, which is the sum of `mail_states`."""
         self.promises = promises
         self.returns = returns
-        self.unread: dict[int, int] = {}
-        """Every unread mail -> whose it is."""
         self.requests: dict[int, int] = {}
-        """Every request that is not answered -> who is asked."""
+        """Every request that is not answered -> the agent that is asked."""
+        self.letters: dict[int, int] = {}
+        """Every unread mail that is not such a request -> whose it is."""
         self.stops: dict[int, TurnStopped] = {}
         """Agent whose turn was asked to stop -> why."""
         self.attempts: dict[int, int] = {}
@@ -76,8 +76,8 @@ class Ledger:
         other.next_mail = self.next_mail
         other.promises = self.promises
         other.returns = self.returns
-        other.unread = self.unread.copy()
         other.requests = self.requests.copy()
+        other.letters = self.letters.copy()
         other.stops = self.stops.copy()
         other.attempts = self.attempts.copy()
         other.loads = self.loads.copy()
@@ -90,7 +90,8 @@ class Ledger:
         parent = self.agents[record.parent]
         assert record.agent == len(self.agents), "ids are given in order"
         identity = SPAWN[Identity.UNKNOWN]
-        agent = Agent(record.agent, record.parent, f"{parent.path}/{record.name}", record.settings, identity)
+        path = f"{parent.path}/{record.name}"
+        agent = Agent(record.agent, record.parent, path, parent.depth + 1, record.settings, identity)
         self.agents.append(agent)
         if parent.children is None:
             parent.children = []
@@ -130,7 +131,7 @@ class Ledger:
             parent.children.remove(agent.id)
             parent.children = parent.children or None
         agent.parent, agent.path, agent.settings, agent.outcome, agent.children = -1, "", None, None, None
-        agent.closed_by = -1
+        agent.depth, agent.closed_by = 0, -1
 
     def _open_path(self, agent: Agent) -> None:
         assert agent.path not in self.by_path, "open paths are unique"
@@ -141,19 +142,25 @@ class Ledger:
 
     def accept(self, mail: MailAccepted) -> Agent:
         """The mail is unread. Returns whose it is."""
-        number, of = mail.mail, mail.target
-        target = self.agents[of]
+        target = self.agents[mail.target]
         target.mailbox += (mail,)
         self.mail_states[ACCEPTED] += 1
         self.next_mail += 1
         if mail.kind is TRIGGER:
             target.triggers += 1
-            if rules.is_request(mail.kind, mail.notice is not None):
-                self.requests[number] = of
-                if mail.sender != HOST:
-                    self._promise(mail, 1)
-        self.unread[number] = of
+        if rules.is_request(mail.kind, mail.notice is not None):
+            self.requests[mail.mail] = target.id
+            if mail.sender != HOST:
+                self._promise(mail, 1)
+        else:
+            self.letters[mail.mail] = target.id
         return target
+
+    def find_unread(self, number: int) -> MailAccepted | None:
+        """Returns the mail with this number, if it is unread."""
+        whose = self.requests.get(number, self.letters.get(number))
+        mailbox = () if whose is None else self.agents[whose].mailbox
+        return next((mail for mail in mailbox if mail.mail == number), None)
 
     def bury_notice(self) -> None:
         """A notice found its requester closed."""
@@ -181,15 +188,13 @@ class Ledger:
         """Returns those of the mails that a turn reads which must be known until it ends."""
         return mails if self.returns else requests(mails)
 
-    def withdraw(self, number: int) -> MailAccepted:
-        """Makes the unread mail a dead letter, and returns it."""
-        agent = self.agents[self.unread[number]]
-        (mail,) = [mail for mail in agent.mailbox if mail.mail == number]
+    def withdraw(self, mail: MailAccepted) -> None:
+        """Makes the unread mail a dead letter."""
+        agent = self.agents[mail.target]
         agent.mailbox = tuple([other for other in agent.mailbox if other is not mail])
         agent.triggers -= mail.kind is TRIGGER
         self._move_mail(BURY[ACCEPTED], (mail,))
         self.answer(requests((mail,)))
-        return mail
 
     def demote(self, agent: Agent, numbers: Collection[int]) -> tuple[MailAccepted, ...]:
         """Makes these unread mails queue-only. Returns the requests among them, which are answered by that."""
@@ -199,6 +204,7 @@ class Ledger:
         agent.triggers -= len(mails)
         answered = requests(mails)
         self.answer(answered)
+        self.letters.update([(mail.mail, agent.id) for mail in answered])
         return answered
 
     # Turns
@@ -236,7 +242,7 @@ class Ledger:
         mails, agent.taken = agent.taken, ()
         self.mail_states[RETURN[MailState.READ]] += len(mails)
         self.mail_states[MailState.READ] -= len(mails)
-        self.unread.update(dict.fromkeys([mail.mail for mail in mails], agent.id))
+        self.letters.update([(mail.mail, agent.id) for mail in mails if mail.mail not in self.requests])
         agent.mailbox = tuple(sorted([*mails, *agent.mailbox], key=attrgetter("mail")))
         agent.triggers = len([mail for mail in agent.mailbox if mail.kind is TRIGGER])
 
@@ -255,8 +261,9 @@ class Ledger:
         count = len(mails)
         self.mail_states[ACCEPTED] -= count
         self.mail_states[to] += count
-        for mail in mails:
-            del self.unread[mail.mail]
+        if self.letters:
+            for mail in mails:
+                self.letters.pop(mail.mail, None)
 
 
 def requests(mails: tuple[MailAccepted, ...]) -> tuple[MailAccepted, ...]:

@@ -166,9 +166,9 @@ def message_valid(s: State, message: str) -> Refusal | None:
     return None if size is None else InvalidMessage(size, s.config.max_message_bytes)
 
 
-def headers_valid(headers: str | None) -> Refusal | None:
+def headers_valid(headers: str) -> Refusal | None:
     """Not too large."""
-    size = None if headers is None else rules.message_size(headers, rules.HEADERS_BYTES_MAX)
+    size = rules.message_size(headers, rules.HEADERS_BYTES_MAX)
     return None if size is None else InvalidHeaders(f"one of {size} bytes", size, rules.HEADERS_BYTES_MAX)
 
 
@@ -190,9 +190,9 @@ def turn_has_room(s: State) -> Refusal | None:
     """An idle sub-agent's turn finds a slot, or room in the ready queue."""
     slots, config = s.slots, s.config
     available = slots.cap - slots.held if not s.waits.lenders else turns.available(s)
+    if available > 0:  # so the queue is empty
+        return None
     if config.overflow is REJECT:
-        if available > 0:
-            return None
         holders = slots.counted_holders()
         return ExecutionFull(slots.cap, holders, s.paths(holders))
     if rules.queue_has_room(len(slots.ready), available, config.max_queued):
@@ -232,7 +232,7 @@ def spawn(s: State, event: Spawn) -> Reply:
         sender_not_stopping(s, sender)
         or (None if rules.name_is_valid(event.name) else InvalidName(event.name))
         or message_valid(s, event.message)
-        or headers_valid(event.headers)
+        or (None if event.headers is None else headers_valid(event.headers))
         or path_free(s, f"{parent.path}/{event.name}")
         or depth_allowed(s, parent.depth + 1)
         or number_has_room(s)
@@ -246,7 +246,7 @@ def spawn(s: State, event: Spawn) -> Reply:
     agent = s.ledger.spawn(record)
     if s.live_threads:
         s.slots.reserve(agent.id, agent.turn)
-    mail = MailAccepted(s.ledger.next_mail, sender, agent.id, TRIGGER, event.message, headers=event.headers)
+    mail = MailAccepted(s.ledger.next_mail, sender, agent.id, TRIGGER, event.message, None, event.headers)
     turns.accept(s, mail)
     return Spawned(agent.id, mail.mail)
 
@@ -268,7 +268,7 @@ def send(s: State, event: Send) -> Reply:
     refusal = mail_allowed(s, event, QUEUE)
     if refusal is not None:
         return Refused(refusal)
-    mail = MailAccepted(s.ledger.next_mail, event.sender, event.target, QUEUE, event.message, headers=event.headers)
+    mail = MailAccepted(s.ledger.next_mail, event.sender, event.target, QUEUE, event.message, None, event.headers)
     turns.accept(s, mail)
     return Accepted(mail.mail)
 
@@ -280,7 +280,7 @@ def mail_allowed(s: State, event: Send | FollowUp, kind: MailKind) -> Refusal | 
         or sender_open(s, event.sender)
         or agent_open(s, event.target)
         or message_valid(s, event.message)
-        or headers_valid(event.headers)
+        or (None if event.headers is None else headers_valid(event.headers))
         or mailbox_open(s, s.agents[event.target], kind)
     )
 
@@ -293,11 +293,11 @@ def follow_up(s: State, event: FollowUp) -> Reply:
         refusal = sender_not_stopping(s, sender) or notice_has_room(s, sender, target)
         if target == ROOT:
             refusal = refusal or RootRefused("follow_up")
-    if refusal is None and target != ROOT and s.agents[target].status.is_idle and not s.live_threads:
+    if refusal is None and target != ROOT and s.agents[target].status <= INTERRUPTED and not s.live_threads:
         refusal = turn_has_room(s)
     if refusal is not None:
         return Refused(refusal)
-    mail = MailAccepted(s.ledger.next_mail, sender, target, TRIGGER, event.message, headers=event.headers)
+    mail = MailAccepted(s.ledger.next_mail, sender, target, TRIGGER, event.message, None, event.headers)
     turns.accept(s, mail)
     return Accepted(mail.mail)
 
@@ -314,17 +314,17 @@ def withdraw(s: State, event: Withdraw) -> Reply:
     refusal = session_lives(s) or sender_open(s, event.sender)
     if refusal is None and not 0 <= event.mail < s.ledger.next_mail:
         refusal = UnknownMail(event.mail)
-    if refusal is None and event.mail not in s.ledger.unread:
-        refusal = MailRead(event.mail)
     if refusal is not None:
         return Refused(refusal)
-    agent = s.agents[s.ledger.unread[event.mail]]
-    mail = next(mail for mail in agent.mailbox if mail.mail == event.mail)
+    mail = s.ledger.find_unread(event.mail)
+    if mail is None:
+        return Refused(MailRead(event.mail))
     if mail.notice is not None or event.sender not in (HOST, mail.sender):
         return Refused(NotSender(event.mail))
+    agent = s.agents[mail.target]
     why = Outcome(agent.id, agent.turn, INTERRUPTED, "withdrawn", Cause.WITHDRAWN, event.sender)
     s.records.append(MailWithdrawn(agent.id, event.mail, why))
-    s.ledger.withdraw(event.mail)
+    s.ledger.withdraw(mail)
     if agent.triggers == 0 and agent.status in NOT_STARTED:
         turns.end(s, agent, turns.ABORT, "its mail was withdrawn", Cause.WITHDRAWN, event.sender)
     if rules.is_request(mail.kind, is_notice=False):

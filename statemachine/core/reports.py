@@ -189,10 +189,11 @@ def aborted(s: State, event: Aborted) -> Reply:
 
 def turn(s: State, agent: int, number: int) -> Agent | None:
     """The agent, if this turn of it has started and is not over; None: the report is stale."""
-    found = s.agent(agent) if s.state in LIVING else None
-    if found is None or found.status < RUNNING or not rules.is_current(number, found.turn):
-        return None
-    return found
+    if s.state in LIVING and 0 <= agent < len(s.agents):
+        found = s.agents[agent]
+        if found.status >= RUNNING and rules.is_current(number, found.turn):
+            return found
+    return None
 
 
 # Time and the store

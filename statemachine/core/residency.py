@@ -171,16 +171,16 @@ class Residents:
             self.idle[agent.id] = None
         self.moved = True
 
-    def taken(self, agent: Agent, at_once: bool) -> None:
-        """The agent got a slot: it is not evictable. Its turn is starting, unless that is over `at_once`."""
-        number = agent.id
-        self.idle.pop(number, None)
-        if at_once:
-            return
+    def taken(self, agent: int) -> None:
+        """The agent got a slot: it is not evictable."""
+        self.idle.pop(agent, None)
+
+    def starts(self, agent: int) -> None:
+        """The turn of the agent is starting, after those that got a slot before it."""
         self.last_ticket += 1
-        self.starting[number] = self.last_ticket
-        if number not in self.loading:
-            self.unsettled[number] = None
+        self.starting[agent] = self.last_ticket
+        if agent not in self.loading:
+            self.unsettled[agent] = None
         self.moved = True
 
     # Making room

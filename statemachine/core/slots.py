@@ -24,7 +24,7 @@ FREE, RESERVED = SlotState.FREE, SlotState.RESERVED
 class Slots:
     """Which agents hold a slot, which lent one, and which wait for one."""
 
-    __slots__ = ("by_depth", "cap", "entitled", "held", "holders", "lent", "overtaken", "ready")
+    __slots__ = ("by_depth", "cap", "depth", "entitled", "held", "holders", "lent", "overtaken", "ready")
 
     def __init__(self, cap: int) -> None:
         self.cap = cap
@@ -34,10 +34,12 @@ class Slots:
         """Agent -> (turn, state of its slot). A `LIVE_THREADS` slot names the last turn that used it."""
         self.lent: dict[int, None] = {}
         """Agents whose turn is in memory without a slot: waiting, returning, or stopping after it had lent."""
-        self.ready: OrderedDict[int, str] = OrderedDict()
-        """Sub-agents whose turn waits for a slot -> their path, the oldest request first."""
+        self.ready: OrderedDict[int, int] = OrderedDict()
+        """Sub-agents whose turn waits for a slot -> their depth, the oldest request first."""
+        self.depth = 0
+        """The depth of all of them, while `by_depth` is empty."""
         self.by_depth: dict[int, OrderedDict[int, None]] = {}
-        """The same by depth, counted in slashes, if there are two or more."""
+        """The same by depth, from when a second depth joins the queue until the queue is empty."""
         self.overtaken = 0
         """Turns that got a slot since the first of `ready` became the first."""
         self.entitled: dict[int, None] = {}
@@ -53,6 +55,7 @@ class Slots:
         other.entitled = self.entitled.copy()
         other.overtaken = self.overtaken
         other.ready = self.ready.copy() if self.ready else OrderedDict()
+        other.depth = self.depth
         other.by_depth = {depth: line.copy() for depth, line in self.by_depth.items()} if self.by_depth else {}
         return other
 
@@ -63,21 +66,16 @@ class Slots:
 
     # The ready queue
 
-    def enqueue(self, agent: int, path: str) -> None:
+    def enqueue(self, agent: int, depth: int) -> None:
         """The turn waits for a slot."""
-        ready = self.ready
+        ready, by_depth = self.ready, self.by_depth
         if not ready:
-            ready[agent] = path
-            return
-        if not self.by_depth:
-            ((first, its_path),) = ready.items()
-            self.by_depth[its_path.count("/")] = OrderedDict({first: None})
-        ready[agent] = path
-        depth = path.count("/")
-        line = self.by_depth.get(depth)
-        if line is None:
-            line = self.by_depth[depth] = OrderedDict()
-        line[agent] = None
+            self.depth = depth
+        elif by_depth or depth != self.depth:
+            if not by_depth:
+                by_depth[self.depth] = OrderedDict.fromkeys(ready)
+            by_depth.setdefault(depth, OrderedDict())[agent] = None
+        ready[agent] = depth
 
     def dequeue(self, agent: int) -> bool:
         """Removes the turn from the queue, if it is in it. Was it the one that had queued longest?"""
@@ -87,27 +85,27 @@ class Slots:
         was_oldest = next(iter(ready)) == agent
         if was_oldest:
             self.overtaken = 0
-        depth = ready.pop(agent).count("/")
-        if len(ready) < 2:
+        depth = ready.pop(agent)
+        if not ready:
             by_depth.clear()
-        elif len(by_depth[depth]) > 1:
+        elif by_depth:
             del by_depth[depth][agent]
-        else:
-            del by_depth[depth]
+            if not by_depth[depth]:
+                del by_depth[depth]
         return was_oldest
 
     def take(self, max_overtaken: int) -> int:
         """J2: takes the turn that the queue, which is not empty, serves next. Returns its agent."""
-        if not self.by_depth:  # there is one alone
+        if not self.by_depth:  # all of one depth
             self.overtaken = 0
-            return self.ready.popitem()[0]
+            return self.ready.popitem(False)[0]
         agent = self.first(max_overtaken)
         if not self.dequeue(agent):
             self.overtaken += 1
         return agent
 
     def first(self, max_overtaken: int) -> int:
-        """J2: returns the agent that the queue, in which there are several, serves next."""
+        """J2: returns the agent that the queue, which is sorted by depth, serves next."""
         if rules.is_due(self.overtaken, max_overtaken):
             return next(iter(self.ready))
         return next(iter(self.by_depth[max(self.by_depth)]))

@@ -6,6 +6,8 @@ session shows no state in which only half of this is true (BUG-B15, BUG-B21, BUG
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from statemachine.core import rules
 from statemachine.core.agents import Agent
 from statemachine.core.config import Notice
@@ -59,7 +61,7 @@ def request(s: State, agent: Agent) -> None:
     if s.config.idle_ttl is not None:
         s.deadlines.clear(Bound.IDLE, agent.id)
     if agent.id != ROOT and not s.live_threads:
-        s.slots.enqueue(agent.id, agent.path)
+        s.slots.enqueue(agent.id, agent.depth)
     else:
         s.slots.entitled[agent.id] = None
 
@@ -71,10 +73,12 @@ def admit(s: State, agent: Agent) -> None:
         s.slots.use_again(agent.id, agent.turn)
     else:
         s.slots.reserve(agent.id, agent.turn)
-    at_once = agent.residency is RESIDENT and not s.residents.unsettled
-    s.residents.taken(agent, at_once)
-    if at_once:  # J3, of which no other turn is in the way
+    residents = s.residents
+    residents.taken(agent.id)
+    if agent.residency is RESIDENT and not residents.unsettled:  # J3, of which no other turn is in the way
         start(s, agent)
+    else:
+        residents.starts(agent.id)
 
 
 def start(s: State, agent: Agent) -> None:
@@ -88,7 +92,8 @@ def start(s: State, agent: Agent) -> None:
     mail = s.ledger.start_turn(agent, agent.turn)
     if s.residents.lost:
         s.residents.made_up_for(agent.id)
-    attempt = s.ledger.attempts.get(agent.id, 0) + 1
+    attempts = s.ledger.attempts
+    attempt = attempts.get(agent.id, 0) + 1 if attempts else 1
     s.effects.append(StartTurn(agent.id, agent.turn, agent.generation, mail, attempt))
 
 
@@ -106,7 +111,7 @@ def requeue(s: State, agent: Agent) -> None:
     if agent.id == ROOT:
         s.slots.entitled[agent.id] = None
     else:
-        s.slots.enqueue(agent.id, agent.path)
+        s.slots.enqueue(agent.id, agent.depth)
     mark_use(s, agent)
 
 
@@ -209,22 +214,21 @@ def end(
     """
     before = agent.status
     started = before >= RUNNING
-    stopped = s.ledger.stops.get(agent.id)
+    stopped = s.ledger.stops.get(agent.id) if before is STOPPING else None
     outcome = Outcome(agent.id, agent.turn, trigger[before], result, cause, by)
     s.records.append(TurnEnded(outcome))
     answered = s.ledger.end_turn(agent, outcome, started)
     if s.residents.lost:
         s.residents.made_up_for(agent.id)
     had_slot = lay_down(s, agent, before)
-    told: list[Agent] = []
+    told: Iterable[Agent] = ()
     if answered or also:
         within = below if stopped is None else stopped.below
         timed_out = stopped is not None and stopped.cause is TIMED_OUT
         told = tell(s, outcome, answered + also, tell_always or timed_out, within)
     if started and agent.triggers and rules.goes_on(had_slot, may_begin(s, agent), is_wanted(s, agent)):
         begin_next(s, agent)
-    if s.residents.occupied:
-        mark_use(s, agent)
+    mark_use(s, agent)
     if agent.triggers:
         consider(s, agent)
     for requester in told:
@@ -247,16 +251,16 @@ def give_up(s: State, agent: Agent) -> None:
 
 def lay_down(s: State, agent: Agent, before: TurnState) -> bool:
     """Takes a turn that is over, and was `before`, out of queue, waits and deadlines; waits for its agent may be over.
-    Gives back its slot, and returns whether it held one.
+    Frees its slot (`LIVE_THREADS`: the agent keeps it), and returns whether it held one.
     """
-    waits = s.waits
+    slots, waits = s.slots, s.waits
     if waits.pending or waits.over:
         end_waits(s, agent, told=False)
         if agent.id in waits.on_target:
             waits.touch(waits.on_target[agent.id])
     if before is QUEUED:
-        s.slots.dequeue(agent.id)
-        s.slots.entitled.pop(agent.id, None)
+        slots.dequeue(agent.id)
+        slots.entitled.pop(agent.id, None)
         return False
     if before is STARTING:
         s.residents.wait_over(agent.id)
@@ -265,12 +269,6 @@ def lay_down(s: State, agent: Agent, before: TurnState) -> bool:
             s.deadlines.clear(Bound.TURN, agent.id)
         if before is STOPPING:
             s.deadlines.clear(Bound.STOP, agent.id)
-    return give_back(s, agent)
-
-
-def give_back(s: State, agent: Agent) -> bool:
-    """Frees the slot of the turn; `LIVE_THREADS`: the agent keeps it. Returns whether the turn held one."""
-    slots = s.slots
     if agent.id in slots.lent:
         del slots.lent[agent.id]
         return False
@@ -290,7 +288,8 @@ def begin_next(s: State, agent: Agent) -> None:
         s.slots.use_again(agent.id, agent.turn)
     else:
         s.slots.reserve(agent.id, agent.turn)
-    s.residents.taken(agent, at_once=False)
+    s.residents.taken(agent.id)
+    s.residents.starts(agent.id)
 
 
 def may_begin(s: State, agent: Agent) -> bool:
@@ -337,8 +336,11 @@ def tell(
         if mail.sender not in (HOST, outcome.agent):
             requesters[mail.sender] = (*requesters.get(mail.sender, ()), mail.mail)
     s.effects.append(Answer(tuple(numbers), outcome))
-    sends = bool(requesters) and s.config.notice is not NO_NOTICE
-    if sends and (tell_always or rules.notice_is_due(outcome.status, s.config.notify_interrupted)):
+    if (
+        requesters
+        and s.config.notice is not NO_NOTICE
+        and (tell_always or rules.notice_is_due(outcome.status, s.config.notify_interrupted))
+    ):
         for requester, asked in requesters.items():
             if notify(s, s.agents[requester], outcome, asked, below, told):
                 told.append(s.agents[requester])

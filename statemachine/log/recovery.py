@@ -153,6 +153,12 @@ def _read(ledger: Ledger, record: MailRead) -> None:
     ledger.read_some(ledger.agents[record.agent], record.mails)
 
 
+def _withdrawn(ledger: Ledger, record: MailWithdrawn) -> None:
+    mail = ledger.find_unread(record.mail)
+    assert mail is not None, "what is withdrawn is unread"
+    ledger.withdraw(mail)
+
+
 def _demoted(ledger: Ledger, record: MailDemoted) -> None:
     ledger.demote(ledger.agents[record.agent], record.mails)
 
@@ -186,7 +192,7 @@ APPLY: dict[type, Callable[[Ledger, Any], object]] = {
     AgentSpawned: Ledger.spawn,
     MailAccepted: Ledger.accept,
     NoticeBuried: lambda ledger, _: ledger.bury_notice(),
-    MailWithdrawn: lambda ledger, record: ledger.withdraw(record.mail),
+    MailWithdrawn: _withdrawn,
     MailDemoted: _demoted,
     LoadBegun: _load_begun,
     LoadEnded: _load_ended,
@@ -210,8 +216,8 @@ def durable_facts(ledger: Ledger) -> tuple[Any, ...]:
     return (
         tuple([_durable(agent) for agent in ledger.agents]),
         tuple(ledger.mail_states),
-        ledger.unread,
         ledger.requests,
+        ledger.letters,
         ledger.stops,
         ledger.attempts,
         ledger.loads,
@@ -223,6 +229,7 @@ def _durable(a: Agent) -> tuple[Any, ...]:
         a.id,
         a.parent,
         a.path,
+        a.depth,
         a.settings,
         a.identity,
         a.closed_by,

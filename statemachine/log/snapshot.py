@@ -144,13 +144,16 @@ def _closed_by(f: AgentFacts, of_others: dict[int, int]) -> int:
 def _add_agent(ledger: Ledger, f: AgentFacts, closed_by: int) -> None:
     agents = ledger.agents
     if f.identity is FORGOTTEN and f.agent == len(agents):
-        agents.append(Agent(f.agent, NOBODY, "", None, f.identity, status=f.status, turn=f.turn))
+        agents.append(Agent(f.agent, NOBODY, "", 0, None, f.identity, status=f.status, turn=f.turn))
         return
     if f.agent != len(agents) or not 0 <= f.parent < f.agent:
         raise ValueError(f"agent {f.agent} with parent {f.parent} cannot come after {len(agents)} agents")
     parent = agents[f.parent]
     path = f"{parent.path}/{f.name}"
-    agents.append(Agent(f.agent, f.parent, path, f.settings, f.identity, closed_by, None, f.status, f.turn, f.outcome))
+    depth = parent.depth + 1
+    agents.append(
+        Agent(f.agent, f.parent, path, depth, f.settings, f.identity, closed_by, None, f.status, f.turn, f.outcome)
+    )
     if parent.children is None:
         parent.children = []
     parent.children.append(f.agent)

@@ -51,8 +51,8 @@ class Times:
     """The times of all agents, by id."""
 
     def __init__(self) -> None:
-        self._changed, self._began, self._ended = array("d"), array("d"), array("d")
-        """When each was opened or closed last, and when its last turn began and ended."""
+        self._changed, self._began, self._ended = [array("d", [UNKNOWN]) for _ in range(3)]
+        """When each was opened or closed last, and when its last turn began and ended. The root is always known."""
         self._running: set[int] = set()
         """Agents whose last turn began and has not ended."""
 
@@ -61,11 +61,12 @@ class Times:
         for facts in snapshot:
             if facts.status is RUNNING:
                 self._running.add(facts.agent)
+            self._know(facts.agent)
             if facts.times is not None:
                 changed, began, ended = facts.times
-                self._set(self._changed, facts.agent, changed)
-                self._began[facts.agent] = UNKNOWN if began is None else began
-                self._ended[facts.agent] = UNKNOWN if ended is None else ended
+                self._changed[facts.agent] = _known(changed)
+                self._began[facts.agent] = _known(began)
+                self._ended[facts.agent] = _known(ended)
 
     def commit(self, records: Iterable[Any], at: float) -> list[int]:
         """Tells the records that they are committed now, before anything has seen their times, and notes what they say.
@@ -75,7 +76,7 @@ class Times:
         for record in records:
             record.at = at
             note = NOTES.get(record.__class__)
-            if note is not None and note(self, record):
+            if note is not None and note(self, record, at):
                 demoting.append(record.outcome.agent)
         return demoting
 
@@ -83,39 +84,44 @@ class Times:
         """Notes what a record says. What is not a record of the core says nothing."""
         note = NOTES.get(record.__class__)
         if note is not None:
-            note(self, record)
+            note(self, record, _known(record.at))
 
-    def turn_started(self, record: TurnStarted) -> None:
-        self._set(self._began, record.agent, record.at)
-        self._running.add(record.agent)
+    def turn_started(self, record: TurnStarted, at: float) -> None:
+        agent = record.agent
+        self._began[agent] = at
+        self._running.add(agent)
 
-    def turn_ended(self, record: TurnEnded) -> bool:
+    def turn_ended(self, record: TurnEnded, at: float) -> bool:
         agent = record.outcome.agent
-        self._set(self._ended, agent, record.at)
+        self._ended[agent] = at
         if agent in self._running:
             self._running.remove(agent)
             return False
         self._began[agent] = UNKNOWN  # it ended before it began
         return True
 
-    def turn_returned(self, record: TurnReturned) -> None:
+    def turn_returned(self, record: TurnReturned, at: float) -> None:
         self._running.discard(record.agent)
-        self._set(self._changed, record.agent, record.at)
+        self._changed[record.agent] = at
 
-    def demoted(self, _: MailDemoted) -> bool:
+    def demoted(self, _: MailDemoted, __: float) -> bool:
         return True
 
-    def opened(self, record: AgentSpawned | AgentResumed) -> None:
-        self._set(self._changed, record.agent, record.at)
+    def spawned(self, record: AgentSpawned, at: float) -> None:
+        self._know(record.agent)
+        self._changed[record.agent] = at
 
-    def closed(self, record: AgentsClosed) -> None:
+    def resumed(self, record: AgentResumed, at: float) -> None:
+        self._changed[record.agent] = at
+
+    def closed(self, record: AgentsClosed, at: float) -> None:
         for agent in record.agents:
-            self._set(self._changed, agent, record.at)
+            self._changed[agent] = at
 
-    def forgotten(self, record: AgentsForgotten) -> None:
+    def forgotten(self, record: AgentsForgotten, _: float) -> None:
         for agent in record.agents:
             for times in (self._changed, self._began, self._ended):
-                self._set(times, agent, None)
+                times[agent] = UNKNOWN
 
     def of(self, agent: int) -> AgentTimes | None:
         """When the agent was opened or closed last, and when its last turn began and ended; None: nothing is known."""
@@ -136,25 +142,26 @@ class Times:
             since = changed if status is TurnState.NEW else ended
         return Moments(since if is_open else changed, began, ended)
 
-    def _set(self, times: array[float], agent: int, at: float | None) -> None:
-        time = UNKNOWN if at is None else at
-        try:
-            times[agent] = time
-        except IndexError:
-            missing = agent + 1 - len(times)
-            for each in (self._changed, self._began, self._ended):
-                each.extend([UNKNOWN] * missing)
-            times[agent] = time
+    def _know(self, agent: int) -> None:
+        """Makes room for the times of a new agent."""
+        missing = agent + 1 - len(self._changed)
+        if missing > 0:
+            for times in (self._changed, self._began, self._ended):
+                times.extend([UNKNOWN] * missing)
 
 
-NOTES: dict[type, Callable[[Times, Any], bool | None]] = {
-    AgentSpawned: Times.opened,
+def _known(at: float | None) -> float:
+    return UNKNOWN if at is None else at
+
+
+NOTES: dict[type, Callable[[Times, Any, float], bool | None]] = {
+    AgentSpawned: Times.spawned,
     TurnStarted: Times.turn_started,
     TurnReturned: Times.turn_returned,
     TurnEnded: Times.turn_ended,
     MailDemoted: Times.demoted,
     AgentsClosed: Times.closed,
-    AgentResumed: Times.opened,
+    AgentResumed: Times.resumed,
     AgentsForgotten: Times.forgotten,
 }
 """Record class -> what notes its time, and tells whether it may demote unread mail. The others say nothing."""

@@ -6,11 +6,12 @@ answer reaches every waiting caller.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 from attrs import define, field
 
-from statemachine.core.events import ROOT
+from statemachine.core.events import ROOT, WaitMode
 from statemachine.core.exact import shown
 from statemachine.core.facts import fact
 from statemachine.core.records import (
@@ -26,7 +27,7 @@ from statemachine.core.records import (
 )
 from statemachine.core.session import Session
 from statemachine.eventloops import Signal
-from statemachine.runtime.waits import until_answered
+from statemachine.runtime.waits import Waits, turn_in
 from statemachine.stores.protocol import LogRecord
 
 __all__ = ["AgentRef", "Handle", "Target"]
@@ -84,11 +85,15 @@ class Request:
         if self._changed is not None:
             self._changed.set()
 
-    async def wait(self) -> Outcome:
+    def wait(self) -> Coroutine[Any, Any, Outcome]:
         """Returns what came of it, as soon as it is known. In a turn's code this is a wait of that turn. Raises why the
         outcome will never be known, or the turn cannot wait for it.
         """
-        await until_answered(self._asker.session, (self.ref.mail,))
+        turn = turn_in(self._asker.session)
+        return self.told() if turn is None else self._awaited_in(turn)
+
+    async def _awaited_in(self, turn: Waits) -> Outcome:
+        await turn.until_answered((self.ref.mail,), WaitMode.ALL)
         return await self.told()
 
     async def told(self) -> Outcome:

@@ -70,16 +70,19 @@ class Turn:
         self.attempt: int = start.attempt
         """1, or one more for each turn before it that was returned: a crash, or the death of the thread, ended it, and
         what it had read is this turn's mail again (`max_attempts`)."""
-        asked = next((mail for mail in self.mail if mail.is_trigger), None)
-        self.headers: dict[str, Any] = {} if asked is None else asked.headers
-        """The headers of the oldest trigger mail in it, which this turn is due to. Give them on to what the turn asks
-        of others: `turn.spawn("scout", "look", headers=turn.headers)`.
-        """
 
     @property
     def over(self) -> bool:
         """Whether the turn has ended, even if its code still runs."""
         return self._waits.is_over
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """The headers of the oldest trigger mail in `mail`, which this turn is due to. Give them on to what the turn
+        asks of others: `turn.spawn("scout", "look", headers=turn.headers)`.
+        """
+        asked = next((mail for mail in self.mail if mail.is_trigger), None)
+        return {} if asked is None else asked.headers
 
     @property
     def path(self) -> str:

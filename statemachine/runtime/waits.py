@@ -12,7 +12,6 @@ the code starts inherit it, as all context variables.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import NoReturn
@@ -216,8 +215,7 @@ TURN: ContextVar[Waits | None] = ContextVar("statemachine.turn", default=None)
 """The turn in whose code a task runs."""
 
 
-async def until_answered(session: Session, requests: Sequence[int], mode: WaitMode = WaitMode.ALL) -> None:
-    """In a turn's code: waits as that turn until these requests of its session are answered. Elsewhere: nothing."""
+def turn_in(session: Session) -> Waits | None:
+    """The waits of the turn in whose code this is called, if it is a turn of that session and lasts."""
     turn = TURN.get()
-    if turn is not None and turn.lasts_in(session):
-        await turn.until_answered(tuple(requests), mode)
+    return turn if turn is not None and turn.lasts_in(session) else None

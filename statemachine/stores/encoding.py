@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
 from types import NoneType, UnionType
-from typing import Any, Union, cast, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
@@ -104,12 +104,10 @@ def encode(record: LogRecord) -> tuple[str, int | None, Stored]:
         raise EncodingError(f"a {kind.__name__} is not a record")
     name, owner, is_exact = way
     try:
-        if kind is Entry:
-            data = _entry_text(cast("Entry", record))
-        else:
+        try:
+            data: Stored = WRITE(record).decode() if is_exact(record) else _checked(record)
+        except UnicodeEncodeError:
             data = _written(record)
-            if not is_exact(record):
-                _check(record, data)
         _check_size(data)
         return name, None if owner is None else owner(record), data
     except Exception as error:  # of msgspec, or of a value in it
@@ -127,11 +125,15 @@ def is_id(agent: int) -> bool:
     return type(agent) is int and 0 <= agent <= ID_MAX
 
 
-def _check(record: LogRecord, data: Stored) -> None:
-    """Raises an error if the record, which was written as this, would not be read as it is."""
+def _checked(record: LogRecord) -> Stored:
+    """The text of a record that may not be read as it is, which raises an error."""
+    if isinstance(record, Entry):
+        return _entry_text(record)
+    data = _written(record)
     back = _read(RECORD_READERS[record.__class__.__name__], data, "what was written")
     if back != record:
         raise ValueError(f"it would be read as {back!r:.200}")
+    return data
 
 
 def _entry_text(entry: Entry) -> Stored:
@@ -245,17 +247,19 @@ def _parts_are_exact(kind: type, value: str) -> str:
 
 def _is_exact(of: Any, value: str) -> str:
     if of is Any:
-        return "True"
+        return "False"
     if get_origin(of) in (UnionType, Union):
-        return f"({' or '.join([_is_exact(part, value) for part in get_args(of)])})"
+        parts = sorted(get_args(of), key=lambda part: part is not NoneType)  # None is looked for first: it is cheap
+        return f"({' or '.join([_is_exact(part, value) for part in parts])})"
     if get_origin(of) is tuple:
-        return f"{value}.__class__ is tuple and {{{get_args(of)[0].__name__}}}.issuperset(map(type, {value}))"
+        only = f"{{{get_args(of)[0].__name__}}}.issuperset(map(type, {value}))"
+        return f"{value}.__class__ is tuple and (not {value} or {only})"
     if of is NoneType:
         return f"{value} is None"
     return f"{value}.__class__ is {of.__name__}" + (f" and {_parts_are_exact(of, value)}" if of is Outcome else "")
 
 
-ENCODER = msgspec.json.Encoder()
+WRITE = msgspec.json.Encoder().encode
 RECORD_READERS = {name: Reader(kind) for name, kind in KINDS.items()}
 Owner = Callable[[Any], int]
 WAYS: dict[type, tuple[str, Owner | None, Callable[[Any], bool]]] = {
@@ -270,7 +274,7 @@ OLDER_FACTS_READER = Reader(AgentFacts, whole=False)
 
 def _written(value: Any) -> Stored:
     try:
-        return ENCODER.encode(value).decode()
+        return WRITE(value).decode()
     except UnicodeEncodeError:
         return JSON_ENCODER.encode(msgspec.to_builtins(value)).encode("utf-8", "surrogatepass")
 

@@ -126,7 +126,7 @@ def test_session_whose_core_raises_has_failed_and_says_so(monkeypatch: pytest.Mo
         raise ZeroDivisionError("a slip")
 
     session = running().session
-    monkeypatch.setattr(turns, "give_back", raises)
+    monkeypatch.setattr(turns, "lay_down", raises)
     with pytest.raises(ZeroDivisionError):
         session.handle(Finished(1, 1, "result"))
     monkeypatch.undo()

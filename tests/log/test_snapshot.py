@@ -141,7 +141,7 @@ def test_facts_of_a_turn_that_a_crash_would_forget_are_those_of_after_the_crash(
     status: TurnState, ended: TurnState | None
 ) -> None:
     outcome = None if ended is None else Outcome(1, 3, ended, "why", Cause.FAILED)
-    agent = Agent(1, 0, "/root/a", None, status=status, turn=4, outcome=outcome)
+    agent = Agent(1, 0, "/root/a", 1, None, status=status, turn=4, outcome=outcome)
     facts = facts_of(Session().ledger, agent)
     if status > TurnState.STARTING:
         assert (facts.status, facts.turn) == (TurnState.RUNNING, 4)
@@ -154,7 +154,7 @@ def test_facts_of_a_turn_that_was_returned_and_asked_for_again_are_those_of_afte
     ledger = Session(SessionConfig(max_attempts=3)).ledger
     ledger.attempts[1] = 1
     outcome = Outcome(1, 3, TurnState.ERRORED, "why", Cause.FAILED)
-    facts = facts_of(ledger, Agent(1, 0, "/root/a", None, status=TurnState.STARTING, turn=5, outcome=outcome))
+    facts = facts_of(ledger, Agent(1, 0, "/root/a", 1, None, status=TurnState.STARTING, turn=5, outcome=outcome))
     assert (facts.status, facts.turn, facts.outcome, facts.attempts) == (TurnState.NEW, 4, outcome, 1)
 
 

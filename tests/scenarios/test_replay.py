@@ -215,7 +215,7 @@ def test_core_that_raises_is_a_crash_and_its_state_is_shown(tmp_path: Path, monk
 
 def test_state_that_cannot_be_shown_is_a_frame_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     def finished(s: Session, _: Any) -> Any:
-        s.slots.ready[99] = "/root/a"
+        s.slots.ready[99] = 1
         raise KeyError("lost")
 
     told = Trace(SessionConfig(), events_of(SessionConfig(), *PROGRAM))

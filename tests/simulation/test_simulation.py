@@ -34,9 +34,8 @@ from statemachine.core import waits as core_waits
 from statemachine.core.agents import Agent
 from statemachine.core.effects import Answer, Step
 from statemachine.core.ledger import Ledger
-from statemachine.core.records import MailWithdrawn
-from statemachine.core.session import Session
-from statemachine.runtime import AgentInfo, engine, handles, live, requests, stream, waits
+from statemachine.core.records import MailWithdrawn, Outcome
+from statemachine.runtime import AgentInfo, engine, handles, live, requests, stream
 from statemachine.runtime.calls import Call
 from statemachine.runtime.control import AgentControl
 from statemachine.runtime.engine import Batch, Engine
@@ -45,7 +44,7 @@ from statemachine.runtime.live import LiveThreads
 from statemachine.runtime.requests import Requests
 from statemachine.runtime.settings import info_of
 from statemachine.runtime.verbs import Verbs
-from statemachine.runtime.waits import TURN, Waits
+from statemachine.runtime.waits import Waits
 from statemachine.stores import encoding
 from statemachine.stores.protocol import Entry
 
@@ -177,15 +176,14 @@ def code_goes_on_without_a_slot(m: pytest.MonkeyPatch) -> None:
 
 def outcomes_awaited_with_the_slot(m: pytest.MonkeyPatch) -> None:
     """The core does not know that a turn awaits an outcome, so what is to come of it may find no slot."""
-    until_answered = waits.until_answered
+    awaited_in = handles.Request._awaited_in
 
-    async def poll(session: Session, asked: Sequence[int], *rest: Any) -> None:
-        turn = TURN.get()
-        while turn is not None and not turn.is_over and any(request in session.ledger.requests for request in asked):
+    async def poll(self: handles.Request, turn: Waits) -> Outcome:
+        while not turn.is_over and self.ref.mail in self._asker.session.ledger.requests:
             await anyio.sleep(0.05)
-        await until_answered(session, asked, *rest)
+        return await awaited_in(self, turn)
 
-    m.setattr(handles, "until_answered", poll)
+    m.setattr(handles.Request, "_awaited_in", poll)
 
 
 def awaited_notices_unread(m: pytest.MonkeyPatch) -> None:
