@@ -147,14 +147,21 @@ def test_break_is_noticed_by_a_test_that_fails_and_the_file_is_as_it_was(folder:
 
 def test_break_that_no_linked_test_notices_is_listed_as_such(folder: Path) -> None:
     tests = claim("test_one_is_one")
-    assert broken(tests, tests.code[0], folder) == ("`is_even` returns True; `is_even` returns False", NOTHING)
+    assert broken(tests, tests.code[0], folder, 60.0) == ("`is_even` returns True; `is_even` returns False", NOTHING)
 
 
 def test_claim_whose_tests_fail_without_a_break_or_are_not_there_says_nothing(folder: Path) -> None:
     for test in ("test_one_is_two", "test_three"):
         (row,) = tried(claim(test), folder)
         assert row[3] == NOT_RUN
-    assert run(claim("test_three").tests, folder) == Verdict(False)
+    assert run(claim("test_three").tests, folder, 60.0) == Verdict(is_over=False)
+
+
+def test_break_with_which_the_tests_do_not_end_is_noticed(folder: Path) -> None:
+    waits = "import module\ndef test_waits() -> None:\n    while module.half(4) is None:\n        pass\n"
+    (folder / "tests" / "test_module.py").write_text(waits, "utf-8")
+    tests = Claim("Half is less", (Code("half", "module.py"),), (Code("test_waits", "tests/test_module.py"),))
+    assert broken(tests, tests.code[0], folder, 5.0) == ("`half` returns None", claims.HANGS)
 
 
 # The document
