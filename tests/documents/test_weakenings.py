@@ -89,7 +89,7 @@ def test_each_break_does_what_it_says_and_nothing_else() -> None:
         return space
 
     whole = made("nothing")
-    for name, number, call, expected in [
+    cases: list[tuple[str, int, str, object]] = [
         ("is_even", 0, "is_even(1)", True),
         ("is_even", 1, "is_even(2)", False),
         ("half", 0, "half(4)", None),
@@ -97,7 +97,8 @@ def test_each_break_does_what_it_says_and_nothing_else() -> None:
         ("Box.shown", 0, "Box(3).shown()", ()),
         ("TABLE", 0, "TABLE", {"a": 1, "b": 2}),
         ("TABLE", 1, "TABLE", {"b": 2, "c": 3}),
-    ]:
+    ]
+    for name, number, call, expected in cases:
         assert eval(call, made(name, number)) == expected, name
         assert eval(call, whole) != expected, name
     seen: list[str] = []
