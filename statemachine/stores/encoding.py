@@ -61,6 +61,9 @@ Stored = str | bytes
 class EncodingError(ValueError):
     """This cannot be written, or is not what was written."""
 
+    agent: int | None = None
+    """The one agent of which this is, if it was read and is that of one."""
+
 
 ID_MAX = 2**63 - 1
 """The largest id of an agent that SQLite can hold. No session gives so many."""

@@ -1,0 +1,79 @@
+"""Opens a session without agents whose rows are damaged: what else is in its log is folded as if they were forgotten.
+
+An agent that is left out, and all below it, is as after `forget`: its id is not given again, and mail that it sent to
+others stays. Its own mail counts as dead letters. What asked it for a turn is not answered, because how that turn ended
+is not known; a handle or key of such a request raises `UnknownAgent`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+from statemachine.core.agents import Agent
+from statemachine.core.events import ROOT
+from statemachine.core.ledger import ACCEPTED, BURY, Ledger
+from statemachine.core.machines import Identity, TurnState
+from statemachine.core.records import AgentsClosed, AgentsForgotten, AgentSpawned, MailAccepted, NoticeBuried
+from statemachine.core.residency import NOBODY
+from statemachine.log.snapshot import TOUCHED, AgentFacts
+
+MAILS = (MailAccepted.__name__, NoticeBuried.__name__)
+"""The records by which a mail gets its number."""
+
+
+@frozen
+class Unreadable:
+    """A record of an agent that is left out, of which only the class can be read."""
+
+    kind: str
+
+
+def gone(agent: int) -> AgentFacts:
+    """Returns the facts of an agent of which nothing is known."""
+    return AgentFacts(agent, NOBODY, "", None, Identity.FORGOTTEN, NOBODY, TurnState.NEW, 0, None, (), ())
+
+
+def without(facts: Iterable[AgentFacts], left_out: set[int]) -> list[AgentFacts]:
+    """Returns the facts without those of the agents that are left out, which then are all that are below them too.
+    Theirs may be missing.
+    """
+    kept: list[AgentFacts] = []
+    expected = ROOT
+    for f in facts:
+        kept += [gone(missing) for missing in range(expected, f.agent) if missing in left_out]
+        expected = f.agent + 1
+        if f.parent in left_out:
+            left_out.add(f.agent)
+        kept.append(gone(f.agent) if f.agent in left_out else f)
+    return kept
+
+
+def counts(facts: Iterable[AgentFacts], mail_states: Iterable[int]) -> Sequence[int]:
+    """Returns the counts of mails: what was unread of agents that are left out is a dead letter."""
+    states = list(mail_states)
+    lost = states[ACCEPTED] - sum(len(f.mailbox) for f in facts)
+    if lost > 0:
+        states[ACCEPTED] -= lost
+        states[BURY[ACCEPTED]] += lost
+    return states
+
+
+def seen_without(record: Any, ledger: Ledger, left_out: set[int]) -> Any:
+    """Returns what a record says of the other agents; None: nothing."""
+    kind = record.__class__
+    if kind is AgentSpawned and not left_out.isdisjoint((record.agent, record.parent)):
+        left_out.add(record.agent)
+        ledger.agents.append(Agent(record.agent, NOBODY, "", 0, None, Identity.FORGOTTEN))
+        return None
+    if kind is AgentsClosed or kind is AgentsForgotten:
+        others = tuple([agent for agent in record.agents if agent not in left_out])
+        return attrs.evolve(record, agents=others) if others else None
+    owner = TOUCHED.get(kind)
+    is_of_one = kind is Unreadable or (owner is not None and owner(record) in left_out)
+    if is_of_one and (record.kind if kind is Unreadable else kind.__name__) in MAILS:
+        ledger.bury_notice()
+    return None if is_of_one else record
