@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from attrs import define, field
 
 from statemachine.core.exact import class_name, said, shown
+from statemachine.core.facts import represent, short
 from statemachine.core.refusals import BESIDE, Refusal
 from statemachine.stores.limits import cut
 
@@ -37,8 +38,10 @@ class InvalidWork(TypeError):
     """The role whose work it would have been; None: it is not about one role."""
     problem: str
 
+    __repr__ = represent
+
     def __str__(self) -> str:
-        whose = "" if self.role is None else f" of role {self.role!r:.100}"
+        whose = "" if self.role is None else f" of role {short(self.role)}"
         return f"the work{whose} is {self.problem}"
 
 

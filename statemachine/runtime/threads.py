@@ -123,6 +123,7 @@ WRITE = (
     "derived from Thread"
 )
 FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType)
+AWAITABLES = ("Awaitable", "Coroutine")
 LAYERS_MAX = 100
 """Most functions around a function that are looked through: they could go in a circle."""
 
@@ -142,14 +143,18 @@ def check_work(work: object, role: str | None = None) -> None:
 
 
 def _is_sync(work: object) -> bool:
-    """Tells whether nothing in a callable is async: neither it, nor a function that it decorates or completes. Of what
-    is not written in Python, and of what raises when it is looked at, the first turn tells.
+    """Tells whether nothing in a callable is async: neither it, nor a function that it decorates or completes. Of an
+    object whose call is not written in Python, and of what raises when it is looked at, the first turn tells.
     """
     try:
         for _ in range(LAYERS_MAX):
+            if isinstance(work, type):
+                return True  # what it makes is not awaited
             call = work if isinstance(work, FUNCTIONS) else type(work).__call__  # type: ignore[operator]
             flags = getattr(getattr(call, "__code__", None), "co_flags", 0)
             if any(map(inspect.iscoroutinefunction, (work, call))) or flags & inspect.CO_ITERABLE_COROUTINE:
+                return False
+            if _says_awaitable(call):
                 return False
             below = work.func if isinstance(work, partial) else getattr(work, "__wrapped__", None)
             if below is None:
@@ -158,6 +163,12 @@ def _is_sync(work: object) -> bool:
     except Exception:
         return False
     return True
+
+
+def _says_awaitable(call: object) -> bool:
+    """Tells whether a function is annotated as one that returns what is awaited, such as `Coroutine[Any, Any, str]`."""
+    returned = str(getattr(call, "__annotations__", {}).get("return", ""))
+    return returned.partition("[")[0].rpartition(".")[2] in AWAITABLES
 
 
 class Roles:

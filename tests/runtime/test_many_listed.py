@@ -123,6 +123,7 @@ async def test_few_agents_are_told_by_one_event_as_of_one_moment(
 ) -> None:
     async with open_session(echo) as control:
         await crowded(control)
+        await anyio.wait_all_tasks_blocked()
         engine, events = inside(control).engine, list[ev.Event]()
         apply = engine.apply
 
@@ -153,9 +154,16 @@ async def test_list_of_many_agents_of_a_session_whose_store_fails_meanwhile_is_r
         async with open_session(echo) as control:
             await crowded(control)
             await anyio.wait_all_tasks_blocked()
+            refused = list[StoreFailed]()
 
-            def go(number: int) -> None:
-                if number == 3:
-                    inside(control).engine.fail(OSError("the disk is gone"))
+            async def ask() -> None:
+                with pytest.raises(StoreFailed, match="gone") as told:
+                    await control.list()
+                refused.append(told.value)
 
-            await during(control, go)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(ask)
+                for _ in range(3):
+                    await anyio.lowlevel.checkpoint()
+                inside(control).engine.fail(OSError("the disk is gone"))
+            assert len(refused) == 1

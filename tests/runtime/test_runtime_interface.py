@@ -224,7 +224,7 @@ def refusals() -> Iterator[type[Refusal]]:
             yield found
 
 
-@pytest.mark.parametrize("kind", refusals(), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [*refusals()], ids=lambda kind: kind.__name__)
 def test_refusal_that_names_an_agent_by_id_names_its_path_beside(kind: type[Refusal]) -> None:
     given: dict[str, Any] = {**dict.fromkeys(ONE, 7001), **dict.fromkeys(SEVERAL, (7001, 7002))}
     given |= {"path": "/root/p1", "paths": ("/root/p1", "/root/p2")}

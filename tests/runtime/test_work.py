@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
@@ -69,16 +69,26 @@ def logged(function: Callable[[Turn], Awaitable[Any]]) -> Callable[[Turn], Await
     return call
 
 
-def in_thread(function: Callable[[Turn], Any]) -> Callable[[Turn], Awaitable[Any]]:
+def made_async(function: Callable[[Turn], Any]) -> Callable[[Turn], Awaitable[Any]]:
     """A decorator that makes a function async."""
 
     @wraps(function)
     async def call(turn: Turn) -> Any:
-        return await anyio.to_thread.run_sync(function, turn)
+        await anyio.lowlevel.checkpoint()
+        return function(turn)
 
     return call
 
 
+def returning(turn: Turn) -> Awaitable[str]:
+    return AsyncCall().work(turn)
+
+
+def returning_object(turn: Turn) -> Any:
+    return AsyncCall().work(turn)
+
+
+returning_object.__annotations__["return"] = Coroutine[Any, Any, str]
 NOT_WORK = {
     "function": (sync, "not an async function"),
     "lambda": (lambda turn: turn, "not an async function"),
@@ -120,8 +130,10 @@ WORK: dict[str, Any] = {
     "object with a call": AsyncCall(),
     "completed function": partial(logged(partial(AsyncCall().work))),
     "decorated function": logged(AsyncCall().work),
-    "function made async": in_thread(sync),
+    "function made async": made_async(sync),
     "coroutine of types": old,
+    "function that says that it returns an awaitable": returning,
+    "function annotated with a coroutine": returning_object,
     "class of threads": Worker,
 }
 

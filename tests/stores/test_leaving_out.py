@@ -108,7 +108,8 @@ async def test_session_without_a_damaged_agent_works_on(path: Path) -> None:
         for parent, name in (("/root", "a"), ("/root/a", "b"), ("/root", "c")):
             handle = await control.spawn(parent, name, "x", key=name)
             await handle.outcome()
-    sql(path, "UPDATE agents SET facts = '{' WHERE agent = 1")
+    await (await opened(path)).close()
+    assert sql(path, "UPDATE agents SET facts = '{' WHERE agent = 1", "SELECT changes()") == [(1,)]
     with pytest.raises(AgentCorrupt):
         await AgentControl.open(path, work).__aenter__()
     async with AgentControl.open(SQLiteStore(path, without=[1]), work) as control:
