@@ -61,8 +61,10 @@ Stored = str | bytes
 class EncodingError(ValueError):
     """This cannot be written, or is not what was written."""
 
-    agent: int | None = None
-    """The one agent of which this is, if it was read and is that of one."""
+    def __init__(self, problem: str, agent: int | None = None) -> None:
+        super().__init__(problem)
+        self.agent = agent
+        """The one agent that it is about, if it was read and is about one."""
 
 
 ID_MAX = 2**63 - 1

@@ -14,7 +14,7 @@ from statemachine.log.recovery import apply
 from statemachine.log.snapshot import AgentFacts, WrongFacts, facts_of, ledger_of, touched
 from statemachine.log.times import Times
 from statemachine.stores.encoding import EncodingError
-from statemachine.stores.leaving_out import Unreadable, counts, seen_without, without
+from statemachine.stores.leaving_out import Unreadable, counts, seen_without, whose, without
 from statemachine.stores.protocol import Entry, LogRecord, Snapshot
 
 NO_MAIL = (0,) * len(MailState)
@@ -74,9 +74,8 @@ def fold(
     except EncodingError:
         raise
     except Exception as error:
-        wrong = EncodingError(f"the snapshot cannot be: {error!r}")
-        wrong.agent = error.agent if isinstance(error, WrongFacts) else None
-        raise wrong from error
+        whose_facts = error.agent if isinstance(error, WrongFacts) else None
+        raise EncodingError(f"the snapshot cannot be: {error!r}", whose_facts) from error
     ledger, times = folded.ledger, folded.times
     times.restore(facts)
     for record in tail:
@@ -87,11 +86,14 @@ def fold(
             record = seen_without(record, ledger, left_out)  # noqa: PLW2901
             if record is None:
                 continue
+        if isinstance(record, Unreadable):
+            raise EncodingError(str(record.error), whose(record, ledger)) from record.error
         try:
             apply(ledger, record)
             times.note(record)
             folded.touched |= touched((record,), ledger)
         except Exception as error:
-            raise EncodingError(f"{record!r:.200} cannot follow what comes before it: {error!r}") from error
+            problem = f"{record!r:.200} cannot follow what comes before it: {error!r}"
+            raise EncodingError(problem, whose(record, ledger)) from error
     folded.touched.update(left_out or ())
     return folded

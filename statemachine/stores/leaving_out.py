@@ -20,16 +20,20 @@ from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import AgentsClosed, AgentsForgotten, AgentSpawned, MailAccepted, NoticeBuried
 from statemachine.core.residency import NOBODY
 from statemachine.log.snapshot import TOUCHED, AgentFacts
+from statemachine.stores.encoding import EncodingError
 
+SPAWN = AgentSpawned.__name__
 MAILS = (MailAccepted.__name__, NoticeBuried.__name__)
 """The records by which a mail gets its number."""
 
 
 @frozen
 class Unreadable:
-    """A record of an agent that is left out, of which only the class can be read."""
+    """A record that cannot be read, but for its class and whose rollout it belongs to, if to any."""
 
     kind: str
+    agent: int | None
+    error: EncodingError
 
 
 def gone(agent: int) -> AgentFacts:
@@ -62,18 +66,30 @@ def counts(facts: Iterable[AgentFacts], mail_states: Iterable[int]) -> Sequence[
     return states
 
 
+def whose(record: Any, ledger: Ledger) -> int | None:
+    """Returns the one agent that a record is about, in a ledger of what came before; None: it is not about one."""
+    kind = record.__class__
+    if kind is Unreadable:
+        return len(ledger.agents) if record.kind == SPAWN else record.agent
+    touched = TOUCHED.get(kind)
+    agent: int | None = None if touched is None else touched(record)
+    return None if agent is None or agent > len(ledger.agents) else agent
+
+
 def seen_without(record: Any, ledger: Ledger, left_out: set[int]) -> Any:
     """Returns what a record says of the other agents; None: nothing."""
     kind = record.__class__
-    if kind is AgentSpawned and not left_out.isdisjoint((record.agent, record.parent)):
-        left_out.add(record.agent)
-        ledger.agents.append(Agent(record.agent, NOBODY, "", 0, None, Identity.FORGOTTEN))
-        return None
     if kind is AgentsClosed or kind is AgentsForgotten:
         others = tuple([agent for agent in record.agents if agent not in left_out])
         return attrs.evolve(record, agents=others) if others else None
-    owner = TOUCHED.get(kind)
-    is_of_one = kind is Unreadable or (owner is not None and owner(record) in left_out)
-    if is_of_one and (record.kind if kind is Unreadable else kind.__name__) in MAILS:
+    if kind is AgentSpawned and record.parent in left_out:
+        left_out.add(record.agent)
+    agent = whose(record, ledger)
+    if agent not in left_out:
+        return record
+    name = record.kind if kind is Unreadable else kind.__name__
+    if name == SPAWN:
+        ledger.agents.append(Agent(len(ledger.agents), NOBODY, "", 0, None, Identity.FORGOTTEN))
+    elif name in MAILS:
         ledger.bury_notice()
-    return None if is_of_one else record
+    return None

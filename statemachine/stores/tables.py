@@ -111,17 +111,16 @@ def read_folded(
         cursor.execute("SELECT agent, facts FROM agents ORDER BY agent")
         facts = [gone(agent) if agent in left_out else _facts(agent, data) for agent, data in cursor]
         cursor.execute(tail, (meta.covered,))
-        return fold(config, facts, meta.mail_states, _tail(cursor, meta.covered, left_out), left_out)
+        return fold(config, facts, meta.mail_states, _tail(cursor, meta.covered), left_out)
 
 
 def _facts(agent: int, data: Any) -> AgentFacts:
     try:
         found = decode_facts(data)
-        if found.agent != agent:
-            raise EncodingError(f"its facts are those of agent {found.agent}")
     except EncodingError as error:
-        error.agent = agent
-        raise
+        raise EncodingError(str(error), agent) from error
+    if found.agent != agent:
+        raise EncodingError(f"its facts are those of agent {found.agent}", agent)
     return found
 
 
@@ -140,7 +139,7 @@ def _check_covered(connection: sqlite3.Connection, covered: int) -> None:
 
 
 def _tail(
-    rows: Iterable[tuple[int, int | None, str, Stored]], covered: int, left_out: set[int]
+    rows: Iterable[tuple[int, int | None, str, Stored]], covered: int
 ) -> Iterator[LogRecord | Unreadable]:
     """Yields the records behind the snapshot. Raises `EncodingError` if one is missing."""
     for expected, (position, agent, kind, data) in enumerate(rows, covered + 1):
@@ -150,10 +149,7 @@ def _tail(
         try:
             record = decode_at(position, kind, data)
         except EncodingError as error:
-            if agent not in left_out:
-                error.agent = agent
-                raise
-            record = Unreadable(kind)
+            record = Unreadable(kind, agent, error)
         yield record
 
 

@@ -59,7 +59,7 @@ def typed(path: str) -> Generator[None]:
         raise of_sqlite(path, error) from error
     except (EncodingError, UnicodeDecodeError) as error:  # the latter for damaged names of tables
         agent = error.agent if isinstance(error, EncodingError) else None
-        if agent is not None:
+        if agent:  # the root is not one to do without
             raise AgentCorrupt(path, f"agent {agent}: {error}", agent) from error
         raise StoreCorrupt(path, str(error)) from error
     except OSError as error:

@@ -43,6 +43,8 @@ DAMAGES = {
     "no facts at all": ("DELETE FROM agents WHERE agent = 1", True),
     "a record": ("UPDATE log SET data = '{' WHERE agent = 1 AND kind = 'TurnStarted'", False),
     "its mail": ("UPDATE log SET data = '{' WHERE agent = 1 AND kind = 'MailAccepted'", False),
+    "a record that cannot be": ("UPDATE log SET kind = 'TurnReturned' WHERE agent = 1 AND kind = 'TurnStarted'", False),
+    "its spawn": ("UPDATE log SET data = '{' WHERE position = 1", False),
     "an entry": ("UPDATE log SET data = '[' WHERE agent = 1 AND kind = 'Entry'", False),
 }
 """What is damaged -> how, and whether that is in the snapshot, or else behind it."""
@@ -95,6 +97,27 @@ async def test_session_is_opened_without_the_damaged_agent_and_all_below_it(
     assert caplog.messages[0] == f"{path} is opened without agents 1, 2, as asked: they and all below them are forgotten"
     if damage in ("its facts", "no facts at all"):
         assert [record for record in read_rollout(path, 1) if isinstance(record, Entry)] == [FAMILY[-1]]
+
+
+async def test_damage_that_says_it_is_of_an_agent_that_never_was_is_not_told_as_that_of_one(path: Path) -> None:
+    await make(path, Write(FAMILY))
+    sql(path, """UPDATE log SET data = replace(data, '"agent":1', '"agent":9') WHERE kind = 'TurnStarted'""")
+    with pytest.raises(StoreCorrupt, match="cannot follow") as refused:
+        await opened(path)
+    assert type(refused.value) is StoreCorrupt
+
+
+@pytest.mark.parametrize("damage", ["its facts", "its mail"])
+async def test_damage_of_the_root_does_not_advise_to_do_without_it(damage: str, path: Path) -> None:
+    await make(path, Write((*FAMILY, MailAccepted(3, HOST, ROOT, MailKind.QUEUE, "to the root"))))
+    if damage == "its facts":
+        await (await opened(path)).close()
+    table, column = ("agents", "facts") if damage == "its facts" else ("log", "data")
+    assert sql(path, f"UPDATE {table} SET {column} = '{{' WHERE agent = 0", "SELECT changes()") == [(1,)]
+    with pytest.raises(StoreCorrupt) as refused:
+        await opened(path)
+    assert type(refused.value) is StoreCorrupt
+    assert "without=" not in str(refused.value)
 
 
 async def test_session_without_a_damaged_agent_works_on(path: Path) -> None:
