@@ -271,7 +271,7 @@ async def test_eviction_flushes_the_thread_and_the_reload_sees_its_history_role_
         async def flush(self) -> Any:
             return {"count": self.count}
 
-    roles = {"reader": Remembering, "writer": Remembering}
+    roles = {"default": echo, "reader": Remembering, "writer": Remembering}
     async with open_session(roles, max_concurrent=2, max_resident=1) as control:
         for name, role in (("a", "reader"), ("b", "writer")):
             handle = await control.spawn("/root", name, "x", {"name": name}, role=role)
