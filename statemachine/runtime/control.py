@@ -166,15 +166,15 @@ class AgentControl:
         `store` is the path of an SQLite file, created if missing, or a `Store`. `work` is what agents do: an async
         function of a `Turn`, a class of `Thread`, or a mapping from roles to these. The root has the role "default",
         and so have agents that are spawned without one: a mapping has to have it, and a single work is the work of this
-        role alone. `config` has the limits; without one they are those of `SessionConfig()`. `trace` is the path of a new file into which every event is written,
-        for `statemachine replay` and `statemachine verify`; where a trace of an earlier opening is, the new file is
-        beside it (`trace.2.ndjson`). If it cannot be written any more, a warning is logged and the session goes on
-        without it. `context` has the context variables that the code of agents sees, each call a copy
-        of its own; by default none, so what is set around the session does not leak into it. Give
-        `contextvars.copy_context()` to pass them on. `clock` tells the time of records and of `status`, in seconds
-        since the epoch; nothing is decided by it. `max_abandoned` is how many threads whose code does not stop may be
-        left behind before loads and turns wait for one of them to end: the machine has never more threads of sub-agents
-        than `max_resident` and these, and never runs the code of more turns than `execution_cap` and these.
+        role alone. `config` has the limits; without one they are those of `SessionConfig()`. `trace` is the path of a
+        new file into which every event is written, for `statemachine replay` and `statemachine verify`; where a trace
+        of an earlier opening is, the new file is beside it (`trace.2.ndjson`). If it cannot be written any more, a
+        warning is logged and the session goes on without it. `context` has the context variables that the code of
+        agents sees, each call a copy of its own; by default none, so what is set around the session does not leak into
+        it. Give `contextvars.copy_context()` to pass them on. `clock` tells the time of records and of `status`, in
+        seconds since the epoch; nothing is decided by it. `max_abandoned` is how many threads whose code does not stop
+        may be left behind before loads and turns wait for one of them to end: the machine has never more threads of
+        sub-agents than `max_resident` and these, and never runs the code of more turns than `execution_cap` and these.
 
         Raises `InvalidWork` for what cannot be the work of agents, such as a function without `async`.
 
@@ -319,7 +319,7 @@ class AgentControl:
         """Opens an agent `name` under `parent`, with `message` as its first mail, which asks for a turn.
 
         Returns the handle of that request. `name` is 1 to 64 of a-z, 0-9 and _, and not "root". `role` chooses its work
-        from the mapping that the session was opened with; a role that is not in it is refused with `UnknownRole`. `settings` is any JSON value, which `Turn.settings`, every
+        from the mapping that the session was opened with. `settings` is any JSON value, which `Turn.settings`, every
         `Thread` and `status` give back. `sender`, `headers` and `key`: see the class.
 
         Raises `InvalidName`, `InvalidMessage`, `PathTaken` (an open agent is there), `DepthExceeded`, `TooManyAgents`,

@@ -71,12 +71,13 @@ class Thread:
 
     async def load_from(self, rollout: Rollout) -> None:
         """Builds what is in memory, as `load` does, but reads only what it needs of a rollout that has grown long: a
-        class has one of the two. By default, calls `load` with all of it.
+        class has one of the two. By default, calls `load` with all of it; of a class that has neither, nothing is read.
 
             async def load_from(self, rollout):  # from the last summary on that a turn, or `flush`, has recorded
                 self.recent = await rollout.since(lambda data: isinstance(data, dict) and "summary" in data)
         """
-        await self.load(await rollout.whole())
+        if getattr(self.load, "__func__", None) is not Thread.load:
+            await self.load(await rollout.whole())
 
     async def run(self, turn: Turn) -> Any:
         """Does one turn. Returns its result, any JSON value; an exception of any class becomes its error, `SystemExit`
@@ -150,7 +151,7 @@ def _is_sync(work: object) -> bool:
         for _ in range(LAYERS_MAX):
             if isinstance(work, type):
                 return True  # what it makes is not awaited
-            call = work if isinstance(work, FUNCTIONS) else type(work).__call__  # type: ignore[operator]
+            call = work if isinstance(work, FUNCTIONS) else type(work).__call__
             flags = getattr(getattr(call, "__code__", None), "co_flags", 0)
             if any(map(inspect.iscoroutinefunction, (work, call))) or flags & inspect.CO_ITERABLE_COROUTINE:
                 return False

@@ -34,6 +34,7 @@ OPEN = Identity.OPEN
 NOT_STARTED = (TurnState.QUEUED, TurnState.STARTING)
 REFERENCES = (Handle, AgentRef)
 Headers = Mapping[str, Any] | None
+Statuses = list[AgentStatus]
 PAGE = 256
 """Agents that a list looks at, or tells, before the event loop serves others: a millisecond or two."""
 
@@ -47,8 +48,7 @@ class Verbs:
         self._requests = requests
 
     def id_of(self, target: Target) -> int:
-        """Returns the id. A path means the open agent there, or else the last of the closed ones. Raises `UnknownPath`.
-        """
+        """Returns the id. A path means the open agent there, or else the last closed one. Raises `UnknownPath`."""
         path = text(target)
         if path is None:
             agent = number_of(target.id if isinstance(target, REFERENCES) else target)
@@ -174,12 +174,12 @@ class Verbs:
         looked_at = list(islice(self._session.below(prefix, closed), PAGE + 1))
         if len(looked_at) <= PAGE:
             return await self._listed_at_once(prefix, closed)
-        told: list[AgentStatus] = []
+        told: Statuses = []
         async for page in self._pages(prefix, closed):
             told += page
         return tuple(told)
 
-    async def _pages(self, prefix: str, closed: bool) -> AsyncIterator[list[AgentStatus]]:
+    async def _pages(self, prefix: str, closed: bool) -> AsyncIterator[Statuses]:
         """The same, of many: as many as are looked at without a pause. Those that are closed or forgotten before their
         page comes are left out of it, and those spawned meanwhile may be.
         """
@@ -192,12 +192,12 @@ class Verbs:
         while page_of := [agent for _, agent in islice(in_order, PAGE)]:
             yield await self._told_of(page_of, closed)
 
-    async def _told_of(self, agents: Sequence[int], closed: bool) -> list[AgentStatus]:
+    async def _told_of(self, agents: Sequence[int], closed: bool) -> Statuses:
         """The status of these agents, of those that are still known, and open or wanted though they are closed."""
         replies = [self._engine.apply(ev.Status(agent)) for agent in agents]
         mails = [self._asking(reply) for reply in replies]
         await self._engine.settled()
-        told: list[AgentStatus] = []
+        told: Statuses = []
         for reply, mail in zip(replies, mails, strict=True):
             if isinstance(reply, fx.AgentStatus):
                 if closed or reply.open:

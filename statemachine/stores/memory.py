@@ -129,9 +129,7 @@ class MemoryStore:
         for item, row, fact in zip(items, rows, facts, strict=True):
             log.take(row, fact, item.receipt if isinstance(item, Write) else None)
 
-    async def rollout(
-        self, agent: int, since: int | None = None, *, last: int | None = None
-    ) -> tuple[LogRecord, ...]:
+    async def rollout(self, agent: int, since: int | None = None, *, last: int | None = None) -> tuple[LogRecord, ...]:
         """See `Store.rollout`."""
         agent = asked_agent(agent)
         await checkpoint()

@@ -171,9 +171,7 @@ class SQLiteStore:
         """See `Store.append`."""
         await self._write(self._append, items)
 
-    async def rollout(
-        self, agent: int, since: int | None = None, *, last: int | None = None
-    ) -> tuple[LogRecord, ...]:
+    async def rollout(self, agent: int, since: int | None = None, *, last: int | None = None) -> tuple[LogRecord, ...]:
         """See `Store.rollout`."""
         agent = asked_agent(agent)
         uncovered = [] if self._tables is None else self._tables.uncovered(agent)

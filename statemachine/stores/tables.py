@@ -10,7 +10,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from attrs import define, field, frozen
@@ -138,9 +138,7 @@ def _check_covered(connection: sqlite3.Connection, covered: int) -> None:
                 raise EncodingError(f"covered is {covered}, but the snapshot {does} log position {position}")
 
 
-def _tail(
-    rows: Iterable[tuple[int, int | None, str, Stored]], covered: int
-) -> Iterator[LogRecord | Unreadable]:
+def _tail(rows: Iterable[tuple[int, int | None, str, Stored]], covered: int) -> Iterator[LogRecord | Unreadable]:
     """Yields the records behind the snapshot. Raises `EncodingError` if one is missing."""
     for expected, (position, agent, kind, data) in enumerate(rows, covered + 1):
         if position != expected:
@@ -225,48 +223,40 @@ def read_needed(
     connection: sqlite3.Connection, agent: int, uncovered: Sequence[int], mail: int
 ) -> tuple[LogRecord, ...]:
     """Returns what tells how a mail was answered (`Store.rollout`), reading from the end of the rollout back."""
-
-    def backwards() -> Iterator[LogRecord]:
-        for positions in _backwards(connection, agent, uncovered):
-            yield from _read_some(connection, positions, but=ENTRY)
-
-    return needed(backwards(), mail) if is_id(agent) else ()
+    with closing(_backwards(connection, agent, uncovered, but=ENTRY)) as records:
+        return needed(records, mail)
 
 
-def read_last(
-    connection: sqlite3.Connection, agent: int, uncovered: Sequence[int], last: int
-) -> tuple[LogRecord, ...]:
+def read_last(connection: sqlite3.Connection, agent: int, uncovered: Sequence[int], last: int) -> tuple[LogRecord, ...]:
     """Returns the last records of the rollout, so many, reading it from the end back."""
-    found: list[LogRecord] = []
-    for positions in _backwards(connection, agent, uncovered) if is_id(agent) else ():
-        missing = last - len(found)
-        if missing <= 0:
-            break
-        found += _read_some(connection, sorted(positions, reverse=True)[:missing])
-    return tuple(reversed(found))
-
-
-def _read_some(connection: sqlite3.Connection, positions: Sequence[int], but: str = "") -> list[LogRecord]:
-    """Returns the records at these positions, the newest first, without those of one kind."""
-    rows = connection.execute(SOME, [but, *positions, *[None] * (AT_MAX - len(positions))])
-    return [decode_at(*row) for row in rows.fetchall()]
+    with closing(_backwards(connection, agent, uncovered)) as records:
+        return tuple(reversed([*islice(records, max(0, min(last, ID_MAX)))]))
 
 
 SOME = f"""
     SELECT position, kind, data FROM log WHERE kind <> ? AND position IN ({", ".join("?" * AT_MAX)})
     ORDER BY position DESC
 """
+COVERED = """
+    SELECT position, kind, data FROM rollouts CROSS JOIN log USING (position)
+    WHERE rollouts.agent = ? AND rollouts.position < ? AND kind <> ? ORDER BY rollouts.position DESC
+"""
 
 
-def _backwards(connection: sqlite3.Connection, agent: int, uncovered: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Yields the positions of an agent's rollout, the last ones first."""
+def _backwards(
+    connection: sqlite3.Connection, agent: int, uncovered: Sequence[int], but: str = ""
+) -> Generator[LogRecord]:
+    """Yields the records of an agent's rollout, the last ones first, without those of one kind."""
+    if not is_id(agent):
+        return
     for end in range(len(uncovered), 0, -AT_MAX):
-        yield uncovered[max(0, end - AT_MAX) : end]
+        some = uncovered[max(0, end - AT_MAX) : end]
+        for row in connection.execute(SOME, [but, *some, *[None] * (AT_MAX - len(some))]).fetchall():
+            yield decode_at(*row)
     before = uncovered[0] if uncovered else ID_MAX
-    covered = f"SELECT position FROM rollouts WHERE agent = ? AND position < ? ORDER BY position DESC LIMIT {AT_MAX}"
-    while positions := [position for (position,) in connection.execute(covered, (agent, before)).fetchall()]:
-        yield positions
-        before = positions[-1]
+    with closing(connection.cursor()) as cursor:  # left in the middle, it would keep its transaction open
+        for row in cursor.execute(COVERED, (agent, before, but)):
+            yield decode_at(*row)
 
 
 def read_receipt(connection: sqlite3.Connection, key: str) -> Receipt | None:

@@ -112,14 +112,11 @@ def test_lists_and_paths_are_those_of_the_agents_whatever_was_opened_closed_and_
     session, records, seen, most_at_a_path = Session(CONFIG), list[Any](), Counter[str](), 0
     for _ in range(500):
         agent = rnd.randrange(len(session.agents))
-        event = rnd.choice(
-            [
-                *[ev.Spawn(agent, rnd.choice("abc"), "x", sender=HOST)] * 3,
-                ev.Close(HOST, agent),
-                ev.Resume(HOST, agent),
-                *([ev.Forget(agent)] if rnd.random() < 0.4 else []),
-            ]
-        )
+        events: list[ev.Event] = [ev.Spawn(agent, rnd.choice("abc"), "x", sender=HOST)] * 3
+        events += [ev.Close(HOST, agent), ev.Resume(HOST, agent)]
+        if rnd.random() < 0.4:
+            events.append(ev.Forget(agent))
+        event = rnd.choice(events)
         step = session.handle(event)
         records += step.records
         if not isinstance(step.reply, fx.Refused):

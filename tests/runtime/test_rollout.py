@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from statemachine import Entry, LogRecord, MemoryStore, Rollout, SQLiteStore, Store, Thread, ThreadLost, Turn
+from statemachine import Entry, LogRecord, MemoryStore, Rollout, Thread, ThreadLost, Turn, Work
 from statemachine.core.machines import TurnState
 from statemachine.runtime import AgentControl
 from statemachine.stores import memory, tables
 from statemachine.stores.encoding import decode
-from tests.runtime.running import Open, completed, ending, traced_sessions, virtual_time
+from tests.runtime.running import Open, completed, echo, ending, traced_sessions, virtual_time
 
 pytestmark = pytest.mark.anyio
 FIXTURES = (traced_sessions, virtual_time)
@@ -37,6 +36,13 @@ class Base(Thread):
         return text
 
 
+class Silent(Thread):
+    """Has nothing to load."""
+
+    async def run(self, turn: Turn) -> str:
+        return turn.mail[-1].text
+
+
 def loading(load: Load) -> type[Base]:
     """A class of threads that is loaded so."""
 
@@ -51,11 +57,6 @@ async def reload(control: AgentControl, path: str) -> None:
     """Has the thread of the agent loaded once more."""
     assert (await (await control.follow_up(path, "lose")).outcome()).status is TurnState.ERRORED
     assert ending(await (await control.follow_up(path, "0")).outcome()) == completed("0")
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "s.db")
 
 
 def data(records: tuple[LogRecord, ...]) -> list[Any]:
@@ -102,7 +103,7 @@ async def test_thread_that_asks_for_what_came_since_its_mark_gets_the_newest_mar
 
 async def test_thread_that_finds_no_mark_gets_the_whole_rollout(open_session: Open) -> None:
     marks = list[Any]()
-    work = loading(lambda rollout: rollout.since(lambda found: marks.append(found)))
+    work = loading(lambda rollout: rollout.since(marks.append))
     async with open_session(work) as control:
         await (await control.spawn("/root", "a", "150")).outcome()
         before = await control.history("/root/a")
@@ -127,6 +128,25 @@ async def test_thread_that_says_nothing_gets_the_whole_rollout_from_load(open_se
     assert seen[-1] == whole[: len(whole) - 2]
 
 
+@pytest.mark.parametrize("work", [echo, Silent], ids=["function", "class without a load"])
+async def test_rollout_that_no_code_wants_is_not_read(
+    open_session: Open, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, read = MemoryStore(), list[int]()
+    rollout = store.rollout
+
+    async def counted(agent: int, *how: Any, **wanted: Any) -> tuple[LogRecord, ...]:
+        read.append(agent)
+        return await rollout(agent, *how, **wanted)
+
+    monkeypatch.setattr(store, "rollout", counted)
+    async with open_session(work, store, max_concurrent=2, max_resident=1) as control:
+        for name in "ab":
+            assert ending(await (await control.spawn("/root", name, "0")).outcome()) == completed("0")
+        assert ending(await (await control.follow_up("/root/a", "0")).outcome()) == completed("0")
+    assert read == []
+
+
 @pytest.mark.parametrize("count", [0, -1, True, "3", 2.0])
 async def test_number_of_records_that_is_not_one_fails_the_load_by_name(open_session: Open, count: Any) -> None:
     async with open_session(loading(lambda rollout: rollout.last(count))) as control:
@@ -146,12 +166,3 @@ async def test_rollout_that_is_kept_after_the_load_says_how_to_read_it(open_sess
         for read in (kept[0].whole(), kept[0].last(1), kept[0].since(bool)):
             with pytest.raises(RuntimeError, match=r"turn\.history\(\)"):
                 await read
-
-
-async def test_end_of_a_rollout_is_read_from_any_store(store: Store) -> None:
-    work = loading(lambda rollout: rollout.last(3))
-    async with AgentControl.open(store, work) as control:
-        await (await control.spawn("/root", "a", "100")).outcome()
-        await reload(control, "/root/a")
-        whole = await control.history("/root/a")
-    assert work.loaded[-1] == whole[-5:-2]

@@ -220,13 +220,17 @@ async def test_role_that_is_unknown_after_a_restart_is_refused_but_a_repeated_ke
 
 async def test_turn_that_waited_for_a_role_that_is_unknown_after_a_restart_fails_alone(open_session: Open) -> None:
     store, stage = MemoryStore(), Stage()
-    with pytest.raises(ConnectionAbortedError):
+
+    async def until_it_is_cut_off() -> None:
         roles: dict[str, Work] = {"default": stage, "reader": echo}
         async with open_session(roles, store, max_concurrent=2, overflow=Overflow.QUEUE) as control:
             await control.spawn("/root", "a", "x")
             await stage.scene("/root/a")
             await control.spawn("/root", "reader", "x", role="reader")
             raise ConnectionAbortedError
+
+    with pytest.raises(ConnectionAbortedError):
+        await until_it_is_cut_off()
     async with open_session(echo, MemoryStore(store.log), max_concurrent=2, overflow=Overflow.QUEUE) as control:
         await anyio.wait_all_tasks_blocked()
         told = await control.status("/root/reader")

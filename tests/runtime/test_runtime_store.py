@@ -185,9 +185,9 @@ class Gated(MemoryStore):
             await self.gate.wait()
         await super().append(items)
 
-    async def rollout(self, agent: int, since: int | None = None) -> tuple[LogRecord, ...]:
+    async def rollout(self, agent: int, since: int | None = None, *, last: int | None = None) -> tuple[LogRecord, ...]:
         await self.gate.wait()
-        return await super().rollout(agent, since)
+        return await super().rollout(agent, since, last=last)
 
 
 @pytest.mark.anyio

@@ -93,7 +93,7 @@ NOT_WORK = {
     "function": (sync, "not an async function"),
     "lambda": (lambda turn: turn, "not an async function"),
     "async generator": (several, "not an async function"),
-    "decorated function": (wraps(sync)(lambda turn: sync(turn)), "not an async function"),
+    "decorated function": (wraps(sync)(lambda turn: f"{sync(turn)}"), "not an async function"),
     "completed function": (partial(sync), "not an async function"),
     "method": (AsyncCall().sync, "not an async function"),
     "builtin": (print, "not an async function"),

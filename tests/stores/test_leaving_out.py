@@ -39,7 +39,10 @@ FAMILY = (
 DAMAGES = {
     "its facts": ("UPDATE agents SET facts = '{' WHERE agent = 1", True),
     "facts of another kind": ("UPDATE agents SET facts = x'00' WHERE agent = 1", True),
-    "facts of another agent": ("UPDATE agents SET facts = (SELECT facts FROM agents WHERE agent = 3) WHERE agent = 1", True),
+    "facts of another agent": (
+        "UPDATE agents SET facts = (SELECT facts FROM agents WHERE agent = 3) WHERE agent = 1",
+        True,
+    ),
     "no facts at all": ("DELETE FROM agents WHERE agent = 1", True),
     "a record": ("UPDATE log SET data = '{' WHERE agent = 1 AND kind = 'TurnStarted'", False),
     "its mail": ("UPDATE log SET data = '{' WHERE agent = 1 AND kind = 'MailAccepted'", False),
@@ -94,7 +97,9 @@ async def test_session_is_opened_without_the_damaged_agent_and_all_below_it(
         assert found.ledger.agents[3].promised == 0
         assert found.ledger.by_path == {"/root": 0, "/root/c": 3}
         await store.close()
-    assert caplog.messages[0] == f"{path} is opened without agents 1, 2, as asked: they and all below them are forgotten"
+    assert (
+        caplog.messages[0] == f"{path} is opened without agents 1, 2, as asked: they and all below them are forgotten"
+    )
     if damage in ("its facts", "no facts at all"):
         assert [record for record in read_rollout(path, 1) if isinstance(record, Entry)] == [FAMILY[-1]]
 
@@ -183,7 +188,8 @@ async def test_what_is_known_of_others_is_the_same_without_a_damaged_agent_in_an
     sql(
         path,
         f"UPDATE agents SET facts = '{{' WHERE agent = {agent}",
-        f"UPDATE log SET data = '{{' WHERE agent = {agent} AND position > (SELECT value FROM meta WHERE name = 'covered')",
+        f"""UPDATE log SET data = '{{' WHERE agent = {agent}
+            AND position > (SELECT value FROM meta WHERE name = 'covered')""",
     )
     store = SQLiteStore(path, without=[agent])
     found = (await store.open(config)).ledger
