@@ -6,7 +6,7 @@ values, gives one event to the core, and returns when its answer is durable, or 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from heapq import merge
 from itertools import islice
 from typing import Any
@@ -171,17 +171,19 @@ class Verbs:
         """
         prefix, closed = text_of(prefix, limits.PATH), bool(closed)
         self._engine.check_here()
-        looked_at = list(islice(self._session.below(prefix, closed), PAGE + 1))
-        if len(looked_at) <= PAGE:
-            return await self._listed_at_once(prefix, closed)
-        told: Statuses = []
-        async for page in self._pages(prefix, closed):
-            told += page
-        return tuple(told)
+        if self._are_many(prefix, closed):
+            return await self._listed_in_pages(prefix, closed)
+        return await self._listed_at_once(prefix, closed)
 
-    async def _pages(self, prefix: str, closed: bool) -> AsyncIterator[Statuses]:
-        """The same, of many: as many as are looked at without a pause. Those that are closed or forgotten before their
-        page comes are left out of it, and those spawned meanwhile may be.
+    def _are_many(self, prefix: str, closed: bool) -> bool:
+        """Tells whether a list looks at more than a page of agents."""
+        if len(self._session.agents) <= PAGE:
+            return False
+        return any(True for _ in islice(self._session.below(prefix, closed), PAGE, None))
+
+    async def _listed_in_pages(self, prefix: str, closed: bool) -> tuple[AgentStatus, ...]:
+        """Those that are closed or forgotten before their page comes are left out of it, and those spawned meanwhile
+        may be.
         """
         found: list[list[tuple[str, int]]] = []
         line = self._session.below(prefix, closed)
@@ -189,8 +191,10 @@ class Verbs:
             found.append(sorted([(agent.path, agent.id) for agent in page if closed or agent.identity is OPEN]))
             await anyio.lowlevel.checkpoint()
         in_order = merge(*found)
-        while page_of := [agent for _, agent in islice(in_order, PAGE)]:
-            yield await self._told_of(page_of, closed)
+        told: Statuses = []
+        while agents := [agent for _, agent in islice(in_order, PAGE)]:
+            told += await self._told_of(agents, closed)
+        return tuple(told)
 
     async def _told_of(self, agents: Sequence[int], closed: bool) -> Statuses:
         """The status of these agents, of those that are still known, and open or wanted though they are closed."""
