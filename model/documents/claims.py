@@ -15,6 +15,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from shutil import copytree, ignore_patterns
@@ -29,9 +30,11 @@ from .weakenings import weakenings
 SPECS = checkout.REPOSITORY / "specs"
 DOCUMENT = SPECS / "claims.md"
 HEAD = ("claim", "code", "broken so", "noticed by")
-NOTHING, NOT_RUN = "nothing", "not run"
-LIMIT_S = 100.0
-"""Longest time for the tests of a claim, in seconds."""
+NOTHING, NOT_RUN, HANGS = "nothing", "not run", "its tests, which do not end then"
+LIMIT_S = 400.0
+"""Longest time for the tests of a claim, in seconds, while nothing is broken."""
+MORE_S, TIMES = 20.0, 3.0
+"""They do not end with a break if they take so much longer, in seconds and in times what they take without it."""
 MOST_TRIED = 8
 """Ways to break the same code that are tried until one is noticed."""
 PARTS = ("statemachine", "model", "tests", "specs", "bench", ".ci")
@@ -77,11 +80,12 @@ class Claim:
 
 @frozen
 class Verdict:
-    """What the tests of a claim came to: `by` is the one that failed."""
+    """What the tests of a claim came to."""
 
-    is_over: bool
-    """False: the time ran out, or they could not even be collected."""
-    by: Code | None = None
+    by: str | None = None
+    """What noticed the break: the test that failed, or `HANGS`; None: nothing did."""
+    is_over: bool = True
+    """False: they could not even be collected."""
 
 
 Row = tuple[str, str, str, str]
@@ -117,16 +121,18 @@ def untried(claim: Claim) -> list[Row]:
 
 def tried(claim: Claim, folder: Path) -> Iterator[Row]:
     """Yields a row for each code of the claim, with what its tests noticed in this copy of the repository."""
-    if run(claim.tests, folder) != Verdict(True):
+    began = time.perf_counter()
+    if run(claim.tests, folder, LIMIT_S) != Verdict():
         yield from [
             (claim.sentence, str(code), "its tests do not pass, or take too long", NOT_RUN) for code in claim.code
         ]
         return
+    limit = MORE_S + TIMES * (time.perf_counter() - began)
     for code in claim.code:
-        yield (claim.sentence, str(code), *broken(claim, code, folder))
+        yield (claim.sentence, str(code), *broken(claim, code, folder, limit))
 
 
-def broken(claim: Claim, code: Code, folder: Path) -> tuple[str, str]:
+def broken(claim: Claim, code: Code, folder: Path, limit: float) -> tuple[str, str]:
     """Breaks one code of a claim in one way after the other. Returns the first way that was noticed, and by which test;
     or the ways that none noticed.
     """
@@ -138,10 +144,10 @@ def broken(claim: Claim, code: Code, folder: Path) -> tuple[str, str]:
             if number == MOST_TRIED:
                 break
             path.write_text(weakening.source, "utf-8")
-            verdict = run(claim.tests, folder)
+            verdict = run(claim.tests, folder, limit)
             if verdict.by is not None:
                 before = f" ({len(unseen)} other ways were not noticed)" if unseen else ""
-                return weakening.what + before, str(verdict.by)
+                return weakening.what + before, verdict.by
             if verdict.is_over:
                 unseen.append(weakening.what)
     finally:
@@ -149,7 +155,7 @@ def broken(claim: Claim, code: Code, folder: Path) -> tuple[str, str]:
     return ("; ".join(unseen), NOTHING) if unseen else ("no way that the tests could be run with", NOT_RUN)
 
 
-def run(tests: Iterable[Code], folder: Path) -> Verdict:
+def run(tests: Iterable[Code], folder: Path, limit: float) -> Verdict:
     """Runs these tests in the copy until the first fails."""
     nodes = dict.fromkeys(f"{test.file}::{test.name}" for test in tests)
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", *nodes]
@@ -158,14 +164,15 @@ def run(tests: Iterable[Code], folder: Path) -> Verdict:
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     ) as process:
         try:
-            output, _ = process.communicate(timeout=LIMIT_S)
+            output, _ = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            return Verdict(False)
+            process.communicate()
+            return Verdict(HANGS)
     failed = FAILED.search(output.decode("utf-8", "replace"))
     if process.returncode == 1 and failed is not None:
-        return Verdict(True, Code(failed[2], failed[1]))
-    return Verdict(process.returncode == 0)
+        return Verdict(str(Code(failed[2], failed[1])))
+    return Verdict(is_over=process.returncode == 0)
 
 
 def copied(folder: Path) -> None:

@@ -51,6 +51,15 @@ BY_HAND: dict[tuple[str, str], tuple[str, str]] = {
     ("The core does no I/O", "Session"): ("the module also imports `socket`", "import socket\n"),
     ("The core does not know what judges it", "World"): ("the module also imports the core", "import statemachine\n"),
     ("The reference is small enough", "World"): ("the module is 2,000 lines longer", "x = 1\n" * 2_000),
+    ("No request is refused for lack of a slot", "turn_has_room"): (
+        "`turn_has_room` says that there is none",
+        "def turn_has_room(s: State) -> Refusal:\n    return ExecutionFull(s.slots.cap, (), ())\n",
+    ),
+    ("A turn whose wait is over goes on before", "go_on"): (
+        "`go_on` tells no turn which of its waits is over",
+        "from_before = go_on\n\ndef go_on(s: State, agent: Agent) -> None:\n"
+        "    s.waits.over[agent.id].clear()\n    from_before(s, agent)\n",
+    ),
     ("The core changes a state only by", "Machine.moves"): (
         "the module has a function that sets a state by a look-up of its own",
         "def wake(agent: object) -> None:\n    agent.status = TurnState.QUEUED\n",

@@ -74,7 +74,8 @@ def s8_told(m: Moment) -> str | None:
 def wrong_identity(m: Moment) -> str | None:
     """An agent that is open, closed or forgotten, and no record told so."""
     assert m.before is not None
-    told: dict[int, Identity] = {r.agent: OPEN for kind in (AgentSpawned, AgentResumed) for r in m.of_kind(kind)}
+    told: dict[int, Identity] = {r.agent: OPEN for r in m.of_kind(AgentSpawned)}
+    told |= {r.agent: OPEN for r in m.of_kind(AgentResumed)}
     told |= {agent: Identity.CLOSED for r in m.of_kind(AgentsClosed) for agent in r.agents}
     told |= {agent: FORGOTTEN for r in m.of_kind(AgentsForgotten) for agent in r.agents}
     for a in m.agents:

@@ -102,7 +102,7 @@ def reordered(m: Moment) -> str | None:
     changed = [(before, after) for before, after in m.changed() if before.mailbox is not after.mailbox]
     if not changed:
         return None
-    emptied = {r.agent for kind in (TurnStarted, MailDrained) for r in m.of_kind(kind)}
+    emptied = {r.agent for r in m.of_kind(TurnStarted)} | {r.agent for r in m.of_kind(MailDrained)}
     for closed in m.of_kind(AgentsClosed):
         emptied.update(closed.agents)
     taken = {number for r in m.of_kind(MailRead) for number in r.mails} | {r.mail for r in m.of_kind(MailWithdrawn)}

@@ -89,7 +89,7 @@ def test_each_break_does_what_it_says_and_nothing_else() -> None:
         return space
 
     whole = made("nothing")
-    for name, number, call, expected in [
+    cases: list[tuple[str, int, str, object]] = [
         ("is_even", 0, "is_even(1)", True),
         ("is_even", 1, "is_even(2)", False),
         ("half", 0, "half(4)", None),
@@ -97,7 +97,8 @@ def test_each_break_does_what_it_says_and_nothing_else() -> None:
         ("Box.shown", 0, "Box(3).shown()", ()),
         ("TABLE", 0, "TABLE", {"a": 1, "b": 2}),
         ("TABLE", 1, "TABLE", {"b": 2, "c": 3}),
-    ]:
+    ]
+    for name, number, call, expected in cases:
         assert eval(call, made(name, number)) == expected, name
         assert eval(call, whole) != expected, name
     seen: list[str] = []
@@ -147,14 +148,21 @@ def test_break_is_noticed_by_a_test_that_fails_and_the_file_is_as_it_was(folder:
 
 def test_break_that_no_linked_test_notices_is_listed_as_such(folder: Path) -> None:
     tests = claim("test_one_is_one")
-    assert broken(tests, tests.code[0], folder) == ("`is_even` returns True; `is_even` returns False", NOTHING)
+    assert broken(tests, tests.code[0], folder, 60.0) == ("`is_even` returns True; `is_even` returns False", NOTHING)
 
 
 def test_claim_whose_tests_fail_without_a_break_or_are_not_there_says_nothing(folder: Path) -> None:
     for test in ("test_one_is_two", "test_three"):
         (row,) = tried(claim(test), folder)
         assert row[3] == NOT_RUN
-    assert run(claim("test_three").tests, folder) == Verdict(False)
+    assert run(claim("test_three").tests, folder, 60.0) == Verdict(is_over=False)
+
+
+def test_break_with_which_the_tests_do_not_end_is_noticed(folder: Path) -> None:
+    waits = "import module\ndef test_waits() -> None:\n    while module.half(4) is None:\n        pass\n"
+    (folder / "tests" / "test_module.py").write_text(waits, "utf-8")
+    tests = Claim("Half is less", (Code("half", "module.py"),), (Code("test_waits", "tests/test_module.py"),))
+    assert broken(tests, tests.code[0], folder, 5.0) == ("`half` returns None", claims.HANGS)
 
 
 # The document

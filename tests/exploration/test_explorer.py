@@ -23,9 +23,11 @@ from statemachine.checking.moment import Moment
 from statemachine.core import rules, turns
 from statemachine.core.effects import Refused, Stale, Step
 from statemachine.core.events import HOST, ROOT, Close, Event, Loaded, Resume, Send, Spawn
+from statemachine.core.ledger import Ledger
 from statemachine.core.machines import TURN, Residency, TurnState
-from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome
+from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome, Record, TurnEnded
 from statemachine.core.session import Session
+from statemachine.log import recovery
 from tests.core.scenario import everything
 
 SMALL = ("reject", "end", "gather", "attempts", "recall")
@@ -170,6 +172,17 @@ def test_explore_illegal_move_of_the_core_is_a_crash(monkeypatch: pytest.MonkeyP
     found = explore(find("pair"))
     assert found.fault is not None
     assert (found.fault.kind, found.fault.detail) == ("crash", "IllegalMove: Turn has no move 'admit' from starting")
+
+
+def test_explore_log_that_folds_to_other_facts_than_the_session_has_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(facts: Ledger, record: Record) -> None:
+        if not isinstance(record, TurnEnded):
+            recovery.apply(facts, record)
+
+    monkeypatch.setattr(explorer, "apply", forgetful)
+    found = explore(find("pair"))
+    assert found.fault is not None
+    assert found.fault.detail.startswith("recovery: ")
 
 
 def test_explore_refusal_that_changes_something_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
