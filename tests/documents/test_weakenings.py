@@ -155,7 +155,7 @@ def test_claim_whose_tests_fail_without_a_break_or_are_not_there_says_nothing(fo
     for test in ("test_one_is_two", "test_three"):
         (row,) = tried(claim(test), folder)
         assert row[3] == NOT_RUN
-    assert run(claim("test_three").tests, folder, 60.0) == Verdict(is_over=False)
+    assert run(claim("test_three").tests, folder, 60.0) == Verdict(is_collected=False)
 
 
 def test_break_with_which_the_tests_do_not_end_is_noticed(folder: Path) -> None:
