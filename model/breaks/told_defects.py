@@ -9,7 +9,7 @@ from typing import Any
 from attrs import evolve
 
 from statemachine.core import events as ev
-from statemachine.core.effects import AgentStatus, Listing, Reply
+from statemachine.core.effects import AgentStatus, Listing, Reply, Resumed
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Residency, TurnState
 from statemachine.core.session import HANDLERS, Session
@@ -68,3 +68,22 @@ def first_outcome_stays(core: Any, self: Ledger, agent: Any, outcome: Any, start
     answered = core(self, agent, outcome, started)
     agent.outcome = before or outcome
     return answered
+
+
+@breaks("S10 LIVE_THREADS PEER-C45", "live-line", (HANDLERS, ev.Resume))
+def resume_loses_what_was_skipped(core: Any, s: Session, event: ev.Resume) -> Reply:
+    """`LIVE_THREADS`: what was to be opened with an agent that a resume skipped is named nowhere and stays closed."""
+    reply: Reply = core(s, event)
+    if isinstance(reply, Resumed):
+        for agent in reply.skipped:
+            for child in s.agents[agent].children or ():
+                if s.agents[child].closed_by == agent:
+                    s.agents[child].closed_by = child
+    return reply
+
+
+@breaks("S10 LIVE_THREADS PEER-C45", "live-line", (HANDLERS, ev.Resume))
+def skipped_is_not_told(core: Any, s: Session, event: ev.Resume) -> Reply:
+    """`LIVE_THREADS`: a resume does not name what it skipped."""
+    reply: Reply = core(s, event)
+    return evolve(reply, skipped=(), skipped_paths=()) if isinstance(reply, Resumed) else reply

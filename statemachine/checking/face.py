@@ -1,4 +1,4 @@
-"""Judges what callers see: the answers of `find`, `status` and `list`, and what effects tell (S6, S7, S8).
+"""Judges what callers see: what `find`, `status`, `list` and `resume` answer, and effects tell (S6, S7, S8, S10).
 
 No answer is believed. In every state, what each of them says of each agent is compared with what the agent is; in
 every step, what an agent has become with what the step's records and effects tell of it. Both together say that a
@@ -11,12 +11,12 @@ from operator import attrgetter
 
 from statemachine.checking.moment import Moment
 from statemachine.core.agents import Agent
-from statemachine.core.effects import AgentStatus, Listing, StartTurn, Unload
-from statemachine.core.events import Died, Flushed, ListAgents, Status
+from statemachine.core.effects import AgentStatus, Listing, Resumed, StartTurn, Unload
+from statemachine.core.events import Died, Flushed, ListAgents, Resume, Status
 from statemachine.core.machines import Identity, Residency, SessionState, TurnState
 from statemachine.core.records import AgentResumed, AgentsClosed, AgentsForgotten, AgentSpawned, TurnEnded
 
-OPEN, FORGOTTEN = Identity.OPEN, Identity.FORGOTTEN
+OPEN, CLOSED, FORGOTTEN = Identity.OPEN, Identity.CLOSED, Identity.FORGOTTEN
 RESIDENT, LOADING = Residency.RESIDENT, Residency.LOADING
 FAILED, CLOSED_SESSION = SessionState.FAILED, SessionState.CLOSED
 STOPPING = TurnState.STOPPING
@@ -119,3 +119,61 @@ def s6_dropped(m: Moment) -> str | None:
         if not (isinstance(event, Flushed) and (event.agent, event.flush) == (e.agent, flush)):
             return f"agent {e.agent} is unloaded, and no report said that its rollout is durable"
     return None
+
+
+# Resume
+
+
+def s10_reopened(m: Moment) -> str | None:
+    """Checks that a resume opens, or names as skipped, all that is to be opened with its target, and that each closed
+    agent is to be opened with its parent if and only if the same close closed both, whatever was skipped since.
+    """
+    detail = wrong_resume(m) if isinstance(m.event, Resume) else None
+    if detail is not None:
+        return detail
+    assert m.before is not None
+    closed = {agent for r in m.of_kind(AgentsClosed) for agent in r.agents}
+    for a in m.agents[1:]:
+        if a.identity is not CLOSED:
+            continue
+        if a.id in closed or a.parent in closed:
+            expected = a.id in closed and a.parent in closed
+        else:
+            expected = goes_with_its_parent(m.before.agents, a.id) and m.agents[a.parent].identity is CLOSED
+        if goes_with_its_parent(m.agents, a.id) is not expected:
+            return f"agent {a.id} is {'not ' * expected}to be opened with {a.parent}, against what closed them"
+    return None
+
+
+def goes_with_its_parent(agents: list[Agent], agent: int) -> bool:
+    """Is this closed agent to be opened when its parent is, which is closed, too?"""
+    found = agents[agent]
+    return found.closed_by == found.parent and agents[found.parent].identity is CLOSED
+
+
+def wrong_resume(m: Moment) -> str | None:
+    """A resume that opened other agents than it had to, skipped one for no reason, or did not name one."""
+    assert m.before is not None
+    assert m.step is not None
+    before, config = m.before.agents, m.config
+    reply, event = m.step.reply, m.event
+    assert isinstance(event, Resume)
+    if not isinstance(reply, Resumed):
+        return None
+    taken = {a.path for a in before if a.identity is OPEN}
+    line, opened, skipped = [event.target], list[int](), list[int]()
+    for agent in line:
+        most = (config.max_agents, config.execution_cap if m.after.live_threads else None)
+        is_full = any(bound is not None and len(taken) > bound for bound in most)  # the root is one of them
+        if is_full or before[agent].path in taken:
+            skipped.append(agent)
+            continue
+        opened.append(agent)
+        taken.add(before[agent].path)
+        if m.after.live_threads:
+            line += [child for child in before[agent].children or () if goes_with_its_parent(before, child)]
+    told = [r.agent for r in m.of_kind(AgentResumed)]
+    if [*reply.agents] != opened or [*reply.skipped] != skipped or told != opened:
+        return f"{told} were opened, and told were {reply.agents} and {reply.skipped}; due are {opened} and {skipped}"
+    paths = [tuple([before[agent].path for agent in agents]) for agents in (opened, skipped)]
+    return None if [reply.paths, reply.skipped_paths] == paths else f"told were paths other than {paths}"

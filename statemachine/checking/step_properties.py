@@ -211,7 +211,7 @@ def s10_scope(m: Moment) -> str | None:
         return f"{closed} were closed, {expected} should be"
     if isinstance(m.event, Interrupt):
         return interrupt_scope(m, m.before, m.event)
-    return None
+    return face.s10_reopened(m)
 
 
 def interrupt_scope(m: Moment, s: Session, event: Interrupt) -> str | None:
