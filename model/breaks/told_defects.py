@@ -85,5 +85,6 @@ def resume_loses_what_was_skipped(core: Any, s: Session, event: ev.Resume) -> Re
 @breaks("S10 LIVE_THREADS PEER-C45", "live-line", (HANDLERS, ev.Resume))
 def skipped_is_not_told(core: Any, s: Session, event: ev.Resume) -> Reply:
     """`LIVE_THREADS`: a resume does not name what it skipped."""
-    reply: Reply = core(s, event)
-    return evolve(reply, skipped=(), skipped_paths=()) if isinstance(reply, Resumed) else reply
+    reply: Any = core(s, event)
+    told: Reply = evolve(reply, skipped=(), skipped_paths=()) if isinstance(reply, Resumed) else reply
+    return told
