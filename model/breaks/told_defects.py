@@ -86,5 +86,6 @@ def resume_loses_what_was_skipped(core: Any, s: Session, event: ev.Resume) -> Re
 def skipped_is_not_told(core: Any, s: Session, event: ev.Resume) -> Reply:
     """`LIVE_THREADS`: a resume does not name what it skipped."""
     reply: Any = core(s, event)
-    told: Reply = evolve(reply, skipped=(), skipped_paths=()) if isinstance(reply, Resumed) else reply
+    is_told = isinstance(reply, Resumed)
+    told: Reply = evolve(reply, skipped=(), skipped_paths=()) if is_told else reply
     return told
