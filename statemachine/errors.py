@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from statemachine.checking.diagrams import DrawingUnavailable
     from statemachine.runtime.errors import (
         EventsLost,
+        InvalidWork,
         KeyReused,
         NotJson,
         Stalled,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         WrongEventLoop,
     )
     from statemachine.stores.errors import (
+        AgentCorrupt,
         ForeignFile,
         NewerSchema,
         OlderSchema,
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AgentClosed",
+    "AgentCorrupt",
     "AgentOpen",
     "DepthExceeded",
     "DrawingUnavailable",
@@ -84,6 +87,7 @@ __all__ = [
     "InvalidMessage",
     "InvalidName",
     "InvalidTimeout",
+    "InvalidWork",
     "KeyReused",
     "LiveThreadsFull",
     "MailRead",

@@ -53,7 +53,8 @@ One row a property, and a column for each kind of evidence. What the properties 
 - *Tests* are those that cite the property, or that stand beside its claims in [correctness.md](correctness.md);
   *traces* are golden ones.
 - *Breaks* are those of [breaks.md](breaks.md) that break it, or that it noticed, and that were caught.
-- *Strongest* is the first of these that there is: {strengths}.
+- *Strongest* is the first of these that there is: {strengths}. A contract that speaks of a rule behind the
+  property, and not of the property itself, is not counted there.
 
 ## What each property rests on
 """

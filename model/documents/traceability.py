@@ -78,6 +78,8 @@ class Row:
     code: tuple[str, ...] = ()
     contracts: tuple[str, ...] = ()
     """The functions of the core that contracts about it or its rules call, each with the number of these."""
+    is_confirmed: bool = False
+    """Whether a contract speaks of it, and not of its rules alone."""
     extent: Extent = Extent.NOT
     proof: tuple[str, ...] = ()
     fairness: tuple[str, ...] = ()
@@ -98,7 +100,7 @@ class Row:
             Strength.PROVED_IN_PART: self.extent is Extent.PART,
             Strength.EXPLORED: bool(self.explored),
             Strength.FAIR_RUNS: bool(self.fairness),
-            Strength.CONFIRMED: bool(self.contracts),
+            Strength.CONFIRMED: self.is_confirmed,
             Strength.PLAYED: bool(self.fuzzed),
             Strength.TESTED: bool(self.tests or self.traces),
         }
@@ -126,6 +128,7 @@ def row_of_property(known: Property) -> Row:
         known.source.partition("; BUG")[0],
         code=code_of(known.id),
         contracts=confirmed({known.id, *RULE.findall(known.source)}),
+        is_confirmed=bool(confirmed({known.id})),
         extent=extent_of(known.id),
         proof=proved(known.id),
         fairness=fair(known.id),
@@ -147,6 +150,7 @@ def row_of_theorem(theorem: Theorem) -> Row:
         theorem.rules,
         code=citing_code((theorem.id, *RULE.findall(theorem.rules))),
         contracts=confirmed({theorem.id, *RULE.findall(theorem.rules)}),
+        is_confirmed=bool(confirmed({theorem.id})),
         extent=extent_of(theorem.id),
         proof=proved(theorem.id),
         fairness=fair(theorem.id),

@@ -210,10 +210,10 @@ class SimulatedStore:
             await self.inner.append(items)  # nothing else runs between this and the next line
             self.disk.take(items)
 
-    async def rollout(self, agent: int, since: int | None = None) -> tuple[LogRecord, ...]:
+    async def rollout(self, agent: int, since: int | None = None, *, last: int | None = None) -> tuple[LogRecord, ...]:
         """See `Store.rollout`."""
         await self._read()
-        return await self.inner.rollout(agent, since)
+        return await self.inner.rollout(agent, since, last=last)
 
     async def receipt(self, key: str) -> Receipt | None:
         """See `Store.receipt`."""

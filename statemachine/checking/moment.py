@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import define, field
 
@@ -12,6 +12,8 @@ from statemachine.core.config import SessionConfig
 from statemachine.core.effects import Step
 from statemachine.core.events import Event
 from statemachine.core.session import Session
+
+T = TypeVar("T")
 
 
 @define(eq=False, weakref_slot=False)
@@ -35,7 +37,7 @@ class Moment:
             return self.unchanged
         return self.before is not None and self.before.fingerprint() == self.after.fingerprint()
 
-    def of_kind(self, kind: type) -> Sequence[Any]:
+    def of_kind(self, kind: type[T]) -> Sequence[T]:
         """Returns the step's records or effects of one class, in their order."""
         found = self.sorted_out
         if found is None:

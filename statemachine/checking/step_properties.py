@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from statemachine.checking import face
 from statemachine.checking.causes import wrong_cause
 from statemachine.checking.moment import Moment
 from statemachine.core import refusals as rf
@@ -101,7 +102,7 @@ def reordered(m: Moment) -> str | None:
     changed = [(before, after) for before, after in m.changed() if before.mailbox is not after.mailbox]
     if not changed:
         return None
-    emptied = {r.agent for kind in (TurnStarted, MailDrained) for r in m.of_kind(kind)}
+    emptied = {r.agent for r in m.of_kind(TurnStarted)} | {r.agent for r in m.of_kind(MailDrained)}
     for closed in m.of_kind(AgentsClosed):
         emptied.update(closed.agents)
     taken = {number for r in m.of_kind(MailRead) for number in r.mails} | {r.mail for r in m.of_kind(MailWithdrawn)}
@@ -128,7 +129,7 @@ def s6_durable(m: Moment) -> str | None:
         reported = isinstance(m.event, Flushed | Died) and m.event.agent == before.id
         if not reported and before.id not in closed and m.after.state is not SessionState.CLOSED:
             return f"agent {before.id} is unloaded, and no report said that its rollout is durable"
-    return None
+    return face.s6_dropped(m)
 
 
 def s8_status(m: Moment) -> str | None:
@@ -143,7 +144,7 @@ def s8_status(m: Moment) -> str | None:
             asked = after.triggers > 0 or any(r.agent == before.id for r in m.of_kind(TurnStarted))
             if after.status.is_idle or not asked:
                 return f"agent {before.id} was {before.status.name}, is {after.status.name}, and no event asked for it"
-    return wrong_cause(m)
+    return wrong_cause(m) or face.s8_told(m)
 
 
 def s9_stale(m: Moment) -> str | None:
@@ -210,7 +211,7 @@ def s10_scope(m: Moment) -> str | None:
         return f"{closed} were closed, {expected} should be"
     if isinstance(m.event, Interrupt):
         return interrupt_scope(m, m.before, m.event)
-    return None
+    return face.s10_reopened(m)
 
 
 def interrupt_scope(m: Moment, s: Session, event: Interrupt) -> str | None:

@@ -6,6 +6,7 @@ through the same methods (`recovery.py`). So both arrive at the same facts.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Collection
 from operator import attrgetter
 
@@ -34,6 +35,7 @@ class Ledger:
         "agents",
         "attempts",
         "by_path",
+        "closed_at",
         "letters",
         "loads",
         "mail_states",
@@ -49,6 +51,9 @@ class Ledger:
         root = Agent(ROOT, -1, "/root", 0, None, residency=Residency.RESIDENT)
         self.agents: list[Agent] = [root]
         self.by_path: dict[str, int] = {root.path: ROOT}
+        """Path -> the open agent there."""
+        self.closed_at: dict[str, list[int]] = {}
+        """Path -> the closed agents that were there, and are not forgotten, in the order of their ids."""
         self.open_agents = 0
         self.mail_states = [0] * len(MailState)
         self.next_mail = 0
@@ -71,6 +76,7 @@ class Ledger:
         other = Ledger.__new__(Ledger)
         other.agents = [agent.copy() for agent in self.agents]
         other.by_path = self.by_path.copy()
+        other.closed_at = {path: agents[:] for path, agents in self.closed_at.items()}
         other.open_agents = self.open_agents
         other.mail_states = self.mail_states[:]
         other.next_mail = self.next_mail
@@ -109,6 +115,7 @@ class Ledger:
             if self.agents[child].closed_by == agent.id:  # it stayed closed when its parent was resumed
                 self.agents[child].closed_by = child
         del self.by_path[agent.path]
+        self.keep_closed(agent)
         self.open_agents -= 1
         unread = agent.mailbox
         self._move_mail(BURY[ACCEPTED], unread)
@@ -121,17 +128,37 @@ class Ledger:
         """The agent is open again."""
         agent.identity = RESUME[agent.identity]
         agent.closed_by = -1
+        self._drop_closed(agent)
         self._open_path(agent)
 
     def forget(self, agent: Agent) -> None:
         """Drops all that is known of the agent. Its id is not given again."""
         agent.identity = FORGET[agent.identity]
+        self._drop_closed(agent)
         parent = self.agents[agent.parent]
         if parent.children is not None:
             parent.children.remove(agent.id)
             parent.children = parent.children or None
         agent.parent, agent.path, agent.settings, agent.outcome, agent.children = -1, "", None, None, None
         agent.depth, agent.closed_by = 0, -1
+
+    def keep_closed(self, agent: Agent) -> None:
+        """The agent is found at its path among the closed ones."""
+        insort(self.closed_at.setdefault(agent.path, []), agent.id)
+
+    def _drop_closed(self, agent: Agent) -> None:
+        closed = self.closed_at.get(agent.path, [])
+        at = bisect_left(closed, agent.id)
+        if closed[at : at + 1] == [agent.id]:
+            del closed[at]
+            if not closed:
+                del self.closed_at[agent.path]
+
+    def at(self, path: str) -> list[int]:
+        """The agents that are or were at the path, the open one last, without those forgotten."""
+        found = self.closed_at.get(path, [])[:]
+        holder = self.by_path.get(path)
+        return found if holder is None else [*found, holder]
 
     def _open_path(self, agent: Agent) -> None:
         assert agent.path not in self.by_path, "open paths are unique"

@@ -623,13 +623,11 @@ def describe(agent: Agent) -> AgentStatus:
 
 
 def list_agents(s: State, event: ListAgents) -> Reply:
-    """Every open agent at or below the prefix, or every one, root first, then by path. Those forgotten have no path."""
+    """Every open agent at or below the prefix, or every one, root first, then by path. Looks at no others."""
     refusal = session_answers(s)
     if refusal is not None:
         return Refused(refusal)
-    below = event.prefix.rstrip("/") + "/"
-    known = s.agents if event.closed else [s.agents[agent] for agent in s.ledger.by_path.values()]
-    found = [agent for agent in known if agent.path and f"{agent.path}/".startswith(below)]
+    found = [agent for agent in s.below(event.prefix, event.closed) if event.closed or agent.identity is OPEN]
     return Listing(tuple([describe(agent) for agent in sorted(found, key=attrgetter("path", "id"))]))
 
 

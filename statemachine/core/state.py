@@ -7,7 +7,7 @@ of the step that is being taken. Operations, reports and joint rules change it; 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Self
 
 from attrs import define
@@ -18,7 +18,7 @@ from statemachine.core.deadlines import Deadlines
 from statemachine.core.effects import Effect
 from statemachine.core.events import ROOT
 from statemachine.core.ledger import Ledger
-from statemachine.core.machines import SESSION, Residency, SessionState
+from statemachine.core.machines import SESSION, Identity, Residency, SessionState
 from statemachine.core.records import Record
 from statemachine.core.residency import Residents
 from statemachine.core.slots import Slots
@@ -140,6 +140,11 @@ class State:
         """The id of the open agent at this path (S7), loaded or not."""
         return self.ledger.by_path.get(path)
 
+    def find_last(self, path: str) -> int | None:
+        """The id of the open agent at this path, or else of the last one that was spawned there and is closed."""
+        known = self.ledger.at(path)
+        return known[-1] if known else None
+
     def paths(self, agents: Iterable[int]) -> tuple[str, ...]:
         """Where these agents are, or were."""
         return tuple([self.agents[agent].path for agent in agents])
@@ -156,4 +161,18 @@ class State:
         for member in line:
             found = self.agents[member]
             line.extend(found.children or ())
+            yield found
+
+    def below(self, prefix: str, closed: bool) -> Iterator[Agent]:
+        """The agents to look at for a list of those at or below a path, breadth first: with `closed` they are all in
+        it, otherwise those are that are open. Nothing below a closed agent is open. It may be gone through while the
+        session goes on: it then has every agent that was there from the beginning to the end.
+        """
+        path = prefix.rstrip("/") or self.agents[ROOT].path
+        holder = self.ledger.by_path.get(path)
+        line = self.ledger.at(path) if closed else [] if holder is None else [holder]
+        for member in line:
+            found = self.agents[member]
+            if closed or found.identity is Identity.OPEN:
+                line.extend(found.children or ())
             yield found

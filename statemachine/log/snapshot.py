@@ -45,6 +45,14 @@ OPEN, FORGOTTEN = Identity.OPEN, Identity.FORGOTTEN
 QUEUED, STARTING, RUNNING = TurnState.QUEUED, TurnState.STARTING, TurnState.RUNNING
 
 
+class WrongFacts(ValueError):
+    """These facts of an agent cannot be."""
+
+    def __init__(self, agent: int, problem: str) -> None:
+        super().__init__(problem)
+        self.agent = agent
+
+
 AgentTimes = tuple[float | None, float | None, float | None]
 """When an agent was opened or closed last, and when its last turn began and ended: see `times.py`."""
 
@@ -106,7 +114,8 @@ def durable_turn(agent: Agent) -> tuple[TurnState, int]:
 
 def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: Iterable[int]) -> Ledger:
     """Returns the ledger in which exactly these facts hold. Agents come in the order of their ids, without gaps; only
-    the root may be left out, if nothing ever happened to it. Raises `ValueError` for facts that no log leads to.
+    the root may be left out, if nothing ever happened to it. Raises `ValueError` for facts that no log leads to:
+    `WrongFacts` if they are those of one agent.
     """
     ledger = Ledger(config.notice is not Notice.NONE, config.max_attempts > 1)
     agents = ledger.agents
@@ -118,14 +127,21 @@ def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: I
         if f.agent == ROOT and len(agents) == 1 and not with_mail:
             agents[ROOT].status, agents[ROOT].turn, agents[ROOT].outcome = f.status, f.turn, f.outcome
         else:
-            _add_agent(ledger, f, _closed_by(f, closed_by))
+            try:
+                _add_agent(ledger, f, _closed_by(f, closed_by))
+            except ValueError as error:
+                missing = f.agent > len(agents)
+                raise WrongFacts(len(agents) if missing else f.agent, str(error)) from error
         if f.mailbox or f.taken:
             with_mail.append(f)
         if f.stopped is not None or f.attempts or f.loads:
             _add_attempts(ledger, f)
     ledger.open_agents = len(ledger.by_path) - 1
     for f in with_mail:
-        _add_mail(ledger, f)
+        try:
+            _add_mail(ledger, f)
+        except (ValueError, LookupError) as error:
+            raise WrongFacts(f.agent, str(error)) from error
     states = list(mail_states)
     if len(states) != len(ledger.mail_states) or min(states) < 0 or states[ACCEPTED] != ledger.mail_states[ACCEPTED]:
         raise ValueError(f"{ledger.mail_states[ACCEPTED]} mails are unread, which {states} does not say")
@@ -161,6 +177,8 @@ def _add_agent(ledger: Ledger, f: AgentFacts, closed_by: int) -> None:
         if path in ledger.by_path:
             raise ValueError(f"agents {ledger.by_path[path]} and {f.agent} are both open at {path}")
         ledger.by_path[path] = f.agent
+    else:
+        ledger.keep_closed(agents[f.agent])
 
 
 def _add_mail(ledger: Ledger, f: AgentFacts) -> None:

@@ -9,6 +9,7 @@ May not know: SQLite (it gets a `Store`), what judges it.
 from statemachine.runtime.control import AgentControl
 from statemachine.runtime.errors import (
     EventsLost,
+    InvalidWork,
     KeyReused,
     NotJson,
     Stalled,
@@ -20,6 +21,7 @@ from statemachine.runtime.errors import (
     WrongEventLoop,
 )
 from statemachine.runtime.handles import AgentRef, Handle, Target
+from statemachine.runtime.rollout import Rollout
 from statemachine.runtime.settings import AgentInfo
 from statemachine.runtime.statistics import Statistics
 from statemachine.runtime.status import AgentStatus
@@ -36,10 +38,12 @@ __all__ = [
     "EventsLost",
     "Handle",
     "Happening",
+    "InvalidWork",
     "KeyReused",
     "Lending",
     "Mail",
     "NotJson",
+    "Rollout",
     "Stalled",
     "Statistics",
     "Target",

@@ -12,6 +12,7 @@ from statemachine.core import events as ev
 from statemachine.core.records import Cause
 from statemachine.runtime.checks import result_of
 from statemachine.runtime.engine import Engine
+from statemachine.runtime.rollout import Rollout
 from statemachine.runtime.settings import AgentInfo, json_value
 from statemachine.runtime.tasks import TaskScope, own_context
 from statemachine.runtime.threads import Thread
@@ -57,7 +58,11 @@ class Call(ABC):
 
     async def load_thread(self) -> None:
         """Loads the thread from its rollout. All that led to this load is durable, so no commit of it is pending."""
-        await self.live.thread.load(await self.engine.store.rollout(self.live.agent))
+        rollout = Rollout(self.engine.store, self.live.agent)
+        try:
+            await self.live.thread.load_from(rollout)
+        finally:
+            rollout.end()
         self.live.loaded = True
 
 

@@ -94,8 +94,8 @@ class AgentControl:
     **What a verb promises.** It returns when its answer is durable. A verb that is refused raises a `Refusal` (see
     `statemachine.errors`) and has changed nothing. A caller that is cancelled loses the answer, not its request.
 
-    **What verbs take.** A `target` is an agent: its path ("/root/a": the open agent there, or else the one that was
-    closed there last), its id, or an `AgentRef` or `Handle`. A `message` is a text of 1 to `max_message_bytes` bytes. A
+    **What verbs take.** A `target` is an agent: its path ("/root/a": the open agent there, or else the last one that
+    was spawned there), its id, or an `AgentRef` or `Handle`. A `message` is a text of 1 to `max_message_bytes` bytes. A
     `sender` is the id of an agent in whose name the host acts, or `HOST`, the host itself: who asks for a turn is
     told how it ended. `headers` are a JSON object of at most 16 KiB, such as the context of a trace or the id of a
     tenant: the turn that reads the mail finds them beside its text. A `key` is a text of the caller's own: the same
@@ -164,16 +164,19 @@ class AgentControl:
         """Makes the control of a session, which `async with AgentControl.open(...) as control:` opens.
 
         `store` is the path of an SQLite file, created if missing, or a `Store`. `work` is what agents do: an async
-        function of a `Turn`, a class of `Thread`, or a mapping from roles to these. `config` has the limits; without
-        one they are those of `SessionConfig()`. `trace` is the path of a new file into which every event is written,
-        for `statemachine replay` and `statemachine verify`; where a trace of an earlier opening is, the new file is
-        beside it (`trace.2.ndjson`). If it cannot be written any more, a warning is logged and the session goes on
-        without it. `context` has the context variables that the code of agents sees, each call a copy
-        of its own; by default none, so what is set around the session does not leak into it. Give
-        `contextvars.copy_context()` to pass them on. `clock` tells the time of records and of `status`, in seconds
-        since the epoch; nothing is decided by it. `max_abandoned` is how many threads whose code does not stop may be
-        left behind before loads and turns wait for one of them to end: the machine has never more threads of sub-agents
-        than `max_resident` and these, and never runs the code of more turns than `execution_cap` and these.
+        function of a `Turn`, a class of `Thread`, or a mapping from roles to these. The root has the role "default",
+        and so have agents that are spawned without one: a mapping has to have it, and a single work is the work of this
+        role alone. `config` has the limits; without one they are those of `SessionConfig()`. `trace` is the path of a
+        new file into which every event is written, for `statemachine replay` and `statemachine verify`; where a trace
+        of an earlier opening is, the new file is beside it (`trace.2.ndjson`). If it cannot be written any more, a
+        warning is logged and the session goes on without it. `context` has the context variables that the code of
+        agents sees, each call a copy of its own; by default none, so what is set around the session does not leak into
+        it. Give `contextvars.copy_context()` to pass them on. `clock` tells the time of records and of `status`, in
+        seconds since the epoch; nothing is decided by it. `max_abandoned` is how many threads whose code does not stop
+        may be left behind before loads and turns wait for one of them to end: the machine has never more threads of
+        sub-agents than `max_resident` and these, and never runs the code of more turns than `execution_cap` and these.
+
+        Raises `InvalidWork` for what cannot be the work of agents, such as a function without `async`.
 
         Entering raises `StoreError` if the store cannot be opened (`SessionInUse`: another process has it),
         `InvalidConfig` if the log exceeds the configuration, and `TraceError` if the trace cannot be made. What an
@@ -354,7 +357,8 @@ class AgentControl:
         handle, which has the outcome of the turn that reads it. `sender`, `headers` and `key`: see the class.
 
         Raises `InvalidMessage` and `MailboxFull`; if the target is idle and finds no slot, `ExecutionFull` or
-        `QueueFull`; `RootRefused` if an agent asks the root.
+        `QueueFull`; `RootRefused` if an agent asks the root; `UnknownRole` if the session was opened without work for
+        the role of the target.
         """
         return await self._verbs.follow_up(sender, target, message, headers, key)
 
@@ -443,6 +447,9 @@ class AgentControl:
     async def list(self, prefix: str = "/root", *, closed: bool = False) -> tuple[AgentStatus, ...]:
         """Returns the status of every open agent whose path is `prefix` or below it, root first, then by path. With
         `closed`, of the closed ones too; those of one path stand in the order in which they were spawned.
+
+        Of a few hundred agents it tells as of one moment. More are told in pages, each as of its own moment, while
+        others are served: agents that are closed meanwhile are left out, and agents that are spawned meanwhile may be.
         """
         return await self._verbs.list(prefix, closed)
 

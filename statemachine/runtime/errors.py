@@ -8,14 +8,16 @@ from __future__ import annotations
 import traceback
 from typing import Any, ClassVar
 
-from attrs import define
+from attrs import define, field
 
 from statemachine.core.exact import class_name, said, shown
-from statemachine.core.refusals import Refusal
+from statemachine.core.facts import represent, short
+from statemachine.core.refusals import BESIDE, Refusal
 from statemachine.stores.limits import cut
 
 __all__ = [
     "EventsLost",
+    "InvalidWork",
     "KeyReused",
     "NotJson",
     "Stalled",
@@ -26,6 +28,21 @@ __all__ = [
     "UnknownRole",
     "WrongEventLoop",
 ]
+
+
+@define(auto_exc=True)
+class InvalidWork(TypeError):
+    """What cannot be the work of agents, given to `AgentControl.open`; the message says what to write instead."""
+
+    role: str | None
+    """The role whose work it would have been; None: it is not about one role."""
+    problem: str
+
+    __repr__ = represent
+
+    def __str__(self) -> str:
+        whose = "" if self.role is None else f" of role {short(self.role)}"
+        return f"the work{whose} is {self.problem}"
 
 
 OURS = "statemachine.runtime."
@@ -54,12 +71,13 @@ class UnknownRequest(Refusal):
 
 @define(auto_exc=True)
 class UnknownRole(Refusal):
-    """The mapping of roles to work does not have this role."""
+    """The session was opened without work for this role: that of an agent to be spawned, or of one asked for a turn."""
 
     role: str
     roles: tuple[str, ...]
     text: ClassVar[str] = (
-        "there is no work for role {self.role!r:.100}; open the session with one, or use one of {self.roles}"
+        "there is no work for role {self.role!r:.100}, only for {self.roles}; open the session with work for it, or "
+        "spawn an agent of one of these"
     )
 
 
@@ -70,8 +88,12 @@ class KeyReused(Refusal):
     key: str
     first: str
     """The first request with the key."""
+    agent: int
+    """The agent that it was made of, or spawned."""
+    path: str = field(metadata={BESIDE: True})
     text: ClassVar[str] = (
-        "key {self.key!r:.100} was used for another request, {self.first:.200}; take a new key for a new request"
+        "key {self.key!r:.100} was used for another request to {self.path} ({self.agent}), {self.first:.200}; take a "
+        "new key for a new request"
     )
 
 

@@ -87,8 +87,8 @@ class Requests:
     def make(
         self, event: RequestEvent, target: int | None, key: str | None, role: str | None = None
     ) -> Coroutine[Any, Any, Handle]:
-        """Makes a request of the agent `target`, or (None) of one to be spawned with this role. Returns its handle.
-        Raises the refusal, `UnknownRole` and `KeyReused`.
+        """Makes a request of the agent `target`, or (None) of one to be spawned. Returns its handle. `role` is that of
+        this agent, unless it is known to have work. Raises the refusal, `UnknownRole` and `KeyReused`.
         """
         if key is not None:
             return self._once(key, event, target, role)
@@ -136,7 +136,7 @@ class Requests:
             ref = AgentRef(*json.loads(first.answer))
             await self.check_not_forgotten(ref.id)
             if first.request != request:
-                raise KeyReused(key, first.request)
+                raise KeyReused(key, first.request, ref.id, ref.path)
             return await self.find(ref)
         if making.role is not None:
             self._check_role(making.role)

@@ -19,6 +19,10 @@ from statemachine.stores.encoding import EncodingError, to_json
 __all__ = ["AgentInfo"]
 
 DEFAULT_ROLE = "default"
+"""The role of the root, and of agents that are spawned without one. It always has work."""
+BEFORE_ROLE = '{"role":'
+"""How `wrap` begins, because keys are sorted."""
+DECODER = json.JSONDecoder()
 
 
 @frozen
@@ -55,6 +59,16 @@ def unwrap(text: str | None) -> tuple[str, Any]:
         return DEFAULT_ROLE, None
     found = json.loads(text)
     return found["role"], found["settings"]
+
+
+def role_of(text: str | None) -> str:
+    """Returns the role alone, without reading the settings behind it, which may be large."""
+    if text is None:
+        return DEFAULT_ROLE
+    if not text.startswith(BEFORE_ROLE):
+        return unwrap(text)[0]
+    role: str = DECODER.raw_decode(text, len(BEFORE_ROLE))[0]
+    return role
 
 
 def json_text(value: Any) -> str:

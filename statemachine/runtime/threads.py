@@ -6,13 +6,17 @@ agent is loaded, gets the rollout then, and is dropped when its agent is unloade
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, cast
 
 from statemachine.core.exact import shown, text
 from statemachine.runtime.checks import reason_of
-from statemachine.runtime.errors import UnknownRole
-from statemachine.runtime.settings import AgentInfo
+from statemachine.runtime.errors import InvalidWork, UnknownRole
+from statemachine.runtime.rollout import Rollout
+from statemachine.runtime.settings import DEFAULT_ROLE, AgentInfo
 from statemachine.runtime.turn import Turn
 from statemachine.stores.protocol import LogRecord
 
@@ -22,7 +26,7 @@ __all__ = ["Thread", "Work"]
 class Thread:
     """An agent in memory. Subclass it, and give the class as work.
 
-    All of these methods are called in one task, one after another, from `load` to `close`, and each has context
+    All of these methods are called in one task, one after another, from the load to `close`, and each has context
     variables of its own. A time-out, cancel scope or task group has to be left by the call that entered it.
 
     Each may be cancelled at any await: `load` after `load_timeout`, `run` by an interrupt, `flush` because a turn
@@ -65,6 +69,16 @@ class Thread:
         the turn that waits for it ends with an error (*cannot_start*).
         """
 
+    async def load_from(self, rollout: Rollout) -> None:
+        """Builds what is in memory, as `load` does, but reads only what it needs of a rollout that has grown long: a
+        class has one of the two. By default, calls `load` with all of it; of a class that has neither, nothing is read.
+
+            async def load_from(self, rollout):  # from the last summary on that a turn, or `flush`, has recorded
+                self.recent = await rollout.since(lambda data: isinstance(data, dict) and "summary" in data)
+        """
+        if getattr(self.load, "__func__", None) is not Thread.load:
+            await self.load(await rollout.whole())
+
     async def run(self, turn: Turn) -> Any:
         """Does one turn. Returns its result, any JSON value; an exception of any class becomes its error, `SystemExit`
         too. Only `KeyboardInterrupt` leaves the session's block. Raise `ThreadLost` to be rebuilt; between turns, call
@@ -105,34 +119,84 @@ Work = Function | type[Thread]
 """The work of a role: an async function of a turn, or a class of threads."""
 
 
-def check_work(work: object) -> None:
-    """Raises `TypeError` for what cannot be the work of an agent."""
-    is_foreign = issubclass(type(work), type) and not issubclass(cast("type", work), Thread)
-    if is_foreign or not callable(work):
-        raise TypeError(f"the work of an agent is an async function or a class derived from Thread, not {shown(work)}")
+WRITE = (
+    "write `async def work(turn)`, which calls what blocks with `await anyio.to_thread.run_sync(...)`, or a class "
+    "derived from Thread"
+)
+FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType)
+AWAITABLES = ("Awaitable", "Coroutine")
+LAYERS_MAX = 100
+"""Most functions around a function that are looked through: they could go in a circle."""
+
+
+def check_work(work: object, role: str | None = None) -> None:
+    """Raises `InvalidWork` for what cannot be the work of an agent, or of those with this role."""
+    kind = type(work)
+    if issubclass(kind, type):
+        if not issubclass(cast("type", work), Thread):
+            raise InvalidWork(role, f"{shown(work)}, a class that is not derived from Thread; {WRITE}")
+    elif issubclass(kind, Thread):
+        raise InvalidWork(role, f"one object of {shown(kind)}; give the class, of which each agent gets an object")
+    elif not callable(work):
+        raise InvalidWork(role, f"{shown(work)}, which cannot be called; {WRITE}")
+    elif _is_sync(work):
+        raise InvalidWork(role, f"{shown(work)}, which is not an async function; {WRITE}")
+
+
+def _is_sync(work: object) -> bool:
+    """Tells whether nothing in a callable is async: neither it, nor a function that it decorates or completes. Of an
+    object whose call is not written in Python, and of what raises when it is looked at, the first turn tells.
+    """
+    try:
+        for _ in range(LAYERS_MAX):
+            if isinstance(work, type):
+                return True  # what it makes is not awaited
+            call = work if isinstance(work, FUNCTIONS) else type(work).__call__
+            flags = getattr(getattr(call, "__code__", None), "co_flags", 0)
+            if any(map(inspect.iscoroutinefunction, (work, call))) or flags & inspect.CO_ITERABLE_COROUTINE:
+                return False
+            if _says_awaitable(call):
+                return False
+            below = work.func if isinstance(work, partial) else getattr(work, "__wrapped__", None)
+            if below is None:
+                return isinstance(call, FUNCTIONS)
+            work = below
+    except Exception:
+        return False
+    return True
+
+
+def _says_awaitable(call: object) -> bool:
+    """Tells whether a function is annotated as one that returns what is awaited, such as `Coroutine[Any, Any, str]`."""
+    returned = str(getattr(call, "__annotations__", {}).get("return", ""))
+    return returned.partition("[")[0].rpartition(".")[2] in AWAITABLES
 
 
 class Roles:
-    """Role -> work. A single work is used for every role."""
+    """Role -> work. A single work is that of the role "default", which the root has and who is spawned without one."""
 
     def __init__(self, work: Work | Mapping[str, Work]) -> None:
-        self.only: Work | None = None
+        """Raises `InvalidWork`."""
         self.work: dict[str, Work] = {}
-        if isinstance(work, Mapping):
-            for role, one in cast("Mapping[object, Work]", work).items():
-                name = text(role)
-                if name is None:
-                    raise TypeError(f"a role is a text, not {shown(role)}")
-                check_work(one)
-                self.work[name] = one
-        else:
+        if not isinstance(work, Mapping):
             check_work(work)
-            self.only = work
+            self.work[DEFAULT_ROLE] = work
+            return
+        for role, one in cast("Mapping[object, Work]", work).items():
+            name = text(role)
+            if name is None:
+                raise InvalidWork(None, f"a mapping with {shown(role)} for a role, which is not a text; name the role")
+            check_work(one, name)
+            self.work[name] = one
+        if DEFAULT_ROLE not in self.work:
+            raise InvalidWork(
+                None,
+                f"a mapping without the role {DEFAULT_ROLE!r}, which the root has, and all agents that are spawned "
+                "without a role; give it work too",
+            )
 
     def of(self, role: str) -> Work:
         """Returns the work of a role. Raises `UnknownRole`."""
-        if self.only is not None:
-            return self.only
         if role not in self.work:
             raise UnknownRole(role, tuple(sorted(self.work)))
         return self.work[role]

@@ -6,14 +6,18 @@ values, gives one event to the core, and returns when its answer is durable, or 
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
+from heapq import merge
+from itertools import islice
 from typing import Any
+
+import anyio
 
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
 from statemachine.core.events import HOST
 from statemachine.core.exact import shown, text
-from statemachine.core.machines import TurnState
+from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import MailAccepted, MailKind
 from statemachine.core.refusals import UnknownAgent
 from statemachine.runtime.checks import headers_of, number_of, sender_of, text_of
@@ -21,14 +25,18 @@ from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import UnknownPath
 from statemachine.runtime.handles import AgentRef, Handle, Target
 from statemachine.runtime.requests import Requests
-from statemachine.runtime.settings import wrap
+from statemachine.runtime.settings import role_of, wrap
 from statemachine.runtime.status import AgentStatus, status_of
 from statemachine.stores import limits
 from statemachine.stores.protocol import LogRecord
 
+OPEN = Identity.OPEN
 NOT_STARTED = (TurnState.QUEUED, TurnState.STARTING)
 REFERENCES = (Handle, AgentRef)
 Headers = Mapping[str, Any] | None
+Statuses = list[AgentStatus]
+PAGE = 256
+"""Agents that a list looks at, or tells, before the event loop serves others: a millisecond or two."""
 
 
 class Verbs:
@@ -40,7 +48,7 @@ class Verbs:
         self._requests = requests
 
     def id_of(self, target: Target) -> int:
-        """Returns the id. A path means the open agent there, or else the last closed there. Raises `UnknownPath`."""
+        """Returns the id. A path means the open agent there, or else the last closed one. Raises `UnknownPath`."""
         path = text(target)
         if path is None:
             agent = number_of(target.id if isinstance(target, REFERENCES) else target)
@@ -49,7 +57,7 @@ class Verbs:
             return agent
         found = self._session.find(path)
         if found is None:
-            found = next((a.id for a in reversed(self._session.agents) if a.path == path), None)
+            found = self._session.find_last(path)
         if found is None:
             raise UnknownPath(path)
         return found
@@ -103,13 +111,21 @@ class Verbs:
         if sender is not HOST:
             sender = sender_of(sender)
         agent = self.id_of(target)
-        return self._requests.make(ev.FollowUp(sender, agent, message, said), agent, key)
+        return self._requests.make(ev.FollowUp(sender, agent, message, said), agent, key, self._role_of(agent))
 
     def start(self, target: Target, message: str, headers: Headers, key: str | None) -> Coroutine[Any, Any, Handle]:
         """The host's direct way to a turn."""
         message, said = text_of(message, limits.MESSAGE), headers_of(headers)
         agent = self.id_of(target)
-        return self._requests.make(ev.Start(agent, message, said), agent, key)
+        return self._requests.make(ev.Start(agent, message, said), agent, key, self._role_of(agent))
+
+    def _role_of(self, agent: int) -> str | None:
+        """The role of an agent that is asked for a turn. None: there is work for it, or the core refuses the agent."""
+        agents = self._session.agents
+        if not 0 <= agent < len(agents):
+            return None
+        found = agents[agent]
+        return None if found.settings is None or found.identity is not OPEN else role_of(found.settings)
 
     # Control
 
@@ -150,8 +166,52 @@ class Verbs:
         return self._told(await self._engine.answered(reply, fx.AgentStatus), mail)
 
     async def list(self, prefix: str, closed: bool) -> tuple[AgentStatus, ...]:
-        """Every open agent at or below the prefix, or every one."""
-        reply = self._engine.apply(ev.ListAgents(text_of(prefix, limits.PATH), bool(closed)))
+        """Every open agent at or below the prefix, or every one. A few are told as of one moment. Many are told page by
+        page, each as of its own, so that the event loop serves others in between.
+        """
+        prefix, closed = text_of(prefix, limits.PATH), bool(closed)
+        self._engine.check_here()
+        if self._are_many(prefix, closed):
+            return await self._listed_in_pages(prefix, closed)
+        return await self._listed_at_once(prefix, closed)
+
+    def _are_many(self, prefix: str, closed: bool) -> bool:
+        """Tells whether a list looks at more than a page of agents."""
+        if len(self._session.agents) <= PAGE:
+            return False
+        return any(True for _ in islice(self._session.below(prefix, closed), PAGE, None))
+
+    async def _listed_in_pages(self, prefix: str, closed: bool) -> tuple[AgentStatus, ...]:
+        """Those that are closed or forgotten before their page comes are left out of it, and those spawned meanwhile
+        may be.
+        """
+        found: list[list[tuple[str, int]]] = []
+        line = self._session.below(prefix, closed)
+        while page := list(islice(line, PAGE)):
+            found.append(sorted([(agent.path, agent.id) for agent in page if closed or agent.identity is OPEN]))
+            await anyio.lowlevel.checkpoint()
+        in_order = merge(*found)
+        told: Statuses = []
+        while agents := [agent for _, agent in islice(in_order, PAGE)]:
+            told += await self._told_of(agents, closed)
+        return tuple(told)
+
+    async def _told_of(self, agents: Sequence[int], closed: bool) -> Statuses:
+        """The status of these agents, of those that are still known, and open or wanted though they are closed."""
+        replies = [self._engine.apply(ev.Status(agent)) for agent in agents]
+        mails = [self._asking(reply) for reply in replies]
+        await self._engine.settled()
+        told: Statuses = []
+        for reply, mail in zip(replies, mails, strict=True):
+            if isinstance(reply, fx.AgentStatus):
+                if closed or reply.open:
+                    told.append(self._told(reply, mail))
+            elif not (isinstance(reply, fx.Refused) and isinstance(reply.refusal, UnknownAgent)):
+                await self._engine.answered(reply, fx.AgentStatus)  # which raises
+        return told
+
+    async def _listed_at_once(self, prefix: str, closed: bool) -> tuple[AgentStatus, ...]:
+        reply = self._engine.apply(ev.ListAgents(prefix, closed))
         mails = [self._asking(said) for said in reply.agents] if isinstance(reply, fx.Listing) else []
         listing = await self._engine.answered(reply, fx.Listing)
         return tuple([self._told(said, mail) for said, mail in zip(listing.agents, mails, strict=True)])

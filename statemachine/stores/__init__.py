@@ -6,6 +6,7 @@ May not know: the runtime, what judges it.
 """
 
 from statemachine.stores.errors import (
+    AgentCorrupt,
     ForeignFile,
     NewerSchema,
     OlderSchema,
@@ -27,6 +28,7 @@ from statemachine.stores.reading import read_rollout, read_session
 from statemachine.stores.sqlite import SQLiteStore, Synchronous
 
 __all__ = [
+    "AgentCorrupt",
     "BackedUp",
     "Entry",
     "ForeignFile",

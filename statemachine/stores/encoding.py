@@ -61,6 +61,11 @@ Stored = str | bytes
 class EncodingError(ValueError):
     """This cannot be written, or is not what was written."""
 
+    def __init__(self, problem: str, agent: int | None = None) -> None:
+        super().__init__(problem)
+        self.agent = agent
+        """The one agent that it is about, if it was read and is about one."""
+
 
 ID_MAX = 2**63 - 1
 """The largest id of an agent that SQLite can hold. No session gives so many."""

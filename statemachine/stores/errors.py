@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "AgentCorrupt",
     "ForeignFile",
     "NewerSchema",
     "OlderSchema",
@@ -97,6 +98,20 @@ class StoreCorrupt(StoreError):
         "put it back from a copy, without the -wal and -shm that lie beside it now;"
         " `SQLiteStore.check` names all that is damaged"
     )
+
+
+class AgentCorrupt(StoreCorrupt):
+    """What the file has of one agent is damaged. `agent` is its id: where it was is perhaps not known any more."""
+
+    advice = (
+        "put it back from a copy, without the -wal and -shm that lie beside it now; or open the session without this "
+        "agent and all below it, which are forgotten then: `SQLiteStore(path, without=[id])`"
+    )
+
+    def __init__(self, path: str, problem: str, agent: int) -> None:
+        super().__init__(path, problem)
+        self.args = (path, problem, agent)
+        self.agent = agent
 
 
 class ForeignFile(StoreError):

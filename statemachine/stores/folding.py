@@ -11,9 +11,10 @@ from statemachine.core.ledger import Ledger
 from statemachine.core.machines import MailState
 from statemachine.core.records import MailAccepted, TurnEnded, TurnStarted
 from statemachine.log.recovery import apply
-from statemachine.log.snapshot import AgentFacts, facts_of, ledger_of, touched
+from statemachine.log.snapshot import AgentFacts, WrongFacts, facts_of, ledger_of, touched
 from statemachine.log.times import Times
 from statemachine.stores.encoding import EncodingError
+from statemachine.stores.leaving_out import Unreadable, counts, seen_without, whose, without
 from statemachine.stores.protocol import Entry, LogRecord, Snapshot
 
 NO_MAIL = (0,) * len(MailState)
@@ -56,25 +57,43 @@ class Folded:
 
 
 def fold(
-    config: SessionConfig, facts: Sequence[AgentFacts], mail_states: Iterable[int], tail: Iterable[LogRecord]
+    config: SessionConfig,
+    facts: Sequence[AgentFacts],
+    mail_states: Iterable[int],
+    tail: Iterable[LogRecord | Unreadable],
+    left_out: set[int] | None = None,
 ) -> Folded:
-    """Returns the ledger of these facts and records. Raises `EncodingError` if no session can have them."""
+    """Returns the ledger of these facts and records. Raises `EncodingError` if no session can have them. Agents that
+    are `left_out` are forgotten (`leaving_out.py`); those below them are added to the set.
+    """
+    if left_out:
+        facts = without(facts, left_out)
+        mail_states = counts(facts, mail_states)
     try:
         folded = Folded(ledger_of(config, facts, mail_states), Times())
     except EncodingError:
         raise
     except Exception as error:
-        raise EncodingError(f"the snapshot cannot be: {error!r}") from error
+        whose_facts = error.agent if isinstance(error, WrongFacts) else None
+        raise EncodingError(f"the snapshot cannot be: {error!r}", whose_facts) from error
     ledger, times = folded.ledger, folded.times
     times.restore(facts)
     for record in tail:
         folded.tail += 1
         if isinstance(record, Entry):
             continue
+        if left_out:
+            record = seen_without(record, ledger, left_out)  # noqa: PLW2901
+            if record is None:
+                continue
+        if isinstance(record, Unreadable):
+            raise EncodingError(str(record.error), whose(record, ledger)) from record.error
         try:
             apply(ledger, record)
             times.note(record)
             folded.touched |= touched((record,), ledger)
         except Exception as error:
-            raise EncodingError(f"{record!r:.200} cannot follow what comes before it: {error!r}") from error
+            problem = f"{record!r:.200} cannot follow what comes before it: {error!r}"
+            raise EncodingError(problem, whose(record, ledger)) from error
+    folded.touched.update(left_out or ())
     return folded

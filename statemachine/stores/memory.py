@@ -129,13 +129,14 @@ class MemoryStore:
         for item, row, fact in zip(items, rows, facts, strict=True):
             log.take(row, fact, item.receipt if isinstance(item, Write) else None)
 
-    async def rollout(self, agent: int, since: int | None = None) -> tuple[LogRecord, ...]:
+    async def rollout(self, agent: int, since: int | None = None, *, last: int | None = None) -> tuple[LogRecord, ...]:
         """See `Store.rollout`."""
         agent = asked_agent(agent)
         await checkpoint()
         rows = self._open().rollouts.get(agent, [])
         if since is None:
-            return tuple([decode(kind, data) for kind, _, data in rows])
+            wanted = rows if last is None else rows[max(0, len(rows) - last) :]
+            return tuple([decode(kind, data) for kind, _, data in wanted])
         return needed((decode(kind, data) for kind, _, data in reversed(rows) if kind != ENTRY), since)
 
     async def receipt(self, key: str) -> Receipt | None:

@@ -116,11 +116,12 @@ class Store(Protocol):
         """
         ...
 
-    async def rollout(self, agent: int, since: int | None = None) -> tuple[LogRecord, ...]:
+    async def rollout(self, agent: int, since: int | None = None, *, last: int | None = None) -> tuple[LogRecord, ...]:
         """Returns the agent's mail, turns and entries, oldest first. May be called while an append is under way.
 
         With `since`, the number of a mail, returns what tells how that mail was answered, and not much more: records
-        without entries from the last start or end of a turn on before the mail was accepted (`folding.needed`).
+        without entries from the last start or end of a turn on before the mail was accepted (`folding.needed`). With
+        `last` instead, returns only so many records, the last ones, and reads not many more.
         """
         ...
 

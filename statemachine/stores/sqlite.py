@@ -40,7 +40,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -48,11 +48,14 @@ from anyio import from_thread, to_thread
 
 from statemachine.core import exact
 from statemachine.core.config import SessionConfig
+from statemachine.core.events import ROOT
 from statemachine.log import trace
+from statemachine.sinks import log
 from statemachine.stores import reading, rights, schema, tables
 from statemachine.stores.backup import Progress, back_up
 from statemachine.stores.encoding import EncodingError, asked_agent, asked_key, check_config
 from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError, StoreExhausted, Unstorable
+from statemachine.stores.folding import Folded
 from statemachine.stores.ownership import Ownership
 from statemachine.stores.patience import Patience
 from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot, Write
@@ -73,6 +76,8 @@ large once, every commit makes the file longer, and takes the disk twice as long
 WAL_BYTES_MAX = 16 * 2**20
 """Size to which the WAL is cut once it is written anew, after a reader has kept it from that for a while."""
 
+LEFT_OUT = "%s is opened without agents %s, as asked: they and all below them are forgotten"
+
 T = TypeVar("T")
 
 
@@ -92,6 +97,10 @@ class SQLiteStore:
     warning. `takeover` opens a session that another owner has open, and fences that owner. `busy_timeout` is for how
     many seconds other programs may keep the file locked: opening and every append wait that long, with a warning in the
     log, before they raise `StoreBusy`. A store may be opened again after it was closed.
+
+    `without` has the ids of agents that are damaged, as `AgentCorrupt` names them: the session is opened without these
+    and all below them, which are forgotten then, and a warning names them. What is left of their rollouts stays in the
+    file, for `read_rollout`. An agent that is forgotten already is passed over.
     """
 
     def __init__(
@@ -101,6 +110,7 @@ class SQLiteStore:
         takeover: bool = False,
         synchronous: Synchronous = Synchronous.FULL,
         busy_timeout: float = BUSY_TIMEOUT,
+        without: Collection[int] = (),
     ) -> None:
         if type(synchronous) is not Synchronous:
             raise TypeError(f"synchronous is Synchronous.FULL or NORMAL, not {exact.shown(synchronous)}")
@@ -109,6 +119,9 @@ class SQLiteStore:
         self.takeover = takeover
         self.synchronous = synchronous
         self._patience = Patience(self.path, busy_timeout)
+        self.without = frozenset(without)
+        if any(type(agent) is not int or agent <= ROOT for agent in self.without):
+            raise TypeError(f"without has ids of agents other than the root, not {exact.shown(without)}")
         self.epoch = 0
         """The epoch in which this store owns, or owned, the session."""
         self._ownership: Ownership | None = None
@@ -158,12 +171,14 @@ class SQLiteStore:
         """See `Store.append`."""
         await self._write(self._append, items)
 
-    async def rollout(self, agent: int, since: int | None = None) -> tuple[LogRecord, ...]:
+    async def rollout(self, agent: int, since: int | None = None, *, last: int | None = None) -> tuple[LogRecord, ...]:
         """See `Store.rollout`."""
         agent = asked_agent(agent)
         uncovered = [] if self._tables is None else self._tables.uncovered(agent)
         if since is not None:
             return await self._read(tables.read_needed, agent, uncovered, since)
+        if last is not None:
+            return await self._read(tables.read_last, agent, uncovered, last)
         return await self._read(tables.read_own_rollout, agent, uncovered)
 
     async def receipt(self, key: str) -> Receipt | None:
@@ -302,18 +317,31 @@ class SQLiteStore:
         self._check_shape(connection)
         reading.quick_check(connection, self.path)
         meta = tables.read_meta(connection)
-        folded = tables.read_folded(connection, meta, config)
+        left_out = set(self.without)
+        folded = tables.read_folded(connection, meta, config, left_out)
+        self._check_left_out(folded)
         self._tables = Tables(connection, tables.last_position(connection, meta.covered), meta.covered)
         self.epoch = meta.epoch + 1
         self._tables.set_meta("epoch", self.epoch)
         self._tables.set_meta("owner", os.getpid())
         self._tables.set_meta("config", trace.header_line(config).decode())
-        if folded.tail:
-            self._tables.write(tables.encode_items([folded.snapshot]))
+        if folded.tail or left_out:
+            parts = tables.encode_items([folded.snapshot])
+            for part in parts:
+                part.forgotten = tuple([agent for agent in part.forgotten if agent not in left_out])
+            self._tables.write(parts)
         connection.execute("COMMIT")
+        if left_out:
+            log.warning(LEFT_OUT, self.path, ", ".join(map(str, sorted(left_out))))
         connection.execute("PRAGMA temp_store = MEMORY")  # no file is opened once the session is open
         self._tables.committed()
         return Recovered(self.epoch, meta.config, folded.ledger, folded.tail, folded.times)
+
+    def _check_left_out(self, folded: Folded) -> None:
+        """Raises `StoreError` if one that is to be left out never was."""
+        never = sorted(agent for agent in self.without if agent >= len(folded.ledger.agents))
+        if never:
+            raise StoreError(self.path, f"there never was an agent {never[0]} to be left out")
 
     def _check_shape(self, connection: sqlite3.Connection) -> None:
         """Raises `StoreCorrupt` if the schema is not what it should be. Looks only if it was changed since."""

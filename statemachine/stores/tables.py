@@ -10,7 +10,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from attrs import define, field, frozen
@@ -18,6 +18,7 @@ from attrs import define, field, frozen
 from statemachine.core.config import SessionConfig
 from statemachine.core.machines import Identity
 from statemachine.log import trace
+from statemachine.log.snapshot import AgentFacts
 from statemachine.stores.encoding import (
     ENTRY,
     ID_MAX,
@@ -36,6 +37,7 @@ from statemachine.stores.encoding import (
     text_of,
 )
 from statemachine.stores.folding import Folded, fold, needed
+from statemachine.stores.leaving_out import Unreadable, gone
 from statemachine.stores.limits import is_larger
 from statemachine.stores.protocol import LogRecord, Receipt, Snapshot, Write
 from statemachine.stores.schema import NUMBER_MAX
@@ -95,16 +97,31 @@ def _config(line: str) -> SessionConfig:
         raise EncodingError(f"config: {error}") from error
 
 
-def read_folded(connection: sqlite3.Connection, meta: Meta, config: SessionConfig) -> Folded:
-    """Returns the facts with the log after them folded in. Raises `EncodingError` if no session can have them."""
-    tail = "SELECT position, kind, data FROM log WHERE position > ? ORDER BY position"
+def read_folded(
+    connection: sqlite3.Connection, meta: Meta, config: SessionConfig, left_out: set[int] | None = None
+) -> Folded:
+    """Returns the facts with the log after them folded in. Raises `EncodingError` if no session can have them. Agents
+    that are `left_out` are forgotten, however damaged their rows are.
+    """
+    tail = "SELECT position, agent, kind, data FROM log WHERE position > ? ORDER BY position"
+    left_out = set() if left_out is None else left_out
     _check_covered(connection, meta.covered)
     # A cursor left in the middle keeps its transaction open as long as a reference to the error exists.
     with no_collections(), closing(connection.cursor()) as cursor:
-        cursor.execute("SELECT facts FROM agents ORDER BY agent")
-        facts = [decode_facts(data) for (data,) in cursor]
+        cursor.execute("SELECT agent, facts FROM agents ORDER BY agent")
+        facts = [gone(agent) if agent in left_out else _facts(agent, data) for agent, data in cursor]
         cursor.execute(tail, (meta.covered,))
-        return fold(config, facts, meta.mail_states, _tail(cursor, meta.covered))
+        return fold(config, facts, meta.mail_states, _tail(cursor, meta.covered), left_out)
+
+
+def _facts(agent: int, data: Any) -> AgentFacts:
+    try:
+        found = decode_facts(data)
+    except EncodingError as error:
+        raise EncodingError(str(error), agent) from error
+    if found.agent != agent:
+        raise EncodingError(f"its facts are those of agent {found.agent}", agent)
+    return found
 
 
 def _check_covered(connection: sqlite3.Connection, covered: int) -> None:
@@ -121,12 +138,17 @@ def _check_covered(connection: sqlite3.Connection, covered: int) -> None:
                 raise EncodingError(f"covered is {covered}, but the snapshot {does} log position {position}")
 
 
-def _tail(rows: Iterable[tuple[int, str, Stored]], covered: int) -> Iterator[LogRecord]:
+def _tail(rows: Iterable[tuple[int, int | None, str, Stored]], covered: int) -> Iterator[LogRecord | Unreadable]:
     """Yields the records behind the snapshot. Raises `EncodingError` if one is missing."""
-    for expected, (position, kind, data) in enumerate(rows, covered + 1):
+    for expected, (position, agent, kind, data) in enumerate(rows, covered + 1):
         if position != expected:
             raise EncodingError(f"log position {expected} is missing")
-        yield decode_at(position, kind, data)
+        record: LogRecord | Unreadable
+        try:
+            record = decode_at(position, kind, data)
+        except EncodingError as error:
+            record = Unreadable(kind, agent, error)
+        yield record
 
 
 @contextmanager
@@ -201,30 +223,40 @@ def read_needed(
     connection: sqlite3.Connection, agent: int, uncovered: Sequence[int], mail: int
 ) -> tuple[LogRecord, ...]:
     """Returns what tells how a mail was answered (`Store.rollout`), reading from the end of the rollout back."""
+    with closing(_backwards(connection, agent, uncovered, but=ENTRY)) as records:
+        return needed(records, mail)
 
-    def backwards() -> Iterator[LogRecord]:
-        for positions in _backwards(connection, agent, uncovered):
-            rows = connection.execute(SOME, [ENTRY, *positions, *[None] * (AT_MAX - len(positions))])
-            yield from [decode_at(*row) for row in rows.fetchall()]
 
-    return needed(backwards(), mail) if is_id(agent) else ()
+def read_last(connection: sqlite3.Connection, agent: int, uncovered: Sequence[int], last: int) -> tuple[LogRecord, ...]:
+    """Returns the last records of the rollout, so many, reading it from the end back."""
+    with closing(_backwards(connection, agent, uncovered)) as records:
+        return tuple(reversed([*islice(records, max(0, min(last, ID_MAX)))]))
 
 
 SOME = f"""
     SELECT position, kind, data FROM log WHERE kind <> ? AND position IN ({", ".join("?" * AT_MAX)})
     ORDER BY position DESC
 """
+COVERED = """
+    SELECT position, kind, data FROM rollouts CROSS JOIN log USING (position)
+    WHERE rollouts.agent = ? AND rollouts.position < ? AND kind <> ? ORDER BY rollouts.position DESC
+"""
 
 
-def _backwards(connection: sqlite3.Connection, agent: int, uncovered: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Yields the positions of an agent's rollout, the last ones first."""
+def _backwards(
+    connection: sqlite3.Connection, agent: int, uncovered: Sequence[int], but: str = ""
+) -> Generator[LogRecord]:
+    """Yields the records of an agent's rollout, the last ones first, without those of one kind."""
+    if not is_id(agent):
+        return
     for end in range(len(uncovered), 0, -AT_MAX):
-        yield uncovered[max(0, end - AT_MAX) : end]
+        some = uncovered[max(0, end - AT_MAX) : end]
+        for row in connection.execute(SOME, [but, *some, *[None] * (AT_MAX - len(some))]).fetchall():
+            yield decode_at(*row)
     before = uncovered[0] if uncovered else ID_MAX
-    covered = f"SELECT position FROM rollouts WHERE agent = ? AND position < ? ORDER BY position DESC LIMIT {AT_MAX}"
-    while positions := [position for (position,) in connection.execute(covered, (agent, before)).fetchall()]:
-        yield positions
-        before = positions[-1]
+    with closing(connection.cursor()) as cursor:  # left in the middle, it would keep its transaction open
+        for row in cursor.execute(COVERED, (agent, before, but)):
+            yield decode_at(*row)
 
 
 def read_receipt(connection: sqlite3.Connection, key: str) -> Receipt | None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from statemachine.stores.encoding import EncodingError
 from statemachine.stores.errors import (
+    AgentCorrupt,
     StoreBusy,
     StoreCorrupt,
     StoreError,
@@ -57,6 +58,9 @@ def typed(path: str) -> Generator[None]:
     except sqlite3.Error as error:
         raise of_sqlite(path, error) from error
     except (EncodingError, UnicodeDecodeError) as error:  # the latter for damaged names of tables
+        agent = error.agent if isinstance(error, EncodingError) else None
+        if agent:  # the root is not one to do without
+            raise AgentCorrupt(path, f"agent {agent}: {error}", agent) from error
         raise StoreCorrupt(path, str(error)) from error
     except OSError as error:
         raise BY_ERRNO.get(error.errno or 0, StoreError)(path, error.strerror or str(error)) from error

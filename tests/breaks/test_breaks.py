@@ -11,7 +11,7 @@ from model.breaks.defects import Break, look_up
 from model.breaks.hunt import FUZZ, Catch, hunt, injected, look_in
 from model.documents import breaks as documents
 from model.documents.breaks import NOTHING, cells
-from model.exploration.scopes import SCOPES, find
+from model.exploration.scopes import RUNGS, SCOPES, find
 from model.pools import CONTEXT
 from model.scenarios import script
 from model.scenarios.replay import Trial
@@ -117,7 +117,7 @@ def test_properties_and_place_that_a_break_names_exist() -> None:
     known = {p.id for p in PROPERTIES}
     for a_break in BREAKS:
         assert set(re.findall(r"\b[SL]\d+\b", a_break.rules)) <= known
-        assert a_break.place in (FUZZ, *[scope.name for scope in SCOPES])
+        assert a_break.place in (FUZZ, *[scope.name for scope in (*SCOPES, *RUNGS)])
 
 
 # Absence takes long to show

@@ -22,6 +22,7 @@ from transitions import MachineError
 
 import statemachine
 from statemachine.checking import diagrams
+from statemachine.core import machines
 from statemachine.core.machines import (
     IDENTITY,
     MACHINES,
@@ -53,6 +54,12 @@ def moves_of(machine: Machine[Any]) -> list[tuple[str, str, str]]:
 
 
 # The tables
+
+
+def test_every_machine_that_is_declared_is_in_the_list_that_all_judges_go_through() -> None:
+    declared = [value for value in vars(machines).values() if isinstance(value, Machine)]
+    assert len(declared) == 6
+    assert {id(machine) for machine in declared} == {id(machine) for machine in MACHINES}
 
 
 @every_machine
@@ -116,8 +123,10 @@ def test_moves_of_a_trigger_that_the_machine_has_not_is_a_key_error_that_names_t
 
 def test_an_illegal_move_leaves_the_look_up_as_it_was() -> None:
     admit = TURN.moves("admit")
-    with pytest.raises(IllegalMove):
+    with pytest.raises(IllegalMove, match="Turn has no move 'admit' from running") as refused:
         admit[TurnState.RUNNING]
+    assert (refused.value.machine, refused.value.trigger) == ("Turn", "admit")
+    assert refused.value.state is TurnState.RUNNING
     assert dict(admit) == {TurnState.QUEUED: TurnState.STARTING}
 
 
@@ -133,6 +142,8 @@ MACHINE_OF: dict[str, Machine[Any]] = {"status": TURN, "residency": RESIDENCY, "
 
 # (file, function, statement): what is assigned otherwise, and why that is no move.
 NOT_BY_LOOK_UP = {
+    # The state in which a move was refused.
+    ("machines", "__init__", "self.state = state"),
     # The look-up was made in turns.end, for the outcome: see test_outcomes_get_their_status below.
     ("ledger", "end_turn", "agent.status = outcome.status"),
     # Recovery restores what a record or the ledger says; between the two nothing moved.
@@ -153,7 +164,7 @@ NOT_BY_LOOK_UP = {
 def core_sources() -> Iterator[tuple[str, ModuleType, ast.Module]]:
     """Every module of the core: its name, itself, its source."""
     for path in sorted(path for room in PURE for path in (PACKAGE / room).glob("*.py")):
-        if path.stem not in ("__init__", "machines"):  # machines.py declares; its `state` is that of a refusal
+        if path.stem != "__init__":
             module = importlib.import_module(f"statemachine.{path.parent.name}.{path.stem}")
             yield path.stem, module, ast.parse(path.read_text("utf-8"))
 

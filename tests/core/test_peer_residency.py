@@ -108,6 +108,21 @@ def test_peer_L02_evicted_interrupted_agent_is_found_and_loaded_again() -> None:
         session  open, slots 1/1, residency 1/1, ready -, idle -""")
 
 
+def test_flush_alone_that_is_in_flight_of_the_thread_as_it_is_now_unloads_it() -> None:
+    s = idle(idle_ttl=10)
+    leaving = """
+        /root    new
+        /root/a  completed 1, unloading
+        session  open, slots 0/3, residency 1/3, ready -, idle -"""
+    s.play("tick 10").see(leaving)
+    s.play("flushed a 9").says(fx.Stale()).same()
+    s.play("flush_failed a 9").says(fx.Stale()).same()
+    s.play("flushed a").see("""
+        /root    new
+        /root/a  completed 1
+        session  open, slots 0/3, residency 0/3, ready -, idle -""")
+
+
 def test_peer_L04_agent_on_its_way_out_is_counted_and_mail_does_not_touch_it() -> None:
     s = idle(max_concurrent=3, max_resident=2)
     s.play("spawn root b by host").see("""

@@ -335,3 +335,22 @@ def test_peer_E07_seven_spawns_on_two_slots_over_three_levels_all_report_to_whoe
         /root/b/f  completed 1
         /root/b/g  completed 1, resident
         session    open, slots 0/2, residency 2/2, ready -, idle b/g c""")
+
+
+def test_late_trigger_mail_starts_the_next_turn_in_the_same_slot_though_another_queues() -> None:
+    s = running(max_concurrent=2, max_resident=3, overflow=Overflow.QUEUE)
+    s.play("spawn root b by host").see("""
+        /root    new
+        /root/a  running 1, resident, slot active, asked by host
+        /root/b  queued 1, unread host!
+        session  open, slots 1/1, residency 1/3, ready b, idle -""")
+    s.play("follow_up host a").see("""
+        /root    new
+        /root/a  running 1, resident, slot active, asked by host, unread host!
+        /root/b  queued 1, unread host!
+        session  open, slots 1/1, residency 1/3, ready b, idle -""")
+    s.play("finished a").see("""
+        /root    new
+        /root/a  running 2, resident, slot active, asked by host
+        /root/b  queued 1, unread host!
+        session  open, slots 1/1, residency 1/3, ready b, overtaken 1, idle -""")

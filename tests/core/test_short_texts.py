@@ -63,7 +63,7 @@ def test_classes_with_long_values_are_among_those_that_are_tried() -> None:
         runtime_errors.UnknownPath(LONG),
         runtime_errors.UnknownRole(LONG, ("a",)),
         runtime_errors.WrongEventLoop(LONG),
-        runtime_errors.KeyReused(LONG, LONG),
+        runtime_errors.KeyReused(LONG, LONG, 1, "/root/a"),
         runtime_errors.NotJson(LONG, LONG),
         TraceError(LONG, 1, "t.ndjson"),
     ],

@@ -264,7 +264,7 @@ async def test_sender_that_equals_the_host_and_is_another_value_is_refused(open_
 
 @pytest.mark.anyio
 async def test_text_of_a_derived_class_is_taken_as_the_text_that_it_is(open_session: Open) -> None:
-    async with open_session(echo) as control:
+    async with open_session({"default": echo, "r": echo}) as control:
         handle = await control.spawn(BadText("/root"), BadText("a"), BadText("x"), key=BadText("k"), role=BadText("r"))
         assert ending(await handle.outcome()) == completed("x")
         assert (await control.spawn("/root", "a", "x", key="k", role="r")).ref == handle.ref
@@ -559,7 +559,7 @@ async def test_error_about_a_hostile_value_can_be_printed(open_session: Open) ->
         (lambda: Plain, "a class derived from Thread"),
         (lambda: {"default": echo, "other": Plain}, "a class derived from Thread"),
         (lambda: {"default": "echo"}, "a class derived from Thread"),
-        (lambda: {1: echo}, "a role is a text, not 1"),
+        (lambda: {1: echo}, "1 for a role, which is not a text"),
         (BadObject, "a class derived from Thread"),
     ],
 )

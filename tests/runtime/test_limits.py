@@ -103,7 +103,8 @@ async def test_value_that_just_fits_is_taken(
 ) -> None:
     lower(monkeypatch, name)
     given_: dict[str, Any] = {"parent": "/root", "name": "b", "message": "x", **options}
-    async with open_session(echo) as control:
+    work = {"default": echo, options.get("role", "default"): echo}
+    async with open_session(work) as control:
         outcome = await (await control.spawn(**given_)).outcome()
         assert outcome.status is TurnState.COMPLETED
 

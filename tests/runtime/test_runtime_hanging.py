@@ -13,7 +13,7 @@ from statemachine import Notice, SlotPolicy
 from statemachine.core.events import HOST, Drain, Send
 from statemachine.core.machines import TurnState
 from statemachine.core.refusals import NotRunning
-from statemachine.runtime import Handle, Thread, ThreadLost, Turn
+from statemachine.runtime import Handle, Thread, ThreadLost, Turn, Work
 from statemachine.runtime.control import inside
 from tests.runtime.running import (
     Open,
@@ -271,7 +271,7 @@ async def test_eviction_flushes_the_thread_and_the_reload_sees_its_history_role_
         async def flush(self) -> Any:
             return {"count": self.count}
 
-    roles = {"reader": Remembering, "writer": Remembering}
+    roles: dict[str, Work] = {"default": echo, "reader": Remembering, "writer": Remembering}
     async with open_session(roles, max_concurrent=2, max_resident=1) as control:
         for name, role in (("a", "reader"), ("b", "writer")):
             handle = await control.spawn("/root", name, "x", {"name": name}, role=role)

@@ -6,11 +6,12 @@ import builtins
 import doctest
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
 import pytest
+from attrs import fields
 
 import statemachine
 import statemachine.errors
@@ -27,7 +28,7 @@ from statemachine import (
     TurnState,
 )
 from statemachine.core.refusals import REFUSALS
-from statemachine.errors import ExecutionFull, NotRunning, UnknownRequest
+from statemachine.errors import ExecutionFull, NotRunning, Refusal, UnknownRequest
 from statemachine.runtime import AgentControl, AgentRef, Handle, Turn
 from tests.runtime.running import Open, Stage, echo, traced_sessions, virtual_time
 
@@ -208,6 +209,31 @@ async def test_host_acts_in_the_name_of_an_agent_with_every_verb_that_has_a_send
         assert (await control.interrupt("/root/a", sender=boss.id)).previous is TurnState.RUNNING
         assert (await control.close("/root/a", sender=boss.id)).paths == ("/root/a",)
         assert (await control.resume("/root/a", sender=HOST)).paths == ("/root/a",)
+
+
+ONE, SEVERAL = ("agent", "holder"), ("agents", "holders", "queued")
+PATHLESS = {"UnknownAgent"}
+"""The agent was never there, or was forgotten with its path."""
+
+
+def refusals() -> Iterator[type[Refusal]]:
+    """Every refusal that is about one agent, or several, by id."""
+    for name in statemachine.errors.__all__:
+        found = getattr(statemachine.errors, name)
+        if issubclass(found, Refusal) and {f.name for f in fields(found)} & {*ONE, *SEVERAL}:
+            yield found
+
+
+@pytest.mark.parametrize("kind", [*refusals()], ids=lambda kind: kind.__name__)
+def test_refusal_that_names_an_agent_by_id_names_its_path_beside(kind: type[Refusal]) -> None:
+    given: dict[str, Any] = {**dict.fromkeys(ONE, 7001), **dict.fromkeys(SEVERAL, (7001, 7002))}
+    given |= {"path": "/root/p1", "paths": ("/root/p1", "/root/p2")}
+    names = {f.name for f in fields(kind)}
+    refusal = kind(**{name: given.get(name, "1") for name in names})
+    assert ("path" in names or "paths" in names) == (kind.__name__ not in PATHLESS)
+    for id, path in ((7001, "/root/p1"), (7002, "/root/p2")):
+        if str(id) in str(refusal) and kind.__name__ not in PATHLESS:
+            assert path in str(refusal)
 
 
 @pytest.mark.anyio

@@ -10,7 +10,16 @@ import pytest
 from statemachine import Overflow
 from statemachine.core.machines import TurnState
 from statemachine.core.refusals import ExecutionFull, PathTaken, UnknownAgent
-from statemachine.runtime import AgentControl, AgentRef, Handle, KeyReused, Turn, UnknownRequest
+from statemachine.runtime import (
+    AgentControl,
+    AgentRef,
+    Handle,
+    KeyReused,
+    Turn,
+    UnknownRequest,
+    UnknownRole,
+    Work,
+)
 from statemachine.runtime.control import inside
 from statemachine.stores import MemoryStore
 from tests.runtime.running import Open, Stage, completed, counts, echo, ending, states, traced_sessions, virtual_time
@@ -44,7 +53,8 @@ async def test_key_that_comes_again_with_another_request_is_refused_with_the_fir
         for call in calls:
             with pytest.raises(KeyReused) as refused:
                 await call()
-            assert refused.value.key == "k"
+            assert (refused.value.key, refused.value.agent, refused.value.path) == ("k", 1, "/root/a")
+            assert "another request to /root/a (1), " in str(refused.value)
             assert '"Spawn"' in refused.value.first
         assert inside(control).session.ledger.next_mail == 1
 
@@ -185,16 +195,45 @@ async def test_restart_runs_what_was_asked_and_not_begun_and_keeps_everything_el
         assert [r.data for r in await control.history("/root/a") if hasattr(r, "data")] == [{"step": 1}]
 
 
-async def test_role_that_is_unknown_after_a_restart_fails_the_load_and_not_the_session(open_session: Open) -> None:
+async def test_role_that_is_unknown_after_a_restart_is_refused_but_a_repeated_key_gets_its_answer(
+    open_session: Open,
+) -> None:
     store = MemoryStore()
-    async with open_session({"reader": echo, "writer": echo}, store) as control:
+    async with open_session({"default": echo, "reader": echo, "writer": echo}, store) as control:
         for name in ("reader", "writer"):
             await (await control.spawn("/root", name, "x", role=name, key=name)).outcome()
-    async with open_session({"writer": echo}, MemoryStore(store.log)) as control:
-        outcome = await (await control.follow_up("/root/reader", "x")).outcome()
-        assert outcome.status is TurnState.ERRORED
-        assert outcome.result.startswith("load failed: UnknownRole: ")
+        await (await control.follow_up("/root/reader", "y", key="again")).outcome()
+    async with open_session({"default": echo, "writer": echo}, MemoryStore(store.log)) as control:
+        for call in (control.follow_up, control.start):
+            for key in (None, f"{call.__name__} 1"):
+                with pytest.raises(UnknownRole) as refused:
+                    await call("/root/reader", "x", key=key)
+                assert (refused.value.role, refused.value.roles) == ("reader", ("default", "writer"))
         assert counts(control) == {}
+        assert (await control.status("/root/reader")).unread == 0
         assert ending(await (await control.follow_up("/root/writer", "y")).outcome()) == completed("y")
         first = await control.spawn("/root", "reader", "x", role="reader", key="reader")
         assert ending(await first.outcome()) == completed("x")
+        again = await control.follow_up("/root/reader", "y", key="again")
+        assert ending(await again.outcome()) == completed("y")
+
+
+async def test_turn_that_waited_for_a_role_that_is_unknown_after_a_restart_fails_alone(open_session: Open) -> None:
+    store, stage = MemoryStore(), Stage()
+
+    async def until_it_is_cut_off() -> None:
+        roles: dict[str, Work] = {"default": stage, "reader": echo}
+        async with open_session(roles, store, max_concurrent=2, overflow=Overflow.QUEUE) as control:
+            await control.spawn("/root", "a", "x")
+            await stage.scene("/root/a")
+            await control.spawn("/root", "reader", "x", role="reader")
+            raise ConnectionAbortedError
+
+    with pytest.raises(ConnectionAbortedError):
+        await until_it_is_cut_off()
+    async with open_session(echo, MemoryStore(store.log), max_concurrent=2, overflow=Overflow.QUEUE) as control:
+        await anyio.wait_all_tasks_blocked()
+        told = await control.status("/root/reader")
+        assert told.status is TurnState.ERRORED
+        assert str(told.outcome and told.outcome.result).startswith("load failed: UnknownRole: ")
+        assert ending(await (await control.follow_up("/root/a", "y")).outcome()) == completed("y")

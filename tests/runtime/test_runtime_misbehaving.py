@@ -309,17 +309,6 @@ async def test_turn_that_returns_any_text_or_none_completes(open_session: Open, 
         await works_on(control)
 
 
-async def test_work_that_is_no_async_function_fails_its_turns(open_session: Open) -> None:
-    def work(turn: Turn) -> Any:
-        return echo(turn) if turn.number > 1 else "not awaitable"
-
-    async with open_session(work) as control:
-        outcome = await (await control.spawn("/root", "a", "x")).outcome()
-        assert outcome.status is TurnState.ERRORED
-        assert outcome.result.startswith("TypeError")
-        await works_on(control)
-
-
 async def test_constructor_that_raises_or_makes_no_thread_fails_the_load(open_session: Open) -> None:
     made: list[object] = []
 

@@ -22,7 +22,7 @@ from statemachine.checking.properties import Property
 from statemachine.core import rules
 from statemachine.core import session as core
 from statemachine.core.config import Notice, Overflow, SessionConfig
-from statemachine.core.effects import Noted, Step, Unload, WaitEnd
+from statemachine.core.effects import Noted, Step, WaitEnd, Wake
 from statemachine.core.events import HOST, Finished, FollowUp, Loaded, Restart, Send, Spawn, Tick, Wait
 from statemachine.core.ledger import Ledger
 from statemachine.core.records import Record, TurnEnded
@@ -253,18 +253,18 @@ def test_effect_that_the_reference_does_not_ask_for_breaks_lockstep(monkeypatch:
     events = events_of(SessionConfig(), *PROGRAM)
     tick = core.HANDLERS[Tick]
 
-    def tick_and_unload(s: Session, event: Any) -> Any:
+    def tick_and_wake(s: Session, event: Any) -> Any:
         reply = tick(s, event)
-        s.effects.append(Unload(1, 9))
+        s.effects.append(Wake(1, 9, 9, WaitEnd.MAIL))
         return reply
 
-    monkeypatch.setitem(core.HANDLERS, Tick, tick_and_unload)
+    monkeypatch.setitem(core.HANDLERS, Tick, tick_and_wake)
     trial = replay.Trial(SessionConfig())
     for event in events[:-1]:
         trial.play(event)
     with pytest.raises(lockstep.Deviation, match="effects"):
         trial.play(events[-1])
-    assert trial.step == Step((), Noted(), (Unload(1, 9),))
+    assert trial.step == Step((), Noted(), (Wake(1, 9, 9, WaitEnd.MAIL),))
 
 
 def test_state_that_is_not_the_one_of_the_reference_breaks_lockstep(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from statemachine import AgentControl, Turn
 from statemachine.core.events import ROOT
 from statemachine.core.records import AgentSpawned, MailAccepted, MailKind
 from statemachine.stores import Entry, SQLiteStore, Write, read_rollout, read_session, reading
@@ -95,6 +96,19 @@ async def test_owner_that_was_paused_while_another_took_over_writes_nothing_more
         await SQLiteStore(path).open(CONFIG)
     assert [entry.turn for entry in await store.rollout(1) if isinstance(entry, Entry)] == [1, 2, 3]
     await store.close()
+
+
+async def test_what_a_session_in_use_advises_opens_it(path: Path, other: Other) -> None:
+    async def work(turn: Turn) -> str:
+        return turn.path
+
+    other.ask("open")
+    other.ask("append")
+    with pytest.raises(SessionInUse, match=r"open `SQLiteStore\(path, takeover=True\)`"):
+        await AgentControl.open(path, work).__aenter__()
+    async with AgentControl.open(SQLiteStore(path, takeover=True), work) as control:
+        assert (await control.status("/root")).open
+    assert other.ask("append") == "SessionInUse"
 
 
 async def test_owner_that_is_paused_while_it_writes_keeps_others_out_until_it_ends(path: Path, other: Other) -> None:

@@ -157,6 +157,8 @@ async def test_random_run_with_snapshots_and_crashes_is_found_whole_at_every_ope
                 some = await store.rollout(agent.id, mail)
                 assert some == whole[len(whole) - len(some) :]
                 assert outcome_in(some, mail, s.live_threads) == outcome_in(whole, mail, s.live_threads)
+            for count in {0, 1, rnd.randrange(len(whole) + 2), len(whole), len(whole) + 100}:
+                assert await store.rollout(agent.id, last=count) == whole[max(0, len(whole) - count) :]
     assert appended > 50
 
 
@@ -187,6 +189,33 @@ async def test_how_a_late_mail_was_answered_is_found_without_reading_what_came_b
     assert "Entry" not in decoded
     assert len(await store.rollout(1, 1)) == 300
     assert await store.rollout(1, 101) == (await store.rollout(1, 100))[-4:]
+    await store.close()
+
+
+@pytest.mark.parametrize("is_covered", [True, False])
+async def test_last_records_of_a_rollout_are_found_without_reading_what_came_before(
+    new_store: NewStore, is_covered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await ready(new_store())
+    await store.append([Write((SPAWNED, *[Entry(1, 1, number) for number in range(300)]))])
+    if is_covered:
+        await store.close()
+        store = await ready(new_store())
+        await store.append([Write((Entry(1, 1, 300),))])
+    whole = await store.rollout(1)
+    decoded = list[str]()
+
+    def counted(kind: str, data: Any) -> Any:
+        decoded.append(kind)
+        return decode(kind, data)
+
+    for module in (memory, tables):
+        monkeypatch.setattr(module, "decode", counted)
+    for count in (1, 2, 33, 70):
+        decoded.clear()
+        assert await store.rollout(1, last=count) == whole[-count:]
+        assert len(decoded) == count
+    assert await store.rollout(77, last=5) == ()
     await store.close()
 
 
