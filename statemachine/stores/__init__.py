@@ -1,7 +1,7 @@
 """Stores sessions: `MemoryStore` for tests, `SQLiteStore` on one machine.
 
 Read `protocol.py` first: it says what a store does.
-May import: `core`, `log`, `eventloops`, `sinks`, `anyio`, `filelock`, `msgspec`.
+May import: `core`, `log`, `eventloops`, `anyio`, `msgspec`, `stores.sqlite`.
 May not know: the runtime, what judges it.
 """
 
@@ -22,8 +22,8 @@ from statemachine.stores.errors import (
     Unstorable,
 )
 from statemachine.stores.memory import MemoryLog, MemoryStore
+from statemachine.stores.places import read_rollout, read_session
 from statemachine.stores.protocol import BackedUp, Entry, LogRecord, Receipt, Recovered, Snapshot, Store, Write
-from statemachine.stores.reading import read_rollout, read_session
 from statemachine.stores.sqlite import SQLiteStore, Synchronous
 
 __all__ = [

@@ -13,10 +13,11 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 from weakref import finalize
 
-from anyio import CancelScope
+from anyio import CancelScope, from_thread, to_thread
 from attrs import define, field
 
 from statemachine.eventloops import Crossing
+from statemachine.stores.errors import StoreExhausted
 
 T = TypeVar("T")
 
@@ -67,3 +68,33 @@ def work_off(jobs: SimpleQueue[Job | None]) -> None:
         with suppress(RuntimeError):  # the event loop was closed, and its callers are gone
             job.done.set()
         del job  # otherwise its result would live until the next one
+
+
+async def aside(path: str, work: Callable[..., T], *arguments: Any) -> T:
+    """Makes a call that has nothing to do with what is open at `path`, in a thread of anyio's. Raises `StoreExhausted`
+    if there is none.
+    """
+    begun = threading.Event()
+
+    def begin() -> T:
+        begun.set()
+        return work(*arguments)
+
+    try:
+        return await to_thread.run_sync(begin)
+    except RuntimeError as error:
+        if begun.is_set():
+            raise
+        raise StoreExhausted(path, f"the process has no thread left ({error})") from error
+
+
+def told_in_loop(progress: Callable[[int, int], object]) -> Callable[[int, int], None]:
+    """Returns what a call that was put aside tells its progress to: it is told in the event loop, and a cancellation of
+    the caller ends the call.
+    """
+
+    def tell(done: int, pages: int) -> None:
+        from_thread.check_cancelled()
+        from_thread.run_sync(progress, done, pages)
+
+    return tell

@@ -20,9 +20,10 @@ from statemachine.core.session import Session
 from statemachine.errors import UnknownPath
 from statemachine.log.recovery import durable_facts
 from statemachine.log.snapshot import facts_of, touched
-from statemachine.stores import Entry, MemoryStore, Receipt, Snapshot, SQLiteStore, Store, Write, schema
+from statemachine.stores import Entry, MemoryStore, Receipt, Snapshot, SQLiteStore, Store, Write
 from statemachine.stores.errors import StoreError
-from statemachine.stores.tables import Tables
+from statemachine.stores.sqlite import schema
+from statemachine.stores.sqlite.tables import Tables
 from tests.stores.session_files import CONFIG, ready, sql
 
 pytestmark = pytest.mark.anyio

@@ -34,7 +34,7 @@ from statemachine.core.session import Session
 from statemachine.log.recovery import durable_facts, fold
 from statemachine.log.snapshot import facts_of, touched
 from statemachine.runtime.handles import outcome_in
-from statemachine.stores import Entry, MemoryStore, Receipt, Snapshot, SQLiteStore, Store, Write, memory, tables
+from statemachine.stores import Entry, MemoryStore, Receipt, Snapshot, SQLiteStore, Store, Write, memory, rows
 from statemachine.stores.encoding import decode
 from statemachine.stores.errors import SessionInUse, StoreClosed, Unstorable
 from tests.stores.session_files import ready
@@ -178,7 +178,7 @@ async def test_how_a_late_mail_was_answered_is_found_without_reading_what_came_b
         decoded.append(kind)
         return decode(kind, data)
 
-    for module in (memory, tables):
+    for module in (memory, rows):
         monkeypatch.setattr(module, "decode", counted)
     assert [type(record).__name__ for record in await store.rollout(1, 100)] == [
         "TurnEnded", "MailAccepted", "TurnStarted", "TurnEnded"

@@ -5,61 +5,32 @@ Only `Tables.write_alone` begins or ends a transaction: it is one.
 
 from __future__ import annotations
 
-import gc
 import sqlite3
 from collections import defaultdict
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from itertools import chain
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from statemachine.core.config import SessionConfig
-from statemachine.core.machines import Identity
-from statemachine.log import trace
 from statemachine.stores.encoding import (
     ENTRY,
     ID_MAX,
     EncodingError,
     Stored,
-    check_id,
-    check_items,
-    decode,
     decode_facts,
-    encode,
-    encode_facts,
-    encode_receipt,
     is_id,
-    parse,
     stored,
     text_of,
 )
 from statemachine.stores.folding import Folded, fold, needed
 from statemachine.stores.limits import is_larger
-from statemachine.stores.protocol import LogRecord, Receipt, Snapshot, Write
-from statemachine.stores.schema import NUMBER_MAX
-
-Row = tuple[str, int | None, Stored]
-"""Kind, agent and fields of a record."""
-
+from statemachine.stores.protocol import LogRecord, Receipt
+from statemachine.stores.rows import Encoded, Meta, Row, decode_at, meta_of, no_collections, tail_of
 
 # Reading
-
-
-@frozen
-class Meta:
-    """Facts of the session as a whole."""
-
-    epoch: int
-    owner: int | None
-    """Id of the process that opened it last."""
-    config: SessionConfig | None
-    covered: int
-    """The log position up to which the facts of `agents` include the log."""
-    mail_states: tuple[int, ...]
-    keys: int
-    """Number of receipts."""
 
 
 NAMES = ("epoch", "owner", "config", "covered", "mail_states", "keys")
@@ -68,31 +39,7 @@ NAMES = ("epoch", "owner", "config", "covered", "mail_states", "keys")
 def read_meta(connection: sqlite3.Connection) -> Meta:
     """Reads the facts of the session as a whole. Raises `EncodingError` for a wrong value."""
     asked = ", ".join(["?"] * len(NAMES))
-    values = dict(connection.execute(f"SELECT name, value FROM meta WHERE name IN ({asked})", NAMES).fetchall())
-    return Meta(
-        _whole(values, "epoch"),
-        _whole(values, "owner") if "owner" in values else None,
-        _config(text_of(values["config"])) if "config" in values else None,
-        _whole(values, "covered"),
-        tuple([_whole({"mail_states": count}, "mail_states") for count in parse(text_of(values.get("mail_states")))]),
-        _whole(values, "keys"),
-    )
-
-
-def _whole(values: dict[str, Any], name: str) -> int:
-    value = values.get(name)
-    if type(value) is not int:
-        raise EncodingError(f"{name} is {value!r:.100}, which is not a whole number")
-    if not 0 <= value < NUMBER_MAX:
-        raise EncodingError(f"{name} is {value}, which no session reaches")
-    return value
-
-
-def _config(line: str) -> SessionConfig:
-    try:
-        return trace.config_of(line.encode())
-    except trace.TraceError as error:
-        raise EncodingError(f"config: {error}") from error
+    return meta_of(dict(connection.execute(f"SELECT name, value FROM meta WHERE name IN ({asked})", NAMES).fetchall()))
 
 
 def read_folded(connection: sqlite3.Connection, meta: Meta, config: SessionConfig) -> Folded:
@@ -104,7 +51,7 @@ def read_folded(connection: sqlite3.Connection, meta: Meta, config: SessionConfi
         cursor.execute("SELECT facts FROM agents ORDER BY agent")
         facts = [decode_facts(data) for (data,) in cursor]
         cursor.execute(tail, (meta.covered,))
-        return fold(config, facts, meta.mail_states, _tail(cursor, meta.covered))
+        return fold(config, facts, meta.mail_states, tail_of(cursor, meta.covered))
 
 
 def _check_covered(connection: sqlite3.Connection, covered: int) -> None:
@@ -119,36 +66,6 @@ def _check_covered(connection: sqlite3.Connection, covered: int) -> None:
             if found != is_covered:
                 does = "does not cover" if is_covered else "covers"
                 raise EncodingError(f"covered is {covered}, but the snapshot {does} log position {position}")
-
-
-def _tail(rows: Iterable[tuple[int, str, Stored]], covered: int) -> Iterator[LogRecord]:
-    """Yields the records behind the snapshot. Raises `EncodingError` if one is missing."""
-    for expected, (position, kind, data) in enumerate(rows, covered + 1):
-        if position != expected:
-            raise EncodingError(f"log position {expected} is missing")
-        yield decode_at(position, kind, data)
-
-
-@contextmanager
-def no_collections() -> Generator[None]:
-    """Suspends garbage collection. What recovery builds is not garbage, and with many agents most of its time would go
-    into finding that out.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def decode_at(position: int, kind: str, data: Stored) -> LogRecord:
-    """Returns the record. Raises an `EncodingError` that says where in the log it stands."""
-    try:
-        return decode(kind, data)
-    except EncodingError as error:
-        raise EncodingError(f"log position {position}: {error}") from error
 
 
 def last_position(connection: sqlite3.Connection, covered: int) -> int:
@@ -234,42 +151,6 @@ def read_receipt(connection: sqlite3.Connection, key: str) -> Receipt | None:
 
 
 # Writing
-
-
-@define
-class Encoded:
-    """Some consecutive writes, or a snapshot, as rows."""
-
-    rows: list[Row]
-    receipts: list[tuple[Stored, Stored, Stored]]
-    facts: list[tuple[int, Stored]]
-    mail_states: tuple[int, ...] | None = None
-    """None: not a snapshot."""
-    forgotten: tuple[int, ...] = ()
-    """Agents of the snapshot whose rollouts are deleted."""
-
-
-def encode_items(items: Sequence[Write | Snapshot]) -> list[Encoded]:
-    """Returns the rows of an append, in its order. Raises `EncodingError` for a value that cannot be written."""
-    check_items(items)
-    part = Encoded([], [], [])
-    parts = [part]
-    for item in items:
-        if isinstance(item, Snapshot):
-            for f in item.agents:
-                check_id(f.agent)
-            facts = [(f.agent, encode_facts(f)) for f in item.agents]
-            part = Encoded([], [], [])
-            forgotten = tuple([f.agent for f in item.agents if f.identity is Identity.FORGOTTEN])
-            parts += [Encoded([], [], facts, item.mail_states, forgotten), part]
-            continue
-        for record in item.records:
-            row = encode(record)
-            check_id(row[1])
-            part.rows.append(row)
-        if (receipt := item.receipt) is not None:
-            part.receipts.append(encode_receipt(receipt))
-    return parts
 
 
 ROW_BYTES = 100

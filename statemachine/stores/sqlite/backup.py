@@ -15,10 +15,10 @@ import tempfile
 from collections.abc import Callable
 from contextlib import closing, suppress
 
-from statemachine.stores import reading
 from statemachine.stores.errors import StoreExists
-from statemachine.stores.rights import BESIDE, PRIVATE
-from statemachine.stores.translation import typed
+from statemachine.stores.sqlite import reading
+from statemachine.stores.sqlite.rights import BESIDE, PRIVATE
+from statemachine.stores.sqlite.translation import typed
 
 PAGES = 1000
 """Pages that are copied between two calls of `progress`, 4 MB."""

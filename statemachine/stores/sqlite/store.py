@@ -44,22 +44,21 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
-from anyio import from_thread, to_thread
-
 from statemachine.core import exact
 from statemachine.core.config import SessionConfig
 from statemachine.log import trace
-from statemachine.stores import reading, rights, schema, tables
-from statemachine.stores.backup import Progress, back_up
 from statemachine.stores.encoding import EncodingError, asked_agent, asked_key, check_config
 from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError, StoreExhausted, Unstorable
-from statemachine.stores.ownership import Ownership
-from statemachine.stores.patience import Patience
 from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot, Write
-from statemachine.stores.shape import check_shape
-from statemachine.stores.tables import Encoded, Tables
-from statemachine.stores.translation import typed
-from statemachine.stores.worker import Worker
+from statemachine.stores.rows import Encoded, encode_items
+from statemachine.stores.sqlite import reading, rights, schema, tables
+from statemachine.stores.sqlite.backup import Progress, back_up
+from statemachine.stores.sqlite.ownership import Ownership
+from statemachine.stores.sqlite.patience import Patience
+from statemachine.stores.sqlite.shape import check_shape
+from statemachine.stores.sqlite.tables import Tables
+from statemachine.stores.sqlite.translation import typed
+from statemachine.stores.worker import Worker, aside, told_in_loop
 
 __all__ = ["SQLiteStore", "Synchronous"]
 
@@ -186,33 +185,13 @@ class SQLiteStore:
         """Returns all problems of the file, each as a sentence; none if it is sound. The time grows with the file. The
         store need not be open, and the session may have another owner. Raises as `read_session` does.
         """
-        return await self._aside(reading.check_file, self.path)
+        return await aside(self.path, reading.check_file, self.path)
 
     async def backup(self, to: str | os.PathLike[str], progress: Progress) -> None:
         """See `BackedUp.backup`. The store need not be open, and the session may have another owner."""
-
-        def tell(done: int, pages: int) -> None:
-            from_thread.check_cancelled()
-            from_thread.run_sync(progress, done, pages)
-
-        await self._aside(back_up, self.path, to, tell)
+        await aside(self.path, back_up, self.path, to, told_in_loop(progress))
 
     # In threads
-
-    async def _aside(self, work: Callable[..., T], *args: Any) -> T:
-        """Makes a call that has nothing to do with what is open, in a thread of anyio's."""
-        begun = threading.Event()
-
-        def begin() -> T:
-            begun.set()
-            return work(*args)
-
-        try:
-            return await to_thread.run_sync(begin)
-        except RuntimeError as error:
-            if begun.is_set():
-                raise
-            raise StoreExhausted(self.path, f"the process has no thread left ({error})") from error
 
     async def _write(self, work: Callable[..., T], *args: Any) -> T:
         return await self._open_in_this_process(self._worker).do(self._locked, self._writing, work, *args)
@@ -309,7 +288,7 @@ class SQLiteStore:
         self._tables.set_meta("owner", os.getpid())
         self._tables.set_meta("config", trace.header_line(config).decode())
         if folded.tail:
-            self._tables.write(tables.encode_items([folded.snapshot]))
+            self._tables.write(encode_items([folded.snapshot]))
         connection.execute("COMMIT")
         connection.execute("PRAGMA temp_store = MEMORY")  # no file is opened once the session is open
         self._tables.committed()
@@ -357,7 +336,7 @@ class SQLiteStore:
         if self._failure is not None:
             raise self._failure
         try:
-            parts = tables.encode_items(items)
+            parts = encode_items(items)
         except EncodingError as error:
             raise Unstorable(self.path, str(error)) from error
         try:
