@@ -54,10 +54,13 @@ if TYPE_CHECKING:
         WrongEventLoop,
     )
     from statemachine.stores.errors import (
+        ConnectionLost,
+        DriverMissing,
         ForeignFile,
         NewerSchema,
         OlderSchema,
         SessionInUse,
+        SessionUnnamed,
         StoreBusy,
         StoreClosed,
         StoreCorrupt,
@@ -67,14 +70,17 @@ if TYPE_CHECKING:
         StoreFull,
         StoreMissing,
         StoreReadOnly,
+        StoreUnreachable,
         Unstorable,
     )
 
 __all__ = [
     "AgentClosed",
     "AgentOpen",
+    "ConnectionLost",
     "DepthExceeded",
     "DrawingUnavailable",
+    "DriverMissing",
     "EventsLost",
     "ExecutionFull",
     "ForeignFile",
@@ -102,6 +108,7 @@ __all__ = [
     "SessionClosed",
     "SessionDraining",
     "SessionInUse",
+    "SessionUnnamed",
     "Stalled",
     "StoreBusy",
     "StoreClosed",
@@ -113,6 +120,7 @@ __all__ = [
     "StoreFull",
     "StoreMissing",
     "StoreReadOnly",
+    "StoreUnreachable",
     "ThreadLost",
     "TooLarge",
     "TooManyAgents",

@@ -68,7 +68,7 @@ def read_rollout(path: Place, agent: int) -> tuple[LogRecord, ...]:
 def read(place: Place, read: Callable[[Contents], T]) -> T:
     """Returns what `read` makes of what a session has, in one transaction, without claiming it. Raises `StoreError`."""
     if is_dsn(place):
-        found: T = _postgres("reading").reading(place, read)
+        found: T = _postgres("contents").reading(place, read)
         return found
     return reading.reading_contents(place, read)
 
@@ -87,7 +87,7 @@ def back_up(place: Place, to: str | os.PathLike[str], progress: Callable[[int, i
     with how much is copied, and all; what it raises ends it. Raises `StoreExists`, and what `read_session` raises.
     """
     if is_dsn(place):
-        _postgres("copying").back_up(place, to, progress)
+        backup.make(to, lambda part: read(place, lambda contents: backup.write(contents, part, progress)))
     else:
         backup.back_up(place, to, progress)
 

@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from statemachine.core.config import SessionConfig
 from statemachine.core.machines import Identity
@@ -29,6 +29,7 @@ from statemachine.stores.encoding import (
     parse,
     text_of,
 )
+from statemachine.stores.limits import is_larger
 from statemachine.stores.protocol import LogRecord, Snapshot, Write
 
 NUMBER_MAX = 2**62
@@ -151,3 +152,32 @@ def encode_items(items: Sequence[Write | Snapshot]) -> list[Encoded]:
         if (receipt := item.receipt) is not None:
             part.receipts.append(encode_receipt(receipt))
     return parts
+
+
+@define
+class Postponed:
+    """Snapshots that wait for the next one, because one had facts too large for a row, as of an agent with a gigabyte
+    of unread mail: the log has it all.
+    """
+
+    facts: dict[int, Stored] = field(factory=dict[int, Stored])
+    forgotten: set[int] = field(factory=set[int])
+    """Agents whose rollouts are deleted then."""
+
+    def due(self, part: Encoded, bytes_max: int) -> Due | None:
+        """Returns what the tables take now that this snapshot is there; None: it waits, too."""
+        self.facts.update(part.facts)
+        self.forgotten.update(part.forgotten)
+        if any(is_larger(data, bytes_max) for data in self.facts.values()):
+            return None
+        due = Due([*self.facts.items()], [*self.forgotten])
+        self.facts, self.forgotten = {}, set()
+        return due
+
+
+@frozen
+class Due:
+    """The facts of a snapshot, and the agents whose rollouts it deletes."""
+
+    facts: list[tuple[int, Stored]]
+    forgotten: list[int]

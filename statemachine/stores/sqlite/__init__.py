@@ -4,6 +4,6 @@ May import: `core`, `log`, `stores`, `sinks`, `anyio`, `filelock`.
 May not know: the runtime, another database, what judges it.
 """
 
-from statemachine.stores.sqlite.store import SQLiteStore, Synchronous
+from statemachine.stores.sqlite.store import SQLiteStore
 
-__all__ = ["SQLiteStore", "Synchronous"]
+__all__ = ["SQLiteStore"]

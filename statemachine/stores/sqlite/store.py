@@ -41,12 +41,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from enum import Enum
 from typing import Any, TypeVar
 
 from statemachine.core import exact
 from statemachine.core.config import SessionConfig
 from statemachine.log import trace
+from statemachine.stores.durability import BUSY_TIMEOUT, Synchronous
 from statemachine.stores.encoding import EncodingError, asked_agent, asked_key, check_config
 from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError, StoreExhausted, Unstorable
 from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot, Write
@@ -60,10 +60,8 @@ from statemachine.stores.sqlite.tables import Tables
 from statemachine.stores.sqlite.translation import typed
 from statemachine.stores.worker import Worker, aside, told_in_loop
 
-__all__ = ["SQLiteStore", "Synchronous"]
+__all__ = ["SQLiteStore"]
 
-BUSY_TIMEOUT = 60.0
-"""Seconds for which others may keep the file locked, unless the store is told otherwise."""
 CACHE_KIB = 16 * 1024
 CHECKPOINT_PAGES = 250
 """Pages in the WAL after which they are copied into the database and the WAL is begun anew. Until it has been that
@@ -73,15 +71,6 @@ WAL_BYTES_MAX = 16 * 2**20
 """Size to which the WAL is cut once it is written anew, after a reader has kept it from that for a while."""
 
 T = TypeVar("T")
-
-
-class Synchronous(Enum):
-    """The point at which a commit counts as durable."""
-
-    FULL = "FULL"
-    """The disk has it."""
-    NORMAL = "NORMAL"
-    """The operating system has it: it survives the process, but not a loss of power. Several times as fast."""
 
 
 class SQLiteStore:

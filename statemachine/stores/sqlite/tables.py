@@ -26,9 +26,8 @@ from statemachine.stores.encoding import (
     text_of,
 )
 from statemachine.stores.folding import Folded, fold, needed
-from statemachine.stores.limits import is_larger
 from statemachine.stores.protocol import LogRecord, Receipt
-from statemachine.stores.rows import Encoded, Meta, Row, decode_at, meta_of, no_collections, tail_of
+from statemachine.stores.rows import Encoded, Meta, Postponed, Row, decode_at, meta_of, no_collections, tail_of
 
 # Reading
 
@@ -187,10 +186,7 @@ class Tables:
     """The same for the transaction under way, behind its last snapshot."""
     _covers: bool = field(default=False, init=False)
     """Whether the transaction under way has a snapshot."""
-    _postponed: dict[int, Stored] = field(factory=dict[int, Stored], init=False)
-    """Facts postponed to the next snapshot, because one had facts too large for a row."""
-    _forgotten: set[int] = field(factory=set[int], init=False)
-    """Agents whose rollouts the next snapshot deletes."""
+    _postponed: Postponed = field(factory=Postponed, init=False)
 
     def uncovered(self, agent: int) -> list[int]:
         """Returns the positions for `read_own_rollout`. May be called in any thread, before the rollout is read."""
@@ -233,8 +229,7 @@ class Tables:
         """Writes all parts, in their order."""
         for part in parts:
             if part.mail_states is not None:
-                self._forgotten.update(part.forgotten)
-                self._cover(part.facts, part.mail_states)
+                self._cover(part, part.mail_states)
             if part.rows:
                 rows = self._numbered(part.rows)
                 self._insert(rows)
@@ -268,16 +263,14 @@ class Tables:
             self.connection.executemany("UPDATE keys SET request = ?, answer = ? WHERE key = ?", changed)
         self.connection.execute("UPDATE meta SET value = value + ? WHERE name = 'keys'", (new,))
 
-    def _cover(self, facts: list[tuple[int, Stored]], mail_states: tuple[int, ...]) -> None:
-        """Writes the facts at the end of the log, and deletes the records that only said facts. If some are too large,
-        as of an agent with a gigabyte of unread mail, postpones the snapshot: the log has it all.
+    def _cover(self, snapshot: Encoded, mail_states: tuple[int, ...]) -> None:
+        """Writes the facts at the end of the log, and deletes the records that only said facts, unless the snapshot
+        waits.
         """
-        self._postponed.update(facts)
-        size_max = self.connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - ROW_BYTES
-        if any(is_larger(data, size_max) for data in self._postponed.values()):
+        due = self._postponed.due(snapshot, self.connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - ROW_BYTES)
+        if due is None:
             return
-        facts, self._postponed = [*self._postponed.items()], {}
-        self.connection.executemany("INSERT OR REPLACE INTO agents (agent, facts) VALUES (?, ?)", facts)
+        self.connection.executemany("INSERT OR REPLACE INTO agents (agent, facts) VALUES (?, ?)", due.facts)
         self.set_meta("mail_states", f"[{','.join([f'{count:d}' for count in mail_states])}]")
         self.set_meta("covered", self.position)
         since = "FROM log WHERE position > ? AND position <= ?"
@@ -286,9 +279,8 @@ class Tables:
         self.connection.execute(f"DELETE {since} AND agent IS NULL", (self.covered, self.position))
         self.covered = self.position
         self._pending, self._covers = {}, True
-        if self._forgotten:
-            self._forget([*self._forgotten])
-            self._forgotten.clear()
+        if due.forgotten:
+            self._forget(due.forgotten)
 
     def _forget(self, agents: list[int]) -> None:
         """Deletes the rollouts of these agents, which the snapshot covers, and what was asked of them with keys. The
