@@ -81,10 +81,11 @@ def attempted(connection: Connection[tuple[Any, ...]], wanted: Claim, session: i
     contents = DatabaseContents(connection, wanted.shown, session)
     connection.execute(MOMENT)
     try:
+        check_free(connection, wanted, session)
         found = looked_at(contents, wanted.config)
     finally:
-        connection.execute("ROLLBACK")
-    check_free(connection, wanted, session, found.meta)
+        if not connection.closed:
+            connection.execute("ROLLBACK")
     pid, host = here()
     connection.execute("BEGIN")
     try:
@@ -115,15 +116,17 @@ def looked_at(contents: DatabaseContents, config: SessionConfig) -> Found:
     return Found(meta, contents.folded(meta, config), contents.last_position(meta.covered))
 
 
-def check_free(connection: Connection[tuple[Any, ...]], wanted: Claim, session: int, meta: Meta) -> None:
-    """Raises `SessionInUse` if the session has an owner that lives, unless he is to be taken over."""
+def check_free(connection: Connection[tuple[Any, ...]], wanted: Claim, session: int) -> None:
+    """Raises `SessionInUse` if the session has an owner that lives, unless he is to be taken over. It is of the same
+    moment as the epoch that is read, so an owner who comes later is not taken for this one.
+    """
     row = connection.execute(
         "SELECT worker, pid, host, CASE WHEN worker IS NULL OR worker = %s THEN false ELSE"
-        " pg_try_advisory_xact_lock_shared(worker) END FROM statemachine.sessions WHERE id = %s AND epoch = %s",
-        (wanted.worker, session, meta.epoch),
+        " pg_try_advisory_xact_lock_shared(worker) END FROM statemachine.sessions WHERE id = %s",
+        (wanted.worker, session),
     ).fetchone()
     if wanted.takeover or row is None or row[0] is None or row[3]:
-        return  # if its epoch is another one now, the next attempt finds out
+        return
     _, pid, host, _ = row
     raise SessionInUse(wanted.shown, f"the session is open in process {pid} on {host}", pid)
 
