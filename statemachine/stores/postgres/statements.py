@@ -439,10 +439,10 @@ class Reader:
         return None if answer is None else Receipt(key, text_in(request), text_in(answer))
 
     def _rows(self, asked: str, **values: Any) -> list[tuple[int, str, bytes]]:
-        first, *rows = self._execute(asked, **values) or (None,)
-        if first is None:
+        rows = self._execute(asked, **values)
+        if not rows or rows[0][0] is not None:  # the first row says that the session is owned, and has no position
             raise Fenced
-        return rows
+        return rows[1:]
 
     def _execute(self, asked: str, **values: Any) -> list[Any]:
         own = {"session": self.owned.id, "epoch": self.owned.epoch}
