@@ -37,13 +37,16 @@ def claimed(connection: Rows, dsn: str, worker: int = 1) -> tuple[Owned, Recover
     return claim(connection, Claim(names.session, names.shown, SessionConfig(), True, worker, 60.0))
 
 
-def put(connection: Rows, owned: Owned, *items: Write | Snapshot) -> bool:
-    """Appends, past all threads. Was the session owned?"""
-    append = statements.append_of(owned, encode_items(items or [said()]))
-    if statements.write(connection, [append]) != {owned.id}:
-        return False
-    append.succeed()
-    return True
+def put(connection: Rows, owned: Owned, *items: Write | Snapshot, beside: Owned | None = None) -> bool:
+    """Appends, past all threads, perhaps together with another session. Was the session owned?"""
+    asked = [
+        statements.append_of(each, encode_items(items or [said()])) for each in (owned, beside) if each is not None
+    ]
+    written = statements.write(connection, asked)
+    for append in asked:
+        if append.owned.id in written:
+            append.succeed()
+    return owned.id in written
 
 
 def said(text: str = "said") -> Write:
@@ -60,7 +63,7 @@ def entries(connection: Rows, owned: Owned) -> list[str]:
 def sql(dsn: str, statement: str, *values: Any) -> list[Any]:
     """What the statement gives, by a connection of its own."""
     with driver.connect(dsn_of(dsn).database, "test") as connection:
-        cursor = connection.execute(statement, values)  # type: ignore[call-overload]
+        cursor = connection.execute(statement, values)
         return [] if cursor.description is None else cursor.fetchall()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -13,12 +13,13 @@ from statemachine.core.records import AgentSpawned
 from statemachine.stores import Entry, PostgresStore, Receipt, SessionInUse, Snapshot, Write, read_rollout
 from statemachine.stores.postgres import database, statements
 from statemachine.stores.postgres.database import Writer
-from statemachine.stores.postgres.statements import Owned
+from statemachine.stores.postgres.statements import Append, Owned
+from statemachine.stores.rows import encode_items
 from tests.stores.databases import Rows, claimed, connected, entries, put, said, told
 from tests.stores.session_files import CONFIG, ready
 
 LOCKING = "FOR SHARE OF s SKIP LOCKED"
-TAKEOVERS = 60
+TAKEOVERS = 30
 
 
 @pytest.fixture
@@ -33,18 +34,26 @@ def second(dsn: str) -> Iterator[Rows]:
         yield connection
 
 
+@pytest.fixture(params=["alone", "together"])
+def beside(request: pytest.FixtureRequest, first: Rows, new_dsn: Callable[[], str]) -> Owned | None:
+    """A session that appends together with the one that is taken over, by another statement than one alone does."""
+    return None if request.param == "alone" else claimed(first, new_dsn(), worker=3)[0]
+
+
 def without_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     """The defect: the epoch is compared, and the row is not locked."""
-    assert LOCKING in statements.PLAIN
-    monkeypatch.setattr(statements, "PLAIN", statements.PLAIN.replace(LOCKING, ""))
+    for name in ("ONE", "PLAIN"):
+        whole: str = getattr(statements, name)
+        assert whole.count(LOCKING) == 1
+        monkeypatch.setattr(statements, name, whole.replace(LOCKING, ""))
 
 
-def found_by_takeover(first: Rows, second: Rows, dsn: str) -> tuple[list[str], int]:
+def found_by_takeover(first: Rows, second: Rows, dsn: str, beside: Owned | None) -> tuple[list[str], int]:
     """What an owner who takes over finds of an append that is committed while he does, and how long its log is then."""
     owned, _ = claimed(first, dsn)
-    assert put(first, owned, said("before"))
+    assert put(first, owned, said("before"), beside=beside)
     first.execute("BEGIN")
-    assert put(first, owned, said("under way"))
+    assert put(first, owned, said("under way"), beside=beside)
     taken = list[Owned]()
     taking = threading.Thread(target=lambda: taken.append(claimed(second, dsn, worker=2)[0]))
     taking.start()
@@ -54,19 +63,21 @@ def found_by_takeover(first: Rows, second: Rows, dsn: str) -> tuple[list[str], i
     return entries(second, taken[0]), taken[0].position
 
 
-def test_takeover_waits_for_an_append_that_is_under_way_and_finds_it(first: Rows, second: Rows, dsn: str) -> None:
-    assert found_by_takeover(first, second, dsn) == (["before", "under way"], 2)
+def test_takeover_waits_for_an_append_that_is_under_way_and_finds_it(
+    first: Rows, second: Rows, dsn: str, beside: Owned | None
+) -> None:
+    assert found_by_takeover(first, second, dsn, beside) == (["before", "under way"], 2)
 
 
 def test_takeover_loses_what_is_acknowledged_if_the_row_is_not_locked(
-    first: Rows, second: Rows, dsn: str, monkeypatch: pytest.MonkeyPatch
+    first: Rows, second: Rows, dsn: str, beside: Owned | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_lock(monkeypatch)
-    _, position = found_by_takeover(first, second, dsn)
+    _, position = found_by_takeover(first, second, dsn, beside)
     assert position == 1, "the new owner would write over it"
 
 
-def takeovers(first: Rows, second: Rows, dsn: str, count: int) -> list[int]:
+def takeovers(first: Rows, second: Rows, dsn: str, count: int, beside: Owned | None = None) -> list[int]:
     """Takes a session over again and again while its owner appends as fast as he can. Of each: how many of those that
     were acknowledged the new owner does not know.
     """
@@ -76,7 +87,7 @@ def takeovers(first: Rows, second: Rows, dsn: str, count: int) -> list[int]:
         begun = threading.Event()
 
         def append_until_fenced(owned: Owned = owned, begun: threading.Event = begun) -> None:
-            while put(first, owned):
+            while put(first, owned, beside=beside):
                 begun.set()
             begun.set()
 
@@ -91,8 +102,10 @@ def takeovers(first: Rows, second: Rows, dsn: str, count: int) -> list[int]:
     return lost
 
 
-def test_takeovers_from_an_owner_who_appends_lose_nothing(first: Rows, second: Rows, dsn: str) -> None:
-    assert takeovers(first, second, dsn, TAKEOVERS) == [0] * TAKEOVERS
+def test_takeovers_from_an_owner_who_appends_lose_nothing(
+    first: Rows, second: Rows, dsn: str, beside: Owned | None
+) -> None:
+    assert takeovers(first, second, dsn, TAKEOVERS, beside) == [0] * TAKEOVERS
 
 
 @pytest.mark.nightly
@@ -106,7 +119,7 @@ def test_append_of_a_fenced_owner_writes_nothing_of_it(first: Rows, second: Rows
     taken, _ = claimed(second, dsn, worker=2)
     before = dsn, entries(second, taken)
     assert not put(first, owned, Write((Entry(1, 1, "late"),), Receipt("key", "", "1")))
-    assert not statements.write_alone(first, statements.append_of(owned, database.encode_items([said("large")])))
+    assert not statements.write_alone(first, statements.append_of(owned, encode_items([said("large")])))
     assert before == (dsn, entries(second, taken))
     assert second.execute("SELECT count(*) FROM statemachine.keys WHERE session = %s", (owned.id,)).fetchone() == (0,)
 
@@ -143,7 +156,12 @@ def test_appends_of_many_sessions_are_one_statement_and_each_is_told_its_own(
             claimed(other, fenced, worker=2)
         commits = list[int]()
         real = statements.write
-        monkeypatch.setattr(statements, "write", lambda *words: commits.append(len(words[1])) or real(*words))
+
+        def write(connection: Rows, appends: Sequence[Append]) -> set[int]:
+            commits.append(len(appends))
+            return real(connection, appends)
+
+        monkeypatch.setattr(statements, "write", write)
         results = told(Writer(connection, "test"), [(each, f"of {each.id}") for each in owned])
         assert results == ["durable" if number % 5 else "SessionInUse" for number in range(20)]
         assert commits == [20]
@@ -156,7 +174,7 @@ def test_owner_who_was_taken_over_in_the_same_process_does_not_write_beside_the_
     new, _ = claimed(first, dsn)
     assert old.id == new.id
     spawned = AgentSpawned(1, ROOT, "a", None)
-    assert put(first, new, Write((spawned, spawned)), Snapshot((), (0, 0, 0)))  # whose rows would be in the way are gone
+    assert put(first, new, Write((spawned, spawned)), Snapshot((), (0, 0, 0)))  # so no row is in the way
     for asked in ([(old, "old"), (new, "new")], [(new, "again"), (old, "old")]):
         assert sorted(told(Writer(first, "test"), asked)) == ["SessionInUse", "durable"]
     assert entries(first, new) == ["new", "again"]

@@ -34,7 +34,18 @@ from statemachine.core.session import Session
 from statemachine.log.recovery import durable_facts, fold
 from statemachine.log.snapshot import facts_of, touched
 from statemachine.runtime.handles import outcome_in
-from statemachine.stores import Entry, MemoryStore, PostgresStore, Receipt, Snapshot, SQLiteStore, Store, Write, memory, rows
+from statemachine.stores import (
+    Entry,
+    MemoryStore,
+    PostgresStore,
+    Receipt,
+    Snapshot,
+    SQLiteStore,
+    Store,
+    Write,
+    memory,
+    rows,
+)
 from statemachine.stores.encoding import decode
 from statemachine.stores.errors import SessionInUse, StoreClosed, Unstorable
 from tests.stores.session_files import ready

@@ -133,13 +133,14 @@ def migrate(connection: Connection[tuple[Any, ...]], shown: str, migrations: Seq
 
 def version_of(connection: Connection[tuple[Any, ...]], shown: str, newest: int) -> int:
     """Returns the number of migrations applied; 0 if there are no tables. Raises `NewerSchema` and `ForeignFile`."""
+    # The catalogue is read as tables: by name, it is remembered for the length of a transaction.
     found = connection.execute(
-        "SELECT to_regnamespace('statemachine') IS NOT NULL, to_regclass('statemachine.version') IS NOT NULL,"
-        " to_regclass('statemachine.sessions') IS NOT NULL"
+        "SELECT array(SELECT c.relname::text FROM pg_class AS c WHERE c.relnamespace = n.oid) FROM pg_namespace AS n"
+        " WHERE n.nspname = 'statemachine'"
     ).fetchone()
-    if found == (False, False, False):
+    if found is None:
         return 0
-    if found != (True, True, True):
+    if not {"version", "sessions"}.issubset(found[0]):
         raise ForeignFile(shown, f"the schema {SCHEMA} of this database has something else than sessions")
     rows = connection.execute("SELECT number FROM statemachine.version").fetchall()
     if len(rows) != 1 or rows[0][0] < 1:

@@ -51,6 +51,10 @@ Rows = "Connection[tuple[Any, ...]]"
 # Arrays
 
 
+class Number(int):
+    """A whole number as a `bigint`, however small it is."""
+
+
 class Numbers(list[int | None]):
     """Whole numbers as an array of `bigint`."""
 
@@ -98,6 +102,7 @@ def dumpers() -> dict[type, Any]:
         )
 
     return {
+        Number: from_driver.types.numeric.Int8BinaryDumper,
         Numbers: dumper(BIGINT, Struct("!q").pack),
         Texts: dumper(TEXT, str.encode),
         Bytes: dumper(BYTEA, bytes),
@@ -285,6 +290,16 @@ REST = """
         WHERE s.id = owned.id AND s.id = ANY (%(noted)b)
     )
 """
+ONE = """
+    WITH owned AS MATERIALIZED (
+        SELECT s.id FROM statemachine.sessions AS s WHERE s.id = %(session)b AND s.epoch = %(epoch)b
+        FOR SHARE OF s SKIP LOCKED
+    )
+    INSERT INTO statemachine.log (session, position, agent, kind, data)
+    SELECT owned.id, r.* FROM owned, unnest(%(positions)b, %(agents)b, %(kinds)b, %(data)b)
+    AS r (position, agent, kind, data)
+"""
+"""For one session alone, in half the time."""
 PLAIN = f"WITH {OWNED}, {PUT} SELECT id FROM owned"
 WHOLE = f"WITH {OWNED}, {PUT}, {REST} SELECT id FROM owned"
 
@@ -293,7 +308,24 @@ def write(connection: Connection[tuple[Any, ...]], appends: Sequence[Append]) ->
     """Writes appends of different sessions by one statement, which is a transaction. Returns the ids of those sessions
     that have theirs: of the others, nothing was written, because they were taken over, or are locked now.
     """
+    if len(appends) == 1 and appends[0].is_plain and appends[0].rows:
+        return write_one(connection, appends[0])
     return {row[0] for row in connection.execute(*statement(appends), prepare=True, binary=True).fetchall()}
+
+
+def write_one(connection: Connection[tuple[Any, ...]], append: Append) -> set[int]:
+    """Does what `write` does for rows of one session."""
+    positions, agents, kinds, data = zip(*append.rows, strict=True)
+    values = {
+        "session": Number(append.owned.id),
+        "epoch": Number(append.owned.epoch),
+        "positions": Numbers(positions),
+        "agents": Numbers(agents),
+        "kinds": Texts(kinds),
+        "data": Bytes(data),
+    }
+    written = connection.execute(ONE, values, prepare=True).rowcount
+    return {append.owned.id} if written == len(append.rows) else set()
 
 
 def statement(appends: Sequence[Append]) -> tuple[Any, dict[str, Any]]:
