@@ -106,24 +106,26 @@ def alone(thing: object) -> None:
 
 
 def work_off_together(jobs: SimpleQueue[Job | None], together: Together, at_once: int) -> None:
-    """Does what is in line, in the thread."""
-    is_over = False
-    while not is_over:
-        waiting = [jobs.get()]
-        while len(waiting) < at_once:
-            try:
-                waiting.append(jobs.get_nowait())
-            except Empty:
-                break
-        shared = [job for job in waiting if job is not None and job.work is alone]
-        if shared:
-            share(shared, together)
-        for job in waiting:
-            if job is None:
-                is_over = True
-            elif job.work is not alone:
-                make(job)
-        del waiting, shared, job
+    """Does what is in line, in the thread. Has no reference to the worker, as `work_off`."""
+    while work_off_some(jobs, together, at_once):
+        pass
+
+
+def work_off_some(jobs: SimpleQueue[Job | None], together: Together, at_once: int) -> bool:
+    """Does what is in line now. Returns whether there may be more."""
+    waiting = [jobs.get()]
+    while len(waiting) < at_once:
+        try:
+            waiting.append(jobs.get_nowait())
+        except Empty:
+            break
+    shared = [job for job in waiting if job is not None and job.work is alone]
+    if shared:
+        share(shared, together)
+    for job in waiting:
+        if job is not None and job.work is not alone:
+            make(job)
+    return None not in waiting
 
 
 def share(jobs: Sequence[Job], together: Together) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, LiteralString, TypeVar
 
 from statemachine.core.config import SessionConfig
 from statemachine.stores.contents import Contents, Sizes
@@ -104,7 +104,7 @@ class DatabaseContents:
         row = self.connection.execute(
             "SELECT max(position) FROM statemachine.log WHERE session = %s", (self.session,)
         ).fetchone()
-        return max(covered, (row and row[0]) or 0)
+        return max(covered, 0 if row is None or row[0] is None else int(row[0]))
 
     def sizes(self) -> Sizes:
         """See `Contents`. The bytes are those of the rows, before they are compressed."""
@@ -131,7 +131,7 @@ class DatabaseContents:
         for position, kind, data in self._rows(asked, self.session, covered):
             yield position, kind, as_stored(data)
 
-    def _rows(self, asked: str, *values: Any) -> Iterator[Any]:
+    def _rows(self, asked: LiteralString, *values: Any) -> Iterator[Any]:
         """Yields the rows, some at a time: there may be millions."""
         with self.connection.cursor(f"rows_{secrets.token_hex(4)}", binary=True) as cursor:
             cursor.itersize = AT_ONCE

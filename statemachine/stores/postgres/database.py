@@ -173,7 +173,7 @@ def once_each(asked: Sequence[Asked]) -> list[list[Asked]]:
     for each in asked:
         if each[0].id in sessions:
             found.append([])
-            sessions = set()
+            sessions = set[int]()
         found[-1].append(each)
         sessions.add(each[0].id)
     return found

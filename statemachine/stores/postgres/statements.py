@@ -21,11 +21,11 @@ An advisory lock as ownership: it ends with the connection, and the process does
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from hashlib import sha256
 from struct import Struct, pack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from attrs import define, field, frozen
 
@@ -347,7 +347,7 @@ def statement(appends: Sequence[Append]) -> tuple[Any, dict[str, Any]]:
     facts = [(a.owned.id, agent, data) for a in appends for agent, data in a.facts.items()]
     snapshots = [(a.owned.id, a.owned.covered, a.covered, a.mail_states) for a in appends if a.covered is not None]
     forgotten = [(a.owned.id, agent) for a in appends for agent in a.forgotten]
-    columns: tuple[tuple[str, type, int, Sequence[Any]], ...] = (
+    columns: tuple[tuple[str, Any, int, Sequence[Any]], ...] = (
         ("r_of", Numbers, 0, receipts), ("r_digests", Bytes, 1, receipts), ("r_keys", Bytes, 2, receipts),
         ("r_requests", Bytes, 3, receipts), ("r_answers", Bytes, 4, receipts), ("r_agents", Numbers, 5, receipts),
         ("f_of", Numbers, 0, facts), ("f_agents", Numbers, 1, facts), ("f_facts", Bytes, 2, facts),
@@ -356,9 +356,14 @@ def statement(appends: Sequence[Append]) -> tuple[Any, dict[str, Any]]:
         ("g_of", Numbers, 0, forgotten), ("g_agents", Numbers, 1, forgotten),
     )  # fmt: skip
     for name, kind, column, found in columns:
-        values[name] = kind(row[column] for row in found)
+        values[name] = column_of(kind, found, column)
     values["noted"] = Numbers(a.owned.id for a in appends if not a.is_plain)
     return WHOLE, values
+
+
+def column_of(kind: Callable[[Any], Any], rows: Sequence[Any], column: int) -> Any:
+    """Returns a column of these rows as an array of this class."""
+    return kind([row[column] for row in rows])
 
 
 def write_alone(connection: Connection[tuple[Any, ...]], append: Append) -> bool:
@@ -470,13 +475,13 @@ class Reader:
         request, answer = found[0]
         return None if answer is None else Receipt(key, text_in(request), text_in(answer))
 
-    def _rows(self, asked: str, **values: Any) -> list[tuple[int, str, bytes]]:
+    def _rows(self, asked: LiteralString, **values: Any) -> list[tuple[int, str, bytes]]:
         rows = self._execute(asked, **values)
         if not rows or rows[0][0] is not None:  # the first row says that the session is owned, and has no position
             raise Fenced
         return rows[1:]
 
-    def _execute(self, asked: str, **values: Any) -> list[Any]:
+    def _execute(self, asked: LiteralString, **values: Any) -> list[Any]:
         own = {"session": self.owned.id, "epoch": self.owned.epoch}
         return self.connection.execute(asked, {**values, **own}, prepare=True, binary=True).fetchall()
 
