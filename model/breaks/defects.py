@@ -2,7 +2,8 @@
 
 A break stands in for one function of the core. It is called with the original first, and its docstring says what is
 wrong with it. Here are those about slots, turns, mail, notices and waits; `thread_defects.py` has those about threads,
-close and resume, the log, and the end of a session, `delegation_defects.py` those about what section 7 adds.
+close and resume, the log, and the end of a session, `delegation_defects.py` those about what section 7 adds,
+`told_defects.py` those about what callers are told.
 """
 
 from __future__ import annotations

@@ -122,6 +122,8 @@ Read [machines.md](machines.md), then a trace such as [eviction_and_reload.txt](
 | [breaks.md](breaks.md) | rules broken by hand, and what noticed each | `python -m model.documents.breaks --write` |
 | [reached.md](reached.md) | what `make check` must reach, and how often | `python -m model.documents.reached --write` |
 | [correctness.md](correctness.md) | every claim, with its code and its test; what is *not* claimed | people |
+| [claims.md](claims.md) | the code of every claim broken, and the linked test that noticed | \
+`python -m model.documents.claims --write` |
 | [embedding.md](embedding.md) | how to run the core yourself, and your duties when you do | people |
 | [api](api/) | the pages of the API reference, which `make docs` builds from the docstrings | people |
 | [traces](traces/) | scenarios with their full log | people; logs: `python -m model.scenarios.golden --write` |

@@ -73,6 +73,8 @@ class Scope:
     forgets: bool = False
     stale: bool = True
     """Do threads report what is stale?"""
+    threads: bool = True
+    """Do threads report at all? Without, all agents stay as their host left them: spawned, closed, resumed."""
     symmetric: bool = False
     """Whether the sub-agents are interchangeable. Then states that differ only in their names are visited once."""
     weight: int = 0
@@ -90,7 +92,8 @@ def events(scope: Scope, s: Session) -> Iterator[AnyEvent]:
     yield from host_events(scope, s)
     for agent in s.agents:
         yield from agent_events(scope, s, agent.id)
-        yield from thread_events(scope, s, agent.id)
+        if scope.threads:
+            yield from thread_events(scope, s, agent.id)
     faults = scope.faults
     if "restart" in faults and s.state is not SessionState.CLOSED:
         yield Restart()
@@ -262,6 +265,7 @@ PAIR = (("/root", "a"), ("/root/a", "b"))
 TRIO = (("/root", "a"), ("/root", "b"), ("/root", "c"))
 LINE = (*PAIR, ("/root/a/b", "c"))
 FAN = (*PAIR, ("/root/a", "c"))
+LINE_AND_TWO = (*LINE, ("/root", "d"), ("/root", "e"))
 THREADS = frozenset({"load", "flush", "death", "deadlines", "fail"})
 FULL = frozenset({*THREADS, "restart"})
 
@@ -525,6 +529,18 @@ RUNGS: tuple[Scope, ...] = (
         symmetric=True,
         faults=FULL,
         meaning="three agents, two slots, two residency slots, one mail each, close, and every fault of threads",
+    ),
+    Scope(
+        name="live-line",
+        tree=LINE_AND_TWO,
+        config=small_config(3, 3, slot_policy=SlotPolicy.LIVE_THREADS, overflow=Overflow.REJECT),
+        agents_act=False,
+        host_sends=(),
+        interrupts=False,
+        waits=(),
+        threads=False,
+        nightly=True,
+        meaning="LIVE_THREADS: three generations and two more agents on three slots are closed and resumed, partly",
     ),
     Scope(
         name="trio-everything",

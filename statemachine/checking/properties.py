@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 from attrs import field, frozen
 
-from statemachine.checking import causes, step_properties
+from statemachine.checking import causes, face, step_properties
 from statemachine.checking.moment import Moment
 from statemachine.core import rules
 from statemachine.core.agents import Agent
@@ -138,9 +138,12 @@ def s6_unloading(m: Moment) -> str | None:
 
 
 def s7_identity(m: Moment) -> str | None:
-    paths = {a.path: a.id for a in m.agents if a.identity is OPEN}
-    if m.after.ledger.by_path != paths or len(paths) != sum(a.identity is OPEN for a in m.agents):
-        return f"found by path {m.after.ledger.by_path}, open {paths}"
+    paths = [a.path for a in m.agents if a.identity is OPEN]
+    if len(paths) != len(set(paths)):
+        return f"of the open paths {paths}, two are the same"
+    detail = face.s7_found(m)
+    if detail is not None:
+        return detail
     for a in m.agents[1:]:
         if a.identity is Identity.FORGOTTEN:
             continue
@@ -150,6 +153,10 @@ def s7_identity(m: Moment) -> str | None:
         if not a.path.startswith(f"{parent.path}/") or a.id not in (parent.children or ()):
             return f"agent {a.id} at {a.path} is not a child of {parent.path}"
     return None
+
+
+def s8_status(m: Moment) -> str | None:
+    return causes.s8_stops(m) or face.s8_answers(m)
 
 
 def s10_bounds(m: Moment) -> str | None:
@@ -398,7 +405,7 @@ PROPERTIES: tuple[Property, ...] = (
         "S8",
         "status is that of the logical agent, unchanged by load, unload and restart; an outcome names its true cause",
         "N5; section 3, Turn; BUG-B21 BUG-B25 BUG-B40 BUG-B49 BUG-B54 BUG-B58",
-        causes.s8_stops,
+        s8_status,
         sp.s8_status,
     ),
     Property("S9", "a stale report changes nothing", "section 4, reports; BUG-B41 BUG-B43 BUG-B74", None, sp.s9_stale),

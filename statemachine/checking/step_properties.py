@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from statemachine.checking import face
 from statemachine.checking.causes import wrong_cause
 from statemachine.checking.moment import Moment
 from statemachine.core import refusals as rf
@@ -128,7 +129,7 @@ def s6_durable(m: Moment) -> str | None:
         reported = isinstance(m.event, Flushed | Died) and m.event.agent == before.id
         if not reported and before.id not in closed and m.after.state is not SessionState.CLOSED:
             return f"agent {before.id} is unloaded, and no report said that its rollout is durable"
-    return None
+    return face.s6_dropped(m)
 
 
 def s8_status(m: Moment) -> str | None:
@@ -143,7 +144,7 @@ def s8_status(m: Moment) -> str | None:
             asked = after.triggers > 0 or any(r.agent == before.id for r in m.of_kind(TurnStarted))
             if after.status.is_idle or not asked:
                 return f"agent {before.id} was {before.status.name}, is {after.status.name}, and no event asked for it"
-    return wrong_cause(m)
+    return wrong_cause(m) or face.s8_told(m)
 
 
 def s9_stale(m: Moment) -> str | None:

@@ -14,7 +14,7 @@ import pytest
 from model import lockstep, reference
 from model.exploration import explorer
 from model.exploration.explorer import Arrival, Expander, Exploration, Fault, Origin, explore, never_home
-from model.exploration.golden_counts import GOLDEN, GOLDEN_TOP_RUNG, TOP_RUNG, Counts
+from model.exploration.golden_counts import GOLDEN, GOLDEN_NIGHTLY, GOLDEN_TOP_RUNG, TOP_RUNG, Counts
 from model.exploration.scopes import RUNGS, SCOPES, BadScope, Scope, events, find
 from model.exploration.symmetry import digest_of
 from model.lockstep import AnyEvent, Deviation, core_step
@@ -22,7 +22,7 @@ from model.scenarios.script import line_of
 from statemachine.checking.moment import Moment
 from statemachine.core import rules, turns
 from statemachine.core.effects import Refused, Stale, Step
-from statemachine.core.events import HOST, ROOT, Event, Loaded, Send, Spawn
+from statemachine.core.events import HOST, ROOT, Close, Event, Loaded, Resume, Send, Spawn
 from statemachine.core.machines import TURN, Residency, TurnState
 from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome
 from statemachine.core.session import Session
@@ -53,9 +53,23 @@ def test_explore_larger_default_scope_is_closed_with_its_golden_counts(name: str
 
 
 @pytest.mark.nightly
-def test_explore_top_rung_is_closed_with_its_golden_counts() -> None:
-    found = explore(find(TOP_RUNG), jobs=2)
-    assert (found.fault, found.closed, counts(found)) == (None, True, GOLDEN_TOP_RUNG)
+@pytest.mark.parametrize("name", GOLDEN_NIGHTLY)
+def test_explore_nightly_rung_is_closed_with_its_golden_counts(name: str) -> None:
+    found = explore(find(name), jobs=2)
+    assert (found.fault, found.closed, counts(found)) == (None, True, GOLDEN_NIGHTLY[name])
+
+
+def test_golden_counts_cover_every_nightly_rung() -> None:
+    assert list(GOLDEN_NIGHTLY) == [scope.name for scope in RUNGS if scope.nightly]
+    assert GOLDEN_NIGHTLY[TOP_RUNG] == GOLDEN_TOP_RUNG
+
+
+def test_scope_without_threads_has_none_of_their_reports() -> None:
+    scope, session = find("live-line"), lockstep.start(find("live-line").config)[0]
+    session.handle(Spawn(ROOT, "a", "m", None, HOST))
+    kinds = {type(event) for event in events(scope, session)}
+    assert kinds == {Spawn, Close, Resume}
+    assert Loaded in {type(event) for event in events(attrs.evolve(scope, threads=True), session)}
 
 
 def test_golden_counts_cover_every_default_scope() -> None:

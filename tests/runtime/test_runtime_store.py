@@ -191,6 +191,26 @@ class Gated(MemoryStore):
 
 
 @pytest.mark.anyio
+async def test_no_effect_is_carried_out_and_no_reply_is_given_before_the_commit_of_its_step(open_session: Open) -> None:
+    store, work, told = Gated(), recorder(), list[str]()
+
+    async def spawn(control: AgentControl) -> None:
+        await control.spawn("/root", "a", "x")
+        told.append("spawned")
+
+    async with open_session(work, store) as control, anyio.create_task_group() as tasks:
+        store.gate = anyio.Event()
+        tasks.start_soon(spawn, control)
+        await anyio.wait_all_tasks_blocked()
+        assert inside(control).session.find("/root/a") is not None, "the step was taken"
+        assert (work.log, told) == ([], [])
+        store.gate.set()
+        await anyio.wait_all_tasks_blocked()
+        assert work.log[0] == "new /root/a"
+        assert told == ["spawned"]
+
+
+@pytest.mark.anyio
 async def test_entries_and_records_of_one_commit_stand_in_the_order_in_which_they_came(open_session: Open) -> None:
     store, said = Gated(), list[int]()
 
