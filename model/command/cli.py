@@ -158,6 +158,22 @@ def evidence_command(write: bool, jobs: int, seed: int, as_json: bool) -> None:
     engines.evidence(jobs, seed, write, as_json)
 
 
+@command.command("mutants")
+@click.option("--number", type=click.IntRange(1), default=200, show_default=True, help="How many to draw.")
+@click.option("--write", is_flag=True, help="Write what became of them into specs/mutants.md.")
+@JOBS
+@SEED
+@JSON
+def mutants_command(number: int, write: bool, jobs: int, seed: int, as_json: bool) -> None:
+    """Change the core and the log at random, and see which check notices. Takes an hour or more.
+
+    Needs mutmut, which the extra `dev` brings.
+    """
+    from . import mutants
+
+    mutants.run(number, seed, jobs, write, as_json)
+
+
 @command.command("replay")
 @click.argument("file", type=click.Path(path_type=Path))
 def replay_command(file: Path) -> None:

@@ -24,7 +24,6 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import NoReturn
 
-import pytest
 from attrs import frozen
 
 from ..breaks.hunt import FUZZ, look
@@ -44,7 +43,7 @@ TESTS = ("tests/core", "tests/log", "tests/checking", "tests/scenarios")
 """The tests of what is mutated."""
 PLANTED = """
 import importlib.machinery, runpy, sys
-name, text, main = sys.argv[1:]
+name, text, main, *sys.argv[1:] = sys.argv[1:]
 class Planted(importlib.machinery.SourceFileLoader):
     def get_code(self, fullname):
         with open(text, encoding="utf-8") as file:
@@ -82,7 +81,7 @@ def judge(mutant: Mutant) -> Verdict:
     with TemporaryDirectory() as folder:
         text, told = Path(folder, "mutant.py"), Path(folder, "told")
         text.write_text(mutant.source, encoding="utf-8")
-        command = [sys.executable, "-c", PLANTED, mutant.module, str(text), __name__]
+        command = [*planted(mutant.module, text), __name__, mutant.module, str(text)]
         with told.open("wb") as out:
             process = subprocess.Popen(
                 command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=REPOSITORY, env=environment()
@@ -94,6 +93,11 @@ def judge(mutant: Mutant) -> Verdict:
                 process.wait()
         by = said_by(told.read_text("utf-8", "replace"))
     return Verdict(mutant, by, time.perf_counter() - began)
+
+
+def planted(module: str, text: Path | str) -> list[str]:
+    """Returns a command that runs a module, whose name and arguments follow, with this text for the other one."""
+    return [sys.executable, "-c", PLANTED, module, str(text)]
 
 
 def environment() -> dict[str, str]:
@@ -122,7 +126,7 @@ def said_by(text: str) -> str:
 # In the process of the mutant
 
 
-def checks() -> Iterator[tuple[str, Callable[[], bool]]]:
+def checks(module: str, text: str) -> Iterator[tuple[str, Callable[[], bool]]]:
     """Yields (name, what tells whether it notices something), the quickest first."""
     yield "tables", lambda: bool(judge_tables()[1])
     for scope in sorted(SCOPES, key=lambda scope: scope.weight):
@@ -131,7 +135,7 @@ def checks() -> Iterator[tuple[str, Callable[[], bool]]]:
     for engine in reversed(ENGINES):
         if engine.lacks() is None:
             yield engine.name, partial(fails, engine)
-    yield "tests", lambda: pytest.main(["-q", "-x", "-p", "no:cacheprovider", *TESTS]) != 0
+    yield "tests", partial(tests_fail, module, text)
 
 
 def found_in(place: str) -> bool:
@@ -144,10 +148,16 @@ def fails(engine: Engine) -> bool:
     return not all(verdict.holds for verdict in engine.run(quick=True, progress=lambda _: None))
 
 
-def first_to_notice() -> str:
+def tests_fail(module: str, text: str) -> bool:
+    """Runs the tests, in yet another process: pytest does not want what it rewrites to be imported before."""
+    options = ["-q", "-x", "-p", "no:cacheprovider", *TESTS]
+    return subprocess.run([*planted(module, text), "pytest", *options], cwd=REPOSITORY, check=False).returncode != 0
+
+
+def first_to_notice(module: str, text: str) -> str:
     """Returns the first check that notices, or nothing. A check that a mutant makes fail, or not end, has noticed it."""
     signal.signal(signal.SIGALRM, too_long)
-    for name, notices in checks():
+    for name, notices in checks(module, text):
         signal.alarm(CHECK_SECONDS_MAX)
         try:
             if notices():
@@ -166,6 +176,6 @@ def too_long(_: int, __: FrameType | None) -> NoReturn:
 
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MAX, MEMORY_MAX))
-    noticed_by = first_to_notice()
+    noticed_by = first_to_notice(*sys.argv[1:])
     print()
     print(json.dumps({"by": noticed_by}))
