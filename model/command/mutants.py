@@ -37,7 +37,9 @@ def run(number: int, seed: int, jobs: int, write: bool, as_json: bool) -> NoRetu
         for survivor in results.survivors:
             made.add_row(*document.row(survivor))
         console.print(made)
-        console.print(f"{results.caught} of {len(results.verdicts)} caught, {results.share:.1%} of those not equivalent")
+        console.print(
+            f"{results.caught} of {len(results.verdicts)} caught, {results.share:.1%} of those not equivalent"
+        )
     if write:
         errors.print(f"written: {document.write(results)}", markup=False, soft_wrap=True)
     sys.exit(1 if results.unexplained else 0)

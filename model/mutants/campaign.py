@@ -69,8 +69,8 @@ def explanation(verdict: Verdict) -> Explanation:
 
 
 def run(number: int, seed: int, jobs: int, on_progress: OnProgress) -> Results:
-    """Judges so many mutants with `jobs` processes, and what was not mutated. Raises `NothingIsNoticed` if a check fails
-    on the latter. Ctrl-C ends it cleanly and is raised again.
+    """Judges so many mutants with `jobs` processes, and what was not mutated. Raises `NothingIsNoticed` if a check
+    fails on the latter. Ctrl-C ends it cleanly and is raised again.
     """
     began, day = time.perf_counter(), datetime.now(UTC).date().isoformat()
     on_progress(Part("drawing", 0, doing=f"{number} mutants with seed {seed}"))

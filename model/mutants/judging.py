@@ -35,8 +35,7 @@ from ..pools import stop_is_asked
 from .drawing import Mutant
 
 CHECK_SECONDS_MAX = 300
-"""A check that takes so long has noticed that something does not end. Without a mutant, the longest takes a tenth of it.
-"""
+"""A check that takes so long has noticed that something does not end. Without a mutant, the longest takes a tenth."""
 MEMORY_MAX = 6 << 30
 """Bytes that the process of a mutant may take."""
 TESTS = ("tests/core", "tests/log", "tests/checking", "tests/scenarios")
@@ -84,7 +83,12 @@ def judge(mutant: Mutant) -> Verdict:
         command = [*planted(mutant.module, text), __name__, mutant.module, str(text)]
         with told.open("wb") as out:
             process = subprocess.Popen(
-                command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=REPOSITORY, env=environment()
+                command,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                cwd=REPOSITORY,
+                env=environment(),
             )
             try:
                 wait_for(process)
@@ -155,7 +159,7 @@ def tests_fail(module: str, text: str) -> bool:
 
 
 def first_to_notice(module: str, text: str) -> str:
-    """Returns the first check that notices, or nothing. A check that a mutant makes fail, or not end, has noticed it."""
+    """Returns the first check that notices, or nothing. One that a mutant makes fail, or not end, has noticed it."""
     signal.signal(signal.SIGALRM, too_long)
     for name, notices in checks(module, text):
         signal.alarm(CHECK_SECONDS_MAX)
