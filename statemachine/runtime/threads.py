@@ -71,7 +71,8 @@ class Thread:
 
     async def load_from(self, rollout: Rollout) -> None:
         """Builds what is in memory, as `load` does, but reads only what it needs of a rollout that has grown long: a
-        class has one of the two. By default, calls `load` with all of it; of a class that has neither, nothing is read.
+        class has one of the two. By default, calls `load` with all of it; for a class that has neither, nothing is
+        read::
 
             async def load_from(self, rollout):  # from the last summary on that a turn, or `flush`, has recorded
                 self.recent = await rollout.since(lambda data: isinstance(data, dict) and "summary" in data)
