@@ -42,7 +42,7 @@ assertions judge, in the same place: which noticed, after how many states, with 
 did in {ALONE_STATES_MAX} states, more than any of the scopes has when nothing is broken. No property says in which
 order a queue is served, which turn a stall wakes, or which effects a step has, and most of the dashes are about that.
 `fuzz` is the campaign of random lives in `make check`, for what no scope shows; its traces are shrunk, and it counts no
-states.
+states. `live-line` is a rung that `make nightly` explores, not `make check`.
 """
 
 EXAMPLES: tuple[tuple[str, str, bool, dict[str, Any], str], ...] = (
