@@ -26,7 +26,7 @@ STOPPING = TurnState.STOPPING
 def s7_found(m: Moment) -> str | None:
     """Checks that each path leads to the open agent there, loaded or not, and to none if none is open."""
     is_open = {a.path: a.id for a in m.agents if a.identity is OPEN}
-    known = {a.path for a in m.agents if a.identity is not FORGOTTEN}
+    known = dict.fromkeys(a.path for a in m.agents if a.identity is not FORGOTTEN)  # in order, for the text told
     found = {path: agent for path in known if (agent := m.after.find(path)) is not None}
     return None if found == is_open else f"found by path {found}, open {is_open}"
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +31,17 @@ def test_write_into_an_empty_folder_writes_every_document_and_then_none_is_stale
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(generated.DOCUMENTS)
     assert generated.stale(tmp_path) == []
     assert generated.write(tmp_path) == []
+
+
+def test_documents_are_the_same_in_processes_that_hash_differently(tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from model.documents.generated import write; write(Path(sys.argv[1]))"
+    for seed in ("0", "1", "2"):
+        folder, environment = tmp_path / seed, {**os.environ, "PYTHONHASHSEED": seed}
+        folder.mkdir()
+        subprocess.run([sys.executable, "-c", code, folder], env=environment, check=True, timeout=120)
+        assert [
+            name for name in generated.DOCUMENTS if (folder / name).read_bytes() != (SPECS / name).read_bytes()
+        ] == []
 
 
 @pytest.mark.parametrize("name", generated.DOCUMENTS)
