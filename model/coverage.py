@@ -33,7 +33,7 @@ from statemachine.core.records import (
     TurnStopped,
 )
 from statemachine.core.refusals import REFUSALS, InvalidHeaders
-from statemachine.core.residency import NOBODY
+from statemachine.core.residency import NO_AGENT
 from statemachine.core.session import Session
 
 from .lockstep import Restart
@@ -122,12 +122,12 @@ def agent_was(place: Residency | None = None, *phases: TurnState) -> Seen:
 def evicted_for_turn(before: Session, after: Session) -> list[int]:
     """Returns the agents whose eviction for a turn began in this step."""
     was = before.residents.serves
-    return [a for a, served in after.residents.serves.items() if served != NOBODY and a not in was]
+    return [a for a, served in after.residents.serves.items() if served != NO_AGENT and a not in was]
 
 
 def second_candidate(before: Session, event: Any, _: Step, after: Session) -> bool:
-    served = before.residents.serves.get(event.agent, NOBODY)
-    return served != NOBODY and any(after.residents.serves[a] == served for a in evicted_for_turn(before, after))
+    served = before.residents.serves.get(event.agent, NO_AGENT)
+    return served != NO_AGENT and any(after.residents.serves[a] == served for a in evicted_for_turn(before, after))
 
 
 def ended_by(*causes: Cause) -> Seen:
@@ -184,7 +184,7 @@ def some_agent_was(*phases: TurnState) -> Seen:
 def passed_on(before: Session, _: Any, __: Step, after: Session) -> bool:
     was = before.residents.serves
     now = after.residents.serves
-    return bool(now) and any(served != NOBODY and was.get(a, served) != served for a, served in now.items())
+    return bool(now) and any(served != NO_AGENT and was.get(a, served) != served for a, served in now.items())
 
 
 def queued_victim(before: Session, _: Any, __: Step, after: Session) -> bool:

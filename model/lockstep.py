@@ -20,7 +20,7 @@ from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Identity, MailState, Residency, SessionState, TurnState
 from statemachine.core.records import Cause, MailAccepted, MailKind
 from statemachine.core.refusals import InvalidHeaders
-from statemachine.core.residency import NOBODY
+from statemachine.core.residency import NO_AGENT
 from statemachine.core.session import Session
 from statemachine.log.recovery import forget, restart
 
@@ -210,7 +210,7 @@ def of_session(s: Session) -> tuple[Any, ...]:
         (s.ledger.attempts, s.ledger.loads),
         sorted([(a, stop.below) for a, stop in s.ledger.stops.items() if stop.below is not None]),
         sorted([a for a, stop in s.ledger.stops.items() if stop.cause is Cause.TIMED_OUT]),
-        residents.serves if starts else dict.fromkeys(residents.serves, NOBODY),
+        residents.serves if starts else dict.fromkeys(residents.serves, NO_AGENT),
         residents.tried if starts else {},
         residents.flushes,
         [(at, WHAT[b], a) for at, _, b, a in sorted([(*at, *key) for key, at in s.deadlines.pending.items()])],
@@ -264,7 +264,7 @@ def of_world(w: World) -> tuple[Any, ...]:
         ({a: n for a, n in w.attempts.items() if n}, {a: n for a, n in w.loads.items() if n}),
         sorted(w.quiet.items()),
         sorted(w.loud),
-        {a: serves.get(a, NOBODY) for a in reference.having(w.place, "leaving")},
+        {a: serves.get(a, NO_AGENT) for a in reference.having(w.place, "leaving")},
         tried_of(w) if starts and w.tried else {},
         {a: number for a, number in w.flush.items() if number is not None} if w.flush else {},
         [(w.due[key][0], *key) for key in w.bounds()] if w.due else [],

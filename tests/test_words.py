@@ -123,7 +123,7 @@ def test_text_that_stumbles_is_found(source: str) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        *('"""There is no such file."""', '"""It is no longer open."""', 'NOBODY = "nobody"', "is_no = whoever"),
+        *('"""There is no such file."""', '"""It is no longer open."""', 'NO_AGENT = "nobody"', "is_no = whoever"),
         'raise ValueError(f"{name} is not a record")',
     ],
 )

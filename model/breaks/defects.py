@@ -22,7 +22,7 @@ from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Residency
 from statemachine.core.records import Cause, MailAccepted, TurnStopped
 from statemachine.core.refusals import ExecutionFull, Refusal
-from statemachine.core.residency import NOBODY
+from statemachine.core.residency import NO_AGENT
 from statemachine.core.session import HANDLERS, Session
 from statemachine.core.slots import Slots
 
@@ -164,7 +164,7 @@ def finished_agents_block(core: Any, s: Session) -> Refusal | None:
 def spawn_evicts_first(core: Any, s: Session, event: ev.Spawn) -> Reply:
     """A spawn makes room in memory before it is known whether it will be refused."""
     if s.state is turns.OPEN_SESSION and s.residents.idle and not s.residents.has_room:
-        turns.evict(s, s.agents[next(iter(s.residents.idle))], NOBODY)
+        turns.evict(s, s.agents[next(iter(s.residents.idle))], NO_AGENT)
     return core(s, event)  # type: ignore[no-any-return]
 
 

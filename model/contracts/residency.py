@@ -8,7 +8,7 @@ from typing import Any
 from statemachine.core import rules
 from statemachine.core.agents import Agent
 from statemachine.core.machines import Residency, TurnState
-from statemachine.core.residency import NOBODY, Residents
+from statemachine.core.residency import NO_AGENT, Residents
 
 from .contract import contract
 
@@ -167,7 +167,7 @@ def keep_for(self: Residents, agent: Agent) -> int:
 
 @contract("J6", Residents, "keep", keep_for, "the other one goes on waiting for it", is_counted)
 def kept_agent_makes_room_for_none(count: int, serves_one: bool) -> bool:
-    agent, served = one(RESIDENT), 2 if serves_one else NOBODY
+    agent, served = one(RESIDENT), 2 if serves_one else NO_AGENT
     residents = leaving(agent, count, served)
     told = residents.keep(agent)
     at_rest = agent.residency == RESIDENT and residents.occupied == count
@@ -183,7 +183,7 @@ def gone_in_count(self: Residents, agent: Agent) -> None:
 @contract("S2", Residents, "gone", gone_in_count, "its slot stays taken", is_counted)
 def agent_that_is_gone_gives_its_slot_back(count: int, serves_one: bool) -> bool:
     agent = one(RESIDENT)
-    residents = leaving(agent, count, 2 if serves_one else NOBODY)
+    residents = leaving(agent, count, 2 if serves_one else NO_AGENT)
     residents.gone(agent)
     is_gone = agent.residency == UNLOADED and residents.occupied == count - 1
     return is_gone and not (residents.flushes or residents.serves or residents.room_for)
@@ -250,7 +250,7 @@ def turn_with_a_slot_starts_behind_all_others_and_is_not_evictable(last: int, at
 
 @contract("J6", Residents, "leaves_for_an_older", lambda self, agent: False, "J6 of the first edition: always kept")
 def eviction_goes_on_for_a_turn_that_has_been_starting_longer(mine: int, other: int, serves_one: bool) -> bool:
-    residents = leaving(one(RESIDENT), 2, 2 if serves_one else NOBODY)
+    residents = leaving(one(RESIDENT), 2, 2 if serves_one else NO_AGENT)
     residents.starting = {1: mine, 2: other}
     return residents.leaves_for_an_older(1) == (serves_one and other < mine)
 
@@ -271,7 +271,7 @@ def turns_start_in_the_order_of_their_tickets(
 
 @contract("J5", Residents, "room_is_coming", lambda self, agent: agent in self.room_for, "D11 is left out", is_counted)
 def eviction_that_serves_none_serves_the_next_turn(count: int, serves_one: bool, serves_me: bool) -> bool:
-    served = (3 if serves_me else 2) if serves_one else NOBODY
+    served = (3 if serves_me else 2) if serves_one else NO_AGENT
     residents = leaving(one(RESIDENT), count, served)
     is_coming = residents.room_is_coming(3)
     if served == 2:
@@ -285,7 +285,7 @@ def only_what_is_on_its_way_without_a_turn_is_in_transit(
 ) -> bool:
     residents = Residents(3)
     if leaves:
-        residents.serve(3, NOBODY)
+        residents.serve(3, NO_AGENT)
     residents.loading = {agent: None for agent in (1, 2) if loads[agent - 1]}
     holders = {agent for agent in (1, 2) if holds[agent - 1]}
     loose = [agent for agent in residents.loading if agent not in holders]
@@ -297,4 +297,4 @@ def turn_that_waits_for_room_no_more_leaves_its_eviction_to_others(count: int, s
     residents = leaving(one(RESIDENT), count, 2 if serves_me else 3)
     residents.tried[2] = (4,)
     residents.stop_waiting(2)
-    return residents.serves == {1: NOBODY if serves_me else 3} and 2 not in residents.tried | residents.room_for
+    return residents.serves == {1: NO_AGENT if serves_me else 3} and 2 not in residents.tried | residents.room_for

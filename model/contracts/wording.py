@@ -17,7 +17,7 @@ from statemachine.core.effects import WaitEnd
 from statemachine.core.events import HOST, ROOT, WaitMode
 from statemachine.core.machines import Identity, Residency, SessionState, TurnState
 from statemachine.core.records import MailAccepted, MailKind
-from statemachine.core.residency import NOBODY, Residents
+from statemachine.core.residency import NO_AGENT, Residents
 from statemachine.core.slots import Slots
 from statemachine.core.waits import Waiting
 
@@ -207,7 +207,7 @@ def reference_keeps(mine: int, other: int, serves_one: bool) -> bool:
 def core_eviction_is_undone(mine: int, other: int, serves_one: bool) -> bool:
     residents = Residents(1)
     residents.starting = {1: mine, 2: other}
-    residents.serve(1, 2 if serves_one else NOBODY)
+    residents.serve(1, 2 if serves_one else NO_AGENT)
     return not residents.leaves_for_an_older(1)
 
 

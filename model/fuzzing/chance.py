@@ -17,7 +17,7 @@ from statemachine.core.config import SessionConfig
 from statemachine.core.events import HOST, ROOT, WaitMode
 from statemachine.core.machines import Identity, Residency, SessionState, TurnState
 from statemachine.core.records import MailAccepted
-from statemachine.core.residency import NOBODY
+from statemachine.core.residency import NO_AGENT
 from statemachine.core.session import Session
 
 from ..configurations import FUZZED, draw
@@ -82,7 +82,7 @@ GROUPS: tuple[Callable[[Session, Agent], bool], ...] = (
     lambda _, a: a.status is TurnState.RUNNING,
     lambda s, a: a.id in s.residents.idle,
     lambda _, a: a.status.is_idle and a.residency is UNLOADED,
-    lambda s, a: a.id in s.residents.serves and s.residents.serves[a.id] != NOBODY,
+    lambda s, a: a.id in s.residents.serves and s.residents.serves[a.id] != NO_AGENT,
     lambda s, a: a.id in s.residents.serves.values(),
     lambda s, a: a.id in s.residents.tried,
     lambda _, a: a.triggers > 0,
@@ -293,7 +293,7 @@ def finish(s: Session, who: int, other: int, variant: int) -> AnyEvent:
 
 def fail_flush(s: Session, who: int, other: int, variant: int) -> AnyEvent:
     """Fails a flush, if possible one that a turn waits for."""
-    flushing = [a for a, by in s.residents.serves.items() if by != NOBODY] or list(s.residents.flushes)
+    flushing = [a for a, by in s.residents.serves.items() if by != NO_AGENT] or list(s.residents.flushes)
     if not flushing:
         return answer(s, who, other, variant)
     agent = pick(flushing, who)

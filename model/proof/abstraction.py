@@ -17,7 +17,7 @@ from statemachine.core.config import Overflow, SessionConfig
 from statemachine.core.events import ROOT
 from statemachine.core.machines import Identity, SlotState
 from statemachine.core.records import MailKind
-from statemachine.core.residency import NOBODY
+from statemachine.core.residency import NO_AGENT
 from statemachine.core.session import Session
 
 from .logic import Plain
@@ -98,7 +98,7 @@ def of_session(s: Session, base: Session, size: int) -> Value:
         for place, x in enumerate(line, 1):
             parts[name][x] = place
     parts["lent"] = [x in s.slots.lent for x in range(size)]
-    relations["serves"] = {(u, x) for u, x in residents.serves.items() if x != NOBODY}
+    relations["serves"] = {(u, x) for u, x in residents.serves.items() if x != NO_AGENT}
     relations["tried"] = {(x, v) for x, tried in residents.tried.items() for v in tried}
     scalars = (
         s.slots.held,

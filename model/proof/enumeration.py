@@ -22,7 +22,7 @@ from statemachine.core.effects import Refused, Stale, WaitEnd
 from statemachine.core.events import HOST, ROOT, WaitMode
 from statemachine.core.machines import Identity, Residency, SlotState, TurnState
 from statemachine.core.records import AgentSpawned, Cause, MailAccepted, MailKind, Outcome, TurnStopped
-from statemachine.core.residency import NOBODY
+from statemachine.core.residency import NO_AGENT
 from statemachine.core.session import Session
 from statemachine.core.waits import Waiting
 
@@ -136,10 +136,10 @@ def typed_states(scope: Scope) -> Iterator[Session]:
         leaving = tuple(x for x, local in subs.items() if local.residency is Residency.UNLOADING)
         lenders = tuple(x for x, local in subs.items() if local.status is RUNNING and local.wait)
         lines = (those(QUEUED), resting, those(STARTING), lenders, those(RETURNING), leaving)
-        targets = (NOBODY, *those(STARTING))
+        targets = (NO_AGENT, *those(STARTING))
         for ordered in product(*(orders(line) for line in lines)):
             for served in product(targets, repeat=len(leaving)):
-                if len({x for x in served if x != NOBODY}) == len([x for x in served if x != NOBODY]):
+                if len({x for x in served if x != NO_AGENT}) == len([x for x in served if x != NO_AGENT]):
                     yield build(scope, subs, ordered, served)
 
 
@@ -163,7 +163,7 @@ def build(scope: Scope, subs: dict[int, Local], lines: tuple[tuple[int, ...], ..
         if x not in residents.loading:
             residents.unsettled[x] = None
     residents.serves.update(zip(leaving, served, strict=True))
-    residents.room_for.update((x, u) for u, x in residents.serves.items() if x != NOBODY)
+    residents.room_for.update((x, u) for u, x in residents.serves.items() if x != NO_AGENT)
     s.waits.lenders = dict.fromkeys(lenders)
     s.waits.returning = dict.fromkeys(returning)
     return s

@@ -411,7 +411,7 @@ PROPERTIES: tuple[Property, ...] = (
     Property("S9", "a stale report changes nothing", "section 4, reports; BUG-B41 BUG-B43 BUG-B74", None, sp.s9_stale),
     Property(
         "S10",
-        "interrupt and close touch exactly their set; what is closed holds nothing; bounds hold",
+        "interrupt, close and resume touch exactly their set; what is closed holds nothing; bounds hold",
         "section 4; BUG-B11 BUG-B13 BUG-B40 BUG-B41 BUG-B42 BUG-B47 BUG-D07",
         s10_bounds,
         sp.s10_scope,

@@ -52,7 +52,7 @@ from statemachine.core.records import (
     TurnReturned,
     TurnStarted,
 )
-from statemachine.core.residency import NOBODY
+from statemachine.core.residency import NO_AGENT
 from statemachine.core.session import Session
 
 FORGOTTEN = Identity.FORGOTTEN
@@ -399,7 +399,7 @@ def s15_victim(m: Moment) -> str | None:
     assert m.before is not None
     before = m.before.residents
     for victim, served in m.after.residents.serves.items():
-        if served == NOBODY or before.serves.get(victim) is not None:
+        if served == NO_AGENT or before.serves.get(victim) is not None:
             continue  # not for pressure, or on its way before this step
         tried = m.after.residents.tried.get(served, ())
         second_choice = bool(m.after.agents[victim].triggers)

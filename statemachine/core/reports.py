@@ -31,7 +31,7 @@ from statemachine.core.events import (
 from statemachine.core.machines import Residency, SessionState, TurnState
 from statemachine.core.operations import Ending, close_subtree
 from statemachine.core.records import Cause
-from statemachine.core.residency import NOBODY
+from statemachine.core.residency import NO_AGENT
 from statemachine.core.rules import has_attempts_left
 from statemachine.core.state import State
 
@@ -108,7 +108,7 @@ def flush_is_lost(s: State, agent: Agent) -> None:
     if agent.residency is UNLOADING:
         served = s.residents.keep(agent)
         turns.mark_use(s, agent)
-        if served != NOBODY:
+        if served != NO_AGENT:
             s.residents.tried[served] = (*s.residents.tried.get(served, ()), agent.id)
     else:
         del s.residents.flushes[agent.id]
@@ -251,7 +251,7 @@ def turn_overdue(s: State, agent: Agent) -> None:
 def idle_overdue(s: State, agent: Agent) -> None:
     """`idle_ttl`: unloaded without waiting for pressure."""
     if s.state is SessionState.OPEN:
-        turns.evict(s, agent, NOBODY)
+        turns.evict(s, agent, NO_AGENT)
 
 
 def grace_overdue(s: State, _: Agent) -> None:

@@ -19,7 +19,7 @@ from statemachine.core.machines import RESIDENCY
 LOAD, LOADED, LOAD_FAILED = (RESIDENCY.moves(trigger) for trigger in ("load", "loaded", "load_failed"))
 EVICT, KEEP, GONE, DIED = (RESIDENCY.moves(trigger) for trigger in ("evict", "keep", "gone", "died"))
 
-NOBODY = -1
+NO_AGENT = -1
 
 
 class Residents:
@@ -204,12 +204,12 @@ class Residents:
         self.tried.pop(agent, None)
         unloading = self.room_for.pop(agent, None)
         if unloading is not None:
-            self.serves[unloading] = NOBODY
+            self.serves[unloading] = NO_AGENT
 
     def serve(self, unloading: int, starting: int) -> None:
         """The agent on its way out makes room for the starting one, or for none."""
         self.serves[unloading] = starting
-        if starting != NOBODY:
+        if starting != NO_AGENT:
             self.room_for[starting] = unloading
         self.moved = True
 
@@ -225,14 +225,14 @@ class Residents:
         if agent in self.room_for:
             return True
         if len(self.serves) > len(self.room_for):
-            self.serve(next(out for out, served in self.serves.items() if served == NOBODY), agent)
+            self.serve(next(out for out, served in self.serves.items() if served == NO_AGENT), agent)
             return True
         return False
 
     def leaves_for_an_older(self, agent: int) -> bool:
         """J6: does the eviction of this starting agent serve a turn that has been starting longer?"""
         served = self.serves[agent]
-        return served != NOBODY and self.starting[served] < self.starting[agent]
+        return served != NO_AGENT and self.starting[served] < self.starting[agent]
 
     def in_order(self) -> list[int]:
         """The starting agents that may go on, in the order in which they got their slot."""

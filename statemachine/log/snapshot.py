@@ -39,7 +39,7 @@ from statemachine.core.records import (
     TurnStarted,
     TurnStopped,
 )
-from statemachine.core.residency import NOBODY
+from statemachine.core.residency import NO_AGENT
 
 OPEN, FORGOTTEN = Identity.OPEN, Identity.FORGOTTEN
 QUEUED, STARTING, RUNNING = TurnState.QUEUED, TurnState.STARTING, TurnState.RUNNING
@@ -122,7 +122,7 @@ def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: I
     with_mail: list[AgentFacts] = []
     closed_by: dict[int, int] = {}
     for f in facts:
-        if f.closed_by != NOBODY:
+        if f.closed_by != NO_AGENT:
             closed_by[f.agent] = f.closed_by
         if f.agent == ROOT and len(agents) == 1 and not with_mail:
             agents[ROOT].status, agents[ROOT].turn, agents[ROOT].outcome = f.status, f.turn, f.outcome
@@ -152,7 +152,7 @@ def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: I
 
 def _closed_by(f: AgentFacts, of_others: dict[int, int]) -> int:
     """Returns the agent together with which this one was closed. Earlier versions gave the target of the close."""
-    if f.closed_by in (NOBODY, f.agent, f.parent):
+    if f.closed_by in (NO_AGENT, f.agent, f.parent):
         return f.closed_by
     return f.parent if of_others.get(f.parent) == f.closed_by else f.agent
 
@@ -160,7 +160,7 @@ def _closed_by(f: AgentFacts, of_others: dict[int, int]) -> int:
 def _add_agent(ledger: Ledger, f: AgentFacts, closed_by: int) -> None:
     agents = ledger.agents
     if f.identity is FORGOTTEN and f.agent == len(agents):
-        agents.append(Agent(f.agent, NOBODY, "", 0, None, f.identity, status=f.status, turn=f.turn))
+        agents.append(Agent(f.agent, NO_AGENT, "", 0, None, f.identity, status=f.status, turn=f.turn))
         return
     if f.agent != len(agents) or not 0 <= f.parent < f.agent:
         raise ValueError(f"agent {f.agent} with parent {f.parent} cannot come after {len(agents)} agents")

@@ -18,7 +18,7 @@ from statemachine.core.events import ROOT
 from statemachine.core.ledger import ACCEPTED, BURY, Ledger
 from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import AgentsClosed, AgentsForgotten, AgentSpawned, MailAccepted, NoticeBuried
-from statemachine.core.residency import NOBODY
+from statemachine.core.residency import NO_AGENT
 from statemachine.log.snapshot import TOUCHED, AgentFacts
 from statemachine.stores.encoding import EncodingError
 
@@ -38,7 +38,7 @@ class Unreadable:
 
 def gone(agent: int) -> AgentFacts:
     """Returns the facts of an agent of which nothing is known."""
-    return AgentFacts(agent, NOBODY, "", None, Identity.FORGOTTEN, NOBODY, TurnState.NEW, 0, None, (), ())
+    return AgentFacts(agent, NO_AGENT, "", None, Identity.FORGOTTEN, NO_AGENT, TurnState.NEW, 0, None, (), ())
 
 
 def without(facts: Iterable[AgentFacts], left_out: set[int]) -> list[AgentFacts]:
@@ -89,7 +89,7 @@ def seen_without(record: Any, ledger: Ledger, left_out: set[int]) -> Any:
         return record
     name = record.kind if kind is Unreadable else kind.__name__
     if name == SPAWN:
-        ledger.agents.append(Agent(len(ledger.agents), NOBODY, "", 0, None, Identity.FORGOTTEN))
+        ledger.agents.append(Agent(len(ledger.agents), NO_AGENT, "", 0, None, Identity.FORGOTTEN))
     elif name in MAILS:
         ledger.bury_notice()
     return None

@@ -162,9 +162,23 @@ async def test_random_run_with_snapshots_and_crashes_is_found_whole_at_every_ope
     assert appended > 50
 
 
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The kinds of the records that stores decode from now on."""
+    kinds = list[str]()
+
+    def counted(kind: str, data: Any) -> Any:
+        kinds.append(kind)
+        return decode(kind, data)
+
+    for module in (memory, tables):
+        monkeypatch.setattr(module, "decode", counted)
+    return kinds
+
+
 @pytest.mark.parametrize("is_covered", [True, False])
 async def test_how_a_late_mail_was_answered_is_found_without_reading_what_came_before(
-    new_store: NewStore, is_covered: bool, monkeypatch: pytest.MonkeyPatch
+    new_store: NewStore, is_covered: bool, decoded: list[str]
 ) -> None:
     store = await ready(new_store())
     await store.append([Write((SPAWNED,))])
@@ -174,14 +188,7 @@ async def test_how_a_late_mail_was_answered_is_found_without_reading_what_came_b
     if is_covered:
         await store.close()
         store = await ready(new_store())
-    decoded = list[str]()
-
-    def counted(kind: str, data: Any) -> Any:
-        decoded.append(kind)
-        return decode(kind, data)
-
-    for module in (memory, tables):
-        monkeypatch.setattr(module, "decode", counted)
+    decoded.clear()
     assert [type(record).__name__ for record in await store.rollout(1, 100)] == [
         "TurnEnded", "MailAccepted", "TurnStarted", "TurnEnded"
     ]  # fmt: skip
@@ -194,7 +201,7 @@ async def test_how_a_late_mail_was_answered_is_found_without_reading_what_came_b
 
 @pytest.mark.parametrize("is_covered", [True, False])
 async def test_last_records_of_a_rollout_are_found_without_reading_what_came_before(
-    new_store: NewStore, is_covered: bool, monkeypatch: pytest.MonkeyPatch
+    new_store: NewStore, is_covered: bool, decoded: list[str]
 ) -> None:
     store = await ready(new_store())
     await store.append([Write((SPAWNED, *[Entry(1, 1, number) for number in range(300)]))])
@@ -203,14 +210,6 @@ async def test_last_records_of_a_rollout_are_found_without_reading_what_came_bef
         store = await ready(new_store())
         await store.append([Write((Entry(1, 1, 300),))])
     whole = await store.rollout(1)
-    decoded = list[str]()
-
-    def counted(kind: str, data: Any) -> Any:
-        decoded.append(kind)
-        return decode(kind, data)
-
-    for module in (memory, tables):
-        monkeypatch.setattr(module, "decode", counted)
     for count in (1, 2, 33, 70):
         decoded.clear()
         assert await store.rollout(1, last=count) == whole[-count:]
