@@ -1,0 +1,153 @@
+"""Claims a session: reads what is there, and raises its epoch if nothing came to it meanwhile.
+
+Reading may take seconds, and who holds the row of the session keeps its owner waiting, who may yet keep it: what is
+read may be damaged. So all is read first, without a lock. Then the epoch is raised, which waits for an append that is
+under way and keeps out those to come, and it is looked whether the log still ends where it did. If it does not, the
+epoch is left as it was and all is read again; in the end, once more, with the epoch raised.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from statemachine.core.config import SessionConfig
+from statemachine.log import trace
+from statemachine.stores.errors import SessionInUse, StoreBusy
+from statemachine.stores.folding import Folded
+from statemachine.stores.postgres import driver, statements
+from statemachine.stores.postgres.contents import MOMENT, DatabaseContents, check_shape, session_of
+from statemachine.stores.postgres.database import here, taken_over
+from statemachine.stores.postgres.statements import Owned
+from statemachine.stores.protocol import Recovered
+from statemachine.stores.rows import Meta, encode_items
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+ATTEMPTS = 3
+"""Attempts to claim a session that someone writes to, without keeping him out while it is read."""
+
+
+@frozen
+class Claim:
+    """What a store wants: this session, for this worker."""
+
+    name: str
+    shown: str
+    config: SessionConfig
+    takeover: bool
+    worker: int
+    busy_timeout: float
+
+
+@frozen
+class Found:
+    """What there is of a session."""
+
+    meta: Meta
+    folded: Folded
+    position: int
+
+
+def claim(connection: Connection[tuple[Any, ...]], wanted: Claim) -> tuple[Owned, Recovered]:
+    """Claims the session, which is made if there is none. Raises `SessionInUse` if its owner lives and is not to be
+    taken over, `StoreBusy` and `StoreCorrupt`.
+    """
+    with driver.typed(wanted.shown):
+        connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{int(wanted.busy_timeout * 1000) or 1}",))
+        check_shape(connection, wanted.shown)
+        session = made(connection, wanted.name)
+        for attempt in range(ATTEMPTS + 1):
+            found = attempted(connection, wanted, session, is_last=attempt == ATTEMPTS)
+            if found is not None:
+                return opened(connection, wanted, session, found)
+    raise StoreBusy(wanted.shown, "others claim the session at the same time")
+
+
+def made(connection: Connection[tuple[Any, ...]], name: str) -> int:
+    """Returns the number of the session with this name."""
+    found = session_of(connection, name)
+    if found is None:
+        connection.execute("INSERT INTO statemachine.sessions (name) VALUES (%s) ON CONFLICT DO NOTHING", (name,))
+        found = session_of(connection, name)
+    assert found is not None
+    return found
+
+
+def attempted(connection: Connection[tuple[Any, ...]], wanted: Claim, session: int, is_last: bool) -> Found | None:
+    """Tries to claim it. Returns what was there before, or None if someone wrote to it meanwhile."""
+    contents = DatabaseContents(connection, wanted.shown, session)
+    connection.execute(MOMENT)
+    try:
+        check_free(connection, wanted, session)
+        found = looked_at(contents, wanted.config)
+    finally:
+        if not connection.closed:
+            connection.execute("ROLLBACK")
+    pid, host = here()
+    connection.execute("BEGIN")
+    try:
+        raised = connection.execute(
+            "UPDATE statemachine.sessions SET epoch = epoch + 1, worker = %s, pid = %s, host = %s, config = %s"
+            " WHERE id = %s AND epoch = %s",
+            (wanted.worker, pid, host, trace.header_line(wanted.config), session, found.meta.epoch),
+        )
+        if raised.rowcount != 1:
+            return None
+        now = contents.meta()
+        if now.covered != found.meta.covered or contents.last_position(now.covered) != found.position:
+            if not is_last:
+                return None
+            found = Found(found.meta, contents.folded(now, wanted.config), contents.last_position(now.covered))
+        connection.execute("COMMIT")
+        before = found.meta
+        meta = Meta(before.epoch, before.owner, before.config, now.covered, now.mail_states, now.keys)
+        return Found(meta, found.folded, found.position)
+    finally:
+        if connection.info.transaction_status != 0 and not connection.closed:
+            connection.execute("ROLLBACK")
+
+
+def looked_at(contents: DatabaseContents, config: SessionConfig) -> Found:
+    """Returns what there is."""
+    meta = contents.meta()
+    return Found(meta, contents.folded(meta, config), contents.last_position(meta.covered))
+
+
+def check_free(connection: Connection[tuple[Any, ...]], wanted: Claim, session: int) -> None:
+    """Raises `SessionInUse` if the session has an owner that lives, unless he is to be taken over. It is of the same
+    moment as the epoch that is read, so an owner who comes later is not taken for this one.
+    """
+    row = connection.execute(
+        "SELECT worker, pid, host, CASE WHEN worker IS NULL OR worker = %s THEN false ELSE"
+        " pg_try_advisory_xact_lock_shared(worker) END FROM statemachine.sessions WHERE id = %s",
+        (wanted.worker, session),
+    ).fetchone()
+    if wanted.takeover or row is None or row[0] is None or row[3]:
+        return
+    _, pid, host, _ = row
+    raise SessionInUse(wanted.shown, f"the session is open in process {pid} on {host}", pid)
+
+
+def opened(
+    connection: Connection[tuple[Any, ...]], wanted: Claim, session: int, found: Found
+) -> tuple[Owned, Recovered]:
+    """Keeps what was folded as a snapshot, and returns what was found."""
+    meta, folded = found.meta, found.folded
+    owned = Owned(session, meta.epoch + 1, found.position, meta.covered)
+    if folded.tail:
+        append = statements.append_of(owned, encode_items([folded.snapshot]))
+        if not statements.write_alone(connection, append):
+            raise taken_over(wanted.shown, None, owned.epoch)
+        append.succeed()
+    return owned, Recovered(owned.epoch, meta.config, folded.ledger, folded.tail, folded.times)
+
+
+def release(connection: Connection[tuple[Any, ...]], shown: str, owned: Owned) -> None:
+    """Says that the session has no owner any more, if it is still this one."""
+    with driver.typed(shown):
+        connection.execute(
+            "UPDATE statemachine.sessions SET worker = NULL WHERE id = %s AND epoch = %s", (owned.id, owned.epoch)
+        )
