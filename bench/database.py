@@ -71,9 +71,15 @@ def many(found: Server, name: str, at_once: int, count: int) -> float:
     return anyio.run(turns_of_many, [PostgresStore(dsn) for dsn in dsns], count)
 
 
+def apart(found: Server, name: str, count: int) -> float:
+    """Turns of many sessions that share no connections: each way to connect has its own."""
+    dsns = [f"{found.dsn(f'{name} {number}')}&application_name={number}" for number in range(SESSIONS)]
+    return anyio.run(turns_of_many, [PostgresStore(dsn) for dsn in dsns], count)
+
+
 def rows(size: Size) -> list[Row]:
     try:
-        with server() as found, TemporaryDirectory() as folder:
+        with server(f"max_connections={4 * SESSIONS}") as found, TemporaryDirectory() as folder:
             return measured(found, Path(folder), size)
     except NoServer as error:
         print(error, file=sys.stderr)
@@ -82,12 +88,13 @@ def rows(size: Size) -> list[Row]:
 
 def measured(found: Server, folder: Path, size: Size) -> list[Row]:
     count, few = size.cycles // 4, max(2, size.cycles // 100)
-    rounds: dict[str, list[float]] = {"sqlite": [], "postgres": [], "together": [], "alone": []}
+    rounds: dict[str, list[float]] = {"sqlite": [], "postgres": [], "together": [], "alone": [], "apart": []}
     measures: dict[str, Callable[[int], float]] = {
         "sqlite": lambda number: run(turns, SQLiteStore(folder / f"{number}.db"), count),
         "postgres": lambda number: run(turns, PostgresStore(found.dsn(f"turns {number}")), count),
         "together": lambda number: many(found, f"together {number}", SESSIONS_AT_ONCE, few),
         "alone": lambda number: many(found, f"alone {number}", 1, few),
+        "apart": lambda number: apart(found, f"apart {number}", few),
     }
     for number in range(ROUNDS if size.repetitions > 3 else 1):
         for name, measure in measures.items():
@@ -99,6 +106,7 @@ def measured(found: Server, folder: Path, size: Size) -> list[Row]:
         Row("(k) PostgreSQL's part of SQLite's", best["postgres"] / best["sqlite"], "x", at_least(0.7)),
         Row(f"(k) durable turns of {SESSIONS} sessions in PostgreSQL", best["together"], "/s"),
         Row("(k) the same with a commit for each append", best["alone"], "/s"),
+        Row("(k) the same with connections of its own for each", best["apart"], "/s"),
         Row("(k) what common commits gain", best["together"] / best["alone"], "x", at_least(3)),
     ]
 

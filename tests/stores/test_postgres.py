@@ -34,7 +34,7 @@ from statemachine.stores.errors import (
     StoreReadOnly,
     StoreUnreachable,
 )
-from statemachine.stores.postgres import claiming, driver, schema
+from statemachine.stores.postgres import claiming, driver, schema, statements
 from statemachine.stores.postgres.database import Database
 from statemachine.stores.postgres.dsn import dsn_of
 from tests.stores.databases import Rows, claimed, connected, put, said, sql
@@ -270,6 +270,44 @@ async def test_session_whose_owner_writes_all_the_time_is_claimed_with_all_of_it
         assert not put(first, owned)
 
 
+async def test_session_whose_opening_failed_in_the_end_can_be_opened_again_beside_others(
+    new_dsn: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ready(PostgresStore(new_dsn()))  # so that the connections of the process stay
+    store = await ready(PostgresStore(new_dsn()))
+    await store.append([Write(LIFE)])
+    await store.close()
+    real = statements.write_alone
+
+    def fail(*_: object) -> bool:
+        raise MemoryError
+
+    monkeypatch.setattr(statements, "write_alone", fail)
+    with pytest.raises(MemoryError):
+        await store.open(CONFIG)
+    monkeypatch.setattr(statements, "write_alone", real)
+    assert (await store.open(CONFIG)).epoch == 3
+    assert await store.rollout(1) == LIFE[1:]
+
+
+async def test_append_that_fails_in_whatever_way_fails_every_later_one(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await ready(PostgresStore(dsn))
+    real = statements.write
+
+    def fail(*words: Any) -> set[int]:
+        real(*words)
+        raise MemoryError
+
+    monkeypatch.setattr(statements, "write", fail)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="MemoryError"):
+            await store.append([said()])
+        monkeypatch.setattr(statements, "write", real)
+    assert len(read_rollout(dsn, 1)) == 1
+
+
 async def test_claim_that_finds_the_session_locked_for_too_long_is_told_as_busy(dsn: str) -> None:
     await (await ready(PostgresStore(dsn))).close()
     with connected(dsn) as locking, locking.transaction():
@@ -455,13 +493,13 @@ async def test_tables_are_what_the_code_believes_them_to_be(postgres: Server, da
     dsn = postgres.dsn("s", database)
     with connected(dsn) as connection:
         assert schema.differences(connection) == []
-        statements = {
+        changes = {
             "ALTER TABLE statemachine.log ADD COLUMN more text": "column log.more (text) does not belong there",
             "ALTER TABLE statemachine.log ALTER COLUMN kind TYPE bytea USING NULL": "column log.kind (text) is missing",
             "ALTER TABLE statemachine.keys DROP CONSTRAINT keys_pkey": "rows of keys are not told apart by",
             "CREATE RULE nothing AS ON INSERT TO statemachine.log DO INSTEAD NOTHING": "rule 'nothing' of log",
         }
-        for statement, problem in statements.items():
+        for statement, problem in changes.items():
             connection.execute("BEGIN")
             connection.execute(statement)
             assert any(problem in found for found in schema.differences(connection)), statement

@@ -191,7 +191,12 @@ def test_append_that_the_database_refuses_fails_its_own_session_alone(new_dsn: C
         assert entries(connection, good) == ["good", "more"]
 
 
-def test_session_that_is_locked_does_not_hold_up_the_others_and_goes_on_afterwards(new_dsn: Callable[[], str]) -> None:
+@pytest.mark.parametrize("is_large", [False, True])
+def test_session_that_is_locked_does_not_hold_up_the_others_and_goes_on_afterwards(
+    new_dsn: Callable[[], str], monkeypatch: pytest.MonkeyPatch, is_large: bool
+) -> None:
+    if is_large:
+        monkeypatch.setattr(database, "ALONE_BYTES", 1)
     one, other = new_dsn(), new_dsn()
     with connected(one) as connection, connected(one) as locking, connected(one) as looking:
         locked, free = claimed(connection, one)[0], claimed(connection, other)[0]

@@ -8,13 +8,14 @@ epoch is left as it was and all is read again; in the end, once more, with the e
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
 from statemachine.core.config import SessionConfig
 from statemachine.log import trace
-from statemachine.stores.errors import SessionInUse, StoreBusy
+from statemachine.stores.errors import SessionInUse, StoreBusy, StoreError
 from statemachine.stores.folding import Folded
 from statemachine.stores.postgres import driver, statements
 from statemachine.stores.postgres.contents import MOMENT, DatabaseContents, check_shape, session_of
@@ -61,8 +62,14 @@ def claim(connection: Connection[tuple[Any, ...]], wanted: Claim) -> tuple[Owned
         session = made(connection, wanted.name)
         for attempt in range(ATTEMPTS + 1):
             found = attempted(connection, wanted, session, is_last=attempt == ATTEMPTS)
-            if found is not None:
+            if found is None:
+                continue
+            try:
                 return opened(connection, wanted, session, found)
+            except BaseException:
+                with suppress(StoreError):
+                    release(connection, wanted.shown, Owned(session, found.meta.epoch + 1, 0, 0))
+                raise
     raise StoreBusy(wanted.shown, "others claim the session at the same time")
 
 

@@ -97,8 +97,8 @@ class Writer:
                         append.succeed()
                 left = [append for append in waiting if append.owned.id not in written]
                 waiting = self._locked(left, time.monotonic() > deadline) if left else left
-            except StoreError as error:
-                self._fail(waiting, error)
+            except Exception as error:  # whatever it is, nothing is known of what was written
+                self._fail(waiting, error if isinstance(error, StoreError) else StoreError(self.shown, repr(error)))
                 return
 
     def _attempt(self, appends: Sequence[Append]) -> set[int]:
@@ -253,10 +253,15 @@ class Database:
         for connection in self._connections:
             connection.close()
 
+    def reader(self) -> tuple[Worker, Connection[tuple[Any, ...]]]:
+        """Returns a connection that reads, and its thread."""
+        self._next = number = (self._next + 1) % READERS
+        return self._reading[number], self._readers[number]
+
     async def read(self, work: Callable[..., T], *arguments: Any) -> T:
         """Makes a call with a connection that reads, in its thread."""
-        self._next = number = (self._next + 1) % READERS
-        return await self._reading[number].do(work, self._readers[number], *arguments)
+        worker, connection = self.reader()
+        return await worker.do(work, connection, *arguments)
 
 
 def here() -> tuple[int, str]:

@@ -44,9 +44,11 @@ SETTINGS: dict[str, str] = {
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "25s",
     "statement_timeout": "0",
+    "idle_session_timeout": "0",
+    "transaction_timeout": "0",
     "search_path": "pg_catalog",
 }
-"""Parameter of the server -> its value on every connection."""
+"""Parameter of the server -> its value on every connection; older servers do not have the last ones."""
 
 BY_STATE: dict[str, type[StoreError]] = {
     "08": ConnectionLost,
@@ -99,7 +101,7 @@ def connect(database: str, shown: str, **settings: str) -> Connection[tuple[Any,
             names, values = zip(*(SETTINGS | settings).items(), strict=True)
             connection.execute(
                 "SELECT pg_catalog.set_config(name, value, false) FROM unnest(%s::text[], %s::text[])"
-                " AS given (name, value)",
+                " AS given (name, value) WHERE name IN (SELECT name FROM pg_catalog.pg_settings)",
                 (list(names), list(values)),
             )
     except BaseException:

@@ -368,19 +368,23 @@ def column_of(kind: Callable[[Any], Any], rows: Sequence[Any], column: int) -> A
 
 def write_alone(connection: Connection[tuple[Any, ...]], append: Append) -> bool:
     """Writes a large append in a transaction of several statements that are sent at once. Returns whether the session
-    was owned. The first of them waits for the row and locks it, so the others find it as that one did.
+    was owned, and not locked. The first of them locks the row, so the others find it as that one did; if it cannot, it
+    fails, and they with it.
     """
-    with connection.pipeline(), connection.transaction():
-        own = {"session": append.owned.id, "epoch": append.owned.epoch}
-        locked = connection.execute(LOCK, own)
-        for some in pieces(append):
-            connection.execute(*statement([some]), binary=True)
-        found = locked.fetchone()
+    own = {"session": append.owned.id, "epoch": append.owned.epoch}
+    try:
+        with connection.pipeline(), connection.transaction():
+            locked = connection.execute(LOCK, own)
+            for some in pieces(append):
+                connection.execute(*statement([some]), binary=True)
+            found = locked.fetchone()
+    except driver.psycopg("").errors.LockNotAvailable:
+        return False
     return found is not None
 
 
 LOCK = """
-    SELECT id FROM statemachine.sessions WHERE id = %(session)s::bigint AND epoch = %(epoch)s::bigint FOR SHARE
+    SELECT id FROM statemachine.sessions WHERE id = %(session)s::bigint AND epoch = %(epoch)s::bigint FOR SHARE NOWAIT
 """
 
 

@@ -92,14 +92,21 @@ class PostgresStore:
             raise SessionInUse(self.path, "this store is open already", os.getpid())
         self._process = os.getpid()
         self._database = database = await aside(self.path, self._connected)
+        wanted = claiming.Claim(
+            self._names.session, self.path, config, self.takeover, database.worker_id, self.busy_timeout
+        )
+        worker, connection = database.reader()
         try:
-            wanted = claiming.Claim(
-                self._names.session, self.path, config, self.takeover, database.worker_id, self.busy_timeout
-            )
-            self._owned, recovered = await database.read(claiming.claim, wanted)
+            return await worker.do(self._claim, connection, wanted)
         except BaseException:
-            self._leave(database)
+            try:
+                await worker.do(self._release, connection)  # a claim that goes on has ended before
+            finally:
+                self._leave(database)
             raise
+
+    def _claim(self, connection: Any, wanted: claiming.Claim) -> Recovered:
+        self._owned, recovered = claiming.claim(connection, wanted)
         self.epoch = recovered.epoch
         return recovered
 
@@ -132,16 +139,14 @@ class PostgresStore:
 
     async def close(self) -> None:
         """See `Store.close`."""
-        database, owned = self._database, self._owned
+        database = self._database
         if database is None:
             return
         if self._process != os.getpid():
             self._database = self._owned = None  # the connections, and the session, are the parent's
             return
-        self._owned = None
         try:
-            if owned is not None:
-                await database.common.do(self._release, database, owned)
+            await database.common.do(self._release, database.writer.connection)
         finally:
             self._leave(database)
 
@@ -162,10 +167,12 @@ class PostgresStore:
             self._database = self._owned = None
             database.leave()
 
-    def _release(self, database: Database, owned: Owned) -> None:
-        """Says that the session has no owner, in the thread that writes, after an append that is under way."""
-        with suppress(StoreError):  # without a connection, the server has found out
-            claiming.release(database.writer.connection, self.path, owned)
+    def _release(self, connection: Any) -> None:
+        """Says that the session has no owner, in a thread, after an append or a claim that is under way."""
+        owned, self._owned = self._owned, None
+        if owned is not None:
+            with suppress(StoreError):  # without a connection, the server has found out
+                claiming.release(connection, self.path, owned)
 
     async def _read(self, read: Callable[[Reader], T]) -> T:
         database, owned = self._open_here()
