@@ -31,7 +31,7 @@ START_S = 60
 STOP_S = 30
 PR_SET_PDEATHSIG = 1
 OTHERS = ("postgres", "nobody")
-"""Users as whom the server runs if this process is root's."""
+"""Users that the server runs as if this process is root's."""
 
 
 class NoServer(Exception):
@@ -112,7 +112,7 @@ class Server:
         return len(lines) > 7 and lines[7].strip() == "ready"
 
     def _how(self, is_server: bool = True) -> dict[str, Any]:
-        """Returns as whom and how its programs run."""
+        """Returns which user its programs run as, and how."""
         found: dict[str, Any] = {"cwd": self.folder, "stdin": subprocess.DEVNULL}
         found["env"] = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         if self._user is not None:
@@ -150,7 +150,7 @@ def programs() -> Path:
 
 
 def unprivileged() -> pwd.struct_passwd | None:
-    """Returns the user as whom the server runs; None: as this process."""
+    """Returns the user that the server runs as; None: that of this process."""
     if os.getuid() != 0:
         return None
     for name in OTHERS:
@@ -158,4 +158,4 @@ def unprivileged() -> pwd.struct_passwd | None:
             return pwd.getpwnam(name)
         except KeyError:
             continue
-    raise NoServer("PostgreSQL does not run as root, and there is no other user (postgres, nobody)")
+    raise NoServer("PostgreSQL does not run as root, and there is no other user, as `postgres` is")

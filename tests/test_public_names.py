@@ -19,8 +19,10 @@ import statemachine.stores
 from statemachine.runtime import AgentControl, Handle, Thread, Turn
 
 PACKAGES = (statemachine, statemachine.errors, statemachine.runtime, statemachine.stores)
-INTERNAL_ERRORS = {"EncodingError", "ScopeLeftEntered", "WrongFacts", "WrongShape"}
-"""No caller names these: they become a `NotJson` or `Unstorable`, or a report of a thread, or are a `StoreCorrupt`."""
+INTERNAL_ERRORS = {"EncodingError", "Fenced", "ScopeLeftEntered", "WrongFacts", "WrongShape"}
+"""No caller names these: they become a `NotJson`, `Unstorable` or `SessionInUse`, or a report of a thread, or are a
+`StoreCorrupt`.
+"""
 
 
 def modules() -> Iterator[ModuleType]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 ATTEMPTS = 3
-"""Attempts to claim a session that someone writes to, without keeping him out while it is read."""
+"""Attempts to claim a session that another owner writes to, without keeping that owner out while it is read."""
 
 
 @frozen
@@ -84,7 +84,7 @@ def made(connection: Connection[tuple[Any, ...]], name: str) -> int:
 
 
 def attempted(connection: Connection[tuple[Any, ...]], wanted: Claim, session: int, is_last: bool) -> Found | None:
-    """Tries to claim it. Returns what was there before, or None if someone wrote to it meanwhile."""
+    """Tries to claim it. Returns what was there before, or None if another owner wrote to it meanwhile."""
     contents = DatabaseContents(connection, wanted.shown, session)
     connection.execute(MOMENT)
     try:

@@ -5,7 +5,7 @@ time (`statements.py`), and tells each of its own: a commit costs a wait for the
 read, and open sessions, which takes a while and would hold up the appends of all.
 
 The writing connection also holds a lock that says that the process lives: PostgreSQL gives it back when the connection
-ends. It is no ownership, which only the epoch is; it says of an owner that it may be gone without asking anyone.
+ends. It is not ownership, which only the epoch is; it says of an owner that it has gone.
 
 A connection that is lost fails all sessions on it, also those that were idle: the server may have been replaced by one
 that lost the last commits, and only opening finds out.

@@ -11,8 +11,8 @@ compare the epoch before the take-over, and commit after the new owner has read:
 (`tests/stores/test_postgres_fence.py`). A statement that is sent whole is carried out even if its process hangs, so no
 process that hangs keeps a lock.
 
-A row that someone has locked is passed over (`SKIP LOCKED`), so that a take-over of one session does not hold up the
-others; its append is tried again.
+A row that another connection has locked is passed over (`SKIP LOCKED`), so that a take-over of one session does not
+hold up the others; its append is tried again.
 
 What was rejected. SQLAlchemy Core, which takes ten times as long to say a statement as the text of it takes. The
 isolation levels SERIALIZABLE and REPEATABLE READ, in which appends of one process would fail because of another one's.

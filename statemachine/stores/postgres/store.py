@@ -1,8 +1,8 @@
 """Stores sessions in a database of PostgreSQL, which any number of processes and machines share.
 
-The problem. A session outlives its process, and whoever goes on with it may be on another machine, while the process
-before still runs, hangs, or is cut off. And a process with a thousand sessions has neither a thousand connections nor a
-thousand commits at a time.
+The problem. A session outlives its process, and the process that goes on with it may be on another machine, while
+the process before still runs, hangs, or is cut off. And a process with a thousand sessions has neither a thousand
+connections nor a thousand commits at a time.
 
 What is done. A session is a row; its epoch says whose it is (`statements.py`). The stores of a process share its
 connections, and what they append at the same time is one commit (`database.py`). All else is as with SQLite: the same
