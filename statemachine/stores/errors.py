@@ -128,11 +128,20 @@ class AgentCorrupt(StoreCorrupt):
         "put it back from a copy, without the -wal and -shm that lie beside it now; or open the session without this "
         "agent and all below it, which are forgotten then: `SQLiteStore(path, without=[id])`"
     )
+    in_database = (
+        "put it back from a backup of the database; or open the session without this agent and all below it, which are "
+        "forgotten then: `PostgresStore(dsn, without=[id])`"
+    )
 
     def __init__(self, path: str, problem: str, agent: int) -> None:
         super().__init__(path, problem)
         self.args = (path, problem, agent)
         self.agent = agent
+
+
+def corrupt(path: str, problem: str, agent: int | None) -> StoreCorrupt:
+    """Returns the error for damage, of this one agent if it is known whose. The root is not one to do without."""
+    return AgentCorrupt(path, f"agent {agent}: {problem}", agent) if agent else StoreCorrupt(path, problem)
 
 
 class ForeignFile(StoreError):

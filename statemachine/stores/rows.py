@@ -8,7 +8,7 @@ and how it is asked for, is in the module of statements that each database has.
 from __future__ import annotations
 
 import gc
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -172,6 +172,16 @@ def encode_items(items: Sequence[Write | Snapshot]) -> list[Encoded]:
             part.rows.append(row)
         if (receipt := item.receipt) is not None:
             part.receipts.append(encode_receipt(receipt))
+    return parts
+
+
+def encode_opening(snapshot: Snapshot, left_out: Collection[int]) -> list[Encoded]:
+    """Returns the rows of the snapshot that opening takes. What is left of the rollouts of agents that are left out
+    stays.
+    """
+    parts = encode_items([snapshot])
+    for part in parts:
+        part.forgotten = tuple([agent for agent in part.forgotten if agent not in left_out])
     return parts
 
 

@@ -17,12 +17,13 @@ from statemachine.core.config import SessionConfig
 from statemachine.log import trace
 from statemachine.stores.errors import SessionInUse, StoreBusy, StoreError
 from statemachine.stores.folding import Folded
+from statemachine.stores.leaving_out import check_left_out, warn
 from statemachine.stores.postgres import driver, statements
 from statemachine.stores.postgres.contents import MOMENT, DatabaseContents, check_shape, session_of
 from statemachine.stores.postgres.database import here, taken_over
 from statemachine.stores.postgres.statements import Owned
 from statemachine.stores.protocol import Recovered
-from statemachine.stores.rows import Meta, encode_items
+from statemachine.stores.rows import Meta, encode_opening
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -41,6 +42,8 @@ class Claim:
     takeover: bool
     worker: int
     busy_timeout: float
+    without: frozenset[int] = frozenset()
+    """Agents that are left out, because their rows are damaged."""
 
 
 @frozen
@@ -50,6 +53,7 @@ class Found:
     meta: Meta
     folded: Folded
     position: int
+    left_out: set[int]
 
 
 def claim(connection: Connection[tuple[Any, ...]], wanted: Claim) -> tuple[Owned, Recovered]:
@@ -89,7 +93,7 @@ def attempted(connection: Connection[tuple[Any, ...]], wanted: Claim, session: i
     connection.execute(MOMENT)
     try:
         check_free(connection, wanted, session)
-        found = looked_at(contents, wanted.config)
+        found = looked_at(contents, wanted)
     finally:
         if not connection.closed:
             connection.execute("ROLLBACK")
@@ -107,20 +111,23 @@ def attempted(connection: Connection[tuple[Any, ...]], wanted: Claim, session: i
         if now.covered != found.meta.covered or contents.last_position(now.covered) != found.position:
             if not is_last:
                 return None
-            found = Found(found.meta, contents.folded(now, wanted.config), contents.last_position(now.covered))
+            folded = contents.folded(now, wanted.config, found.left_out)
+            found = Found(found.meta, folded, contents.last_position(now.covered), found.left_out)
         connection.execute("COMMIT")
         before = found.meta
         meta = Meta(before.epoch, before.owner, before.config, now.covered, now.mail_states, now.keys)
-        return Found(meta, found.folded, found.position)
+        return Found(meta, found.folded, found.position, found.left_out)
     finally:
         if connection.info.transaction_status != 0 and not connection.closed:
             connection.execute("ROLLBACK")
 
 
-def looked_at(contents: DatabaseContents, config: SessionConfig) -> Found:
-    """Returns what there is."""
-    meta = contents.meta()
-    return Found(meta, contents.folded(meta, config), contents.last_position(meta.covered))
+def looked_at(contents: DatabaseContents, wanted: Claim) -> Found:
+    """Returns what there is. Raises `StoreError` if an agent that is to be left out never was."""
+    meta, left_out = contents.meta(), set(wanted.without)
+    folded = contents.folded(meta, wanted.config, left_out)
+    check_left_out(wanted.shown, wanted.without, folded.ledger)
+    return Found(meta, folded, contents.last_position(meta.covered), left_out)
 
 
 def check_free(connection: Connection[tuple[Any, ...]], wanted: Claim, session: int) -> None:
@@ -144,11 +151,12 @@ def opened(
     """Keeps what was folded as a snapshot, and returns what was found."""
     meta, folded = found.meta, found.folded
     owned = Owned(session, meta.epoch + 1, found.position, meta.covered)
-    if folded.tail:
-        append = statements.append_of(owned, encode_items([folded.snapshot]))
+    if folded.tail or found.left_out:
+        append = statements.append_of(owned, encode_opening(folded.snapshot, found.left_out))
         if not statements.write_alone(connection, append):
             raise taken_over(wanted.shown, None, owned.epoch)
         append.succeed()
+    warn(wanted.shown, found.left_out)
     return owned, Recovered(owned.epoch, meta.config, folded.ledger, folded.tail, folded.times)
 
 

@@ -11,6 +11,7 @@ from statemachine.stores.contents import Contents, Sizes
 from statemachine.stores.encoding import Stored, is_id
 from statemachine.stores.errors import StoreCorrupt, StoreMissing
 from statemachine.stores.folding import Folded, fold
+from statemachine.stores.leaving_out import gone
 from statemachine.stores.postgres import driver, schema, statements
 from statemachine.stores.postgres.dsn import dsn_of
 from statemachine.stores.postgres.statements import as_stored, record_at
@@ -54,11 +55,14 @@ class DatabaseContents:
         values = {name: value for name, value in zip(names, row, strict=True) if value is not None}
         return meta_of(values)
 
-    def folded(self, meta: Meta, config: SessionConfig) -> Folded:
-        """See `Contents`."""
+    def folded(self, meta: Meta, config: SessionConfig, left_out: set[int] | None = None) -> Folded:
+        """See `Contents`. Agents that are `left_out` are forgotten, however damaged their rows are; those below them
+        are added to the set.
+        """
+        left_out = set() if left_out is None else left_out
         with no_collections():
-            facts = [facts_in(agent, data) for agent, data in self.facts()]
-            return fold(config, facts, meta.mail_states, tail_of(self._tail(meta.covered), meta.covered))
+            facts = [gone(agent) if agent in left_out else facts_in(agent, data) for agent, data in self.facts()]
+            return fold(config, facts, meta.mail_states, tail_of(self._tail(meta.covered), meta.covered), left_out)
 
     def facts(self) -> Iterator[tuple[int, Stored]]:
         """See `Contents`."""

@@ -24,6 +24,7 @@ from statemachine.stores.errors import (
     StoreMissing,
     StoreReadOnly,
     StoreUnreachable,
+    corrupt,
 )
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def typed(shown: str) -> Generator[None]:
     except driver.Error as error:
         raise of_postgres(shown, error) from error
     except EncodingError as error:
-        raise StoreCorrupt(shown, str(error)) from error
+        raise corrupt(shown, str(error), error.agent) from error
 
 
 def of_postgres(shown: str, error: Error) -> StoreError:

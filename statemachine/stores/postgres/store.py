@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -34,6 +34,7 @@ from statemachine.stores import places
 from statemachine.stores.durability import BUSY_TIMEOUT, Synchronous
 from statemachine.stores.encoding import asked_agent, asked_key, check_config
 from statemachine.stores.errors import SessionInUse, StoreClosed, StoreError
+from statemachine.stores.leaving_out import asked_ids
 from statemachine.stores.postgres import claiming, driver, statements
 from statemachine.stores.postgres.database import Database
 from statemachine.stores.postgres.dsn import dsn_of
@@ -53,7 +54,8 @@ class PostgresStore:
     `takeover` opens a session that another owner has open, and fences that owner; the session of a process whose
     connection has ended needs none. With `Synchronous.FULL` a commit waits for what the server's `synchronous_commit`
     says, and at least for its disk. `busy_timeout` is for how many seconds opening waits for others that have the row
-    of the session locked, before it raises `StoreBusy`. A store may be opened again after it was closed.
+    of the session locked, before it raises `StoreBusy`. `without` has the ids of agents that are damaged, as
+    `AgentCorrupt` names them: as for `SQLiteStore`. A store may be opened again after it was closed.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class PostgresStore:
         takeover: bool = False,
         synchronous: Synchronous = Synchronous.FULL,
         busy_timeout: float = BUSY_TIMEOUT,
+        without: Collection[int] = (),
     ) -> None:
         """Raises `SessionUnnamed` and `StoreUnreachable` for what is not the DSN of a session."""
         if type(synchronous) is not Synchronous:
@@ -76,6 +79,7 @@ class PostgresStore:
         self.takeover = takeover
         self.synchronous = synchronous
         self.busy_timeout = float(busy_timeout)
+        self.without = asked_ids(without)
         self.epoch = 0
         """The epoch in which this store owns, or owned, the session."""
         self._database: Database | None = None
@@ -93,7 +97,7 @@ class PostgresStore:
         self._process = os.getpid()
         self._database = database = await aside(self.path, self._connected)
         wanted = claiming.Claim(
-            self._names.session, self.path, config, self.takeover, database.worker_id, self.busy_timeout
+            self._names.session, self.path, config, self.takeover, database.worker_id, self.busy_timeout, self.without
         )
         worker, connection = database.reader()
         try:

@@ -45,15 +45,13 @@ from typing import Any, TypeVar
 
 from statemachine.core import exact
 from statemachine.core.config import SessionConfig
-from statemachine.core.events import ROOT
 from statemachine.log import trace
-from statemachine.sinks import log
 from statemachine.stores.durability import BUSY_TIMEOUT, Synchronous
 from statemachine.stores.encoding import EncodingError, asked_agent, asked_key, check_config
 from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError, StoreExhausted, Unstorable
-from statemachine.stores.folding import Folded
+from statemachine.stores.leaving_out import asked_ids, check_left_out, warn
 from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot, Write
-from statemachine.stores.rows import Encoded, encode_items
+from statemachine.stores.rows import Encoded, encode_items, encode_opening
 from statemachine.stores.sqlite import reading, rights, schema, tables
 from statemachine.stores.sqlite.backup import Progress, back_up
 from statemachine.stores.sqlite.ownership import Ownership
@@ -72,8 +70,6 @@ large once, every commit makes the file longer, and takes the disk twice as long
 """
 WAL_BYTES_MAX = 16 * 2**20
 """Size to which the WAL is cut once it is written anew, after a reader has kept it from that for a while."""
-
-LEFT_OUT = "%s is opened without agents %s, as asked: they and all below them are forgotten"
 
 T = TypeVar("T")
 
@@ -107,9 +103,7 @@ class SQLiteStore:
         self.takeover = takeover
         self.synchronous = synchronous
         self._patience = Patience(self.path, busy_timeout)
-        self.without = frozenset(without)
-        if any(type(agent) is not int or agent <= ROOT for agent in self.without):
-            raise TypeError(f"without has ids of agents other than the root, not {exact.shown(without)}")
+        self.without = asked_ids(without)
         self.epoch = 0
         """The epoch in which this store owns, or owned, the session."""
         self._ownership: Ownership | None = None
@@ -287,29 +281,19 @@ class SQLiteStore:
         meta = tables.read_meta(connection)
         left_out = set(self.without)
         folded = tables.read_folded(connection, meta, config, left_out)
-        self._check_left_out(folded)
+        check_left_out(self.path, self.without, folded.ledger)
         self._tables = Tables(connection, tables.last_position(connection, meta.covered), meta.covered)
         self.epoch = meta.epoch + 1
         self._tables.set_meta("epoch", self.epoch)
         self._tables.set_meta("owner", os.getpid())
         self._tables.set_meta("config", trace.header_line(config).decode())
         if folded.tail or left_out:
-            parts = encode_items([folded.snapshot])
-            for part in parts:
-                part.forgotten = tuple([agent for agent in part.forgotten if agent not in left_out])
-            self._tables.write(parts)
+            self._tables.write(encode_opening(folded.snapshot, left_out))
         connection.execute("COMMIT")
-        if left_out:
-            log.warning(LEFT_OUT, self.path, ", ".join(map(str, sorted(left_out))))
+        warn(self.path, left_out)
         connection.execute("PRAGMA temp_store = MEMORY")  # no file is opened once the session is open
         self._tables.committed()
         return Recovered(self.epoch, meta.config, folded.ledger, folded.tail, folded.times)
-
-    def _check_left_out(self, folded: Folded) -> None:
-        """Raises `StoreError` if one that is to be left out never was."""
-        never = sorted(agent for agent in self.without if agent >= len(folded.ledger.agents))
-        if never:
-            raise StoreError(self.path, f"there never was an agent {never[0]} to be left out")
 
     def _check_shape(self, connection: sqlite3.Connection) -> None:
         """Raises `StoreCorrupt` if the schema is not what it should be. Looks only if it was changed since."""
