@@ -7,17 +7,18 @@ its own that takes half the processor time (`bench/README.md`).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 from weakref import finalize
 
-from anyio import CancelScope, from_thread, to_thread
+from anyio import CancelScope, from_thread, sleep, to_thread
 from attrs import define, field
 
 from statemachine.eventloops import Crossing
-from statemachine.stores.errors import StoreExhausted
+from statemachine.stores.errors import StoreBusy, StoreExhausted
 
 T = TypeVar("T")
 
@@ -84,7 +85,16 @@ def tell(job: Job) -> None:
 
 
 Together = Callable[[Sequence[Any]], Sequence[Any]]
-"""Does one thing for each of these, all at once. Returns a result for each, or its exception."""
+"""Does one thing for each of these, all at once. Returns a result for each, its exception, or `LATER`."""
+
+
+class Later(Exception):
+    """A thing cannot be done yet. Its worker tries it again, and does what others ask for meanwhile."""
+
+
+LATER = Later()
+RETRY_S = 0.005
+"""Seconds after which a thing is tried again, if nothing else is asked for before."""
 
 
 class CommonWorker(Worker):
@@ -107,39 +117,58 @@ def alone(thing: object) -> None:
 
 def work_off_together(jobs: SimpleQueue[Job | None], together: Together, at_once: int) -> None:
     """Does what is in line, in the thread. Has no reference to the worker, as `work_off`."""
-    while work_off_some(jobs, together, at_once):
-        pass
+    late: list[Job] = []
+    is_last = False
+    while not is_last or late:
+        waiting = [*late, *in_line(jobs, at_once, RETRY_S if late else None)]
+        shared = [job for job in waiting if job is not None and job.work is alone]
+        late = share(shared, together) if shared else []
+        for job in waiting:
+            if job is not None and job.work is not alone:
+                make(job)
+        is_last = is_last or None in waiting
+        del waiting, shared  # otherwise their results would live until the next ones
 
 
-def work_off_some(jobs: SimpleQueue[Job | None], together: Together, at_once: int) -> bool:
-    """Does what is in line now. Returns whether there may be more."""
-    waiting = [jobs.get()]
-    while len(waiting) < at_once:
-        try:
-            waiting.append(jobs.get_nowait())
-        except Empty:
-            break
-    shared = [job for job in waiting if job is not None and job.work is alone]
-    if shared:
-        share(shared, together)
-    for job in waiting:
-        if job is not None and job.work is not alone:
-            make(job)
-    return None not in waiting
+def in_line(jobs: SimpleQueue[Job | None], at_once: int, timeout: float | None) -> list[Job | None]:
+    """Returns what is in line, which is waited for."""
+    found: list[Job | None] = []
+    with suppress(Empty):
+        found.append(jobs.get(timeout=timeout))
+        while len(found) < at_once:
+            found.append(jobs.get_nowait())
+    return found
 
 
-def share(jobs: Sequence[Job], together: Together) -> None:
-    """Does what these want at once, and tells each of its own result."""
+def share(jobs: Sequence[Job], together: Together) -> list[Job]:
+    """Does what these want at once, and tells each of its own result. Returns those that are to be tried again."""
+    late: list[Job] = []
     try:
         results = together([job.arguments[0] for job in jobs])
     except BaseException as error:
         results = [error] * len(jobs)
     for job, result in zip(jobs, results, strict=True):
+        if result is LATER:
+            late.append(job)
+            continue
         if isinstance(result, BaseException):
             job.error = result
         else:
             job.result = result
         tell(job)
+    return late
+
+
+async def patiently(timeout: float, call: Callable[[], Awaitable[T]]) -> T:
+    """Makes the call again and again while it raises `StoreBusy`, for so many seconds. Returns its result."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return await call()
+        except StoreBusy:
+            if time.monotonic() >= deadline:
+                raise
+        await sleep(RETRY_S)
 
 
 async def aside(path: str, work: Callable[..., T], *arguments: Any) -> T:

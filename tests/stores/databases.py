@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from psycopg import Connection
 
 from statemachine.core.config import SessionConfig
-from statemachine.stores import Entry, Snapshot, Write
+from statemachine.stores import Entry, Snapshot, StoreBusy, Write
 from statemachine.stores.postgres import driver, schema, statements
 from statemachine.stores.postgres.claiming import Claim, claim
 from statemachine.stores.postgres.database import Writer
@@ -34,7 +34,10 @@ def connected(dsn: str) -> Iterator[Rows]:
 def claimed(connection: Rows, dsn: str, worker: int = 1) -> tuple[Owned, Recovered]:
     """The session, taken over by a worker."""
     names = dsn_of(dsn)
-    return claim(connection, Claim(names.session, names.shown, SessionConfig(), True, worker, 60.0))
+    for _ in range(1200):
+        with suppress(StoreBusy):
+            return claim(connection, Claim(names.session, names.shown, SessionConfig(), True, worker))
+    raise AssertionError("the session stays locked")
 
 
 def put(connection: Rows, owned: Owned, *items: Write | Snapshot, beside: Owned | None = None) -> bool:
@@ -68,6 +71,6 @@ def sql(dsn: str, statement: str, *values: Any) -> list[Any]:
 
 
 def told(writer: Writer, asked: Sequence[tuple[Owned, str]]) -> list[str]:
-    """What each of these appends, made together, comes to: "durable", or the name of its error."""
+    """What each of these appends, made together, comes to: "durable", "Later", or the name of its error."""
     results = writer.together([(owned, [said(text)]) for owned, text in asked])
     return ["durable" if error is None else type(error).__name__ for error in results]

@@ -6,11 +6,12 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
+import anyio
 import pytest
 
 from statemachine.core.events import ROOT
 from statemachine.core.records import AgentSpawned
-from statemachine.stores import Entry, PostgresStore, Receipt, SessionInUse, Snapshot, Write, read_rollout
+from statemachine.stores import Entry, PostgresStore, Receipt, SessionInUse, Snapshot, StoreError, Write, read_rollout
 from statemachine.stores.postgres import database, statements
 from statemachine.stores.postgres.database import Writer
 from statemachine.stores.postgres.statements import Append, Owned
@@ -192,26 +193,88 @@ def test_append_that_the_database_refuses_fails_its_own_session_alone(new_dsn: C
 
 
 @pytest.mark.parametrize("is_large", [False, True])
-def test_session_that_is_locked_does_not_hold_up_the_others_and_goes_on_afterwards(
+@pytest.mark.anyio
+async def test_session_that_is_locked_does_not_hold_up_the_others_and_goes_on_afterwards(
     new_dsn: Callable[[], str], monkeypatch: pytest.MonkeyPatch, is_large: bool
 ) -> None:
     if is_large:
         monkeypatch.setattr(database, "ALONE_BYTES", 1)
-    one, other = new_dsn(), new_dsn()
-    with connected(one) as connection, connected(one) as locking, connected(one) as looking:
-        locked, free = claimed(connection, one)[0], claimed(connection, other)[0]
-        locking.execute("BEGIN")
-        locking.execute("SELECT * FROM statemachine.sessions WHERE id = %s FOR UPDATE", (locked.id,))
-        results = list[str]()
-        asked = [(locked, "later"), (free, "now")]
-        writing = threading.Thread(target=lambda: results.extend(told(Writer(connection, "test"), asked)))
-        writing.start()
-        while not entries(looking, free):
-            writing.join(0.01)
-        assert (results, entries(looking, locked)) == ([], [])
-        locking.execute("COMMIT")
-        writing.join()
-        assert (results, entries(looking, locked)) == (["durable", "durable"], ["later"])
+    one, other, third = (PostgresStore(new_dsn()) for _ in range(3))
+    await one.open(CONFIG)
+    await other.open(CONFIG)
+    done = list[str]()
+
+    async def append(text: str) -> None:
+        await one.append([said(text)])
+        done.append(text)
+
+    with connected(new_dsn()) as foreign:
+        foreign.execute("BEGIN")
+        foreign.execute("SELECT * FROM statemachine.sessions WHERE name = %s FOR UPDATE", (one._names.session,))
+        async with anyio.create_task_group() as tasks:
+            for number in range(3):
+                tasks.start_soon(append, f"later {number}")
+                await anyio.wait_all_tasks_blocked()
+            for number in range(20):  # while the other one waits, and not only in the same statement
+                await other.append([said(f"now {number}")])
+            await third.open(CONFIG)
+            await third.close()
+            assert len(await other.rollout(1)) == 20
+            assert (done, await one.rollout(1)) == ([], ())
+            foreign.execute("COMMIT")
+    assert [entry.data for entry in await one.rollout(1) if isinstance(entry, Entry)] == sorted(done)
+    assert len(done) == 3
+    await one.close()
+    await other.close()
+
+
+@pytest.mark.anyio
+async def test_owner_that_leaves_a_locked_session_does_not_hold_up_the_others(new_dsn: Callable[[], str]) -> None:
+    one, other = await ready(PostgresStore(new_dsn())), await ready(PostgresStore(new_dsn()))
+    with connected(new_dsn()) as foreign:
+        foreign.execute("BEGIN")
+        foreign.execute("SELECT * FROM statemachine.sessions WHERE name = %s FOR UPDATE", (one._names.session,))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(one.close)
+            await anyio.wait_all_tasks_blocked()
+            await other.append([said("now")])
+            foreign.execute("COMMIT")
+        worker = "SELECT worker FROM statemachine.sessions WHERE name = %s"
+        assert foreign.execute(worker, (one._names.session,)).fetchone() == (None,)
+    await other.close()
+
+
+@pytest.mark.anyio
+async def test_many_sessions_that_append_at_once_share_commits_and_each_is_told_its_own(
+    new_dsn: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = [await ready(PostgresStore(new_dsn())) for _ in range(30)]
+    commits = list[int]()
+    real = statements.write
+
+    def write(connection: Rows, appends: Sequence[Append]) -> set[int]:
+        commits.append(len(appends))
+        return real(connection, appends)
+
+    monkeypatch.setattr(statements, "write", write)
+    told = dict[int, str]()
+
+    async def append(number: int) -> None:
+        try:
+            await stores[number].append([Write((Entry(1, 1, number if number % 7 else object()),))])
+            told[number] = "durable"
+        except StoreError as error:
+            told[number] = type(error).__name__
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(30):
+            tasks.start_soon(append, number)
+    assert told == {number: "durable" if number % 7 else "Unstorable" for number in range(30)}
+    assert sum(commits) == 25
+    assert len(commits) < 10
+    for number, store in enumerate(stores):
+        assert await store.rollout(1) == ((Entry(1, 1, number),) if number % 7 else ())
+        await store.close()
 
 
 def test_session_that_stays_locked_is_told_as_busy(

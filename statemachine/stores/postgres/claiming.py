@@ -28,6 +28,8 @@ from statemachine.stores.rows import Meta, encode_opening
 if TYPE_CHECKING:
     from psycopg import Connection
 
+LOCK_MS = 50
+"""Milliseconds for which a claim waits for a lock before it is `StoreBusy`: others need the connection, too."""
 ATTEMPTS = 3
 """Attempts to claim a session that another owner writes to, without keeping that owner out while it is read."""
 
@@ -41,7 +43,6 @@ class Claim:
     config: SessionConfig
     takeover: bool
     worker: int
-    busy_timeout: float
     without: frozenset[int] = frozenset()
     """Agents that are left out, because their rows are damaged."""
 
@@ -61,7 +62,7 @@ def claim(connection: Connection[tuple[Any, ...]], wanted: Claim) -> tuple[Owned
     taken over, `StoreBusy` and `StoreCorrupt`.
     """
     with driver.typed(wanted.shown):
-        connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{int(wanted.busy_timeout * 1000) or 1}",))
+        connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{LOCK_MS}",))
         check_shape(connection, wanted.shown)
         session = made(connection, wanted.name)
         for attempt in range(ATTEMPTS + 1):
@@ -72,7 +73,7 @@ def claim(connection: Connection[tuple[Any, ...]], wanted: Claim) -> tuple[Owned
                 return opened(connection, wanted, session, found)
             except BaseException:
                 with suppress(StoreError):
-                    release(connection, wanted.shown, Owned(session, found.meta.epoch + 1, 0, 0))
+                    statements.release(connection, [Owned(session, found.meta.epoch + 1, 0, 0)])
                 raise
     raise StoreBusy(wanted.shown, "others claim the session at the same time")
 
@@ -158,11 +159,3 @@ def opened(
         append.succeed()
     warn(wanted.shown, found.left_out)
     return owned, Recovered(owned.epoch, meta.config, folded.ledger, folded.tail, folded.times)
-
-
-def release(connection: Connection[tuple[Any, ...]], shown: str, owned: Owned) -> None:
-    """Says that the session has no owner any more, if it is still this one."""
-    with driver.typed(shown):
-        connection.execute(
-            "UPDATE statemachine.sessions SET worker = NULL WHERE id = %s AND epoch = %s", (owned.id, owned.epoch)
-        )

@@ -19,6 +19,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from statemachine.stores.encoding import EncodingError
@@ -34,7 +35,7 @@ from statemachine.stores.postgres import driver, schema, statements
 from statemachine.stores.postgres.statements import ALONE_BYTES, Append, Owned
 from statemachine.stores.protocol import Snapshot, Write
 from statemachine.stores.rows import encode_items
-from statemachine.stores.worker import CommonWorker, Worker
+from statemachine.stores.worker import LATER, CommonWorker, Worker
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -44,13 +45,11 @@ SESSIONS_AT_ONCE = 1000
 """The most sessions whose appends are written together."""
 BYTES_AT_ONCE = 8 * 2**20
 """About as much is written together."""
-RETRY_S = 0.005
-"""Seconds after which an append is tried again whose session was locked."""
 LOCKED_S = 60.0
 """Seconds for which a session may be locked before its append fails."""
 
-Asked = tuple[Owned, Sequence[Write | Snapshot]]
-"""A session, and what it appends."""
+Asked = tuple[Owned, Sequence[Write | Snapshot] | None]
+"""A session, and what it appends; None: its owner leaves it."""
 
 T = TypeVar("T")
 
@@ -65,47 +64,74 @@ class Writer:
         """Why nothing can be written any more."""
 
     def together(self, asked: Sequence[Asked]) -> list[Exception | None]:
-        """Appends what sessions want. Returns of each what went wrong."""
+        """Appends what sessions want. Returns of each what went wrong, or `LATER` if it is to be asked for again before
+        what its session asks for next: its row is locked, as by another process that is taking it over.
+        """
+        late = set[int]()
         results: list[Exception | None] = []
         for some in once_each(asked):
-            results += self._together(some)
+            results += self._together(some, late)
         return results
 
-    def _together(self, asked: Sequence[Asked]) -> list[Exception | None]:
+    def _together(self, asked: Sequence[Asked], late: set[int]) -> list[Exception | None]:
         refused: dict[int, Exception] = {}
         appends: list[Append] = []
+        leaving: list[Owned] = []
         for number, (owned, items) in enumerate(asked):
-            if owned.failure is not None:
+            if owned.id in late:
+                refused[number] = LATER
+            elif items is None:
+                leaving.append(owned)
+            elif owned.failure is not None:
                 refused[number] = again(owned.failure)
-                continue
-            try:
-                appends.append(statements.append_of(owned, encode_items(items)))
-            except EncodingError as error:
-                refused[number] = Unstorable(self.shown, str(error))
+            else:
+                try:
+                    appends.append(owned.waiting or statements.append_of(owned, encode_items(items)))
+                except EncodingError as error:
+                    refused[number] = Unstorable(self.shown, str(error))
         for some in shares(appends):
             self._write(some)
-        return [refused.get(number, owned.failure) for number, (owned, _) in enumerate(asked)]
+        late.update(append.owned.id for append in appends if append.owned.waiting is not None)
+        late.update(self._release(leaving))
+        return [
+            refused.get(number) or (LATER if owned.id in late else None if items is None else owned.failure)
+            for number, (owned, items) in enumerate(asked)
+        ]
+
+    def _release(self, leaving: Sequence[Owned]) -> set[int]:
+        """Says of these sessions that they have no owner. Returns those that are locked, for a while."""
+        if not leaving or self.lost is not None:
+            return set()  # without a connection, the server has found out
+        left: list[Owned] = []
+        with suppress(StoreError), driver.typed(self.shown):
+            released = statements.release(self.connection, leaving)
+            left = [owned for owned in leaving if owned.id not in released]
+            epochs = statements.epochs(self.connection, [owned.id for owned in left]) if left else {}
+            left = [owned for owned in left if epochs.get(owned.id) == owned.epoch]
+        return {owned.id for owned in left if not is_over(owned)}
 
     def _write(self, appends: Sequence[Append]) -> None:
-        deadline = time.monotonic() + LOCKED_S
-        waiting = list(appends)
-        while waiting:
-            try:
-                written = self._attempt(waiting)
-                for append in waiting:
-                    if append.owned.id in written:
-                        append.succeed()
-                left = [append for append in waiting if append.owned.id not in written]
-                waiting = self._locked(left, time.monotonic() > deadline) if left else left
-            except Exception as error:  # whatever it is, nothing is known of what was written
-                self._fail(waiting, error if isinstance(error, StoreError) else StoreError(self.shown, repr(error)))
-                return
+        left = list(appends)
+        try:
+            written = self._attempt(appends)
+            for append in appends:
+                if append.owned.id in written:
+                    append.succeed()
+                    append.owned.waiting = append.owned.locked_since = None
+            left = [append for append in appends if append.owned.id not in written]
+            if left:
+                self._locked(left)
+        except Exception as error:  # whatever it is, nothing is known of what was written
+            self._fail(left, error if isinstance(error, StoreError) else StoreError(self.shown, repr(error)))
 
     def _attempt(self, appends: Sequence[Append]) -> set[int]:
         if self.lost is not None:
             raise self.lost
         with driver.typed(self.shown):
             if len(appends) == 1 and appends[0].size > ALONE_BYTES:
+                owned = appends[0].owned
+                if owned.waiting is not None and not statements.is_free(self.connection, owned):
+                    return set()  # the pipeline would fail, which psycopg warns of each time
                 return {appends[0].owned.id} if statements.write_alone(self.connection, appends[0]) else set()
             return statements.write(self.connection, appends)
 
@@ -118,24 +144,32 @@ class Writer:
                 self._write([append])
             return
         for append in appends:
-            append.owned.failure = again(error)
+            end(append.owned, again(error))
 
-    def _locked(self, left: Sequence[Append], is_late: bool) -> list[Append]:
-        """Returns those that are to be tried again: their sessions are locked, as by one who is taking them over."""
+    def _locked(self, left: Sequence[Append]) -> None:
+        """Says of these, which were not written, why: their sessions were taken over, or are locked."""
         with driver.typed(self.shown):
             epochs = statements.epochs(self.connection, [append.owned.id for append in left])
-        locked: list[Append] = []
         for append in left:
             owned = append.owned
             if (epoch := epochs.get(owned.id)) != owned.epoch:
-                append.owned.failure = taken_over(self.shown, epoch, owned.epoch)
-            elif is_late:
-                append.owned.failure = StoreBusy(self.shown, "another transaction keeps the row of the session locked")
+                end(owned, taken_over(self.shown, epoch, owned.epoch))
+            elif is_over(owned):
+                end(owned, StoreBusy(self.shown, "another transaction keeps the row of the session locked"))
             else:
-                locked.append(append)
-        if locked:
-            time.sleep(RETRY_S)
-        return locked
+                owned.waiting = append
+
+
+def is_over(owned: Owned) -> bool:
+    """Tells whether a session that is locked has been that for too long."""
+    now = time.monotonic()
+    owned.locked_since = owned.locked_since or now
+    return now - owned.locked_since >= LOCKED_S
+
+
+def end(owned: Owned, failure: Exception) -> None:
+    """Fails this append of a session, and every later one."""
+    owned.failure, owned.waiting = failure, None
 
 
 def taken_over(shown: str, epoch: int | None, own: int) -> SessionInUse:

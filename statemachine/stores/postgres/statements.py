@@ -147,6 +147,10 @@ class Owned:
     postponed: Postponed = field(factory=Postponed)
     failure: Exception | None = None
     """Why an append failed, and every later one does."""
+    waiting: Append | None = None
+    """An append that found the session locked, and is tried again."""
+    locked_since: float | None = None
+    """When it was first tried, in seconds of the monotonic clock."""
 
 
 @define(eq=False)
@@ -388,6 +392,12 @@ LOCK = """
 """
 
 
+def is_free(connection: Connection[tuple[Any, ...]], owned: Owned) -> bool:
+    """Tells whether this owner could write now."""
+    own = {"session": owned.id, "epoch": owned.epoch}
+    return connection.execute(LOCK.replace("NOWAIT", "SKIP LOCKED"), own).fetchone() is not None
+
+
 def pieces(append: Append) -> Iterator[Append]:
     """Yields appends that come to this one: what its snapshot deletes first, then rows and facts, some at a time."""
     whole = Append(append.owned, receipts=append.receipts, covered=append.covered, mail_states=append.mail_states)
@@ -408,6 +418,23 @@ def epochs(connection: Connection[tuple[Any, ...]], sessions: Sequence[int]) -> 
     """Returns the present epochs of these sessions."""
     found = "SELECT id, epoch FROM statemachine.sessions WHERE id = ANY (%b)"
     return dict(connection.execute(found, (Numbers(sessions),), binary=True).fetchall())
+
+
+RELEASE = """
+    WITH owned AS MATERIALIZED (
+        SELECT s.id FROM statemachine.sessions AS s JOIN unnest(%b, %b) AS o (id, epoch) USING (id, epoch)
+        FOR UPDATE OF s SKIP LOCKED
+    )
+    UPDATE statemachine.sessions AS s SET worker = NULL FROM owned WHERE s.id = owned.id RETURNING s.id
+"""
+
+
+def release(connection: Connection[tuple[Any, ...]], leaving: Sequence[Owned]) -> set[int]:
+    """Says of sessions that they have no owner any more, if it is still this one. Returns those of which it said so:
+    not of one that is locked.
+    """
+    columns = Numbers([owned.id for owned in leaving]), Numbers([owned.epoch for owned in leaving])
+    return {session for (session,) in connection.execute(RELEASE, columns, binary=True).fetchall()}
 
 
 # Reading, by an owner

@@ -26,6 +26,7 @@ import math
 import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from statemachine.core import exact
@@ -40,7 +41,7 @@ from statemachine.stores.postgres.database import Database
 from statemachine.stores.postgres.dsn import dsn_of
 from statemachine.stores.postgres.statements import Owned, Reader
 from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot, Write
-from statemachine.stores.worker import aside, told_in_loop
+from statemachine.stores.worker import aside, patiently, told_in_loop
 
 __all__ = ["PostgresStore"]
 
@@ -96,15 +97,13 @@ class PostgresStore:
             raise SessionInUse(self.path, "this store is open already", os.getpid())
         self._process = os.getpid()
         self._database = database = await aside(self.path, self._connected)
-        wanted = claiming.Claim(
-            self._names.session, self.path, config, self.takeover, database.worker_id, self.busy_timeout, self.without
-        )
+        wanted = claiming.Claim(self._names.session, self.path, config, self.takeover, database.worker_id, self.without)
         worker, connection = database.reader()
         try:
-            return await worker.do(self._claim, connection, wanted)
+            return await patiently(self.busy_timeout, partial(worker.do, self._claim, connection, wanted))
         except BaseException:
             try:
-                await worker.do(self._release, connection)  # a claim that goes on has ended before
+                await worker.do(self._give_back, connection)  # a claim that goes on has ended before
             finally:
                 self._leave(database)
             raise
@@ -149,8 +148,10 @@ class PostgresStore:
         if self._process != os.getpid():
             self._database = self._owned = None  # the connections, and the session, are the parent's
             return
+        owned = self._owned
         try:
-            await database.common.do(self._release, database.writer.connection)
+            if owned is not None:
+                await database.common.share((owned, None))
         finally:
             self._leave(database)
 
@@ -171,12 +172,12 @@ class PostgresStore:
             self._database = self._owned = None
             database.leave()
 
-    def _release(self, connection: Any) -> None:
-        """Says that the session has no owner, in a thread, after an append or a claim that is under way."""
+    def _give_back(self, connection: Any) -> None:
+        """Says that the session has no owner, after a claim that is under way, which nothing waits for any more."""
         owned, self._owned = self._owned, None
         if owned is not None:
-            with suppress(StoreError):  # without a connection, the server has found out
-                claiming.release(connection, self.path, owned)
+            with suppress(StoreError), driver.typed(self.path):  # without a connection, the server has found out
+                statements.release(connection, [owned])
 
     async def _read(self, read: Callable[[Reader], T]) -> T:
         database, owned = self._open_here()
