@@ -227,7 +227,7 @@ class SessionHost:
     def _connect(self) -> None:
         """Connects, and joins the workers, with a number of its own each time: what it had before is lost."""
         self._disconnect()
-        self._leases = Leases(self._names.database, self._names.shown, self._ttl)
+        self._leases = Leases(self._names.database, self._names.shown, self._capacity, self._ttl)
         self._leases.join(Where(self.where, self._token))
 
     def _disconnect(self) -> None:
@@ -259,7 +259,7 @@ class SessionHost:
         """Looks once. Returns whether there is more to claim at once."""
         leases = self._leases
         assert leases is not None
-        found = await self._worker.do(leases.poll, [*self._held], self._capacity, self._draining)
+        found = await self._worker.do(leases.poll, [*self._held], self._draining)
         if found.is_buried:
             log.warning("worker %s was taken for dead, and has lost its sessions", self.where)
             self._drop_all()

@@ -46,10 +46,10 @@ LOCK_MS = 1000
 """Milliseconds for which a statement waits for a lock of another."""
 
 JOIN = """
-    INSERT INTO statemachine.workers (id, address, token, beat)
-    VALUES (%(me)s, %(address)s, %(token)s, clock_timestamp())
+    INSERT INTO statemachine.workers (id, address, token, capacity, beat)
+    VALUES (%(me)s, %(address)s, %(token)s, %(capacity)s, clock_timestamp())
     ON CONFLICT (id) DO UPDATE SET address = %(address)s, token = %(token)s, beat = clock_timestamp(),
-        draining = false
+        capacity = %(capacity)s, draining = false
 """
 BEAT = """
     UPDATE statemachine.workers SET beat = clock_timestamp(), draining = %(draining)s WHERE id = %(me)s
@@ -84,7 +84,7 @@ ORPHANS = """
     UPDATE statemachine.sessions AS s SET worker = NULL, epoch = s.epoch + 1 FROM lost WHERE s.id = lost.id
 """
 COUNTS = """
-    SELECT (SELECT count(*) FROM statemachine.workers WHERE NOT draining),
+    SELECT ARRAY(SELECT capacity FROM statemachine.workers WHERE NOT draining),
         (SELECT count(*) FROM statemachine.sessions WHERE wanted),
         (SELECT count(*) FROM statemachine.sessions WHERE wanted AND worker IS NULL)
 """
@@ -169,9 +169,9 @@ class Poll:
 class Leases:
     """The leases as a worker sees them, on a connection of its own. Every method raises `StoreError`."""
 
-    def __init__(self, database: str, shown: str, ttl: float) -> None:
-        """Connects. `ttl` is in seconds."""
-        self.shown, self.ttl = shown, ttl
+    def __init__(self, database: str, shown: str, capacity: int, ttl: float) -> None:
+        """Connects. `capacity` is the most sessions at a time, `ttl` is in seconds."""
+        self.shown, self.capacity, self.ttl = shown, capacity, ttl
         self.worker = secrets.randbits(62)
         """The number of this worker, and of a lock that says that its connection is there."""
         self._where = Where("", "")
@@ -190,9 +190,9 @@ class Leases:
         """Says that the worker is there, and where it can be reached (*join*)."""
         self._where = where
         with driver.typed(self.shown):
-            self._run(JOIN, address=where.address, token=where.token)
+            self._run(JOIN, address=where.address, token=where.token, capacity=self.capacity)
 
-    def poll(self, held: Sequence[int], capacity: int, draining: bool) -> Poll:
+    def poll(self, held: Sequence[int], draining: bool) -> Poll:
         """Says that the worker lives (*beat*), frees those of dead workers (*bury*), and claims
         some (*claim*), unless it drains. `held` are the sessions that it has.
         """
@@ -201,9 +201,9 @@ class Leases:
             if is_buried:
                 self.join(self._where)
             self._bury()
-            workers, wanted, free = self._run(COUNTS).fetchone() or (0, 0, 0)
-            fair = rules.share(wanted, workers)
-            most = 0 if draining or is_buried else rules.most_to_claim(len(held), capacity, fair, AT_ONCE)
+            capacities, wanted, free = self._run(COUNTS).fetchone() or ((), 0, 0)
+            fair = rules.share(wanted, capacities)
+            most = 0 if draining or is_buried else rules.most_to_claim(len(held), self.capacity, fair, AT_ONCE)
             claimed: list[Claimed] = []
             if most > 0 and free:
                 claimed = [Claimed(*row) for row in self._run(CLAIM, most=most, held=list(held)).fetchall()]

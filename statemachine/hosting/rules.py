@@ -7,6 +7,8 @@ are about who should have it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 SLACK = 2
 """Sessions that a worker may have beyond its share before it gives any away."""
 
@@ -16,11 +18,17 @@ def is_dead(silent: float, ttl: float, is_connected: bool) -> bool:
     return silent > ttl or not is_connected
 
 
-def share(wanted: int, workers: int) -> int:
-    """Returns how many of the sessions that need an owner one of so many workers should have: all together have room
-    for all of them.
+def share(wanted: int, capacities: Sequence[int]) -> int:
+    """Returns how many of the sessions that need an owner each worker should have, or as many as it has room for: the
+    least number with which workers of these capacities have room for all, if they have.
     """
-    return -(-wanted // workers) if workers > 0 else 0
+    left, shared = wanted, 0
+    for number, capacity in enumerate(sorted(capacities)):
+        shared = -(-left // (len(capacities) - number))
+        if shared <= capacity:
+            return shared
+        left -= capacity
+    return max(capacities, default=0)
 
 
 def most_to_claim(held: int, capacity: int, fair: int, at_once: int) -> int:
@@ -32,7 +40,7 @@ def to_give(held: int, fair: int) -> int:
     """Returns how many sessions a worker gives away: those beyond its share, once they are more than slack.
 
     A worker claims only up to its share, so what one gives is claimed by one that has fewer, and given away again only
-    if the shares have changed: no two workers swap a session for ever (property H4).
+    if the shares have changed: no two workers swap a session for ever.
     """
     return held - fair if held > fair + max(SLACK, fair // 8) else 0
 

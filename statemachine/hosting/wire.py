@@ -11,7 +11,7 @@ What was rejected. HTTP/2, whose libraries for asyncio are servers of web applic
 stream to be kept alive by hand there. gRPC: a compiler and generated code for nine verbs. A protocol of our own on
 TCP: frames, pings and bounds would all have to be written.
 
-The protocol, version 1. The client connects with `Authorization: Bearer TOKEN` and the subprotocol `statemachine.1`.
+The protocol, version 1. The client connects with `Authorization: Bearer TOKEN` and the subprotocol `statemachine.1`::
 
     client -> worker    [number, session, verb, arguments]       arguments: an object
     worker -> client    [number, "answer", value]

@@ -91,6 +91,7 @@ def _second(connection: Connection[tuple[Any, ...]]) -> None:
             id bigint PRIMARY KEY,
             address text NOT NULL,
             token text NOT NULL,
+            capacity bigint NOT NULL,
             beat timestamptz NOT NULL,
             draining boolean NOT NULL DEFAULT false
         ) WITH (fillfactor = 50)""",
@@ -120,7 +121,8 @@ COLUMNS = (
     ("sessions", "mail_states", "text"), ("sessions", "name", "text"), ("sessions", "pid", "bigint"),
     ("sessions", "wanted", "boolean"), ("sessions", "worker", "bigint"),
     ("version", "number", "integer"),
-    ("workers", "address", "text"), ("workers", "beat", "timestamp with time zone"), ("workers", "draining", "boolean"),
+    ("workers", "address", "text"), ("workers", "beat", "timestamp with time zone"), ("workers", "capacity", "bigint"),
+    ("workers", "draining", "boolean"),
     ("workers", "id", "bigint"), ("workers", "token", "text"),
 )  # fmt: skip
 """Table, column and type of all that the migrations make."""
