@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -304,10 +305,25 @@ def export_command(session: str | Path) -> None:
     help="Where failures are kept (default: .statemachine/failures).",
 )
 @JSON
-def crash_command(kills: int, seed: int, keep: Path | None, as_json: bool) -> None:
-    """Kill a session under load, again and again, and compare its file with what was acknowledged."""
+@click.option("--fleet", is_flag=True, help="Kill workers of a fleet of hosts on PostgreSQL instead.")
+@click.option("--pauses", type=click.IntRange(0), default=0, help="With --fleet: pauses beyond the ttl.")
+@click.option("--restarts", type=click.IntRange(0), default=0, help="With --fleet: restarts of the database.")
+def crash_command(
+    kills: int, seed: int, keep: Path | None, fleet: bool, pauses: int, restarts: int, as_json: bool
+) -> None:
+    """Kill a session under load, again and again, and compare its file with what was acknowledged.
+
+    With --fleet, the session is many, in PostgreSQL, and what is killed are the workers that host them.
+    """
     from . import campaigns
 
+    if fleet:
+        from ..crashes import fleet as fleets
+
+        run = partial(fleets.strike, kills, pauses, restarts, seed)
+        campaigns.conduct("striking", run, as_json)
+    if pauses or restarts:
+        raise click.UsageError("--pauses and --restarts need --fleet")
     campaigns.crash(kills, seed, keep, as_json)
 
 

@@ -24,6 +24,7 @@ from websockets.exceptions import ConnectionClosed
 from statemachine.core.refusals import Refusal, SessionClosed, SessionDraining, StoreFailed
 from statemachine.hosting import wire
 from statemachine.runtime import AgentControl, AgentRef
+from statemachine.stores.errors import ConnectionLost, SessionInUse, StoreClosed, StoreUnreachable
 
 CALLS_MAX = 10_000
 """The most calls of one connection that are not answered yet."""
@@ -40,6 +41,11 @@ class Moved(Exception):
     """The session is not here, or about to leave."""
 
 
+ELSEWHERE = (
+    *(Moved, SessionClosed, SessionDraining, StoreFailed),
+    *(ConnectionLost, SessionInUse, StoreClosed, StoreUnreachable),
+)
+"""What says that the session has, or will have, another owner."""
 Calls = dict[int, CancelScope]
 """Number of a call that is not answered yet -> what ends it."""
 Carry = Callable[[str, Callable[[AgentControl], Awaitable[Any]]], Awaitable[Any]]
@@ -129,7 +135,7 @@ class CallServer:
     async def _reply(self, session: str, verb: str, given: dict[str, Any]) -> list[Any]:
         try:
             return ["answer", await self._carry(session, partial(called, verb=verb, given=given))]
-        except (Moved, SessionClosed, SessionDraining, StoreFailed):
+        except ELSEWHERE:
             return ["moved"]
         except Exception as error:  # whatever it is, the caller is told
             if not isinstance(error, Refusal | TypeError | ValueError):

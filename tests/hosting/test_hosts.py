@@ -192,7 +192,7 @@ async def test_killed_worker_is_followed_by_another_at_once_and_nothing_is_lost(
             rows = sql(with_session(database, "x"), OWNED_BY)
             lost = {name for name, where in rows if where == dead.where}
             assert lost
-            dead.kill()
+            dead.process.kill()
             killed, answered = time.monotonic(), list[float]()
 
             async def ask(name: str) -> None:
@@ -248,7 +248,7 @@ async def test_worker_that_is_told_to_end_hands_over_and_exits(database: str) ->
             names = [f"s{number}" for number in range(4)]
             for name in names:
                 await client.session(name).spawn("/root", "x", "go")
-            code, said = first.end()
+            code, said = await anyio.to_thread.run_sync(first.drain)
             assert (code, said) == (0, "draining: sessions are handed over\n")
             for name in names:
                 assert (await client.session(name).status("/root/x")).agent == 1
