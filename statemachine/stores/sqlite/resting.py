@@ -26,7 +26,7 @@ from weakref import WeakSet
 
 OPEN_MAX = 16
 """Sessions of a process that keep their connections however long they are not used."""
-REST_S = 10.0
+REST_S = 5.0
 """Seconds for which a session keeps its connections when there are more: opening them again takes as long as twenty
 commits.
 """
@@ -57,6 +57,11 @@ class Connections:
         self._lock = threading.Lock()
         self._sessions: WeakSet[Connected] = WeakSet()
         self._is_looked_at = False
+
+    def __len__(self) -> int:
+        """Returns their number."""
+        with self._lock:
+            return len(self._sessions)
 
     def add(self, session: Connected) -> None:
         """Notes that the session has connections."""

@@ -83,6 +83,10 @@ READING = ThreadPool("statemachine-reader", 2)
 CONNECTIONS = Connections()
 """The sessions of this process that have connections."""
 
+CLOSED = sqlite3.connect(":memory:", check_same_thread=False)
+"""What sessions that rest have instead of a connection: even a closed one has some 3 KiB of its own."""
+CLOSED.close()
+
 T = TypeVar("T")
 
 
@@ -256,7 +260,7 @@ class SQLiteStore:
         try:
             if not exists:
                 rights.make_private(self.path)
-            recovered = self._patience.do(self._when_unread, self._claim, config)
+            recovered: Recovered = self._patience.do(self._when_unread, self._claim, config)
             if not taken:
                 ownership.take_over()  # the earlier owner is fenced now, and not before
             self._is_claimed = True
@@ -335,7 +339,7 @@ class SQLiteStore:
             check_shape(connection, self.path, schema.MIGRATIONS)
             self._schema_version = version
 
-    def _close_with(self, worker: Worker) -> None:
+    def _close_with(self, worker: SerialQueue) -> None:
         if self._worker is worker:  # another task may have closed it too, and opened it again
             try:
                 self._close()
@@ -402,6 +406,7 @@ class SQLiteStore:
             self._tables.connection.close()
         except sqlite3.Error:
             return had_reader  # the connection stays
+        self._tables.connection = CLOSED
         self._is_resting = True
         CONNECTIONS.remove(self)
         return True
@@ -416,6 +421,7 @@ class SQLiteStore:
         connection = schema.connect(self.path, "mode=rw", self._patience.step)
         try:
             self._set_up(connection)
+            schema.use_wal(connection, self._patience.step)  # another program may have ended that
             connection.execute("BEGIN")
             check_shape(connection, self.path, schema.MIGRATIONS)
             meta = tables.read_meta(connection)
@@ -435,7 +441,7 @@ class SQLiteStore:
             raise
         return connection
 
-    def _taken_over(self, epoch: int) -> SessionInUse:
+    def _taken_over(self, epoch: int | None) -> SessionInUse:
         return SessionInUse(self.path, f"the session was taken over (epoch {epoch}, this store has {self.epoch})")
 
     # Writing and reading
