@@ -193,7 +193,7 @@ class SerialQueue(Caller):
     """Calls that are made in their order, one at a time, by the threads of a pool."""
 
     def __init__(self, pool: ThreadPool) -> None:
-        """Raises `RuntimeError` if there can be no thread."""
+        """Raises `RuntimeError` if a thread cannot be started and there is none."""
         self._pool = pool
         self._calls = Calls()
         self.stop = finalize(self, pool.enter())
