@@ -124,11 +124,12 @@ async def test_queues_that_get_on_share_the_threads_that_there_are(
 ) -> None:
     monkeypatch.setattr(pools, "STALL_S", 0.001)  # the pool looks often; no call takes as long as it may
     monkeypatch.setattr(pool, "_stalled", lambda: 0)
-    queues = [SerialQueue(pool) for _ in range(100)]
+    queues, seen = [SerialQueue(pool) for _ in range(100)], list[int]()
     async with anyio.create_task_group() as tasks:
         for number in range(1000):
-            tasks.start_soon(queues[number % 100].do, lambda: None)
-    assert len(threads(pool)) <= SIZE
+            tasks.start_soon(queues[number % 100].do, lambda: seen.append(pool._threads))
+    assert len(seen) == 1000
+    assert max(seen) <= SIZE
     await stop(*queues)
 
 
@@ -192,6 +193,8 @@ async def test_process_without_threads_refuses_the_first_queue_and_others_share_
 async def test_fork_begins_with_threads_of_its_own(pool: ThreadPool) -> None:
     queue = SerialQueue(pool)
     await queue.do(lambda: None)
+    while pool._given:
+        await anyio.lowlevel.checkpoint()
     with pool._lock:  # as of a thread that was starting another
         child = os.fork()
     if not child:
