@@ -244,7 +244,7 @@ class Talk:
         number = next(self._numbers)
         reply = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
-            if self.is_over:
+            if self.is_over or self.connection.transport.is_closing():
                 raise ConnectionError("the connection with the worker has ended")
             await self.connection.send(wire.pack([number, session, verb, given]))
             answer: list[Any] = await reply

@@ -14,6 +14,9 @@ What was rejected. An advisory lock for each session: it is not ownership, and w
 lease that its owner renews for each session: with ten thousand sessions, that is two thousand writes a second. Clocks
 of workers: only the database's clock is read. A leader: there is nothing that needs one.
 
+No commit here waits for the disk. If the server fails, moves of the last moments are as if they had not been made: what
+a session's owner then wrote, which it waits for, comes later in the server's log, and takes them with it.
+
 What remains ugly. A worker that hangs keeps its sessions for `ttl` seconds, since its connection stays.
 
 Shares are counted in the rows of sessions. Workers' own counts, as of their last heartbeat, would count a session twice
@@ -176,7 +179,9 @@ class Leases:
         """The number of this worker, and of a lock that says that its connection is there."""
         self._where = Where("", "")
         self._polls = 0
-        self.connection: Connection[tuple[Any, ...]] = driver.connect(database, shown, lock_timeout=f"{LOCK_MS}ms")
+        self.connection: Connection[tuple[Any, ...]] = driver.connect(
+            database, shown, lock_timeout=f"{LOCK_MS}ms", synchronous_commit="off"
+        )
         try:
             with driver.typed(shown):
                 schema.migrate(self.connection, shown, schema.MIGRATIONS)
