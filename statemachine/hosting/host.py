@@ -321,18 +321,15 @@ class SessionHost:
     async def _host(self, hosted: Hosted) -> None:
         """Has a session open until it is to be left."""
         store = PostgresStore(with_session(self._dsn, hosted.name), lease=hosted.lease)
-        asked = -1
         try:
             try:
                 async with AgentControl.open(store, self._work, self._config) as control:
                     hosted.control = control
                     hosted.ready.set()
-                    asked = await self._tend(hosted)
+                    await self._tend(hosted, control, store)
             finally:
                 hosted.control = None
                 hosted.ready.set()
-            if asked >= 0 and self._leases is not None:
-                await self._worker.do(self._leases.unload, hosted.id, store.epoch, asked)
         except HandOver:
             log.info("session %s is handed over", hosted.name)
         except (SessionInUse, StoreFailed, ConnectionLost, StoreUnreachable) as error:
@@ -345,17 +342,14 @@ class SessionHost:
         else:
             self._failures.pop(hosted.name, None)
         finally:
-            with CancelScope(shield=True):
-                if asked < 0 and self._leases is not None:
-                    with suppress(StoreError):  # it is found out then, as that of a dead worker
-                        await self._worker.do(self._leases.give_back, [hosted.id])
-                self._held.pop(hosted.id, None)
-                self._by_name.pop(hosted.name, None)
+            with CancelScope(shield=True), suppress(StoreError):  # it is found out then, as that of a dead worker
+                if self._leases is not None:
+                    await self._worker.do(self._leases.give_back, hosted.id, store.epoch or hosted.lease.epoch)
+            if self._held.get(hosted.id) is hosted:
+                del self._held[hosted.id], self._by_name[hosted.name]
 
-    async def _tend(self, hosted: Hosted) -> int:
-        """Returns when the session is to be left and has nothing to do: how often it had been asked for by then. Raises
-        `HandOver` if it is to be left with its open work.
-        """
+    async def _tend(self, hosted: Hosted, control: AgentControl, store: PostgresStore) -> None:
+        """Returns when the session needs no owner. Raises `HandOver` if it is to be left with its open work."""
         while True:
             with anyio.move_on_after(self._idle_ttl / 4):
                 await hosted.told.wait()
@@ -366,10 +360,12 @@ class SessionHost:
                 raise HandOver
             is_due = hosted.told.is_set() or time.monotonic() - hosted.used > self._idle_ttl
             if is_due and hosted.is_idle and self._leases is not None:
-                asked: int = await self._worker.do(self._leases.asked, hosted.id)
+                asked = await self._worker.do(self._leases.asked, hosted.id)
                 if hosted.is_idle:
-                    hosted.control = None  # from here on, callers are told that it moves
-                    return asked
+                    hosted.control = None  # callers are told that it moves
+                    if await self._worker.do(self._leases.unload, hosted.id, store.epoch, asked):
+                        return
+                    hosted.control = control
             if hosted.told.is_set():
                 hosted.told = anyio.Event()
 

@@ -92,10 +92,13 @@ COUNTS = """
         (SELECT count(*) FROM statemachine.sessions WHERE wanted AND worker IS NULL)
 """
 CLAIM = """
-    WITH free AS MATERIALIZED (
-        SELECT id FROM statemachine.sessions WHERE wanted AND worker IS NULL AND id <> ALL (%(held)s)
-        ORDER BY id LIMIT %(most)s
-        FOR UPDATE SKIP LOCKED
+    WITH me AS MATERIALIZED (
+        SELECT id FROM statemachine.workers WHERE id = %(me)s AND NOT draining FOR UPDATE
+    ), free AS MATERIALIZED (
+        SELECT s.id FROM statemachine.sessions AS s CROSS JOIN me
+        WHERE s.wanted AND s.worker IS NULL AND s.id <> ALL (%(held)s)
+        ORDER BY s.id LIMIT %(most)s
+        FOR UPDATE OF s SKIP LOCKED
     )
     UPDATE statemachine.sessions AS s SET worker = %(me)s, epoch = s.epoch + 1 FROM free WHERE s.id = free.id
     RETURNING s.id, s.name, s.epoch
@@ -105,13 +108,17 @@ ASKED = "SELECT asked FROM statemachine.sessions WHERE id = %(session)s"
 DONE = "DELETE FROM statemachine.asks WHERE id = ANY (%(asks)s)"
 UNLOAD = """
     UPDATE statemachine.sessions SET wanted = false
-    WHERE id = %(session)s AND worker IS NULL AND epoch = %(epoch)s AND asked = %(asked)s
+    WHERE id = %(session)s AND worker = %(me)s AND epoch = %(epoch)s AND asked = %(asked)s
         AND NOT EXISTS (SELECT FROM statemachine.asks WHERE session = %(session)s)
 """
 GIVE_BACK = """
-    UPDATE statemachine.sessions SET worker = NULL, epoch = epoch + 1 WHERE id = ANY (%(sessions)s) AND worker = %(me)s
+    UPDATE statemachine.sessions SET worker = NULL, epoch = epoch + 1
+    WHERE id = %(session)s AND worker = %(me)s AND epoch = %(epoch)s
 """
-LEAVE = "DELETE FROM statemachine.workers WHERE id = %(me)s"
+LEAVE = """
+    WITH mine AS (UPDATE statemachine.sessions SET worker = NULL, epoch = epoch + 1 WHERE worker = %(me)s)
+    DELETE FROM statemachine.workers WHERE id = %(me)s
+"""
 
 ASK = """
     INSERT INTO statemachine.sessions (name, wanted, asked) VALUES (%(name)s, true, 1)
@@ -242,20 +249,21 @@ class Leases:
             self._run(DONE, asks=list(asks))
 
     def unload(self, session: int, epoch: int, asked: int) -> bool:
-        """Says that a session that its owner has left needs no owner (*unload*). Returns whether it said so: not if a
-        caller has asked for it meanwhile, or another worker has it.
+        """Says that a session, which this worker is about to leave, needs no owner (*unload*). Returns whether it said
+        so: not if a caller has asked for it meanwhile, or another worker has it. It is said by the owner, so that none
+        claims the session in between.
         """
         with driver.typed(self.shown):
             said: int = self._run(UNLOAD, session=session, epoch=epoch, asked=asked).rowcount
         return said == 1
 
-    def give_back(self, sessions: Sequence[int]) -> None:
-        """Frees sessions that were claimed and are not opened (*hand_over*)."""
+    def give_back(self, session: int, epoch: int) -> None:
+        """Frees a session that was claimed, or opened, in this epoch, if it still is this worker's (*hand_over*)."""
         with driver.typed(self.shown):
-            self._run(GIVE_BACK, sessions=list(sessions))
+            self._run(GIVE_BACK, session=session, epoch=epoch)
 
     def leave(self) -> None:
-        """Says that the worker is there no more (*leave*)."""
+        """Says that the worker is there no more (*leave*). What it has even so is free then."""
         with driver.typed(self.shown):
             self._run(LEAVE)
 

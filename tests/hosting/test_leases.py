@@ -115,17 +115,47 @@ def test_session_that_is_asked_for_while_it_is_being_left_stays_wanted(
     ask(one, "a")
     (mine,) = one.poll([], draining=False).claimed
     asked = one.asked(mine.id)
-    assert not one.unload(mine.id, mine.epoch, asked), "it still has an owner"
-    rows(database, "UPDATE statemachine.sessions SET worker = NULL")
     ask(one, "a")
     assert not one.unload(mine.id, mine.epoch, asked), "a caller has asked for it"
     assert not one.unload(mine.id, mine.epoch - 1, asked + 1), "another has had it"
     rows(database, f"INSERT INTO statemachine.asks (session, request) VALUES ({mine.id}, 'x')")
     assert not one.unload(mine.id, mine.epoch, asked + 1), "a request is not carried out"
     rows(database, "DELETE FROM statemachine.asks")
+    rows(database, "UPDATE statemachine.sessions SET worker = 4711")
+    assert not one.unload(mine.id, mine.epoch, asked + 1), "another has it"
+    rows(database, f"UPDATE statemachine.sessions SET worker = {one.worker}")
     assert one.unload(mine.id, mine.epoch, asked + 1)
-    assert rows(database) == [("a", False, None, 1, 2)]
+    assert rows(database) == [("a", False, one.worker, 1, 2)], "nothing claims it before it is left"
+    one.give_back(mine.id, mine.epoch - 1)
+    assert rows(database) == [("a", False, one.worker, 1, 2)], "it was another opening"
+    one.give_back(mine.id, mine.epoch)
+    assert rows(database) == [("a", False, None, 2, 2)]
     assert one.poll([], draining=False).claimed == ()
+
+
+def test_worker_that_was_buried_between_its_heartbeat_and_its_claim_claims_nothing(
+    database: str, joined: Callable[..., Leases], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = joined("one"), joined("other")
+    ask(one, "a")
+
+    def hangs() -> None:
+        silence(database, one, TTL + 1)
+        Leases._bury(other)
+
+    monkeypatch.setattr(one, "_bury", hangs)
+    assert one.poll([], draining=False).claimed == ()
+    assert rows(database) == [("a", True, None, 0, 1)]
+    assert len(other.poll([], draining=False).claimed) == 1
+
+
+def test_worker_that_leaves_frees_what_it_has_even_so(database: str, joined: Callable[..., Leases]) -> None:
+    one, other = joined("one"), joined("other")
+    ask(one, "a")
+    assert len(one.poll([], draining=False).claimed) == 1
+    one.leave()
+    assert rows(database) == [("a", True, None, 2, 1)]
+    assert len(other.poll([], draining=False).claimed) == 1
 
 
 def test_worker_that_drains_or_is_full_claims_nothing(database: str, joined: Callable[..., Leases]) -> None:
