@@ -7,6 +7,8 @@ are about who should have it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 SLACK = 2
 """Sessions that a worker may have beyond its share before it gives any away."""
 
@@ -16,11 +18,18 @@ def is_dead(silent: float, ttl: float, is_connected: bool) -> bool:
     return silent > ttl or not is_connected
 
 
-def share(wanted: int, workers: int) -> int:
-    """Returns how many of the sessions that need an owner one of so many workers should have: all together have room
-    for all of them.
+def share(wanted: int, capacities: Sequence[int]) -> int:
+    """Returns how many of the sessions that need an owner each of these workers should have, if it has room for them: so
+    many that all together have all of them, as far as there is room.
     """
-    return -(-wanted // workers) if workers > 0 else 0
+    fair, rest, left = 0, wanted, len(capacities)
+    for capacity in sorted(capacities):  # those that are full before the others leave more to them
+        fair = -(-rest // left)
+        if capacity >= fair:
+            return fair
+        rest -= capacity
+        left -= 1
+    return fair
 
 
 def most_to_claim(held: int, capacity: int, fair: int, at_once: int) -> int:
