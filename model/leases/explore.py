@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -41,6 +41,8 @@ class Step(NamedTuple):
 
     event: Event
     to: int
+    claims: bool
+    """Whether a session that was free has been claimed, even if it was given away at once."""
 
 
 @frozen
@@ -82,105 +84,118 @@ class Exploration:
     seconds: float
     events: Counter[str]
     """How often each event was played."""
-    fault: Fault | None
+    faults: tuple[Fault, ...]
+    """The first of each property that does not hold; the first of all, unless all were wanted."""
     graph: Graph = field(repr=False)
 
 
 def explore(
     scope: Scope,
     protocol: Callable[[Scope], Protocol] = Protocol,
-    judged: Iterable[Property] = PROPERTIES,
     progress: Callable[[int], None] = lambda states: None,
+    *,
+    finds_all: bool = False,
 ) -> Exploration:
-    """Visits every reachable world of the scope, up to the first fault of one of these properties. Raises
-    `TooManyStates`.
+    """Visits every reachable world of the scope, up to the first fault; with `finds_all` it goes on, until each property
+    has a fault or was judged on all. Raises `TooManyStates`.
     """
     began = time.perf_counter()
-    wanted = {known.id for known in judged}
-    walk = Walk(scope, protocol(scope), [known for known in PROPERTIES if known.id in wanted])
-    fault = walk.visit(progress)
+    walk = Walk(scope, protocol(scope), finds_all)
+    walk.visit(progress)
     graph = walk.graph
-    if fault is None:
-        fault = judge_graph(graph, walk.judged)
-    depth = max(walk.depths)
-    steps = sum(map(len, graph.steps))
+    if finds_all or not walk.faults:
+        for known, fault in ((H2, judge_rounds(graph, H2)), (H4, judge_cycles(graph)), (H6, judge_rounds(graph, H6))):
+            if fault is not None:
+                walk.faults.setdefault(known.id, fault)
     return Exploration(
-        scope, len(graph.worlds), steps, depth, time.perf_counter() - began, walk.events, fault, graph
+        scope=scope,
+        states=len(graph.worlds),
+        steps=sum(map(len, graph.steps)),
+        depth=max(walk.depths),
+        seconds=time.perf_counter() - began,
+        events=walk.events,
+        faults=tuple(walk.faults.values()),
+        graph=graph,
     )
 
 
 @define
 class Walk:
-    """One walk through the worlds of a scope."""
+    """One walk through the worlds of a scope, which judges states and steps."""
 
     scope: Scope
     protocol: Protocol
-    judged: list[Property]
+    finds_all: bool
     graph: Graph = field(init=False)
     depths: list[int] = field(factory=lambda: [0])
     events: Counter[str] = field(factory=Counter[str])
+    faults: dict[str, Fault] = field(factory=dict[str, Fault])
 
     def __attrs_post_init__(self) -> None:
         self.graph = Graph(self.scope)
 
-    def visit(self, progress: Callable[[int], None]) -> Fault | None:
-        """Visits all worlds, and judges states and steps."""
-        graph, protocol = self.graph, self.protocol
-        step_judges = [(known, known.step) for known in self.judged if known.step is not None]
-        judges_tables = H8 in self.judged
-        first = canonical(start(self.scope), self.scope)
-        known: dict[World, int] = {first: 0}
-        graph.worlds.append(first)
+    def visit(self, progress: Callable[[int], None]) -> None:
+        """Visits all worlds, or those up to the first fault."""
+        graph = self.graph
+        known = {canonical(start(self.scope), self.scope): 0}
+        graph.worlds.extend(known)
         graph.parents.append((0, Event("start")))
         for number, before in enumerate(graph.worlds):
-            if number % 10_000 == 0:
+            if number % 1_000 == 0:
                 progress(number)
-            fault = self.judge_state(number)
-            if fault is not None:
-                return fault
+            self.judge_state(number)
             found: dict[Step, None] = {}
-            for event in protocol.events(before):
+            for event in self.protocol.events(before):
                 self.events[event.name] += 1
-                try:
-                    afters = protocol.successors(before, event)
-                except IllegalMove as error:
-                    if judges_tables:
-                        return Fault(H8, str(error), (*graph.way_to(number), (event, before)))
-                    continue
-                for after in afters:
-                    for judged, judge in step_judges:
-                        detail = judge(before, event, after)
-                        if detail is not None:
-                            return Fault(judged, detail, (*graph.way_to(number), (event, after)))
+                for after in self.play(number, event):
                     same = canonical(after, self.scope)
                     to = known.setdefault(same, len(graph.worlds))
                     if to == len(graph.worlds):
-                        if to >= STATES_MAX:
-                            raise TooManyStates(self.scope.name)
-                        graph.worlds.append(same)
-                        graph.parents.append((number, event))
-                        self.depths.append(self.depths[number] + 1)
-                    found[Step(event, to)] = None
+                        self.add(number, event, same)
+                    found[Step(event, to, is_claim(before, event, after))] = None
+                if self.faults and not self.finds_all:
+                    graph.steps.append([*found])
+                    return
             graph.steps.append([*found])
-        return None
 
-    def judge_state(self, number: int) -> Fault | None:
+    def add(self, number: int, event: Event, world: World) -> None:
+        """Adds a world that an event leads to."""
+        if len(self.graph.worlds) >= STATES_MAX:
+            raise TooManyStates(self.scope.name)
+        self.graph.worlds.append(world)
+        self.graph.parents.append((number, event))
+        self.depths.append(self.depths[number] + 1)
+
+    def play(self, number: int, event: Event) -> list[World]:
+        """Returns what an event leads to, once that is judged. Nothing, if a table refuses it."""
+        before = self.graph.worlds[number]
+        try:
+            afters = self.protocol.successors(before, event)
+        except IllegalMove as error:
+            self.note(H8, str(error), number, (event, before))
+            return []
+        for after in afters:
+            for judged, judge in STEP_JUDGES:
+                detail = judge(before, event, after)
+                if detail is not None:
+                    self.note(judged, detail, number, (event, after))
+        return afters
+
+    def judge_state(self, number: int) -> None:
         """Judges one state."""
-        world = self.graph.worlds[number]
-        for known in self.judged:
-            detail = None if known.state is None else known.state(world)
+        for known, judge in STATE_JUDGES:
+            detail = judge(self.graph.worlds[number])
             if detail is not None:
-                return Fault(known, detail, self.graph.way_to(number))
-        return None
+                self.note(known, detail, number)
+
+    def note(self, known: Property, detail: str, number: int, *last: tuple[Event, World]) -> None:
+        """Notes a fault, if it is the first of its property."""
+        if known.id not in self.faults:
+            self.faults[known.id] = Fault(known, detail, (*self.graph.way_to(number), *last))
 
 
-def judge_graph(graph: Graph, judged: Iterable[Property]) -> Fault | None:
-    """Judges what takes the whole graph."""
-    for known in judged:
-        fault = judge_cycles(graph) if known is H4 else judge_rounds(graph, known) if known in (H2, H6) else None
-        if fault is not None:
-            return fault
-    return None
+STEP_JUDGES = [(known, known.step) for known in PROPERTIES if known.step is not None]
+STATE_JUDGES = [(known, known.state) for known in PROPERTIES if known.state is not None]
 
 
 # Rounds: H2 and H6
@@ -188,11 +203,12 @@ def judge_graph(graph: Graph, judged: Iterable[Property]) -> Fault | None:
 
 class Rounds:
     """Where rounds lead: in a round, the database's clock goes on and every live worker polls once, in any order. What
-    workers and the database have under way is ended in between.
+    workers and the database have under way is ended in between. Without `gives`, rounds in which a session is given
+    away are left out: it is free then, until the next poll.
     """
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, gives: bool = True) -> None:
+        self.graph, self.gives = graph, gives
         self.workers = len(graph.scope.capacities)
         self.settled: dict[int, frozenset[int]] = {}
         self.rounds: dict[int, frozenset[int]] = {}
@@ -226,13 +242,20 @@ class Rounds:
     def balanced(self, states: set[int]) -> set[int]:
         """Returns where these states lead once workers have acted on what they counted."""
         for _ in range(self.workers):
-            states = self.all_settled({to for one in states for to in self.by(one, "balance") or [one]})
+            states = self.all_settled({to for one in states for to in self.acted(one)})
         return states
+
+    def acted(self, number: int) -> list[int]:
+        """Returns where it leads that a worker acts on what it counted; the state itself if none has counted."""
+        found, owned = self.by(number, "balance"), owned_in(self.graph.worlds[number])
+        if not found:
+            return [number]
+        return found if self.gives else [to for to in found if owned_in(self.graph.worlds[to]) >= owned]
 
     def by(self, number: int, name: str, w: int | None = None) -> list[int]:
         """Returns where an event leads, of one worker or of any."""
         return [
-            to for event, to in self.graph.steps[number] if event.name == name and (w is None or event.worker == w)
+            to for event, to, _ in self.graph.steps[number] if event.name == name and (w is None or event.worker == w)
         ]
 
     def all_settled(self, numbers: set[int]) -> set[int]:
@@ -244,8 +267,8 @@ class Rounds:
         found = self.settled.get(number)
         if found is None:
             steps = self.graph.steps[number]
-            first = next((event for event, _ in steps if event.name in UNDER_WAY), None)
-            afters = {to for event, to in steps if event == first}
+            first = next((event for event, _, _ in steps if event.name in UNDER_WAY), None)
+            afters = {to for event, to, _ in steps if event == first}
             found = self.settled[number] = frozenset(self.all_settled(afters) if afters else {number})
         return found
 
@@ -263,14 +286,14 @@ def judge_rounds(graph: Graph, known: Property) -> Fault | None:
     """Judges what must be so after TTL and one poll, from every state."""
     judge = known.after_rounds
     assert judge is not None
-    scope, rounds = graph.scope, Rounds(graph)
+    scope, rounds, last = graph.scope, Rounds(graph), Rounds(graph, gives=known is H6)
     verdicts: dict[tuple[int, int], str | None] = {}
     for number in range(len(graph.worlds)):
         states = {number}
         for _ in range(scope.ttl):
             states = {to for one in states for to in rounds.after(one)}
         for before in states:
-            for after in rounds.after(before):
+            for after in last.after(before):
                 if (before, after) not in verdicts:
                     verdicts[before, after] = judge(scope, graph.worlds[before], graph.worlds[after])
                 detail = verdicts[before, after]
@@ -284,20 +307,18 @@ def judge_rounds(graph: Graph, known: Property) -> Fault | None:
 
 
 def judge_cycles(graph: Graph) -> Fault | None:
-    """Judges that no cycle without callers and faults claims a session."""
-    calm: dict[int, list[int]] = {
-        number: [step.to for step in steps if is_calm(graph, number, step)]
-        for number, steps in enumerate(graph.steps)
-    }
-    part_of = parts(calm)
-    for number, steps in enumerate(graph.steps):
+    """Judges that no cycle without callers and faults claims a session, if time goes on in it."""
+    calm = [[step for step in steps if is_calm(graph, n, step)] for n, steps in enumerate(graph.steps)]
+    part_of = parts([[step.to for step in steps] for steps in calm])
+    inside = [[step for step in steps if part_of[step.to] == part_of[n]] for n, steps in enumerate(calm)]
+    ticking = {part_of[n]: n for n, steps in enumerate(inside) for step in steps if step.event.name == "tick"}
+    for number, steps in enumerate(inside):
         for step in steps:
-            if step.event.name == "balance" and part_of[number] == part_of[step.to] and number != step.to:
-                if claims(graph.worlds[number], graph.worlds[step.to]):
-                    w = step.event.worker
-                    cycle = way_in(calm, graph, step.to, number)
-                    path = (*graph.way_to(number), (step.event, graph.worlds[step.to]), *cycle)
-                    return Fault(H4, f"worker {w} claims a session again and again", path)
+            if step.claims and part_of[number] in ticking:
+                tick = ticking[part_of[number]]
+                cycle = [*way_in(inside, graph, step.to, tick), *way_in(inside, graph, tick, number)]
+                path = (*graph.way_to(number), (step.event, graph.worlds[step.to]), *cycle)
+                return Fault(H4, f"a session is claimed again and again; the last {len(cycle) + 1} steps repeat", path)
     return None
 
 
@@ -310,38 +331,43 @@ def is_calm(graph: Graph, number: int, step: Step) -> bool:
     return not any(w.is_live and (w.age >= graph.scope.ttl or w.fair >= 0) for w in graph.worlds[number].workers)
 
 
-def claims(before: World, after: World) -> bool:
-    """Whether more sessions are owned."""
-    return sum(s.owner >= 0 for s in after.sessions) > sum(s.owner >= 0 for s in before.sessions)
+def is_claim(before: World, event: Event, after: World) -> bool:
+    """Whether a session that was free has been claimed."""
+    if event.name != "balance":
+        return False
+    pairs = zip(before.sessions, after.sessions, strict=True)
+    return any(was.owner < 0 and (now.owner >= 0 or now.epoch != was.epoch) for was, now in pairs)
 
 
-def way_in(calm: dict[int, list[int]], graph: Graph, start_: int, end: int) -> list[tuple[Event, World]]:
-    """Returns a shortest way between two states by calm steps."""
+def owned_in(world: World) -> int:
+    """Returns how many sessions have an owner."""
+    return sum(s.owner >= 0 for s in world.sessions)
+
+
+def way_in(inside: list[list[Step]], graph: Graph, first: int, last: int) -> list[tuple[Event, World]]:
+    """Returns a shortest way from one state to another, by these steps."""
     reached: dict[int, tuple[int, Event]] = {}
-    line = [start_]
+    line = [first]
     for number in line:
-        if number == end:
-            break
-        allowed = {*calm[number]}
-        for event, to in graph.steps[number]:
-            if to in allowed and event.name in CALM and to not in reached and to != start_:
+        for event, to, _ in inside[number]:
+            if to != first and to not in reached:
                 reached[to] = number, event
                 line.append(to)
     found: list[tuple[Event, World]] = []
-    while end != start_:
-        before, event = reached[end]
-        found.append((event, graph.worlds[end]))
-        end = before
+    while last != first:
+        before, event = reached[last]
+        found.append((event, graph.worlds[last]))
+        last = before
     return found[::-1]
 
 
-def parts(graph: dict[int, list[int]]) -> list[int]:
+def parts(graph: list[list[int]]) -> list[int]:
     """Returns for each state the number of its strongly connected part: Tarjan's walk."""
     index: dict[int, int] = {}
     low: dict[int, int] = {}
     part = [-1] * len(graph)
     kept: list[int] = []
-    for root in graph:
+    for root in range(len(graph)):
         if root in index:
             continue
         work: list[tuple[int, Iterator[int]]] = [(root, iter(graph[root]))]

@@ -5,11 +5,51 @@ The counts are golden: a change of the protocol, of its rules or of a scope chan
 
 from __future__ import annotations
 
-from .world import Scope
+from .world import FAULTS, Scope
 
-ALL = frozenset({"crash", "pause", "cut", "drain", "restart", "late"})
+
+class BadScope(Exception):
+    """There is no scope of this name; the message says which there are."""
+
+
+def fault(*names: str) -> frozenset[str]:
+    """Returns these faults."""
+    return frozenset(names)
+
 
 SCOPES: tuple[Scope, ...] = (
-    Scope("all", (1, 1), 1, "two workers and one session, with every fault", faults=ALL),
+    Scope("crash", (1, 1), 1, "processes are killed, and started again", faults=fault("crash"), ttl=2),
+    Scope("stop", (1, 1), 1, "processes are stopped for any time, and go on", faults=fault("pause", "late")),
+    Scope("cut", (1, 1), 1, "processes are cut off from the database, and write on", faults=fault("cut")),
+    Scope("drain", (1, 1), 1, "processes are told to end, and started again", faults=fault("drain")),
+    Scope("restart", (1, 1), 1, "the database restarts", faults=fault("restart")),
+    Scope("late", (1, 1), 1, "workers poll when they like, also later than TTL", faults=fault("late")),
+    Scope(
+        name="clocks",
+        capacities=(1, 1),
+        sessions=1,
+        meaning="the clocks of both workers stand, and that of one is ahead",
+        faults=fault("pause"),
+        rates=(0, 0),
+        ahead=(0, 3),
+    ),
+    Scope("full", (1, 1), 2, "as many sessions as there is room for"),
+    Scope("shares", (6, 6), 6, "six sessions are spread over two workers", asks=False, faults=fault("crash")),
+    Scope("rooms", (1, 4), 4, "workers of different capacity", asks=False, faults=fault("crash")),
+    Scope("three", (3, 3, 3), 3, "three sessions, three workers", asks=False, faults=fault("crash")),
+    Scope("everything", (1, 1), 1, "every fault", faults=frozenset(FAULTS), long=True),
+    Scope("pair", (2, 2), 2, "two sessions, and processes are killed", faults=fault("crash"), long=True),
+    Scope("trio", (1, 1, 1), 2, "three workers with room for one session each", long=True),
 )
+"""All scopes. Without `long`, those take some seconds together."""
+
 GOLDEN: dict[str, tuple[int, int]] = {}
+"""Scope -> states, steps."""
+
+
+def find(name: str) -> Scope:
+    """Returns the scope of this name. Raises `BadScope`."""
+    for scope in SCOPES:
+        if scope.name == name:
+            return scope
+    raise BadScope(f"there is no scope '{name}'; there are {', '.join(scope.name for scope in SCOPES)}")

@@ -86,7 +86,7 @@ class Worker(NamedTuple):
     age: int
     """Ticks since its last heartbeat; those beyond `ttl` + 1 are not counted."""
     held: int
-    """How many sessions it had when it beat last."""
+    """How many sessions it had when it beat, or claimed some, last."""
     life: Life
     link: Link
     aim: Aim
@@ -179,6 +179,8 @@ class Scope:
     """Whether callers ask; otherwise every session has open work in the beginning, for good."""
     rates: tuple[int, ...] = ()
     """How many ticks of its own clock each worker counts while the database counts one. Empty: not looked at."""
+    ahead: tuple[int, ...] = ()
+    """By how many ticks each worker's clock is ahead of the database's. Empty: by none."""
     long: bool = False
     """Whether it takes more than some seconds."""
 
@@ -233,6 +235,10 @@ class Protocol:
         """Returns the epoch of a session that is claimed."""
         return epoch + 1
 
+    def opened(self, epoch: int) -> int:
+        """Returns the epoch of a session that is opened."""
+        return epoch + 1
+
     def buried(self, epoch: int) -> int:
         """Returns the epoch of a session whose worker is dead."""
         return epoch + 1
@@ -257,13 +263,14 @@ class Protocol:
         """Whether a session that its owner leaves needs no owner: it was not asked for since that looked last."""
         return session.asked == hold.seen
 
-    def is_dead(self, reader: Worker, other: Worker) -> bool:
+    def is_dead(self, world: World, reader: int, other: int) -> bool:
         """Whether a worker finds that another one is dead."""
-        return rules.is_dead(other.age, self.scope.ttl, other.link is UP)
+        worker = world.workers[other]
+        return rules.is_dead(worker.age, self.scope.ttl, worker.link is UP)
 
     def count(self, world: World, free: int) -> int:
-        """Returns how many sessions need an owner, as a worker counts: those that each worker had when it beat last,
-        and those that are free.
+        """Returns how many sessions need an owner, as a worker counts: those that each worker has by its row, and those
+        that are free.
         """
         return free + sum(other.held for other in world.workers if other.state is not ABSENT)
 
@@ -376,7 +383,7 @@ class Protocol:
         world = with_worker(world, w, worker._replace(state=state, age=0, own=0, held=held))
         for other in range(len(world.workers)):
             if other != w and world.workers[other].state is not ABSENT:
-                if self.is_dead(world.workers[w], world.workers[other]):
+                if self.is_dead(world, w, other):
                     world = self.bury(world, other)
         free = sum(s.lease is WANTED for s in world.sessions)
         fair = self.share(world, free)
@@ -453,8 +460,15 @@ class Protocol:
                 epoch = self.claimed(s.epoch)
                 taken = s._replace(lease=CLAIM[s.lease], owner=w, epoch=epoch)
                 after = with_session(after, number, with_hold(taken, w, Hold(Phase.CLAIMED, epoch, 0, 0)))
-            found.append(after)
+            held = self.counted(after.workers[w].held, len(held_by(after, w)))
+            found.append(with_worker(after, w, after.workers[w]._replace(held=held)))
         return found
+
+    def counted(self, before: int, held: int) -> int:
+        """Returns how many sessions a worker has by its row once it has claimed some: they count at once, in the same
+        statement, because others that poll before it does so again would take too few.
+        """
+        return held
 
     def give(self, world: World, w: int, fair: int) -> list[World]:
         """A worker hands over sessions beyond its share; if it is full, it leaves idle ones, so that others find room."""
@@ -512,7 +526,7 @@ class Protocol:
         assert hold is not None
         if not self.may_open(s, hold, w):
             return [with_session(world, number, with_hold(s, w, None))]
-        after = s._replace(epoch=s.epoch + 1)
+        after = s._replace(epoch=self.opened(s.epoch))
         return [with_session(world, number, with_hold(after, w, Hold(Phase.OPEN, after.epoch, s.log, s.asked)))]
 
     def append(self, world: World, w: int, number: int) -> list[World]:
@@ -706,11 +720,12 @@ def canonical_session(s: Session) -> Session:
 
 
 def canonical(world: World, scope: Scope) -> World:
-    """Returns the world that stands for all that differ from it by the names of sessions and of workers of the same
-    capacity, or by numbers alone.
+    """Returns the world that stands for all that differ from it by the names of sessions and of workers with the
+    same capacity and clock, or by numbers alone.
     """
     workers = tuple(map(canonical_worker, world.workers))
-    kinds = [(scope.capacities[w], scope.rates[w] if scope.rates else 0, worker) for w, worker in enumerate(workers)]
+    clocks = [*zip(scope.rates or (0,) * len(workers), scope.ahead or (0,) * len(workers), strict=True)]
+    kinds = [(scope.capacities[w], *clocks[w], worker) for w, worker in enumerate(workers)]
     best: list[int] = []
     for order in orders(tuple(kinds)):
         names = sorted(name_of(renamed(s, order)) for s in world.sessions)
@@ -720,8 +735,8 @@ def canonical(world: World, scope: Scope) -> World:
 
 
 @lru_cache(maxsize=100_000)
-def orders(kinds: tuple[tuple[int, int, Worker], ...]) -> list[tuple[int, ...]]:
-    """Returns the ways to sort the workers. Capacities are sorted in the scope, too."""
+def orders(kinds: tuple[tuple[int, int, int, Worker], ...]) -> list[tuple[int, ...]]:
+    """Returns the ways to sort the workers. Their capacities, rates and offsets are sorted in the scope, too."""
     found = {tuple(kinds[w] for w in order): list[tuple[int, ...]]() for order in permutations(range(len(kinds)))}
     for order in permutations(range(len(kinds))):
         found[tuple(kinds[w] for w in order)].append(order)
