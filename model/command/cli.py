@@ -13,12 +13,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from statemachine.checking import diagrams
 from statemachine.checking.properties import PROPERTIES
 from statemachine.core.machines import MACHINES
+from statemachine.hosting import HostingMissing
 from statemachine.log.trace import TraceError
 from statemachine.stores import StoreError, places, read_rollout
 
@@ -28,7 +30,7 @@ from ..exploration.scopes import BadScope
 from ..printing import ERROR_MAX, Console, bounded, printable, say, table, until_reader_leaves
 from ..scenarios import replay
 from ..spin.errors import SpinFailed, SpinMissing
-from . import demo, export_session, inspect_session
+from . import demo, export_session, host_sessions, inspect_session
 from .inspect_session import NoSuchAgent
 
 JOBS = click.option("--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes.")
@@ -243,6 +245,26 @@ def inspect_command(file: str | Path, wanted: str | None, as_json: bool) -> None
         inspect_session.print_rollout(found, agent, rollout, console)
 
 
+@command.command("host")
+@click.option("--dsn", required=True, help="The database, as postgresql://user@host/database.")
+@click.option("--work", required=True, metavar="MODULE:NAME", help="What agents do: a function, class or mapping.")
+@click.option("--config", metavar="MODULE:NAME", help="A SessionConfig: the limits of each session.")
+@click.option("--address", default="127.0.0.1", show_default=True, help="To listen on for clients.")
+@click.option("--port", default=0, show_default=True, help="0: a free one.")
+@click.option("--advertise", metavar="URI", help="Where clients reach it, if not there.")
+@click.option("--capacity", default=1000, show_default=True, help="The most sessions at a time.")
+@click.option("--idle-ttl", default=30.0, show_default=True, help="Seconds of rest after which a session is left.")
+@click.option("--ttl", default=5.0, show_default=True, help="Seconds of silence after which it is taken for dead.")
+@click.option("--poll", default=0.5, show_default=True, help="Seconds between two looks at the database.")
+@click.option("--grace", default=10.0, show_default=True, help="Seconds for turns to end before a session moves.")
+def host_command(dsn: str, work: str, config: str | None, **options: Any) -> None:
+    """Run the sessions of a database in PostgreSQL, as one of any number of workers, until Ctrl-C or SIGTERM.
+
+    Then all sessions are handed over to the others. Needs the extra `hosts`.
+    """
+    host_sessions.host(dsn, work, config, **options)
+
+
 @command.command("backup")
 @click.argument("session", type=place)
 @click.argument("to", type=click.Path(path_type=Path))
@@ -335,6 +357,7 @@ CANNOT_RUN = (
     NoSuchAgent,
     StoreError,
     TraceError,
+    HostingMissing,
     checkout.NeedsCheckout,
     diagrams.DrawingUnavailable,
     SpinMissing,

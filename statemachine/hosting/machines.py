@@ -1,6 +1,7 @@
 """Declares the machines of hosts: what a session in the database is, and what a worker is, as data.
 
-*Lease* is one per session: does it need an owner, and has it one? It stands in the session's row: `wanted` and `worker`.
+*Lease* is one per session: does it need an owner, and has it one? It stands in the session's row, as `wanted` and
+`worker`.
 *Worker* is one per process that hosts sessions: its row, which its heartbeat keeps alive, and its connection.
 
 As with the machines of the core, the rows here are looked up by the model (`model/leases`), and a pair that is not in a
@@ -44,7 +45,7 @@ LEASE = Machine(
         Row("ask_owner", (LeaseState.OWNED,), LeaseState.OWNED, "the same, while a worker has it"),
         Row("claim", (LeaseState.WANTED,), LeaseState.OWNED, "a worker with room takes it, and its epoch is raised"),
         Row("unload", (LeaseState.OWNED,), LeaseState.IDLE, "it has had nothing to do for `idle_ttl`"),
-        Row("hand_over", (LeaseState.OWNED,), LeaseState.WANTED, "its worker drains, has too many, or failed to run it"),
+        Row("hand_over", (LeaseState.OWNED,), LeaseState.WANTED, "its worker drains, has too many, or cannot run it"),
         Row("bury", (LeaseState.OWNED,), LeaseState.WANTED, "its worker is dead; its epoch is raised"),
     ),
     "Does the session need an owner, and has it one?",

@@ -19,17 +19,16 @@ def is_dead(silent: float, ttl: float, is_connected: bool) -> bool:
 
 
 def share(wanted: int, capacities: Sequence[int]) -> int:
-    """Returns how many of the sessions that need an owner each of these workers should have, if it has room for them: so
-    many that all together have all of them, as far as there is room.
+    """Returns how many of the sessions that need an owner each worker should have, or as many as it has room for: the
+    least number with which workers of these capacities have room for all, if they have.
     """
-    fair, rest, left = 0, wanted, len(capacities)
-    for capacity in sorted(capacities):  # those that are full before the others leave more to them
-        fair = -(-rest // left)
-        if capacity >= fair:
-            return fair
-        rest -= capacity
-        left -= 1
-    return fair
+    left, shared = wanted, 0
+    for number, capacity in enumerate(sorted(capacities)):
+        shared = -(-left // (len(capacities) - number))
+        if shared <= capacity:
+            return shared
+        left -= capacity
+    return max(capacities, default=0)
 
 
 def most_to_claim(held: int, capacity: int, fair: int, at_once: int) -> int:
@@ -41,7 +40,7 @@ def to_give(held: int, fair: int) -> int:
     """Returns how many sessions a worker gives away: those beyond its share, once they are more than slack.
 
     A worker claims only up to its share, so what one gives is claimed by one that has fewer, and given away again only
-    if the shares have changed: no two workers swap a session for ever (property H4).
+    if the shares have changed: no two workers swap a session for ever.
     """
     return held - fair if held > fair + max(SLACK, fair // 8) else 0
 

@@ -35,6 +35,14 @@ ATTEMPTS = 3
 
 
 @frozen
+class Lease:
+    """What a host has claimed a session by: the epoch, and its number among the workers."""
+
+    epoch: int
+    worker: int
+
+
+@frozen
 class Claim:
     """What a store wants: this session, for this worker."""
 
@@ -45,6 +53,8 @@ class Claim:
     worker: int
     without: frozenset[int] = frozenset()
     """Agents that are left out, because their rows are damaged."""
+    lease: Lease | None = None
+    """By which a host has claimed the session already; None: it has not."""
 
 
 @frozen
@@ -93,8 +103,12 @@ def attempted(connection: Connection[tuple[Any, ...]], wanted: Claim, session: i
     contents = DatabaseContents(connection, wanted.shown, session)
     connection.execute(MOMENT)
     try:
-        check_free(connection, wanted, session)
+        lease = wanted.lease
+        if lease is None:
+            check_free(connection, wanted, session)
         found = looked_at(contents, wanted)
+        if lease is not None and found.meta.epoch != lease.epoch:
+            raise taken_over(wanted.shown, found.meta.epoch, lease.epoch)
     finally:
         if not connection.closed:
             connection.execute("ROLLBACK")
