@@ -45,7 +45,7 @@ class NoRaise(Protocol):
 
 
 class NoRaiseByClaim(Protocol):
-    """Claiming does not raise the epoch."""
+    """Claiming does not raise the epoch. Burying before it and opening after it do."""
 
     def claimed(self, epoch: int) -> int:
         return epoch
@@ -88,7 +88,7 @@ class OwnClocks(Protocol):
 
 
 class Greedy(Protocol):
-    """A worker claims as many sessions as it has room for, whatever its share."""
+    """A worker claims as many sessions as it has room for, whatever its share. It gives most of them away at once."""
 
     def most_to_claim(self, held: int, w: int, fair: int) -> int:
         return self.scope.capacities[w] - held
@@ -104,23 +104,27 @@ class TwoShares(Protocol):
 class OneShare(Protocol):
     """The share does not look at capacities: it is the same part of all sessions for every worker."""
 
-    def share(self, world: World, free: int) -> int:
+    def share(self, world: World) -> int:
         serving = sum(worker.state is WorkerState.SERVING for worker in world.workers)
-        return -(-self.count(world, free) // max(1, serving))
+        return -(-self.count(world) // max(1, serving))
 
 
 class CountedLate(Protocol):
-    """What a worker claims is counted with its next heartbeat."""
+    """A worker counts what the others had with their last heartbeat, not what they have."""
 
-    def counted(self, before: int, held: int) -> int:
-        return before
+    def reported(self, held: int) -> int:
+        return held
+
+    def count(self, world: World) -> int:
+        free = sum(s.lease is LeaseState.WANTED for s in world.sessions)
+        return free + sum(worker.held for worker in world.workers)
 
 
 class FreeAlone(Protocol):
     """A worker counts the free sessions alone, so its share is too small as soon as it has some."""
 
-    def count(self, world: World, free: int) -> int:
-        return free
+    def count(self, world: World) -> int:
+        return sum(s.lease is LeaseState.WANTED for s in world.sessions)
 
 
 class ForgetsAsks(Protocol):
@@ -259,29 +263,29 @@ class Defect:
 
 
 DEFECTS: tuple[Defect, ...] = (
-    Defect(NoRaise, find("late"), ()),
+    Defect(NoRaise, find("late"), ("H1",)),
     Defect(NoRaiseByClaim, find("late"), ()),
-    Defect(NoRaiseByBurial, find("late"), ()),
-    Defect(NoFence, find("late"), ()),
-    Defect(NoLock, find("late"), ()),
-    Defect(OwnLease, find("clocks"), ()),
-    Defect(OwnClocks, find("clocks"), ()),
+    Defect(NoRaiseByBurial, find("late"), ("H1",)),
+    Defect(NoFence, find("late"), ("H1", "H3")),
+    Defect(NoLock, find("late"), ("H1", "H2", "H3", "H5")),
+    Defect(OwnLease, find("clocks"), ("H1", "H3")),
+    Defect(OwnClocks, find("clocks"), ("H4",)),
     Defect(Greedy, find("shares"), ()),
-    Defect(TwoShares, find("shares"), ()),
-    Defect(OneShare, find("rooms"), ()),
-    Defect(CountedLate, find("shares"), ()),
-    Defect(FreeAlone, find("shares"), ()),
-    Defect(ForgetsAsks, find("crash"), ()),
-    Defect(TwoStatements, find("crash"), ()),
-    Defect(SlowSign, find("crash"), ()),
-    Defect(NoTtl, find("stop"), ()),
-    Defect(NoBurial, find("crash"), ()),
-    Defect(BuriedClaims, find("late"), ()),
-    Defect(HastyBurial, find("late"), ()),
-    Defect(HastyLeave, find("drain"), ()),
-    Defect(PatientDrain, find("drain"), ()),
-    Defect(KeepsRow, find("restart"), ()),
-    Defect(KeepsLease, find("shares"), ()),
-    Defect(OpensWhatIsFree, find("late"), ()),
+    Defect(TwoShares, find("shares"), ("H2", "H4")),
+    Defect(OneShare, find("rooms"), ("H2",)),
+    Defect(CountedLate, find("shares"), ("H2",)),
+    Defect(FreeAlone, find("shares"), ("H2", "H4")),
+    Defect(ForgetsAsks, find("crash"), ("H2", "H5")),
+    Defect(TwoStatements, find("crash"), ("H4",)),
+    Defect(SlowSign, find("crash"), ("H7",)),
+    Defect(NoTtl, find("stop"), ("H2",)),
+    Defect(NoBurial, find("crash"), ("H2", "H7")),
+    Defect(BuriedClaims, find("late"), ("H2", "H6")),
+    Defect(HastyBurial, find("late"), ("H2", "H6")),
+    Defect(HastyLeave, find("drain"), ("H2", "H6", "H7")),
+    Defect(PatientDrain, find("drain"), ("H6",)),
+    Defect(KeepsRow, find("restart"), ("H2",)),
+    Defect(KeepsLease, find("shares"), ("H2",)),
+    Defect(OpensWhatIsFree, find("late"), ("H2", "H6", "H8")),
 )
 """All of them."""

@@ -92,21 +92,20 @@ class Exploration:
 def explore(
     scope: Scope,
     protocol: Callable[[Scope], Protocol] = Protocol,
-    progress: Callable[[int], None] = lambda states: None,
+    progress: Callable[[int], None] = lambda _: None,
     *,
     finds_all: bool = False,
 ) -> Exploration:
-    """Visits every reachable world of the scope, up to the first fault; with `finds_all` it goes on, until each property
-    has a fault or was judged on all. Raises `TooManyStates`.
+    """Visits every reachable world of the scope, up to the first fault; with `finds_all` it goes on, until each
+    property has a fault or was judged on all. `progress` is told how many worlds there are. Raises `TooManyStates`.
     """
     began = time.perf_counter()
     walk = Walk(scope, protocol(scope), finds_all)
     walk.visit(progress)
     graph = walk.graph
     if finds_all or not walk.faults:
-        for known, fault in ((H2, judge_rounds(graph, H2)), (H4, judge_cycles(graph)), (H6, judge_rounds(graph, H6))):
-            if fault is not None:
-                walk.faults.setdefault(known.id, fault)
+        for fault in judge_graph(graph):
+            walk.faults.setdefault(fault.property.id, fault)
     return Exploration(
         scope=scope,
         states=len(graph.worlds),
@@ -198,6 +197,14 @@ STEP_JUDGES = [(known, known.step) for known in PROPERTIES if known.step is not 
 STATE_JUDGES = [(known, known.state) for known in PROPERTIES if known.state is not None]
 
 
+def judge_graph(graph: Graph) -> Iterator[Fault]:
+    """Yields the faults that only the whole graph shows."""
+    rounds, without_gifts = Rounds(graph), Rounds(graph, gives=False)
+    for fault in (judge_rounds(H2, rounds, without_gifts), judge_cycles(graph), judge_rounds(H6, rounds, rounds)):
+        if fault is not None:
+            yield fault
+
+
 # Rounds: H2 and H6
 
 
@@ -242,7 +249,10 @@ class Rounds:
     def balanced(self, states: set[int]) -> set[int]:
         """Returns where these states lead once workers have acted on what they counted."""
         for _ in range(self.workers):
-            states = self.all_settled({to for one in states for to in self.acted(one)})
+            acted = {to for one in states for to in self.acted(one)}
+            if acted == states:
+                break
+            states = self.all_settled(acted)
         return states
 
     def acted(self, number: int) -> list[int]:
@@ -282,11 +292,11 @@ def has_polled(worker: Worker) -> bool:
     return worker.state is not WorkerState.ABSENT and worker.age == 0 and worker.link is Link.UP
 
 
-def judge_rounds(graph: Graph, known: Property) -> Fault | None:
-    """Judges what must be so after TTL and one poll, from every state."""
-    judge = known.after_rounds
+def judge_rounds(known: Property, rounds: Rounds, last: Rounds) -> Fault | None:
+    """Judges what must be so after TTL and one poll, from every state; `last` says where the last round leads."""
+    judge, graph = known.after_rounds, rounds.graph
     assert judge is not None
-    scope, rounds, last = graph.scope, Rounds(graph), Rounds(graph, gives=known is H6)
+    scope = graph.scope
     verdicts: dict[tuple[int, int], str | None] = {}
     for number in range(len(graph.worlds)):
         states = {number}

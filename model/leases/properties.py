@@ -1,9 +1,9 @@
 """Checks what leases must hold: H1 to H8, as named objects.
 
-A property is judged on *states*, on *steps* (the world before, the event, the world after), on *rounds* (what a tick and
-one poll of each live worker lead to, whatever they choose and in whatever order they poll), or on *cycles* of the graph.
-It returns None if it holds, or what is wrong. `explore.py` judges; H8 is judged by the tables themselves, which refuse a
-move that they do not have.
+A property is judged on *states*, on *steps* (the world before, the event, the world after), on *rounds* (what a tick
+and one poll of each live worker lead to, whatever they choose and in whatever order they poll), or on *cycles* of the
+graph. It returns None if it holds, or what is wrong. `explore.py` judges; H8 is judged by the tables themselves, which
+refuse a move that they do not have.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ def h6_owner_is_there(world: World) -> str | None:
 def h6_drain_ends(scope: Scope, before: World, after: World) -> str | None:
     """A worker that was told to end, and lives, has left."""
     left = [w for w, worker in enumerate(after.workers) if worker.is_live and worker.aim is Aim.END]
-    return f"a worker that was told to end has {len(held_by(after, left[0]))} sessions, and has not left" if left else None
+    return (
+        f"a worker that was told to end has {len(held_by(after, left[0]))} sessions, and has not left" if left else None
+    )
 
 
 def h7_is_noticed(before: World, event: Event, after: World) -> str | None:
@@ -97,7 +99,9 @@ def h7_is_noticed(before: World, event: Event, after: World) -> str | None:
         return None
     for number, s in enumerate(after.sessions):
         if s.lease is LeaseState.OWNED and after.workers[s.owner].link is not Link.UP and not any(s.flights):
-            return f"worker {event.worker} polls, and leaves session {number} to worker {s.owner}, which has no connection"
+            return (
+                f"worker {event.worker} polls, and leaves session {number} to worker {s.owner}, which has no connection"
+            )
     return None
 
 
@@ -135,8 +139,8 @@ H1 = Property(
 )
 H2 = Property(
     "H2",
-    "A session with open work, or that was asked for, is owned and open within TTL and one poll, as long as a worker with"
-    " room runs and polls.",
+    "A session with open work, or that was asked for, is owned and open within TTL and one poll, as long as a worker"
+    " with room runs and polls.",
     "rounds",
     after_rounds=h2_is_served,
 )
@@ -148,7 +152,8 @@ H3 = Property(
 )
 H4 = Property(
     "H4",
-    "No two workers swap a session for ever: where callers ask for nothing and workers poll in time, no cycle claims one.",
+    "No two workers swap a session for ever: where callers ask for nothing and workers poll in time, no cycle claims"
+    " one.",
     "cycles",
 )
 H5 = Property(
@@ -160,8 +165,8 @@ H5 = Property(
 )
 H6 = Property(
     "H6",
-    "A drain hands over all: a worker that is told to end leaves within TTL and one poll, and one that is not there owns"
-    " nothing.",
+    "A drain hands over all: a worker that is told to end leaves within TTL and one poll, and one that is not there"
+    " owns nothing.",
     "states and rounds",
     state=h6_owner_is_there,
     after_rounds=h6_drain_ends,
@@ -174,8 +179,8 @@ H7 = Property(
 )
 H8 = Property(
     "H8",
-    "Every move of a session and of a worker is one of the tables, so a session changes its owner only by being freed and"
-    " claimed.",
+    "Every move of a session and of a worker is one of the tables, so a session changes its owner only by being freed"
+    " and claimed.",
     "tables",
 )
 PROPERTIES = (H1, H2, H3, H4, H5, H6, H7, H8)

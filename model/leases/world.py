@@ -5,9 +5,9 @@ sessions it thinks it has, with which epoch, and how much it knows of their logs
 happens to a process, its connection, or the database. So between any two transactions of a worker the others may do
 anything, and a process may be paused for any time between what it has read and what it does about it.
 
-Time is a number of *ticks* of the database's clock since a worker's last heartbeat. Two things go beyond what PostgreSQL
-does, so that less has to be believed: a process whose connection is gone for the others still appends, and a committed
-append counts as acknowledged at once.
+Time is a number of *ticks* of the database's clock since a worker's last heartbeat. Two things go beyond what
+PostgreSQL does, so that less has to be believed: a process whose connection is gone for the others still appends, and a
+committed append counts as acknowledged at once.
 
 `Protocol` has one method for each decision, so that a defect (`defects.py`) is one other method. Who is dead, and how
 many sessions a worker takes or gives, is asked of `statemachine/hosting/rules.py`, and each move is looked up in the
@@ -86,7 +86,7 @@ class Worker(NamedTuple):
     age: int
     """Ticks since its last heartbeat; those beyond `ttl` + 1 are not counted."""
     held: int
-    """How many sessions it had when it beat, or claimed some, last."""
+    """Only with a defect: how many sessions it had when it beat last."""
     life: Life
     link: Link
     aim: Aim
@@ -268,20 +268,20 @@ class Protocol:
         worker = world.workers[other]
         return rules.is_dead(worker.age, self.scope.ttl, worker.link is UP)
 
-    def count(self, world: World, free: int) -> int:
-        """Returns how many sessions need an owner, as a worker counts: those that each worker has by its row, and those
-        that are free.
-        """
-        return free + sum(other.held for other in world.workers if other.state is not ABSENT)
+    def count(self, world: World) -> int:
+        """Returns how many sessions need an owner, or have one."""
+        return sum(s.lease is not IDLE for s in world.sessions)
 
-    def share(self, world: World, free: int) -> int:
+    def reported(self, held: int) -> int:
+        """Returns what a heartbeat says of the number of sessions that the worker has: nothing."""
+        return 0
+
+    def share(self, world: World) -> int:
         """Returns the share of a worker."""
         capacities = [
-            most
-            for most, other in zip(self.scope.capacities, world.workers, strict=True)
-            if other.state is SERVING
+            most for most, other in zip(self.scope.capacities, world.workers, strict=True) if other.state is SERVING
         ]
-        return rules.share(self.count(world, free), capacities)
+        return rules.share(self.count(world), capacities)
 
     def most_to_claim(self, held: int, w: int, fair: int) -> int:
         """Returns how many sessions a worker claims."""
@@ -379,15 +379,12 @@ class Protocol:
             state = JOIN[worker.state]
         else:
             state = BEAT[worker.state] if worker.state is SERVING else worker.state
-        held = len(held_by(world, w))
+        held = self.reported(len(held_by(world, w)))
         world = with_worker(world, w, worker._replace(state=state, age=0, own=0, held=held))
         for other in range(len(world.workers)):
-            if other != w and world.workers[other].state is not ABSENT:
-                if self.is_dead(world, w, other):
-                    world = self.bury(world, other)
-        free = sum(s.lease is WANTED for s in world.sessions)
-        fair = self.share(world, free)
-        world = with_worker(world, w, world.workers[w]._replace(fair=fair))
+            if other != w and world.workers[other].state is not ABSENT and self.is_dead(world, w, other):
+                world = self.bury(world, other)
+        world = with_worker(world, w, world.workers[w]._replace(fair=self.share(world)))
         for number in held_by(world, w):
             s, hold = world.sessions[number], world.sessions[number].holds[w]
             if hold is not None and hold.phase is Phase.OPEN:
@@ -433,8 +430,8 @@ class Protocol:
     # Events: a worker acts on what it counted
 
     def balance(self, world: World, w: int, _: int) -> list[World]:
-        """A worker claims sessions up to its share, gives away those beyond it, or leaves idle ones if it is full; if it
-        drains, it hands over all.
+        """A worker claims sessions up to its share, gives away those beyond it, or leaves idle ones if it is full; if
+        it drains, it hands over all.
         """
         worker = world.workers[w]
         fair = worker.fair
@@ -460,18 +457,11 @@ class Protocol:
                 epoch = self.claimed(s.epoch)
                 taken = s._replace(lease=CLAIM[s.lease], owner=w, epoch=epoch)
                 after = with_session(after, number, with_hold(taken, w, Hold(Phase.CLAIMED, epoch, 0, 0)))
-            held = self.counted(after.workers[w].held, len(held_by(after, w)))
-            found.append(with_worker(after, w, after.workers[w]._replace(held=held)))
+            found.append(after)
         return found
 
-    def counted(self, before: int, held: int) -> int:
-        """Returns how many sessions a worker has by its row once it has claimed some: they count at once, in the same
-        statement, because others that poll before it does so again would take too few.
-        """
-        return held
-
     def give(self, world: World, w: int, fair: int) -> list[World]:
-        """A worker hands over sessions beyond its share; if it is full, it leaves idle ones, so that others find room."""
+        """A worker hands over sessions beyond its share; if it is full, it leaves idle ones to make room."""
         mine = [n for n in held_by(world, w) if can_be_left(world.sessions[n], w)]
         held = len(held_by(world, w))
         beyond = min(len(mine), self.to_give(held, fair))
@@ -556,8 +546,8 @@ class Protocol:
         return [with_session(world, number, s)]
 
     def unload(self, world: World, w: int, number: int) -> list[World]:
-        """A worker leaves a session that has nothing to do, in one statement: it needs no owner, unless it was asked for
-        meanwhile.
+        """A worker leaves a session that has nothing to do, in one statement: it needs no owner, unless it was asked
+        for meanwhile.
         """
         s = world.sessions[number]
         hold = s.holds[w]
@@ -574,9 +564,7 @@ class Protocol:
         most = self.scope.ttl + 1
         rates = self.scope.rates or (0,) * len(world.workers)
         workers = tuple(
-            worker._replace(
-                age=min(most, worker.age + (worker.state is not ABSENT)), own=min(most, worker.own + rate)
-            )
+            worker._replace(age=min(most, worker.age + (worker.state is not ABSENT)), own=min(most, worker.own + rate))
             for worker, rate in zip(world.workers, rates, strict=True)
         )
         return [World(workers, world.sessions)]
@@ -723,10 +711,10 @@ def canonical(world: World, scope: Scope) -> World:
     """Returns the world that stands for all that differ from it by the names of sessions and of workers with the
     same capacity and clock, or by numbers alone.
     """
-    workers = tuple(map(canonical_worker, world.workers))
+    workers = world.workers
     clocks = [*zip(scope.rates or (0,) * len(workers), scope.ahead or (0,) * len(workers), strict=True)]
     kinds = [(scope.capacities[w], *clocks[w], worker) for w, worker in enumerate(workers)]
-    best: list[int] = []
+    best, chosen = list[int](), ORDERED
     for order in orders(tuple(kinds)):
         names = sorted(name_of(renamed(s, order)) for s in world.sessions)
         if not best or names < best:
@@ -758,8 +746,3 @@ def renamed(session: Session, order: tuple[int, ...]) -> Session:
 
 
 ORDERED = tuple(range(10))
-
-
-def canonical_worker(worker: Worker) -> Worker:
-    """Returns the worker without the age of a heartbeat whose worker is dead anyhow."""
-    return worker._replace(age=0) if worker.age and worker.life is DEAD else worker
