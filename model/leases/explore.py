@@ -410,10 +410,19 @@ def parts(graph: list[list[int]]) -> list[int]:
 
 def story(fault: Fault, protocol: Protocol) -> str:
     """Returns the fault as a story: a line for each event, and the world after it."""
-    lines = [f"{fault.property.id}: {fault.detail}"]
+    lines = list[str]()
+    before, detail = start(protocol.scope), fault.detail
     for event, world in replayed(fault, protocol):
         lines += [f"  {said(event)}", f"      {shown(world)}"]
-    return "\n".join(lines)
+        detail, before = anew(fault, before, event, world) or fault.detail, world
+    return "\n".join([f"{fault.property.id}: {detail}", *lines])
+
+
+def anew(fault: Fault, before: World, event: Event, after: World) -> str | None:
+    """Judges a step or its end anew, with the names of the story."""
+    known = fault.property
+    step = None if known.step is None else known.step(before, event, after)
+    return step or (None if known.state is None else known.state(after))
 
 
 def replayed(fault: Fault, protocol: Protocol) -> Iterator[tuple[Event, World]]:

@@ -10,7 +10,7 @@ from model.leases.explore import explore, story
 from model.leases.properties import PROPERTIES
 from model.leases.scopes import find
 
-SLOW = ("NoLock", "HastyLeave")
+SLOW = ("NoLock", "OwnLease", "HastyLeave", "PatientDrain")
 CASES = [
     pytest.param(defect, marks=pytest.mark.nightly if defect.name in SLOW else (), id=defect.name) for defect in DEFECTS
 ]
@@ -39,10 +39,10 @@ STORY = """\
 H1: worker 0 commits, but session 0 belongs to no worker
   a caller asks for session 0
   worker 0 beats, buries the dead, and counts
+  a tick of the database's clock
+  a tick of the database's clock
   worker 0 claims, gives or leaves sessions
   worker 0 opens session 0
-  a tick of the database's clock
-  a tick of the database's clock
   worker 1 beats, buries the dead, and counts
   worker 0 sends an append to session 0
   the database commits the append of worker 0 to session 0"""

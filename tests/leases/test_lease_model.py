@@ -8,7 +8,7 @@ import pytest
 from attrs import evolve
 
 from model.coverage import counting
-from model.leases.explore import TooManyStates, explore, parts
+from model.leases.explore import Rounds, TooManyStates, explore, has_polled, parts
 from model.leases.scopes import GOLDEN, SCOPES, find
 from model.leases.world import (
     Event,
@@ -153,3 +153,14 @@ def test_session_that_is_put_in_a_world_leaves_the_others_alone() -> None:
     after = with_session(world, 1, world.sessions[1]._replace(work=1))
     assert after.sessions[0] == world.sessions[0]
     assert after.sessions[1].work == 1
+
+
+@pytest.mark.parametrize("name", ["crash", "restart", "full", "three"])
+def test_round_goes_on_from_every_state_and_ends_with_every_live_worker_having_polled(name: str) -> None:
+    graph = explore(find(name)).graph
+    rounds = Rounds(graph)
+    for number in range(len(graph.worlds)):
+        after = rounds.after(number)
+        assert after
+        for to in after:
+            assert all(not w.is_live or (has_polled(w) and w.fair < 0) for w in graph.worlds[to].workers)
