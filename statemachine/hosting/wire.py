@@ -109,10 +109,7 @@ def _fact(kind: type[Any]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
 
 def _unlisted(value: Any) -> Any:
     """Returns a value that was sent: what was a tuple came as a list."""
-    if type(value) is not list:
-        return value
-    parts: list[Any] = value
-    return tuple(parts)
+    return tuple(value) if value.__class__ is list else value
 
 
 def target_in(value: Any) -> Any:
