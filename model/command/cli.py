@@ -140,6 +140,17 @@ def fairness_command(quick: bool, as_json: bool) -> None:
     engines.fairness(quick, as_json)
 
 
+@command.command("leases")
+@click.option("--long", is_flag=True, help="Also the scopes that take minutes.")
+@click.option("--defects", is_flag=True, help="Also plant each defect, and say which properties notice it.")
+@JSON
+def leases_command(long: bool, defects: bool, as_json: bool) -> None:
+    """Explore the lease protocol of hosts, with crashes, pauses, partitions and drains: H1 to H8."""
+    from . import leases
+
+    leases.leases(long, defects, as_json)
+
+
 @command.command("spin")
 @QUICK
 @JSON
