@@ -390,7 +390,7 @@ def _explore(
         depth += 1
     if fault is None and not layer:
         at, fault = never_home(homeward, known)
-    path = path_to(scope, origins, at) if fault is not None else ()
+    path = path_to(scope, way_to(origins, at)) if fault is not None else ()
     if fault is not None and fault.event is not None:
         path = (*path, fault.event)
     closed = fault is None and not layer
@@ -412,6 +412,9 @@ def how_often(states: int, offered: int, transitions: int) -> Counter[str]:
     return judged
 
 
+NEVER_HOME = Fault("L7", "threads answer for ever and nothing comes to rest", None)
+
+
 def never_home(homeward: dict[int, Digest | None], known: dict[Digest, int]) -> tuple[int, Fault | None]:
     """Checks L7: from every state, letting threads answer one by one leads to a state at rest. Returns the first
     state from which it does not, and the fault; or no fault."""
@@ -421,7 +424,7 @@ def never_home(homeward: dict[int, Digest | None], known: dict[Digest, int]) -> 
         here = start
         while here not in home:
             if here in walked:
-                return start, Fault("L7", "threads answer for ever and nothing comes to rest", None)
+                return start, NEVER_HOME
             walked.append(here)
             after = homeward[here]
             assert after is not None
@@ -430,15 +433,20 @@ def never_home(homeward: dict[int, Digest | None], known: dict[Digest, int]) -> 
     return 0, None
 
 
-def path_to(scope: Scope, origins: list[tuple[int, int]], state: int) -> tuple[AnyEvent, ...]:
-    """Returns the events that lead from the beginning to this state, found by playing them again."""
+def way_to(origins: list[tuple[int, int]], state: int) -> list[int]:
+    """Returns the numbers of the events that lead from the beginning to this state."""
     numbers: list[int] = []
     while state:
         state, number = origins[state]
         numbers.append(number)
+    return numbers[::-1]
+
+
+def path_to(scope: Scope, numbers: list[int]) -> tuple[AnyEvent, ...]:
+    """Returns the events with these numbers, found by playing them again."""
     session, _ = lockstep.start(scope.config)
     path: list[AnyEvent] = []
-    for number in reversed(numbers):
+    for number in numbers:
         event = next(e for i, e in enumerate(events(scope, session)) if i == number)
         path.append(event)
         session, _ = core_step(session.fork(), event)
