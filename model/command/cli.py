@@ -27,6 +27,7 @@ from statemachine.stores import StoreError, places, read_rollout
 
 from .. import checkout
 from ..audits import verify as verification
+from ..cluster.errors import ClusterFailed, RayMissing
 from ..exploration.scopes import BadScope
 from ..printing import ERROR_MAX, Console, bounded, printable, say, table, until_reader_leaves
 from ..scenarios import replay
@@ -35,6 +36,22 @@ from . import demo, export_session, host_sessions, inspect_session
 from .inspect_session import NoSuchAgent
 
 JOBS = click.option("--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes.")
+SPREAD_JOBS = click.option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    default=None,
+    help="Processes.  [default: 2; with --ray ADDRESS: as many as the cluster has processors]",
+)
+RAY = click.option(
+    "--ray",
+    "address",
+    metavar="[ADDRESS]",
+    is_flag=False,
+    flag_value="",
+    default=None,
+    help="Spread it over the Ray cluster at ADDRESS, HOST:PORT or `auto`; without ADDRESS, over one that is started on "
+    "this machine and stopped again.",
+)
 SEED = click.option("--seed", type=int, default=1, show_default=True, help="Of the fuzz campaigns.")
 QUICK = click.option("--quick", is_flag=True, help="Only what takes seconds.")
 JSON = click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
@@ -72,30 +89,42 @@ def check(jobs: int, seed: int, as_json: bool) -> None:
 @click.option("--nightly", is_flag=True, help="With --ladder: the top rung too, which takes many minutes.")
 @click.option("--max-states", type=click.IntRange(1), default=None, help="Stop at so many states.")
 @click.option("--list", "listing", is_flag=True, help="Say which scopes there are.")
-@JOBS
+@SPREAD_JOBS
+@RAY
 @JSON
 def explore_command(
-    names: tuple[str, ...], ladder: bool, nightly: bool, max_states: int | None, listing: bool, jobs: int, as_json: bool
+    names: tuple[str, ...],
+    ladder: bool,
+    nightly: bool,
+    max_states: int | None,
+    listing: bool,
+    jobs: int | None,
+    address: str | None,
+    as_json: bool,
 ) -> None:
-    """Explore every reachable state of the named scopes (default: those of `check`)."""
+    """Explore every reachable state of the named scopes (default: those of `check`).
+
+    With --ray, name the scopes first: what follows --ray is an address.
+    """
     from . import campaigns
 
     if listing:
         campaigns.list_scopes()
     else:
-        campaigns.explore(names, ladder, nightly, max_states, jobs, as_json)
+        campaigns.explore(names, ladder, nightly, max_states, campaigns.Spread(jobs, address), as_json)
 
 
 @command.command("fuzz")
 @click.option("--minutes", type=click.FloatRange(0), default=1.0, show_default=True, help="How long.")
-@JOBS
+@SPREAD_JOBS
+@RAY
 @SEED
 @JSON
-def fuzz_command(minutes: float, jobs: int, seed: int, as_json: bool) -> None:
+def fuzz_command(minutes: float, jobs: int | None, address: str | None, seed: int, as_json: bool) -> None:
     """Fuzz in rounds until the time is over. Ctrl-C ends it early and keeps what was found."""
     from . import campaigns
 
-    campaigns.fuzz(minutes, jobs, seed, as_json)
+    campaigns.fuzz(minutes, campaigns.Spread(jobs, address), seed, as_json)
 
 
 @command.command("contracts")
@@ -111,13 +140,14 @@ def contracts_command(quick: bool, as_json: bool) -> None:
 @command.command("simulate")
 @click.option("--seeds", type=click.IntRange(1), default=1000, show_default=True, help="How many.")
 @click.option("--first", type=click.IntRange(0), default=1, show_default=True, help="The first of them.")
-@JOBS
+@SPREAD_JOBS
+@RAY
 @JSON
-def simulate_command(seeds: int, first: int, jobs: int, as_json: bool) -> None:
+def simulate_command(seeds: int, first: int, jobs: int | None, address: str | None, as_json: bool) -> None:
     """Simulate whole lives of running sessions, with crashes, in virtual time. Ctrl-C ends it early."""
     from . import campaigns
 
-    campaigns.simulate(seeds, first, jobs, as_json)
+    campaigns.simulate(seeds, first, campaigns.Spread(jobs, address), as_json)
 
 
 @command.command("prove")
@@ -324,12 +354,20 @@ def export_command(session: str | Path) -> None:
     type=click.Path(path_type=Path),
     help="Where failures are kept (default: .statemachine/failures).",
 )
+@RAY
 @JSON
 @click.option("--fleet", is_flag=True, help="Kill workers of a fleet of hosts on PostgreSQL instead.")
 @click.option("--pauses", type=click.IntRange(0), default=0, help="With --fleet: pauses beyond the ttl.")
 @click.option("--restarts", type=click.IntRange(0), default=0, help="With --fleet: restarts of the database.")
 def crash_command(
-    kills: int, seed: int, keep: Path | None, fleet: bool, pauses: int, restarts: int, as_json: bool
+    kills: int,
+    seed: int,
+    keep: Path | None,
+    address: str | None,
+    fleet: bool,
+    pauses: int,
+    restarts: int,
+    as_json: bool,
 ) -> None:
     """Kill a session under load, again and again, and compare its file with what was acknowledged.
 
@@ -344,7 +382,7 @@ def crash_command(
         campaigns.conduct("striking", run, as_json)
     if pauses or restarts:
         raise click.UsageError("--pauses and --restarts need --fleet")
-    campaigns.crash(kills, seed, keep, as_json)
+    campaigns.crash(kills, seed, keep, address, as_json)
 
 
 @command.command()
@@ -398,6 +436,8 @@ CANNOT_RUN = (
     diagrams.DrawingUnavailable,
     SpinMissing,
     SpinFailed,
+    RayMissing,
+    ClusterFailed,
 )
 """Errors whose message says what to do."""
 
