@@ -11,8 +11,8 @@ it is the same on every machine, unlike Python's `hash`. The search is breadth f
 
 L7 (`never_home`) is judged in rounds at the end: partitions ask the owners of the next states which of them come home.
 
-A partition that dies takes what was seen with it. Then the scope begins again, `RESTARTS` times at most: a level is
-seconds, and a copy of the seen set on another machine would cost more than it saves. A verdict is always of a whole run.
+A partition that dies takes what was seen with it. Then the scope begins again, `RESTARTS` times at most: a copy of the
+seen set on another machine would cost every run more than a death costs one. A verdict is always of a whole run.
 """
 
 from __future__ import annotations
@@ -53,7 +53,10 @@ Arrival = tuple[Key, Digest, Kept]
 class Actors(Protocol):
     """Objects of one class, each in a process of its own. A call returns a reference, for other calls or `get`."""
 
-    count: int
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        ...
 
     def call(self, actor: int, method: str, *arguments: Any) -> Any:
         """Begins a call. References among the arguments arrive as what they refer to."""
@@ -183,9 +186,7 @@ class Partition:
         of those that are not.
         """
         told = [iter(by_one) for by_one in answers]
-        settled = [
-            digest for digest, (_, after) in self.underway.items() if next(told[owner(after, self.partitions)])
-        ]
+        settled = [digest for digest, (_, after) in self.underway.items() if next(told[owner(after, self.partitions)])]
         for digest in settled:
             del self.underway[digest]
         self.home.update(settled)
@@ -270,9 +271,7 @@ class Search:
             left[actor] = expanded.left
             self.offered, self.transitions = self.offered + expanded.offered, self.transitions + expanded.changes
             self.coverage += expanded.coverage
-            self.on_progress(
-                Progress(self.known, left.total(), depth, self.offered, time.perf_counter() - self.began)
-            )
+            self.on_progress(Progress(self.known, left.total(), depth, self.offered, time.perf_counter() - self.began))
         return min(faults, key=lambda fault: fault[0], default=None)
 
     def on_all(self, method: str, arguments: Sequence[Sequence[Any]]) -> list[Any]:

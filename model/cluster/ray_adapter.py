@@ -128,10 +128,11 @@ def begin(ray: Any, address: str, folder: Path | None, jobs: int) -> None:
 
 
 def reach(address: str) -> None:
-    """Raises `ClusterFailed` unless something listens at the address; Ray would try for minutes, and end the process.
-    """
+    """Raises `ClusterFailed` unless something listens at the address. Ray by itself would try for minutes."""
     if not ADDRESS.fullmatch(address):
-        raise ClusterFailed(f"'{address}' is not the address of a Ray cluster: HOST:PORT, or auto for one of this machine")
+        raise ClusterFailed(
+            f"'{address}' is not the address of a Ray cluster: HOST:PORT, or auto for one of this machine"
+        )
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
@@ -326,7 +327,7 @@ class Hired:
     def call_for_each(self, actor: int, method: str, *arguments: Any) -> list[Any]:
         """Begins a call that returns something for each."""
         made = self.actors[actor].spread.options(num_returns=self.count).remote(method, *arguments)
-        return [made] if self.count == 1 else made  # type: ignore[no-any-return]
+        return [made] if self.count == 1 else made
 
     def get(self, references: Sequence[Any]) -> list[Any]:
         """Returns what these refer to."""
@@ -369,7 +370,9 @@ class Tasks:
             error = raised
         meant = self.cluster.meaning(error)
         if isinstance(meant, Lost):
-            meant = ClusterFailed(f"a task was lost with its machine {RETRIES + 1} times, so there is no verdict: {meant}")
+            meant = ClusterFailed(
+                f"a task was lost with its machine {RETRIES + 1} times, so there is no verdict: {meant}"
+            )
         future.set_exception(meant)
 
     def ask_to_stop(self) -> None:

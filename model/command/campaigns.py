@@ -39,7 +39,6 @@ from ..printing import Console, say, table
 from ..simulation import campaign as simulation
 from ..simulation.schedule import NotRepeatable
 
-
 JOBS = 2
 """Processes, unless something else is asked for."""
 

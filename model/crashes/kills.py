@@ -342,9 +342,7 @@ def play(seed: int, rounds: int, keep: Path) -> Report:
     return report
 
 
-def crash_together(
-    kills: int, seed: int, keep: Path, show: Callable[[Report], None], jobs: int, hire: Hire
-) -> Report:
+def crash_together(kills: int, seed: int, keep: Path, show: Callable[[Report], None], jobs: int, hire: Hire) -> Report:
     """Plays the same lives as `crash`, side by side in `jobs` processes, which `hire` gives. Ctrl-C ends it after the
     present rounds.
     """

@@ -333,8 +333,10 @@ def soak(
     steps: int = ROUND_STEPS,
     hire: Hire = workers,
 ) -> Soak:
-    """Plays rounds with derived seeds in `jobs` processes, which `hire` gives, until the time is over, but at least a whole round in each.
-    Ctrl-C ends it early, and what was done is returned all the same. `on_progress` is called after each round."""
+    """Plays rounds with derived seeds in `jobs` processes, which `hire` gives, until the time is over, but at least a
+    whole round in each. Ctrl-C ends it early, and what was done is returned all the same. `on_progress` is called
+    after each round.
+    """
     until = time.monotonic() + 60 * minutes
     so_far = Soak(seed)
 

@@ -116,8 +116,8 @@ def campaign(
     folder: Path = FAILURES,
     hire: Hire = workers,
 ) -> Campaign:
-    """Plays `seeds` seeds from `first` on in `jobs` processes, which `hire` gives, until too many have failed. Ctrl-C ends it early, and
-    what was done is returned all the same. Raises `NotRepeatable`.
+    """Plays `seeds` seeds from `first` on in `jobs` processes, which `hire` gives, until too many have failed. Ctrl-C
+    ends it early, and what was done is returned all the same. Raises `NotRepeatable`.
     """
     if hire is workers and (seeds <= CHUNK or jobs == 1):
         return _in_this_process(seeds, first, on_progress, folder)
