@@ -372,6 +372,7 @@ def crash_command(
     """Kill a session under load, again and again, and compare its file with what was acknowledged.
 
     With --fleet, the session is many, in PostgreSQL, and what is killed are the workers that host them.
+    With --ray, several sessions are killed at the same time, each with its seed.
     """
     from . import campaigns
 

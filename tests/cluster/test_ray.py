@@ -167,106 +167,129 @@ def joined(nodes: Nodes, capfd: pytest.CaptureFixture[str]) -> Iterator[Cluster]
     assert capfd.readouterr() == ("", "")
 
 
-two_nodes = [needs_ray, pytest.mark.nightly]
+@needs_ray
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", GOLDEN)
+def test_every_scope_has_the_numbers_of_one_process(name: str, joined: Cluster) -> None:
+    found = exploring.explore(find(name), joined.hire)
+    assert Counts(found.states, found.offered, found.transitions, found.depth) == GOLDEN[name]
+    assert facts(found) == facts(explorer.explore(find(name)))
 
 
-class TestTwoNodes:
-    pytestmark = two_nodes
+@needs_ray
+@pytest.mark.nightly
+def test_break_is_found_with_the_shortest_trace(joined: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    spread = exploring.explore(find("pair"), lambda _, scope: joined.hire(broken.BrokenPartition, scope))
+    monkeypatch.setattr(rules, "goes_on", broken.never)
+    alone = explorer.explore(find("pair"))
+    assert alone.fault is not None
+    assert (spread.fault, spread.path, len(spread.path)) == (alone.fault, alone.path, 5)
 
-    @pytest.mark.parametrize("name", GOLDEN)
-    def test_every_scope_has_the_numbers_of_one_process(self, name: str, joined: Cluster) -> None:
-        found = exploring.explore(find(name), joined.hire)
-        assert Counts(found.states, found.offered, found.transitions, found.depth) == GOLDEN[name]
-        assert facts(found) == facts(explorer.explore(find(name)))
 
-    def test_break_is_found_with_the_shortest_trace(self, joined: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-        spread = exploring.explore(find("pair"), lambda _, scope: joined.hire(broken.BrokenPartition, scope))
-        monkeypatch.setattr(rules, "goes_on", broken.never)
-        alone = explorer.explore(find("pair"))
-        assert alone.fault is not None
-        assert (spread.fault, spread.path, len(spread.path)) == (alone.fault, alone.path, 5)
+@needs_ray
+@pytest.mark.nightly
+def test_node_that_dies_costs_nothing_of_the_verdict(nodes: Nodes, joined: Cluster) -> None:
+    losses: list[Lost] = []
 
-    def test_node_that_dies_costs_nothing_of_the_verdict(self, nodes: Nodes, joined: Cluster) -> None:
-        losses: list[Lost] = []
+    def show(progress: Progress) -> None:
+        if progress.depth == 6 and not losses and nodes.second in nodes.cluster.worker_nodes:
+            nodes.kill_second()
 
-        def show(progress: Progress) -> None:
-            if progress.depth == 6 and not losses and nodes.second in nodes.cluster.worker_nodes:
-                nodes.kill_second()
+    found = exploring.explore(find("pair"), joined.hire, on_progress=show, on_loss=losses.append)
+    assert len(losses) == 1
+    assert facts(found) == facts(explorer.explore(find("pair")))
 
-        found = exploring.explore(find("pair"), joined.hire, on_progress=show, on_loss=losses.append)
-        assert len(losses) == 1
-        assert facts(found) == facts(explorer.explore(find("pair")))
 
-    def test_process_that_dies_costs_nothing_of_the_verdict(self, joined: Cluster) -> None:
-        losses: list[Lost] = []
-        hired: list[ray_adapter.Hired] = []
+@needs_ray
+@pytest.mark.nightly
+def test_process_that_dies_costs_nothing_of_the_verdict(joined: Cluster) -> None:
+    losses: list[Lost] = []
+    hired: list[ray_adapter.Hired] = []
 
-        def hire(_: object, scope: Scope) -> ray_adapter.Hired:
-            hired.append(joined.hire(broken.MortalPartition, scope))
-            return hired[-1]
+    def hire(_: object, scope: Scope) -> ray_adapter.Hired:
+        hired.append(joined.hire(broken.MortalPartition, scope))
+        return hired[-1]
 
-        def show(progress: Progress) -> None:
-            if progress.depth == 6 and not losses:
-                hired[0].call(1, "die")
+    def show(progress: Progress) -> None:
+        if progress.depth == 6 and not losses:
+            hired[0].call(1, "die")
 
-        found = exploring.explore(find("recall"), hire, on_progress=show, on_loss=losses.append)
-        assert (len(losses), len(hired)) == (1, 2)
-        assert facts(found) == facts(explorer.explore(find("recall")))
+    found = exploring.explore(find("recall"), hire, on_progress=show, on_loss=losses.append)
+    assert (len(losses), len(hired)) == (1, 2)
+    assert facts(found) == facts(explorer.explore(find("recall")))
 
-    # Campaigns
 
-    def test_seeds_find_what_they_find_in_one_process(self, joined: Cluster, tmp_path: Path) -> None:
-        spread = simulation.campaign(100, 1, joined.jobs, folder=tmp_path, hire=joined.pool(tmp_path))
-        assert spread.as_json() == simulation.campaign(100, 1, 1, folder=tmp_path).as_json()
-        assert spread.seeds == 100
+# Campaigns
 
-    def test_failures_come_with_their_seeds_and_files(self, joined: Cluster, tmp_path: Path) -> None:
-        there, here, found = tmp_path / "there", tmp_path / "here", list[simulation.Campaign]()
-        task = Task(broken.play_broken, (range(1, 21), there))
-        campaign(2, lambda number: None if number else task, found.append, hire=joined.pool(there))
-        alone = broken.play_broken(range(1, 21), here)
-        assert alone.failures
-        assert [f.seed for f in found[0].failures] == [f.seed for f in alone.failures]
-        for one, other in zip(found[0].failures, alone.failures, strict=True):
-            assert one.blames == other.blames
-            assert [path.parent for path in one.traces] == [there] * len(other.traces)
-            assert [path.read_bytes() for path in one.traces] == [path.read_bytes() for path in other.traces]
 
-    def test_node_that_dies_in_a_campaign_costs_its_share_alone(
-        self, nodes: Nodes, joined: Cluster, tmp_path: Path
-    ) -> None:
-        def show(_: simulation.Campaign) -> None:
-            if nodes.second in nodes.cluster.worker_nodes:
-                nodes.kill_second()
+@needs_ray
+@pytest.mark.nightly
+def test_seeds_find_what_they_find_in_one_process(joined: Cluster, tmp_path: Path) -> None:
+    spread = simulation.campaign(100, 1, joined.jobs, folder=tmp_path, hire=joined.pool(tmp_path))
+    assert spread.as_json() == simulation.campaign(100, 1, 1, folder=tmp_path).as_json()
+    assert spread.seeds == 100
 
-        spread = simulation.campaign(200, 1, joined.jobs, show, tmp_path, joined.pool(tmp_path))
-        assert spread.as_json() == simulation.campaign(200, 1, 1, folder=tmp_path).as_json()
 
-    def test_task_whose_process_dies_is_done_again(self, joined: Cluster, tmp_path: Path) -> None:
-        found: list[simulation.Campaign] = []
-        once = tmp_path / "once"
-        task = Task(broken.play_with_a_crash, (range(1, 11), tmp_path / "failures", once))
-        campaign(1, lambda number: None if number else task, found.append, hire=joined.pool(tmp_path / "failures"))
-        assert once.exists()
-        assert found[0].as_json() == simulation.play(range(1, 11), tmp_path).as_json()
+@needs_ray
+@pytest.mark.nightly
+def test_failures_come_with_their_seeds_and_files(joined: Cluster, tmp_path: Path) -> None:
+    there, here, found = tmp_path / "there", tmp_path / "here", list[simulation.Campaign]()
+    task = Task(broken.play_broken, (range(1, 21), there))
+    campaign(2, lambda number: None if number else task, found.append, hire=joined.pool(there))
+    alone = broken.play_broken(range(1, 21), here)
+    assert alone.failures
+    assert [f.seed for f in found[0].failures] == [f.seed for f in alone.failures]
+    for one, other in zip(found[0].failures, alone.failures, strict=True):
+        assert one.blames == other.blames
+        assert [path.parent for path in one.traces] == [there] * len(other.traces)
+        assert [path.read_bytes() for path in one.traces] == [path.read_bytes() for path in other.traces]
 
-    def test_task_that_kills_every_process_is_an_error_and_not_a_verdict(self, joined: Cluster, tmp_path: Path) -> None:
-        deadly = Task(broken.die, ())
-        with pytest.raises(ClusterFailed, match="a task was lost with its machine 4 times, so there is no verdict"):
-            campaign(1, lambda number: None if number else deadly, print, hire=joined.pool(tmp_path))
 
-    def test_what_a_task_raises_is_raised_here(self, joined: Cluster, tmp_path: Path) -> None:
-        bad = Task(int, ("seven",))
-        with pytest.raises(ValueError, match="invalid literal for int"):
-            campaign(1, lambda number: None if number else bad, print, hire=joined.pool(tmp_path))
+@needs_ray
+@pytest.mark.nightly
+def test_node_that_dies_in_a_campaign_costs_its_share_alone(nodes: Nodes, joined: Cluster, tmp_path: Path) -> None:
+    def show(_: simulation.Campaign) -> None:
+        if nodes.second in nodes.cluster.worker_nodes:
+            nodes.kill_second()
 
-    def test_cluster_without_a_free_processor_is_an_error(
-        self, joined: Cluster, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(ray_adapter, "PATIENCE_S", 3.0)
-        monkeypatch.setattr(Cluster, "jobs", 3)
-        with pytest.raises(ClusterFailed, match=r"did not have 3 processors free within 3 s; use fewer with --jobs"):
-            exploring.explore(find("recall"), joined.hire)
+    spread = simulation.campaign(200, 1, joined.jobs, show, tmp_path, joined.pool(tmp_path))
+    assert spread.as_json() == simulation.campaign(200, 1, 1, folder=tmp_path).as_json()
+
+
+@needs_ray
+@pytest.mark.nightly
+def test_task_whose_process_dies_is_done_again(joined: Cluster, tmp_path: Path) -> None:
+    found: list[simulation.Campaign] = []
+    once = tmp_path / "once"
+    task = Task(broken.play_with_a_crash, (range(1, 11), tmp_path / "failures", once))
+    campaign(1, lambda number: None if number else task, found.append, hire=joined.pool(tmp_path / "failures"))
+    assert once.exists()
+    assert found[0].as_json() == simulation.play(range(1, 11), tmp_path).as_json()
+
+
+@needs_ray
+@pytest.mark.nightly
+def test_task_that_kills_every_process_is_an_error_and_not_a_verdict(joined: Cluster, tmp_path: Path) -> None:
+    deadly = Task(broken.die, ())
+    with pytest.raises(ClusterFailed, match="a task was lost with its machine 4 times, so there is no verdict"):
+        campaign(1, lambda number: None if number else deadly, print, hire=joined.pool(tmp_path))
+
+
+@needs_ray
+@pytest.mark.nightly
+def test_what_a_task_raises_is_raised_here(joined: Cluster, tmp_path: Path) -> None:
+    bad = Task(int, ("seven",))
+    with pytest.raises(ValueError, match="invalid literal for int"):
+        campaign(1, lambda number: None if number else bad, print, hire=joined.pool(tmp_path))
+
+
+@needs_ray
+@pytest.mark.nightly
+def test_cluster_without_a_free_processor_is_an_error(joined: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_adapter, "PATIENCE_S", 3.0)
+    monkeypatch.setattr(Cluster, "jobs", 3)
+    with pytest.raises(ClusterFailed, match=r"did not have 3 processors free within 3 s; use fewer with --jobs"):
+        exploring.explore(find("recall"), joined.hire)
 
 
 # Ctrl-C
