@@ -101,6 +101,7 @@ class Partition:
     """Owns the states of its share, and expands them."""
 
     scope: Scope
+    me: int
     partitions: int
     expander: Expander = field(init=False)
     known: set[Digest] = field(init=False, factory=set[Digest])
@@ -113,24 +114,27 @@ class Partition:
     """States of the level that were expanded."""
     batches: list[list[Arrival]] = field(init=False)
     """What goes to each partition."""
+    mine: list[Arrival] = field(init=False, factory=list[Arrival])
+    """What stays here. It is neither pickled nor sent."""
     home: set[Digest] = field(init=False, factory=set[Digest])
     """States that come to rest if threads answer."""
     underway: dict[Digest, tuple[int, Digest]] = field(init=False, factory=dict[Digest, tuple[int, Digest]])
     """States of which that is not known yet: number, and the state after one more answer."""
 
     def __attrs_post_init__(self) -> None:
-        self.expander = Expander(self.scope, travels=True)
+        self.expander = Expander(self.scope, lambda digest: owner(digest, self.partitions) != self.me)
         self.batches = [[] for _ in range(self.partitions)]
 
     def take(self, *batches: list[Arrival]) -> list[Key]:
-        """Takes states that others have found. Returns the keys of those that are new, in their order."""
+        """Takes states that others have found, and its own. Returns the keys of those that are new, in their order."""
         found: dict[Digest, Arrival] = {}
-        for batch in batches:
+        for batch in (self.mine, *batches):
             for arrival in batch:
                 key, digest, _ = arrival
                 if digest not in self.known and (digest not in found or key < found[digest][0]):
                     found[digest] = arrival
         self.known.update(found)
+        self.mine = []
         self.new = sorted(found.values(), key=lambda arrival: arrival[0])
         return [key for key, _, _ in self.new]
 
@@ -160,8 +164,9 @@ class Partition:
         return Expanded(found.offered, found.changes, found.coverage, fault, left)
 
     def outgoing(self) -> list[list[Arrival]]:
-        """Returns what this level found for each partition."""
+        """Returns what this level found for each other partition."""
         batches, self.batches = self.batches, [[] for _ in range(self.partitions)]
+        self.mine, batches[self.me] = batches[self.me], []
         return batches
 
     def origin(self, number: int) -> Key | None:

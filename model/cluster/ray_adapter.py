@@ -262,16 +262,16 @@ class Cluster:
     # Exploration
 
     def hire(self, kind: Callable[..., Any], *arguments: Any) -> Hired:
-        """Gives objects of a class, each in a process of its own; they are told how many there are. Those of the last
-        call are ended. A machine that has died is only known as such after some seconds, so this is tried again.
-        Raises `ClusterFailed`.
+        """Gives objects of a class, each in a process of its own. Each is told its number, and how many there are.
+        Those of the last call are ended. A machine that has died is only known as such after some seconds, so this is
+        tried again. Raises `ClusterFailed`.
         """
         until = time.monotonic() + PATIENCE_S
         hosted = self._ray.remote(num_cpus=1, max_restarts=0, scheduling_strategy="SPREAD")(Hosted)
         while True:
             self.release()
             count = self.jobs
-            self._actors = [hosted.remote(code.code(), kind, (*arguments, count)) for _ in range(count)]
+            self._actors = [hosted.remote(code.code(), kind, (*arguments, number, count)) for number in range(count)]
             try:
                 self.get([actor.ready.remote() for actor in self._actors], max(0.0, until - time.monotonic()))
                 return Hired(self, self._ray, self._actors)

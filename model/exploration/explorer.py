@@ -147,10 +147,10 @@ class Origin:
 class Expander:
     """Plays every event of the scope on states. Has the memory of one process.
 
-    States that go to other processes are pickled; those that stay are handed on as they are.
+    States that go to other processes, as `travels` says, are pickled; those that stay are handed on as they are.
     """
 
-    def __init__(self, scope: Scope, travels: bool) -> None:
+    def __init__(self, scope: Scope, travels: Callable[[Digest], bool]) -> None:
         self.scope = scope
         self.travels = travels
         self.sent: set[Digest] = set()
@@ -250,7 +250,7 @@ class Expander:
                 home = digest
             if digest not in self.sent:
                 self.sent.add(digest)
-                found.successors.append((index, number, digest, pack(after, world, self.travels)))
+                found.successors.append((index, number, digest, pack(after, world, self.travels(digest))))
         return home
 
     def digest(self, value: tuple[Any, ...]) -> Digest:
@@ -315,7 +315,7 @@ _expander: Expander | None = None
 
 def _start_worker(scope: Scope) -> None:
     global _expander  # noqa: PLW0603  (one expander per process of the pool)
-    _expander = Expander(scope, travels=True)
+    _expander = Expander(scope, lambda _: True)
 
 
 def _expand(states: list[Kept]) -> Found:
@@ -346,7 +346,7 @@ def explore(
 ) -> Exploration:
     """Visits every reachable state of the scope with `jobs` processes, up to the first fault or `max_states`."""
     if jobs == 1:
-        expander = Expander(scope, travels=False)
+        expander = Expander(scope, lambda _: False)
         return _explore(scope, lambda chunks: map(expander.expand, chunks), max_states, on_progress)
     with workers(jobs, _start_worker, scope) as processes:
         return _explore(scope, lambda chunks: processes.map(_expand, chunks), max_states, on_progress)

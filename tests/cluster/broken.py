@@ -24,8 +24,8 @@ def always(*_: object) -> bool:
 class BrokenPartition(Partition):
     """Explores a core with a broken rule: late trigger mail is forgotten."""
 
-    def __init__(self, scope: Scope, partitions: int) -> None:
-        super().__init__(scope, partitions)
+    def __init__(self, scope: Scope, me: int, partitions: int) -> None:
+        super().__init__(scope, me, partitions)
         rules.goes_on = never  # type: ignore[assignment]
 
 

@@ -23,7 +23,7 @@ class Here:
 
     def __init__(self, count: int, scope: Scope, dies_at: int | None = None) -> None:
         self.count = count
-        self.partitions = [Partition(scope, count) for _ in range(count)]
+        self.partitions = [Partition(scope, number, count) for number in range(count)]
         self.calls, self.dies_at = 0, dies_at
         self.results: list[bytes] = []
 
