@@ -47,10 +47,14 @@ RETRIES = 3
 """How often a task is begun again whose machine died."""
 ASKED_EVERY_S = 0.5
 """A task asks so often whether it is to end."""
+ENDED_S = 60.0
+"""A task that was asked to stop and goes on for so long is killed."""
 FOLDER_MAX = 40
 """Characters of the folder of a cluster: it has sockets, whose names may have 107."""
-SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_NUM_REDIS_GET_RETRIES": "1"}
-"""Ray reads them from the environment. By the second, a join that does not succeed ends after a minute, not a dozen."""
+SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_NUM_REDIS_GET_RETRIES": "1", "RAY_worker_niceness": "0"}
+"""Ray reads them from the environment. By the second, a join that does not succeed ends after a minute, not a dozen. By
+the third, processes of a cluster that is started here do not come after all others: crashes are judged in real time.
+"""
 PRINTER = "print_to_stdstream"
 """The function of `ray._private.worker` that prints to stdout what the cluster tells of machines that died. It has no
 switch."""
@@ -304,7 +308,7 @@ class Cluster:
             yield tasks
         finally:
             with deaf_to_interrupts():
-                tasks.cancel()
+                tasks.end()
                 self._ray.kill(flag)
 
 
@@ -379,7 +383,11 @@ class Tasks:
         """Asks running tasks to end soon."""
         self.flag.set.remote()
 
-    def cancel(self) -> None:
-        """Ends what still runs."""
-        for reference in [*self.running]:
+    def end(self) -> None:
+        """Ends what still runs: a task whose submission was interrupted is one that no campaign waits for."""
+        left = [*self.running]
+        if left:
+            self.ask_to_stop()
+            _, left = self.ray.wait(left, num_returns=len(left), timeout=ENDED_S)
+        for reference in left:
             self.ray.cancel(reference, force=True)
