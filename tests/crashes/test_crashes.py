@@ -126,7 +126,7 @@ def test_lives_side_by_side_have_the_seeds_and_kills_of_lives_one_after_the_othe
     report = crashes.crash_together(
         20, 5, tmp_path, lambda so_far: shown.append(so_far.kills), 2, lambda _: nullcontext(Inline())
     )
-    assert played == [(5, 8), (6, 8), (7, 4), (8, 5)]
+    assert played == [(5, 8), (6, 8), (7, 8), (8, 1)]
     assert (report.kills, report.acknowledged, [f.seed for f in report.failures]) == (20, 33, [6])
     assert shown[-1] == 20
     assert not report.interrupts
