@@ -34,18 +34,8 @@ from .world import (
 )
 
 
-class NoRaise(Protocol):
-    """Neither claiming nor opening raises the epoch."""
-
-    def claimed(self, epoch: int) -> int:
-        return epoch
-
-    def opened(self, epoch: int) -> int:
-        return epoch
-
-
 class NoRaiseByClaim(Protocol):
-    """Claiming does not raise the epoch. Burying before it and opening after it do."""
+    """Claiming does not raise the epoch."""
 
     def claimed(self, epoch: int) -> int:
         return epoch
@@ -263,8 +253,7 @@ class Defect:
 
 
 DEFECTS: tuple[Defect, ...] = (
-    Defect(NoRaise, find("late"), ("H1",)),
-    Defect(NoRaiseByClaim, find("late"), ()),
+    Defect(NoRaiseByClaim, find("late"), ("H1",)),
     Defect(NoRaiseByBurial, find("late"), ("H1",)),
     Defect(NoFence, find("late"), ("H1", "H3")),
     Defect(NoLock, find("late"), ("H1", "H2", "H3", "H5")),
@@ -286,6 +275,6 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(PatientDrain, find("drain"), ("H6",)),
     Defect(KeepsRow, find("restart"), ("H2",)),
     Defect(KeepsLease, find("shares"), ("H2",)),
-    Defect(OpensWhatIsFree, find("late"), ("H2", "H6", "H8")),
+    Defect(OpensWhatIsFree, find("late"), ("H1", "H2", "H6", "H8")),
 )
 """All of them."""

@@ -235,10 +235,6 @@ class Protocol:
         """Returns the epoch of a session that is claimed."""
         return epoch + 1
 
-    def opened(self, epoch: int) -> int:
-        """Returns the epoch of a session that is opened."""
-        return epoch + 1
-
     def buried(self, epoch: int) -> int:
         """Returns the epoch of a session whose worker is dead."""
         return epoch + 1
@@ -508,16 +504,13 @@ class Protocol:
     # Events: a worker and a session
 
     def open(self, world: World, w: int, number: int) -> list[World]:
-        """A worker opens a session that it has claimed: it reads the log and what callers ask for, and raises
-        the epoch again.
-        """
+        """A worker opens a session that it has claimed: it reads the log and what callers ask for."""
         s = world.sessions[number]
         hold = s.holds[w]
         assert hold is not None
         if not self.may_open(s, hold, w):
             return [with_session(world, number, with_hold(s, w, None))]
-        after = s._replace(epoch=self.opened(s.epoch))
-        return [with_session(world, number, with_hold(after, w, Hold(Phase.OPEN, after.epoch, s.log, s.asked)))]
+        return [with_session(world, number, with_hold(s, w, Hold(Phase.OPEN, s.epoch, s.log, s.asked)))]
 
     def append(self, world: World, w: int, number: int) -> list[World]:
         """The database begins an append, or refuses it: then the process knows that it has the session no more."""

@@ -54,7 +54,7 @@ def test_story_of_a_fault_says_event_after_event_with_names_that_stay() -> None:
     assert "\n".join(line for line in lines if not line.startswith("      ")) == STORY
     assert lines[-3] == (
         "      w0 absent, silent for 0; w1 serving, silent for 0, counted a share of 1;"
-        " s0 wanted, epoch 2, 1 asked, w0 has it open with 2, w0 appends with 2"
+        " s0 wanted, epoch 1, 1 asked, w0 has it open with 1, w0 appends with 1"
     )
 
 

@@ -84,12 +84,12 @@ def played(protocol: Protocol, *events: Event) -> World:
 CLAIMED = (Event("ask", -1, 0), Event("poll", 0), Event("balance", 0), Event("open", 0, 0))
 
 
-def test_session_that_is_asked_for_is_claimed_opened_and_its_epoch_raised_twice() -> None:
+def test_session_that_is_asked_for_is_claimed_with_its_epoch_raised_and_opened() -> None:
     world = played(Protocol(find("late")), *CLAIMED)
     (session,) = world.sessions
     assert session.lease is LeaseState.OWNED
-    assert (session.owner, session.epoch) == (0, 2)
-    assert session.holds == (Hold(Phase.OPEN, 2, 0, 1), None)
+    assert (session.owner, session.epoch) == (0, 1)
+    assert session.holds == (Hold(Phase.OPEN, 1, 0, 1), None)
     assert world.workers[0].state is WorkerState.SERVING
 
 
