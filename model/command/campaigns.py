@@ -192,9 +192,17 @@ def list_scopes() -> None:
 
 
 def explore(
-    names: tuple[str, ...], ladder: bool, nightly: bool, max_states: int | None, jobs: int, as_json: bool
+    names: tuple[str, ...],
+    ladder: bool,
+    nightly: bool,
+    max_states: int | None,
+    complete: bool,
+    jobs: int,
+    as_json: bool,
 ) -> NoReturn:
-    """Explores the named scopes (default: those of the check), up to the first with a fault, and prints the counts."""
+    """Explores the named scopes (default: those of the check), up to the first with a fault, and prints the counts.
+    `complete`: the complete alphabet is tried in each state, too.
+    """
     scopes: tuple[Scope, ...] = tuple(find(name) for name in names) or SCOPES
     if ladder:
         scopes = tuple(s for s in (*SCOPES, *RUNGS) if nightly or not s.nightly)
@@ -209,7 +217,7 @@ def explore(
                     f"{name}: {p.states:,} states, depth {p.depth}, {p.waiting:,} in line, {speed:,.0f} events/s"
                 )
 
-            done.append(explore_scope(scope, jobs, max_states, show))
+            done.append(explore_scope(scope, jobs, max_states, show, complete))
         if not as_json:
             console.print(scope_table((done[-1],)))
         if done[-1].fault is not None:

@@ -64,11 +64,19 @@ def check(jobs: int, seed: int, as_json: bool) -> None:
 @click.option("--ladder", is_flag=True, help="Every scope, one after the other, without the nightly ones.")
 @click.option("--nightly", is_flag=True, help="With --ladder: the top rung too, which takes many minutes.")
 @click.option("--max-states", type=click.IntRange(1), default=None, help="Stop at so many states.")
+@click.option("--complete", is_flag=True, help="In each state, try the complete alphabet of events, too.")
 @click.option("--list", "listing", is_flag=True, help="Say which scopes there are.")
 @JOBS
 @JSON
 def explore_command(
-    names: tuple[str, ...], ladder: bool, nightly: bool, max_states: int | None, listing: bool, jobs: int, as_json: bool
+    names: tuple[str, ...],
+    ladder: bool,
+    nightly: bool,
+    max_states: int | None,
+    complete: bool,
+    listing: bool,
+    jobs: int,
+    as_json: bool,
 ) -> None:
     """Explore every reachable state of the named scopes (default: those of `check`)."""
     from . import campaigns
@@ -76,7 +84,7 @@ def explore_command(
     if listing:
         campaigns.list_scopes()
     else:
-        campaigns.explore(names, ladder, nightly, max_states, jobs, as_json)
+        campaigns.explore(names, ladder, nightly, max_states, complete, jobs, as_json)
 
 
 @command.command("fuzz")

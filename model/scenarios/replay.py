@@ -35,16 +35,19 @@ from statemachine.log.trace import Facts, Trace
 from .. import lockstep, reference
 from ..lockstep import AnyEvent, Deviation, Restart
 from ..printing import bounded, printable
+from ..watch import StepNeverEnds, arm, disarm, watched
 from . import golden, script
 
 REFERENCE_STEP: Any = reference.step
+STEP_SECONDS_MAX = 1.0
+"""Seconds of the processor for one step and its judges, which take a millisecond."""
 NOTHING_CHANGED = tuple([known for known in properties.STEP_PROPERTIES if known.id in ("S9", "S12")])
 """The properties that say that stale reports, and refusals, change nothing."""
 
 
 @frozen
 class Verdict:
-    """The fault of a step. `kind` is a property's id, `lockstep`, `recovery` or `crash`."""
+    """The fault of a step. `kind` is a property's id, `lockstep`, `recovery`, `endless` or `crash`."""
 
     kind: str
     detail: str
@@ -81,8 +84,16 @@ class Trial:
         self.played = 0
 
     def play(self, event: AnyEvent) -> Step:
-        """Plays one event and returns its step. Raises `PropertyViolation`, `Deviation`, `RecoveryDiffers`, or what the
-        core raises."""
+        """Plays one event and returns its step. Raises `PropertyViolation`, `Deviation`, `RecoveryDiffers`,
+        `StepNeverEnds`, or what the core raises."""
+        with watched():
+            arm(STEP_SECONDS_MAX)
+            step = self.judged(event)
+            disarm()
+            return step
+
+    def judged(self, event: AnyEvent) -> Step:
+        """Plays one event, and judges its step."""
         self.before = self.session.fork()
         self.step = None
         self.session, step = lockstep.core_step(self.session, event)
@@ -125,6 +136,8 @@ def verdict_of(error: Exception) -> Verdict:
         return Verdict("lockstep", str(error))
     if isinstance(error, RecoveryDiffers):
         return Verdict("recovery", str(error))
+    if isinstance(error, StepNeverEnds):
+        return Verdict("endless", str(error))
     return Verdict("crash", f"{type(error).__name__}: {error}")
 
 

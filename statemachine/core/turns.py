@@ -131,7 +131,7 @@ def go_on(s: State, agent: Agent) -> None:
     del s.waits.returning[agent.id]
     s.slots.overtake(agent.id)
     s.slots.go_on(agent.id, agent.turn)
-    for number, why in s.waits.over.pop(agent.id):
+    for number, why in sorted(s.waits.over.pop(agent.id)):  # in the order in which they began (decision D31)
         s.effects.append(Wake(agent.id, agent.turn, number, why))
     if agent.id in s.waits.of_agent:
         s.waits.may_lend(agent.id)
