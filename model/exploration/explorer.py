@@ -29,7 +29,14 @@ from typing import Any
 from attrs import define, field, frozen
 
 from statemachine.checking.moment import Moment
-from statemachine.checking.properties import STATE_PROPERTIES, STEP_PROPERTIES, PropertyViolation
+from statemachine.checking.properties import (
+    REFUSED_BY,
+    STALE_BY,
+    STATE_PROPERTIES,
+    STEP_PROPERTIES,
+    PropertyViolation,
+    check_crash,
+)
 from statemachine.checking.whole import difference
 from statemachine.core.effects import Refused, Stale, Step
 from statemachine.core.fingerprint import fingerprint
@@ -50,8 +57,8 @@ from .scopes import Scope, events
 from .symmetry import Digest, canonical, digest_of, hashed, relevant
 
 STEP_JUDGES = tuple((known, known.step) for known in STEP_PROPERTIES if known.step is not None)
-REFUSAL_JUDGES = tuple((known, judge) for known, judge in STEP_JUDGES if known.id == "S12")
-STALE_JUDGES = tuple((known, judge) for known, judge in STEP_JUDGES if known.id == "S9")
+REFUSAL_JUDGES = tuple((known, judge) for known, judge in STEP_JUDGES if known.id in REFUSED_BY)
+STALE_JUDGES = tuple((known, judge) for known, judge in STEP_JUDGES if known.id in STALE_BY)
 """The judges of events that must change nothing. That is verified once, after all such events of a state."""
 STATE_JUDGES = tuple((known, known.state) for known in STATE_PROPERTIES if known.state is not None)
 
@@ -345,6 +352,7 @@ def judge_state(session: Session) -> None:
 def judge_step(before: Session, event: AnyEvent, step: Step, after: Session) -> None:
     """Judges the properties of a step."""
     if event.__class__ is Restart:
+        check_crash(before, step, after)
         return
     kind = step.reply.__class__
     judges = REFUSAL_JUDGES if kind is Refused else STALE_JUDGES if kind is Stale else STEP_JUDGES
@@ -470,7 +478,7 @@ def how_often(states: int, offered: int, transitions: int) -> Counter[str]:
     for known in STATE_PROPERTIES:
         judged[known.id] += states
     for known in STEP_PROPERTIES:
-        judged[known.id] += offered if known.id in ("S9", "S12") else transitions
+        judged[known.id] += offered if known.id in (*REFUSED_BY, *STALE_BY) else transitions
     judged["L7"] = states
     return judged
 

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from statemachine.checking import properties
 from statemachine.checking.moment import Moment
-from statemachine.checking.properties import PropertyViolation
+from statemachine.checking.properties import REFUSED_BY, STALE_BY, PropertyViolation
 from statemachine.core.config import SessionConfig
 from statemachine.core.effects import Refused, Stale, Step
 from statemachine.core.session import Session
@@ -41,7 +41,7 @@ from . import golden, script
 REFERENCE_STEP: Any = reference.step
 STEP_SECONDS_MAX = 1.0
 """Seconds of the processor for one step and its judges, which take a millisecond."""
-NOTHING_CHANGED = tuple([known for known in properties.STEP_PROPERTIES if known.id in ("S9", "S12")])
+NOTHING_CHANGED = tuple([known for known in properties.STEP_PROPERTIES if known.id in (*REFUSED_BY, *STALE_BY)])
 """The properties that say that stale reports, and refusals, change nothing."""
 
 
@@ -116,7 +116,9 @@ class Trial:
             moment = Moment(self.session, self.before, event, step)  # type: ignore[arg-type]  # no restart is refused
             for known in NOTHING_CHANGED:
                 properties.judge(known, known.step, moment)
-        elif not isinstance(event, Restart):
+        elif isinstance(event, Restart):
+            properties.check_crash(self.before, step, self.session)
+        else:
             properties.check_step(self.before, event, step, self.session)
         properties.check(self.session)
 

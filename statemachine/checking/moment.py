@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from attrs import define, field
 
+from statemachine.checking.whole import difference
 from statemachine.core.agents import Agent
 from statemachine.core.config import SessionConfig
 from statemachine.core.effects import Step
@@ -35,7 +36,7 @@ class Moment:
         """Tells whether the session is as it was before the step."""
         if self.unchanged is not None:
             return self.unchanged
-        return self.before is not None and self.before.fingerprint() == self.after.fingerprint()
+        return self.before is not None and difference(self.before, self.after) is None
 
     def of_kind(self, kind: type[T]) -> Sequence[T]:
         """Returns the step's records or effects of one class, in their order."""
