@@ -40,13 +40,17 @@ class Moment:
 
     def of_kind(self, kind: type[T]) -> Sequence[T]:
         """Returns the step's records or effects of one class, in their order."""
+        return self.kinds().get(kind, ())
+
+    def kinds(self) -> dict[type, list[Any]]:
+        """Returns the step's records and effects by their class."""
         found = self.sorted_out
         if found is None:
             found = self.sorted_out = {}
             if self.step is not None:
                 for item in (*self.step.records, *self.step.effects):
                     found.setdefault(item.__class__, []).append(item)
-        return found.get(kind, ())
+        return found
 
     def changed(self) -> list[tuple[Agent, Agent]]:
         """Returns, as pairs of before and after, the agents that existed before and now have another status, outcome,

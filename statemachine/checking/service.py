@@ -65,6 +65,8 @@ def queue(m: Moment) -> str | None:
     before, after = m.before.slots.ready, m.after.slots.ready
     if m.after.live_threads or m.after.state is not OPEN or not (before or after):
         return None
+    if before == after and m.before.slots.holders == m.after.slots.holders:
+        return None
     ended = {r.outcome.agent for r in m.of_kind(TurnEnded)}
     found = disorder(list(before), after, ended)
     if found is not None:
@@ -153,7 +155,7 @@ def lending(m: Moment) -> str | None:
     """J7: who began to wait first lends first; J8: who began last is stalled."""
     assert m.before is not None
     before, after = m.before.waits.lenders, m.after.waits.lenders
-    if not before and not after:
+    if Wake not in m.kinds() and list(before) == list(after):
         return None
     woken = {wake.agent: wake.end for wake in m.of_kind(Wake)}
     found = disorder(before, after, woken)
@@ -193,7 +195,7 @@ def use(m: Moment) -> str | None:
     """N2: only use makes an agent the most recently used."""
     assert m.before is not None
     before, after = m.before.residents.idle, m.after.residents.idle
-    if len(after) < 2 or not before:
+    if len(after) < 2 or not before or before == after:
         return None
     found = disorder(before, after, ended_of(m))
     return f"agent {found[0]} counts as used less recently than {found[1]}, which was not used" if found else None
@@ -245,7 +247,7 @@ def s10_subtree(m: Moment) -> str | None:
                 return f"mail {asked} of the subtree asks agent {agent} for a turn"
             if stop is not None and (stop.below is None or not m.after.is_below(event.target, stop.below)):
                 return f"agent {agent} is stopping, and its end may start a turn of the subtree"
-    for r in m.of_kind(MailAccepted):
+    for r in m.of_kind(MailAccepted) if m.before.ledger.stops else ():
         if r.notice is None or r.kind is not TRIGGER:
             continue
         stop = m.before.ledger.stops.get(r.sender)

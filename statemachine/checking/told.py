@@ -30,11 +30,32 @@ WORKING = (RUNNING, TurnState.WAITING, TurnState.RETURNING)
 RESIDENT, LOADING, UNLOADED = Residency.RESIDENT, Residency.LOADING, Residency.UNLOADED
 OPEN, CLOSED, DRAINING = SessionState.OPEN, SessionState.CLOSED, SessionState.DRAINING
 FAILED = SessionState.FAILED
+JUDGED = (Finished, Failed, Aborted, LoadFailed, Died, Tick)
+"""Events of which is told what a turn has come to."""
 
 
 def s19_told(m: Moment) -> str | None:
-    """Loads, starts, stops, flushes, threads that go, wakes, the end of the session."""
-    return loads(m) or starts(m) or stops(m) or flushes(m) or threads(m) or wakes(m) or end_of_session(m) or reports(m)
+    """Loads, starts, stops, flushes, threads that go, wakes, the end of the session. Looks only at what has changed or
+    was told of.
+    """
+    assert m.before is not None
+    before, after, kinds = m.before, m.after, m.kinds()
+    found = None
+    if Load in kinds or before.residents.loading != after.residents.loading:
+        found = loads(m)
+    if StartTurn in kinds or TurnStarted in kinds:
+        found = found or starts(m)
+    if Cancel in kinds or before.ledger.stops != after.ledger.stops:
+        found = found or stops(m)
+    if Flush in kinds or before.residents.last_flush != after.residents.last_flush or after.state is DRAINING:
+        found = found or flushes(m)
+    if Unload in kinds or m.event.__class__ is Died or m.changed():
+        found = found or threads(m)
+    if Wake in kinds or before.waits.pending != after.waits.pending or before.waits.over != after.waits.over:
+        found = found or wakes(m)
+    if before.state is not after.state or ShutDown in kinds or m.event.__class__ is WriteFailed:
+        found = found or end_of_session(m)
+    return found or (reports(m) if isinstance(m.event, JUDGED) else None)
 
 
 def pairs(m: Moment) -> list[tuple[Agent | None, Agent]]:
@@ -91,8 +112,6 @@ def flushes(m: Moment) -> str | None:
     assert m.before is not None
     told = m.of_kind(Flush)
     last, begun = m.before.residents.last_flush, m.after.residents.last_flush
-    if not told and last == begun and m.after.state is not DRAINING:
-        return None
     if [e.flush for e in told] != list(range(last + 1, begun + 1)):
         return f"flushes {last + 1} to {begun} began, asked for are {[e.flush for e in told]}"
     for e in told:
@@ -142,8 +161,6 @@ def wakes(m: Moment) -> str | None:
     assert m.before is not None
     known, now = m.before.waits, m.after.waits
     told: list[object] = [(e.agent, e.wait) for e in m.of_kind(Wake)]
-    if not (told or known.pending or known.over):
-        return None
     ended = {r.outcome.agent for r in m.of_kind(TurnEnded)} | {r.agent for r in m.of_kind(TurnReturned)}
     left = {number for over in now.over.values() for number, _ in over}
     before = [(wait.agent, number) for number, wait in known.pending.items()]
