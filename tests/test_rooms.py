@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).parents[1]
 FRONT = {
     "model": {
         *("reference", "checkout", "configurations", "lockstep", "coverage", "pools", "printing", "check", "verdicts"),
-        "engines",
+        *("alphabet", "engines", "watch"),
     },
     "statemachine": {"guard", "errors", "eventloops", "lazy", "sinks"},
 }

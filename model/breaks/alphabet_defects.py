@@ -1,5 +1,5 @@
 """More rules broken by hand (see `defects.py`): what only an event shows that no scope thought of, or a step that never
-ends. The complete alphabet (`model/exploration/alphabet.py`) is the first to notice most of these.
+ends. The complete alphabet (`model/alphabet.py`) is the first to notice most of these.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ says so; the reference's state follows from the core's, because they were just f
 
 Refused events and stale reports are played on one copy, of which no field may be changed in the end.
 
-If asked, each state is *probed* too: the events of the complete alphabet (`alphabet.py`) that the scope does not offer
+If asked, each state is *probed* too: the events of the complete alphabet (`model/alphabet.py`) that the scope does not offer
 are played in the same way, one step deep. Where they lead is compared and judged as a step, and not followed, so the
 counts of states, events and transitions are those of the scope alone.
 
@@ -51,7 +51,7 @@ from ..coverage import Coverage, counting, moves_seen
 from ..lockstep import AnyEvent, Deviation, Restart, compare_states, compare_step, core_step, of_world
 from ..pools import workers
 from ..watch import StepNeverEnds, arm, watched
-from .alphabet import complete
+from ..alphabet import complete
 from .homeward import drive_home, is_answer
 from .scopes import Scope, events
 from .symmetry import Digest, canonical, digest_of, hashed, relevant

@@ -3,7 +3,7 @@
 Any three bytes are an event in any state: its kind, the agent and another one, the variant. By pure chance, most events
 would be refused or stale, and an agent would hardly ever get a request in the one step in which it is unloading. So
 threads mostly answer what they were asked, and `meddle` picks an agent by what it is doing. Once in a while comes any
-event of the complete alphabet (`model/exploration/alphabet.py`), which has those that no caller would think of.
+event of the complete alphabet (`model/alphabet.py`), which has those that no caller would think of.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from statemachine.core.residency import NO_AGENT
 from statemachine.core.session import Session
 
 from ..configurations import FUZZED, draw
-from ..exploration.alphabet import complete
+from ..alphabet import complete
 from ..lockstep import AnyEvent, Restart
 
 AGENTS_MAX = 13

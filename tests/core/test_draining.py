@@ -295,3 +295,11 @@ def test_turn_that_is_returned_in_a_shutdown_does_not_begin_again_and_is_listed_
         /root    new
         /root/a  new 1, unread host!, returned 1
         session  closed, slots 0/3, residency 0/3, ready -, idle -, done -, interrupted a, unflushed a""")
+
+
+def test_wait_that_is_over_at_once_because_the_session_drains_is_in_no_circle() -> None:
+    """It awaits its own request, which it has taken, and one that will not start: it has no way out (D21, D26)."""
+    s = Scenario(max_concurrent=2, max_resident=2, overflow=Overflow.QUEUE)
+    s.rush("spawn root a by host", "spawn a b by host", "loaded a", "shutdown 5", "await a 0 1 all")
+    assert s.step is not None
+    assert s.step.reply == fx.WaitOver(fx.WaitEnd.DRAINING)

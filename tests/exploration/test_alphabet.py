@@ -12,7 +12,7 @@ from model import lockstep, watch
 from model.breaks.catalogue import BREAKS
 from model.breaks.hunt import injected
 from model.exploration import explorer
-from model.exploration.alphabet import complete
+from model.alphabet import complete
 from model.exploration.explorer import explore
 from model.exploration.scopes import SCOPES, events, find, small_config
 from model.lockstep import Restart

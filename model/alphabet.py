@@ -18,7 +18,7 @@ from statemachine.core.events import HOST
 from statemachine.core.machines import STARTED
 from statemachine.core.session import Session
 
-from ..lockstep import AnyEvent, Restart
+from .lockstep import AnyEvent, Restart
 
 
 def complete(s: Session) -> Iterator[AnyEvent]:
