@@ -186,7 +186,8 @@ def check(
     began = time.perf_counter()
     pairs, broken_tables = judge_tables()
     able = tuple(engine for engine in engines if engine.lacks() is None)
-    explorations, campaigns, verdicts = run_parts(jobs, seed, on_progress or (lambda _: None), folder, scopes, able, probes)
+    tell = on_progress or (lambda _: None)
+    explorations, campaigns, verdicts = run_parts(jobs, seed, tell, folder, scopes, able, probes)
     coverage: Counter[str] = Counter()
     for exploration in explorations:
         coverage += exploration.coverage

@@ -1,7 +1,8 @@
 """The core and the reference model, side by side: the same event to both, and everything compared.
 
 What is compared after each event: the reply (of a refusal every fact), the effects in their order (decision D31), and
-the whole state in a form that both can be brought to (`of_session`, `of_world`). A difference is a `Deviation`; it names both sides.
+the whole state in a form that both can be brought to (`of_session`, `of_world`). A difference is a `Deviation`; it
+names both sides.
 """
 
 from __future__ import annotations

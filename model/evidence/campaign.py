@@ -1,7 +1,7 @@
 """Runs every engine whole, side by side in a few processes: less than twenty minutes on two of them.
 
-First the check, without the quick parts, and with the complete alphabet in every state of every scope. Then the engines of `engines.py`, each in a process, and a hunt for each
-break, for which the processes take turns.
+First the check, without the quick parts, and with the complete alphabet in every state of every scope. Then the engines
+of `engines.py`, each in a process, and a hunt for each break, for which the processes take turns.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ says so; the reference's state follows from the core's, because they were just f
 
 Refused events and stale reports are played on one copy, of which no field may be changed in the end.
 
-If asked, each state is *probed* too: the events of the complete alphabet (`model/alphabet.py`) that the scope does not offer
-are played in the same way, one step deep. Where they lead is compared and judged as a step, and not followed, so the
-counts of states, events and transitions are those of the scope alone.
+If asked, each state is *probed* too: the events of the complete alphabet (`model/alphabet.py`) that the scope does not
+offer are played in the same way, one step deep. Where they lead is compared and judged as a step, and not followed, so
+the counts of states, events and transitions are those of the scope alone.
 
 A step that does not end is a fault like any other (`model/watch.py`).
 
@@ -184,7 +184,7 @@ class Expander:
         """Returns all successors of these states, up to the first fault."""
         found = Found()
         self.coverage.counts.clear()
-        with no_collections(), watched(), counting() as moves:  # states have no cycles, and to look for some takes its time
+        with no_collections(), watched(), counting() as moves:  # states have no cycles: to look for some takes time
             for index, kept in enumerate(states):
                 session, world = unpack(kept)
                 fault = self.expand_one(index, session, world, found)

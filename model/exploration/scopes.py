@@ -78,7 +78,7 @@ class Scope:
     symmetric: bool = False
     """Whether the sub-agents are interchangeable. Then states that differ only in their names are visited once."""
     probed: bool = False
-    """Does `make check` try the complete alphabet in each of its states, too? `make evidence` does that in all scopes."""
+    """Does `make check` try the complete alphabet in each of its states, too? `make evidence` does so in all scopes."""
     weight: int = 0
     """Rough number of events, in thousands: the heaviest scope is begun first."""
     nightly: bool = False

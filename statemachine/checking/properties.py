@@ -457,7 +457,7 @@ PROPERTIES: tuple[Property, ...] = (
     ),
     Property(
         "S19",
-        "threads, callers and the log are told of each change, and of nothing else; no turn that may go on stands still",
+        "threads, callers and the log are told of each change and nothing else; no turn that may go on stands still",
         "section 5; J3, J4, J5, N3; BUG-B02 BUG-B03 BUG-B27 BUG-B49",
         s19_state,
         s19_step,

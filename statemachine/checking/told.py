@@ -151,7 +151,7 @@ def threads(m: Moment) -> str | None:
     told: list[object] = [(e.agent, e.generation) for e in m.of_kind(Unload)]
     if m.before.state is CLOSED or m.before.state is FAILED:
         due = []
-    elif m.after.state is CLOSED and said is not None:  # it died, and then the session ended: the root has a thread anew
+    elif m.after.state is CLOSED and said is not None:  # it died, and that ended the session: the root has a new one
         told = [one for one in told if one[0] != said]  # type: ignore[index]
     return differ("threads dropped", told, due)
 
@@ -214,8 +214,9 @@ def reports(m: Moment) -> str | None:
     if isinstance(event, Tick):
         for agent, turn in ended:
             a = m.before.agent(agent)
-            kept = a is not None and a.generation == m.agents[agent].generation and m.agents[agent].residency is RESIDENT
-            if a is not None and a.status is STOPPING and a.turn == turn and kept:
+            if a is None or a.status is not STOPPING or a.turn != turn:
+                continue
+            if a.generation == m.agents[agent].generation and m.agents[agent].residency is RESIDENT:
                 return f"turn {turn} of agent {agent} did not stop, and its thread is kept"
     return None
 

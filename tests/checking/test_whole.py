@@ -38,9 +38,8 @@ def test_difference_sees_each_field(kind: type, name: str) -> None:
     assert difference(before, after) is None
     part = dict(parts(after))[kind]
     setattr(part, name, "another value")
-    assert difference(before, after) == f"{kind.__name__.lower()}.{name}: {getattr(dict(parts(before))[kind], name)}, " + (
-        "then another value"
-    )
+    value = getattr(dict(parts(before))[kind], name)
+    assert difference(before, after) == f"{kind.__name__.lower()}.{name}: {value}, then another value"
 
 
 def test_difference_compares_every_slot_of_a_session_but_those_it_names() -> None:
