@@ -47,11 +47,11 @@ from statemachine.log.recovery import apply, durable_facts, forget
 from statemachine.stores.tables import no_collections
 
 from .. import lockstep, reference
+from ..alphabet import complete
 from ..coverage import Coverage, counting, moves_seen
 from ..lockstep import AnyEvent, Deviation, Restart, compare_states, compare_step, core_step, of_world
 from ..pools import workers
 from ..watch import StepNeverEnds, arm, watched
-from ..alphabet import complete
 from .homeward import drive_home, is_answer
 from .scopes import Scope, events
 from .symmetry import Digest, canonical, digest_of, hashed, relevant

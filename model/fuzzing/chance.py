@@ -21,8 +21,8 @@ from statemachine.core.records import MailAccepted
 from statemachine.core.residency import NO_AGENT
 from statemachine.core.session import Session
 
-from ..configurations import FUZZED, draw
 from ..alphabet import complete
+from ..configurations import FUZZED, draw
 from ..lockstep import AnyEvent, Restart
 
 AGENTS_MAX = 13

@@ -306,5 +306,3 @@ CHECKS: dict[type, Callable[[Session, Any], Checks]] = {
     Shutdown: shutdown,
 }
 """Operation -> its checks: each yields a refusal where it fails, and the first one counts."""
-
-

@@ -13,7 +13,7 @@ from statemachine.core.effects import Interrupted, WaitEnd, Wake
 from statemachine.core.events import ROOT, Flushed, FlushFailed, Interrupt, Tick
 from statemachine.core.machines import Residency, SessionState, TurnState
 from statemachine.core.records import MailAccepted, MailKind, TurnEnded, TurnReturned, TurnStopped
-from statemachine.core.residency import NOBODY
+from statemachine.core.residency import NO_AGENT
 from statemachine.core.session import Session
 
 OPEN = SessionState.OPEN
@@ -209,7 +209,7 @@ def way_out(m: Moment) -> str | None:
     starting = m.before.residents.starting
     for agent, served_by in m.before.residents.serves.items():
         a = m.agents[agent]
-        if served_by == NOBODY or a.residency is not RESIDENT or served_by not in m.after.residents.starting:
+        if served_by == NO_AGENT or a.residency is not RESIDENT or served_by not in m.after.residents.starting:
             continue
         answered = isinstance(m.event, FlushFailed | Flushed) and m.event.agent == agent
         older = agent not in starting or starting[served_by] < starting[agent]
@@ -222,7 +222,7 @@ def tried_again(m: Moment) -> str | None:
     """N3: an agent whose flush failed is not tried again for the same turn."""
     assert m.before is not None
     for agent, served_by in m.before.residents.serves.items():
-        if served_by == NOBODY or m.after.residents.serves.get(agent) != served_by:
+        if served_by == NO_AGENT or m.after.residents.serves.get(agent) != served_by:
             continue
         if m.after.residents.flushes.get(agent) != m.before.residents.flushes.get(agent):
             same_turn = m.before.agents[served_by].turn == m.agents[served_by].turn

@@ -84,7 +84,9 @@ def loads(m: Moment) -> str | None:
             due.append((agent, a.generation))
     told: list[object] = [(e.agent, e.generation) for e in m.of_kind(Load)]
     return differ("loads", told, due) or differ(
-        "loads on record", [r.agent for r in m.of_kind(LoadBegun)], [load[0] for load in due]  # type: ignore[index]
+        "loads on record",
+        [r.agent for r in m.of_kind(LoadBegun)],
+        [load[0] for load in due],  # type: ignore[index]
     )
 
 

@@ -9,10 +9,10 @@ import attrs
 import pytest
 
 from model import lockstep, watch
+from model.alphabet import complete
 from model.breaks.catalogue import BREAKS
 from model.breaks.hunt import injected
 from model.exploration import explorer
-from model.alphabet import complete
 from model.exploration.explorer import explore
 from model.exploration.scopes import SCOPES, events, find, small_config
 from model.lockstep import Restart
