@@ -1,9 +1,9 @@
-"""The complete alphabet: in any state each event class, about every agent that there is, was, or never was, by every
+"""The complete alphabet: in any state each event class, about every agent that there is, was or never was, by every
 sender, with every number that is current, earlier, to come or another's.
 
-A scope offers what its author thought of. Here nothing is left out because it "cannot happen": a report with the current
-number where nothing runs, an operation by a closed agent or below one, a death during a shutdown, a tick between two
-deadlines. Most are refused or stale, and must leave nothing behind.
+A scope offers what its author thought of. Here nothing is left out because it "cannot happen": a report with the
+current number where nothing runs, an operation by a closed agent or below one, a death during a shutdown, a tick
+between two deadlines. Most are refused or stale, and must leave nothing behind.
 
 What does not bear on who and when is not multiplied: texts that are refused come from the host alone.
 """

@@ -11,6 +11,7 @@ from statemachine.core import joint, operations, reports, turns
 from statemachine.core.deadlines import Bound, Deadlines
 from statemachine.core.effects import Refused, Reply
 from statemachine.core.machines import Identity, Residency, SessionState
+from statemachine.core.records import Cause
 from statemachine.core.session import HANDLERS, Session
 
 from .defects import breaks
@@ -62,7 +63,7 @@ def turns_abort_unasked(_: Any, s: Session, event: ev.Aborted) -> Reply:
     if agent is None or (agent.id not in s.ledger.stops and s.state is not SessionState.DRAINING):
         return reports.stale(s)
     why = s.ledger.stops.get(agent.id)
-    cause, by = (reports.Cause.SHUT_DOWN, None) if why is None else (why.cause, why.by)
+    cause, by = (Cause.SHUT_DOWN, None) if why is None else (why.cause, why.by)
     turns.end(s, agent, turns.ABORT if why else turns.FAIL, "interrupted", cause, by)
     return reports.NOTED
 

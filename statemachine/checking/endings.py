@@ -70,10 +70,10 @@ TRUE: dict[WaitEnd, Callable[[Moment, Waiting], Any]] = {
     WaitEnd.TARGET: is_done,
     WaitEnd.TIMEOUT: is_overdue,
     WaitEnd.INTERRUPTED: lambda m, wait: m.agents[wait.agent].status is TurnState.STOPPING,
-    WaitEnd.STALLED: lambda m, _: True,  # L8 judges it
+    WaitEnd.STALLED: lambda *_: True,  # L8 judges it
     WaitEnd.ANSWERED: enough_answered,
     WaitEnd.DRAINING: lambda m, _: m.after.state in (DRAINING, SessionState.CLOSED),
-    WaitEnd.GIVEN_UP: lambda m, wait: isinstance(m.event, StopWaiting),
+    WaitEnd.GIVEN_UP: lambda m, _: isinstance(m.event, StopWaiting),
 }
 """End of a wait -> whether the wait has come to it. What a turn has read or started since is not looked for."""
 

@@ -209,13 +209,18 @@ def way_out(m: Moment) -> str | None:
     starting = m.before.residents.starting
     for agent, served_by in m.before.residents.serves.items():
         a = m.agents[agent]
-        if served_by == NO_AGENT or a.residency is not RESIDENT or served_by not in m.after.residents.starting:
+        if served_by == NO_AGENT or a.residency is not RESIDENT or not waits_for_room(m.after, served_by):
             continue
         answered = isinstance(m.event, FlushFailed | Flushed) and m.event.agent == agent
         older = agent not in starting or starting[served_by] < starting[agent]
         if older and served_by in starting and not answered and not isinstance(m.event, Tick):
             return f"agent {agent} stays in memory, and {served_by}, for which it was evicted, waits on"
     return None
+
+
+def waits_for_room(s: Session, agent: int) -> bool:
+    """Has its turn a slot, and no place in memory yet?"""
+    return agent in s.residents.starting and s.agents[agent].residency is Residency.UNLOADED
 
 
 def tried_again(m: Moment) -> str | None:
@@ -251,9 +256,10 @@ def s10_subtree(m: Moment) -> str | None:
         if r.notice is None or r.kind is not TRIGGER:
             continue
         stop = m.before.ledger.stops.get(r.sender)
-        if stop is not None and stop.turn == r.notice.turn and stop.below is not None:
-            if m.after.is_below(r.target, stop.below):
-                return f"the end of agent {r.sender} starts a turn of {r.target}, which was interrupted with it"
+        if stop is None or stop.below is None or stop.turn != r.notice.turn:
+            continue
+        if m.after.is_below(r.target, stop.below):
+            return f"the end of agent {r.sender} starts a turn of {r.target}, which was interrupted with it"
     return None
 
 

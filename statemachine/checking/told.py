@@ -65,35 +65,29 @@ def pairs(m: Moment) -> list[tuple[Agent | None, Agent]]:
     return [(before[a.id] if a.id < len(before) else None, a) for a in m.agents]
 
 
-def differ(what: str, told: list[object], due: list[object]) -> str | None:
-    """Says what is wrong, if these are not the same, each once."""
-    if not told and not due:
-        return None
-    same = len(told) == len(due) and all([one in due for one in told]) and all([one in told for one in due])
-    return None if same else f"{what}: told {told}, by what has become of agents {due}"
+def differ(what: str, told: list[tuple[int, ...]], due: list[tuple[int, ...]]) -> str | None:
+    """Says what is wrong, if these are not the same, in any order."""
+    return None if sorted(told) == sorted(due) else f"{what}: told {told}, by what has become of agents {due}"
 
 
 def loads(m: Moment) -> str | None:
     """J4: a thread of a new generation is asked to load, and that is on record."""
     assert m.before is not None
     known = m.before.residents.loading
-    due: list[object] = []
+    due: list[tuple[int, ...]] = []
     for agent in m.after.residents.loading:
         a, before = m.agents[agent], m.before.agent(agent)
         if agent not in known or before is None or before.generation != a.generation:
             due.append((agent, a.generation))
-    told: list[object] = [(e.agent, e.generation) for e in m.of_kind(Load)]
-    return differ("loads", told, due) or differ(
-        "loads on record",
-        [r.agent for r in m.of_kind(LoadBegun)],
-        [load[0] for load in due],  # type: ignore[index]
-    )
+    told: list[tuple[int, ...]] = [(e.agent, e.generation) for e in m.of_kind(Load)]
+    on_record = [(r.agent,) for r in m.of_kind(LoadBegun)]
+    return differ("loads", told, due) or differ("loads on record", on_record, [load[:1] for load in due])
 
 
 def starts(m: Moment) -> str | None:
     """J3: each turn that starts is told to its thread, which is in memory."""
-    told: list[object] = [(e.agent, e.turn) for e in m.of_kind(StartTurn)]
-    due: list[object] = [(r.agent, r.turn) for r in m.of_kind(TurnStarted)]
+    told: list[tuple[int, ...]] = [(e.agent, e.turn) for e in m.of_kind(StartTurn)]
+    due: list[tuple[int, ...]] = [(r.agent, r.turn) for r in m.of_kind(TurnStarted)]
     for e in m.of_kind(StartTurn):
         a = m.agents[e.agent]
         if a.turn != e.turn or a.status < RUNNING or e.generation != a.generation:
@@ -105,7 +99,7 @@ def stops(m: Moment) -> str | None:
     """A turn that is stopping is asked to, once."""
     assert m.before is not None
     known = m.before.ledger.stops
-    due: list[object] = [(a, stop.turn) for a, stop in m.after.ledger.stops.items() if a not in known]
+    due: list[tuple[int, ...]] = [(a, stop.turn) for a, stop in m.after.ledger.stops.items() if a not in known]
     return differ("stops", [(e.agent, e.turn) for e in m.of_kind(Cancel)], due)
 
 
@@ -143,18 +137,18 @@ def threads(m: Moment) -> str | None:
     """A thread that is gone was told so, unless it said so itself; a thread that stays was not."""
     assert m.before is not None
     said = m.event.agent if isinstance(m.event, Died | LoadFailed) else None
-    due: list[object] = []
+    due: list[tuple[int, ...]] = []
     for before, a in pairs(m):
         if before is None or before.residency is UNLOADED:
             continue
         gone = a.residency is UNLOADED or a.generation != before.generation
         if (gone or m.after.state is CLOSED) and a.id != said:
             due.append((a.id, before.generation))
-    told: list[object] = [(e.agent, e.generation) for e in m.of_kind(Unload)]
+    told: list[tuple[int, ...]] = [(e.agent, e.generation) for e in m.of_kind(Unload)]
     if m.before.state is CLOSED or m.before.state is FAILED:
         due = []
     elif m.after.state is CLOSED and said is not None:  # it died, and that ended the session: the root has a new one
-        told = [one for one in told if one[0] != said]  # type: ignore[index]
+        told = [one for one in told if one[0] != said]
     return differ("threads dropped", told, due)
 
 
@@ -162,13 +156,13 @@ def wakes(m: Moment) -> str | None:
     """A wait that is over is told to its turn, once, unless the turn is over too."""
     assert m.before is not None
     known, now = m.before.waits, m.after.waits
-    told: list[object] = [(e.agent, e.wait) for e in m.of_kind(Wake)]
+    told: list[tuple[int, ...]] = [(e.agent, e.wait) for e in m.of_kind(Wake)]
     ended = {r.outcome.agent for r in m.of_kind(TurnEnded)} | {r.agent for r in m.of_kind(TurnReturned)}
     left = {number for over in now.over.values() for number, _ in over}
     before = [(wait.agent, number) for number, wait in known.pending.items()]
     before += [(agent, number) for agent, over in known.over.items() for number, _ in over]
     before += [(w, number) for w, number in begun(m) if number not in now.pending]
-    due: list[object] = [
+    due: list[tuple[int, ...]] = [
         (agent, n) for agent, n in before if agent not in ended and n not in now.pending and n not in left
     ]
     if isinstance(m.event, StopWaiting) and m.step is not None and isinstance(m.step.reply, WaitOver):

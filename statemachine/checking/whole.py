@@ -28,9 +28,9 @@ def fields_of(kind: type) -> tuple[str, ...]:
     return tuple([name for name in slots if name not in (*LEFT_OUT, "deadlines", "draining", "__weakref__")])
 
 
-FIELDS = {kind: fields_of(kind) for kind in (State, Ledger, Slots, Residents, Waits, Deadlines, Draining, Agent)}
-VALUES = {kind: attrgetter(*names) for kind, names in FIELDS.items()}
 ROOMS = (Ledger, Slots, Residents, Waits, Deadlines)
+FIELDS: dict[type, tuple[str, ...]] = {kind: fields_of(kind) for kind in (State, *ROOMS, Draining, Agent)}
+VALUES: dict[type, attrgetter[Any]] = {kind: attrgetter(*names) for kind, names in FIELDS.items()}
 OF_STATE = attrgetter("ledger", "slots", "residents", "waits", "deadlines")
 
 
@@ -59,7 +59,7 @@ def difference(before: State, after: State) -> str | None:
 def differs(kind: type, one: Any, other: Any) -> str | None:
     """Returns the first field of two objects of this class that differs, with both values."""
     values, others = VALUES[kind](one), VALUES[kind](other)
-    if values == others and all([list(v) == list(o) for v, o in zip(values, others, strict=True) if type(v) is dict]):
+    if values == others and all(list(v) == list(o) for v, o in zip(values, others, strict=True) if type(v) is dict):
         return None
     for name, v, o in zip(FIELDS[kind], values, others, strict=True):
         if v != o or (isinstance(v, dict) and list(v) != list(o)):

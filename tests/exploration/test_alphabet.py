@@ -29,14 +29,16 @@ OF_CALLERS = (ev.Status, ev.ListAgents)
 """Asked in every state anyway (S8)."""
 
 
+def play(session: Session, *happened: ev.Event) -> None:
+    for event in happened:
+        session.handle(event)
+
+
 def busy() -> Session:
     """An agent that works, one that is closed, one that is forgotten, and one on its way out."""
     session = Session(small_config(1, 1))
-    for event in (
-        *(ev.Spawn(ROOT, name, "m", None, HOST) for name in ("a", "b", "c", "d")),
-        *(ev.Close(HOST, 2), ev.Close(HOST, 3), ev.Forget(3), ev.Loaded(1, 1), ev.Finished(1, 1, "r")),
-    ):
-        session.handle(event)
+    spawned = [ev.Spawn(ROOT, name, "m", None, HOST) for name in ("a", "b", "c", "d")]
+    play(session, *spawned, ev.Close(HOST, 2), ev.Close(HOST, 3), ev.Forget(3), ev.Loaded(1, 1), ev.Finished(1, 1, "r"))
     return session
 
 
@@ -48,8 +50,8 @@ def test_alphabet_has_every_event_class_about_every_agent_by_every_sender_once()
     for kind in (ev.Send, ev.FollowUp, ev.Interrupt, ev.Close, ev.Resume):
         asked = {(event.sender, event.target) for event in alphabet if isinstance(event, kind)}
         assert asked == {(sender, target) for sender in agents for target in agents}
-    for kind in (ev.Loaded, ev.Died, ev.Flushed, ev.Finished, ev.Aborted, ev.Drain, ev.Wait, ev.StopWaiting):
-        assert {event.agent for event in alphabet if isinstance(event, kind)} == agents
+    for of_agent in (ev.Loaded, ev.Died, ev.Flushed, ev.Finished, ev.Aborted, ev.Drain, ev.Wait, ev.StopWaiting):
+        assert {event.agent for event in alphabet if isinstance(event, of_agent)} == agents
     assert len(alphabet) == len({repr(event) for event in alphabet})
 
 
@@ -98,12 +100,9 @@ def test_what_a_fingerprint_leaves_out_is_seen_if_a_refused_or_stale_event_chang
 def test_scope_offers_no_current_report_as_stale_when_two_flushes_are_in_flight() -> None:
     scope = attrs.evolve(find("trio"), config=small_config(2, 2), faults=frozenset())
     session, _ = lockstep.start(scope.config)
-    for event in (
-        *(ev.Spawn(ROOT, name, "m", None, HOST) for name in ("a", "b", "c")),
-        *(ev.Loaded(1, 1), ev.Loaded(2, 1), ev.Finished(1, 1, "r"), ev.Finished(2, 1, "r")),
-        ev.Spawn(ROOT, "d", "m", None, HOST),
-    ):
-        session.handle(event)
+    play(session, *(ev.Spawn(ROOT, name, "m", None, HOST) for name in ("a", "b", "c")))
+    play(session, ev.Loaded(1, 1), ev.Loaded(2, 1), ev.Finished(1, 1, "r"), ev.Finished(2, 1, "r"))
+    play(session, ev.Spawn(ROOT, "d", "m", None, HOST))
     assert len(session.residents.flushes) == 2
     reports = [e for e in events(scope, session) if isinstance(e, ev.FlushFailed)]
     assert reports
