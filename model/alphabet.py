@@ -102,7 +102,7 @@ def of_session(s: Session) -> Iterator[AnyEvent]:
     """Shutdowns, time, and misfortune."""
     yield from (ev.Shutdown(grace) for grace in (0.0, 1.0, 9.0, -1.0, math.inf, math.nan))
     due = sorted({at for at, _ in s.deadlines.pending.values()})
-    moments = {s.now, s.now - 1, s.now + 0.25, *due, *(at + 0.25 for at in due)}
+    moments = {s.now, s.now - 1, *(at + apart for at in (s.now, *due) for apart in (-0.25, 0.0, 0.25))}
     yield from (ev.Tick(at) for at in (*sorted(moments), math.inf, math.nan))
     yield from (ev.WriteFailed("full"), Restart())
 

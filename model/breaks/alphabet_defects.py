@@ -8,7 +8,7 @@ from typing import Any
 
 from statemachine.core import events as ev
 from statemachine.core import joint, operations, reports, turns
-from statemachine.core.deadlines import Bound, Deadlines
+from statemachine.core.deadlines import Deadlines
 from statemachine.core.effects import Refused, Reply
 from statemachine.core.machines import Identity, Residency, SessionState
 from statemachine.core.records import Cause
@@ -17,7 +17,7 @@ from statemachine.core.session import HANDLERS, Session
 from .defects import breaks
 
 
-@breaks("D9", "recall", (operations, "sender_open"))
+@breaks("D9", "end-alone", (operations, "sender_open"))
 def closed_agents_ask(core: Any, s: Session, sender: int) -> Any:
     """A closed agent may still send, ask and interrupt."""
     found = s.agent(sender)
@@ -82,12 +82,13 @@ def live_threads_start_on(core: Any, s: Session, agent: Any) -> None:
         core(s, agent)
 
 
-@breaks("D26", "end-alone", (joint, "drain"))
-def deaths_put_the_end_off(core: Any, s: Session) -> None:
-    """A shutdown waits for the flush of a thread that has died."""
-    gone = [a for a in s.residents.flushes if s.agents[a].residency is not Residency.RESIDENT]
-    if not gone or s.deadlines.pending.get((Bound.FLUSH, gone[0])) is not None:
-        core(s)
+@breaks("section 7, draining", "end-alone", (HANDLERS, ev.Died))
+def death_hides_what_was_not_flushed(core: Any, s: Session, event: ev.Died) -> Reply:
+    """A shutdown does not name an agent whose thread died before its rollout was flushed."""
+    reply: Reply = core(s, event)
+    if s.draining is not None and reply is reports.NOTED:
+        s.draining.unflushed = tuple([agent for agent in s.draining.unflushed if agent != event.agent])
+    return reply
 
 
 @breaks("section 3, joint rules", "drain", (joint, "end_hopeless_waits"))

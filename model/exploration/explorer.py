@@ -9,7 +9,7 @@ says so; the reference's state follows from the core's, because they were just f
 Refused events and stale reports are played on one copy, of which no field may be changed in the end.
 
 If asked, each state is *probed* too: the events of the complete alphabet (`model/alphabet.py`) that the scope does not
-offer are played in the same way, one step deep. Where they lead is compared and judged as a step, and not followed, so
+offer are played in the same way, one step deep. Where they lead is compared and judged, and not followed, so
 the counts of states, events and transitions are those of the scope alone.
 
 A step that does not end is a fault like any other (`model/watch.py`).
@@ -48,7 +48,7 @@ from statemachine.stores.tables import no_collections
 
 from .. import lockstep, reference
 from ..alphabet import complete
-from ..coverage import Coverage, counting, moves_seen
+from ..coverage import Coverage, counting, moves_seen, uncounted
 from ..lockstep import AnyEvent, Deviation, Restart, compare_states, compare_step, core_step, of_world
 from ..pools import workers
 from ..watch import StepNeverEnds, arm, watched
@@ -221,8 +221,9 @@ class Expander:
                 offered = {event for _, event in line}
                 rest = [(0, event) for event in complete(session) if event not in offered]
                 found.probed += len(rest)
-                for event in self.probe(session, world, rest):  # noqa: B007  (whoever handles a fault names it)
-                    pass
+                with uncounted():
+                    for event in self.probe(session, world, rest):  # noqa: B007  (whoever handles a fault names it)
+                        pass
         except PropertyViolation as violation:
             return Fault(violation.property.id, violation.detail, event)
         except Changed as changed:
@@ -282,6 +283,8 @@ class Expander:
         for _, _, step, after, _ in arrivals:
             compare_recovery(origin.facts, step, after)
         if not counted:
+            for _, _, _, after, _ in arrivals:
+                judge_state(after)  # nobody comes back to it
             return arrivals
         for event, step in same:
             self.coverage.observe(session, event, step, origin.idle)

@@ -65,12 +65,16 @@ def has_mail(m: Moment, wait: Waiting) -> bool:
     return wait.mail and bool(m.agents[wait.agent].mailbox)
 
 
+def judged_by_l8(_: Moment, __: Waiting) -> bool:
+    return True
+
+
 TRUE: dict[WaitEnd, Callable[[Moment, Waiting], Any]] = {
     WaitEnd.MAIL: has_mail,
     WaitEnd.TARGET: is_done,
     WaitEnd.TIMEOUT: is_overdue,
     WaitEnd.INTERRUPTED: lambda m, wait: m.agents[wait.agent].status is TurnState.STOPPING,
-    WaitEnd.STALLED: lambda *_: True,  # L8 judges it
+    WaitEnd.STALLED: judged_by_l8,
     WaitEnd.ANSWERED: enough_answered,
     WaitEnd.DRAINING: lambda m, _: m.after.state in (DRAINING, SessionState.CLOSED),
     WaitEnd.GIVEN_UP: lambda m, _: isinstance(m.event, StopWaiting),

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 
 from statemachine.checking.moment import Moment
 from statemachine.core.effects import Interrupted, WaitEnd, Wake
-from statemachine.core.events import ROOT, Flushed, FlushFailed, Interrupt, Tick
+from statemachine.core.events import ROOT, Interrupt
 from statemachine.core.machines import Residency, SessionState, TurnState
 from statemachine.core.records import MailAccepted, MailKind, TurnEnded, TurnReturned, TurnStopped
 from statemachine.core.residency import NO_AGENT
@@ -24,7 +24,7 @@ TRIGGER, RESIDENT, UNLOADING = MailKind.TRIGGER, Residency.RESIDENT, Residency.U
 
 def s20_served(m: Moment) -> str | None:
     """No agent passes one that stands before it: in the queue, among those that lend, return, or can be evicted."""
-    return queue(m) or lending(m) or returning(m) or use(m) or way_out(m) or tried_again(m)
+    return queue(m) or lending(m) or returning(m) or use(m) or tried_again(m)
 
 
 def out_of_line(line: Iterable[int], left: Collection[int], kept: Collection[int]) -> tuple[int, int] | None:
@@ -199,28 +199,6 @@ def use(m: Moment) -> str | None:
         return None
     found = disorder(before, after, ended_of(m))
     return f"agent {found[0]} counts as used less recently than {found[1]}, which was not used" if found else None
-
-
-def way_out(m: Moment) -> str | None:
-    """J6: an agent that is evicted for a turn which has been starting longer than its own goes all the way out."""
-    assert m.before is not None
-    if m.after.state is not OPEN:
-        return None
-    starting = m.before.residents.starting
-    for agent, served_by in m.before.residents.serves.items():
-        a = m.agents[agent]
-        if served_by == NO_AGENT or a.residency is not RESIDENT or not waits_for_room(m.after, served_by):
-            continue
-        answered = isinstance(m.event, FlushFailed | Flushed) and m.event.agent == agent
-        older = agent not in starting or starting[served_by] < starting[agent]
-        if older and served_by in starting and not answered and not isinstance(m.event, Tick):
-            return f"agent {agent} stays in memory, and {served_by}, for which it was evicted, waits on"
-    return None
-
-
-def waits_for_room(s: Session, agent: int) -> bool:
-    """Has its turn a slot, and no place in memory yet?"""
-    return agent in s.residents.starting and s.agents[agent].residency is Residency.UNLOADED
 
 
 def tried_again(m: Moment) -> str | None:

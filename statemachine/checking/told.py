@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from statemachine.checking.moment import Moment
 from statemachine.core.agents import Agent
-from statemachine.core.effects import Cancel, Flush, Load, ShutDown, StartTurn, Unload, WaitOver, Wake
+from statemachine.core.effects import Cancel, Flush, Load, ShutDown, Stale, StartTurn, Unload, WaitOver, Wake
 from statemachine.core.events import (
     ROOT,
     Aborted,
@@ -80,7 +80,7 @@ def loads(m: Moment) -> str | None:
         if agent not in known or before is None or before.generation != a.generation:
             due.append((agent, a.generation))
     told: list[tuple[int, ...]] = [(e.agent, e.generation) for e in m.of_kind(Load)]
-    on_record = [(r.agent,) for r in m.of_kind(LoadBegun)]
+    on_record: list[tuple[int, ...]] = [(r.agent,) for r in m.of_kind(LoadBegun)]
     return differ("loads", told, due) or differ("loads on record", on_record, [load[:1] for load in due])
 
 
@@ -196,7 +196,10 @@ def reports(m: Moment) -> str | None:
     has no thread any more (D4).
     """
     assert m.before is not None
+    assert m.step is not None
     event = m.event
+    if m.step.reply.__class__ is Stale:
+        return None
     ended = {(r.outcome.agent, r.outcome.turn) for r in m.of_kind(TurnEnded)}
     returned = {(r.agent, r.turn) for r in m.of_kind(TurnReturned)}
     if isinstance(event, Finished | Failed | Aborted) and (event.agent, event.turn) not in ended:

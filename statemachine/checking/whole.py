@@ -18,14 +18,16 @@ from statemachine.core.slots import Slots
 from statemachine.core.state import Draining, State
 from statemachine.core.waits import Waits
 
-LEFT_OUT = ("stale_reports", "records", "effects", "heap", "agents", "ledger", *("slots", "residents", "waits"))
-"""Fields that are not compared as they are: rooms and agents are, field by field."""
+LEFT_OUT = ("stale_reports", "records", "effects", "heap", "__weakref__")
+"""Fields that are not compared."""
+ONE_BY_ONE = ("agents", "ledger", "slots", "residents", "waits", "deadlines", "draining")
+"""What is compared field by field."""
 
 
-def fields_of(kind: type) -> tuple[str, ...]:
+def fields_of(kind: Any) -> tuple[str, ...]:
     """The fields that are compared as they are."""
-    slots: tuple[str, ...] = kind.__slots__  # type: ignore[attr-defined]
-    return tuple([name for name in slots if name not in (*LEFT_OUT, "deadlines", "draining", "__weakref__")])
+    slots: tuple[str, ...] = kind.__slots__
+    return tuple([name for name in slots if name not in (*LEFT_OUT, *ONE_BY_ONE)])
 
 
 ROOMS = (Ledger, Slots, Residents, Waits, Deadlines)
@@ -59,12 +61,17 @@ def difference(before: State, after: State) -> str | None:
 def differs(kind: type, one: Any, other: Any) -> str | None:
     """Returns the first field of two objects of this class that differs, with both values."""
     values, others = VALUES[kind](one), VALUES[kind](other)
-    if values == others and all(list(v) == list(o) for v, o in zip(values, others, strict=True) if type(v) is dict):
+    if values == others and in_order(values) == in_order(others):
         return None
     for name, v, o in zip(FIELDS[kind], values, others, strict=True):
-        if v != o or (isinstance(v, dict) and list(v) != list(o)):
+        if v != o or in_order((v,)) != in_order((o,)):
             return f"{kind.__name__.lower()}.{name}: {v}, then {o}"
     return None
+
+
+def in_order(values: tuple[Any, ...]) -> list[list[Any]]:
+    """The keys of each dict among these values, which are the same in any order for `==`."""
+    return [list[Any](value) for value in values if value.__class__ is dict]
 
 
 def current(deadlines: Deadlines) -> list[tuple[float, int]]:
