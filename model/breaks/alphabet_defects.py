@@ -47,7 +47,7 @@ def stale_reports_use_up_a_number(core: Any, s: Session) -> Reply:
     return core(s)  # type: ignore[no-any-return]
 
 
-@breaks("S12", "recall", (HANDLERS, ev.Withdraw))
+@breaks("S12", "end-alone", (HANDLERS, ev.Withdraw))
 def refused_withdrawals_are_kept(core: Any, s: Session, event: ev.Withdraw) -> Reply:
     """A refused withdrawal of mail that is read is kept in the index of unread mail."""
     reply: Reply = core(s, event)

@@ -460,8 +460,7 @@ SCOPES: tuple[Scope, ...] = (
         host_sends=("follow_up",),
         subtrees=True,
         withdraws=True,
-        probed=True,
-        weight=200,
+        weight=6,
         meaning="mail is withdrawn, and subtrees are interrupted, while notices wake",
     ),
     _delegation(

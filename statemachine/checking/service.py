@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from statemachine.checking.moment import Moment
 from statemachine.core.effects import Interrupted, WaitEnd, Wake
 from statemachine.core.events import ROOT, Interrupt
-from statemachine.core.machines import Residency, SessionState, TurnState
+from statemachine.core.machines import Identity, Residency, SessionState, TurnState
 from statemachine.core.records import MailAccepted, MailKind, TurnEnded, TurnReturned, TurnStopped
 from statemachine.core.residency import NO_AGENT
 from statemachine.core.session import Session
@@ -222,7 +222,7 @@ def s10_subtree(m: Moment) -> str | None:
     assert m.before is not None
     event = m.event
     if isinstance(event, Interrupt) and event.subtree and m.step is not None and isinstance(m.step.reply, Interrupted):
-        members = {a.id for a in m.before.subtree(event.target)}
+        members = {a.id for a in m.before.subtree(event.target) if a.identity is Identity.OPEN}
         for agent in members:
             a, stop = m.agents[agent], m.after.ledger.stops.get(agent)
             asked = [mail.mail for mail in a.mailbox if mail.kind is TRIGGER and mail.sender in members]

@@ -209,6 +209,7 @@ def reports(m: Moment) -> str | None:
         is_lost = before.status is STARTING and before.residency is LOADING
         if (is_lost or before.status >= RUNNING) and (before.id, before.turn) not in ended | returned:
             return f"turn {before.turn} of agent {before.id} goes on without its thread"
+    if isinstance(event, Died):
         return returned_in_time(m, m.before)
     if isinstance(event, Tick):
         for agent, turn in ended:

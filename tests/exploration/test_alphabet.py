@@ -75,7 +75,7 @@ def test_probes_are_compared_and_change_no_count(name: str) -> None:
 
 
 def test_check_tries_the_alphabet_in_some_scopes_and_two_processes_try_as_much_as_one() -> None:
-    assert [scope.name for scope in SCOPES if scope.probed] == ["recall", "end-alone", "live-end"]
+    assert [scope.name for scope in SCOPES if scope.probed] == ["end-alone", "live-end"]
     one, two = (explore(find("live-end"), jobs=jobs, probes=True).probed for jobs in (1, 2))
     assert one == two
 
