@@ -131,8 +131,14 @@ def l4_hopeless(m: Moment) -> str | None:
 
 
 def l5_kept(m: Moment) -> str | None:
-    """L5: what is bounded keeps its bound; only a second shutdown moves one, and to an earlier time."""
+    """L5: what is bounded keeps its bound; only a second shutdown moves one, and to an earlier time. Before a bound
+    runs out, time alone changes nothing.
+    """
     assert m.before is not None
+    assert m.step is not None
+    if isinstance(m.event, Tick) and not any(at <= m.after.now for at, _ in m.before.deadlines.pending.values()):
+        told = (*m.step.records, *m.step.effects)
+        return f"no bound has run out at {m.after.now}, and there are {told}" if told else None
     before, after = m.before.deadlines.pending, m.after.deadlines.pending
     if before is after or before == after:
         return None

@@ -81,7 +81,8 @@ def passed(m: Moment, ended: set[int]) -> str | None:
     stayed = [agent for agent in before if agent in after and agent not in ended]
     if not stayed:
         return None
-    due = m.config.max_overtaken <= m.before.slots.overtaken + grants(m, m.before) + 1
+    passes = m.before.slots.overtaken + grants(m, m.before) - 1 + unseen(m, m.before)
+    due = m.config.max_overtaken <= passes
     for one in served(m, m.before, ended):
         depth = m.agents[one].depth
         rank = list(before).index(one) if one in before else len(before)
@@ -128,6 +129,11 @@ def grants(m: Moment, before: Session) -> int:
     had = {agent: turn for agent, (turn, _) in before.slots.holders.items()}
     got = [agent for agent, (turn, _) in m.after.slots.holders.items() if had.get(agent) != turn]
     return sum(agent != ROOT for agent in got)
+
+
+def unseen(m: Moment, before: Session) -> int:
+    """Counts the turns that may have got a slot in this step and have ended since."""
+    return sum(r.outcome.agent not in before.slots.holders for r in m.of_kind(TurnEnded))
 
 
 def overtaken(m: Moment, before: Session) -> str | None:
@@ -195,9 +201,12 @@ def use(m: Moment) -> str | None:
     """N2: only use makes an agent the most recently used."""
     assert m.before is not None
     before, after = m.before.residents.idle, m.after.residents.idle
-    if len(after) < 2 or not before or before == after:
+    if len(after) < 2 or not before:
         return None
-    found = disorder(before, after, ended_of(m))
+    ended = ended_of(m)
+    if not ended and list(before) == list(after):
+        return None
+    found = disorder(before, after, ended)
     return f"agent {found[0]} counts as used less recently than {found[1]}, which was not used" if found else None
 
 

@@ -15,13 +15,14 @@ from statemachine.core.events import (
     Died,
     Failed,
     Finished,
+    FlushFailed,
     LoadFailed,
     Shutdown,
     StopWaiting,
     Tick,
     WriteFailed,
 )
-from statemachine.core.machines import Residency, SessionState, TurnState
+from statemachine.core.machines import Identity, Residency, SessionState, TurnState
 from statemachine.core.records import LoadBegun, TurnEnded, TurnReturned, TurnStarted
 from statemachine.core.session import Session
 
@@ -53,6 +54,8 @@ def s19_told(m: Moment) -> str | None:
         found = found or threads(m)
     if Wake in kinds or before.waits.pending != after.waits.pending or before.waits.over != after.waits.over:
         found = found or wakes(m)
+    if before.state is DRAINING and (TurnEnded in kinds or isinstance(m.event, FlushFailed | Died)):
+        found = found or lists(m, before)
     if before.state is not after.state or ShutDown in kinds or m.event.__class__ is WriteFailed:
         found = found or end_of_session(m)
     return found or (reports(m) if isinstance(m.event, JUDGED) else None)
@@ -189,6 +192,24 @@ def end_of_session(m: Moment) -> str | None:
     if isinstance(m.event, WriteFailed) and m.after.state in (OPEN, DRAINING):
         return f"the store has failed, and the session is {m.after.state.name}"
     return None
+
+
+def lists(m: Moment, before: Session) -> str | None:
+    """D17: the caller of a shutdown is told which turns ended, and which rollouts could not be flushed."""
+    was, now = before.draining, m.after.draining
+    if was is None or now is None:
+        return f"the session was {before.state.name}, and it is not known what its shutdown has come to"
+    ended = {r.outcome.agent for r in m.of_kind(TurnEnded)}
+    due = sorted([a.id for a in before.agents if a.status >= RUNNING and a.id in ended])
+    told = sorted([*now.done[len(was.done) :], *now.interrupted[len(was.interrupted) :]])
+    if told != due:
+        return f"turns of {due} ended during the shutdown, and its caller is to be told of {told}"
+    event = m.event
+    if not isinstance(event, FlushFailed | Died) or m.agents[event.agent].identity is not Identity.OPEN:
+        return None
+    if event.agent not in before.residents.flushes or event.agent in now.unflushed:
+        return None
+    return f"the rollout of agent {event.agent} is not durable, and the caller of the shutdown is not told so"
 
 
 def reports(m: Moment) -> str | None:
