@@ -164,7 +164,7 @@ def lending(m: Moment) -> str | None:
     if Wake not in m.kinds() and list(before) == list(after):
         return None
     woken = {wake.agent: wake.end for wake in m.of_kind(Wake)}
-    found = disorder(before, after, woken)
+    found = disorder(before, after)  # who has another wait keeps its place
     if found is not None:
         return f"in the line of those that wait agent {found[0]} stands before {found[1]}"
     kept = [agent for agent in before if agent in after and agent not in woken]
@@ -259,10 +259,11 @@ def recovered(m: Moment) -> str | None:
     asked = [agent for agent in queued if not any(x.notice for x in m.agents[agent].mailbox)]
     if asked != sorted(asked, key=oldest.__getitem__):
         return f"recovery asked for turns of {asked}, whose mail is {[oldest[a] for a in asked]}"
-    taken = [a for a in m.agents[1:] if a.status is STARTING and a.triggers and not any(x.notice for x in a.mailbox)]
-    if asked and taken and len(queued) == len(asked) and m.config.max_overtaken > 1:
-        first = min([*asked, *[a.id for a in taken]], key=oldest.__getitem__)
-        passing = len(taken) if first in asked else None
-        if passing is not None and m.after.slots.overtaken != passing:
-            return f"agent {first} has queued longest, and {m.after.slots.overtaken} are counted that passed it"
+    taken = [a for a in m.agents[1:] if a.status is STARTING]
+    told = any(x.notice for a in taken for x in a.mailbox) or len(queued) != len(asked)
+    if told or not asked or m.of_kind(TurnEnded) or m.config.max_overtaken < 2:
+        return None  # a turn that got a slot first may have been the oldest before
+    first = min(asked, key=oldest.__getitem__)
+    if all(oldest[first] < oldest[a.id] for a in taken) and m.after.slots.overtaken != len(taken):
+        return f"agent {first} has queued longest, and {m.after.slots.overtaken} are counted that passed it"
     return None

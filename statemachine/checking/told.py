@@ -144,14 +144,12 @@ def threads(m: Moment) -> str | None:
     for before, a in pairs(m):
         if before is None or before.residency is UNLOADED:
             continue
-        gone = a.residency is UNLOADED or a.generation != before.generation
-        if (gone or m.after.state is CLOSED) and a.id != said:
+        if a.id == ROOT:  # it has a new thread at once, which the end of the session may drop, too
+            dropped = [(ROOT, generation) for generation in range(before.generation, a.generation)]
+            due += dropped[said == ROOT :]
+        elif (a.residency is UNLOADED or a.generation != before.generation) and a.id != said:
             due.append((a.id, before.generation))
     told: list[tuple[int, ...]] = [(e.agent, e.generation) for e in m.of_kind(Unload)]
-    if m.before.state is CLOSED or m.before.state is FAILED:
-        due = []
-    elif m.after.state is CLOSED and said is not None:  # it died, and that ended the session: the root has a new one
-        told = [one for one in told if one[0] != said]
     return differ("threads dropped", told, due)
 
 
@@ -199,7 +197,7 @@ def lists(m: Moment, before: Session) -> str | None:
     was, now = before.draining, m.after.draining
     if was is None or now is None:
         return f"the session was {before.state.name}, and it is not known what its shutdown has come to"
-    ended = {r.outcome.agent for r in m.of_kind(TurnEnded)}
+    ended = {r.outcome.agent for r in m.of_kind(TurnEnded)} | {r.agent for r in m.of_kind(TurnReturned)}
     due = sorted([a.id for a in before.agents if a.status >= RUNNING and a.id in ended])
     told = sorted([*now.done[len(was.done) :], *now.interrupted[len(was.interrupted) :]])
     if told != due:
