@@ -14,6 +14,8 @@ from statemachine.core.records import MailAccepted, MailRead, TurnEnded, TurnRet
 from statemachine.core.waits import Waiting
 
 DRAINING, RUNNING = SessionState.DRAINING, TurnState.RUNNING
+AWAKE = (RUNNING, TurnState.WAITING, TurnState.RETURNING)
+"""A turn that is stopping reads no more."""
 
 
 def s21_ended(m: Moment) -> str | None:
@@ -107,7 +109,7 @@ def read_once(m: Moment) -> str | None:
         if not r.answers or r.mail in read or r.target in over:
             continue
         awaited = {request for w in m.before.waits.of(r.target) for request in w.requests}
-        if awaited.intersection(r.answers) and m.agents[r.target].status >= RUNNING:
+        if awaited.intersection(r.answers) and m.agents[r.target].status in AWAKE:
             return f"agent {r.target} awaits {sorted(awaited)}, and the notice {r.mail} of them stays unread"
     if isinstance(m.event, Wait) and m.event.requests:
         left = [x.mail for x in m.agents[m.event.agent].mailbox if set(x.answers).intersection(m.event.requests)]

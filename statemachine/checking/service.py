@@ -117,6 +117,7 @@ def next_turn(m: Moment, before: Session) -> str | None:
         if not was.triggers or agent in before.slots.lent or m.agents[agent].status is not QUEUED:
             continue
         comes_back = before.waits.returning or m.after.waits.returning or m.of_kind(Wake)
+        comes_back = comes_back or any(agent in wait.targets for wait in before.waits.pending.values())
         if not comes_back and before.slots.overtaken + grants(m, before) < m.config.max_overtaken:
             return f"agent {agent} queues again, and its slot was passed on to another"
     return None
