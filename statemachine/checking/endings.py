@@ -13,7 +13,7 @@ from statemachine.core.machines import Identity, SessionState, TurnState
 from statemachine.core.records import MailAccepted, MailRead, TurnEnded, TurnReturned
 from statemachine.core.waits import Waiting
 
-DRAINING, RUNNING = SessionState.DRAINING, TurnState.RUNNING
+DRAINING, RUNNING, ANSWERED = SessionState.DRAINING, TurnState.RUNNING, WaitEnd.ANSWERED
 AWAKE = (RUNNING, TurnState.WAITING, TurnState.RETURNING)
 """A turn that is stopping reads no more."""
 
@@ -103,12 +103,15 @@ def read_once(m: Moment) -> str | None:
     """Section 7: a turn that awaits a request reads its notice there and then, so that an outcome is told once."""
     assert m.before is not None
     pending = m.before.waits.pending
+    ends = {wake.wait: wake.end for wake in m.of_kind(Wake)}
+    ends.update({number: end for over in m.after.waits.over.values() for number, end in over})
     read = {number for r in m.of_kind(MailRead) for number in r.mails}
     over = {r.outcome.agent for r in m.of_kind(TurnEnded)} | {r.agent for r in m.of_kind(TurnReturned)}
     for r in m.of_kind(MailAccepted) if pending else ():
         if not r.answers or r.mail in read or r.target in over:
             continue
-        awaited = {request for w in m.before.waits.of(r.target) for request in w.requests}
+        waits = [w for w in m.before.waits.of(r.target) if ends.get(w.number, ANSWERED) is ANSWERED]
+        awaited = {request for wait in waits for request in wait.requests}
         if awaited.intersection(r.answers) and m.agents[r.target].status in AWAKE:
             return f"agent {r.target} awaits {sorted(awaited)}, and the notice {r.mail} of them stays unread"
     if isinstance(m.event, Wait) and m.event.requests:

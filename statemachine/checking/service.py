@@ -116,7 +116,7 @@ def next_turn(m: Moment, before: Session) -> str | None:
             continue
         if not was.triggers or agent in before.slots.lent or m.agents[agent].status is not QUEUED:
             continue
-        comes_back = before.waits.returning or m.after.waits.returning or m.of_kind(Wake)
+        comes_back = bool(before.waits.returning or m.after.waits.returning or m.of_kind(Wake))
         comes_back = comes_back or any(agent in wait.targets for wait in before.waits.pending.values())
         if not comes_back and before.slots.overtaken + grants(m, before) < m.config.max_overtaken:
             return f"agent {agent} queues again, and its slot was passed on to another"
@@ -124,12 +124,11 @@ def next_turn(m: Moment, before: Session) -> str | None:
 
 
 def grants(m: Moment, before: Session) -> int:
-    """Counts the slots that sub-agents got in this step, as far as can be seen: turns that got one and have ended since
-    are not.
-    """
+    """Counts the sub-agents that got a slot in this step, as far as can be seen: see `unseen`."""
     had = {agent: turn for agent, (turn, _) in before.slots.holders.items()}
-    got = [agent for agent, (turn, _) in m.after.slots.holders.items() if had.get(agent) != turn]
-    return sum(agent != ROOT for agent in got)
+    got = {agent for agent, (turn, _) in m.after.slots.holders.items() if had.get(agent) != turn}
+    went_on = {wake.agent for wake in m.of_kind(Wake) if wake.agent in before.slots.lent}  # and may have lent it again
+    return len({agent for agent in got | went_on if m.agents[agent].status is not STOPPING} - {ROOT})
 
 
 def unseen(m: Moment, before: Session) -> int:
@@ -142,11 +141,11 @@ def overtaken(m: Moment, before: Session) -> str | None:
     oldest, now = next(iter(before.slots.ready), None), next(iter(m.after.slots.ready), None)
     if now is None:
         return None
-    got, count = grants(m, before), m.after.slots.overtaken
-    lost = any(r.outcome.status is TurnState.ERRORED for r in m.of_kind(TurnEnded))
-    if oldest == now and not lost and count != before.slots.overtaken + got and oldest not in ended_of(m):
-        return f"agent {oldest} was passed by {got} more, counted are {count - before.slots.overtaken}"
-    if oldest != now and not lost and count > got:
+    got, count, more = grants(m, before), m.after.slots.overtaken, unseen(m, before)
+    passed_by = count - before.slots.overtaken
+    if oldest == now and oldest not in ended_of(m) and not got <= passed_by <= got + more:
+        return f"agent {oldest} was passed by {got} more, counted are {passed_by}"
+    if oldest != now and count > got + more:
         return f"agent {now} was passed by {got} at most, counted are {count}"
     return None
 
