@@ -83,14 +83,15 @@ def passed(m: Moment, ended: set[int]) -> str | None:
         return None
     passes = m.before.slots.overtaken + grants(m, m.before) - 1 + unseen(m, m.before)
     due = m.config.max_overtaken <= passes
+    line = list(before)
     for one in served(m, m.before, ended):
         depth = m.agents[one].depth
-        rank = list(before).index(one) if one in before else len(before)
-        if due and rank == 0:
+        rank = line.index(one) if one in line else len(line)
+        if due and rank < line.index(stayed[0]):
             continue
         for other in stayed:
             deeper = m.agents[other].depth
-            if deeper > depth or (deeper == depth and list(before).index(other) < rank):
+            if deeper > depth or (deeper == depth and line.index(other) < rank):
                 return f"agent {one} got a slot, and {other}, which comes first, still queues"
     return None
 
