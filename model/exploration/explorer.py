@@ -325,7 +325,8 @@ class Expander:
                 self.play(origin, [(0, event)], counted=False)
                 require_idle(origin)
             except Changed as changed:
-                return Fault("refusal", f"{event} changed the session: {changed}", event)
+                _, step = core_step(session.fork(), event)
+                return Fault("refusal", f"{step.reply} changed the session: {changed}", event)
         return Fault("refusal", f"refused and stale events together changed the session: {what}", None)
 
 

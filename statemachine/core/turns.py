@@ -75,8 +75,8 @@ def admit(s: State, agent: Agent) -> None:
         s.slots.reserve(agent.id, agent.turn)
     residents = s.residents
     residents.taken(agent.id)
-    if agent.residency is RESIDENT and not residents.unsettled:  # J3, of which no other turn is in the way
-        start(s, agent)
+    if agent.residency is RESIDENT and not residents.unsettled and not s.waits.returning:
+        start(s, agent)  # J3, of which no other turn is in the way: slots come before starts (decision D31)
     else:
         residents.starts(agent.id)
 

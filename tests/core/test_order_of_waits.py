@@ -30,3 +30,13 @@ def test_waits_of_a_turn_return_in_the_order_in_which_they_began() -> None:
         assert s.step is not None
         wakes = [(effect.wait, effect.end) for effect in s.step.effects if isinstance(effect, fx.Wake)]
         assert wakes == ends
+
+
+def test_turn_that_goes_on_is_told_before_one_that_starts_though_that_one_was_due_first() -> None:
+    """Two slots are free in one step: slots come before starts (decision D31)."""
+    s = Scenario(max_concurrent=3, max_resident=32, max_overtaken=1, load_timeout=1, overflow=Overflow.QUEUE)
+    s.rush("spawn root a", "spawn root b", "spawn root e", "interrupt host b", "spawn e c by a", "loaded e")
+    s.rush("follow_up host e", "wait e - quiet", "finished e", "loaded e/c", "spawn e/c a", "await e/c 6", "tick 1")
+    assert s.step is not None
+    told = [effect for effect in s.step.effects if isinstance(effect, fx.Wake | fx.StartTurn)]
+    assert [(effect.__class__, effect.agent) for effect in told] == [(fx.Wake, 4), (fx.StartTurn, 3)]
