@@ -222,7 +222,7 @@ class Expander:
                 rest = [(0, event) for event in complete(session) if event not in offered]
                 found.probed += len(rest)
                 with uncounted():
-                    for event in self.probe(session, world, rest):  # noqa: B007  (whoever handles a fault names it)
+                    for event in self.probe(session, world, rest):  # noqa: B007  (a fault names it)
                         pass
         except PropertyViolation as violation:
             return Fault(violation.property.id, violation.detail, event)
@@ -284,7 +284,7 @@ class Expander:
             compare_recovery(origin.facts, step, after)
         if not counted:
             for _, _, _, after, _ in arrivals:
-                judge_state(after)  # nobody comes back to it
+                judge_state(after)  # it is not expanded
             return arrivals
         for event, step in same:
             self.coverage.observe(session, event, step, origin.idle)

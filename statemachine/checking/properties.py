@@ -546,7 +546,7 @@ PROPERTIES: tuple[Property, ...] = (
 STATE_PROPERTIES = tuple([p for p in PROPERTIES if p.state is not None])
 OF_OUTSIDE = ("S18", "S19", "S20", "S21")
 STEP_PROPERTIES = tuple(sorted([p for p in PROPERTIES if p.step is not None], key=lambda p: p.id in OF_OUTSIDE))
-"""Those about what a step tells and whom it serves come last: where another is broken too, that says more."""
+"""Those about what a step tells and which turn it serves come last: where another is broken too, that says more."""
 CRASH_PROPERTIES = tuple([p for p in PROPERTIES if p.crash is not None])
 REFUSED_BY, STALE_BY = ("S12", "S18"), ("S9",)
 """The properties that judge refused operations, and stale reports: those must change nothing."""
