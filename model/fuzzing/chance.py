@@ -397,8 +397,8 @@ EVERYTHING: tuple[tuple[Play, int], ...] = (
     (resume, 4),
     (drain, 2),
     (close, 1),
-    (oddity, 5),
-    (stranger, 2),
+    (oddity, 4),
+    (stranger, 1),
 )
 """Kinds of events with their weights. Calamities come on top."""
 STORM: tuple[tuple[Play, int], ...] = (
