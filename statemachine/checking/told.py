@@ -50,7 +50,7 @@ def s19_told(m: Moment) -> str | None:
         found = found or stops(m)
     if Flush in kinds or before.residents.last_flush != after.residents.last_flush or after.state is DRAINING:
         found = found or flushes(m)
-    if Unload in kinds or m.event.__class__ is Died or m.changed():
+    if Unload in kinds or m.event.__class__ is Died or m.changed() or before.state is not after.state:
         found = found or threads(m)
     if Wake in kinds or before.waits.pending != after.waits.pending or before.waits.over != after.waits.over:
         found = found or wakes(m)
@@ -140,14 +140,15 @@ def threads(m: Moment) -> str | None:
     """A thread that is gone was told so, unless it said so itself; a thread that stays was not."""
     assert m.before is not None
     said = m.event.agent if isinstance(m.event, Died | LoadFailed) else None
+    closes = m.after.state is CLOSED and m.before.state is not CLOSED
     due: list[tuple[int, ...]] = []
     for before, a in pairs(m):
         if before is None or before.residency is UNLOADED:
             continue
         if a.id == ROOT:  # it has a new thread at once, which the end of the session may drop, too
-            dropped = [(ROOT, generation) for generation in range(before.generation, a.generation)]
-            due += dropped[said == ROOT :]
-        elif (a.residency is UNLOADED or a.generation != before.generation) and a.id != said:
+            last = max(a.generation, before.generation + closes)
+            due += [(ROOT, generation) for generation in range(before.generation, last)][said == ROOT :]
+        elif (closes or a.residency is UNLOADED or a.generation != before.generation) and a.id != said:
             due.append((a.id, before.generation))
     told: list[tuple[int, ...]] = [(e.agent, e.generation) for e in m.of_kind(Unload)]
     return differ("threads dropped", told, due)
