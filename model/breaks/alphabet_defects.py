@@ -95,3 +95,14 @@ def death_hides_what_was_not_flushed(core: Any, s: Session, event: ev.Died) -> R
 def hopeless_for_ever(core: Any, s: Session) -> bool:
     """That a wait is hopeless during a shutdown is found again and again, so that the step never ends."""
     return bool(core(s)) or bool(s.waits.over or s.waits.returning)
+
+
+@breaks("S14 J3", "pair", (joint, "load"))
+def turns_do_not_await_their_thread(core: Any, s: Session, agent: Any) -> None:
+    """A turn starts when its thread is asked to load, and not when it is loaded."""
+    core(s, agent)
+    if agent.residency is Residency.LOADING:
+        agent.residency = Residency.RESIDENT
+        s.residents.wait_over(agent.id)
+        turns.start(s, agent)
+        agent.residency = Residency.LOADING
