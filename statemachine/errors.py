@@ -56,10 +56,13 @@ if TYPE_CHECKING:
     )
     from statemachine.stores.errors import (
         AgentCorrupt,
+        ConnectionLost,
+        DriverMissing,
         ForeignFile,
         NewerSchema,
         OlderSchema,
         SessionInUse,
+        SessionUnnamed,
         StoreBusy,
         StoreClosed,
         StoreCorrupt,
@@ -69,6 +72,7 @@ if TYPE_CHECKING:
         StoreFull,
         StoreMissing,
         StoreReadOnly,
+        StoreUnreachable,
         Unstorable,
     )
 
@@ -76,8 +80,10 @@ __all__ = [
     "AgentClosed",
     "AgentCorrupt",
     "AgentOpen",
+    "ConnectionLost",
     "DepthExceeded",
     "DrawingUnavailable",
+    "DriverMissing",
     "EventsLost",
     "ExecutionFull",
     "ForeignFile",
@@ -106,6 +112,7 @@ __all__ = [
     "SessionClosed",
     "SessionDraining",
     "SessionInUse",
+    "SessionUnnamed",
     "Stalled",
     "StoreBusy",
     "StoreClosed",
@@ -117,6 +124,7 @@ __all__ = [
     "StoreFull",
     "StoreMissing",
     "StoreReadOnly",
+    "StoreUnreachable",
     "ThreadLost",
     "TooLarge",
     "TooManyAgents",

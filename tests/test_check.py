@@ -11,7 +11,7 @@ import pytest
 
 from model import check as checking
 from model import engines
-from model.check import Failure, as_json, judge_tables, make_rows
+from model.check import Failure, Part, as_json, judge_tables, make_rows
 from model.coverage import Coverage, required
 from model.engines import ENGINES
 from model.exploration.explorer import Exploration, explore
@@ -145,6 +145,14 @@ def test_check_goes_on_without_an_engine_whose_tools_are_missing_and_says_so(mon
     assert (row.verdict, row.evidence) == ("not run", 0)
     assert "install it" in row.unit
     assert {failure.engine for failure in report.failures} <= {"sometimes"}
+
+
+def test_engine_that_ran_gives_a_verdict_for_each_of_its_obligations(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Part] = []
+    monkeypatch.setattr(checking, "report_part", told.append)
+    monkeypatch.setattr(checking, "find_engine", lambda name: attrs.evolve(engines.find(name), run=lambda **_: HELD))
+    assert checking.run_engine("contracts", quick=True) == HELD
+    assert [(part.name, part.states, part.done) for part in told] == [("contracts", len(HELD), True)]
 
 
 def test_engine_that_raises_has_failed_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,10 @@ import statemachine.stores
 from statemachine.runtime import AgentControl, Handle, Thread, Turn
 
 PACKAGES = (statemachine, statemachine.errors, statemachine.runtime, statemachine.stores)
-INTERNAL_ERRORS = {"EncodingError", "ScopeLeftEntered", "WrongFacts", "WrongShape"}
-"""No caller names these: they become a `NotJson` or `Unstorable`, or a report of a thread, or are a `StoreCorrupt`."""
+INTERNAL_ERRORS = {"EncodingError", "Fenced", "Later", "ScopeLeftEntered", "WrongFacts", "WrongShape"}
+"""No caller names these: they are tried again, or become a `NotJson`, `Unstorable`, `StoreCorrupt` or
+`SessionInUse`, or a report of a thread.
+"""
 
 
 def modules() -> Iterator[ModuleType]:

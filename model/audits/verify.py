@@ -32,12 +32,14 @@ from statemachine.core.records import MailAccepted
 from statemachine.log import trace
 from statemachine.log.recovery import apply
 from statemachine.log.trace import TraceError
-from statemachine.stores import reading, tables
+from statemachine.stores import places
+from statemachine.stores.contents import Contents
 from statemachine.stores.encoding import decode_facts, parse, text_of
 from statemachine.stores.errors import StoreCorrupt
 from statemachine.stores.protocol import LogRecord
-from statemachine.stores.schema import mark_of
-from statemachine.stores.translation import of_sqlite
+from statemachine.stores.rows import decode_at
+from statemachine.stores.sqlite.schema import mark_of
+from statemachine.stores.sqlite.translation import of_sqlite
 
 from .. import lockstep, reference
 from ..lockstep import NEVER, AnyEvent
@@ -63,11 +65,14 @@ class Result:
     lines: tuple[str, ...]
 
 
-def verify(path: Path, every: int, progress: Progress) -> Result:
+def verify(place: str | Path, every: int, progress: Progress) -> Result:
     """Verifies a trace or a session. Raises `TraceError` or `StoreError` for a file that is neither.
 
     `every` is for traces: after how many events the state is judged. Replies and effects are compared after each.
     """
+    if places.is_dsn(place):
+        return verify_database(place)
+    path = Path(place)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise TraceError("is not a regular file; give the path of a trace or of a session", None, str(path))
@@ -303,39 +308,42 @@ def begin(header: trace.Header) -> tuple[Trial | None, Deviates | None]:
 # Databases
 
 
-def verify_database(path: Path) -> Result:
-    """Checks the file and audits its log. Raises `StoreError` if it is not a session, or cannot be opened."""
+def verify_database(place: str | Path) -> Result:
+    """Checks what the file or the DSN names, and audits its log. Raises `StoreError` if it is not a session, or cannot
+    be opened.
+    """
+    what = "session" if places.is_dsn(place) else "file"
     try:
-        problems = reading.check_file(path)
+        problems = places.check(place)
     except StoreCorrupt as error:
         problems = (error.problem,)
     if problems:
         lines = [f"    {problem}" for problem in problems]
-        return Result(False, ("the file is damaged:", *lines, "verdict: FAILED, the file is damaged"))
+        return Result(False, (f"the {what} is damaged:", *lines, f"verdict: FAILED, the {what} is damaged"))
     try:
-        return reading.reading(path, audited)
+        return places.read(place, audited)
     except Unsound as error:
         return Result(False, (f"the log deviates: {error}", "verdict: FAILED, no session could have written this log"))
 
 
-def audited(connection: sqlite3.Connection) -> Result:
+def audited(contents: Contents) -> Result:
     """Audits the log in this database. Raises `Unsound`."""
-    meta = tables.read_meta(connection)
+    meta = contents.meta()
     config = meta.config or SessionConfig()
-    facts = [decode_facts(data) for (data,) in connection.execute("SELECT facts FROM agents ORDER BY agent")]
+    facts = [decode_facts(data) for _, data in contents.facts()]
     count, targets = 0, dict[int, int]()
 
     def log() -> Iterator[tuple[int, LogRecord]]:
         nonlocal count
-        for position, kind, data in connection.execute("SELECT position, kind, data FROM log ORDER BY position"):
+        for position, _, kind, data in contents.log():
             count += 1
-            record = tables.decode_at(position, kind, data)
+            record = decode_at(position, kind, data)
             if isinstance(record, MailAccepted):
                 targets[record.mail] = record.target
             yield position, record
 
     ledger = audit(config, facts, meta.mail_states, meta.covered, log())
-    for key, answer in connection.execute("SELECT key, answer FROM keys"):
+    for key, _, answer in contents.receipts():
         check_receipt(text_of(key), parse(answer), ledger, targets)
     agents = len(ledger.agents)
     return Result(

@@ -20,8 +20,7 @@ from statemachine.checking import diagrams
 from statemachine.checking.properties import PROPERTIES
 from statemachine.core.machines import MACHINES
 from statemachine.log.trace import TraceError
-from statemachine.stores import StoreError, read_rollout
-from statemachine.stores.backup import back_up
+from statemachine.stores import StoreError, places, read_rollout
 
 from .. import checkout
 from ..audits import verify as verification
@@ -36,6 +35,11 @@ JOBS = click.option("--jobs", type=click.IntRange(1, 64), default=2, show_defaul
 SEED = click.option("--seed", type=int, default=1, show_default=True, help="Of the fuzz campaigns.")
 QUICK = click.option("--quick", is_flag=True, help="Only what takes seconds.")
 JSON = click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
+
+
+def place(word: str) -> str | Path:
+    """Returns the path of a file, or a DSN, which stays a text: as a path it would lose a slash."""
+    return word if places.is_dsn(word) else Path(word)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
@@ -189,7 +193,7 @@ def demo_command(seconds: float, plain: bool, keep: Path | None) -> None:
 
 
 @command.command("verify")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=place)
 @click.option(
     "--every",
     metavar="EVENTS",
@@ -199,7 +203,7 @@ def demo_command(seconds: float, plain: bool, keep: Path | None) -> None:
     help="Of a trace, judge properties and whole states after so many events only; replies and effects after each. "
     "Much faster with many agents; what is wrong for less than that may be missed.",
 )
-def verify_command(file: Path, every: int) -> None:
+def verify_command(file: str | Path, every: int) -> None:
     """Verify what a session left behind, and name the first deviation.
 
     A trace (`AgentControl.open(..., trace=FILE)`) has every event: all of it is played again, against the reference
@@ -223,10 +227,10 @@ def verify_command(file: Path, every: int) -> None:
 
 
 @command.command("inspect")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=place)
 @click.option("--agent", "wanted", metavar="PATH", help="The life of one agent: its rollout. Its path, or its id.")
 @JSON
-def inspect_command(file: Path, wanted: str | None, as_json: bool) -> None:
+def inspect_command(file: str | Path, wanted: str | None, as_json: bool) -> None:
     """Look into a session's database, also while it runs: agents, status, unread mail, last outcomes, size of the log.
 
     Nothing is changed. What is shown is what is durable; slots and residency are not.
@@ -248,22 +252,22 @@ def inspect_command(file: Path, wanted: str | None, as_json: bool) -> None:
 
 
 @command.command("backup")
-@click.argument("session", type=click.Path(path_type=Path))
+@click.argument("session", type=place)
 @click.argument("to", type=click.Path(path_type=Path))
-def backup_command(session: Path, to: Path) -> None:
+def backup_command(session: str | Path, to: Path) -> None:
     """Copy a session's database into the new file TO, also while it runs. Nothing is overwritten.
 
     The copy is the session as of the moment in which the command begins. Copying the file by other means, as with `cp`,
     loses what is in its write-ahead log, and may mix two states.
     """
     with Console(stderr=True).status("copying") as status:
-        back_up(session, to, lambda done, pages: status.update(f"copying: {done / max(1, pages):.0%}"))
+        places.back_up(session, to, lambda done, pages: status.update(f"copying: {done / max(1, pages):.0%}"))
     say(f"{to}: {to.stat().st_size:,} bytes")
 
 
 @command.command("export")
-@click.argument("session", type=click.Path(path_type=Path))
-def export_command(session: Path) -> None:
+@click.argument("session", type=place)
+def export_command(session: str | Path) -> None:
     """Print a session's database as JSON, a line for each thing in it, also while it runs.
 
     The first line is the session, then come its agents, all records of its log in their order, and its receipts; `type`

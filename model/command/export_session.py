@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from statemachine.stores import reading, tables
-from statemachine.stores.backup import Progress, back_up
+from statemachine.stores import places
+from statemachine.stores.contents import Contents
 from statemachine.stores.encoding import parse, text_of
+from statemachine.stores.rows import decode_at
+from statemachine.stores.sqlite import reading
+from statemachine.stores.sqlite.backup import Progress
 
 from . import inspect_session
 
@@ -25,29 +27,29 @@ TEXT_AT_ONCE = 100_000
 """Characters that are printed at a time, or the length of one line."""
 
 
-def export(path: Path, progress: Progress) -> Iterator[str]:
-    """Yields the lines, some at a time. Raises `StoreError`."""
+def export(place: str | Path, progress: Progress) -> Iterator[str]:
+    """Yields the lines, some at a time. `place` is a file or a DSN. Raises `StoreError`."""
     with TemporaryDirectory() as folder:
         copy = os.path.join(folder, "session")
-        back_up(path, copy, progress)
+        places.back_up(place, copy, progress)
         found = inspect_session.as_json(inspect_session.inspect(Path(copy)))
         agents = found.pop("agents")
-        found |= {"path": str(path)}
+        found |= {"path": places.shown(place)}
         yield from joined(chain([{"type": "session", **found}], ({"type": "agent", **agent} for agent in agents)))
-        with reading.reading_copy(copy) as connection:
-            yield from joined(chain(records(connection), receipts(connection)))
+        with reading.reading_copy(copy) as contents:
+            yield from joined(chain(records(contents), receipts(contents)))
 
 
-def records(connection: sqlite3.Connection) -> Iterator[dict[str, Any]]:
+def records(contents: Contents) -> Iterator[dict[str, Any]]:
     """Yields the log, oldest first."""
-    for position, kind, data in connection.execute("SELECT position, kind, data FROM log ORDER BY position"):
-        record = tables.decode_at(position, kind, data)
+    for position, _, kind, data in contents.log():
+        record = decode_at(position, kind, data)
         yield {"type": "record", "position": position, "record": kind, **inspect_session.record_json(record)}
 
 
-def receipts(connection: sqlite3.Connection) -> Iterator[dict[str, Any]]:
+def receipts(contents: Contents) -> Iterator[dict[str, Any]]:
     """Yields what was answered to requests with a key."""
-    for key, request, answer in connection.execute("SELECT key, request, answer FROM keys ORDER BY key"):
+    for key, request, answer in contents.receipts():
         yield {"type": "receipt", "key": text_of(key), "request": text_of(request), "answer": parse(answer)}
 
 

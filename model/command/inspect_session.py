@@ -7,8 +7,6 @@ the session would begin like this. Residency and slots are not durable, so they 
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
@@ -38,7 +36,8 @@ from statemachine.core.records import (
 )
 from statemachine.log import trace
 from statemachine.log.times import Moments
-from statemachine.stores import reading, schema, tables
+from statemachine.stores import places
+from statemachine.stores.contents import Contents
 from statemachine.stores.protocol import Entry, LogRecord
 
 from ..printing import bounded, printable, table
@@ -81,20 +80,19 @@ class Inspection:
     wal_bytes: int
 
 
-def inspect(path: Path) -> Inspection:
-    """Returns what is in the file as of the last commit. Raises `StoreError`."""
-    real = os.path.realpath(path)
+def inspect(place: str | Path) -> Inspection:
+    """Returns what is in the file, or what the DSN names, as of the last commit. Raises `StoreError`."""
 
-    def read(connection: sqlite3.Connection) -> Inspection:
-        reading.quick_check(connection, real)
-        meta = tables.read_meta(connection)
-        folded = tables.read_folded(connection, meta, meta.config or SessionConfig())
-        ledger = folded.ledger
+    def read(contents: Contents) -> Inspection:
+        contents.quick_check()
+        meta = contents.meta()
+        folded = contents.folded(meta, meta.config or SessionConfig())
+        ledger, sizes = folded.ledger, contents.sizes()
         forgotten = tuple([agent.id for agent in ledger.agents if agent.identity is Identity.FORGOTTEN])
         agents = [agent for agent in ledger.agents if agent.identity is not Identity.FORGOTTEN]
         return Inspection(
-            str(path),
-            schema.number(connection, "user_version"),
+            places.shown(place),
+            sizes.schema,
             meta.epoch,
             meta.owner,
             meta.config,
@@ -102,29 +100,15 @@ def inspect(path: Path) -> Inspection:
             forgotten,
             {a.id: folded.times.moments(a.id, a.identity is Identity.OPEN, a.status) for a in agents},
             {state.name.lower(): ledger.mail_states[state] for state in MailState},
-            count(connection, "log"),
-            tables.last_position(connection, meta.covered),
+            sizes.records,
+            contents.last_position(meta.covered),
             folded.tail,
-            count(connection, "keys"),
-            size_of(real),
-            size_of(f"{real}-wal"),
+            sizes.receipts,
+            sizes.file_bytes,
+            sizes.wal_bytes,
         )
 
-    return reading.reading(path, read)
-
-
-def size_of(path: str) -> int:
-    """Returns the size in bytes; 0 if there is no such file."""
-    try:
-        return os.path.getsize(path)
-    except FileNotFoundError:
-        return 0
-
-
-def count(connection: sqlite3.Connection, table: str) -> int:
-    """Returns the number of rows of a table."""
-    (rows,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
-    return int(rows)
+    return places.read(place, read)
 
 
 def find(found: Inspection, wanted: str) -> Agent:

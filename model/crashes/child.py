@@ -42,8 +42,8 @@ from statemachine.runtime import AgentControl, AgentInfo, AgentRef, Handle, Thre
 from statemachine.runtime.control import inside
 from statemachine.runtime.threads import Work
 from statemachine.stores import Entry, SQLiteStore, StoreError
+from statemachine.stores.durability import Synchronous
 from statemachine.stores.protocol import LogRecord, Snapshot, Write
-from statemachine.stores.sqlite import Synchronous
 
 from ..configurations import KILLED, KILLED_LIVE, draw
 from .delegating import delegate

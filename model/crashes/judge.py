@@ -36,9 +36,11 @@ from statemachine.core.records import (
     TurnReturned,
     TurnStarted,
 )
-from statemachine.stores import Entry, reading, tables
+from statemachine.stores import Entry
 from statemachine.stores.protocol import LogRecord, Receipt
-from statemachine.stores.reading import read_session
+from statemachine.stores.rows import decode_at
+from statemachine.stores.sqlite import reading, tables
+from statemachine.stores.sqlite.reading import read_session
 
 from .child import OutcomeWords, Request, words_of
 
@@ -233,7 +235,7 @@ class Log:
         """Reads the rows."""
         mailboxes: dict[int, Mailbox] = defaultdict(Mailbox)
         for position, agent, kind, data in self.rows:
-            problem = self._take(tables.decode_at(position, kind, data), mailboxes[agent])
+            problem = self._take(decode_at(position, kind, data), mailboxes[agent])
             if problem is not None:
                 self.wrong.append(f"log position {position}: {problem}")
         return self

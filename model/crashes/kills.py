@@ -37,7 +37,7 @@ from statemachine.log.recovery import restart
 from statemachine.runtime import AgentControl, Turn
 from statemachine.runtime.control import inside
 from statemachine.stores.errors import StoreError, StoreMissing
-from statemachine.stores.reading import check_file
+from statemachine.stores.sqlite.reading import check_file
 
 from ..pools import noting_interrupts
 from ..scenarios.replay import Trial, verdict_of

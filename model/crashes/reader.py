@@ -14,9 +14,9 @@ from functools import partial
 from statemachine.checking import properties
 from statemachine.core.machines import Identity
 from statemachine.log.recovery import restart
-from statemachine.stores import reading, tables
 from statemachine.stores.errors import StoreMissing
-from statemachine.stores.reading import read_rollout, read_session
+from statemachine.stores.sqlite import reading, tables
+from statemachine.stores.sqlite.reading import read_rollout, read_session
 
 from .child import Journal, Order, config_of
 

@@ -44,7 +44,7 @@ from statemachine.core.ledger import Ledger
 from statemachine.core.machines import IllegalMove
 from statemachine.core.session import Session
 from statemachine.log.recovery import apply, durable_facts, forget
-from statemachine.stores.tables import no_collections
+from statemachine.stores.rows import no_collections
 
 from .. import lockstep, reference
 from ..alphabet import complete

@@ -45,8 +45,8 @@ from statemachine.runtime.tracing import TraceFile
 from statemachine.runtime.verbs import Verbs
 from statemachine.sinks import carry_out_all
 from statemachine.stores.encoding import check_config
+from statemachine.stores.places import store_at
 from statemachine.stores.protocol import BackedUp, LogRecord, Recovered, Store
-from statemachine.stores.sqlite import SQLiteStore
 
 __all__ = ["AgentControl", "Inside", "inside"]
 
@@ -187,7 +187,7 @@ class AgentControl:
             config = SessionConfig()
         check_config(config)
         if isinstance(store, str | os.PathLike):
-            store = SQLiteStore(Path(store))
+            store = store_at(store)
         path = None if trace is None else Path(trace)
         return cls(store, work, config, path, clock, context, max_abandoned)
 

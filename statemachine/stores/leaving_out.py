@@ -7,12 +7,14 @@ is not known; a handle or key of such a request raises `UnknownAgent`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import attrs
 from attrs import frozen
 
+from statemachine.core import exact
 from statemachine.core.agents import Agent
 from statemachine.core.events import ROOT
 from statemachine.core.ledger import ACCEPTED, BURY, Ledger
@@ -21,10 +23,15 @@ from statemachine.core.records import AgentsClosed, AgentsForgotten, AgentSpawne
 from statemachine.core.residency import NO_AGENT
 from statemachine.log.snapshot import TOUCHED, AgentFacts
 from statemachine.stores.encoding import EncodingError
+from statemachine.stores.errors import StoreError
 
+LEFT_OUT = "%s is opened without agents %s, as asked: they and all below them are forgotten"
 SPAWN = AgentSpawned.__name__
 MAILS = (MailAccepted.__name__, NoticeBuried.__name__)
 """The records by which a mail gets its number."""
+
+
+log = logging.getLogger(__name__)
 
 
 @frozen
@@ -34,6 +41,27 @@ class Unreadable:
     kind: str
     agent: int | None
     error: EncodingError
+
+
+def asked_ids(without: Collection[int]) -> frozenset[int]:
+    """Returns the ids of agents to be left out. Raises `TypeError` for what is not an id, and for the root's."""
+    if any(type(agent) is not int or agent <= ROOT for agent in without):
+        raise TypeError(f"without has ids of agents other than the root, not {exact.shown(without)}")
+    return frozenset(without)
+
+
+def check_left_out(path: str, without: Iterable[int], ledger: Ledger) -> None:
+    """Raises `StoreError` if one that is to be left out never was."""
+    never = sorted(agent for agent in without if agent >= len(ledger.agents))
+    if never:
+        raise StoreError(path, f"there never was an agent {never[0]} to be left out")
+
+
+def warn(path: str, left_out: Iterable[int]) -> None:
+    """Names in the log the agents without which a session is opened."""
+    named = ", ".join(map(str, sorted(left_out)))
+    if named:
+        log.warning(LEFT_OUT, path, named)
 
 
 def gone(agent: int) -> AgentFacts:

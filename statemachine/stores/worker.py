@@ -7,16 +7,18 @@ its own that takes half the processor time (`bench/README.md`).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 from weakref import finalize
 
-from anyio import CancelScope
+from anyio import CancelScope, from_thread, sleep, to_thread
 from attrs import define, field
 
 from statemachine.eventloops import Crossing
+from statemachine.stores.errors import StoreBusy, StoreExhausted
 
 T = TypeVar("T")
 
@@ -37,11 +39,14 @@ class Worker:
     """One thread that makes calls in their order, for any event loop."""
 
     def __init__(self, name: str) -> None:
+        self._begin(name, work_off)
+
+    def _begin(self, name: str, work: Callable[..., object], *arguments: object) -> None:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self.stop = finalize(self, self._jobs.put, None)
         """Ends the thread after all calls in line. Called automatically when the worker is collected."""
         # A daemon, so that a program that leaves its event loop with a store open can end.
-        threading.Thread(target=work_off, args=(self._jobs,), name=name, daemon=True).start()
+        threading.Thread(target=work, args=(self._jobs, *arguments), name=name, daemon=True).start()
 
     async def do(self, work: Callable[..., T], *arguments: Any) -> T:
         """Makes the call, after those in line, and returns its result. A call always runs to its end: a cancelled
@@ -60,10 +65,137 @@ class Worker:
 def work_off(jobs: SimpleQueue[Job | None]) -> None:
     """Makes the calls, in the thread. Has no reference to the worker, so that it can be collected."""
     while (job := jobs.get()) is not None:
-        try:
-            job.result = job.work(*job.arguments)
-        except BaseException as error:
-            job.error = error
-        with suppress(RuntimeError):  # the event loop was closed, and its callers are gone
-            job.done.set()
+        make(job)
         del job  # otherwise its result would live until the next one
+
+
+def make(job: Job) -> None:
+    """Makes one call, and tells its caller."""
+    try:
+        job.result = job.work(*job.arguments)
+    except BaseException as error:
+        job.error = error
+    tell(job)
+
+
+def tell(job: Job) -> None:
+    """Tells the caller that the call has ended."""
+    with suppress(RuntimeError):  # the event loop was closed, and its callers are gone
+        job.done.set()
+
+
+Together = Callable[[Sequence[Any]], Sequence[Any]]
+"""Does one thing for each of these, all at once. Returns a result for each, its exception, or `LATER`."""
+
+
+class Later(Exception):
+    """A thing cannot be done yet. Its worker tries it again, and does what others ask for meanwhile."""
+
+
+LATER = Later()
+RETRY_S = 0.005
+"""Seconds after which a thing is tried again, if nothing else is asked for before."""
+
+
+class CommonWorker(Worker):
+    """A thread that does `together` what has come in line while it did the last of it, up to `at_once` things, and
+    makes calls in between.
+    """
+
+    def __init__(self, name: str, together: Together, at_once: int) -> None:
+        self._begin(name, work_off_together, together, at_once)
+
+    async def share(self, thing: object) -> Any:
+        """Has this thing done together with others, and returns its result. Cancelled as `do`."""
+        return await self.do(alone, thing)
+
+
+def alone(thing: object) -> None:
+    """Stands for what is done together."""
+    raise AssertionError(f"{thing!r} is never done alone")
+
+
+def work_off_together(jobs: SimpleQueue[Job | None], together: Together, at_once: int) -> None:
+    """Does what is in line, in the thread. Has no reference to the worker, as `work_off`."""
+    late: list[Job] = []
+    is_last = False
+    while not is_last or late:
+        waiting = [*late, *in_line(jobs, at_once, RETRY_S if late else None)]
+        shared = [job for job in waiting if job is not None and job.work is alone]
+        late = share(shared, together) if shared else []
+        for job in waiting:
+            if job is not None and job.work is not alone:
+                make(job)
+        is_last = is_last or None in waiting
+        del waiting, shared  # otherwise their results would live until the next ones
+
+
+def in_line(jobs: SimpleQueue[Job | None], at_once: int, timeout: float | None) -> list[Job | None]:
+    """Returns what is in line, which is waited for."""
+    found: list[Job | None] = []
+    with suppress(Empty):
+        found.append(jobs.get(timeout=timeout))
+        while len(found) < at_once:
+            found.append(jobs.get_nowait())
+    return found
+
+
+def share(jobs: Sequence[Job], together: Together) -> list[Job]:
+    """Does what these want at once, and tells each of its own result. Returns those that are to be tried again."""
+    late: list[Job] = []
+    try:
+        results = together([job.arguments[0] for job in jobs])
+    except BaseException as error:
+        results = [error] * len(jobs)
+    for job, result in zip(jobs, results, strict=True):
+        if result is LATER:
+            late.append(job)
+            continue
+        if isinstance(result, BaseException):
+            job.error = result
+        else:
+            job.result = result
+        tell(job)
+    return late
+
+
+async def patiently(timeout: float, call: Callable[[], Awaitable[T]]) -> T:
+    """Makes the call again and again while it raises `StoreBusy`, for so many seconds. Returns its result."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return await call()
+        except StoreBusy:
+            if time.monotonic() >= deadline:
+                raise
+        await sleep(RETRY_S)
+
+
+async def aside(path: str, work: Callable[..., T], *arguments: Any) -> T:
+    """Makes a call that has nothing to do with what is open at `path`, in a thread of anyio's. Raises `StoreExhausted`
+    if there is none.
+    """
+    begun = threading.Event()
+
+    def begin() -> T:
+        begun.set()
+        return work(*arguments)
+
+    try:
+        return await to_thread.run_sync(begin)
+    except RuntimeError as error:
+        if begun.is_set():
+            raise
+        raise StoreExhausted(path, f"the process has no thread left ({error})") from error
+
+
+def told_in_loop(progress: Callable[[int, int], object]) -> Callable[[int, int], None]:
+    """Returns what a call that was put aside tells its progress to: it is told in the event loop, and a cancellation of
+    the caller ends the call.
+    """
+
+    def tell(done: int, pages: int) -> None:
+        from_thread.check_cancelled()
+        from_thread.run_sync(progress, done, pages)
+
+    return tell

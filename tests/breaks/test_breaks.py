@@ -57,6 +57,12 @@ def test_document_is_what_its_rows_and_the_traces_of_today_make_it() -> None:
     assert written == now
 
 
+def test_agent_that_gets_no_turn_any_more_is_noticed_by_driving_every_agent_to_one() -> None:
+    (sleeps_on,) = [b for b in BREAKS if b.id == "idle-agent-sleeps-on"]
+    found = hunted(sleeps_on, with_reference=False)
+    assert (found.by, found.detail.partition(":")[0]) == ("L7", "agent 1 gets no turn any more")
+
+
 @pytest.mark.parametrize("a_break", EXPLORED, ids=name)
 def test_break_is_caught_by_whom_the_document_says_and_its_trace_is_to_the_point(a_break: Break) -> None:
     found = hunted(a_break)

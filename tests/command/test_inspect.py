@@ -20,8 +20,9 @@ from statemachine import AgentControl, Overflow, Session, SessionConfig, Turn
 from statemachine.core.records import TurnStarted
 from statemachine.log import trace
 from statemachine.log.times import stamp
-from statemachine.stores import SQLiteStore, Write, schema
+from statemachine.stores import SQLiteStore, Write
 from statemachine.stores.errors import SessionInUse
+from statemachine.stores.sqlite import schema
 from tests.runtime.running import in_session
 
 AT = 1_800_000_000.25

@@ -19,7 +19,7 @@ from model.crashes import kills as crashes
 from model.crashes.child import Order
 from model.crashes.judge import Blame, Fault, Story, judge, read_log
 from model.crashes.server import Server, Signal, Start, Step, Wait, server
-from statemachine.stores.reading import check_file
+from statemachine.stores.sqlite.reading import check_file
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 

@@ -29,7 +29,7 @@ from statemachine import check
 from statemachine.runtime import AgentControl, Turn
 from statemachine.runtime.control import inside
 from statemachine.stores import SQLiteStore, StoreError, Synchronous, read_session
-from statemachine.stores.reading import check_file
+from statemachine.stores.sqlite.reading import check_file
 from tests.stores.session_files import opened
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")

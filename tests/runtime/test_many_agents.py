@@ -30,7 +30,7 @@ from statemachine.core.refusals import AgentClosed, Refusal
 from statemachine.runtime import AgentControl, AgentInfo, Thread, Turn
 from statemachine.runtime.control import inside
 from statemachine.stores import Entry, SQLiteStore, Synchronous
-from statemachine.stores.reading import check_file
+from statemachine.stores.sqlite.reading import check_file
 
 SLOTS, RESIDENT, CLIENTS = 8, 64, 40
 BLOCKS_MAX = {"asyncio": 1_000, "trio": 6_000}

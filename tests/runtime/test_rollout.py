@@ -10,7 +10,7 @@ import pytest
 from statemachine import Entry, LogRecord, MemoryStore, Rollout, Thread, ThreadLost, Turn, Work
 from statemachine.core.machines import TurnState
 from statemachine.runtime import AgentControl
-from statemachine.stores import memory, tables
+from statemachine.stores import memory, rows
 from statemachine.stores.encoding import decode
 from tests.runtime.running import Open, completed, echo, ending, traced_sessions, virtual_time
 
@@ -92,7 +92,7 @@ async def test_thread_that_asks_for_what_came_since_its_mark_gets_the_newest_mar
             decoded.append(kind)
             return decode(kind, fields)
 
-        for module in (memory, tables):
+        for module in (memory, rows):
             monkeypatch.setattr(module, "decode", counted)
         await reload(control, "/root/a")
     assert data(work.loaded[-1])[:2] == [{"summary": "new"}, {"number": 0}]

@@ -13,7 +13,7 @@ from statemachine.core.records import Cause, MailRead, TurnReturned
 from statemachine.core.refusals import UnknownAgent
 from statemachine.runtime import AgentControl, AgentRef, ThreadLost, Turn
 from statemachine.stores import MemoryStore
-from statemachine.stores.reading import check_file
+from statemachine.stores.sqlite.reading import check_file
 from tests.runtime.running import Open, Stage, completed, echo, ending, in_session, traced_sessions, virtual_time
 
 FIXTURES = (traced_sessions, virtual_time)

@@ -18,7 +18,7 @@ from statemachine.core.machines import TurnState
 from statemachine.core.records import MailAccepted, TurnEnded, TurnStarted
 from statemachine.runtime import AgentControl, AgentStatus, Turn, engine
 from statemachine.runtime.control import inside
-from statemachine.stores import Entry, MemoryLog, MemoryStore, SQLiteStore, Store, read_session
+from statemachine.stores import Entry, MemoryLog, MemoryStore, PostgresStore, SQLiteStore, Store, read_session
 from tests.runtime.running import Stage, echo, virtual_time
 
 __all__ = ["virtual_time"]
@@ -163,8 +163,11 @@ async def test_turn_knows_when_its_mail_came_even_if_a_subtree_was_interrupted_a
         kid.end()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
+    if request.param == "postgres":
+        dsn: str = request.getfixturevalue("dsn")
+        return lambda: PostgresStore(dsn)
     log = MemoryLog()
     return (lambda: MemoryStore(log)) if request.param == "memory" else (lambda: SQLiteStore(tmp_path / "s.db"))
 

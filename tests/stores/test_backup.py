@@ -14,9 +14,11 @@ import anyio
 import pytest
 
 from statemachine import AgentControl, MemoryStore, Turn
-from statemachine.stores import SQLiteStore, StoreExists, StoreFull, StoreMissing, backup, read_session, sqlite
-from statemachine.stores.backup import back_up
+from statemachine.stores import SQLiteStore, StoreExists, StoreFull, StoreMissing, read_session
 from statemachine.stores.errors import StoreCorrupt
+from statemachine.stores.sqlite import backup
+from statemachine.stores.sqlite import store as sqlite
+from statemachine.stores.sqlite.backup import back_up
 from tests.stores.other_process import Other, process_beside, session_path, whole_groups
 from tests.stores.session_files import CONFIG, beside, make, opened
 from tests.stores.test_sqlite_errors import small_disk

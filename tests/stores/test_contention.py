@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from statemachine.sinks import log
-from statemachine.stores import Entry, Receipt, SQLiteStore, StoreBusy, Write, patience, schema, sqlite, tables
+from statemachine.stores import Entry, Receipt, SQLiteStore, StoreBusy, Write
+from statemachine.stores.sqlite import patience, schema, tables
+from statemachine.stores.sqlite import store as sqlite
 from tests.stores.session_files import make, opened
 
 pytestmark = pytest.mark.anyio

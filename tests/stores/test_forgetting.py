@@ -20,9 +20,10 @@ from statemachine.core.session import Session
 from statemachine.errors import UnknownPath
 from statemachine.log.recovery import durable_facts
 from statemachine.log.snapshot import facts_of, touched
-from statemachine.stores import Entry, MemoryStore, Receipt, Snapshot, SQLiteStore, Store, Write, schema
+from statemachine.stores import Entry, MemoryStore, PostgresStore, Receipt, Snapshot, SQLiteStore, Store, Write
 from statemachine.stores.errors import StoreError
-from statemachine.stores.tables import Tables
+from statemachine.stores.sqlite import schema
+from statemachine.stores.sqlite.tables import Tables
 from tests.stores.session_files import CONFIG, ready, sql
 
 pytestmark = pytest.mark.anyio
@@ -49,9 +50,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "session.db"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def new_store(request: pytest.FixtureRequest, path: Path) -> NewStore:
     """Makes one more store for the same session."""
+    if request.param == "postgres":
+        dsn: str = request.getfixturevalue("dsn")
+        return lambda **options: PostgresStore(dsn, **options)
     if request.param == "sqlite":
         return lambda **options: SQLiteStore(path, **options)
     first = MemoryStore()

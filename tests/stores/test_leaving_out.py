@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from statemachine.core.session import Session
 from statemachine.errors import AgentCorrupt, StoreCorrupt, StoreError, UnknownAgent, UnknownPath
 from statemachine.log.recovery import durable_facts, restart
 from statemachine.log.snapshot import facts_of, touched
-from statemachine.stores import Entry, Snapshot, SQLiteStore, Write, read_rollout
-from tests.stores.session_files import CONFIG, make, opened, sql
+from statemachine.stores import Entry, PostgresStore, Snapshot, SQLiteStore, Store, Write, read_rollout
+from tests.stores import databases
+from tests.stores.session_files import CONFIG, make, opened, ready, sql
 
 pytestmark = pytest.mark.anyio
 
@@ -157,9 +159,10 @@ async def test_session_without_a_damaged_agent_works_on(path: Path) -> None:
 
 
 @pytest.mark.parametrize("without", [[0], [-1], ["a"], [True], [1.0]])
-def test_agent_that_cannot_be_left_out_is_refused(without: Any, path: Path) -> None:
+@pytest.mark.parametrize("store", [SQLiteStore, PostgresStore])
+def test_agent_that_cannot_be_left_out_is_refused(store: Callable[..., Store], without: Any) -> None:
     with pytest.raises(TypeError, match="ids of agents other than the root"):
-        SQLiteStore(path, without=without)
+        store("postgresql://host/database?session=x", without=without)
 
 
 async def test_agent_that_never_was_cannot_be_left_out(path: Path) -> None:
@@ -204,3 +207,72 @@ async def test_what_is_known_of_others_is_the_same_without_a_damaged_agent_in_an
     await store.close()
     session, _ = restart(config, found, 0.0)
     check(session)
+
+
+# In PostgreSQL
+
+DAMAGES_THERE = {
+    "its facts": ("UPDATE statemachine.agents SET facts = '{' WHERE session = %s AND agent = 1", True),
+    "facts of another agent": (
+        """UPDATE statemachine.agents AS damaged SET facts = other.facts FROM statemachine.agents AS other
+        WHERE damaged.session = %s AND damaged.agent = 1 AND other.session = damaged.session AND other.agent = 3""",
+        True,
+    ),
+    "no facts at all": ("DELETE FROM statemachine.agents WHERE session = %s AND agent = 1", True),
+    "its mail": (
+        "UPDATE statemachine.log SET data = '{' WHERE session = %s AND agent = 1 AND kind = 'MailAccepted'",
+        False,
+    ),
+    "its spawn": ("UPDATE statemachine.log SET data = '{' WHERE session = %s AND position = 1", False),
+    "an entry": ("UPDATE statemachine.log SET data = '[' WHERE session = %s AND agent = 1 AND kind = 'Entry'", False),
+}
+"""See `DAMAGES`."""
+
+
+async def damaged_there(dsn: str, damage: str) -> None:
+    statement, is_covered = DAMAGES_THERE[damage]
+    store = await ready(PostgresStore(dsn))
+    await store.append([Write(FAMILY)])
+    await store.close()
+    if is_covered:
+        await (await ready(PostgresStore(dsn))).close()
+    with databases.connected(dsn) as connection:
+        named = store._names.session
+        row = connection.execute("SELECT id FROM statemachine.sessions WHERE name = %s", (named,)).fetchone()
+        assert row is not None
+        assert connection.execute(statement, row).rowcount == 1
+
+
+@pytest.mark.parametrize("damage", DAMAGES_THERE)
+async def test_damage_of_one_agent_in_postgresql_is_told_and_the_session_opened_without_it(
+    damage: str, dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await damaged_there(dsn, damage)
+    with pytest.raises(AgentCorrupt, match=r"agent 1: .*`PostgresStore\(dsn, without=\[id\]\)`") as refused:
+        await ready(PostgresStore(dsn))
+    assert refused.value.agent == 1
+    for without in ([1], [], [1], [1, 2]):
+        store = PostgresStore(dsn, without=without)
+        with caplog.at_level(logging.WARNING):
+            found = await store.open(CONFIG)
+        assert identities(found.ledger) == ["/root OPEN", " FORGOTTEN", " FORGOTTEN", "/root/c OPEN"]
+        (mail,) = found.ledger.agents[3].mailbox
+        assert (mail.mail, mail.sender, mail.message) == (1, 1, "from a to c")
+        assert found.ledger.next_mail == 3
+        await store.close()
+    assert caplog.messages[0].endswith(
+        " is opened without agents 1, 2, as asked: they and all below them are forgotten"
+    )
+    if damage in ("its facts", "no facts at all"):
+        assert [record for record in read_rollout(dsn, 1) if isinstance(record, Entry)] == [FAMILY[-1]]
+
+
+async def test_agent_that_never_was_cannot_be_left_out_in_postgresql(dsn: str) -> None:
+    store = await ready(PostgresStore(dsn))
+    await store.append([Write(FAMILY)])
+    await store.close()
+    with pytest.raises(StoreError, match="never was an agent 9"):
+        await ready(PostgresStore(dsn, without=[9]))
+    store = await ready(PostgresStore(dsn))
+    assert store.epoch == 2
+    await store.close()

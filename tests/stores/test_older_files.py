@@ -23,8 +23,9 @@ from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome, TurnEnded
 from statemachine.errors import KeyReused
 from statemachine.log import trace
-from statemachine.stores import Entry, SQLiteStore, StoreCorrupt, schema
+from statemachine.stores import Entry, SQLiteStore, StoreCorrupt
 from statemachine.stores.protocol import Receipt
+from statemachine.stores.sqlite import schema
 from tests.stores.session_files import CONFIG, opened, sql
 
 pytestmark = pytest.mark.anyio

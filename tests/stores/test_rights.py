@@ -12,7 +12,8 @@ import pytest
 
 from statemachine import AgentControl, Turn
 from statemachine.sinks import log
-from statemachine.stores import Entry, Write, rights, schema
+from statemachine.stores import Entry, Write
+from statemachine.stores.sqlite import rights, schema
 from tests.stores.session_files import make, opened
 
 pytestmark = pytest.mark.anyio

@@ -18,13 +18,15 @@ from statemachine.core.events import ROOT
 from statemachine.core.records import AgentSpawned, MailAccepted, MailKind, TurnStarted
 from statemachine.log.recovery import durable_facts, fold
 from statemachine.log.snapshot import facts_of
-from statemachine.stores import Entry, Receipt, Snapshot, SQLiteStore, Synchronous, Write, schema, tables
+from statemachine.stores import Entry, Receipt, Snapshot, SQLiteStore, Synchronous, Write
 from statemachine.stores.errors import (
     StoreCorrupt,
     StoreError,
     StoreFull,
 )
-from statemachine.stores.reading import read_rollout, read_session
+from statemachine.stores.rows import Encoded
+from statemachine.stores.sqlite import schema, tables
+from statemachine.stores.sqlite.reading import read_rollout, read_session
 from tests.stores.session_files import CONFIG, FACTS, LIFE, beside, make, opened, sql
 
 pytestmark = pytest.mark.anyio
@@ -230,7 +232,7 @@ class Gate:
         self.error: Exception | None = None
         real = tables.Tables.write
 
-        def write(tables_: tables.Tables, parts: Sequence[tables.Encoded]) -> None:
+        def write(tables_: tables.Tables, parts: Sequence[Encoded]) -> None:
             real(tables_, parts)
             self.entered.set()
             self.opened.wait()

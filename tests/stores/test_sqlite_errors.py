@@ -25,7 +25,7 @@ from statemachine.stores.errors import (
     StoreMissing,
     StoreReadOnly,
 )
-from statemachine.stores.reading import read_rollout, read_session
+from statemachine.stores.sqlite.reading import read_rollout, read_session
 from tests.stores.session_files import CONFIG, FACTS, LIFE, beside, make, opened, sql
 
 pytestmark = pytest.mark.anyio

@@ -15,8 +15,9 @@ import anyio
 import pytest
 
 from model.audits.verify import verify
-from statemachine.stores import SQLiteStore, read_rollout, read_session, reading, schema, tables
+from statemachine.stores import SQLiteStore, read_rollout, read_session
 from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError
+from statemachine.stores.sqlite import reading, schema, tables
 from tests.stores.other_process import (
     ENTRIES,
     STEPS,

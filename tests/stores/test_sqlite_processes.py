@@ -14,12 +14,13 @@ import pytest
 from statemachine import AgentControl, Turn
 from statemachine.core.events import ROOT
 from statemachine.core.records import AgentSpawned, MailAccepted, MailKind
-from statemachine.stores import Entry, SQLiteStore, Write, read_rollout, read_session, reading
+from statemachine.stores import Entry, SQLiteStore, Write, read_rollout, read_session
 from statemachine.stores.encoding import EncodingError
 from statemachine.stores.errors import (
     SessionInUse,
     StoreBusy,
 )
+from statemachine.stores.sqlite import reading
 from tests.stores.other_process import ENTRIES, STEPS, Other, group, process_beside, session_path, whole_groups
 from tests.stores.session_files import CONFIG, beside, opened
 

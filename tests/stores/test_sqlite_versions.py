@@ -15,7 +15,7 @@ import pytest
 from statemachine.core.config import Overflow, SessionConfig
 from statemachine.core.records import TurnStarted
 from statemachine.log.recovery import durable_facts
-from statemachine.stores import SQLiteStore, Write, read_session, schema, tables
+from statemachine.stores import SQLiteStore, Write, read_session
 from statemachine.stores.errors import (
     ForeignFile,
     OlderSchema,
@@ -23,6 +23,7 @@ from statemachine.stores.errors import (
     StoreError,
     StoreMissing,
 )
+from statemachine.stores.sqlite import schema, tables
 from tests.stores.session_files import CONFIG, opened
 
 pytestmark = pytest.mark.anyio

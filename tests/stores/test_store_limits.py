@@ -33,7 +33,7 @@ from statemachine.stores import (
     read_rollout,
     read_session,
 )
-from statemachine.stores.backup import back_up
+from statemachine.stores.sqlite.backup import back_up
 from tests.stores.session_files import CONFIG, LIFE, beside, make, opened, sql
 from tests.stores.test_sqlite_versions import write_first_version
 

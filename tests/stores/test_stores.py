@@ -1,4 +1,4 @@
-"""What every store does, in memory and on disk, on asyncio and on trio."""
+"""What every store does, in memory, on disk and in a database, on asyncio and on trio."""
 
 from __future__ import annotations
 
@@ -34,7 +34,18 @@ from statemachine.core.session import Session
 from statemachine.log.recovery import durable_facts, fold
 from statemachine.log.snapshot import facts_of, touched
 from statemachine.runtime.handles import outcome_in
-from statemachine.stores import Entry, MemoryStore, Receipt, Snapshot, SQLiteStore, Store, Write, memory, tables
+from statemachine.stores import (
+    Entry,
+    MemoryStore,
+    PostgresStore,
+    Receipt,
+    Snapshot,
+    SQLiteStore,
+    Store,
+    Write,
+    memory,
+    rows,
+)
 from statemachine.stores.encoding import decode
 from statemachine.stores.errors import SessionInUse, StoreClosed, Unstorable
 from tests.stores.session_files import ready
@@ -52,8 +63,11 @@ NewStore = Callable[..., Store]
 """Makes one more store for the same session; the arguments are those of its class."""
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> NewStore:
+    if request.param == "postgres":
+        dsn: str = request.getfixturevalue("dsn")
+        return lambda **options: PostgresStore(dsn, **options)
     if request.param == "sqlite":
         return lambda **options: SQLiteStore(tmp_path / "session.db", **options)
     first = MemoryStore()
@@ -171,7 +185,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         kinds.append(kind)
         return decode(kind, data)
 
-    for module in (memory, tables):
+    for module in (memory, rows):
         monkeypatch.setattr(module, "decode", counted)
     return kinds
 

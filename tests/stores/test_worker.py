@@ -15,8 +15,8 @@ import pytest
 
 from statemachine.stores import Entry, SQLiteStore, Write
 from statemachine.stores.errors import SessionInUse, StoreClosed, StoreError
-from statemachine.stores.sqlite import CHECKPOINT_PAGES
-from statemachine.stores.tables import ALONE_MAX
+from statemachine.stores.sqlite.store import CHECKPOINT_PAGES
+from statemachine.stores.sqlite.tables import ALONE_MAX
 from statemachine.stores.worker import Worker
 from tests.stores.session_files import CONFIG, opened, sql
 

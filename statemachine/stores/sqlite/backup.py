@@ -14,11 +14,15 @@ import sqlite3
 import tempfile
 from collections.abc import Callable
 from contextlib import closing, suppress
+from itertools import islice
 
-from statemachine.stores import reading
+from statemachine.log import trace
+from statemachine.stores.contents import Contents
 from statemachine.stores.errors import StoreExists
-from statemachine.stores.rights import BESIDE, PRIVATE
-from statemachine.stores.translation import typed
+from statemachine.stores.sqlite import reading, schema
+from statemachine.stores.sqlite.rights import BESIDE, PRIVATE
+from statemachine.stores.sqlite.tables import Tables
+from statemachine.stores.sqlite.translation import typed
 
 PAGES = 1000
 """Pages that are copied between two calls of `progress`, 4 MB."""
@@ -31,17 +35,56 @@ def back_up(path: str | os.PathLike[str], to: str | os.PathLike[str], progress: 
     """Copies the session in the file at `path` into a new file `to`. What `progress` raises ends it. Raises
     `StoreExists`, and what `read_session` raises.
     """
+    make(to, lambda part: reading.reading(path, lambda connection: _copy(connection, part, progress)))
+
+
+def make(to: str | os.PathLike[str], fill: Callable[[str], object]) -> None:
+    """Makes the new file `to` of what `fill` writes into a file beside it. Raises `StoreExists`."""
     target = reading.real_path(to)
     with typed(target):
         _check_free(target)
         descriptor, part = tempfile.mkstemp(".part", ".backup-", os.path.dirname(target))
         try:
             os.close(descriptor)
-            reading.reading(path, lambda connection: _copy(connection, part, progress))
+            fill(part)
             _name(part, target)
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(part)
+
+
+def write(contents: Contents, part: str, progress: Progress) -> None:
+    """Writes the contents of a session, wherever they are, into an empty file, as a session's file has them. `progress`
+    is called with rows.
+    """
+    with typed(part), closing(schema.connect(part, "mode=rw", 0)) as copy:
+        copy.execute("PRAGMA journal_mode = OFF")  # a part of a copy is worth nothing
+        schema.migrate(copy, part, schema.MIGRATIONS)
+        copy.execute("BEGIN")
+        meta, sizes = contents.meta(), contents.sizes()
+        whole = Tables(copy, 0, 0)
+        whole.set_meta("epoch", meta.epoch)
+        if meta.owner is not None:
+            whole.set_meta("owner", meta.owner)
+        if meta.config is not None:
+            whole.set_meta("config", trace.header_line(meta.config).decode())
+        whole.set_meta("covered", meta.covered)
+        whole.set_meta("mail_states", f"{list(meta.mail_states)}")
+        whole.set_meta("keys", meta.keys)
+        done, rows = 0, sizes.records + sizes.receipts
+        for some, statement in (
+            (contents.facts(), "INSERT INTO agents (agent, facts) VALUES (?, ?)"),
+            (contents.log(), "INSERT INTO log (position, agent, kind, data) VALUES (?, ?, ?, ?)"),
+            (contents.receipts(), "INSERT INTO keys (key, request, answer) VALUES (?, ?, ?)"),
+        ):
+            while found := list(islice(some, PAGES)):
+                copy.executemany(statement, found)
+                done += len(found)
+                progress(min(done, rows), rows)
+        covered = "SELECT agent, position FROM log WHERE agent IS NOT NULL AND position <= ? ORDER BY agent, position"
+        copy.execute(f"INSERT INTO rollouts {covered}", (meta.covered,))
+        copy.execute("COMMIT")
+        copy.execute("PRAGMA journal_mode = DELETE")
 
 
 def _copy(connection: sqlite3.Connection, part: str, progress: Progress) -> None:

@@ -36,7 +36,8 @@ from statemachine.stores.encoding import (
     text_of,
 )
 from statemachine.stores.errors import ForeignFile, NewerSchema, StoreMissing
-from statemachine.stores.shape import Migration, check_shape
+from statemachine.stores.rows import NUMBER_MAX
+from statemachine.stores.sqlite.shape import Migration, check_shape
 
 APPLICATION_ID = 0x41674D61
 MAGIC = b"SQLite format 3\0"
@@ -44,8 +45,6 @@ HEADER_BYTES = 100
 RETRY_S = 0.005
 NO_DATABASE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN)
 """SQLite's codes for a file that it cannot read at all."""
-NUMBER_MAX = 2**62
-"""Upper bound of all numbers of a session, which no session reaches: SQLite has numbers of 64 bits."""
 open_here: Counter[str] = Counter()
 """Path -> the number of stores of this process that have the session open, and so locks to lose."""
 

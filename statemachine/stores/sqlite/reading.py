@@ -19,19 +19,20 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from tempfile import TemporaryDirectory
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from statemachine.core.config import SessionConfig
-from statemachine.core.machines import Identity
-from statemachine.core.records import Outcome, TurnEnded
-from statemachine.stores import schema, tables
-from statemachine.stores.encoding import EncodingError, asked_agent, encode, parse, text_of
+from statemachine.stores.contents import Contents, Sizes, problems_of, recovered_of
+from statemachine.stores.encoding import EncodingError, Stored, asked_agent
 from statemachine.stores.errors import ForeignFile, OlderSchema, StoreBusy, StoreCorrupt, StoreError, StoreMissing
+from statemachine.stores.folding import Folded
 from statemachine.stores.protocol import LogRecord, Recovered
-from statemachine.stores.shape import WrongShape, check_shape
-from statemachine.stores.translation import typed
+from statemachine.stores.rows import Meta
+from statemachine.stores.sqlite import schema, tables
+from statemachine.stores.sqlite.shape import WrongShape, check_shape
+from statemachine.stores.sqlite.translation import typed
 
 __all__ = ["check_file", "read_rollout", "read_session"]
 
@@ -60,15 +61,7 @@ def read_session(path: str | os.PathLike[str]) -> Recovered:
     """Returns what opening the session would find, without claiming it: the ledger as of the last commit, and the
     present epoch. Raises `StoreError`.
     """
-    real = real_path(path)
-
-    def read(connection: sqlite3.Connection) -> Recovered:
-        quick_check(connection, real)
-        meta = tables.read_meta(connection)
-        folded = tables.read_folded(connection, meta, meta.config or SessionConfig())
-        return Recovered(meta.epoch, meta.config, folded.ledger, folded.tail, folded.times)
-
-    return reading(path, read)
+    return reading_contents(path, recovered_of)
 
 
 def read_rollout(path: str | os.PathLike[str], agent: int) -> tuple[LogRecord, ...]:
@@ -100,10 +93,10 @@ def real_path(path: str | os.PathLike[str]) -> str:
 
 
 @contextmanager
-def reading_copy(path: str) -> Generator[sqlite3.Connection]:
+def reading_copy(path: str) -> Generator[FileContents]:
     """Reads a copy of our own, which nothing changes meanwhile, piece by piece. Raises `StoreError`."""
     with typed(path), _connected(path, "mode=ro&immutable=1") as connection:
-        yield connection
+        yield FileContents(connection, path)
 
 
 def reading(path: str | os.PathLike[str], read: Callable[[sqlite3.Connection], T]) -> T:
@@ -128,6 +121,12 @@ def reading(path: str | os.PathLike[str], read: Callable[[sqlite3.Connection], T
             if is_sure or _is_same(real, before, index_too=not before.index):
                 return found
         raise StoreBusy(real, f"the file was changed each of the {ATTEMPTS_MAX} times that it was read")
+
+
+def reading_contents(path: str | os.PathLike[str], read: Callable[[Contents], T]) -> T:
+    """Returns what `read` makes of the contents of the file, in one transaction. Raises `StoreError`."""
+    real = real_path(path)
+    return reading(path, lambda connection: read(FileContents(connection, real)))
 
 
 @frozen
@@ -243,57 +242,76 @@ def check_file(path: str | os.PathLike[str]) -> tuple[str, ...]:
     the facts. Raises `StoreError` if the file is not a session, or cannot be read at all.
     """
     try:
-        return reading(path, lambda connection: tuple(_problems(connection)))
+        return reading_contents(path, lambda contents: tuple(problems_of(contents)))
     except WrongShape as error:
         return error.problems  # nothing more is believed
 
 
-def _misplaced(connection: sqlite3.Connection, covered: int) -> Iterator[str]:
-    """Yields the differences between the rollouts and the log."""
-    in_log = "SELECT agent, position FROM log WHERE agent IS NOT NULL AND position <= ?"
-    in_rollouts = "SELECT agent, position FROM rollouts"
-    for agent, position in connection.execute(f"{in_log} EXCEPT {in_rollouts}", (covered,)):
-        yield f"log position {position} is missing in the rollout of agent {agent}"
-    for agent, position in connection.execute(f"{in_rollouts} EXCEPT {in_log}", (covered,)):
-        yield f"the rollout of agent {agent} has position {position}, which is not in the log for it"
+@define
+class FileContents:
+    """The contents of a session's file, in the transaction of a connection."""
+
+    connection: sqlite3.Connection
+    path: str
+    unreadable: tuple[type[Exception], ...] = (sqlite3.DatabaseError,)
+
+    def damage(self) -> Iterator[str]:
+        """See `Contents`: checks every page."""
+        rows = self.connection.execute("PRAGMA integrity_check").fetchall()
+        yield from [str(found) for (found,) in rows if found != "ok"]
+
+    def quick_check(self) -> None:
+        """See `Contents`."""
+        quick_check(self.connection, self.path)
+
+    def meta(self) -> Meta:
+        """See `Contents`."""
+        return tables.read_meta(self.connection)
+
+    def folded(self, meta: Meta, config: SessionConfig) -> Folded:
+        """See `Contents`."""
+        return tables.read_folded(self.connection, meta, config)
+
+    def facts(self) -> Iterator[tuple[int, Stored]]:
+        """See `Contents`."""
+        return self.connection.execute("SELECT agent, facts FROM agents ORDER BY agent")
+
+    def log(self) -> Iterator[tuple[int, int | None, str, Stored]]:
+        """See `Contents`."""
+        return self.connection.execute("SELECT position, agent, kind, data FROM log ORDER BY position")
+
+    def receipts(self) -> Iterator[tuple[Any, Any, Any]]:
+        """See `Contents`."""
+        return self.connection.execute("SELECT key, request, answer FROM keys ORDER BY key")
+
+    def rollout(self, agent: int) -> tuple[LogRecord, ...]:
+        """See `Contents`."""
+        return tables.read_rollout(self.connection, agent)
+
+    def misplaced(self, covered: int) -> Iterator[str]:
+        """See `Contents`."""
+        in_log = "SELECT agent, position FROM log WHERE agent IS NOT NULL AND position <= ?"
+        in_rollouts = "SELECT agent, position FROM rollouts"
+        for agent, position in self.connection.execute(f"{in_log} EXCEPT {in_rollouts}", (covered,)):
+            yield f"log position {position} is missing in the rollout of agent {agent}"
+        for agent, position in self.connection.execute(f"{in_rollouts} EXCEPT {in_log}", (covered,)):
+            yield f"the rollout of agent {agent} has position {position}, which is not in the log for it"
+
+    def last_position(self, covered: int) -> int:
+        """See `Contents`."""
+        return tables.last_position(self.connection, covered)
+
+    def sizes(self) -> Sizes:
+        """See `Contents`."""
+        (records,) = self.connection.execute("SELECT count(*) FROM log").fetchone()
+        (receipts,) = self.connection.execute("SELECT count(*) FROM keys").fetchone()
+        version = schema.number(self.connection, "user_version")
+        return Sizes(version, records, receipts, _size_of(self.path), _size_of(f"{self.path}-wal"))
 
 
-def _problems(connection: sqlite3.Connection) -> Iterator[str]:
+def _size_of(path: str) -> int:
+    """Returns the size in bytes; 0 if there is no such file."""
     try:
-        rows = connection.execute("PRAGMA integrity_check").fetchall()
-        damaged = [str(found) for (found,) in rows if found != "ok"]
-        yield from damaged
-        if damaged:
-            return  # damaged pages make further checks meaningless
-        meta = tables.read_meta(connection)
-        folded = tables.read_folded(connection, meta, meta.config or SessionConfig())
-    except (sqlite3.DatabaseError, EncodingError) as error:
-        yield str(error)
-        return
-    yield from _misplaced(connection, meta.covered)
-    last: dict[int, Outcome] = {}
-    for position, agent, kind, data in connection.execute("SELECT position, agent, kind, data FROM log"):
-        try:
-            record = tables.decode_at(position, kind, data)
-        except EncodingError as error:
-            yield str(error)
-            continue
-        if encode(record)[1] != agent:
-            yield f"log position {position}: {record!r:.200} is in the rollout of agent {agent}"
-        if isinstance(record, TurnEnded):
-            last[record.outcome.agent] = record.outcome
-    for found in folded.ledger.agents:
-        if found.outcome != last.get(found.id) and found.identity is not Identity.FORGOTTEN:  # whose rollout may wait
-            told = last.get(found.id)
-            yield f"agent {found.id}: its last turn ended with {found.outcome!r:.200}, its rollout says {told!r:.200}"
-    receipts = 0
-    for key, request, answer in connection.execute("SELECT key, request, answer FROM keys"):
-        receipts += 1
-        try:
-            text_of(key)
-            text_of(request)
-            parse(answer)
-        except EncodingError as error:
-            yield f"receipt {key!r:.100}: {error}"
-    if receipts != meta.keys:
-        yield f"there are {receipts:,} receipts, and {meta.keys:,} were given"
+        return os.path.getsize(path)
+    except FileNotFoundError:
+        return 0

@@ -5,63 +5,41 @@ Only `Tables.write_alone` begins or ends a transaction: it is one.
 
 from __future__ import annotations
 
-import gc
 import sqlite3
 from collections import defaultdict
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from itertools import chain, islice
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from statemachine.core.config import SessionConfig
-from statemachine.core.machines import Identity
-from statemachine.log import trace
-from statemachine.log.snapshot import AgentFacts
 from statemachine.stores.encoding import (
     ENTRY,
     ID_MAX,
     EncodingError,
     Stored,
-    check_id,
-    check_items,
-    decode,
-    decode_facts,
-    encode,
-    encode_facts,
-    encode_receipt,
     is_id,
-    parse,
     stored,
     text_of,
 )
 from statemachine.stores.folding import Folded, fold, needed
-from statemachine.stores.leaving_out import Unreadable, gone
-from statemachine.stores.limits import is_larger
-from statemachine.stores.protocol import LogRecord, Receipt, Snapshot, Write
-from statemachine.stores.schema import NUMBER_MAX
-
-Row = tuple[str, int | None, Stored]
-"""Kind, agent and fields of a record."""
-
+from statemachine.stores.leaving_out import gone
+from statemachine.stores.protocol import LogRecord, Receipt
+from statemachine.stores.rows import (
+    Encoded,
+    Meta,
+    Postponed,
+    Row,
+    decode_at,
+    facts_in,
+    meta_of,
+    no_collections,
+    tail_of,
+)
 
 # Reading
-
-
-@frozen
-class Meta:
-    """Facts of the session as a whole."""
-
-    epoch: int
-    owner: int | None
-    """Id of the process that opened it last."""
-    config: SessionConfig | None
-    covered: int
-    """The log position up to which the facts of `agents` include the log."""
-    mail_states: tuple[int, ...]
-    keys: int
-    """Number of receipts."""
 
 
 NAMES = ("epoch", "owner", "config", "covered", "mail_states", "keys")
@@ -70,31 +48,7 @@ NAMES = ("epoch", "owner", "config", "covered", "mail_states", "keys")
 def read_meta(connection: sqlite3.Connection) -> Meta:
     """Reads the facts of the session as a whole. Raises `EncodingError` for a wrong value."""
     asked = ", ".join(["?"] * len(NAMES))
-    values = dict(connection.execute(f"SELECT name, value FROM meta WHERE name IN ({asked})", NAMES).fetchall())
-    return Meta(
-        _whole(values, "epoch"),
-        _whole(values, "owner") if "owner" in values else None,
-        _config(text_of(values["config"])) if "config" in values else None,
-        _whole(values, "covered"),
-        tuple([_whole({"mail_states": count}, "mail_states") for count in parse(text_of(values.get("mail_states")))]),
-        _whole(values, "keys"),
-    )
-
-
-def _whole(values: dict[str, Any], name: str) -> int:
-    value = values.get(name)
-    if type(value) is not int:
-        raise EncodingError(f"{name} is {value!r:.100}, which is not a whole number")
-    if not 0 <= value < NUMBER_MAX:
-        raise EncodingError(f"{name} is {value}, which no session reaches")
-    return value
-
-
-def _config(line: str) -> SessionConfig:
-    try:
-        return trace.config_of(line.encode())
-    except trace.TraceError as error:
-        raise EncodingError(f"config: {error}") from error
+    return meta_of(dict(connection.execute(f"SELECT name, value FROM meta WHERE name IN ({asked})", NAMES).fetchall()))
 
 
 def read_folded(
@@ -109,19 +63,9 @@ def read_folded(
     # A cursor left in the middle keeps its transaction open as long as a reference to the error exists.
     with no_collections(), closing(connection.cursor()) as cursor:
         cursor.execute("SELECT agent, facts FROM agents ORDER BY agent")
-        facts = [gone(agent) if agent in left_out else _facts(agent, data) for agent, data in cursor]
+        facts = [gone(agent) if agent in left_out else facts_in(agent, data) for agent, data in cursor]
         cursor.execute(tail, (meta.covered,))
-        return fold(config, facts, meta.mail_states, _tail(cursor, meta.covered), left_out)
-
-
-def _facts(agent: int, data: Any) -> AgentFacts:
-    try:
-        found = decode_facts(data)
-    except EncodingError as error:
-        raise EncodingError(str(error), agent) from error
-    if found.agent != agent:
-        raise EncodingError(f"its facts are those of agent {found.agent}", agent)
-    return found
+        return fold(config, facts, meta.mail_states, tail_of(cursor, meta.covered), left_out)
 
 
 def _check_covered(connection: sqlite3.Connection, covered: int) -> None:
@@ -136,41 +80,6 @@ def _check_covered(connection: sqlite3.Connection, covered: int) -> None:
             if found != is_covered:
                 does = "does not cover" if is_covered else "covers"
                 raise EncodingError(f"covered is {covered}, but the snapshot {does} log position {position}")
-
-
-def _tail(rows: Iterable[tuple[int, int | None, str, Stored]], covered: int) -> Iterator[LogRecord | Unreadable]:
-    """Yields the records behind the snapshot. Raises `EncodingError` if one is missing."""
-    for expected, (position, agent, kind, data) in enumerate(rows, covered + 1):
-        if position != expected:
-            raise EncodingError(f"log position {expected} is missing")
-        record: LogRecord | Unreadable
-        try:
-            record = decode_at(position, kind, data)
-        except EncodingError as error:
-            record = Unreadable(kind, agent, error)
-        yield record
-
-
-@contextmanager
-def no_collections() -> Generator[None]:
-    """Suspends garbage collection. What recovery builds is not garbage, and with many agents most of its time would go
-    into finding that out.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def decode_at(position: int, kind: str, data: Stored) -> LogRecord:
-    """Returns the record. Raises an `EncodingError` that says where in the log it stands."""
-    try:
-        return decode(kind, data)
-    except EncodingError as error:
-        raise EncodingError(f"log position {position}: {error}") from error
 
 
 def last_position(connection: sqlite3.Connection, covered: int) -> int:
@@ -268,42 +177,6 @@ def read_receipt(connection: sqlite3.Connection, key: str) -> Receipt | None:
 # Writing
 
 
-@define
-class Encoded:
-    """Some consecutive writes, or a snapshot, as rows."""
-
-    rows: list[Row]
-    receipts: list[tuple[Stored, Stored, Stored]]
-    facts: list[tuple[int, Stored]]
-    mail_states: tuple[int, ...] | None = None
-    """None: not a snapshot."""
-    forgotten: tuple[int, ...] = ()
-    """Agents of the snapshot whose rollouts are deleted."""
-
-
-def encode_items(items: Sequence[Write | Snapshot]) -> list[Encoded]:
-    """Returns the rows of an append, in its order. Raises `EncodingError` for a value that cannot be written."""
-    check_items(items)
-    part = Encoded([], [], [])
-    parts = [part]
-    for item in items:
-        if isinstance(item, Snapshot):
-            for f in item.agents:
-                check_id(f.agent)
-            facts = [(f.agent, encode_facts(f)) for f in item.agents]
-            part = Encoded([], [], [])
-            forgotten = tuple([f.agent for f in item.agents if f.identity is Identity.FORGOTTEN])
-            parts += [Encoded([], [], facts, item.mail_states, forgotten), part]
-            continue
-        for record in item.records:
-            row = encode(record)
-            check_id(row[1])
-            part.rows.append(row)
-        if (receipt := item.receipt) is not None:
-            part.receipts.append(encode_receipt(receipt))
-    return parts
-
-
 ROW_BYTES = 100
 """Upper bound of what a row takes besides its text."""
 
@@ -338,10 +211,7 @@ class Tables:
     """The same for the transaction under way, behind its last snapshot."""
     _covers: bool = field(default=False, init=False)
     """Whether the transaction under way has a snapshot."""
-    _postponed: dict[int, Stored] = field(factory=dict[int, Stored], init=False)
-    """Facts postponed to the next snapshot, because one had facts too large for a row."""
-    _forgotten: set[int] = field(factory=set[int], init=False)
-    """Agents whose rollouts the next snapshot deletes."""
+    _postponed: Postponed = field(factory=Postponed, init=False)
 
     def uncovered(self, agent: int) -> list[int]:
         """Returns the positions for `read_own_rollout`. May be called in any thread, before the rollout is read."""
@@ -384,8 +254,7 @@ class Tables:
         """Writes all parts, in their order."""
         for part in parts:
             if part.mail_states is not None:
-                self._forgotten.update(part.forgotten)
-                self._cover(part.facts, part.mail_states)
+                self._cover(part, part.mail_states)
             if part.rows:
                 rows = self._numbered(part.rows)
                 self._insert(rows)
@@ -419,16 +288,14 @@ class Tables:
             self.connection.executemany("UPDATE keys SET request = ?, answer = ? WHERE key = ?", changed)
         self.connection.execute("UPDATE meta SET value = value + ? WHERE name = 'keys'", (new,))
 
-    def _cover(self, facts: list[tuple[int, Stored]], mail_states: tuple[int, ...]) -> None:
-        """Writes the facts at the end of the log, and deletes the records that only said facts. If some are too large,
-        as of an agent with a gigabyte of unread mail, postpones the snapshot: the log has it all.
+    def _cover(self, snapshot: Encoded, mail_states: tuple[int, ...]) -> None:
+        """Writes the facts at the end of the log, and deletes the records that only said facts, unless the snapshot
+        waits.
         """
-        self._postponed.update(facts)
-        size_max = self.connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - ROW_BYTES
-        if any(is_larger(data, size_max) for data in self._postponed.values()):
+        due = self._postponed.due(snapshot, self.connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - ROW_BYTES)
+        if due is None:
             return
-        facts, self._postponed = [*self._postponed.items()], {}
-        self.connection.executemany("INSERT OR REPLACE INTO agents (agent, facts) VALUES (?, ?)", facts)
+        self.connection.executemany("INSERT OR REPLACE INTO agents (agent, facts) VALUES (?, ?)", due.facts)
         self.set_meta("mail_states", f"[{','.join([f'{count:d}' for count in mail_states])}]")
         self.set_meta("covered", self.position)
         since = "FROM log WHERE position > ? AND position <= ?"
@@ -437,9 +304,8 @@ class Tables:
         self.connection.execute(f"DELETE {since} AND agent IS NULL", (self.covered, self.position))
         self.covered = self.position
         self._pending, self._covers = {}, True
-        if self._forgotten:
-            self._forget([*self._forgotten])
-            self._forgotten.clear()
+        if due.forgotten:
+            self._forget(due.forgotten)
 
     def _forget(self, agents: list[int]) -> None:
         """Deletes the rollouts of these agents, which the snapshot covers, and what was asked of them with keys. The

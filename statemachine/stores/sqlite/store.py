@@ -41,33 +41,28 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from enum import Enum
 from typing import Any, TypeVar
-
-from anyio import from_thread, to_thread
 
 from statemachine.core import exact
 from statemachine.core.config import SessionConfig
-from statemachine.core.events import ROOT
 from statemachine.log import trace
-from statemachine.sinks import log
-from statemachine.stores import reading, rights, schema, tables
-from statemachine.stores.backup import Progress, back_up
+from statemachine.stores.durability import BUSY_TIMEOUT, Synchronous
 from statemachine.stores.encoding import EncodingError, asked_agent, asked_key, check_config
 from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError, StoreExhausted, Unstorable
-from statemachine.stores.folding import Folded
-from statemachine.stores.ownership import Ownership
-from statemachine.stores.patience import Patience
+from statemachine.stores.leaving_out import asked_ids, check_left_out, warn
 from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot, Write
-from statemachine.stores.shape import check_shape
-from statemachine.stores.tables import Encoded, Tables
-from statemachine.stores.translation import typed
-from statemachine.stores.worker import Worker
+from statemachine.stores.rows import Encoded, encode_items, encode_opening
+from statemachine.stores.sqlite import reading, rights, schema, tables
+from statemachine.stores.sqlite.backup import Progress, back_up
+from statemachine.stores.sqlite.ownership import Ownership
+from statemachine.stores.sqlite.patience import Patience
+from statemachine.stores.sqlite.shape import check_shape
+from statemachine.stores.sqlite.tables import Tables
+from statemachine.stores.sqlite.translation import typed
+from statemachine.stores.worker import Worker, aside, told_in_loop
 
-__all__ = ["SQLiteStore", "Synchronous"]
+__all__ = ["SQLiteStore"]
 
-BUSY_TIMEOUT = 60.0
-"""Seconds for which others may keep the file locked, unless the store is told otherwise."""
 CACHE_KIB = 16 * 1024
 CHECKPOINT_PAGES = 250
 """Pages in the WAL after which they are copied into the database and the WAL is begun anew. Until it has been that
@@ -76,18 +71,7 @@ large once, every commit makes the file longer, and takes the disk twice as long
 WAL_BYTES_MAX = 16 * 2**20
 """Size to which the WAL is cut once it is written anew, after a reader has kept it from that for a while."""
 
-LEFT_OUT = "%s is opened without agents %s, as asked: they and all below them are forgotten"
-
 T = TypeVar("T")
-
-
-class Synchronous(Enum):
-    """The point at which a commit counts as durable."""
-
-    FULL = "FULL"
-    """The disk has it."""
-    NORMAL = "NORMAL"
-    """The operating system has it: it survives the process, but not a loss of power. Several times as fast."""
 
 
 class SQLiteStore:
@@ -119,9 +103,7 @@ class SQLiteStore:
         self.takeover = takeover
         self.synchronous = synchronous
         self._patience = Patience(self.path, busy_timeout)
-        self.without = frozenset(without)
-        if any(type(agent) is not int or agent <= ROOT for agent in self.without):
-            raise TypeError(f"without has ids of agents other than the root, not {exact.shown(without)}")
+        self.without = asked_ids(without)
         self.epoch = 0
         """The epoch in which this store owns, or owned, the session."""
         self._ownership: Ownership | None = None
@@ -201,33 +183,13 @@ class SQLiteStore:
         """Returns all problems of the file, each as a sentence; none if it is sound. The time grows with the file. The
         store need not be open, and the session may have another owner. Raises as `read_session` does.
         """
-        return await self._aside(reading.check_file, self.path)
+        return await aside(self.path, reading.check_file, self.path)
 
     async def backup(self, to: str | os.PathLike[str], progress: Progress) -> None:
         """See `BackedUp.backup`. The store need not be open, and the session may have another owner."""
-
-        def tell(done: int, pages: int) -> None:
-            from_thread.check_cancelled()
-            from_thread.run_sync(progress, done, pages)
-
-        await self._aside(back_up, self.path, to, tell)
+        await aside(self.path, back_up, self.path, to, told_in_loop(progress))
 
     # In threads
-
-    async def _aside(self, work: Callable[..., T], *args: Any) -> T:
-        """Makes a call that has nothing to do with what is open, in a thread of anyio's."""
-        begun = threading.Event()
-
-        def begin() -> T:
-            begun.set()
-            return work(*args)
-
-        try:
-            return await to_thread.run_sync(begin)
-        except RuntimeError as error:
-            if begun.is_set():
-                raise
-            raise StoreExhausted(self.path, f"the process has no thread left ({error})") from error
 
     async def _write(self, work: Callable[..., T], *args: Any) -> T:
         return await self._open_in_this_process(self._worker).do(self._locked, self._writing, work, *args)
@@ -319,29 +281,19 @@ class SQLiteStore:
         meta = tables.read_meta(connection)
         left_out = set(self.without)
         folded = tables.read_folded(connection, meta, config, left_out)
-        self._check_left_out(folded)
+        check_left_out(self.path, self.without, folded.ledger)
         self._tables = Tables(connection, tables.last_position(connection, meta.covered), meta.covered)
         self.epoch = meta.epoch + 1
         self._tables.set_meta("epoch", self.epoch)
         self._tables.set_meta("owner", os.getpid())
         self._tables.set_meta("config", trace.header_line(config).decode())
         if folded.tail or left_out:
-            parts = tables.encode_items([folded.snapshot])
-            for part in parts:
-                part.forgotten = tuple([agent for agent in part.forgotten if agent not in left_out])
-            self._tables.write(parts)
+            self._tables.write(encode_opening(folded.snapshot, left_out))
         connection.execute("COMMIT")
-        if left_out:
-            log.warning(LEFT_OUT, self.path, ", ".join(map(str, sorted(left_out))))
+        warn(self.path, left_out)
         connection.execute("PRAGMA temp_store = MEMORY")  # no file is opened once the session is open
         self._tables.committed()
         return Recovered(self.epoch, meta.config, folded.ledger, folded.tail, folded.times)
-
-    def _check_left_out(self, folded: Folded) -> None:
-        """Raises `StoreError` if one that is to be left out never was."""
-        never = sorted(agent for agent in self.without if agent >= len(folded.ledger.agents))
-        if never:
-            raise StoreError(self.path, f"there never was an agent {never[0]} to be left out")
 
     def _check_shape(self, connection: sqlite3.Connection) -> None:
         """Raises `StoreCorrupt` if the schema is not what it should be. Looks only if it was changed since."""
@@ -385,7 +337,7 @@ class SQLiteStore:
         if self._failure is not None:
             raise self._failure
         try:
-            parts = tables.encode_items(items)
+            parts = encode_items(items)
         except EncodingError as error:
             raise Unstorable(self.path, str(error)) from error
         try:

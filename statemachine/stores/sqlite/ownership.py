@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from filelock import FileLock, Timeout
 
-from statemachine.stores.rights import PRIVATE
+from statemachine.stores.sqlite.rights import PRIVATE
 
 ATTEMPTS = 3
 """Attempts to make a lock that is held and does not exist: another owner may be taking it over."""

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 from statemachine.stores.encoding import EncodingError
 from statemachine.stores.errors import (
-    AgentCorrupt,
     StoreBusy,
     StoreCorrupt,
     StoreError,
@@ -18,6 +17,7 @@ from statemachine.stores.errors import (
     StoreFull,
     StoreMissing,
     StoreReadOnly,
+    corrupt,
 )
 
 BY_CODE: dict[int, type[StoreError]] = {
@@ -59,9 +59,7 @@ def typed(path: str) -> Generator[None]:
         raise of_sqlite(path, error) from error
     except (EncodingError, UnicodeDecodeError) as error:  # the latter for damaged names of tables
         agent = error.agent if isinstance(error, EncodingError) else None
-        if agent:  # the root is not one to do without
-            raise AgentCorrupt(path, f"agent {agent}: {error}", agent) from error
-        raise StoreCorrupt(path, str(error)) from error
+        raise corrupt(path, str(error), agent) from error
     except OSError as error:
         raise BY_ERRNO.get(error.errno or 0, StoreError)(path, error.strerror or str(error)) from error
 

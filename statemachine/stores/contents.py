@@ -1,0 +1,138 @@
+"""Looks at what a store has of a session, as of one moment, whatever database has it: to recover it, to check it, to
+show it and to copy it.
+
+A `Contents` is what one transaction sees. `check` names all that no session can have written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from attrs import frozen
+
+from statemachine.core.config import SessionConfig
+from statemachine.core.machines import Identity
+from statemachine.core.records import Outcome, TurnEnded
+from statemachine.stores.encoding import EncodingError, Stored, encode, parse, text_of
+from statemachine.stores.folding import Folded
+from statemachine.stores.protocol import LogRecord, Recovered
+from statemachine.stores.rows import Meta, decode_at
+
+
+@frozen
+class Sizes:
+    """What a session takes, and in which version of its tables."""
+
+    schema: int
+    records: int
+    receipts: int
+    file_bytes: int
+    """Bytes of its tables, or of the file; what other sessions have in the same tables counts too."""
+    wal_bytes: int
+    """Bytes of the log that SQLite has beside the file; 0 if there is none."""
+
+
+class Contents(Protocol):
+    """What a store has of a session, as one transaction sees it."""
+
+    unreadable: tuple[type[Exception], ...]
+    """What its database raises for damage."""
+
+    def damage(self) -> Iterator[str]:
+        """Yields what its database itself finds damaged, each as a sentence."""
+        ...
+
+    def quick_check(self) -> None:
+        """Raises `StoreCorrupt` if what opening reads as a whole is damaged."""
+        ...
+
+    def meta(self) -> Meta:
+        """Reads the facts of the session as a whole. Raises `EncodingError` for a wrong value."""
+        ...
+
+    def folded(self, meta: Meta, config: SessionConfig) -> Folded:
+        """Returns the facts with the log after them folded in. Raises `EncodingError` if no session can have them."""
+        ...
+
+    def facts(self) -> Iterator[tuple[int, Stored]]:
+        """Yields the facts of every agent, as of the snapshot, by id."""
+        ...
+
+    def log(self) -> Iterator[tuple[int, int | None, str, Stored]]:
+        """Yields position, agent, kind and fields of every record, oldest first."""
+        ...
+
+    def receipts(self) -> Iterator[tuple[Any, Any, Any]]:
+        """Yields key, request and answer of every receipt, by key."""
+        ...
+
+    def rollout(self, agent: int) -> tuple[LogRecord, ...]:
+        """Returns the rollout of an agent, oldest first."""
+        ...
+
+    def misplaced(self, covered: int) -> Iterator[str]:
+        """Yields the differences between the rollouts and the log."""
+        ...
+
+    def last_position(self, covered: int) -> int:
+        """Returns the last position ever used."""
+        ...
+
+    def sizes(self) -> Sizes:
+        """Returns what the session takes."""
+        ...
+
+
+def recovered_of(contents: Contents) -> Recovered:
+    """Returns what opening the session would find. Raises `StoreCorrupt` and `EncodingError`."""
+    contents.quick_check()
+    meta = contents.meta()
+    folded = contents.folded(meta, meta.config or SessionConfig())
+    return Recovered(meta.epoch, meta.config, folded.ledger, folded.tail, folded.times)
+
+
+def problems_of(contents: Contents) -> Iterator[str]:
+    """Yields all that is wrong, each as a sentence: reads every record, folds snapshot and tail, and compares the last
+    turns in the rollouts with the facts.
+    """
+    try:
+        damaged = list(contents.damage())
+        yield from damaged
+        if damaged:
+            return  # what is damaged makes further checks meaningless
+        meta = contents.meta()
+        folded = contents.folded(meta, meta.config or SessionConfig())
+    except EncodingError as error:
+        yield str(error)
+        return
+    except contents.unreadable as error:
+        yield str(error)
+        return
+    yield from contents.misplaced(meta.covered)
+    last: dict[int, Outcome] = {}
+    for position, agent, kind, data in contents.log():
+        try:
+            record = decode_at(position, kind, data)
+        except EncodingError as error:
+            yield str(error)
+            continue
+        if encode(record)[1] != agent:
+            yield f"log position {position}: {record!r:.200} is in the rollout of agent {agent}"
+        if isinstance(record, TurnEnded):
+            last[record.outcome.agent] = record.outcome
+    for found in folded.ledger.agents:
+        if found.outcome != last.get(found.id) and found.identity is not Identity.FORGOTTEN:  # whose rollout may wait
+            told = last.get(found.id)
+            yield f"agent {found.id}: its last turn ended with {found.outcome!r:.200}, its rollout says {told!r:.200}"
+    receipts = 0
+    for key, request, answer in contents.receipts():
+        receipts += 1
+        try:
+            text_of(key)
+            text_of(request)
+            parse(answer)
+        except EncodingError as error:
+            yield f"receipt {key!r:.100}: {error}"
+    if receipts != meta.keys:
+        yield f"there are {receipts:,} receipts, and {meta.keys:,} were given"
