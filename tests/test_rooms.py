@@ -22,8 +22,7 @@ REPOSITORY = Path(__file__).parents[1]
 FRONT = {
     "model": {
         *("reference", "checkout", "configurations", "lockstep", "coverage", "pools", "printing", "check", "verdicts"),
-        "engines",
-        "postgres_server",
+        *("alphabet", "engines", "postgres_server", "watch"),
     },
     "statemachine": {"guard", "errors", "eventloops", "lazy", "sinks"},
 }

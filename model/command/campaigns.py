@@ -235,9 +235,17 @@ def list_scopes() -> None:
 
 
 def explore(
-    names: tuple[str, ...], ladder: bool, nightly: bool, max_states: int | None, spread: Spread, as_json: bool
+    names: tuple[str, ...],
+    ladder: bool,
+    nightly: bool,
+    max_states: int | None,
+    complete: bool,
+    spread: Spread,
+    as_json: bool,
 ) -> NoReturn:
-    """Explores the named scopes (default: those of the check), up to the first with a fault, and prints the counts."""
+    """Explores the named scopes (default: those of the check), up to the first with a fault, and prints the counts.
+    `complete`: the complete alphabet is tried in each state, too.
+    """
     scopes: tuple[Scope, ...] = tuple(find(name) for name in names) or SCOPES
     if ladder:
         scopes = tuple(s for s in (*SCOPES, *RUNGS) if nightly or not s.nightly)
@@ -246,7 +254,7 @@ def explore(
     with spread.cluster() as cluster:
         for scope in scopes:
             with errors.status(scope.name) as status:
-                done.append(explore_one(scope, spread, cluster, max_states, status, errors))
+                done.append(explore_one(scope, spread, cluster, max_states, complete, status, errors))
             if not as_json:
                 console.print(scope_table((done[-1],)))
             if done[-1].fault is not None:
@@ -259,7 +267,13 @@ def explore(
 
 
 def explore_one(
-    scope: Scope, spread: Spread, cluster: Cluster | None, max_states: int | None, status: Status, errors: Console
+    scope: Scope,
+    spread: Spread,
+    cluster: Cluster | None,
+    max_states: int | None,
+    complete: bool,
+    status: Status,
+    errors: Console,
 ) -> Exploration:
     """Explores a scope, and shows where it is."""
 
@@ -273,7 +287,7 @@ def explore_one(
         errors.print(f"{scope.name} begins again: {lost}", markup=False, soft_wrap=True)
 
     if cluster is None:
-        return explore_scope(scope, spread.jobs or JOBS, max_states, show)
+        return explore_scope(scope, spread.jobs or JOBS, max_states, show, complete)
     return exploring.explore(scope, cluster.hire, max_states, show, lose)
 
 

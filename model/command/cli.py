@@ -88,6 +88,7 @@ def check(jobs: int, seed: int, as_json: bool) -> None:
 @click.option("--ladder", is_flag=True, help="Every scope, one after the other, without the nightly ones.")
 @click.option("--nightly", is_flag=True, help="With --ladder: the top rung too, which takes many minutes.")
 @click.option("--max-states", type=click.IntRange(1), default=None, help="Stop at so many states.")
+@click.option("--complete", is_flag=True, help="In each state, try the complete alphabet of events, too.")
 @click.option("--list", "listing", is_flag=True, help="Say which scopes there are.")
 @SPREAD_JOBS
 @RAY
@@ -97,6 +98,7 @@ def explore_command(
     ladder: bool,
     nightly: bool,
     max_states: int | None,
+    complete: bool,
     listing: bool,
     jobs: int | None,
     address: str | None,
@@ -111,7 +113,10 @@ def explore_command(
     if listing:
         campaigns.list_scopes()
     else:
-        campaigns.explore(names, ladder, nightly, max_states, campaigns.Spread(jobs, address), as_json)
+        if complete and address is not None:
+            raise click.UsageError("--complete is not spread over a cluster; leave out --ray")
+        spread = campaigns.Spread(jobs, address)
+        campaigns.explore(names, ladder, nightly, max_states, complete, spread, as_json)
 
 
 @command.command("fuzz")

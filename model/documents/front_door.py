@@ -98,7 +98,7 @@ result are told, its path is not given to another, and its next turn loads it wi
         decided_by=State.find,
         property_id="S7",
         and_also="S8 (the status stays), S11 (its own settings) and L7 (it can get to a turn again)",
-        breaks=("unloaded-not-found",),
+        breaks=("loaded-agents-alone-are-found",),
         trace="eviction_and_reload",
     ),
 )

@@ -544,6 +544,7 @@ def wait(s: State, event: Wait) -> Reply:
     begun = Waiting(number, event.agent, event.mail, event.targets, requests, event.mode, is_bounded)
     missing = tuple([request for request in requests if request in s.ledger.requests])
     is_over = rules.is_answered(begun.mode, len(requests), len(missing)) or turns.has_target(s, begun)
+    is_over = is_over or (s.state is DRAINING and not turns.has_hope(s, begun))  # decision D21
     circle = () if is_over else s.waits.circle(begun, s.ledger.requests)
     if circle:
         return Refused(WaitCircle(circle, s.paths(circle)))

@@ -75,8 +75,8 @@ def admit(s: State, agent: Agent) -> None:
         s.slots.reserve(agent.id, agent.turn)
     residents = s.residents
     residents.taken(agent.id)
-    if agent.residency is RESIDENT and not residents.unsettled:  # J3, of which no other turn is in the way
-        start(s, agent)
+    if agent.residency is RESIDENT and not residents.unsettled and not s.waits.returning:
+        start(s, agent)  # J3, of which no other turn is in the way: slots come before starts (decision D31)
     else:
         residents.starts(agent.id)
 
@@ -131,7 +131,7 @@ def go_on(s: State, agent: Agent) -> None:
     del s.waits.returning[agent.id]
     s.slots.overtake(agent.id)
     s.slots.go_on(agent.id, agent.turn)
-    for number, why in s.waits.over.pop(agent.id):
+    for number, why in sorted(s.waits.over.pop(agent.id)):  # in the order in which they began (decision D31)
         s.effects.append(Wake(agent.id, agent.turn, number, why))
     if agent.id in s.waits.of_agent:
         s.waits.may_lend(agent.id)

@@ -105,7 +105,7 @@ def test_state_that_never_comes_to_rest_is_the_first_that_one_process_finds(monk
     arrive, in_order = Expander.arrive, list[bytes]()
 
     def astray(self: Expander, index: int, origin: Origin, arrivals: list[Any], found: Any) -> bytes | None:
-        home, here = arrive(self, index, origin, arrivals, found), self.digest(origin.value)
+        home, here = arrive(self, index, origin, arrivals, found), self.digest(origin.session.fingerprint())
         in_order.append(here)
         return here if here in stray else home
 
