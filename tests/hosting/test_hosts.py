@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import time
 from io import StringIO
 from pathlib import Path
@@ -181,6 +183,22 @@ async def test_session_that_a_program_has_open_is_left_to_it_until_it_ends(datab
 def test_host_that_could_not_work_is_refused(options: Any) -> None:
     with pytest.raises(ValueError, match="; give"):
         SessionHost("postgresql:///x", work, **options)
+
+
+LIBRARY = "import statemachine.hosting; statemachine.hosting.SessionHost"
+COMMAND = (
+    "import runpy; sys.argv = ['statemachine', 'host', '--dsn', 'postgresql:///x', '--work', 'os:path'];"
+    "runpy.run_module('statemachine', run_name='__main__')"
+)
+
+
+@pytest.mark.parametrize(("program", "code"), [(LIBRARY, 1), (COMMAND, 2)], ids=["library", "command"])
+def test_host_without_websockets_says_what_to_install(program: str, code: int) -> None:
+    words = [sys.executable, "-c", f"import sys; sys.modules['websockets'] = None; {program}"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == code
+    assert "install it with `pip install 'agent-statemachine[hosts]'`" in done.stderr
+    assert ("Traceback" in done.stderr) is (code == 1)
 
 
 # Workers that die, hang and end
