@@ -67,7 +67,7 @@ $(STAMP): pyproject.toml .ci/constraints.txt
 		|| { echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not that: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "building $(VENV) (once, takes about a minute)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq -c .ci/constraints.txt -e '.[check,diagrams,dev]'
+	@$(BIN)/python -m pip install -qq -c .ci/constraints.txt -e '.[check,diagrams,dev,ray]'
 	@touch $@
 
 # What is compared with has an environment of its own. Without a registry there is none: that is said, and the rest is

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from bench import copies, crowds, cycles, database, exploration, report, runtime, scale, store
+from bench import copies, crowds, cycles, database, exploration, many, report, runtime, scale, store
 from bench.measure import FULL, QUICK, Row, Size
 from bench.peers import comparison
 
@@ -18,6 +18,7 @@ PARTS: dict[str, Callable[[Size], list[Row]]] = {
     "copies": copies.rows,
     "exploration": exploration.rows,
     "the store": store.rows,
+    "many sessions": many.rows,
     "the database": database.rows,
     "the runtime": runtime.rows,
     "durable turns, here and on peers": comparison.rows,

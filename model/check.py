@@ -121,7 +121,7 @@ def report_part(part: Part) -> None:
         raise Interrupted
 
 
-def _explore_part(scope: Scope) -> Exploration:
+def _explore_part(scope: Scope, probes: bool) -> Exploration:
     last = 0.0
 
     def tell(progress: Progress) -> None:
@@ -130,7 +130,7 @@ def _explore_part(scope: Scope) -> Exploration:
             last = progress.seconds
             report_part(Part(scope.name, progress.states, progress.depth, progress.offered / progress.seconds))
 
-    found = explore(scope, on_progress=tell)
+    found = explore(scope, on_progress=tell, probes=probes or scope.probed)
     report_part(Part(scope.name, found.states, found.depth, found.offered / found.seconds, done=True))
     return found
 
@@ -178,14 +178,16 @@ def check(
     folder: Path = FAILURES,
     scopes: tuple[Scope, ...] = SCOPES,
     engines: tuple[Engine, ...] = ENGINES,
+    probes: bool = False,
 ) -> Report:
     """Runs everything with `jobs` processes, the quick parts of `engines` among it. Ctrl-C ends it cleanly and is
-    raised again.
+    raised again. `probes`: is the complete alphabet tried in all scopes, and not only where that takes seconds?
     """
     began = time.perf_counter()
     pairs, broken_tables = judge_tables()
     able = tuple(engine for engine in engines if engine.lacks() is None)
-    explorations, campaigns, verdicts = run_parts(jobs, seed, on_progress or (lambda _: None), folder, scopes, able)
+    tell = on_progress or (lambda _: None)
+    explorations, campaigns, verdicts = run_parts(jobs, seed, tell, folder, scopes, able, probes)
     coverage: Counter[str] = Counter()
     for exploration in explorations:
         coverage += exploration.coverage
@@ -212,13 +214,19 @@ def check(
 
 
 def run_parts(
-    jobs: int, seed: int, on_progress: OnProgress, folder: Path, scopes: tuple[Scope, ...], engines: tuple[Engine, ...]
+    jobs: int,
+    seed: int,
+    on_progress: OnProgress,
+    folder: Path,
+    scopes: tuple[Scope, ...],
+    engines: tuple[Engine, ...],
+    probes: bool,
 ) -> tuple[list[Exploration], list[FuzzResult], tuple[Verdict, ...]]:
     """Explores the scopes, fuzzes, and runs the quick part of the engines, side by side. Returns the results."""
     by_weight = sorted(scopes, key=lambda s: -s.weight)
     fuzzing = [Task(_fuzz_part, (f"fuzz {seed + n}", seed + n, folder)) for n in range(jobs)]
     judging = [Task(run_engine, (engine.name, True)) for engine in engines]
-    exploring = [Task(_explore_part, (scope,)) for scope in by_weight]
+    exploring = [Task(_explore_part, (scope, probes)) for scope in by_weight]
     results = side_by_side(jobs, [*fuzzing, *judging, *exploring], on_progress)
     campaigns, judged = results[:jobs], results[jobs : jobs + len(judging)]
     by_name = {found.scope.name: found for found in results[jobs + len(judging) :]}
@@ -366,6 +374,7 @@ def scope_json(x: Exploration) -> dict[str, Any]:
         "states": x.states,
         "events": x.offered,
         "transitions": x.transitions,
+        "probed": x.probed,
         "depth": x.depth,
         "seconds": round(x.seconds, 2),
         "closed": x.closed,

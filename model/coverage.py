@@ -91,6 +91,15 @@ def counting() -> Iterator[Counter[tuple[str, str, IntEnum]]]:
             moves.__class__ = Moves
 
 
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """What the core makes within the block does not count for `counting`."""
+    kept = MOVES.copy()
+    yield
+    MOVES.clear()
+    MOVES.update(kept)
+
+
 def moves_seen(moves: Counter[tuple[str, str, IntEnum]]) -> Counter[str]:
     """Returns the counts of `counting` by the ids of `required`."""
     return Counter({move_id(*move): count for move, count in moves.items()})

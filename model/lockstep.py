@@ -1,7 +1,8 @@
 """The core and the reference model, side by side: the same event to both, and everything compared.
 
-What is compared after each event: the reply (of a refusal every fact), the effects (in any order), and the whole state
-in a form that both can be brought to (`of_session`, `of_world`). A difference is a `Deviation`; it names both sides.
+What is compared after each event: the reply (of a refusal every fact), the effects in their order (decision D31), and
+the whole state in a form that both can be brought to (`of_session`, `of_world`). A difference is a `Deviation`; it
+names both sides.
 """
 
 from __future__ import annotations
@@ -163,9 +164,8 @@ def reply_of(reply: Reply) -> tuple[Any, ...]:
 
 
 def effects_of(effects: tuple[Effect, ...]) -> list[tuple[Any, ...]]:
-    """Effects of the core in the reference's terms, sorted."""
-    told = [EFFECTS[e.__class__](e) for e in effects]
-    return sorted(told, key=repr) if len(told) > 1 else told
+    """Effects of the core in the reference's terms."""
+    return [EFFECTS[e.__class__](e) for e in effects]
 
 
 # States
@@ -343,9 +343,15 @@ def compare_step(step: Step, reply: tuple[Any, ...], effects: list[tuple[Any, ..
         raise Deviation("reply", said, reply)
     if not step.effects and not effects:
         return
-    asked, due = effects_of(step.effects), sorted(effects, key=repr) if len(effects) > 1 else effects
-    if asked != due:
-        raise Deviation("effects", asked, due)
+    asked = effects_of(step.effects)
+    if asked != effects and lines_of(asked) != lines_of(effects):
+        raise Deviation("effects", asked, effects)
+
+
+def lines_of(effects: list[tuple[Any, ...]]) -> tuple[list[tuple[Any, ...]], ...]:
+    """Effects on the root, in their order, and all others in theirs: the root stands in no line with others (D31)."""
+    of_root = [effect for effect in effects if effect[1] == ROOT and effect[0] in ("start", "wake", "cancel", "unload")]
+    return of_root, [effect for effect in effects if effect not in of_root]
 
 
 def compare_states(s: Session, w: World, said: tuple[Any, ...] | None = None) -> None:

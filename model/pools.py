@@ -1,4 +1,5 @@
-"""Runs work in several processes and handles Ctrl-C, for campaigns, the check and the explorer.
+"""Runs work in several processes and handles Ctrl-C, for campaigns, the check and the explorer. A campaign can be given
+a pool of another kind (`Pool`), such as one whose processes are on many machines (`model/cluster`).
 
 Ctrl-C reaches every process of a terminal. Those of a pool ignore it: the process that has the pool gets it, and asks
 them to stop. So finished work is kept, and no process of the pool prints a traceback.
@@ -10,11 +11,11 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
 from concurrent.futures import wait as wait_for
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event as Flag
 from threading import current_thread, main_thread
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import frozen
 
@@ -30,6 +31,22 @@ class Task(Generic[T]):
 
     function: Callable[..., T]
     arguments: tuple[Any, ...]
+
+
+class Pool(Protocol):
+    """Processes that run submitted tasks, wherever they are."""
+
+    def submit(self, task: Task[T]) -> Future[T]:
+        """Puts a task in line."""
+        ...
+
+    def ask_to_stop(self) -> None:
+        """Asks running tasks to end soon, see `stop_is_asked`."""
+        ...
+
+
+Hire = Callable[[int], AbstractContextManager[Pool]]
+"""Gives a pool of so many processes. Leaving the block begins no more tasks; the pool has ended then."""
 
 
 class Workers:
@@ -72,17 +89,22 @@ def workers(jobs: int, begin: Callable[..., None] | None = None, *arguments: Any
 
 
 def campaign(
-    jobs: int, next_task: Callable[[int], Task[T] | None], take: Callable[[T], None], in_line: int = 0
+    jobs: int,
+    next_task: Callable[[int], Task[T] | None],
+    take: Callable[[T], None],
+    in_line: int = 0,
+    hire: Hire = workers,
 ) -> bool:
     """Runs tasks until `next_task` returns None and all have ended; `take` gets each result as it comes. `next_task`
-    gets the number of tasks before it. Besides those that run, `in_line` tasks wait for a process.
+    gets the number of tasks before it. Besides those that run, `in_line` tasks wait for a process. `hire` gives the
+    processes.
 
     Ctrl-C ends it early: running tasks are asked to stop, and their results are taken. A second Ctrl-C is raised.
     Returns whether it was ended early.
     """
     running: set[Future[T]] = set()
     begun, interrupted = 0, False
-    with workers(jobs) as processes:
+    with hire(jobs) as processes:
         while True:
             try:
                 while not interrupted and len(running) < jobs + in_line and (task := next_task(begun)) is not None:
@@ -102,19 +124,25 @@ def campaign(
 
 # In the processes
 
-_stop: Flag | None = None
+_is_asked: Callable[[], bool] | None = None
+"""Tells whether the work of this process should end; None outside of a pool."""
 
 
 def _begin(stop: Flag, begin: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
-    global _stop  # noqa: PLW0603  (each process of a pool is told once)
-    _stop = stop
+    stops_when(stop.is_set)
     if begin is not None:
         begin(*arguments)
 
 
+def stops_when(is_asked: Callable[[], bool] | None) -> None:
+    """Says how this process is asked to end its work."""
+    global _is_asked  # noqa: PLW0603  (each process of a pool is told)
+    _is_asked = is_asked
+
+
 def stop_is_asked() -> bool:
     """Tells whether the work of this process should end. Always False in a process outside of a pool."""
-    return _stop is not None and _stop.is_set()
+    return _is_asked is not None and _is_asked()
 
 
 # Ctrl-C

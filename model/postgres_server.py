@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,13 @@ class Server:
                 self.process.kill()
                 self.process.wait()
             self.process = None
+
+    def rows(self, asked: str, *values: object) -> list[tuple[Any, ...]]:
+        """Returns what a statement gives, asked by a connection of its own."""
+        psycopg = import_module("psycopg")
+        with psycopg.connect(self.dsn(), autocommit=True) as connection:
+            found: list[tuple[Any, ...]] = connection.execute(asked, values).fetchall()
+        return found
 
     def stop(self) -> None:
         """Ends it and removes its files."""

@@ -41,6 +41,7 @@ from statemachine.log.trace import TraceError
 
 if TYPE_CHECKING:
     from statemachine.checking.diagrams import DrawingUnavailable
+    from statemachine.hosting.errors import HostingMissing, HostMissing, RemoteError
     from statemachine.runtime.errors import (
         EventsLost,
         InvalidWork,
@@ -87,6 +88,8 @@ __all__ = [
     "EventsLost",
     "ExecutionFull",
     "ForeignFile",
+    "HostMissing",
+    "HostingMissing",
     "IllegalMove",
     "InvalidConfig",
     "InvalidHeaders",
@@ -107,6 +110,7 @@ __all__ = [
     "PropertyViolation",
     "QueueFull",
     "Refusal",
+    "RemoteError",
     "RootRefused",
     "SelfRefused",
     "SessionClosed",
@@ -140,5 +144,12 @@ __all__ = [
 ]
 
 __getattr__ = _lazily(
-    __name__, __all__, ("statemachine.runtime.errors", "statemachine.stores.errors", "statemachine.checking.diagrams")
+    __name__,
+    __all__,
+    (
+        "statemachine.runtime.errors",
+        "statemachine.stores.errors",
+        "statemachine.hosting.errors",
+        "statemachine.checking.diagrams",
+    ),
 )

@@ -134,7 +134,7 @@ def test_check_goes_on_without_an_engine_whose_tools_are_missing_and_says_so(mon
     asked: list[str] = []
 
     def parts(*arguments: Any) -> Parts:
-        asked.extend(engine.name for engine in arguments[-1])
+        asked.extend(engine.name for engine in arguments[-2])
         return explored_alone()
 
     monkeypatch.setattr(checking, "run_parts", parts)

@@ -19,9 +19,12 @@ import statemachine.stores
 from statemachine.runtime import AgentControl, Handle, Thread, Turn
 
 PACKAGES = (statemachine, statemachine.errors, statemachine.runtime, statemachine.stores)
-INTERNAL_ERRORS = {"EncodingError", "Fenced", "Later", "ScopeLeftEntered", "WrongFacts", "WrongShape"}
-"""No caller names these: they are tried again, or become a `NotJson`, `Unstorable`, `StoreCorrupt` or
-`SessionInUse`, or a report of a thread.
+INTERNAL_ERRORS = {
+    *("EncodingError", "Fenced", "HandOver", "Later", "Moved", "NoReader", "ScopeLeftEntered", "WrongFacts"),
+    "WrongShape",
+}
+"""No caller names these: they are tried again, or in another way, or become a `NotJson`, `Unstorable`, `StoreCorrupt`
+or `SessionInUse`, or a report of a thread.
 """
 
 

@@ -271,9 +271,9 @@ def interrupts_are_announced(*_: Any) -> bool:
 
 
 @breaks("section 4, close; L3 BUG-B56", "pair", (operations, "close_agent"))
-def close_forgets_who_asked(core: Any, s: Session, agent: Any, _: Any, ending: operations.Ending) -> None:
+def close_forgets_who_asked(core: Any, s: Session, agent: Any, _: Any, *rest: Any) -> None:
     """A requester of a turn that a closed agent never had is not told."""
-    core(s, agent, (), ending)
+    core(s, agent, (), *rest)
 
 
 @breaks("S8", "pair", (turns, "stop"))

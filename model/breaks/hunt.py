@@ -90,8 +90,8 @@ def look(place: str, states_max: int = STATES_MAX) -> Catch | None:
 
 
 def look_in(scope: Scope, states_max: int = STATES_MAX) -> Catch | None:
-    """Searches one scope, breadth first."""
-    found = explore(scope, max_states=states_max)
+    """Searches one scope, breadth first, as `make check` does."""
+    found = explore(scope, max_states=states_max, probes=scope.probed)
     return None if found.fault is None else catch_of(found)
 
 

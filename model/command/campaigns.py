@@ -8,13 +8,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
 
 import attrs
 import click
+from attrs import frozen
 from rich.live import Live
+from rich.status import Status
 from rich.table import Table
 
 from statemachine.checking.properties import PROPERTIES
@@ -22,15 +25,22 @@ from statemachine.checking.properties import PROPERTIES
 from .. import check as checking
 from .. import contracts as contracting
 from .. import proof
+from ..cluster import exploring, ray_adapter
+from ..cluster.errors import Lost
+from ..cluster.ray_adapter import Cluster
 from ..crashes import kills
 from ..exploration.explorer import Exploration, Progress
 from ..exploration.explorer import explore as explore_scope
 from ..exploration.scopes import RUNGS, SCOPES, Scope, find
 from ..fuzzing import fuzz as fuzzing
 from ..fuzzing.fuzz import FAILURES
+from ..pools import Hire, workers
 from ..printing import Console, say, table
 from ..simulation import campaign as simulation
 from ..simulation.schedule import NotRepeatable
+
+JOBS = 2
+"""Processes, unless something else is asked for."""
 
 
 class Campaign(Protocol):
@@ -55,6 +65,33 @@ class Campaign(Protocol):
 
 
 C = TypeVar("C", bound=Campaign)
+
+
+@frozen
+class Spread:
+    """Where work is done: in `jobs` processes of this machine, or in those of a Ray cluster. An empty address is a
+    cluster that is started for the work; `jobs` is None where the default is wanted.
+    """
+
+    jobs: int | None
+    address: str | None
+
+    @contextmanager
+    def cluster(self) -> Iterator[Cluster | None]:
+        """Gives the cluster; None if there is none. Raises `RayMissing` or `ClusterFailed`."""
+        if self.address is None:
+            yield None
+            return
+        with ExitStack() as stack:
+            with Console(stderr=True).status("joining Ray" if self.address else "starting Ray"):
+                joined = stack.enter_context(ray_adapter.cluster(self.address, self.jobs))
+            yield joined
+
+    @contextmanager
+    def processes(self, folder: Path) -> Iterator[tuple[int, Hire]]:
+        """Gives their number, and how they are hired. Failures are kept in the folder, wherever they happen."""
+        with self.cluster() as cluster:
+            yield (self.jobs or JOBS, workers) if cluster is None else (cluster.jobs, cluster.pool(folder))
 
 
 def conduct(title: str, run: Callable[[Callable[[C], None]], C], as_json: bool) -> NoReturn:
@@ -87,24 +124,30 @@ def prove(quick: bool, as_json: bool) -> NoReturn:
     sys.exit(0 if all(verdict.holds for verdict in verdicts) else 1)
 
 
-def fuzz(minutes: float, jobs: int, seed: int, as_json: bool) -> NoReturn:
+def fuzz(minutes: float, spread: Spread, seed: int, as_json: bool) -> NoReturn:
     """Fuzzes in rounds until the time is over."""
-    conduct("fuzzing", lambda show: fuzzing.soak(minutes, jobs, seed, show), as_json)
+    with spread.processes(FAILURES) as (jobs, hire):
+        conduct("fuzzing", lambda show: fuzzing.soak(minutes, jobs, seed, show, hire=hire), as_json)
 
 
-def simulate(seeds: int, first: int, jobs: int, as_json: bool) -> NoReturn:
+def simulate(seeds: int, first: int, spread: Spread, as_json: bool) -> NoReturn:
     """Simulates lives with so many seeds."""
     try:
-        conduct("simulating", lambda show: simulation.campaign(seeds, first, jobs, show), as_json)
+        with spread.processes(FAILURES) as (jobs, hire):
+            conduct("simulating", lambda show: simulation.campaign(seeds, first, jobs, show, hire=hire), as_json)
     except NotRepeatable as error:
         raise click.UsageError(str(error)) from error
 
 
-def crash(count: int, seed: int, keep: Path | None, as_json: bool) -> NoReturn:
-    """Kills a session so many times."""
+def crash(count: int, seed: int, keep: Path | None, address: str | None, as_json: bool) -> NoReturn:
+    """Kills a session so many times: one after the other, or side by side on a cluster."""
     if not hasattr(os, "fork"):
         raise click.UsageError("this needs an operating system with fork and SIGKILL, such as Linux")
-    conduct("killing", lambda show: kills.crash(count, seed, keep or FAILURES, show), as_json)
+    folder = keep or FAILURES
+    if address is None:
+        conduct("killing", lambda show: kills.crash(count, seed, folder, show), as_json)
+    with Spread(None, address).processes(folder) as (jobs, hire):
+        conduct("killing", lambda show: kills.crash_together(count, seed, folder, show, jobs, hire), as_json)
 
 
 # Contracts
@@ -192,33 +235,60 @@ def list_scopes() -> None:
 
 
 def explore(
-    names: tuple[str, ...], ladder: bool, nightly: bool, max_states: int | None, jobs: int, as_json: bool
+    names: tuple[str, ...],
+    ladder: bool,
+    nightly: bool,
+    max_states: int | None,
+    complete: bool,
+    spread: Spread,
+    as_json: bool,
 ) -> NoReturn:
-    """Explores the named scopes (default: those of the check), up to the first with a fault, and prints the counts."""
+    """Explores the named scopes (default: those of the check), up to the first with a fault, and prints the counts.
+    `complete`: the complete alphabet is tried in each state, too.
+    """
     scopes: tuple[Scope, ...] = tuple(find(name) for name in names) or SCOPES
     if ladder:
         scopes = tuple(s for s in (*SCOPES, *RUNGS) if nightly or not s.nightly)
     done: list[Exploration] = []
     console, errors = Console(), Console(stderr=True)
-    for scope in scopes:
-        with errors.status(scope.name) as status:
-
-            def show(p: Progress, status: Any = status, name: str = scope.name) -> None:
-                speed = p.offered / p.seconds
-                status.update(
-                    f"{name}: {p.states:,} states, depth {p.depth}, {p.waiting:,} in line, {speed:,.0f} events/s"
-                )
-
-            done.append(explore_scope(scope, jobs, max_states, show))
-        if not as_json:
-            console.print(scope_table((done[-1],)))
-        if done[-1].fault is not None:
-            break
+    with spread.cluster() as cluster:
+        for scope in scopes:
+            with errors.status(scope.name) as status:
+                done.append(explore_one(scope, spread, cluster, max_states, complete, status, errors))
+            if not as_json:
+                console.print(scope_table((done[-1],)))
+            if done[-1].fault is not None:
+                break
     faults = [checking.exploration_failure(x, FAILURES) for x in done if x.fault is not None]
     if as_json:
         say(json.dumps([checking.scope_json(x) for x in done], indent=2))
     print_failures(faults, errors if as_json else console)
     sys.exit(1 if faults else 0)
+
+
+def explore_one(
+    scope: Scope,
+    spread: Spread,
+    cluster: Cluster | None,
+    max_states: int | None,
+    complete: bool,
+    status: Status,
+    errors: Console,
+) -> Exploration:
+    """Explores a scope, and shows where it is."""
+
+    def show(p: Progress) -> None:
+        speed = p.offered / p.seconds
+        status.update(
+            f"{scope.name}: {p.states:,} states, depth {p.depth}, {p.waiting:,} in line, {speed:,.0f} events/s"
+        )
+
+    def lose(lost: Lost) -> None:
+        errors.print(f"{scope.name} begins again: {lost}", markup=False, soft_wrap=True)
+
+    if cluster is None:
+        return explore_scope(scope, spread.jobs or JOBS, max_states, show, complete)
+    return exploring.explore(scope, cluster.hire, max_states, show, lose)
 
 
 def scope_table(explorations: tuple[Exploration, ...]) -> Table:

@@ -12,26 +12,46 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from statemachine.checking import diagrams
 from statemachine.checking.properties import PROPERTIES
 from statemachine.core.machines import MACHINES
+from statemachine.hosting import HostingMissing
 from statemachine.log.trace import TraceError
 from statemachine.stores import StoreError, places, read_rollout
 
 from .. import checkout
 from ..audits import verify as verification
+from ..cluster.errors import ClusterFailed, RayMissing
 from ..exploration.scopes import BadScope
 from ..printing import ERROR_MAX, Console, bounded, printable, say, table, until_reader_leaves
 from ..scenarios import replay
 from ..spin.errors import SpinFailed, SpinMissing
-from . import demo, export_session, inspect_session
+from . import demo, export_session, host_sessions, inspect_session
 from .inspect_session import NoSuchAgent
 
 JOBS = click.option("--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes.")
+SPREAD_JOBS = click.option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    default=None,
+    help="Processes.  [default: 2; with --ray ADDRESS: as many as the cluster has processors]",
+)
+RAY = click.option(
+    "--ray",
+    "address",
+    metavar="[ADDRESS]",
+    is_flag=False,
+    flag_value="",
+    default=None,
+    help="Spread it over the Ray cluster at ADDRESS, HOST:PORT or `auto`; without ADDRESS, over one that is started on "
+    "this machine and stopped again.",
+)
 SEED = click.option("--seed", type=int, default=1, show_default=True, help="Of the fuzz campaigns.")
 QUICK = click.option("--quick", is_flag=True, help="Only what takes seconds.")
 JSON = click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
@@ -68,31 +88,48 @@ def check(jobs: int, seed: int, as_json: bool) -> None:
 @click.option("--ladder", is_flag=True, help="Every scope, one after the other, without the nightly ones.")
 @click.option("--nightly", is_flag=True, help="With --ladder: the top rung too, which takes many minutes.")
 @click.option("--max-states", type=click.IntRange(1), default=None, help="Stop at so many states.")
+@click.option("--complete", is_flag=True, help="In each state, try the complete alphabet of events, too.")
 @click.option("--list", "listing", is_flag=True, help="Say which scopes there are.")
-@JOBS
+@SPREAD_JOBS
+@RAY
 @JSON
 def explore_command(
-    names: tuple[str, ...], ladder: bool, nightly: bool, max_states: int | None, listing: bool, jobs: int, as_json: bool
+    names: tuple[str, ...],
+    ladder: bool,
+    nightly: bool,
+    max_states: int | None,
+    complete: bool,
+    listing: bool,
+    jobs: int | None,
+    address: str | None,
+    as_json: bool,
 ) -> None:
-    """Explore every reachable state of the named scopes (default: those of `check`)."""
+    """Explore every reachable state of the named scopes (default: those of `check`).
+
+    With --ray, name the scopes first: what follows --ray is an address.
+    """
     from . import campaigns
 
     if listing:
         campaigns.list_scopes()
     else:
-        campaigns.explore(names, ladder, nightly, max_states, jobs, as_json)
+        if complete and address is not None:
+            raise click.UsageError("--complete is not spread over a cluster; leave out --ray")
+        spread = campaigns.Spread(jobs, address)
+        campaigns.explore(names, ladder, nightly, max_states, complete, spread, as_json)
 
 
 @command.command("fuzz")
 @click.option("--minutes", type=click.FloatRange(0), default=1.0, show_default=True, help="How long.")
-@JOBS
+@SPREAD_JOBS
+@RAY
 @SEED
 @JSON
-def fuzz_command(minutes: float, jobs: int, seed: int, as_json: bool) -> None:
+def fuzz_command(minutes: float, jobs: int | None, address: str | None, seed: int, as_json: bool) -> None:
     """Fuzz in rounds until the time is over. Ctrl-C ends it early and keeps what was found."""
     from . import campaigns
 
-    campaigns.fuzz(minutes, jobs, seed, as_json)
+    campaigns.fuzz(minutes, campaigns.Spread(jobs, address), seed, as_json)
 
 
 @command.command("contracts")
@@ -108,13 +145,14 @@ def contracts_command(quick: bool, as_json: bool) -> None:
 @command.command("simulate")
 @click.option("--seeds", type=click.IntRange(1), default=1000, show_default=True, help="How many.")
 @click.option("--first", type=click.IntRange(0), default=1, show_default=True, help="The first of them.")
-@JOBS
+@SPREAD_JOBS
+@RAY
 @JSON
-def simulate_command(seeds: int, first: int, jobs: int, as_json: bool) -> None:
+def simulate_command(seeds: int, first: int, jobs: int | None, address: str | None, as_json: bool) -> None:
     """Simulate whole lives of running sessions, with crashes, in virtual time. Ctrl-C ends it early."""
     from . import campaigns
 
-    campaigns.simulate(seeds, first, jobs, as_json)
+    campaigns.simulate(seeds, first, campaigns.Spread(jobs, address), as_json)
 
 
 @command.command("prove")
@@ -135,6 +173,17 @@ def fairness_command(quick: bool, as_json: bool) -> None:
     from . import engines
 
     engines.fairness(quick, as_json)
+
+
+@command.command("leases")
+@click.option("--long", is_flag=True, help="Also the scopes that take minutes.")
+@click.option("--defects", is_flag=True, help="Also plant each defect, and say which properties notice it.")
+@JSON
+def leases_command(long: bool, defects: bool, as_json: bool) -> None:
+    """Explore the lease protocol of hosts, with crashes, pauses, partitions and drains: H1 to H8."""
+    from . import leases
+
+    leases.leases(long, defects, as_json)
 
 
 @command.command("spin")
@@ -179,8 +228,17 @@ def replay_command(file: Path) -> None:
 )
 @click.option("--plain", is_flag=True, help="Lines instead of a live view, as without a terminal.")
 @click.option("--keep", metavar="DIR", type=click.Path(path_type=Path), help="Keep session and trace in this folder.")
-def demo_command(seconds: float, plain: bool, keep: Path | None) -> None:
-    """Watch eight agents with two slots and room for three in memory, with simulated work. Ends by itself."""
+@click.option("--fleet", is_flag=True, help="Three workers on a database instead, one of which is killed.")
+def demo_command(seconds: float, plain: bool, keep: Path | None, fleet: bool) -> None:
+    """Watch eight agents with two slots and room for three in memory, with simulated work. Ends by itself.
+
+    With --fleet, watch three workers host the sessions of a database while one is killed, one is stopped and the
+    database is restarted, for about twenty seconds. Needs the extra `check`, which brings PostgreSQL as a wheel.
+    """
+    if fleet:
+        from . import demo_fleet
+
+        sys.exit(demo_fleet.run(Console()))
     sys.exit(demo.run(seconds, plain, keep, Console()))
 
 
@@ -243,6 +301,26 @@ def inspect_command(file: str | Path, wanted: str | None, as_json: bool) -> None
         inspect_session.print_rollout(found, agent, rollout, console)
 
 
+@command.command("host")
+@click.option("--dsn", required=True, help="The database, as postgresql://user@host/database.")
+@click.option("--work", required=True, metavar="MODULE:NAME", help="What agents do: a function, class or mapping.")
+@click.option("--config", metavar="MODULE:NAME", help="A SessionConfig: the limits of each session.")
+@click.option("--address", default="127.0.0.1", show_default=True, help="To listen on for clients.")
+@click.option("--port", default=0, show_default=True, help="0: a free one.")
+@click.option("--advertise", metavar="URI", help="Where clients reach it, if not there.")
+@click.option("--capacity", default=1000, show_default=True, help="The most sessions at a time.")
+@click.option("--idle-ttl", default=30.0, show_default=True, help="Seconds of rest after which a session is left.")
+@click.option("--ttl", default=5.0, show_default=True, help="Seconds of silence after which it is taken for dead.")
+@click.option("--poll", default=0.5, show_default=True, help="Seconds between two looks at the database.")
+@click.option("--grace", default=10.0, show_default=True, help="Seconds for turns to end before a session moves.")
+def host_command(dsn: str, work: str, config: str | None, **options: Any) -> None:
+    """Run the sessions of a database in PostgreSQL, as one of any number of workers, until Ctrl-C or SIGTERM.
+
+    Then all sessions are handed over to the others. Needs the extra `hosts`.
+    """
+    host_sessions.host(dsn, work, config, **options)
+
+
 @command.command("backup")
 @click.argument("session", type=place)
 @click.argument("to", type=click.Path(path_type=Path))
@@ -281,12 +359,36 @@ def export_command(session: str | Path) -> None:
     type=click.Path(path_type=Path),
     help="Where failures are kept (default: .statemachine/failures).",
 )
+@RAY
 @JSON
-def crash_command(kills: int, seed: int, keep: Path | None, as_json: bool) -> None:
-    """Kill a session under load, again and again, and compare its file with what was acknowledged."""
+@click.option("--fleet", is_flag=True, help="Kill workers of a fleet of hosts on PostgreSQL instead.")
+@click.option("--pauses", type=click.IntRange(0), default=0, help="With --fleet: pauses beyond the ttl.")
+@click.option("--restarts", type=click.IntRange(0), default=0, help="With --fleet: restarts of the database.")
+def crash_command(
+    kills: int,
+    seed: int,
+    keep: Path | None,
+    address: str | None,
+    fleet: bool,
+    pauses: int,
+    restarts: int,
+    as_json: bool,
+) -> None:
+    """Kill a session under load, again and again, and compare its file with what was acknowledged.
+
+    With --fleet, the session is many, in PostgreSQL, and what is killed are the workers that host them.
+    With --ray, several sessions are killed at the same time, each with its seed.
+    """
     from . import campaigns
 
-    campaigns.crash(kills, seed, keep, as_json)
+    if fleet:
+        from ..crashes import fleet as fleets
+
+        run = partial(fleets.strike, kills, pauses, restarts, seed)
+        campaigns.conduct("striking", run, as_json)
+    if pauses or restarts:
+        raise click.UsageError("--pauses and --restarts need --fleet")
+    campaigns.crash(kills, seed, keep, address, as_json)
 
 
 @command.command()
@@ -335,10 +437,13 @@ CANNOT_RUN = (
     NoSuchAgent,
     StoreError,
     TraceError,
+    HostingMissing,
     checkout.NeedsCheckout,
     diagrams.DrawingUnavailable,
     SpinMissing,
     SpinFailed,
+    RayMissing,
+    ClusterFailed,
 )
 """Errors whose message says what to do."""
 

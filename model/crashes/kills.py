@@ -39,7 +39,7 @@ from statemachine.runtime.control import inside
 from statemachine.stores.errors import StoreError, StoreMissing
 from statemachine.stores.sqlite.reading import check_file
 
-from ..pools import noting_interrupts
+from ..pools import Hire, Task, campaign, noting_interrupts, stop_is_asked
 from ..scenarios.replay import Trial, verdict_of
 from .child import Journal, Life, Order, config_of
 from .judge import Blame, Fault, Log, Story, judge, read_log
@@ -270,6 +270,14 @@ class Report:
     interrupts: list[int] = field(factory=list[int])
     """Each Ctrl-C that came; the first ended the campaign before its time."""
 
+    def add(self, other: Report) -> None:
+        """Adds the results of other lives."""
+        self.kills += other.kills
+        self.rounds_s += other.rounds_s
+        self.acknowledged += other.acknowledged
+        self.notes += other.notes
+        self.failures = sorted([*self.failures, *other.failures], key=lambda failure: failure.seed)
+
     def faults(self, *faults: Fault) -> int:
         """Returns the number of faults of these kinds."""
         return sum(blame.fault in faults for failure in self.failures for blame in failure.blames)
@@ -326,6 +334,37 @@ def crash(kills: int, seed: int, keep: Path, show: Callable[[Report], None]) -> 
     return report
 
 
+def play(seed: int, rounds: int, keep: Path) -> Report:
+    """Plays the life with this seed, with its own server. As a task it may be asked to stop."""
+    report = Report()
+    with server() as killer, tempfile.TemporaryDirectory(prefix="crash-") as folder:
+        live(FileLife(seed, Path(folder)), killer, rounds, report, keep, lambda _: None)
+    return report
+
+
+def crash_together(kills: int, seed: int, keep: Path, show: Callable[[Report], None], jobs: int, hire: Hire) -> Report:
+    """Plays the same lives as `crash`, side by side in `jobs` processes, which `hire` gives. Ctrl-C ends it after the
+    present rounds.
+    """
+    report = Report()
+    planned: dict[int, int] = {}
+    """Seed -> rounds. A failure ends a life early, and others make up for it."""
+
+    def next_life(number: int) -> Task[Report] | None:
+        rounds = min(ROUNDS, kills - sum(planned.values()))
+        planned[seed + number] = rounds
+        return Task(play, (seed + number, rounds, keep)) if rounds else None
+
+    def take(played: Report) -> None:
+        planned.update({failure.seed: played.kills for failure in played.failures})
+        report.add(played)
+        show(report)
+
+    if campaign(jobs, next_life, take, hire=hire):
+        report.interrupts.append(signal.SIGINT)
+    return report
+
+
 def live(
     life: FileLife, killer: Server, rounds: int, report: Report, keep: Path, show: Callable[[Report], None]
 ) -> None:
@@ -340,7 +379,7 @@ def live(
             shutil.copytree(life.folder, kept, dirs_exist_ok=True)
             report.failures.append(Failure(life.seed, number, tuple(blames), kept))
         show(report)
-        if blames or report.interrupts:
+        if blames or report.interrupts or stop_is_asked():
             break
     story = life.story
     report.acknowledged += len(story.acknowledged())

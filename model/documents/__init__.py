@@ -2,6 +2,7 @@
 
 Read `generated.py` first.
 May import: `statemachine`, `checkout`, `reference`, `lockstep`, `coverage`, `pools`, `check`, `scenarios`,
-`exploration`, `breaks`, `contracts`, `engines`, `evidence`, `proof`, `spin`, `verdicts`.
+`exploration`, `breaks`, `contracts`, `engines`, `evidence`, `leases`, `proof`, `spin`,
+`verdicts`.
 May not know: the command.
 """

@@ -39,8 +39,7 @@ first, and judges a step before the state that it leads to, so some traces are o
 
 The last column is the honest one. There the reference model is left out, and only properties, recovery, refusals and
 assertions judge, in the same place: which noticed, after how many states, with how many events. A dash means that none
-did in {ALONE_STATES_MAX} states, more than any of the scopes has when nothing is broken. No property says in which
-order a queue is served, which turn a stall wakes, or which effects a step has, and most of the dashes are about that.
+did in {ALONE_STATES_MAX} states, more than any of the scopes has when nothing is broken.
 `fuzz` is the campaign of random lives in `make check`, for what no scope shows; its traces are shrunk, and it counts no
 states. `live-line` is a rung that `make nightly` explores, not `make check`.
 """

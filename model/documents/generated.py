@@ -7,18 +7,16 @@ from the code (`tests/documents/test_documents.py`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from inspect import getdoc
 from pathlib import Path
-from typing import Any
 
-from statemachine.checking.diagrams import mermaid, name_of
-from statemachine.core.machines import MACHINES, Machine
+from statemachine.core.machines import MACHINES
 
 from .. import checkout
 from .evidence import SPECS
 from .evidence_table import evidence_document
 from .front_door import front_door
-from .markdown import table
+from .leases import leases_document
+from .machine_tables import machine_section
 from .matrix import matrix_document
 from .proof import proof_document
 from .properties import properties_document
@@ -39,19 +37,6 @@ Diagrams begin in the grey state. The state of a turn is also called the agent's
     return "\n".join([intro, *(machine_section(machine) for machine in MACHINES)])
 
 
-def machine_section(machine: Machine[Any]) -> str:
-    """Returns the section of one machine: meaning, diagram, table."""
-    rows = [
-        (f"`{row.trigger}`", ", ".join(name_of(source) for source in row.sources), name_of(row.target), row.cause)
-        for row in machine.rows
-    ]
-    more = (getdoc(type(machine.initial)) or "").removeprefix(machine.meaning).strip()
-    diagram = f"```mermaid\n{mermaid(machine)}```\n"
-    return (
-        f"## {machine.name}\n\n{machine.meaning} {more}\n\n{diagram}\n{table(('trigger', 'from', 'to', 'cause'), rows)}"
-    )
-
-
 DOCUMENTS: dict[str, Callable[[], str]] = {
     "README.md": front_door,
     "machines.md": machines_document,
@@ -59,6 +44,7 @@ DOCUMENTS: dict[str, Callable[[], str]] = {
     "matrix.md": matrix_document,
     "proof.md": proof_document,
     "evidence.md": evidence_document,
+    "leases.md": leases_document,
 }
 """File name under specs/ -> the function that returns its text."""
 

@@ -96,7 +96,7 @@ def judges_section(breaks: list[Caught]) -> str:
     """Returns the number of breaks that each judge noticed."""
     with_reference = Counter(b.by.partition(",")[0] for b in breaks)
     alone = Counter(b.by_alone or NOTHING for b in breaks)
-    order = [known.id for known in PROPERTIES] + ["lockstep", "recovery", "refusal", "crash", NOTHING]
+    order = [known.id for known in PROPERTIES] + ["lockstep", "recovery", "refusal", "crash", "endless", NOTHING]
     assert {*with_reference, *alone} <= {*order}, "specs/breaks.md names a judge that is not one"
     rows = [(judge, str(with_reference[judge]), str(alone[judge])) for judge in order]
     total = ("all", str(len(breaks)), str(len(breaks)))

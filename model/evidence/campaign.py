@@ -1,7 +1,7 @@
 """Runs every engine whole, side by side in a few processes: less than twenty minutes on two of them.
 
-First the check, without the quick parts. Then the engines of `engines.py`, each in a process, and a hunt for each
-break, for which the processes take turns.
+First the check, without the quick parts, and with the complete alphabet in every state of every scope. Then the engines
+of `engines.py`, each in a process, and a hunt for each break, for which the processes take turns.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Results:
 def run(jobs: int, seed: int, on_progress: OnProgress, folder: Path = FAILURES) -> Results:
     """Runs everything with `jobs` processes. Ctrl-C ends it cleanly and is raised again."""
     began, day = time.perf_counter(), datetime.now(UTC).date().isoformat()
-    report = check(jobs, seed, on_progress, folder, engines=())
+    report = check(jobs, seed, on_progress, folder, engines=(), probes=True)
     able = [engine for engine in ENGINES if engine.lacks() is None]
     lacking = tuple(f"{engine.name}: {engine.lacks()}" for engine in ENGINES if engine not in able)
     judging = [Task(run_engine, (engine.name, False)) for engine in able]

@@ -6,7 +6,13 @@ wrong, they are played once more one by one, to find the event. Breadth first, s
 shortest. Two states are the same if their fingerprints are, up to the names of interchangeable agents where the scope
 says so; the reference's state follows from the core's, because they were just found to be equal.
 
-Refused events and stale reports are played on one copy, whose fingerprint must be unchanged in the end.
+Refused events and stale reports are played on one copy, of which no field may be changed in the end.
+
+If asked, each state is *probed* too: the events of the complete alphabet (`model/alphabet.py`) that the scope does not
+offer are played in the same way, one step deep. Where they lead is compared and judged, and not followed, so
+the counts of states, events and transitions are those of the scope alone.
+
+A step that does not end is a fault like any other (`model/watch.py`).
 
 With several processes, each expands a part of every layer and remembers the states that it has sent; the parent alone
 decides which are new, in a fixed order, so counts and counterexamples do not depend on the number of processes.
@@ -23,7 +29,15 @@ from typing import Any
 from attrs import define, field, frozen
 
 from statemachine.checking.moment import Moment
-from statemachine.checking.properties import STATE_PROPERTIES, STEP_PROPERTIES, PropertyViolation
+from statemachine.checking.properties import (
+    REFUSED_BY,
+    STALE_BY,
+    STATE_PROPERTIES,
+    STEP_PROPERTIES,
+    PropertyViolation,
+    check_crash,
+)
+from statemachine.checking.whole import difference
 from statemachine.core.effects import Refused, Stale, Step
 from statemachine.core.fingerprint import fingerprint
 from statemachine.core.ledger import Ledger
@@ -33,16 +47,18 @@ from statemachine.log.recovery import apply, durable_facts, forget
 from statemachine.stores.rows import no_collections
 
 from .. import lockstep, reference
-from ..coverage import Coverage, counting, moves_seen
+from ..alphabet import complete
+from ..coverage import Coverage, counting, moves_seen, uncounted
 from ..lockstep import AnyEvent, Deviation, Restart, compare_states, compare_step, core_step, of_world
 from ..pools import workers
+from ..watch import StepNeverEnds, arm, watched
 from .homeward import drive_home, is_answer
 from .scopes import Scope, events
 from .symmetry import Digest, canonical, digest_of, hashed, relevant
 
 STEP_JUDGES = tuple((known, known.step) for known in STEP_PROPERTIES if known.step is not None)
-REFUSAL_JUDGES = tuple((known, judge) for known, judge in STEP_JUDGES if known.id == "S12")
-STALE_JUDGES = tuple((known, judge) for known, judge in STEP_JUDGES if known.id == "S9")
+REFUSAL_JUDGES = tuple((known, judge) for known, judge in STEP_JUDGES if known.id in REFUSED_BY)
+STALE_JUDGES = tuple((known, judge) for known, judge in STEP_JUDGES if known.id in STALE_BY)
 """The judges of events that must change nothing. That is verified once, after all such events of a state."""
 STATE_JUDGES = tuple((known, known.state) for known in STATE_PROPERTIES if known.state is not None)
 
@@ -54,7 +70,7 @@ Kept = Both | bytes
 @frozen
 class Fault:
     """A failure by `event` in the state at the end of a path. `kind` is a property's id, `lockstep`, `recovery`,
-    `refusal` or `crash`."""
+    `refusal`, `crash` or `endless`."""
 
     kind: str
     detail: str
@@ -69,6 +85,8 @@ class Found:
     """(index of the state, number of the event, digest, the state), each state once in the life of a process."""
     offered: int = 0
     """Events played, refused and stale ones included."""
+    probed: int = 0
+    """Events played besides, one step deep."""
     changes: int = 0
     """Accepted events."""
     coverage: Counter[str] = field(factory=Counter)
@@ -94,6 +112,8 @@ class Exploration:
     fault: Fault | None
     path: tuple[AnyEvent, ...]
     """The events that lead to the fault, its own included."""
+    probed: int = 0
+    """Events of the complete alphabet that were tried besides."""
 
 
 def pack(session: Session, world: Any, travels: bool) -> Kept:
@@ -109,7 +129,8 @@ def unpack(kept: Kept) -> Both:
 
 # Expanding one state
 
-FAULTS = (Deviation, IllegalMove, AssertionError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError)
+OF_PYTHON = (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RuntimeError)
+FAULTS = (Deviation, IllegalMove, StepNeverEnds, *OF_PYTHON)
 """The exceptions that count as faults; a `PropertyViolation` is an `AssertionError`."""
 
 Arrival = tuple[int, AnyEvent, Step, Session, Any]
@@ -124,12 +145,12 @@ class Origin:
     world: Any
     said: tuple[Any, ...]
     """The result of `of_world` for the world."""
-    value: tuple[Any, ...]
-    """The fingerprint."""
     facts: Ledger
     """The facts that a crash would leave."""
     idle: Session
     """The copy on which refused and stale events are played."""
+    stale: int = 0
+    """Stale reports so far."""
 
     @classmethod
     def of(cls, session: Session, world: Any) -> Origin:
@@ -138,7 +159,6 @@ class Origin:
             session=session,
             world=world,
             said=of_world(world),
-            value=fingerprint(session),
             facts=forget(session.ledger),
             idle=session.fork(),
         )
@@ -147,12 +167,13 @@ class Origin:
 class Expander:
     """Plays every event of the scope on states. Has the memory of one process.
 
-    States that go to other processes are pickled; those that stay are handed on as they are.
+    States that go to other processes, as `travels` says, are pickled; those that stay are handed on as they are.
     """
 
-    def __init__(self, scope: Scope, travels: bool) -> None:
+    def __init__(self, scope: Scope, travels: Callable[[Digest], bool], probes: bool = False) -> None:
         self.scope = scope
         self.travels = travels
+        self.probes = probes
         self.sent: set[Digest] = set()
         self.digests: dict[Digest, Digest] = {}
         """Digest of a fingerprint -> digest of the state, where renaming makes them differ. Most states come up about
@@ -163,7 +184,7 @@ class Expander:
         """Returns all successors of these states, up to the first fault."""
         found = Found()
         self.coverage.counts.clear()
-        with no_collections(), counting() as moves:  # states have no cycles, and to look for some takes its time
+        with no_collections(), watched(), counting() as moves:  # states have no cycles: to look for some takes time
             for index, kept in enumerate(states):
                 session, world = unpack(kept)
                 fault = self.expand_one(index, session, world, found)
@@ -191,26 +212,53 @@ class Expander:
                 raise
             found.offered += len(line)
             home = self.arrive(index, origin, arrivals, found)
-            if fingerprint(origin.idle) != origin.value:
-                return self.who_changed(session, world, origin.value)
+            require_idle(origin)
             found.homeward.append((index, home))
             if home is None:
+                arm()
                 drive_home(session)
+            if self.probes:
+                offered = {event for _, event in line}
+                rest = [(0, event) for event in complete(session) if event not in offered]
+                found.probed += len(rest)
+                with uncounted():
+                    for event in self.probe(session, world, rest):  # noqa: B007  (a fault names it)
+                        pass
         except PropertyViolation as violation:
             return Fault(violation.property.id, violation.detail, event)
+        except Changed as changed:
+            return self.who_changed(session, world, str(changed))
         except Deviation as deviation:
             return Fault("lockstep", str(deviation), event)
+        except StepNeverEnds as endless:
+            return Fault("endless", str(endless), event)
         except FAULTS as error:
             return Fault("crash", f"{type(error).__name__}: {error}", event)
         return None
 
-    def play(self, origin: Origin, line: list[tuple[int, AnyEvent]]) -> list[Arrival]:
+    def probe(self, session: Session, world: Any, rest: list[tuple[int, AnyEvent]]) -> Iterator[AnyEvent | None]:
+        """Plays these events, which the scope does not offer, on a state. Follows none. Yields each before it is
+        played alone, which is done if anything is wrong with all of them together. Raises one of `FAULTS`.
+        """
+        origin = Origin.of(session, world)
+        try:
+            self.play(origin, rest, counted=False)
+        except FAULTS:
+            for number, event in rest:
+                yield event
+                self.play(Origin.of(session, world), [(number, event)], counted=False)
+            yield None
+            raise
+        require_idle(origin)
+
+    def play(self, origin: Origin, line: list[tuple[int, AnyEvent]], counted: bool = True) -> list[Arrival]:
         """Plays these events, each on the same state, and returns where the accepted ones lead. Raises one of `FAULTS`
-        if anything is wrong, without saying by which event.
+        if anything is wrong, without saying by which event. `counted`: do they count for what was reached?
 
         All events are taken from stage to stage together. That is faster by an eighth than one event after the other,
         because what the processor has just done is still in its caches.
         """
+        arm()
         session, world = origin.session, origin.world
         answers = [reference.step(world, lockstep.TRANSLATE[event.__class__](event)) for _, event in line]
         same: list[tuple[AnyEvent, Step]] = []
@@ -219,6 +267,7 @@ class Expander:
             if reply[0] in ("refused", "stale"):
                 origin.idle, step = core_step(origin.idle, event)
                 same.append((event, step))
+                origin.stale += step.reply.__class__ is Stale
             else:
                 after, step = core_step(session.fork(), event)
                 arrivals.append((number, event, step, after, after_world))
@@ -233,6 +282,10 @@ class Expander:
             judge_step(session, event, step, after)
         for _, _, step, after, _ in arrivals:
             compare_recovery(origin.facts, step, after)
+        if not counted:
+            for _, _, _, after, _ in arrivals:
+                judge_state(after)  # it is not expanded
+            return arrivals
         for event, step in same:
             self.coverage.observe(session, event, step, origin.idle)
         for _, event, step, after, _ in arrivals:
@@ -250,7 +303,7 @@ class Expander:
                 home = digest
             if digest not in self.sent:
                 self.sent.add(digest)
-                found.successors.append((index, number, digest, pack(after, world, self.travels)))
+                found.successors.append((index, number, digest, pack(after, world, self.travels(digest))))
         return home
 
     def digest(self, value: tuple[Any, ...]) -> Digest:
@@ -264,14 +317,31 @@ class Expander:
             found = self.digests[plain] = hashed(canonical(value))
         return found
 
-    def who_changed(self, session: Session, world: Any, before: tuple[Any, ...]) -> Fault:
+    def who_changed(self, session: Session, world: Any, what: str) -> Fault:
         """Returns which refused or stale event changed the session."""
-        for event in events(self.scope, session):
-            if reference.step(world, lockstep.TRANSLATE[event.__class__](event))[1][0] in ("refused", "stale"):
-                after, step = core_step(session.fork(), event)
-                if fingerprint(after) != before:
-                    return Fault("refusal", f"{step.reply} changed the session", event)
-        return Fault("refusal", "refused and stale events together changed the session", None)
+        for event in (*events(self.scope, session), *complete(session)):
+            origin = Origin.of(session, world)
+            try:
+                self.play(origin, [(0, event)], counted=False)
+                require_idle(origin)
+            except Changed as changed:
+                _, step = core_step(session.fork(), event)
+                return Fault("refusal", f"{step.reply} changed the session: {changed}", event)
+        return Fault("refusal", f"refused and stale events together changed the session: {what}", None)
+
+
+class Changed(Exception):
+    """A refused or stale event has changed the session."""
+
+
+def require_idle(origin: Origin) -> None:
+    """Checks that refused and stale events have left the session as it was, and were counted (S9). Raises `Changed`."""
+    found = difference(origin.session, origin.idle)
+    if found is not None:
+        raise Changed(found)
+    counted = origin.idle.stale_reports - origin.session.stale_reports
+    if counted != origin.stale:
+        raise Changed(f"{origin.stale} reports were stale, {counted} counted")
 
 
 def judge_state(session: Session) -> None:
@@ -286,6 +356,7 @@ def judge_state(session: Session) -> None:
 def judge_step(before: Session, event: AnyEvent, step: Step, after: Session) -> None:
     """Judges the properties of a step."""
     if event.__class__ is Restart:
+        check_crash(before, step, after)
         return
     kind = step.reply.__class__
     judges = REFUSAL_JUDGES if kind is Refused else STALE_JUDGES if kind is Stale else STEP_JUDGES
@@ -313,9 +384,9 @@ def compare_recovery(facts: Ledger, step: Step, after: Session) -> None:
 _expander: Expander | None = None
 
 
-def _start_worker(scope: Scope) -> None:
+def _start_worker(scope: Scope, probes: bool) -> None:
     global _expander  # noqa: PLW0603  (one expander per process of the pool)
-    _expander = Expander(scope, travels=True)
+    _expander = Expander(scope, lambda _: True, probes)
 
 
 def _expand(states: list[Kept]) -> Found:
@@ -343,12 +414,15 @@ def explore(
     jobs: int = 1,
     max_states: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    probes: bool = False,
 ) -> Exploration:
-    """Visits every reachable state of the scope with `jobs` processes, up to the first fault or `max_states`."""
+    """Visits every reachable state of the scope with `jobs` processes, up to the first fault or `max_states`. `probes`:
+    is the complete alphabet tried in each?
+    """
     if jobs == 1:
-        expander = Expander(scope, travels=False)
+        expander = Expander(scope, lambda _: False, probes)
         return _explore(scope, lambda chunks: map(expander.expand, chunks), max_states, on_progress)
-    with workers(jobs, _start_worker, scope) as processes:
+    with workers(jobs, _start_worker, scope, probes) as processes:
         return _explore(scope, lambda chunks: processes.map(_expand, chunks), max_states, on_progress)
 
 
@@ -365,7 +439,7 @@ def _explore(
     homeward: dict[int, Digest | None] = {}
     layer: list[tuple[int, Kept]] = [(0, first)]
     coverage: Counter[str] = Counter()
-    offered = transitions = depth = 0
+    offered = transitions = depth = probed = 0
     fault: Fault | None = None
     at = 0
     while layer and fault is None and (max_states is None or len(known) < max_states):
@@ -374,6 +448,7 @@ def _explore(
         for chunk, found in zip(chunks, expand([[state for _, state in chunk] for chunk in chunks]), strict=True):
             offered, transitions = offered + found.offered, transitions + found.changes
             coverage += found.coverage
+            probed += found.probed
             for index, number, digest, state in found.successors:
                 if digest not in known:
                     known[digest] = len(origins)
@@ -390,14 +465,14 @@ def _explore(
         depth += 1
     if fault is None and not layer:
         at, fault = never_home(homeward, known)
-    path = path_to(scope, origins, at) if fault is not None else ()
+    path = path_to(scope, way_to(origins, at)) if fault is not None else ()
     if fault is not None and fault.event is not None:
         path = (*path, fault.event)
     closed = fault is None and not layer
     judged = how_often(len(known) - len(layer), offered, transitions)
     seconds = time.perf_counter() - began
     return Exploration(
-        scope, len(known), offered, transitions, depth - 1, seconds, closed, judged, coverage, fault, path
+        scope, len(known), offered, transitions, depth - 1, seconds, closed, judged, coverage, fault, path, probed
     )
 
 
@@ -407,9 +482,12 @@ def how_often(states: int, offered: int, transitions: int) -> Counter[str]:
     for known in STATE_PROPERTIES:
         judged[known.id] += states
     for known in STEP_PROPERTIES:
-        judged[known.id] += offered if known.id in ("S9", "S12") else transitions
+        judged[known.id] += offered if known.id in (*REFUSED_BY, *STALE_BY) else transitions
     judged["L7"] = states
     return judged
+
+
+NEVER_HOME = Fault("L7", "threads answer for ever and nothing comes to rest", None)
 
 
 def never_home(homeward: dict[int, Digest | None], known: dict[Digest, int]) -> tuple[int, Fault | None]:
@@ -421,7 +499,7 @@ def never_home(homeward: dict[int, Digest | None], known: dict[Digest, int]) -> 
         here = start
         while here not in home:
             if here in walked:
-                return start, Fault("L7", "threads answer for ever and nothing comes to rest", None)
+                return start, NEVER_HOME
             walked.append(here)
             after = homeward[here]
             assert after is not None
@@ -430,15 +508,20 @@ def never_home(homeward: dict[int, Digest | None], known: dict[Digest, int]) -> 
     return 0, None
 
 
-def path_to(scope: Scope, origins: list[tuple[int, int]], state: int) -> tuple[AnyEvent, ...]:
-    """Returns the events that lead from the beginning to this state, found by playing them again."""
+def way_to(origins: list[tuple[int, int]], state: int) -> list[int]:
+    """Returns the numbers of the events that lead from the beginning to this state."""
     numbers: list[int] = []
     while state:
         state, number = origins[state]
         numbers.append(number)
+    return numbers[::-1]
+
+
+def path_to(scope: Scope, numbers: list[int]) -> tuple[AnyEvent, ...]:
+    """Returns the events with these numbers, found by playing them again."""
     session, _ = lockstep.start(scope.config)
     path: list[AnyEvent] = []
-    for number in reversed(numbers):
+    for number in numbers:
         event = next(e for i, e in enumerate(events(scope, session)) if i == number)
         path.append(event)
         session, _ = core_step(session.fork(), event)

@@ -77,6 +77,8 @@ class Scope:
     """Do threads report at all? Without, all agents stay as their host left them: spawned, closed, resumed."""
     symmetric: bool = False
     """Whether the sub-agents are interchangeable. Then states that differ only in their names are visited once."""
+    probed: bool = False
+    """Does `make check` try the complete alphabet in each of its states, too? `make evidence` does so in all scopes."""
     weight: int = 0
     """Rough number of events, in thousands: the heaviest scope is begun first."""
     nightly: bool = False
@@ -234,19 +236,22 @@ def thread_events(scope: Scope, s: Session, a: int) -> Iterator[AnyEvent]:
     if "death" in faults and (a != ROOT or scope.root_runs):
         yield ev.Died(a, me.generation, "e")
     if scope.stale:
-        yield from stale_events(me.generation, me.turn, a, s.residents.last_flush)
+        last = s.residents.last_flush
+        yield from stale_events(me.generation, me.turn, a, last, last if flush == last - 1 else last - 1)
 
 
 @cache
-def stale_events(generation: int, turn: int, a: int, last_flush: int) -> tuple[AnyEvent, ...]:
-    """Returns reports of the thread, turn and flush before."""
+def stale_events(generation: int, turn: int, a: int, last_flush: int, other_flush: int) -> tuple[AnyEvent, ...]:
+    """Returns reports of the thread and turn before, and of a flush that is not the agent's, if it has one: where two
+    are in flight, the one before the last may be.
+    """
     of_thread = (
         ev.Loaded(a, generation - 1),
         ev.LoadFailed(a, generation - 1, "e"),
         ev.Died(a, generation - 1, "e"),
         ev.Flushed(a, generation - 1, last_flush),
     )
-    of_flush = ev.Flushed(a, generation, last_flush - 1), ev.FlushFailed(a, generation, last_flush - 1, "e")
+    of_flush = ev.Flushed(a, generation, other_flush), ev.FlushFailed(a, generation, other_flush, "e")
     of_turn = ev.Finished(a, turn - 1, "r"), ev.Failed(a, turn - 1, "e")
     return (*(of_thread if generation else ()), *(of_flush if last_flush else ()), *(of_turn if turn else ()))
 
@@ -479,6 +484,60 @@ SCOPES: tuple[Scope, ...] = (
         faults=frozenset({"deadlines", "shutdown"}),
         weight=12,
         meaning="a shutdown while turns wait, and turns that take too long",
+    ),
+    Scope(
+        name="spare",
+        tree=TRIO,
+        config=small_config(1, 3),
+        symmetric=True,
+        closes=False,
+        agents_act=False,
+        waits=(),
+        host_sends=("follow_up",),
+        stale=False,
+        weight=2,
+        meaning="three agents that all stay in memory, with room to spare: queued ones are interrupted there",
+    ),
+    Scope(
+        name="end-alone",
+        tree=PAIR[:1],
+        config=small_config(1, 1, idle_ttl=1),
+        faults=frozenset({*THREADS, "shutdown"}),
+        agents_act=False,
+        waits=("choice",),
+        host_sends=("follow_up",),
+        stale=False,
+        probed=True,
+        weight=20,
+        meaning="deaths, failures, timeouts and the idle limit of one agent, before and during a shutdown",
+    ),
+    Scope(
+        name="end-faults",
+        tree=TRIO[:2],
+        config=small_config(1, 2, idle_ttl=1),
+        faults=frozenset({*THREADS, "shutdown"}),
+        symmetric=True,
+        closes=False,
+        interrupts=False,
+        agents_act=False,
+        waits=(),
+        host_sends=("follow_up",),
+        stale=False,
+        weight=8,
+        meaning="the same of two agents, which are neither closed nor interrupted",
+    ),
+    Scope(
+        name="live-end",
+        tree=PAIR[:1],
+        config=small_config(1, 1, slot_policy=SlotPolicy.LIVE_THREADS, overflow=Overflow.REJECT),
+        faults=frozenset({*FULL, "shutdown"}),
+        agents_act=False,
+        waits=("mail",),
+        host_sends=("follow_up",),
+        stale=False,
+        probed=True,
+        weight=20,
+        meaning="LIVE_THREADS, every fault, and a shutdown",
     ),
 )
 """The scopes that `check` explores, all completely."""

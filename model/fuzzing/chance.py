@@ -2,7 +2,8 @@
 
 Any three bytes are an event in any state: its kind, the agent and another one, the variant. By pure chance, most events
 would be refused or stale, and an agent would hardly ever get a request in the one step in which it is unloading. So
-threads mostly answer what they were asked, and `meddle` picks an agent by what it is doing.
+threads mostly answer what they were asked, and `meddle` picks an agent by what it is doing. Once in a while comes any
+event of the complete alphabet (`model/alphabet.py`), which has those that no caller would think of.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from statemachine.core.records import MailAccepted
 from statemachine.core.residency import NO_AGENT
 from statemachine.core.session import Session
 
+from ..alphabet import complete
 from ..configurations import FUZZED, draw
 from ..lockstep import AnyEvent, Restart
 
@@ -362,6 +364,11 @@ def oddity(s: Session, who: int, other: int, variant: int) -> AnyEvent:
     return pick(odd, variant)
 
 
+def stranger(s: Session, who: int, other: int, variant: int) -> AnyEvent:
+    """Returns any event of the complete alphabet, whether a caller would make it or not."""
+    return pick(list(complete(s)), (who * 16 + other) * 256 + variant)
+
+
 def calamity(code: int) -> AnyEvent:
     """Returns an event by which the process is lost, or the session ends, or its store fails."""
     grace = pick([9.0, 0.0, 5.0, -1.0], code)
@@ -390,7 +397,8 @@ EVERYTHING: tuple[tuple[Play, int], ...] = (
     (resume, 4),
     (drain, 2),
     (close, 1),
-    (oddity, 5),
+    (oddity, 4),
+    (stranger, 1),
 )
 """Kinds of events with their weights. Calamities come on top."""
 STORM: tuple[tuple[Play, int], ...] = (

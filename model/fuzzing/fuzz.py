@@ -52,7 +52,7 @@ from statemachine.log import trace
 
 from ..coverage import Coverage, counting, moves_seen
 from ..lockstep import AnyEvent, Restart
-from ..pools import Task, campaign, stop_is_asked
+from ..pools import Hire, Task, campaign, stop_is_asked, workers
 from ..scenarios.replay import Trial, program_of
 from . import chance
 from .shrink import Scenario, shrink
@@ -331,9 +331,12 @@ def soak(
     folder: Path = FAILURES,
     examples: int = ROUND_EXAMPLES,
     steps: int = ROUND_STEPS,
+    hire: Hire = workers,
 ) -> Soak:
-    """Plays rounds with derived seeds in `jobs` processes until the time is over, but at least a whole round in each.
-    Ctrl-C ends it early, and what was done is returned all the same. `on_progress` is called after each round."""
+    """Plays rounds with derived seeds in `jobs` processes, which `hire` gives, until the time is over, but at least a
+    whole round in each. Ctrl-C ends it early, and what was done is returned all the same. `on_progress` is called
+    after each round.
+    """
     until = time.monotonic() + 60 * minutes
     so_far = Soak(seed)
 
@@ -350,7 +353,7 @@ def soak(
         if on_progress is not None:
             on_progress(so_far)
 
-    interrupted = campaign(jobs, next_round, take)
+    interrupted = campaign(jobs, next_round, take, hire=hire)
     return attrs.evolve(so_far, interrupted=interrupted)
 
 

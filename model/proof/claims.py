@@ -73,6 +73,15 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("S15", WHOLE, "the victim is the one of N2, in a total order of use that has exactly the evictable agents"),
     Claim("S16", PART, "at most `max_resident - execution_cap` turns are in memory without a slot", LIVE),
     Claim("S17", WHOLE, "at most `max_attempts - 1` returned turns and max(3, `max_attempts`) lost loads in a row"),
+    Claim("S18", NOT, "", "refusals are not in the relation; the tie compares that both refuse"),
+    Claim("S19", NOT, "", "effects and records are not in the relation"),
+    Claim(
+        "S20",
+        NOT,
+        "",
+        "the lines are in the relation, and it serves them in their order: that is its text, and so nothing to prove",
+    ),
+    Claim("S21", NOT, "", "what a wait is for is not in the relation"),
     Claim(
         "L1",
         PART,

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from statemachine.checking import properties
 from statemachine.checking.moment import Moment
-from statemachine.checking.properties import PropertyViolation
+from statemachine.checking.properties import REFUSED_BY, STALE_BY, PropertyViolation
 from statemachine.core.config import SessionConfig
 from statemachine.core.effects import Refused, Stale, Step
 from statemachine.core.session import Session
@@ -35,16 +35,19 @@ from statemachine.log.trace import Facts, Trace
 from .. import lockstep, reference
 from ..lockstep import AnyEvent, Deviation, Restart
 from ..printing import bounded, printable
+from ..watch import StepNeverEnds, arm, disarm, watched
 from . import golden, script
 
 REFERENCE_STEP: Any = reference.step
-NOTHING_CHANGED = tuple([known for known in properties.STEP_PROPERTIES if known.id in ("S9", "S12")])
+STEP_SECONDS_MAX = 1.0
+"""Seconds of the processor for one step and its judges, which take a millisecond."""
+NOTHING_CHANGED = tuple([known for known in properties.STEP_PROPERTIES if known.id in (*REFUSED_BY, *STALE_BY)])
 """The properties that say that stale reports, and refusals, change nothing."""
 
 
 @frozen
 class Verdict:
-    """The fault of a step. `kind` is a property's id, `lockstep`, `recovery` or `crash`."""
+    """The fault of a step. `kind` is a property's id, `lockstep`, `recovery`, `endless` or `crash`."""
 
     kind: str
     detail: str
@@ -81,8 +84,16 @@ class Trial:
         self.played = 0
 
     def play(self, event: AnyEvent) -> Step:
-        """Plays one event and returns its step. Raises `PropertyViolation`, `Deviation`, `RecoveryDiffers`, or what the
-        core raises."""
+        """Plays one event and returns its step. Raises `PropertyViolation`, `Deviation`, `RecoveryDiffers`,
+        `StepNeverEnds`, or what the core raises."""
+        with watched():
+            arm(STEP_SECONDS_MAX)
+            step = self.judged(event)
+            disarm()
+            return step
+
+    def judged(self, event: AnyEvent) -> Step:
+        """Plays one event, and judges its step."""
         self.before = self.session.fork()
         self.step = None
         self.session, step = lockstep.core_step(self.session, event)
@@ -105,7 +116,9 @@ class Trial:
             moment = Moment(self.session, self.before, event, step)  # type: ignore[arg-type]  # no restart is refused
             for known in NOTHING_CHANGED:
                 properties.judge(known, known.step, moment)
-        elif not isinstance(event, Restart):
+        elif isinstance(event, Restart):
+            properties.check_crash(self.before, step, self.session)
+        else:
             properties.check_step(self.before, event, step, self.session)
         properties.check(self.session)
 
@@ -125,6 +138,8 @@ def verdict_of(error: Exception) -> Verdict:
         return Verdict("lockstep", str(error))
     if isinstance(error, RecoveryDiffers):
         return Verdict("recovery", str(error))
+    if isinstance(error, StepNeverEnds):
+        return Verdict("endless", str(error))
     return Verdict("crash", f"{type(error).__name__}: {error}")
 
 

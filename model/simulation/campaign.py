@@ -16,7 +16,7 @@ from attrs import field, frozen
 
 from .. import pools
 from ..fuzzing.fuzz import FAILURES
-from ..pools import Task, noting_interrupts, stop_is_asked
+from ..pools import Hire, Task, noting_interrupts, stop_is_asked, workers
 from .life import Run, simulate
 
 CHUNK = 20
@@ -114,11 +114,12 @@ def campaign(
     jobs: int,
     on_progress: Callable[[Campaign], None] | None = None,
     folder: Path = FAILURES,
+    hire: Hire = workers,
 ) -> Campaign:
-    """Plays `seeds` seeds from `first` on in `jobs` processes, until too many have failed. Ctrl-C ends it early, and
-    what was done is returned all the same. Raises `NotRepeatable`.
+    """Plays `seeds` seeds from `first` on in `jobs` processes, which `hire` gives, until too many have failed. Ctrl-C
+    ends it early, and what was done is returned all the same. Raises `NotRepeatable`.
     """
-    if seeds <= CHUNK or jobs == 1:
+    if hire is workers and (seeds <= CHUNK or jobs == 1):
         return _in_this_process(seeds, first, on_progress, folder)
     chunks = iter([range(at, min(at + CHUNK, first + seeds)) for at in range(first, first + seeds, CHUNK)])
     so_far = Campaign(first=first, wanted=seeds)
@@ -133,7 +134,7 @@ def campaign(
         if on_progress is not None:
             on_progress(so_far)
 
-    interrupted = pools.campaign(jobs, next_chunk, take, in_line=jobs)
+    interrupted = pools.campaign(jobs, next_chunk, take, jobs, hire)
     return attrs.evolve(so_far, interrupted=interrupted)
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from attrs import define, field
 
+from statemachine.checking.whole import difference
 from statemachine.core.agents import Agent
 from statemachine.core.config import SessionConfig
 from statemachine.core.effects import Step
@@ -35,17 +36,21 @@ class Moment:
         """Tells whether the session is as it was before the step."""
         if self.unchanged is not None:
             return self.unchanged
-        return self.before is not None and self.before.fingerprint() == self.after.fingerprint()
+        return self.before is not None and difference(self.before, self.after) is None
 
     def of_kind(self, kind: type[T]) -> Sequence[T]:
         """Returns the step's records or effects of one class, in their order."""
+        return self.kinds().get(kind, ())
+
+    def kinds(self) -> dict[type, list[Any]]:
+        """Returns the step's records and effects by their class."""
         found = self.sorted_out
         if found is None:
             found = self.sorted_out = {}
             if self.step is not None:
                 for item in (*self.step.records, *self.step.effects):
                     found.setdefault(item.__class__, []).append(item)
-        return found.get(kind, ())
+        return found
 
     def changed(self) -> list[tuple[Agent, Agent]]:
         """Returns, as pairs of before and after, the agents that existed before and now have another status, outcome,

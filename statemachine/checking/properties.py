@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable
 
 from attrs import field, frozen
 
-from statemachine.checking import causes, face, step_properties
+from statemachine.checking import admission, causes, endings, face, service, step_properties, told
+from statemachine.checking.circles import dead_waits
 from statemachine.checking.moment import Moment
 from statemachine.core import rules
 from statemachine.core.agents import Agent
@@ -53,7 +54,9 @@ class PropertyViolation(AssertionError):
 
 @frozen
 class Property:
-    """One property. `state` judges one state, `step` one step; either may be missing."""
+    """One property. `state` judges one state, `step` one step, `crash` the step by which a session recovers, of which
+    no event is known; each may be missing.
+    """
 
     id: str
     sentence: str
@@ -61,6 +64,7 @@ class Property:
     """Rules of semantics.md, and the known bugs that it would catch."""
     state: Judge | None = field(default=None, repr=False)
     step: Judge | None = field(default=None, repr=False)
+    crash: Judge | None = field(default=None, repr=False)
 
 
 # Safety
@@ -217,6 +221,9 @@ def l4_waits(m: Moment) -> str | None:
         answered = [request for request in wait.requests if not is_open_request(m, request)]
         if answered and (wait.mode is WaitMode.ANY or len(answered) == len(wait.requests)):
             return f"agent {agent.id} waits for requests {wait.requests}, of which {answered} are answered"
+    hopeless = endings.l4_hopeless(m)
+    if hopeless is not None:
+        return hopeless
     returning = {a.id for a in m.agents if a.status is RETURNING}
     if set(m.after.waits.returning) != returning or not returning <= set(m.after.waits.over):
         return f"known to return {list(m.after.waits.returning)}, returning {sorted(returning)}"
@@ -238,6 +245,9 @@ def l5_bounded(m: Moment) -> str | None:
     if set_now != expected:
         return f"bounded {sorted(set_now)}, in flight {sorted(expected)}"
     now, config = m.after.now, m.config
+    resting = {(IDLE, a) for a in residents.idle if m.agents[a].status.is_idle and config.idle_ttl is not None}
+    if m.after.state is OPEN_SESSION and {key for key in pending if key[0] is IDLE} != resting:
+        return f"{sorted(resting)} are to be unloaded in time, and of {sorted(pending)} only it is known when"
     longest = {
         LOAD: config.load_timeout,
         FLUSH: config.flush_timeout,
@@ -294,22 +304,7 @@ def s17_attempts(m: Moment) -> str | None:
 
 
 def l10_alive(m: Moment) -> str | None:
-    """Every wait: built up from those that end in any case, as semantics.md has it."""
-    waits = list(m.after.waits.pending.values())
-    requests = m.after.ledger.requests
-    alive = {w.number for w in waits if w.is_bounded or w.mail or w.is_own_choice}
-    while True:
-        free = {a.id for a in m.agents} - {w.agent for w in waits if w.number not in alive}
-        more = set[int]()
-        for wait in waits:
-            asked = [requests[r] in free for r in wait.requests if r in requests]
-            enough = bool(asked) and (all(asked) if wait.mode is WaitMode.ALL else any(asked))
-            if wait.number not in alive and (enough or any(target in free for target in wait.targets)):
-                more.add(wait.number)
-        if not more:
-            break
-        alive |= more
-    dead = [w.number for w in waits if w.number not in alive]
+    dead = [wait.number for wait in dead_waits(m.after.waits.pending.values(), m.after.ledger.requests)]
     return f"waits {dead} can never end" if dead else None
 
 
@@ -355,6 +350,23 @@ def open_subs(m: Moment) -> list[Agent]:
 
 def ids(agents: Iterable[Agent]) -> list[int]:
     return [a.id for a in agents]
+
+
+def s19_state(m: Moment) -> str | None:
+    return told.s19_moves(m) or told.s19_work(m)
+
+
+def s19_step(m: Moment) -> str | None:
+    return told.s19_told(m) or told.loads_apart(m)
+
+
+def s10_step(m: Moment) -> str | None:
+    return step_properties.s10_scope(m) or service.s10_subtree(m)
+
+
+def s17_crash(m: Moment) -> str | None:
+    assert m.before is not None
+    return told.returned_in_time(m, m.before) or told.loads_apart(m)
 
 
 sp = step_properties
@@ -414,7 +426,7 @@ PROPERTIES: tuple[Property, ...] = (
         "interrupt, close and resume touch exactly their set; what is closed holds nothing; bounds hold",
         "section 4; BUG-B11 BUG-B13 BUG-B40 BUG-B41 BUG-B42 BUG-B47 BUG-D07",
         s10_bounds,
-        sp.s10_scope,
+        s10_step,
     ),
     Property("S11", "a reloaded agent has its own settings", "section 4, spawn; BUG-B22", None, sp.s11_settings),
     Property(
@@ -435,6 +447,36 @@ PROPERTIES: tuple[Property, ...] = (
         "at most max_attempts - 1 turns of an agent, one after the other, are returned; and so for lost loads",
         "section 7; BUG-B84",
         s17_attempts,
+        crash=s17_crash,
+    ),
+    Property(
+        "S18",
+        "what is accepted passes every check of its operation; what is refused is told the first that fails",
+        "section 4; BUG-B08 BUG-B12 BUG-B29",
+        None,
+        admission.s18_admitted,
+    ),
+    Property(
+        "S19",
+        "threads, callers and the log are told of each change and nothing else; no turn that may go on stands still",
+        "section 5; J3, J4, J5, N3; BUG-B02 BUG-B03 BUG-B27 BUG-B49",
+        s19_state,
+        s19_step,
+    ),
+    Property(
+        "S20",
+        "every line is served in its order: the ready queue, turns that lend, return or start, agents to be evicted",
+        "J2, J6, J7, J8, N2, N3; BUG-B51",
+        None,
+        service.s20_served,
+        service.recovered,
+    ),
+    Property(
+        "S21",
+        "a wait ends for the reason that is told, and a turn that awaits an outcome reads it there, once",
+        "section 7; BUG-B36 BUG-B38",
+        None,
+        endings.s21_ended,
     ),
     Property(
         "L1",
@@ -455,6 +497,7 @@ PROPERTIES: tuple[Property, ...] = (
         "section 4, notices; BUG-B32 BUG-B33 BUG-B35 BUG-B39 BUG-B42 BUG-B52 BUG-B56 BUG-B59",
         None,
         sp.l3_told,
+        sp.l3_told,
     ),
     Property("L4", "no waiter whose condition holds", "section 4, wait; BUG-B36 BUG-B38 BUG-B40", l4_waits),
     Property(
@@ -462,6 +505,7 @@ PROPERTIES: tuple[Property, ...] = (
         "nothing waits for a thread longer than its bound",
         "section 2; BUG-B03 BUG-B20 BUG-B38 BUG-B57 BUG-B63 BUG-B70",
         l5_bounded,
+        endings.l5_kept,
     ),
     Property(
         "L6",
@@ -500,7 +544,12 @@ PROPERTIES: tuple[Property, ...] = (
 """All properties, in the order of semantics.md."""
 
 STATE_PROPERTIES = tuple([p for p in PROPERTIES if p.state is not None])
-STEP_PROPERTIES = tuple([p for p in PROPERTIES if p.step is not None])
+OF_OUTSIDE = ("S18", "S19", "S20", "S21")
+STEP_PROPERTIES = tuple(sorted([p for p in PROPERTIES if p.step is not None], key=lambda p: p.id in OF_OUTSIDE))
+"""Those about what a step tells and which turn it serves come last: where another is broken too, that says more."""
+CRASH_PROPERTIES = tuple([p for p in PROPERTIES if p.crash is not None])
+REFUSED_BY, STALE_BY = ("S12", "S18"), ("S9",)
+"""The properties that judge refused operations, and stale reports: those must change nothing."""
 
 
 def check(session: Session) -> None:
@@ -517,6 +566,15 @@ def check_step(before: Session, event: Event, step: Step, after: Session) -> Non
     moment = Moment(after, before, event, step)
     for known in STEP_PROPERTIES:
         judge(known, known.step, moment)
+
+
+def check_crash(before: Session, step: Step, after: Session) -> None:
+    """Verifies what must hold of the step by which a session recovers; `before` is the one that was lost. Raises
+    `PropertyViolation` for the first that fails.
+    """
+    moment = Moment(after, before, None, step)
+    for known in CRASH_PROPERTIES:
+        judge(known, known.crash, moment)
 
 
 def judge(known: Property, predicate: Judge | None, moment: Moment) -> None:

@@ -491,6 +491,7 @@ def l3_told(m: Moment) -> str | None:
         told = told_of(m, r.outcome)
         stop = m.before.ledger.stops.get(before.id)
         always = before.id in closed or (stop is not None and stop.cause is Cause.TIMED_OUT)
+        always = always or r.outcome.cause is Cause.CRASHED
         if sorted(told) != (sorted(due) if notice_due(m.config, r.outcome, always) else []):
             return f"{which}; due to be told {sorted(due)}, told {told}"
     return None

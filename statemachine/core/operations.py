@@ -441,28 +441,42 @@ class Ending:
 
 def close_subtree(s: State, target: int, ending: Ending) -> tuple[int, ...]:
     """Aborts turns, gives back slots and residency slots, dead-letters unread mail, tells requesters. The whole set is
-    closed before any requester is told, so that no agent in it starts a turn. `ending` is that of the target's own
-    turn.
+    closed before any requester is told, so that no agent in it starts a turn; and what it held is free for the turn
+    that a notice asks for. `ending` is that of the target's own turn.
     """
     members = [agent for agent in s.subtree(target) if agent.identity is OPEN]
     ids = tuple([agent.id for agent in members])
     s.records.append(AgentsClosed(target, ids))
     dead_letters = [s.ledger.close(agent, target) for agent in members]
     below = Ending(turns.ABORT, "closed", Cause.CLOSED, ending.by)
-    for agent, letters in zip(members, dead_letters, strict=True):
-        close_agent(s, agent, requests(letters), ending if agent.id == target else below)
+    for number, (agent, letters) in enumerate(zip(members, dead_letters, strict=True), 1):
+        close_agent(s, agent, requests(letters), ending if agent.id == target else below, ids[number:])
     return ids
 
 
-def close_agent(s: State, agent: Agent, unanswered: tuple[MailAccepted, ...], ending: Ending) -> None:
-    """What a closed agent held is given back; `unanswered` are the requests among its dead letters."""
+def close_agent(
+    s: State, agent: Agent, unanswered: tuple[MailAccepted, ...], ending: Ending, closing: tuple[int, ...]
+) -> None:
+    """What a closed agent held is given back; `unanswered` are the requests among its dead letters, and `closing` the
+    agents whose turn it is next.
+    """
     if agent.status in WORKING and ending.trigger is turns.ABORT:
         agent.status = turns.STOP[agent.status]
     elif unanswered and agent.status.is_idle:  # only during a shutdown, when nothing is requested (D14)
         turns.request(s, agent)
     turns.drop_thread(s, agent)
     if not agent.status.is_idle:
-        turns.end(s, agent, ending.trigger, ending.result, ending.cause, ending.by, unanswered, tell_always=True)
+        turns.end(
+            s,
+            agent,
+            ending.trigger,
+            ending.result,
+            ending.cause,
+            ending.by,
+            unanswered,
+            tell_always=True,
+            closing=closing,
+        )
     s.waits.touch(s.waits.on_target.get(agent.id, ()))
     if s.live_threads and agent.id in s.slots.holders:
         s.slots.release(agent.id)
@@ -544,6 +558,7 @@ def wait(s: State, event: Wait) -> Reply:
     begun = Waiting(number, event.agent, event.mail, event.targets, requests, event.mode, is_bounded)
     missing = tuple([request for request in requests if request in s.ledger.requests])
     is_over = rules.is_answered(begun.mode, len(requests), len(missing)) or turns.has_target(s, begun)
+    is_over = is_over or (s.state is DRAINING and not turns.has_hope(s, begun))  # decision D21
     circle = () if is_over else s.waits.circle(begun, s.ledger.requests)
     if circle:
         return Refused(WaitCircle(circle, s.paths(circle)))

@@ -6,7 +6,7 @@ session shows no state in which only half of this is true (BUG-B15, BUG-B21, BUG
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from statemachine.core import rules
 from statemachine.core.agents import Agent
@@ -75,8 +75,8 @@ def admit(s: State, agent: Agent) -> None:
         s.slots.reserve(agent.id, agent.turn)
     residents = s.residents
     residents.taken(agent.id)
-    if agent.residency is RESIDENT and not residents.unsettled:  # J3, of which no other turn is in the way
-        start(s, agent)
+    if agent.residency is RESIDENT and not residents.unsettled and not s.waits.returning:
+        start(s, agent)  # J3, of which no other turn is in the way: slots come before starts (decision D31)
     else:
         residents.starts(agent.id)
 
@@ -131,7 +131,7 @@ def go_on(s: State, agent: Agent) -> None:
     del s.waits.returning[agent.id]
     s.slots.overtake(agent.id)
     s.slots.go_on(agent.id, agent.turn)
-    for number, why in s.waits.over.pop(agent.id):
+    for number, why in sorted(s.waits.over.pop(agent.id)):  # in the order in which they began (decision D31)
         s.effects.append(Wake(agent.id, agent.turn, number, why))
     if agent.id in s.waits.of_agent:
         s.waits.may_lend(agent.id)
@@ -205,12 +205,13 @@ def end(
     also: tuple[MailAccepted, ...] = (),
     tell_always: bool = False,
     below: int | None = None,
+    closing: Collection[int] = (),
 ) -> None:
     """Ends the turn that the agent has or waits for, by `trigger`. What `cause` and `by` say: see `Outcome`.
 
     `also` are requests answered by this end besides those the turn took; `tell_always` tells requesters of an
     interrupted turn even without `notify_interrupted`, because the agent is closed (BUG-B56). `below`: see
-    `TurnStopped`.
+    `TurnStopped`. `closing` are agents that are closed in this step, and may hold a slot still.
     """
     before = agent.status
     started = before >= RUNNING
@@ -225,7 +226,7 @@ def end(
     if answered or also:
         within = below if stopped is None else stopped.below
         timed_out = stopped is not None and stopped.cause is TIMED_OUT
-        told = tell(s, outcome, answered + also, tell_always or timed_out, within)
+        told = tell(s, outcome, answered + also, tell_always or timed_out, within, closing)
     if started and agent.triggers and rules.goes_on(had_slot, may_begin(s, agent), is_wanted(s, agent)):
         begin_next(s, agent)
     mark_use(s, agent)
@@ -324,9 +325,11 @@ def tell(
     answered: tuple[MailAccepted, ...],
     tell_always: bool = False,
     below: int | None = None,
+    closing: Collection[int] = (),
 ) -> list[Agent]:
     """L3: tells each requester the outcome once: callers by an answer, agents by a notice. Then the waits for these
-    requests may be over. Returns the agents that may ask for a turn now (J1). `below`: see `TurnStopped`.
+    requests may be over. Returns the agents that may ask for a turn now (J1). `below`: see `TurnStopped`; `closing`:
+    see `end`.
     """
     told: list[Agent] = []
     numbers: list[int] = []
@@ -342,7 +345,7 @@ def tell(
         and (tell_always or rules.notice_is_due(outcome.status, s.config.notify_interrupted))
     ):
         for requester, asked in requesters.items():
-            if notify(s, s.agents[requester], outcome, asked, below, told):
+            if notify(s, s.agents[requester], outcome, asked, below, told, closing):
                 told.append(s.agents[requester])
     if s.waits.on_request:
         for number in numbers:
@@ -351,11 +354,18 @@ def tell(
 
 
 def notify(
-    s: State, requester: Agent, outcome: Outcome, asked: tuple[int, ...], below: int | None, told: list[Agent]
+    s: State,
+    requester: Agent,
+    outcome: Outcome,
+    asked: tuple[int, ...],
+    below: int | None,
+    told: list[Agent],
+    closing: Collection[int] = (),
 ) -> bool:
     """Sends one notice, whether the requester is loaded or not (BUG-B33). To a closed requester it is a dead letter; a
     turn that awaits one of the requests reads it in this step, so that an outcome is delivered once (section 7). `told`
-    are the agents that this outcome may wake already. Returns whether the notice asks for a turn.
+    are the agents that this outcome may wake already, and what `closing` ones hold is free. Returns whether the notice
+    asks for a turn.
     """
     if requester.identity is Identity.FORGOTTEN:
         return False
@@ -364,14 +374,15 @@ def notify(
         s.records.append(NoticeBuried(number, requester.id, outcome))
         s.ledger.bury_notice()
         return False
+    queued = len(s.slots.ready) - sum([agent in s.slots.ready for agent in closing])
     wakes = s.config.notice is Notice.TRIGGER and rules.may_wake(
         requester.id,
         requester.status,
         s.live_threads,
         s.state is OPEN_SESSION,
         s.slots.cap,
-        len(s.slots.ready) + asking(s, s.agents[outcome.agent], told),
-        available(s),
+        queued + asking(s, s.agents[outcome.agent], told),
+        available(s, closing),
         s.config.max_queued,
     )
     wakes = wakes and (below is None or not s.is_below(requester.id, below))
@@ -389,13 +400,19 @@ def asking(s: State, ended: Agent, told: list[Agent]) -> int:
     return sum(agent.id != ROOT and agent.triggers > 0 and agent.status.is_idle for agent in (ended, *told))
 
 
-def available(s: State) -> int:
-    """Counts the slots that a request would find: those that are free, and those that waiting holders may lend."""
-    free = s.slots.free
-    if not s.waits.lenders:
+def available(s: State, closing: Collection[int] = ()) -> int:
+    """Counts the slots that a request would find: those that are free, or that agents hold which are closed in this
+    step, and those that waiting holders may lend.
+    """
+    slots, lenders = s.slots, len(s.waits.lenders)
+    free, lent = slots.free, len(slots.lent)
+    for agent in closing:
+        free += agent in slots.holders
+        lenders -= agent in s.waits.lenders
+        lent -= agent in slots.lent
+    if not lenders:
         return free
-    spare = s.config.max_resident - s.slots.cap - len(s.slots.lent)
-    return free + min(len(s.waits.lenders), max(0, spare))
+    return free + min(lenders, max(0, s.config.max_resident - slots.cap - lent))
 
 
 def read_some(s: State, agent: Agent, mails: tuple[int, ...]) -> None:

@@ -176,7 +176,9 @@ class Waits:
         return ()
 
     def drop(self, agent: int) -> list[tuple[int, WaitEnd]]:
-        """Removes all waits of the turn. Returns those that were over with their ends, the others as interrupted."""
+        """Removes all waits of the turn. Returns those that were over with their ends, the others as interrupted, in
+        the order in which they began (decision D31).
+        """
         if agent not in self.of_agent and agent not in self.over:
             return []
         waits = list(self.over.pop(agent, ()))
@@ -184,7 +186,7 @@ class Waits:
             self.end(number)
             waits.append((number, WaitEnd.INTERRUPTED))
         self.returning.pop(agent, None)
-        return waits
+        return sorted(waits)
 
 
 def has_way_out(wait: Waiting, asked: Mapping[int, int], stuck: Container[int]) -> bool:

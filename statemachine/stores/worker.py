@@ -1,13 +1,15 @@
-"""Runs the calls of one store in a thread of its own.
+"""Makes calls in a thread, for a task that waits for what they return.
 
-`anyio.to_thread` does the same for any number of threads. The whole session waits for a commit, and with one thread of
-its own that takes half the processor time (`bench/README.md`).
+`anyio.to_thread` does the same for any number of threads. The whole session waits for a commit, and with a thread that
+waits for the next call that takes half the processor time (`bench/README.md`). A `Worker` has a thread of its own;
+`pool.py` has threads that stores share.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -35,8 +37,29 @@ class Job:
     error: BaseException | None = None
 
 
-class Worker:
-    """One thread that makes calls in their order, for any event loop."""
+class Caller(ABC):
+    """Makes calls in their order, elsewhere, for any event loop."""
+
+    @abstractmethod
+    def _put(self, job: Job) -> None:
+        """Puts a call in line."""
+
+    async def do(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Makes the call, after those in line, and returns its result. A call always runs to its end: a cancelled
+        caller waits for it, unless asyncio cancels it past anyio's shields.
+        """
+        job = Job(work, arguments)
+        self._put(job)
+        with CancelScope(shield=True):
+            await job.done.wait()
+        if job.error is not None:
+            raise job.error
+        result: T = job.result
+        return result
+
+
+class Worker(Caller):
+    """One thread that makes calls in their order."""
 
     def __init__(self, name: str) -> None:
         self._begin(name, work_off)
@@ -48,18 +71,8 @@ class Worker:
         # A daemon, so that a program that leaves its event loop with a store open can end.
         threading.Thread(target=work, args=(self._jobs, *arguments), name=name, daemon=True).start()
 
-    async def do(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Makes the call, after those in line, and returns its result. A call always runs to its end: a cancelled
-        caller waits for it, unless asyncio cancels it past anyio's shields.
-        """
-        job = Job(work, arguments)
+    def _put(self, job: Job) -> None:
         self._jobs.put(job)
-        with CancelScope(shield=True):
-            await job.done.wait()
-        if job.error is not None:
-            raise job.error
-        result: T = job.result
-        return result
 
 
 def work_off(jobs: SimpleQueue[Job | None]) -> None:

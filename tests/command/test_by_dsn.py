@@ -14,6 +14,7 @@ from model.command import cli
 from statemachine import AgentControl
 from statemachine.stores import PostgresStore, SQLiteStore, read_rollout
 from statemachine.stores.postgres.dsn import dsn_of
+from statemachine.stores.postgres.schema import MIGRATIONS
 from tests.command.test_inspect import CONFIG, live_a_little, work
 from tests.stores.databases import sql
 
@@ -53,7 +54,7 @@ def test_inspect_shows_the_session_and_the_life_of_an_agent(
     assert len(json.loads(out)["rollout"]) == len(read_rollout(lived, 1)) > 3
     code, out, _ = run(capsys, monkeypatch, "inspect", lived, "--json")
     found = json.loads(out)
-    assert (found["path"], found["schema"], found["epoch"], found["receipts"]) == (lived, 1, 1, 1)
+    assert (found["path"], found["schema"], found["epoch"], found["receipts"]) == (lived, len(MIGRATIONS), 1, 1)
     assert found["file_bytes"] > 1000
 
 

@@ -82,7 +82,7 @@ def test_explore_broken_core_exits_1_with_a_program_and_a_trace_that_replays_to_
     assert str(trace.relative_to(tmp_path)) in out
     code, out, _ = run(capsys, monkeypatch, "replay", str(trace))
     assert code == 1
-    assert "broken by event 5 of 5 events: lockstep" in out
+    assert "broken by event 5 of 5 events: S20" in out
     monkeypatch.undo()
     code, out, _ = run(capsys, monkeypatch, "replay", str(trace))
     assert code == 0

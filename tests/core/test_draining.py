@@ -295,3 +295,21 @@ def test_turn_that_is_returned_in_a_shutdown_does_not_begin_again_and_is_listed_
         /root    new
         /root/a  new 1, unread host!, returned 1
         session  closed, slots 0/3, residency 0/3, ready -, idle -, done -, interrupted a, unflushed a""")
+
+
+def test_wait_that_is_over_at_once_because_the_session_drains_is_in_no_circle() -> None:
+    """It awaits its own request, which it has taken, and one that will not start: it has no way out (D21, D26)."""
+    s = Scenario(max_concurrent=2, max_resident=2, overflow=Overflow.QUEUE)
+    s.rush("spawn root a by host", "spawn a b by host", "loaded a", "shutdown 5", "await a 0 1 all")
+    assert s.step is not None
+    assert s.step.reply == fx.WaitOver(fx.WaitEnd.DRAINING)
+
+
+def test_wait_that_nothing_can_end_any_more_at_the_moment_of_its_timeout_is_over_because_the_session_drains() -> None:
+    """Conditions come before timeouts, and so does that no turn which works is left (D26)."""
+    s = Scenario(max_concurrent=4, stop_grace=1)
+    s.rush("spawn root c", "loaded c", "follow_up host root", "interrupt host c", "wait root 1", "shutdown 9", "tick 1")
+    assert s.step is not None
+    assert [effect for effect in s.step.effects if isinstance(effect, fx.Wake)] == [
+        fx.Wake(ROOT, 1, 1, fx.WaitEnd.DRAINING)
+    ]

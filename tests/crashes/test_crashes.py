@@ -9,8 +9,11 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import nullcontext
 from pathlib import Path
 from random import Random
+from typing import TypeVar
 
 import pytest
 
@@ -19,7 +22,10 @@ from model.crashes import kills as crashes
 from model.crashes.child import Order
 from model.crashes.judge import Blame, Fault, Story, judge, read_log
 from model.crashes.server import Server, Signal, Start, Step, Wait, server
+from model.pools import Task
 from statemachine.stores.sqlite.reading import check_file
+
+T = TypeVar("T")
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 
@@ -88,6 +94,48 @@ def test_crash_that_is_interrupted_ends_after_its_round_and_keeps_what_was_done(
     assert (report.kills, report.failures) == (1, [])
     assert report.summary().endswith(", stopped early")
     assert signal.getsignal(signal.SIGINT) is before
+
+
+class Inline:
+    """A pool that runs a task when it is submitted, in this process."""
+
+    def submit(self, task: Task[T]) -> Future[T]:
+        done: Future[T] = Future()
+        done.set_result(task.function(*task.arguments))
+        return done
+
+    def ask_to_stop(self) -> None:
+        pass
+
+
+def test_lives_side_by_side_have_the_seeds_and_kills_of_lives_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A life that a failure ends early leaves its other kills to later seeds."""
+    played: list[tuple[int, int]] = []
+
+    def play(seed: int, rounds: int, keep: Path) -> crashes.Report:
+        played.append((seed, rounds))
+        if seed != 6:
+            return crashes.Report(kills=rounds, acknowledged=10)
+        failure = crashes.Failure(6, 2, (Blame(Fault.LOST, "a mail"),), keep)
+        return crashes.Report(kills=3, acknowledged=3, failures=[failure])
+
+    monkeypatch.setattr(crashes, "play", play)
+    shown: list[int] = []
+    report = crashes.crash_together(
+        20, 5, tmp_path, lambda so_far: shown.append(so_far.kills), 2, lambda _: nullcontext(Inline())
+    )
+    assert played == [(5, 8), (6, 8), (7, 8), (8, 1)]
+    assert (report.kills, report.acknowledged, [f.seed for f in report.failures]) == (20, 33, [6])
+    assert shown[-1] == 20
+    assert not report.interrupts
+
+
+def test_life_played_as_a_task_loses_nothing(tmp_path: Path) -> None:
+    report = crashes.play(3, 2, tmp_path)
+    assert (report.kills, report.failures) == (2, [])
+    assert report.acknowledged
 
 
 # Two owners, and a reader

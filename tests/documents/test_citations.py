@@ -43,6 +43,7 @@ def lines_of_ids() -> list[str]:
     return [
         *re.findall(r"^\| ([SL]\d+) \|", properties, re.MULTILINE),
         *re.findall(r"^- \*\*([JN]\d)\*\* ", semantics, re.MULTILINE),
+        *re.findall(r"^\| (H\d) \|", text_of("leases.md"), re.MULTILINE),
         *re.findall(r"^## (D\d+) ", text_of("decisions.md"), re.MULTILINE),
         *re.findall(r"^\| (BUG-[BD]\d\d) \|", text_of("field-bugs.md"), re.MULTILINE),
         *re.findall(r"^\| (PEER-[A-Z]\d\d) \|", text_of("peer-scenarios.md"), re.MULTILINE),

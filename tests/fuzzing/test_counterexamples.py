@@ -23,9 +23,19 @@ CALLED_BACK = (
 )
 """One end ends two waits, of a request and of a target: the turn that began to wait first returns first."""
 
+ROOM_OF_THE_CLOSED = (
+    SessionConfig(max_concurrent=6, max_resident=40, max_queued=1, notice=Notice.TRIGGER),
+    "spawn root b; spawn root d; spawn root e; spawn root f; close host d; spawn root g; interrupt host b;"
+    "spawn root h; spawn root a; loaded g; resume host d; spawn g c; loaded h; wait h 2; follow_up host d; tick 2;"
+    "follow_up b g; died g; close host g",
+)
+"""The slot of an agent that is closed with another is free for the turn that the notice of the other one asks for."""
+
 
 @pytest.mark.parametrize(
-    ("config", "program"), [SECOND_NOTICE, CALLED_BACK], ids=["second notice", "called back by one end"]
+    ("config", "program"),
+    [SECOND_NOTICE, CALLED_BACK, ROOM_OF_THE_CLOSED],
+    ids=["second notice", "called back by one end", "room of the closed"],
 )
 def test_core_and_reference_agree_on_what_the_fuzz_found(config: SessionConfig, program: str) -> None:
     trial = Trial(config)

@@ -277,7 +277,7 @@ def test_round_that_is_stopped_or_out_of_time_ends_early(monkeypatch: pytest.Mon
     assert fuzz.play_round(30, 20, 7, Path("unused"), seconds=1e6).examples >= 30
     assert fuzz.play_round(30, 20, 7, Path("unused"), seconds=0).examples == 0
     stop = pools.CONTEXT.Event()
-    monkeypatch.setattr(pools, "_stop", stop)
+    monkeypatch.setattr(pools, "_is_asked", stop.is_set)
     assert fuzz.play_round(30, 20, 7, Path("unused"), seconds=None).examples >= 30
     stop.set()
     assert fuzz.play_round(30, 20, 7, Path("unused"), seconds=None).examples == 0

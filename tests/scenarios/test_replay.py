@@ -151,6 +151,14 @@ def test_markup_in_a_message_is_shown_as_it_is(tmp_path: Path) -> None:
 PROGRAM = ("spawn root a by host", "loaded a", "follow_up host a", "finished a", "finished a", "tick 5")
 
 
+@pytest.fixture
+def reference_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No property judges steps, so that the reference is the first to notice."""
+    monkeypatch.setattr(properties, "STEP_PROPERTIES", ())
+    monkeypatch.setattr(replay, "NOTHING_CHANGED", ())
+
+
+@pytest.mark.usefixtures("reference_alone")
 def test_core_that_does_something_else_than_the_reference_breaks_lockstep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,6 +257,7 @@ def test_trial_compares_recovery_as_often_as_it_is_told(monkeypatch: pytest.Monk
         trial.play(events[2])
 
 
+@pytest.mark.usefixtures("reference_alone")
 def test_effect_that_the_reference_does_not_ask_for_breaks_lockstep(monkeypatch: pytest.MonkeyPatch) -> None:
     events = events_of(SessionConfig(), *PROGRAM)
     tick = core.HANDLERS[Tick]
@@ -267,6 +276,7 @@ def test_effect_that_the_reference_does_not_ask_for_breaks_lockstep(monkeypatch:
     assert trial.step == Step((), Noted(), (Wake(1, 9, 9, WaitEnd.MAIL),))
 
 
+@pytest.mark.usefixtures("reference_alone")
 def test_state_that_is_not_the_one_of_the_reference_breaks_lockstep(monkeypatch: pytest.MonkeyPatch) -> None:
     ends = ("loaded a", "finished a", "spawn root b", "loaded b", "finished b")
     told = Trace(SessionConfig(), events_of(SessionConfig(), "spawn root a", *ends))
@@ -331,6 +341,7 @@ def test_scenario_that_breaks_nothing_cannot_be_shrunk() -> None:
     assert shrink.shrink(SessionConfig(), events_of(SessionConfig(), *PROGRAM)) is None
 
 
+@pytest.mark.usefixtures("reference_alone")
 def test_failing_scenario_is_shrunk_to_what_matters(monkeypatch: pytest.MonkeyPatch) -> None:
     config = SessionConfig(max_concurrent=2, max_resident=5, overflow=Overflow.QUEUE, max_depth=4, stop_grace=1.0)
     noise = ("spawn root c by host", "loaded c", "tick 1", "start root", *["send c root"] * 30, "finished c")

@@ -481,7 +481,7 @@ BREAKS: dict[Callable[[pytest.MonkeyPatch], None], str] = {
     waits_go_on_when_cancelled: "S1: .* goes on without a slot",
     code_goes_on_without_a_slot: "S1: .* goes on without a slot",
     outcomes_awaited_with_the_slot: "nothing can happen any more, and turn .* waits for mail",
-    awaited_notices_unread: "reads of request .* had awaited it",
+    awaited_notices_unread: "reads of request .* had awaited it|S21: .* of them stays unread",
     returned_turns_lose_a_mail: "which a returned turn before it had read|the core says .*'start'.* the reference",
     attempts_without_end: "is attempt|in a row|the core says .*'start'.* the reference .*'interrupted'",
     wakes_lost: "nothing can happen any more, and turn .* waits for",

@@ -44,6 +44,8 @@ async def main(path):
                         await store.append(group(number))
                         number += 1
                         say(number)
+                case "rest":
+                    say(store.rest(float("inf")))
                 case "begin and stop":
                     store._tables.connection.execute("BEGIN IMMEDIATE")
                     os.kill(os.getpid(), signal.SIGSTOP)

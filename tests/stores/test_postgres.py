@@ -277,15 +277,15 @@ async def test_session_whose_opening_failed_in_the_end_can_be_opened_again_besid
     store = await ready(PostgresStore(new_dsn()))
     await store.append([Write(LIFE)])
     await store.close()
-    real = statements.write_alone
+    real = statements.write
 
     def fail(*_: object) -> bool:
         raise MemoryError
 
-    monkeypatch.setattr(statements, "write_alone", fail)
+    monkeypatch.setattr(statements, "write", fail)
     with pytest.raises(MemoryError):
         await store.open(CONFIG)
-    monkeypatch.setattr(statements, "write_alone", real)
+    monkeypatch.setattr(statements, "write", real)
     assert (await store.open(CONFIG)).epoch == 3
     assert await store.rollout(1) == LIFE[1:]
 
@@ -515,7 +515,7 @@ async def test_two_that_make_the_tables_at_once_do_it_once(postgres: Server, dat
         maker.start()
     for maker in makers:
         maker.join()
-    assert sql(postgres.dsn("s", database), "SELECT number FROM statemachine.version") == [(1,)]
+    assert sql(postgres.dsn("s", database), "SELECT number FROM statemachine.version") == [(len(schema.MIGRATIONS),)]
 
 
 async def test_newer_version_of_the_tables_fences_owners_and_is_refused_by_the_older_code(

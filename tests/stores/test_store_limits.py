@@ -33,6 +33,8 @@ from statemachine.stores import (
     read_rollout,
     read_session,
 )
+from statemachine.stores.pool import ThreadPool
+from statemachine.stores.sqlite import store as sqlite
 from statemachine.stores.sqlite.backup import back_up
 from tests.stores.session_files import CONFIG, LIFE, beside, make, opened, sql
 from tests.stores.test_sqlite_versions import write_first_version
@@ -88,28 +90,16 @@ async def test_opening_without_descriptors_is_a_typed_error_and_the_next_one_ope
     await store.close()
 
 
-@pytest.mark.parametrize("possible", [0, 1])
-async def test_opening_without_a_thread_is_a_typed_error_and_leaves_none(
-    path: Path, possible: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start, left = threading.Thread.start, [None] * possible
-    started: list[threading.Thread] = []
+async def test_opening_without_a_thread_is_a_typed_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
 
-    def start_some(thread: threading.Thread) -> None:
-        if not left:
-            raise RuntimeError("can't start new thread")
-        left.pop()
-        started.append(thread)
-        start(thread)
-
+    monkeypatch.setattr(sqlite, "WRITING", ThreadPool("statemachine-store", 4))  # one that has no thread yet
     store = SQLiteStore(path)
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", start_some)
+        patch.setattr(threading.Thread, "start", start)
         with pytest.raises(StoreExhausted, match="ulimit -u"):
             await store.open(CONFIG)
-    for thread in started:
-        thread.join(60)
-        assert not thread.is_alive()
     assert beside(path) == []
     await store.open(CONFIG)
     await store.close()

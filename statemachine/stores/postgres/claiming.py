@@ -35,6 +35,14 @@ ATTEMPTS = 3
 
 
 @frozen
+class Lease:
+    """What a host has claimed a session by: the epoch, and its number among the workers."""
+
+    epoch: int
+    worker: int
+
+
+@frozen
 class Claim:
     """What a store wants: this session, for this worker."""
 
@@ -45,6 +53,8 @@ class Claim:
     worker: int
     without: frozenset[int] = frozenset()
     """Agents that are left out, because their rows are damaged."""
+    lease: Lease | None = None
+    """By which a host has claimed the session already; None: it has not."""
 
 
 @frozen
@@ -65,15 +75,18 @@ def claim(connection: Connection[tuple[Any, ...]], wanted: Claim) -> tuple[Owned
         connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{LOCK_MS}",))
         check_shape(connection, wanted.shown)
         session = made(connection, wanted.name)
+        if wanted.lease is not None:
+            return opened(connection, wanted, session, wanted.lease.epoch, leased(connection, wanted, session))
         for attempt in range(ATTEMPTS + 1):
             found = attempted(connection, wanted, session, is_last=attempt == ATTEMPTS)
             if found is None:
                 continue
+            epoch = found.meta.epoch + 1
             try:
-                return opened(connection, wanted, session, found)
+                return opened(connection, wanted, session, epoch, found)
             except BaseException:
                 with suppress(StoreError):
-                    statements.release(connection, [Owned(session, found.meta.epoch + 1, 0, 0)])
+                    statements.release(connection, [Owned(session, epoch, 0, 0)])
                 raise
     raise StoreBusy(wanted.shown, "others claim the session at the same time")
 
@@ -85,6 +98,31 @@ def made(connection: Connection[tuple[Any, ...]], name: str) -> int:
         connection.execute("INSERT INTO statemachine.sessions (name) VALUES (%s) ON CONFLICT DO NOTHING", (name,))
         found = session_of(connection, name)
     assert found is not None
+    return found
+
+
+def leased(connection: Connection[tuple[Any, ...]], wanted: Claim, session: int) -> Found:
+    """Returns what there is of a session that a host has claimed. The claim raised the epoch, while no append was under
+    way, so nothing was written since; no lock is held meanwhile, with which a process could hang. Raises `SessionInUse`
+    if the epoch is another one by now.
+    """
+    lease = wanted.lease
+    assert lease is not None
+    contents = DatabaseContents(connection, wanted.shown, session)
+    connection.execute(MOMENT)
+    try:
+        found = looked_at(contents, wanted)
+    finally:
+        if not connection.closed:
+            connection.execute("ROLLBACK")
+    pid, host = here()
+    owned = connection.execute(
+        "UPDATE statemachine.sessions SET pid = %s, host = %s, config = %s"
+        " WHERE id = %s AND epoch = %s AND worker = %s",
+        (pid, host, trace.header_line(wanted.config), session, lease.epoch, lease.worker),
+    )
+    if owned.rowcount != 1:
+        raise taken_over(wanted.shown, statements.epochs(connection, [session]).get(session), lease.epoch)
     return found
 
 
@@ -147,14 +185,20 @@ def check_free(connection: Connection[tuple[Any, ...]], wanted: Claim, session: 
 
 
 def opened(
-    connection: Connection[tuple[Any, ...]], wanted: Claim, session: int, found: Found
+    connection: Connection[tuple[Any, ...]], wanted: Claim, session: int, epoch: int, found: Found
 ) -> tuple[Owned, Recovered]:
-    """Keeps what was folded as a snapshot, and returns what was found."""
+    """Keeps what was folded as a snapshot, and returns what was found. A snapshot of usual size is one statement: a
+    process that is stopped in the middle of several that are sent at once would keep the row locked.
+    """
     meta, folded = found.meta, found.folded
-    owned = Owned(session, meta.epoch + 1, found.position, meta.covered)
+    owned = Owned(session, epoch, found.position, meta.covered)
     if folded.tail or found.left_out:
         append = statements.append_of(owned, encode_opening(folded.snapshot, found.left_out))
-        if not statements.write_alone(connection, append):
+        if append.size > statements.ALONE_BYTES:
+            is_written = statements.write_alone(connection, append)
+        else:
+            is_written = bool(statements.write(connection, [append]))
+        if not is_written:
             raise taken_over(wanted.shown, None, owned.epoch)
         append.succeed()
     warn(wanted.shown, found.left_out)

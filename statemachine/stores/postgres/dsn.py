@@ -50,3 +50,8 @@ def without_password(text: str) -> str:
     head, mark, query = PASSWORD.sub(r"\1", text).partition("?")
     kept = [word for word in query.split("&") if not word.lower().startswith(("password=", "sslpassword="))]
     return head + mark + "&".join(kept)
+
+
+def with_session(database: str, session: str) -> str:
+    """Returns the DSN of a session in the database that this DSN names."""
+    return f"{database}{'&' if '?' in database else '?'}session={quote(session, safe='')}"

@@ -5,6 +5,12 @@
     log       session, position -> a record or entry; `agent` is whose rollout it belongs to, or NULL
     agents    session, agent -> its facts, as of position `covered` of the session
     keys      session, digest of a key -> a receipt
+    workers   a row for each process that hosts sessions: where it can be reached, with which token, and when it
+              was last there
+    asks      what callers want of sessions that no worker had
+
+A session's row has what hosts need to know of it: whether it needs an owner (`wanted`), and how often callers have
+asked for it (`asked`).
 
 They are in a schema of their own, `statemachine`. Texts are bytes: PostgreSQL's have no NUL and no lone surrogates. A
 key may be longer than what an index of PostgreSQL takes, so it is found by its digest.
@@ -73,28 +79,61 @@ def _first(connection: Connection[tuple[Any, ...]]) -> None:
         connection.execute(statement)
 
 
-MIGRATIONS: tuple[Migration, ...] = (_first,)
+def _second(connection: Connection[tuple[Any, ...]]) -> None:
+    for statement in (
+        """ALTER TABLE statemachine.sessions
+            ADD COLUMN wanted boolean NOT NULL DEFAULT false,
+            ADD COLUMN asked bigint NOT NULL DEFAULT 0""",
+        "CREATE INDEX sessions_wanted ON statemachine.sessions (id) WHERE wanted",
+        "CREATE INDEX sessions_free ON statemachine.sessions (id) WHERE wanted AND worker IS NULL",
+        "CREATE INDEX sessions_by_worker ON statemachine.sessions (worker) WHERE worker IS NOT NULL",
+        """CREATE TABLE statemachine.workers (
+            id bigint PRIMARY KEY,
+            address text NOT NULL,
+            token text NOT NULL,
+            capacity bigint NOT NULL,
+            beat timestamptz NOT NULL,
+            draining boolean NOT NULL DEFAULT false
+        ) WITH (fillfactor = 50)""",
+        """CREATE TABLE statemachine.asks (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            session bigint NOT NULL,
+            request bytea NOT NULL
+        )""",
+        "CREATE INDEX asks_by_session ON statemachine.asks (session, id)",
+    ):
+        connection.execute(statement)
+
+
+MIGRATIONS: tuple[Migration, ...] = (_first, _second)
 """Each leads from the version that is its index to the next. They are never changed, only added to."""
 
 COLUMNS = (
+    ("asks", "id", "bigint"), ("asks", "request", "bytea"), ("asks", "session", "bigint"),
     ("agents", "agent", "bigint"), ("agents", "facts", "bytea"), ("agents", "session", "bigint"),
     ("keys", "agent", "bigint"), ("keys", "answer", "bytea"), ("keys", "digest", "bytea"), ("keys", "key", "bytea"),
     ("keys", "request", "bytea"), ("keys", "session", "bigint"),
     ("log", "agent", "bigint"), ("log", "data", "bytea"), ("log", "kind", "text"), ("log", "position", "bigint"),
     ("log", "session", "bigint"),
-    ("sessions", "config", "bytea"), ("sessions", "covered", "bigint"), ("sessions", "epoch", "bigint"),
+    ("sessions", "asked", "bigint"), ("sessions", "config", "bytea"), ("sessions", "covered", "bigint"),
+    ("sessions", "epoch", "bigint"),
     ("sessions", "host", "text"), ("sessions", "id", "bigint"), ("sessions", "keys", "bigint"),
     ("sessions", "mail_states", "text"), ("sessions", "name", "text"), ("sessions", "pid", "bigint"),
-    ("sessions", "worker", "bigint"),
+    ("sessions", "wanted", "boolean"), ("sessions", "worker", "bigint"),
     ("version", "number", "integer"),
+    ("workers", "address", "text"), ("workers", "beat", "timestamp with time zone"), ("workers", "capacity", "bigint"),
+    ("workers", "draining", "boolean"),
+    ("workers", "id", "bigint"), ("workers", "token", "text"),
 )  # fmt: skip
 """Table, column and type of all that the migrations make."""
 UNIQUE = (
     ("agents", "{session,agent}"),
+    ("asks", "{id}"),
     ("keys", "{session,digest}"),
     ("log", "{session,position}"),
     ("sessions", "{id}"),
     ("sessions", "{name}"),
+    ("workers", "{id}"),
 )
 """Table, and columns that tell its rows apart."""
 SHAPE = """

@@ -37,6 +37,7 @@ from statemachine.stores.encoding import asked_agent, asked_key, check_config
 from statemachine.stores.errors import SessionInUse, StoreClosed, StoreError
 from statemachine.stores.leaving_out import asked_ids
 from statemachine.stores.postgres import claiming, driver, statements
+from statemachine.stores.postgres.claiming import Lease
 from statemachine.stores.postgres.database import Database
 from statemachine.stores.postgres.dsn import dsn_of
 from statemachine.stores.postgres.statements import Owned, Reader
@@ -56,7 +57,8 @@ class PostgresStore:
     connection has ended needs none. With `Synchronous.FULL` a commit waits for what the server's `synchronous_commit`
     says, and at least for its disk. `busy_timeout` is for how many seconds opening waits for others that have the row
     of the session locked, before it raises `StoreBusy`. `without` has the ids of agents that are damaged, as
-    `AgentCorrupt` names them: as for `SQLiteStore`. A store may be opened again after it was closed.
+    `AgentCorrupt` names them: as for `SQLiteStore`. `lease` is what this process has claimed the session by as a host:
+    it is opened only in that epoch. A store may be opened again after it was closed.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class PostgresStore:
         synchronous: Synchronous = Synchronous.FULL,
         busy_timeout: float = BUSY_TIMEOUT,
         without: Collection[int] = (),
+        lease: Lease | None = None,
     ) -> None:
         """Raises `SessionUnnamed` and `StoreUnreachable` for what is not the DSN of a session."""
         if type(synchronous) is not Synchronous:
@@ -81,6 +84,7 @@ class PostgresStore:
         self.synchronous = synchronous
         self.busy_timeout = float(busy_timeout)
         self.without = asked_ids(without)
+        self._lease = lease
         self.epoch = 0
         """The epoch in which this store owns, or owned, the session."""
         self._database: Database | None = None
@@ -97,7 +101,10 @@ class PostgresStore:
             raise SessionInUse(self.path, "this store is open already", os.getpid())
         self._process = os.getpid()
         self._database = database = await aside(self.path, self._connected)
-        wanted = claiming.Claim(self._names.session, self.path, config, self.takeover, database.worker_id, self.without)
+        worker_id = database.worker_id if self._lease is None else self._lease.worker
+        wanted = claiming.Claim(
+            self._names.session, self.path, config, self.takeover, worker_id, self.without, self._lease
+        )
         worker, connection = database.reader()
         try:
             return await patiently(self.busy_timeout, partial(worker.do, self._claim, connection, wanted))

@@ -5,8 +5,10 @@ millisecond in which the event loop has to go on. Every step can fail: the disk 
 middle, the file is copied, linked or taken over.
 
 What is done. The file is in WAL mode, so it can be read while a session runs, also by other processes (`reading.py`).
-`append` is one transaction, on the disk when it returns, for all that arrived while the one before ran. All writing
-is done by one thread (`worker.py`) on one connection, and rollouts and receipts are read on another. A lock file
+`append` is one transaction, on the disk when it returns, for all that arrived while the one before ran. A session
+writes on one connection, one call after another, in threads that all stores of the process share (`pool.py`); rollouts
+and receipts are read on a second one, which is opened when something is read. A session that is not used while many
+others are has no connection (`resting.py`), and is the owner still. A lock file
 keeps two processes from opening one session by mistake (`ownership.py`); the epoch, compared within the very
 transaction that writes, makes it impossible. An append that has begun always runs to its end: a cancelled caller waits
 for it, and a task of asyncio that is cancelled past anyio's shields leaves it to the thread. After a failed append
@@ -17,8 +19,7 @@ What was rejected.
 - The lock alone. A lock can be taken away, some file systems have none, and a process that was stopped for an hour
   still believes that it has it.
 - Writing in the event loop. It saves two hand-overs between threads, and a slow disk would stop every agent.
-- A pool of threads. SQLite writes one transaction at a time anyway, and a thread of our own halves the time of a
-  commit.
+- A thread for each session. Two threads, six descriptors and 400 KiB of memory, for sessions that mostly wait.
 - An index of the log by agent. Each commit wrote a page for each of its agents; now a table is brought up to date
   with the snapshots.
 - Opening the file by hand to look at it. Closing it drops the POSIX locks of the whole process, also SQLite's.
@@ -27,8 +28,9 @@ What remains ugly.
 
 - Within a process, SQLite shares a reader's index of a crashed session with the next connection. So opening waits
   until such a reader is done (`_claim_when_unread`).
-- A foreign transaction keeps the thread that writes for up to `busy_timeout`, and so a caller that closes the
+- A foreign transaction keeps the calls of a session waiting for up to `busy_timeout`, and so a caller that closes the
   store waits as long.
+- Without a descriptor left, a session that rested cannot open its file again, and fails.
 - A file with a second name (a hard link) would have two logs, and is refused.
 - If the disk fails at the very end of a commit, the caller gets `StoreFailed`, and the next opening may find the
   records nevertheless. A key tells.
@@ -50,16 +52,18 @@ from statemachine.stores.durability import BUSY_TIMEOUT, Synchronous
 from statemachine.stores.encoding import EncodingError, asked_agent, asked_key, check_config
 from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError, StoreExhausted, Unstorable
 from statemachine.stores.leaving_out import asked_ids, check_left_out, warn
+from statemachine.stores.pool import SerialQueue, ThreadPool
 from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot, Write
 from statemachine.stores.rows import Encoded, encode_items, encode_opening
 from statemachine.stores.sqlite import reading, rights, schema, tables
 from statemachine.stores.sqlite.backup import Progress, back_up
 from statemachine.stores.sqlite.ownership import Ownership
 from statemachine.stores.sqlite.patience import Patience
+from statemachine.stores.sqlite.resting import Connections
 from statemachine.stores.sqlite.shape import check_shape
 from statemachine.stores.sqlite.tables import Tables
-from statemachine.stores.sqlite.translation import typed
-from statemachine.stores.worker import Worker, aside, told_in_loop
+from statemachine.stores.sqlite.translation import has_descriptors, typed
+from statemachine.stores.worker import aside, told_in_loop
 
 __all__ = ["SQLiteStore"]
 
@@ -71,7 +75,23 @@ large once, every commit makes the file longer, and takes the disk twice as long
 WAL_BYTES_MAX = 16 * 2**20
 """Size to which the WAL is cut once it is written anew, after a reader has kept it from that for a while."""
 
+WRITING = ThreadPool("statemachine-store", 4)
+"""The threads in which sessions write: so many commits wait for the disk at once. More gain little (`bench/README.md`).
+"""
+READING = ThreadPool("statemachine-reader", 2)
+"""The threads in which sessions read."""
+CONNECTIONS = Connections()
+"""The sessions of this process that have connections."""
+
+CLOSED = sqlite3.connect(":memory:", check_same_thread=False)
+"""What sessions that rest have instead of a connection: even a closed one has some 3 KiB of its own."""
+CLOSED.close()
+
 T = TypeVar("T")
+
+
+class NoReader(Exception):
+    """There is no connection that reads, and there can be none now."""
 
 
 class SQLiteStore:
@@ -109,15 +129,24 @@ class SQLiteStore:
         self._ownership: Ownership | None = None
         self._tables: Tables | None = None
         self._reader: sqlite3.Connection | None = None
+        """The connection that reads, once something was read."""
+        self._is_claimed = False
+        """Whether the session is this store's, to be read and written."""
+        self._is_resting = False
+        """Whether the connection of the tables is closed, because it was not used."""
         self._failure: StoreError | None = None
-        self._worker: Worker | None = None
-        """The thread that writes, while the store is open."""
-        self._reading_worker: Worker | None = None
-        """The thread that reads, while the store is open."""
+        self._worker: SerialQueue | None = None
+        """The calls that write, while the store is open."""
+        self._reading_worker: SerialQueue | None = None
+        """The calls that read, once something was read."""
+        self.used_at = 0.0
+        """See `Connected`."""
+        self._read_at = 0.0
+        """When it was read last, by `time.monotonic`."""
         self._schema_version: int | None = None
         """SQLite's number of the schema that was checked, which every change of it raises."""
         self._process = 0
-        """Id of the process that has these threads."""
+        """Id of the process that has it open."""
         # The locks also hold back a thread whose caller has gone, or of an earlier opening.
         self._writing, self._reading = threading.RLock(), threading.RLock()
 
@@ -128,26 +157,16 @@ class SQLiteStore:
         check_config(config)
         if self._worker is not None and self._process == os.getpid():
             raise SessionInUse(self.path, "this store is open already", os.getpid())
-        self._worker, self._reading_worker = self._workers()
+        try:
+            self._worker, self._reading_worker = SerialQueue(WRITING), None
+        except RuntimeError as error:
+            raise StoreExhausted(self.path, f"the process has no thread left ({error})") from error
         self._process = os.getpid()
         try:
             return await self._write(self._open, config)
         except BaseException:
             await self.close()
             raise
-
-    def _workers(self) -> tuple[Worker, Worker]:
-        """Starts the threads. Raises `StoreExhausted` if there can be no more."""
-        started = list[Worker]()
-        try:
-            for name in ("statemachine-store", "statemachine-reader"):
-                started.append(Worker(name))
-        except RuntimeError as error:
-            for worker in started:
-                worker.stop()
-            raise StoreExhausted(self.path, f"the process has no thread left ({error})") from error
-        writer, reader = started
-        return writer, reader
 
     async def append(self, items: Sequence[Write | Snapshot]) -> None:
         """See `Store.append`."""
@@ -172,12 +191,13 @@ class SQLiteStore:
         worker, reading_worker = self._worker, self._reading_worker
         if self._process != os.getpid():
             self._worker = self._reading_worker = None  # the threads, and the session, are the parent's
-        elif worker is not None and reading_worker is not None:
+        elif worker is not None:
             try:
                 await worker.do(self._locked, self._writing, self._close_with, worker)
             finally:
                 worker.stop()
-                reading_worker.stop()
+                if reading_worker is not None:
+                    reading_worker.stop()
 
     async def check(self) -> tuple[str, ...]:
         """Returns all problems of the file, each as a sentence; none if it is sound. The time grows with the file. The
@@ -192,18 +212,30 @@ class SQLiteStore:
     # In threads
 
     async def _write(self, work: Callable[..., T], *args: Any) -> T:
-        return await self._open_in_this_process(self._worker).do(self._locked, self._writing, work, *args)
+        return await self._open_in_this_process().do(self._locked, self._writing, work, *args)
 
     async def _read(self, read: Callable[..., T], *wanted: Any) -> T:
-        worker = self._open_in_this_process(self._reading_worker)
-        return await worker.do(self._locked, self._reading, self._read_with, read, *wanted)
+        self._open_in_this_process()
+        try:
+            return await self._reads().do(self._locked, self._reading, self._read_with, read, *wanted)
+        except NoReader:
+            return await self._write(self._read_as_writer, read, *wanted)
 
-    def _open_in_this_process(self, worker: Worker | None) -> Worker:
-        if self._worker is None or worker is None:
+    def _reads(self) -> SerialQueue:
+        """Returns the calls that read. Raises `NoReader` if the process has no thread left for them."""
+        if self._reading_worker is None:
+            try:
+                self._reading_worker = SerialQueue(READING)
+            except RuntimeError as error:
+                raise NoReader from error
+        return self._reading_worker
+
+    def _open_in_this_process(self) -> SerialQueue:
+        if self._worker is None:
             raise StoreClosed(self.path, "the store is not open")
         if self._process != os.getpid():
             raise StoreClosed(self.path, f"the store was opened in process {self._process}, of which this is a fork")
-        return worker
+        return self._worker
 
     def _locked(self, lock: threading.RLock, work: Callable[..., T], *args: Any) -> T:
         with lock, typed(self.path):
@@ -228,25 +260,26 @@ class SQLiteStore:
         try:
             if not exists:
                 rights.make_private(self.path)
-            recovered = self._patience.do(self._claim_when_unread, config)
+            recovered: Recovered = self._patience.do(self._when_unread, self._claim, config)
             if not taken:
                 ownership.take_over()  # the earlier owner is fenced now, and not before
-            self._reader = self._connected_reader()
+            self._is_claimed = True
+            self._connected()
             rights.warn_of_wider(self.path)
             return recovered
         except BaseException:
             self._close()
             raise
 
-    def _claim_when_unread(self, config: SessionConfig) -> Recovered:
-        """Claims the session when no reader of this process is on it: SQLite would share the reader's index of a
+    def _when_unread(self, connect: Callable[..., T], *args: object) -> T:
+        """Connects with the file when no reader of this process is on it: SQLite would share the reader's index of a
         crashed session, which cannot be written, with this connection.
         """
         deadline = time.monotonic() + self._patience.busy_timeout
         while True:
             is_read = reading.is_under_way(self.path)
             try:
-                return self._claim(config)
+                return connect(*args)
             except sqlite3.OperationalError as error:
                 is_read = is_read or reading.is_under_way(self.path)
                 if error.sqlite_errorcode != sqlite3.SQLITE_READONLY or not is_read:
@@ -267,11 +300,7 @@ class SQLiteStore:
             raise
 
     def _claim_with(self, connection: sqlite3.Connection, config: SessionConfig) -> Recovered:
-        connection.execute(f"PRAGMA synchronous = {self.synchronous.value}")
-        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
-        connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten, too
+        self._set_up(connection)
         schema.migrate(connection, self.path, schema.MIGRATIONS)
         if not schema.use_wal(connection, self._patience.step):
             raise StoreError(self.path, "this file system has no shared memory, which SQLite needs for its WAL")
@@ -295,6 +324,14 @@ class SQLiteStore:
         self._tables.committed()
         return Recovered(self.epoch, meta.config, folded.ledger, folded.tail, folded.times)
 
+    def _set_up(self, connection: sqlite3.Connection) -> None:
+        """Says how the connection writes."""
+        connection.execute(f"PRAGMA synchronous = {self.synchronous.value}")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
+        connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten, too
+
     def _check_shape(self, connection: sqlite3.Connection) -> None:
         """Raises `StoreCorrupt` if the schema is not what it should be. Looks only if it was changed since."""
         version = schema.number(connection, "schema_version")
@@ -302,7 +339,7 @@ class SQLiteStore:
             check_shape(connection, self.path, schema.MIGRATIONS)
             self._schema_version = version
 
-    def _close_with(self, worker: Worker) -> None:
+    def _close_with(self, worker: SerialQueue) -> None:
         if self._worker is worker:  # another task may have closed it too, and opened it again
             try:
                 self._close()
@@ -310,10 +347,10 @@ class SQLiteStore:
                 self._worker = None
 
     def _close(self) -> None:
+        CONNECTIONS.remove(self)
         with self._reading:
-            reader, self._reader = self._reader, None
-            if reader is not None:
-                reader.close()
+            self._is_claimed = False
+            self._close_reader()
         try:
             self._close_tables()
         finally:
@@ -321,13 +358,91 @@ class SQLiteStore:
                 self._ownership.release()
                 self._ownership = None
 
+    def _close_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
     def _close_tables(self) -> None:
+        self._is_resting = False
         tables, self._tables = self._tables, None
         if tables is not None:
             try:
                 tables.connection.close()  # rolls back what was not committed
             finally:
                 schema.open_here[self.path] -= 1
+
+    # Resting
+
+    def _connected(self) -> None:
+        """Notes that there are connections, and that they are used."""
+        self._is_resting = False
+        self.used_at = time.monotonic()
+        CONNECTIONS.add(self)
+
+    def rest(self, since: float) -> bool:
+        """See `Connected`. Called in another thread."""
+        if not self._writing.acquire(blocking=False):
+            return False
+        try:
+            if not self._reading.acquire(blocking=False):
+                return False
+            try:
+                return self._rest(since)
+            finally:
+                self._reading.release()
+        finally:
+            self._writing.release()
+
+    def _rest(self, since: float) -> bool:
+        if self._tables is None or not self._is_claimed or self._failure is not None:
+            return False
+        had_reader = self._reader is not None
+        if self._read_at < since:
+            self._close_reader()
+        if self._reader is not None or self.used_at >= since or reading.is_under_way(self.path):
+            return had_reader and self._reader is None
+        try:
+            self._tables.connection.close()
+        except sqlite3.Error:
+            return had_reader  # the connection stays
+        self._tables.connection = CLOSED
+        self._is_resting = True
+        CONNECTIONS.remove(self)
+        return True
+
+    def _wake(self, writer: Tables) -> None:
+        """Opens the file again if it rested. Raises `StoreError` if it is not as it was left."""
+        if self._is_resting:
+            writer.connection = self._patience.do(self._when_unread, self._reopened, writer)
+            self._connected()
+
+    def _reopened(self, writer: Tables) -> sqlite3.Connection:
+        connection = schema.connect(self.path, "mode=rw", self._patience.step)
+        try:
+            self._set_up(connection)
+            schema.use_wal(connection, self._patience.step)  # another program may have ended that
+            connection.execute("BEGIN")
+            check_shape(connection, self.path, schema.MIGRATIONS)
+            meta = tables.read_meta(connection)
+            if meta.epoch != self.epoch:
+                raise self._taken_over(meta.epoch)
+            found = (meta.covered, tables.last_position(connection, meta.covered))
+            if found != (writer.covered, writer.position):
+                raise StoreError(
+                    self.path,
+                    f"another program has changed the file: its log ends at {found[1]} (snapshot {found[0]}), and this"
+                    f" session left it at {writer.position} (snapshot {writer.covered})",
+                )
+            connection.execute("COMMIT")
+            connection.execute("PRAGMA temp_store = MEMORY")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _taken_over(self, epoch: int | None) -> SessionInUse:
+        return SessionInUse(self.path, f"the session was taken over (epoch {epoch}, this store has {self.epoch})")
 
     # Writing and reading
 
@@ -342,7 +457,9 @@ class SQLiteStore:
             raise Unstorable(self.path, str(error)) from error
         try:
             with typed(self.path):
+                self._wake(self._tables)
                 self._commit(self._tables, parts)
+                self.used_at = time.monotonic()
         except BaseException as error:
             self._failure = error if isinstance(error, StoreError) else StoreError(self.path, repr(error))
             raise
@@ -355,9 +472,7 @@ class SQLiteStore:
         try:
             epoch = writer.epoch
             if epoch != self.epoch:
-                raise SessionInUse(
-                    self.path, f"the session was taken over (epoch {epoch}, this store has {self.epoch})"
-                )
+                raise self._taken_over(epoch)
             self._check_shape(connection)
             writer.write(parts)
             connection.execute("COMMIT")
@@ -367,17 +482,36 @@ class SQLiteStore:
                 connection.execute("ROLLBACK")
             raise
 
+    def _read_with(self, read: Callable[..., T], *wanted: Any) -> T:
+        """Reads on the connection for that. Raises `NoReader` if the writing one has to do it."""
+        if not self._is_claimed:
+            raise StoreClosed(self.path, "the store is not open")
+        if self._is_resting:
+            raise NoReader
+        if self._reader is None:
+            self._reader = self._connected_reader()
+        found = self._patience.do(read, self._reader, *wanted)
+        self._read_at = time.monotonic()
+        return found
+
     def _connected_reader(self) -> sqlite3.Connection:
         """Returns a connection that has opened all files that it reads, for a time when no more can be opened."""
-        reader = schema.connect(self.path, "mode=ro", self._patience.step)
         try:
-            self._patience.do(tables.read_receipt, reader, "")
-        except BaseException:
-            reader.close()
+            reader = schema.connect(self.path, "mode=ro", self._patience.step)
+            try:
+                self._patience.do(tables.read_receipt, reader, "")
+            except BaseException:
+                reader.close()
+                raise
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CANTOPEN and not has_descriptors():
+                raise NoReader from error
             raise
         return reader
 
-    def _read_with(self, read: Callable[..., T], *wanted: Any) -> T:
-        if self._reader is None:
+    def _read_as_writer(self, read: Callable[..., T], *wanted: Any) -> T:
+        if self._tables is None or not self._is_claimed:
             raise StoreClosed(self.path, "the store is not open")
-        return self._patience.do(read, self._reader, *wanted)
+        self._wake(self._tables)
+        self.used_at = time.monotonic()
+        return self._patience.do(read, self._tables.connection, *wanted)

@@ -1,0 +1,51 @@
+"""Runs `statemachine host`: one worker, until it is told to end."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import anyio
+import click
+
+from statemachine import hosting
+
+from ..printing import say
+
+
+def named(text: str) -> Any:
+    """Returns what `module:name` names; the module is looked for in the present folder too. Raises `UsageError`."""
+    module, _, name = text.partition(":")
+    if not module or not name:
+        raise click.UsageError(f"{text!r:.100} is not module:name, as in agents.work:work")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise click.UsageError(f"{text!r:.100} cannot be imported: {error}") from error
+    return found
+
+
+def host(dsn: str, work: str, config: str | None, **options: Any) -> None:
+    """Runs a worker. The first SIGTERM or Ctrl-C drains it, the second ends it at once."""
+    found, limits = named(work), None if config is None else named(config)
+
+    async def run() -> None:
+        async with hosting.SessionHost(dsn, found, limits, **options) as worker:
+            say(f"serving at {worker.where}")
+            sys.stdout.flush()
+            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                async for _ in signals:
+                    break
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            say("draining: sessions are handed over")
+            sys.stdout.flush()
+
+    anyio.run(run)

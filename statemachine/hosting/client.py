@@ -1,0 +1,412 @@
+"""Calls sessions wherever they are: `SessionClient` finds the worker that has a session, and talks to it directly.
+
+Where a session is, its row in the database says. If no worker has it, the client asks for it there; a request that
+gives work is written beside, and is carried out by the next owner even if the client dies. Then the client makes the
+same request of that owner, with the same key, and gets its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+from ssl import SSLContext
+from types import TracebackType
+from typing import Any
+from uuid import uuid4
+
+import anyio
+from attrs import define, field, frozen
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
+
+from statemachine.core.effects import ClosedAgents, Forgotten, Interrupted, Resumed
+from statemachine.core.records import Outcome
+from statemachine.hosting import leases, wire
+from statemachine.hosting.errors import HostMissing
+from statemachine.hosting.leases import Where
+from statemachine.runtime.handles import AgentRef
+from statemachine.runtime.settings import DEFAULT_ROLE
+from statemachine.runtime.status import AgentStatus
+from statemachine.stores.errors import StoreError
+from statemachine.stores.postgres import driver, schema
+from statemachine.stores.postgres.dsn import dsn_of, with_session
+from statemachine.stores.protocol import LogRecord
+from statemachine.stores.worker import Worker
+
+__all__ = ["RemoteHandle", "RemoteSession", "SessionClient"]
+
+PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
+"""Seconds between looks for an owner; the last one again and again."""
+
+LOOK_S = 0.5
+"""Seconds between two looks for a worker that does not answer."""
+
+Target = str | int | AgentRef
+Headers = Mapping[str, Any] | None
+
+
+class SessionClient:
+    """Calls the sessions of a database, from any process. Use it within `async with`, on asyncio:
+
+        async with SessionClient("postgresql://host/database") as client:
+            session = client.session("orders-17")
+            handle = await session.spawn("/root", "clerk", "check the order")
+            print((await handle.outcome()).result)
+
+    A call goes on while its session moves from one worker to another, for up to `patience` seconds without an owner.
+    What gives work is made once, however often it has to be repeated for that. `tls` is what makes connections to
+    workers that serve with TLS.
+    """
+
+    def __init__(self, dsn: str, *, patience: float = 60.0, tls: SSLContext | None = None) -> None:
+        """`dsn` names the database, not a session. Raises `StoreUnreachable` for what is not a DSN."""
+        self._names = dsn_of(with_session(dsn, "client"))
+        self._patience, self._tls = patience, tls
+        self._worker: Worker | None = None
+        self._database: Any = None
+        self._known: dict[str, Where] = {}
+        """Session -> where it was when it was asked last."""
+        self._talks: dict[str, Talk] = {}
+        """Address -> the connection with that worker."""
+        self._connecting: dict[str, asyncio.Lock] = {}
+        """Address -> what has one connection made at a time."""
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> SessionClient:
+        self._worker = Worker("statemachine-client")
+        try:
+            await self._worker.do(self._connect)
+        except BaseException:
+            self._worker.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._worker is not None
+        for talk in [*self._talks.values()]:
+            await talk.close()
+        await self._worker.do(self._disconnect)
+        self._worker.stop()
+
+    def session(self, name: str) -> RemoteSession:
+        """Returns the session with this name, which is made when it is first asked for something. Raises
+        `SessionUnnamed` for what is not a name.
+        """
+        dsn_of(with_session("postgresql://", name))
+        return RemoteSession(self, name)
+
+    # The database, in a thread
+
+    def _connect(self) -> None:
+        if self._database is not None and not self._database.closed:
+            return  # another call has connected meanwhile
+        connection = driver.connect(self._names.database, self._names.shown)
+        try:
+            with driver.typed(self._names.shown):
+                schema.migrate(connection, self._names.shown, schema.MIGRATIONS)
+        except BaseException:
+            connection.close()
+            raise
+        self._database = connection
+
+    def _disconnect(self) -> None:
+        if self._database is not None:
+            self._database.close()
+
+    def _owner(self, session: str) -> Where | None:
+        return leases.owner_of(self._database, self._names.shown, session)
+
+    def _look_for(self, where: Where) -> bool:
+        return leases.is_there(self._database, self._names.shown, where)
+
+    def _ask(self, session: str, request: bytes | None) -> None:
+        leases.ask(self._database, self._names.shown, session, request)
+
+    async def _in_database(self, work: Any, *arguments: Any) -> Any:
+        """Makes a call with the database, once more if the connection was lost."""
+        assert self._worker is not None, "enter the client with `async with` first"
+        try:
+            return await self._worker.do(work, *arguments)
+        except StoreError:
+            if self._database is not None and not self._database.closed:
+                raise
+        await self._worker.do(self._connect)
+        return await self._worker.do(work, *arguments)
+
+    # Calls
+
+    async def call(self, session: str, verb: str, given: dict[str, Any]) -> Any:
+        """Calls a verb of a session. Returns its answer, or raises what it raised there. Raises `HostMissing` if no
+        worker takes the session, and `StoreError` if the database cannot be reached, each within the client's patience.
+        """
+        is_asked = False
+        since = time.monotonic()
+        for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
+            is_late = time.monotonic() - since > self._patience
+            try:
+                where = self._known.get(session) or await self._in_database(self._owner, session)
+                if where is not None:
+                    self._known[session] = where
+                    reply = await self._told(where, session, verb, given)
+                    if reply is not None:
+                        return read(verb, reply)
+                    self._known.pop(session, None)
+                    if await self._in_database(self._owner, session) not in (None, where):
+                        continue  # it has another owner by now
+                if not is_asked:
+                    request = wire.pack([verb, given]) if verb in wire.KEYED else None
+                    await self._in_database(self._ask, session, request)
+                    is_asked = True
+            except StoreError:
+                if is_late:
+                    raise
+            else:
+                if is_late:
+                    raise HostMissing(session, self._patience)
+            await anyio.sleep(pause)
+        raise AssertionError("there is always another look")
+
+    async def _is_there(self, where: Where) -> bool:
+        """Tells whether a worker is there; also if the database cannot be asked."""
+        try:
+            found: bool = await self._in_database(self._look_for, where)
+        except StoreError:
+            return True
+        return found
+
+    async def _talk(self, where: Where) -> Talk:
+        """Returns the connection with a worker, which all calls share."""
+        async with self._connecting.setdefault(where.address, asyncio.Lock()):
+            talk = self._talks.get(where.address)
+            if talk is not None and talk.token == where.token and not talk.is_over:
+                return talk
+            if talk is not None:
+                await talk.close()
+            begun = self._talks[where.address] = await Talk.begin(where, self._tls, partial(self._is_there, where))
+            return begun
+
+    async def _told(self, where: Where, session: str, verb: str, given: dict[str, Any]) -> list[Any] | None:
+        """Returns what the worker answers; None: it has not the session, or is not there."""
+        try:
+            talk = await self._talk(where)
+            reply = await talk.call(session, verb, given)
+        except (OSError, WebSocketException, TimeoutError):
+            return None
+        return None if reply[0] == "moved" else reply
+
+
+def read(verb: str, reply: list[Any]) -> Any:
+    """Returns the answer of a verb, or raises its error."""
+    if reply[0] == "answer":
+        return wire.ANSWERS[verb][1](reply[1])
+    raise wire.error_in(*reply[1:])
+
+
+@define(eq=False)
+class Talk:
+    """A connection with one worker, for all calls of it."""
+
+    connection: ClientConnection
+    token: str = field(repr=False)
+    _waiting: dict[int, asyncio.Future[list[Any]]] = field(factory=dict[int, "asyncio.Future[list[Any]]"])
+    _numbers: Any = field(factory=itertools.count)
+    _tasks: tuple[asyncio.Task[None], ...] = ()
+    is_over: bool = False
+
+    @classmethod
+    async def begin(cls, where: Where, tls: SSLContext | None, is_there: Callable[[], Awaitable[bool]]) -> Talk:
+        """Connects. While calls wait, `is_there` is asked whether the worker still is: one that hangs does not end its
+        connections. Raises `OSError`, `TimeoutError` and `WebSocketException`.
+        """
+        connection = await connect(
+            where.address,
+            additional_headers={"Authorization": f"Bearer {where.token}"},
+            subprotocols=[wire.SUBPROTOCOL],
+            ssl=tls if where.address.startswith("wss:") else None,
+            max_size=wire.BYTES_MAX,
+            compression=None,
+            open_timeout=5,
+            close_timeout=1,
+            proxy=None,
+        )
+        talk = cls(connection, where.token)
+        talk._tasks = (asyncio.create_task(talk._listen()), asyncio.create_task(talk._watch(is_there)))
+        return talk
+
+    async def call(self, session: str, verb: str, given: dict[str, Any]) -> list[Any]:
+        """Returns the reply. Raises `ConnectionError` if the connection ends before."""
+        number = next(self._numbers)
+        reply = self._waiting[number] = asyncio.get_running_loop().create_future()
+        try:
+            if self.is_over or self.connection.transport.is_closing():
+                raise ConnectionError("the connection with the worker has ended")
+            await self.connection.send(wire.pack([number, session, verb, given]))
+            answer: list[Any] = await reply
+            return answer
+        except asyncio.CancelledError:
+            with suppress(Exception):
+                await asyncio.shield(self.connection.send(wire.pack([number])))
+            raise
+        finally:
+            self._waiting.pop(number, None)
+
+    async def _listen(self) -> None:
+        try:
+            async for message in self.connection:
+                number, *reply = wire.unpack(message)
+                waiting = self._waiting.get(number)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(reply)
+        except (WebSocketException, ValueError, OSError):
+            pass
+        finally:
+            self.is_over = True
+            for waiting in self._waiting.values():
+                if not waiting.done():
+                    waiting.set_exception(ConnectionError("the connection with the worker has ended"))
+
+    async def close(self) -> None:
+        """Ends the connection, and the calls on it."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.connection.close()
+
+    async def _watch(self, is_there: Callable[[], Awaitable[bool]]) -> None:
+        while not self.is_over:
+            await asyncio.sleep(LOOK_S)
+            if self._waiting and not await is_there():
+                self.connection.transport.abort()
+
+
+@frozen(eq=False)
+class RemoteHandle:
+    """A handle of a request of a session that may be anywhere."""
+
+    ref: AgentRef
+    _session: RemoteSession = field(repr=False)
+
+    async def outcome(self) -> Outcome:
+        """Returns how the turn ended that took the request as input, as soon as it has, whichever workers have the
+        session meanwhile. Raises as a call does.
+        """
+        found: Outcome = await self._session.call("outcome", ref=as_list(self.ref))
+        return found
+
+
+@frozen(eq=False)
+class RemoteSession:
+    """The verbs of a session that may be anywhere. They do what those of `AgentControl` do, and raise the same
+    refusals; besides `HostMissing`, `RemoteError` and `StoreError`. `spawn`, `send`, `follow_up` and `start` are made
+    once, also without a `key`; of the others, a call whose worker dies is made again.
+    """
+
+    client: SessionClient = field(repr=False)
+    name: str
+
+    async def call(self, verb: str, **given: Any) -> Any:
+        """Calls a verb with these arguments, as JSON has them."""
+        return await self.client.call(self.name, verb, given)
+
+    async def spawn(
+        self,
+        parent: Target,
+        name: str,
+        message: str,
+        settings: Any = None,
+        *,
+        role: str = DEFAULT_ROLE,
+        headers: Headers = None,
+        key: str | None = None,
+    ) -> RemoteHandle:
+        """See `AgentControl.spawn`."""
+        given = {"parent": as_list(parent), "name": name, "message": message, "settings": settings, "role": role}
+        return self._handle(await self.call("spawn", **given, headers=as_object(headers), key=key_of(key)))
+
+    async def send(self, target: Target, message: str, *, headers: Headers = None, key: str | None = None) -> int:
+        """See `AgentControl.send`."""
+        given = {"target": as_list(target), "message": message}
+        mail: int = await self.call("send", **given, headers=as_object(headers), key=key_of(key))
+        return mail
+
+    async def follow_up(
+        self, target: Target, message: str, *, headers: Headers = None, key: str | None = None
+    ) -> RemoteHandle:
+        """See `AgentControl.follow_up`."""
+        given = {"target": as_list(target), "message": message}
+        return self._handle(await self.call("follow_up", **given, headers=as_object(headers), key=key_of(key)))
+
+    async def start(
+        self, target: Target, message: str, *, headers: Headers = None, key: str | None = None
+    ) -> RemoteHandle:
+        """See `AgentControl.start`."""
+        given = {"target": as_list(target), "message": message}
+        return self._handle(await self.call("start", **given, headers=as_object(headers), key=key_of(key)))
+
+    async def withdraw(self, request: RemoteHandle | AgentRef) -> None:
+        """See `AgentControl.withdraw`."""
+        ref = request.ref if isinstance(request, RemoteHandle) else request
+        await self.call("withdraw", ref=as_list(ref))
+
+    async def interrupt(self, target: Target, *, subtree: bool = False) -> Interrupted:
+        """See `AgentControl.interrupt`."""
+        found: Interrupted = await self.call("interrupt", target=as_list(target), subtree=subtree)
+        return found
+
+    async def close(self, target: Target) -> ClosedAgents:
+        """See `AgentControl.close`."""
+        found: ClosedAgents = await self.call("close", target=as_list(target))
+        return found
+
+    async def resume(self, target: Target) -> Resumed:
+        """See `AgentControl.resume`."""
+        found: Resumed = await self.call("resume", target=as_list(target))
+        return found
+
+    async def forget(self, target: Target) -> Forgotten:
+        """See `AgentControl.forget`."""
+        found: Forgotten = await self.call("forget", target=as_list(target))
+        return found
+
+    async def status(self, target: Target) -> AgentStatus:
+        """See `AgentControl.status`."""
+        found: AgentStatus = await self.call("status", target=as_list(target))
+        return found
+
+    async def list(self, prefix: str = "/root", *, closed: bool = False) -> tuple[AgentStatus, ...]:
+        """See `AgentControl.list`."""
+        found: tuple[AgentStatus, ...] = await self.call("list", prefix=prefix, closed=closed)
+        return found
+
+    async def history(self, target: Target) -> tuple[LogRecord, ...]:
+        """See `AgentControl.history`."""
+        found: tuple[LogRecord, ...] = await self.call("history", target=as_list(target))
+        return found
+
+    def handle(self, ref: AgentRef) -> RemoteHandle:
+        """Returns the handle of an earlier request. `outcome` raises `UnknownRequest` if it was never made."""
+        return RemoteHandle(ref, self)
+
+    def _handle(self, ref: AgentRef) -> RemoteHandle:
+        return RemoteHandle(ref, self)
+
+
+def as_list(target: Target) -> Any:
+    """Returns a target as it is sent."""
+    return [target.id, target.path, target.mail] if isinstance(target, AgentRef) else target
+
+
+def as_object(headers: Headers) -> dict[str, Any] | None:
+    """Returns headers as they are sent."""
+    return None if headers is None else dict(headers)
+
+
+def key_of(key: str | None) -> str:
+    """Returns the key of a request, which has one so that it can be repeated."""
+    return uuid4().hex if key is None else key

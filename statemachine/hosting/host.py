@@ -1,0 +1,416 @@
+"""Runs sessions of a database in this process, as one of any number of workers: `SessionHost`.
+
+The problem. Thousands of sessions, of which few have something to do at a time, and processes that come, go and die.
+
+What is done. It is the residency idea one floor up: a session that is not loaded stays addressable. One that has open
+work, or is asked for, is claimed by a worker with room and opened there; one that has had nothing to do for `idle_ttl`
+is left again. A worker looks at the database every `poll` seconds (`leases.py`): it says that it lives, frees what dead
+workers had, claims what is free up to its share, and gives away what it has beyond it. Each session runs in a task of
+its own, within `AgentControl`.
+
+What was rejected. To end a worker that cannot reach the database: its sessions fail by themselves, with the fence, and
+what it does afterwards is to try again. To move the memory of a session: it is opened anew from its log.
+
+What remains ugly. Turns that run while their session is handed over are treated as after a crash: they are tried again
+if `max_attempts` allows it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from ssl import SSLContext
+from types import TracebackType
+from typing import Any
+
+import anyio
+from anyio import CancelScope
+from anyio.abc import TaskGroup
+from attrs import define, field
+from websockets.asyncio.server import Server
+
+from statemachine.core.config import SessionConfig
+from statemachine.core.refusals import Refusal, StoreFailed
+from statemachine.hosting import rules, wire
+from statemachine.hosting.leases import Ask, Claimed, Leases, Where
+from statemachine.hosting.server import CallServer, Moved, called
+from statemachine.runtime import AgentControl
+from statemachine.runtime.threads import Roles, Work
+from statemachine.stores.errors import ConnectionLost, SessionInUse, StoreError, StoreUnreachable
+from statemachine.stores.postgres import PostgresStore, driver
+from statemachine.stores.postgres.claiming import Lease
+from statemachine.stores.postgres.dsn import dsn_of, with_session
+from statemachine.stores.worker import Worker
+
+__all__ = ["SessionHost"]
+
+LOOPBACK = "127.0.0.1"
+CAPACITY = 1_000
+IDLE_TTL, TTL, POLL, GRACE = 30.0, 5.0, 0.5, 10.0
+BACKOFF_S, BACKOFF_MAX_S = 0.5, 60.0
+"""Seconds after which a lost database is connected again, and a session that could not be opened is free again; for
+such a session twice as many each time, up to the bound.
+"""
+
+log = logging.getLogger(__name__)
+
+
+class HandOver(Exception):
+    """Leaves the block of a session as a crash does: open work stays as it is, for the next owner."""
+
+
+@define(eq=False)
+class Hosted:
+    """A session that this worker has claimed."""
+
+    id: int
+    name: str
+    lease: Lease
+    control: AgentControl | None = None
+    """None: it is being opened, or left."""
+    ready: anyio.Event = field(factory=anyio.Event)
+    """Set when it is open, or cannot be opened."""
+    told: anyio.Event = field(factory=anyio.Event)
+    """Set when it is to be left."""
+    give_away: bool = False
+    """Whether it is to be handed over, with its open work, or left only if it is idle."""
+    calls: int = 0
+    """Calls under way, but for those that wait for an outcome, which open work stands for."""
+    asks: set[int] = field(factory=set[int])
+    """Requests that callers left in the database, and that are being carried out here."""
+    used: float = field(factory=time.monotonic)
+    """When it was called last."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has nothing to do."""
+        if self.control is None or self.calls:
+            return False
+        found = self.control.statistics()
+        return not (found.slots_held or found.queued or found.waiting)
+
+
+class SessionHost:
+    """One of N identical workers that run the sessions of a database. Use it within `async with`, on asyncio:
+
+        async with SessionHost("postgresql://host/database", work) as host:
+            await host.run()
+
+    `work` and `config` are those of all sessions (`AgentControl.open`). A session comes to be when a client asks for
+    it; a worker has up to `capacity` of them at a time. It listens on `address` and `port`, 0 for a free one, and tells
+    clients to reach it at `advertise`, a URI of websockets, by default the address itself; `tls` makes it serve with
+    TLS. Seconds: a worker that is silent for `ttl` is taken for dead, it looks at the database every `poll`, leaves a
+    session after `idle_ttl` without anything to do, and gives turns `grace` to end before it hands their session over.
+
+    Entering raises `StoreError` if the database cannot be reached, and `OSError` if the address cannot be had. Leaving
+    the block drains: all sessions are handed over.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        work: Work | Mapping[str, Work],
+        config: SessionConfig | None = None,
+        *,
+        address: str = LOOPBACK,
+        port: int = 0,
+        advertise: str | None = None,
+        tls: SSLContext | None = None,
+        capacity: int = CAPACITY,
+        idle_ttl: float = IDLE_TTL,
+        ttl: float = TTL,
+        poll: float = POLL,
+        grace: float = GRACE,
+    ) -> None:
+        """`dsn` names the database, not a session. Raises `StoreUnreachable` for what is not a DSN, `InvalidWork` and
+        `ValueError`.
+        """
+        for name, value in (("idle_ttl", idle_ttl), ("ttl", ttl), ("poll", poll)):
+            if not 0 < value < float("inf"):
+                raise ValueError(f"{name}={value!r:.100}; give seconds, more than 0, with an end")
+        if not 0 <= grace < float("inf"):
+            raise ValueError(f"grace={grace!r:.100}; give seconds, 0 or more, with an end")
+        if poll * 3 > ttl:
+            problem = "give a ttl of three polls or more, or workers that live are taken for dead"
+            raise ValueError(f"poll={poll:g} and ttl={ttl:g}; {problem}")
+        if type(capacity) is not int or capacity < 1:
+            raise ValueError(f"capacity={capacity!r:.100}; give a whole number of sessions, 1 or more")
+        Roles(work)  # raises what opening a session would
+        self._dsn, self._work, self._config = dsn, work, config
+        self._names = dsn_of(with_session(dsn, "host"))
+        self._address, self._port, self._advertise, self._tls = address, port, advertise, tls
+        self._capacity, self._idle_ttl, self._ttl, self._poll, self._grace = capacity, idle_ttl, ttl, poll, grace
+        self._held: dict[int, Hosted] = {}
+        self._by_name: dict[str, Hosted] = {}
+        self._failures: dict[str, int] = {}
+        """Name of a session -> how often in a row it could not be opened here."""
+        self._token = secrets.token_urlsafe(32)
+        self._beat = -math.inf
+        """When its last heartbeat began, by the clock of this process, which goes on while it is stopped."""
+        self._draining = False
+        self._ended = anyio.Event()
+        self._tasks: TaskGroup
+        self._server: Server
+        self._worker: Worker
+        self._leases: Leases | None = None
+        self.where = ""
+        """The URI of this worker."""
+
+    @property
+    def sessions(self) -> tuple[str, ...]:
+        """The names of the sessions that this worker has."""
+        return tuple(sorted(self._by_name))
+
+    # The block
+
+    async def __aenter__(self) -> SessionHost:
+        self._worker = Worker("statemachine-host")
+        try:
+            self._server = await CallServer(self._carry, self._token, self._tls).listen(self._address, self._port)
+            port = self._server.sockets[0].getsockname()[1]
+            scheme = "ws" if self._tls is None else "wss"
+            host = f"[{self._address}]" if ":" in self._address else self._address
+            self.where = self._advertise or f"{scheme}://{host}:{port}"
+            await self._worker.do(self._connect)
+        except BaseException:
+            await self._end()
+            raise
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._watch)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        try:
+            with CancelScope(shield=True):
+                await self.drain()
+        finally:
+            self._tasks.cancel_scope.cancel()
+            try:
+                await self._tasks.__aexit__(None, None, None)
+            finally:
+                with CancelScope(shield=True):
+                    await self._end()
+        return None
+
+    async def run(self) -> None:
+        """Serves until the worker is told to drain."""
+        await self._ended.wait()
+
+    async def drain(self) -> None:
+        """Hands over all sessions, to be claimed by others: takes no more calls and no more sessions, gives turns
+        `grace` seconds to end, and returns when the worker has none left.
+        """
+        self._draining = True
+        for hosted in [*self._held.values()]:
+            hosted.give_away = True
+            hosted.told.set()
+        while self._held:
+            await anyio.sleep(0.01)
+        self._ended.set()
+
+    async def _end(self) -> None:
+        """Ends the connections, of callers and with the database."""
+        server = getattr(self, "_server", None)
+        if server is not None:
+            server.close()
+            await server.wait_closed()
+        with suppress(StoreError):
+            await self._worker.do(self._disconnect)
+        self._worker.stop()
+
+    # The database, in a thread
+
+    def _connect(self) -> None:
+        """Connects, and joins the workers, with a number of its own each time: what it had before is lost."""
+        self._disconnect()
+        self._leases = Leases(self._names.database, self._names.shown, self._capacity, self._ttl)
+        self._leases.join(Where(self.where, self._token))
+
+    def _disconnect(self) -> None:
+        leases, self._leases = self._leases, None
+        if leases is not None:
+            with suppress(StoreError):
+                leases.leave()
+            leases.close()
+
+    # Looking
+
+    async def _watch(self) -> None:
+        """Looks at the database every `poll` seconds, or when a caller asks for a session."""
+        while True:
+            try:
+                if not await self._look():
+                    await self._pause()
+            except StoreError as error:
+                log.warning("the database cannot be reached (%s): sessions are dropped, and it is tried again", error)
+                await self._begin_again()
+
+    async def _pause(self) -> None:
+        leases = self._leases
+        assert leases is not None
+        with anyio.move_on_after(self._poll), driver.typed(self._names.shown):
+            await anyio.wait_readable(leases.connection.fileno())
+
+    async def _look(self) -> bool:
+        """Looks once. Returns whether there is more to claim at once."""
+        leases = self._leases
+        assert leases is not None
+        begun = time.monotonic()
+        found = await self._worker.do(leases.poll, [*self._held], self._draining)
+        self._beat = begun
+        if found.is_buried:
+            log.warning("worker %s was taken for dead, and has lost its sessions", self.where)
+            self._drop_all()
+        for claimed in found.claimed:
+            self._begin(claimed, leases.worker)
+        for ask in found.asks:
+            hosted = self._held.get(ask.session)
+            if hosted is not None and ask.id not in hosted.asks:
+                hosted.asks.add(ask.id)
+                self._tasks.start_soon(self._carry_out, hosted, ask)
+        self._balance(found.fair, found.free)
+        return len(found.claimed) == found.most > 0 and found.free > 0
+
+    def _balance(self, fair: int, free: int) -> None:
+        """Gives away what is beyond the share, and makes room if there is none."""
+        if self._draining:
+            return
+        mine = sorted(
+            (hosted for hosted in self._held.values() if not hosted.told.is_set()), key=lambda each: each.used
+        )
+        idle = [hosted for hosted in mine if hosted.is_idle]
+        for hosted in (idle + [hosted for hosted in mine if hosted not in idle])[: rules.to_give(len(mine), fair)]:
+            hosted.give_away = True
+            hosted.told.set()
+        if len(self._held) >= self._capacity:
+            for hosted in idle[: rules.to_unload(free, 0, len(idle))]:
+                hosted.told.set()
+
+    async def _begin_again(self) -> None:
+        """Drops all sessions, which others take, and connects again."""
+        self._drop_all()
+        while True:
+            await anyio.sleep(BACKOFF_S)
+            try:
+                await self._worker.do(self._connect)
+            except StoreError as error:
+                log.info("the database cannot be reached yet: %s", error)
+                continue
+            return
+
+    def _drop_all(self) -> None:
+        for hosted in self._held.values():
+            hosted.give_away = True
+            hosted.told.set()
+
+    # Sessions
+
+    def _begin(self, claimed: Claimed, worker: int) -> None:
+        hosted = self._held[claimed.id] = self._by_name[claimed.name] = Hosted(
+            claimed.id, claimed.name, Lease(claimed.epoch, worker)
+        )
+        self._tasks.start_soon(self._host, hosted)
+
+    async def _host(self, hosted: Hosted) -> None:
+        """Has a session open until it is to be left."""
+        store = PostgresStore(with_session(self._dsn, hosted.name), lease=hosted.lease)
+        try:
+            try:
+                async with AgentControl.open(store, self._work, self._config) as control:
+                    hosted.control = control
+                    hosted.ready.set()
+                    await self._tend(hosted, control, store)
+            finally:
+                hosted.control = None
+                hosted.ready.set()
+        except HandOver:
+            log.info("session %s is handed over", hosted.name)
+        except (SessionInUse, StoreFailed, ConnectionLost, StoreUnreachable) as error:
+            log.info("session %s is not here any more: %s", hosted.name, error)
+            await anyio.sleep(self._poll)
+        except Exception:  # of its rows or its configuration: the other sessions go on
+            log.exception("session %s cannot go on here", hosted.name)
+            failures = self._failures[hosted.name] = self._failures.get(hosted.name, 0) + 1
+            await anyio.sleep(min(BACKOFF_S * 2 ** min(failures, 10), BACKOFF_MAX_S))
+        else:
+            self._failures.pop(hosted.name, None)
+        finally:
+            with CancelScope(shield=True), suppress(StoreError):  # it is found out then, as that of a dead worker
+                if self._leases is not None:
+                    await self._worker.do(self._leases.give_back, hosted.id, store.epoch or hosted.lease.epoch)
+            if self._held.get(hosted.id) is hosted:
+                del self._held[hosted.id], self._by_name[hosted.name]
+
+    async def _tend(self, hosted: Hosted, control: AgentControl, store: PostgresStore) -> None:
+        """Returns when the session needs no owner. Raises `HandOver` if it is to be left with its open work."""
+        while True:
+            with anyio.move_on_after(self._idle_ttl / 4):
+                await hosted.told.wait()
+            if hosted.give_away:
+                with anyio.move_on_after(self._grace):
+                    while not hosted.is_idle:
+                        await anyio.sleep(min(0.02, self._poll))
+                raise HandOver
+            is_due = hosted.told.is_set() or time.monotonic() - hosted.used > self._idle_ttl
+            if is_due and hosted.is_idle and self._leases is not None:
+                asked = await self._worker.do(self._leases.asked, hosted.id)
+                if hosted.is_idle:
+                    hosted.control = None  # callers are told that it moves
+                    if await self._worker.do(self._leases.unload, hosted.id, store.epoch, asked):
+                        return
+                    hosted.control = control
+            if hosted.told.is_set():
+                hosted.told = anyio.Event()
+
+    async def _carry(self, session: str, call: Callable[[AgentControl], Awaitable[Any]]) -> Any:
+        """Makes a call of a session. Raises `Moved`."""
+        hosted = self._by_name.get(session)
+        if hosted is None:
+            raise Moved
+        await hosted.ready.wait()
+        control = hosted.control
+        if control is None or hosted.give_away:
+            raise Moved
+        hosted.used = time.monotonic()
+        hosted.calls += 1
+        try:
+            self._check_beat()
+            answer = await call(control)
+            self._check_beat()
+            return answer
+        finally:
+            hosted.calls -= 1
+            hosted.used = time.monotonic()
+
+    def _check_beat(self) -> None:
+        """Raises `Moved` if this worker has been silent for so long that others may have taken it for dead: it hung,
+        and what it knows may be old.
+        """
+        if time.monotonic() - self._beat > self._ttl:
+            raise Moved
+
+    async def _carry_out(self, hosted: Hosted, ask: Ask) -> None:
+        """Makes a request that a caller has left in the database, and drops it there."""
+        await hosted.ready.wait()
+        control, leases = hosted.control, self._leases
+        if control is None or leases is None:
+            return  # the next owner does
+        hosted.calls += 1
+        try:
+            verb, given = wire.unpack(ask.request)
+            await called(control, verb, given)
+        except (StoreFailed, StoreError):
+            return
+        except (Refusal, TypeError, ValueError) as error:
+            log.info("a request of session %s was refused: %s", hosted.name, error)  # the caller is told when it asks
+        finally:
+            hosted.calls -= 1
+        with suppress(StoreError):
+            await self._worker.do(leases.done, [ask.id])

@@ -1,0 +1,177 @@
+"""Says how a client and a worker talk: messages of JSON on a websocket.
+
+The problem. A call takes a fraction of a millisecond and its outcome hours; both have to go over one connection, in any
+order, with an end of the connection seen by both sides at once.
+
+What is done. Websockets (RFC 6455, the library `websockets`): messages have an end, both sides may speak at any time,
+a ping sees a peer that is gone, a token in a header is checked before anything is read, sizes are bounded by the
+library, and TLS is that of `ssl`. Each message is one JSON value, in ASCII, with lone surrogates escaped.
+
+What was rejected. HTTP/2, whose libraries for asyncio are servers of web applications: an outcome that takes hours is a
+stream to be kept alive by hand there. gRPC: a compiler and generated code for nine verbs. A protocol of our own on
+TCP: frames, pings and bounds would all have to be written.
+
+The protocol, version 1. The client connects with `Authorization: Bearer TOKEN` and the subprotocol `statemachine.1`::
+
+    client -> worker    [number, session, verb, arguments]       arguments: an object
+    worker -> client    [number, "answer", value]
+                        [number, "error", name, text, facts]     facts: the attributes of the refusal
+                        [number, "moved"]                        the worker has not (or no longer) the session
+    client -> worker    [number]                                 the caller of this call has gone
+
+Numbers are the client's, one for each call. A call is answered once; answers come in any order. A connection that ends
+says nothing about its calls: the client asks the next owner again, with the same key.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from enum import IntEnum
+from typing import Any, cast
+
+import attrs
+
+import statemachine.errors
+from statemachine.core.effects import ClosedAgents, Forgotten, Interrupted, Resumed
+from statemachine.core.machines import TurnState
+from statemachine.core.records import Outcome, TurnEnded
+from statemachine.core.refusals import Refusal
+from statemachine.hosting.errors import RemoteError
+from statemachine.runtime.handles import AgentRef, Handle
+from statemachine.runtime.status import AgentStatus
+from statemachine.stores.encoding import decode, encode, stored, text_of
+from statemachine.stores.protocol import LogRecord
+
+SUBPROTOCOL: Any = "statemachine.1"
+BYTES_MAX = 64 * 2**20
+"""The longest message, in bytes."""
+
+KEYED = frozenset({"spawn", "send", "follow_up", "start"})
+"""Verbs that give work: repeated with the same key, they are carried out once."""
+NOT_A_VERB = "not a verb of sessions"
+
+
+def pack(message: Any) -> bytes:
+    """Returns a message as it is sent."""
+    return json.dumps(message, separators=(",", ":"), allow_nan=False).encode()
+
+
+def unpack(message: str | bytes) -> Any:
+    """Returns what was sent. Raises `ValueError`."""
+    return json.loads(message)
+
+
+# Values
+
+
+def _outcome(outcome: Outcome) -> str:
+    return text_of(encode(TurnEnded(outcome))[2])
+
+
+def _outcome_in(text: str) -> Outcome:
+    return cast("TurnEnded", decode(TurnEnded.__name__, stored(text))).outcome
+
+
+def _status(status: AgentStatus) -> dict[str, Any]:
+    said = {field.name: getattr(status, field.name) for field in attrs.fields(AgentStatus)}
+    said["outcome"] = None if status.outcome is None else _outcome(status.outcome)
+    return said
+
+
+def _status_in(said: dict[str, Any]) -> AgentStatus:
+    outcome = said["outcome"]
+    read: dict[str, Any] = {**said, "status": TurnState(said["status"])}
+    read["outcome"] = None if outcome is None else _outcome_in(outcome)
+    return AgentStatus(**read)
+
+
+def _record(record: LogRecord) -> list[str]:
+    kind, _, data = encode(record)
+    return [kind, text_of(data)]
+
+
+def _record_in(said: list[str]) -> LogRecord:
+    return decode(said[0], stored(said[1]))
+
+
+def _fact(kind: type[Any]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """Returns how a class of numbers, texts and tuples of these is said and read."""
+
+    def said(value: Any) -> list[Any]:
+        return [getattr(value, field.name) for field in attrs.fields(kind)]
+
+    def read(values: list[Any]) -> Any:
+        return kind(*map(_unlisted, values))
+
+    return said, read
+
+
+def _unlisted(value: Any) -> Any:
+    """Returns a value that was sent: what was a tuple came as a list."""
+    return tuple(value) if value.__class__ is list else value
+
+
+def target_in(value: Any) -> Any:
+    """Returns a target that was sent: a reference came as a list."""
+    return value if isinstance(value, str | int) else REF[1](value)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _interrupted_in(said: list[Any]) -> Interrupted:
+    previous, agents, paths = said
+    return Interrupted(TurnState(previous), tuple(agents), tuple(paths))
+
+
+REF = _fact(AgentRef)
+ANSWERS: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    **dict.fromkeys(("spawn", "follow_up", "start"), (lambda handle: REF[0](cast("Handle", handle).ref), REF[1])),
+    "send": (_same, _same),
+    "outcome": (_outcome, _outcome_in),
+    "withdraw": (_same, _same),
+    "interrupt": (_fact(Interrupted)[0], _interrupted_in),
+    "close": _fact(ClosedAgents),
+    "resume": _fact(Resumed),
+    "forget": _fact(Forgotten),
+    "status": (_status, _status_in),
+    "list": (lambda found: [_status(each) for each in found], lambda said: tuple([_status_in(each) for each in said])),
+    "history": (
+        lambda records: [_record(each) for each in records],
+        lambda said: tuple([_record_in(each) for each in said]),
+    ),
+}
+"""Verb -> how its answer is said, and read."""
+
+
+# Errors
+
+
+def said_error(error: Exception) -> list[Any]:
+    """Returns an error as it is sent: its name, its text, and the facts of a refusal."""
+    facts: dict[str, Any] = {}
+    if isinstance(error, Refusal):
+        facts = {field.name: _plain(getattr(error, field.name)) for field in attrs.fields(type(error)) if field.init}
+    return [type(error).__name__, str(error), facts]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, IntEnum):
+        return int(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return [_plain(each) for each in cast("Iterable[Any]", value)] if isinstance(value, tuple | list) else repr(value)
+
+
+def error_in(name: str, text: str, facts: Mapping[str, Any]) -> Exception:
+    """Returns the error that was sent: the refusal itself, if this version knows it."""
+    kind = getattr(statemachine.errors, name, None) if name in statemachine.errors.__all__ else None
+    if isinstance(kind, type) and issubclass(kind, Refusal):
+        try:
+            return kind(**{word: _unlisted(value) for word, value in facts.items()})
+        except TypeError:
+            return RemoteError(name, text)
+    builtin = {"TypeError": TypeError, "ValueError": ValueError}.get(name)
+    return RemoteError(name, text) if builtin is None else builtin(text)

@@ -1,0 +1,53 @@
+"""A fleet of hosts under blows, and that its judge notices what it is there for."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from model.crashes.fleet import Blow, FleetResult, Told, judge_one, strike
+from model.crashes.judge import Fault
+from statemachine.core.machines import TurnState
+from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome, TurnEnded, TurnStarted
+from statemachine.runtime import AgentRef
+
+OUTCOME = Outcome(1, 1, TurnState.COMPLETED, "done: request 1", Cause.FINISHED)
+ROLLOUT = (MailAccepted(0, -1, 1, MailKind.TRIGGER, "request 1"), TurnStarted(1, 1), TurnEnded(OUTCOME))
+TOLD = Told("s", "request 1", "k", AgentRef(1, "/root/a", 0), OUTCOME)
+
+
+def test_fleet_that_is_struck_loses_nothing_and_does_nothing_twice() -> None:
+    shown = list[str]()
+    result = strike(2, 1, 1, seed=1, show=lambda so_far: shown.append(so_far.progress()))
+    assert result.failures == []
+    assert result.blows == {Blow.KILL: 2, Blow.PAUSE: 1, Blow.RESTART: 1}
+    assert len(result.told) > 10
+    assert all(seconds < 20 for found in result.first_answers.values() for seconds in found)
+    assert len(shown) == 4
+    assert "0 faults" in result.summary()
+
+
+def test_life_as_it_was_told_has_no_fault() -> None:
+    assert list(judge_one("s", [TOLD], {1: ROLLOUT})) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "told", "rollout"),
+    [
+        (Fault.LOST, TOLD, ()),
+        (Fault.LOST, attrs.evolve(TOLD, text="request 2"), ROLLOUT),
+        (Fault.TWICE, TOLD, (*ROLLOUT, MailAccepted(1, -1, 1, MailKind.TRIGGER, "request 1"))),
+        (Fault.OTHER, attrs.evolve(TOLD, outcome=attrs.evolve(OUTCOME, turn=2)), ROLLOUT),  # type: ignore[misc]
+        (Fault.OTHER, TOLD, ROLLOUT[:2]),
+    ],
+)
+def test_what_is_lost_doubled_or_other_than_told_is_a_fault(
+    fault: Fault, told: Told, rollout: tuple[object, ...]
+) -> None:
+    assert [blame.fault for blame in judge_one("s", [told], {1: rollout})] == [fault]  # type: ignore[dict-item]
+
+
+def test_result_says_what_happened() -> None:
+    result = FleetResult(1)
+    assert result.progress() == "0 of 1 blows, 0 requests acknowledged"
+    assert result.as_json() == {"requests": 0, "blows": {}, "seconds": {}, "faults": []}
