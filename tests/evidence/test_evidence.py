@@ -22,6 +22,7 @@ from model.command.engines import is_news
 from model.documents import evidence_table, traceability
 from model.documents.evidence_table import MARK, evidence_document, run_part, static_part
 from model.documents.traceability import Row, Strength, property_rows
+from model.engines import ENGINES
 from model.evidence import campaign, hunts
 from model.evidence.campaign import Results
 from model.evidence.hunts import LOOKS, Hunt
@@ -318,3 +319,13 @@ def test_script_that_installs_spin_never_fails_and_says_what_is_left_out(tmp_pat
         (tmp_path / name).write_text("#!/bin/sh\n", "utf-8")
         (tmp_path / name).chmod(0o755)
     assert said() == (0, "")
+
+
+def test_run_on_file_has_every_engine_and_every_property_and_nothing_failed_in_it() -> None:
+    text = (REPOSITORY / "specs/evidence.md").read_text("utf-8").partition(MARK)[2]
+    assert "everything held" in text
+    assert "FAILED" not in text
+    rows_of = {line.split(" | ")[0].removeprefix("| ") for line in text.splitlines() if line.startswith("| ")}
+    assert rows_of >= {known.id for known in PROPERTIES}
+    assert rows_of >= {"exploration", "fuzz", *(kind for engine in ENGINES for kind in engine.judges)}
+    assert rows_of >= {f"`{known.id}`" for known in BREAKS}
