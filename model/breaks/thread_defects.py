@@ -334,7 +334,7 @@ def recovery_asks_for_nothing(*_: Any) -> list[int]:
 
 
 @breaks("section 5, recovery; BUG-B54", "pair", (recovery, "end_by_crash"))
-def crash_tells_nobody(core: Any, s: Session, agent: Any) -> Any:
+def crash_tells_no_requester(core: Any, s: Session, agent: Any) -> Any:
     """Who asked for a turn that a crash ended is not told."""
     ended = core(s, agent)
     return None if ended is None else (ended[0], (), ended[2])

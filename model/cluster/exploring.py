@@ -218,7 +218,7 @@ def explore(
         except Lost as loss:
             lost += 1
             if lost > RESTARTS:
-                what = f"scope {scope.name} lost a process of the cluster {lost} times, so there is no verdict"
+                what = f"scope {scope.name} has no verdict: it lost a process of the cluster {lost} times"
                 raise ClusterFailed(f"{what}: {loss}") from loss
             on_loss(loss)
 

@@ -375,7 +375,7 @@ class Tasks:
         meant = self.cluster.meaning(error)
         if isinstance(meant, Lost):
             meant = ClusterFailed(
-                f"a task was lost with its machine {RETRIES + 1} times, so there is no verdict: {meant}"
+                f"a task has no verdict, since it was lost with its machine {RETRIES + 1} times: {meant}"
             )
         future.set_exception(meant)
 

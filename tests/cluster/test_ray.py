@@ -271,7 +271,7 @@ def test_task_whose_process_dies_is_done_again(joined: Cluster, tmp_path: Path) 
 @pytest.mark.nightly
 def test_task_that_kills_every_process_is_an_error_and_not_a_verdict(joined: Cluster, tmp_path: Path) -> None:
     deadly = Task(broken.die, ())
-    with pytest.raises(ClusterFailed, match="a task was lost with its machine 4 times, so there is no verdict"):
+    with pytest.raises(ClusterFailed, match="a task has no verdict, since it was lost with its machine 4 times"):
         campaign(1, lambda number: None if number else deadly, print, hire=joined.pool(tmp_path))
 
 

@@ -91,7 +91,7 @@ def test_row_has_what_the_engines_declare() -> None:
     assert row.spin == ("fair runs of 4 worlds",)
     assert any("[test_lending.py](../tests/core/test_lending.py)" in link for link in row.tests)
     assert "[`Slots.first`](../statemachine/core/slots.py)" in row.code
-    assert "nobody-is-due" in row.breaks
+    assert "no-turn-is-due" in row.breaks
     assert rows()["S1"].spin == ("every state",)
     assert rows()["theorem 2"].best is Strength.FAIR_RUNS
     assert rows()["theorem 3"].explored == "as L8"

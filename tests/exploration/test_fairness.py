@@ -124,9 +124,9 @@ def after(session: Session, events: list[AnyEvent]) -> Session:
         ("last-in-first-out", "seniority", {"theorem 2", "L11"}),
         ("idle-agent-sleeps-on", "threads", {"theorem 2", "L7"}),
         ("finished-agents-block", "seniority", {"L7"}),
-        ("nobody-is-due", "stops", {"theorem 2", "L11"}),
+        ("no-turn-is-due", "stops", {"theorem 2", "L11"}),
         ("new-turns-come-first", "bounds", {"theorem 2", "L12"}),
-        ("nobody-is-called-back", "bounds", {"theorem 2"}),
+        ("no-turn-is-called-back", "bounds", {"theorem 2"}),
     ],
 )
 def test_break_of_a_rule_is_seen(name: str, scope: str, properties: set[str]) -> None:

@@ -95,7 +95,7 @@ def one_sided(graphs: dict[str, set[Edge]], world: str, break_id: str | None) ->
         ("late-mail-waits", "pair"),
         ("death-keeps-the-turn", "threads"),
         ("no-demotion", "threads"),
-        ("notices-to-nobody", "asks"),
+        ("no-notices-at-all", "asks"),
         ("mail-is-use", "trio, sends"),
         ("stall-wakes-the-first", "chain, two slots"),
     ],
