@@ -130,7 +130,8 @@ class SessionClient:
 
     async def _in_database(self, work: Any, *arguments: Any) -> Any:
         """Makes a call with the database, once more if the connection was lost."""
-        assert self._worker is not None, "enter the client with `async with` first"
+        if self._worker is None:
+            raise RuntimeError("the client is not open yet: enter it with `async with` first")
         try:
             return await self._worker.do(work, *arguments)
         except StoreError:

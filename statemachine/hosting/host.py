@@ -34,11 +34,13 @@ from attrs import define, field
 from websockets.asyncio.server import Server
 
 from statemachine.core.config import SessionConfig
-from statemachine.core.refusals import Refusal, StoreFailed
-from statemachine.hosting import rules, wire
+from statemachine.core.machines import SessionState
+from statemachine.core.refusals import StoreFailed
+from statemachine.hosting import rules, server, wire
 from statemachine.hosting.leases import Ask, Claimed, Leases, Where
-from statemachine.hosting.server import CallServer, Moved, called
+from statemachine.hosting.server import CallServer, Moved
 from statemachine.runtime import AgentControl
+from statemachine.runtime.control import inside
 from statemachine.runtime.threads import Roles, Work
 from statemachine.stores.errors import ConnectionLost, SessionInUse, StoreError, StoreUnreachable
 from statemachine.stores.postgres import PostgresStore, driver
@@ -92,6 +94,21 @@ class Hosted:
             return False
         found = self.control.statistics()
         return not (found.slots_held or found.queued or found.waiting)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the session was shut down, or has failed, while it was open here: nothing comes of it any more."""
+        return self.control is not None and inside(self.control).session.state is not SessionState.OPEN
+
+    async def rest(self, seconds: float) -> None:
+        """Waits so long before the session is free again, unless it is to be left."""
+        with anyio.move_on_after(seconds):
+            await self.told.wait()
+
+    def leave(self) -> None:
+        """Has the session handed over."""
+        self.give_away = True
+        self.told.set()
 
 
 class SessionHost:
@@ -208,19 +225,17 @@ class SessionHost:
         `grace` seconds to end, and returns when the worker has none left.
         """
         self._draining = True
-        for hosted in [*self._held.values()]:
-            hosted.give_away = True
-            hosted.told.set()
+        self._drop_all()
         while self._held:
             await anyio.sleep(0.01)
         self._ended.set()
 
     async def _end(self) -> None:
         """Ends the connections, of callers and with the database."""
-        server = getattr(self, "_server", None)
-        if server is not None:
-            server.close()
-            await server.wait_closed()
+        listening = getattr(self, "_server", None)
+        if listening is not None:
+            listening.close()
+            await listening.wait_closed()
         with suppress(StoreError):
             await self._worker.do(self._disconnect)
         self._worker.stop()
@@ -268,13 +283,16 @@ class SessionHost:
         if found.is_buried:
             log.warning("worker %s was taken for dead, and has lost its sessions", self.where)
             self._drop_all()
+        for hosted in self._held.values():
+            if hosted.has_ended:
+                hosted.leave()
         for claimed in found.claimed:
             self._begin(claimed, leases.worker)
         for ask in found.asks:
-            hosted = self._held.get(ask.session)
-            if hosted is not None and ask.id not in hosted.asks:
-                hosted.asks.add(ask.id)
-                self._tasks.start_soon(self._carry_out, hosted, ask)
+            asked = self._held.get(ask.session)
+            if asked is not None and ask.id not in asked.asks:
+                asked.asks.add(ask.id)
+                self._tasks.start_soon(self._carry_out, asked, ask)
         self._balance(found.fair, found.free)
         return len(found.claimed) == found.most > 0 and found.free > 0
 
@@ -282,14 +300,16 @@ class SessionHost:
         """Gives away what is beyond the share, and makes room if there is none."""
         if self._draining:
             return
-        mine = sorted(
-            (hosted for hosted in self._held.values() if not hosted.told.is_set()), key=lambda each: each.used
-        )
-        idle = [hosted for hosted in mine if hosted.is_idle]
-        for hosted in (idle + [hosted for hosted in mine if hosted not in idle])[: rules.to_give(len(mine), fair)]:
-            hosted.give_away = True
-            hosted.told.set()
-        if len(self._held) >= self._capacity:
+        mine = [hosted for hosted in self._held.values() if not hosted.told.is_set()]
+        surplus = rules.to_give(len(mine), fair)
+        is_full = len(self._held) >= self._capacity and free > 0
+        if not surplus and not is_full:
+            return  # asking each session whether it rests takes milliseconds
+        mine.sort(key=lambda hosted: (not hosted.is_idle, hosted.used))
+        for hosted in mine[:surplus]:
+            hosted.leave()
+        if is_full:
+            idle = [hosted for hosted in mine[surplus:] if hosted.is_idle]
             for hosted in idle[: rules.to_unload(free, 0, len(idle))]:
                 hosted.told.set()
 
@@ -307,8 +327,7 @@ class SessionHost:
 
     def _drop_all(self) -> None:
         for hosted in self._held.values():
-            hosted.give_away = True
-            hosted.told.set()
+            hosted.leave()
 
     # Sessions
 
@@ -334,11 +353,11 @@ class SessionHost:
             log.info("session %s is handed over", hosted.name)
         except (SessionInUse, StoreFailed, ConnectionLost, StoreUnreachable) as error:
             log.info("session %s is not here any more: %s", hosted.name, error)
-            await anyio.sleep(self._poll)
+            await hosted.rest(self._poll)
         except Exception:  # of its rows or its configuration: the other sessions go on
             log.exception("session %s cannot go on here", hosted.name)
             failures = self._failures[hosted.name] = self._failures.get(hosted.name, 0) + 1
-            await anyio.sleep(min(BACKOFF_S * 2 ** min(failures, 10), BACKOFF_MAX_S))
+            await hosted.rest(min(BACKOFF_S * 2 ** min(failures, 10), BACKOFF_MAX_S))
         else:
             self._failures.pop(hosted.name, None)
         finally:
@@ -355,7 +374,7 @@ class SessionHost:
                 await hosted.told.wait()
             if hosted.give_away:
                 with anyio.move_on_after(self._grace):
-                    while not hosted.is_idle:
+                    while not (hosted.is_idle or hosted.has_ended):
                         await anyio.sleep(min(0.02, self._poll))
                 raise HandOver
             is_due = hosted.told.is_set() or time.monotonic() - hosted.used > self._idle_ttl
@@ -385,6 +404,9 @@ class SessionHost:
             answer = await call(control)
             self._check_beat()
             return answer
+        except SessionInUse:
+            hosted.leave()  # it was taken over, which the session itself finds out when it writes
+            raise
         finally:
             hosted.calls -= 1
             hosted.used = time.monotonic()
@@ -405,11 +427,12 @@ class SessionHost:
         hosted.calls += 1
         try:
             verb, given = wire.unpack(ask.request)
-            await called(control, verb, given)
-        except (StoreFailed, StoreError):
-            return
-        except (Refusal, TypeError, ValueError) as error:
-            log.info("a request of session %s was refused: %s", hosted.name, error)  # the caller is told when it asks
+            await server.called(control, verb, given)
+        except server.ELSEWHERE:
+            hosted.leave()
+            return  # it stays for the next owner
+        except Exception as error:  # whatever it is, the caller is told when it asks
+            log.info("a request of session %s was refused: %r", hosted.name, error)
         finally:
             hosted.calls -= 1
         with suppress(StoreError):

@@ -115,6 +115,9 @@ GIVE_BACK = """
     UPDATE statemachine.sessions SET worker = NULL, epoch = epoch + 1
     WHERE id = %(session)s AND worker = %(me)s AND epoch = %(epoch)s
 """
+STRAY = """
+    UPDATE statemachine.sessions SET worker = NULL, epoch = epoch + 1 WHERE worker = %(me)s AND id <> ALL (%(held)s)
+"""
 LEAVE = """
     WITH mine AS (UPDATE statemachine.sessions SET worker = NULL, epoch = epoch + 1 WHERE worker = %(me)s)
     DELETE FROM statemachine.workers WHERE id = %(me)s
@@ -205,14 +208,16 @@ class Leases:
             self._run(JOIN, address=where.address, token=where.token, capacity=self.capacity)
 
     def poll(self, held: Sequence[int], draining: bool) -> Poll:
-        """Says that the worker lives (*beat*), frees those of dead workers (*bury*), and claims
-        some (*claim*), unless it drains. `held` are the sessions that it has.
+        """Says that the worker lives (*beat*), frees the sessions of dead workers (*bury*), and claims some (*claim*),
+        unless it drains. `held` are the sessions that it has: others that are its own in the database, as after their
+        epochs were raised by a change of the tables, are freed (*hand_over*).
         """
         with driver.typed(self.shown):
             is_buried = self._run(BEAT, draining=draining).rowcount == 0
             if is_buried:
                 self.join(self._where)
             self._bury()
+            self._run(STRAY, held=list(held))
             capacities, wanted, free = self._run(COUNTS).fetchone() or ((), 0, 0)
             fair = rules.share(wanted, capacities)
             most = 0 if draining or is_buried else rules.most_to_claim(len(held), self.capacity, fair, AT_ONCE)

@@ -78,14 +78,13 @@ def fold(
         raise EncodingError(f"the snapshot cannot be: {error!r}", whose_facts) from error
     ledger, times = folded.ledger, folded.times
     times.restore(facts)
-    for record in tail:
+    for written in tail:
         folded.tail += 1
-        if isinstance(record, Entry):
+        if isinstance(written, Entry):
             continue
-        if left_out:
-            record = seen_without(record, ledger, left_out)  # noqa: PLW2901
-            if record is None:
-                continue
+        record = seen_without(written, ledger, left_out) if left_out else written
+        if record is None:
+            continue
         if isinstance(record, Unreadable):
             raise EncodingError(str(record.error), whose(record, ledger)) from record.error
         try:

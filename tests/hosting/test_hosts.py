@@ -20,7 +20,7 @@ from model.command import demo_fleet
 from statemachine import AgentControl, TurnState
 from statemachine.core.records import Cause
 from statemachine.errors import InvalidName, PathTaken, UnknownPath
-from statemachine.hosting import HostMissing, SessionClient, SessionHost
+from statemachine.hosting import HostMissing, SessionClient, SessionHost, host, server
 from statemachine.stores.postgres.dsn import with_session
 from tests.hosting.work import CONFIG, work
 from tests.hosting.workers import workers
@@ -42,12 +42,12 @@ async def until(condition: object, seconds: float = 20.0) -> None:
 
 
 async def test_session_that_is_asked_for_is_made_claimed_and_called_from_anywhere(database: str) -> None:
-    async with SessionHost(database, work, CONFIG, **QUICK) as host, SessionClient(database) as client:
+    async with SessionHost(database, work, CONFIG, **QUICK) as worker, SessionClient(database) as client:
         session = client.session("orders 17")
         handle = await session.spawn("/root", "clerk", "check", {"odd": "\ud800"}, headers={"tenant": 7})
         outcome = await handle.outcome()
         assert (outcome.status, outcome.result, outcome.cause) == (TurnState.COMPLETED, "done: check", Cause.FINISHED)
-        assert host.sessions == ("orders 17",)
+        assert worker.sessions == ("orders 17",)
         status = await session.status("/root/clerk")
         assert (status.settings, status.outcome, status.agent) == ({"odd": "\ud800"}, outcome, 1)
         assert [each.path for each in await session.list()] == ["/root", "/root/clerk"]
@@ -97,44 +97,92 @@ async def test_session_without_a_worker_is_asked_for_and_what_gives_work_is_carr
         await until(lambda: sql(with_session(database, "x"), "SELECT count(*) FROM statemachine.asks") == [(0,)])
 
 
+async def test_request_that_is_left_behind_waits_for_the_next_owner_if_this_one_leaves(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SessionClient(database, patience=0.2) as client:
+        with pytest.raises(HostMissing):
+            await client.session("a").spawn("/root", "x", "left behind", key="k")
+    tries = list[str]()
+    real = server.called
+
+    async def called(control: AgentControl, verb: str, given: dict[str, Any]) -> Any:
+        tries.append(verb)
+        if len(tries) == 1:
+            await control.shutdown(0)
+        return await real(control, verb, given)
+
+    monkeypatch.setattr(server, "called", called)
+    async with SessionHost(database, work, CONFIG, **QUICK), SessionClient(database) as client:
+        with anyio.fail_after(20):
+            while "/root/x" not in [each.path for each in await client.session("a").list()]:
+                await anyio.sleep(0.02)
+        assert tries.count("spawn") == 2
+
+
+async def test_session_that_fails_in_its_host_is_opened_anew(database: str) -> None:
+    async with SessionHost(database, work, CONFIG, **QUICK) as worker, SessionClient(database) as client:
+        session = client.session("a")
+        await (await session.spawn("/root", "x", "go")).outcome()
+        sql(with_session(database, "x"), "UPDATE statemachine.sessions SET epoch = epoch + 1")  # a take-over
+        assert (await (await session.follow_up("/root/x", "more")).outcome()).result == "done: more"
+        assert worker.sessions == ("a",)
+
+
+async def test_session_that_cannot_be_opened_holds_up_neither_the_others_nor_a_drain(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "BACKOFF_S", 30.0)
+    async with SessionClient(database) as client:
+        async with SessionHost(database, work, CONFIG, **QUICK):
+            await (await client.session("bad").spawn("/root", "x", "go")).outcome()
+        sql(with_session(database, "x"), "UPDATE statemachine.agents SET facts = '{'")
+        async with SessionHost(database, work, CONFIG, **QUICK) as second:
+            for number in range(3):
+                await (await client.session(f"s{number}").spawn("/root", "x", "go")).outcome()
+            await until(lambda: "bad" in second.sessions)
+            with anyio.fail_after(5):
+                await second.drain()
+
+
 async def test_caller_without_the_token_is_refused_before_anything_is_read(database: str) -> None:
-    async with SessionHost(database, work, **QUICK) as host:
+    async with SessionHost(database, work, **QUICK) as worker:
         for headers in ({}, {"Authorization": "Bearer wrong"}):
             with pytest.raises(InvalidStatus, match="401"):
-                await connect(host.where, additional_headers=headers, proxy=None)
-        assert host.where.startswith("ws://127.0.0.1:")
+                await connect(worker.where, additional_headers=headers, proxy=None)
+        assert worker.where.startswith("ws://127.0.0.1:")
 
 
 # Residency, one floor up
 
 
 async def test_session_without_work_is_left_and_comes_back_when_it_is_asked_for(database: str) -> None:
-    async with SessionHost(database, work, CONFIG, idle_ttl=0.3, **QUICK) as host, SessionClient(database) as client:
+    async with SessionHost(database, work, CONFIG, idle_ttl=0.3, **QUICK) as worker, SessionClient(database) as client:
         session = client.session("a")
         await (await session.spawn("/root", "x", "go")).outcome()
-        await until(lambda: not host.sessions)
+        await until(lambda: not worker.sessions)
         row = "SELECT wanted, worker FROM statemachine.sessions"
         await until(lambda: sql(with_session(database, "x"), row) == [(False, None)])
         assert (await session.status("/root/x")).turn == 1
-        assert host.sessions == ("a",)
+        assert worker.sessions == ("a",)
 
 
 async def test_session_with_open_work_is_not_left(database: str, tmp_path: Path) -> None:
-    async with SessionHost(database, work, CONFIG, idle_ttl=0.1, **QUICK) as host, SessionClient(database) as client:
+    async with SessionHost(database, work, CONFIG, idle_ttl=0.1, **QUICK) as worker, SessionClient(database) as client:
         handle = await client.session("a").spawn("/root", "x", f"until {tmp_path / 'there'}")
         await anyio.sleep(1)
-        assert host.sessions == ("a",)
+        assert worker.sessions == ("a",)
         (tmp_path / "there").touch()
         assert (await handle.outcome()).status is TurnState.COMPLETED
-        await until(lambda: not host.sessions)
+        await until(lambda: not worker.sessions)
 
 
 async def test_full_worker_leaves_idle_sessions_for_others(database: str) -> None:
-    async with SessionHost(database, work, CONFIG, capacity=2, **QUICK) as host, SessionClient(database) as client:
+    async with SessionHost(database, work, CONFIG, capacity=2, **QUICK) as worker, SessionClient(database) as client:
         for number in range(6):
             handle = await client.session(f"s{number}").spawn("/root", "x", "go")
             assert (await handle.outcome()).result == "done: go"
-            assert len(host.sessions) <= 2
+            assert len(worker.sessions) <= 2
 
 
 async def test_sessions_are_shared_between_workers_and_come_to_rest(database: str) -> None:
@@ -168,12 +216,12 @@ async def test_drain_hands_over_open_work(database: str, tmp_path: Path) -> None
 
 
 async def test_session_that_a_program_has_open_is_left_to_it_until_it_ends(database: str) -> None:
-    async with SessionHost(database, work, CONFIG, **QUICK) as host, SessionClient(database, patience=0.5) as client:
+    async with SessionHost(database, work, CONFIG, **QUICK) as worker, SessionClient(database, patience=0.5) as client:
         async with AgentControl.open(with_session(database, "a"), work) as control:
             await control.spawn("/root", "x", "go")
             with pytest.raises(HostMissing):
                 await client.session("a").status("/root/x")
-            assert host.sessions == ()
+            assert worker.sessions == ()
         assert (await client.session("a").status("/root/x")).agent == 1
 
 
@@ -232,6 +280,37 @@ async def test_killed_worker_is_followed_by_another_at_once_and_nothing_is_lost(
                 entries = [each for each in await client.session(name).history("/root/x") if hasattr(each, "data")]
                 assert len(entries) == 1
             assert {where for _, where in sql(with_session(database, "x"), OWNED_BY)} == {alive.where}
+
+
+async def test_worker_that_is_cut_off_from_the_database_is_fenced_and_comes_back(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        SessionHost(database, work, CONFIG, **QUICK) as one,
+        SessionHost(database, work, CONFIG, **QUICK) as other,
+        SessionClient(database) as client,
+    ):
+        session = client.session("a")
+        handle = await session.spawn("/root", "x", f"until {tmp_path / 'there'}")
+        cut, next_one = (one, other) if one.sessions else (other, one)
+        leases = cut._leases
+        assert leases is not None
+        terminate = f"SELECT pg_terminate_backend({leases.connection.info.backend_pid})"
+        connect_again = cut._connect
+
+        def late() -> None:
+            time.sleep(3)
+            connect_again()
+
+        monkeypatch.setattr(cut, "_connect", late)
+        sql(with_session(database, "x"), terminate)
+        await until(lambda: next_one.sessions == ("a",), 3)
+        (tmp_path / "there").touch()
+        assert (await handle.outcome()).status is TurnState.COMPLETED
+        entries = [each for each in await session.history("/root/x") if hasattr(each, "data")]
+        assert len(entries) == 1
+        workers_now = "SELECT count(*) FROM statemachine.workers"
+        await until(lambda: sql(with_session(database, "x"), workers_now) == [(2,)])
 
 
 OWNED_BY = """

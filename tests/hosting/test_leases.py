@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from statemachine.hosting import leases
-from statemachine.hosting.leases import Leases, Where
+from statemachine.hosting.leases import Claimed, Leases, Where
 from statemachine.stores.postgres.dsn import dsn_of, with_session
 from tests.stores.databases import sql
 
@@ -175,7 +175,9 @@ def test_session_of_a_program_that_died_is_freed_when_it_is_asked_for(
     one = joined("one")
     ask(one, "a")
     rows(database, "UPDATE statemachine.sessions SET worker = 4711, epoch = 7")
-    found = [each for _ in range(11) for each in one.poll([], draining=False).claimed]
+    found = list[Claimed]()
+    for _ in range(11):
+        found += one.poll([each.id for each in found], draining=False).claimed
     assert [(each.name, each.epoch) for each in found] == [("a", 9)]
 
 
@@ -196,3 +198,16 @@ def test_idle_poll_looks_at_no_session_that_rests(database: str, joined: Callabl
         values = {"me": 1, "most": 5, "held": [1]}
         plan = one.connection.execute(f"EXPLAIN {statement}", values).fetchall()
         assert "Seq Scan on sessions" not in "\n".join(line for (line,) in plan), statement
+
+
+def test_session_that_is_a_worker_s_in_the_database_alone_is_freed(
+    database: str, joined: Callable[..., Leases]
+) -> None:
+    one = joined("one")
+    ask(one, "a")
+    ask(one, "b")
+    held = [each.id for each in one.poll([], draining=False).claimed]
+    assert len(held) == 2
+    (again,) = one.poll(held[:1], draining=False).claimed
+    assert (again.id, again.epoch) == (held[1], 3)
+    assert [row[2:4] for row in rows(database)] == [(one.worker, 1), (one.worker, 3)]
