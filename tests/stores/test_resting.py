@@ -265,7 +265,7 @@ async def test_longest_unused_sessions_rest_if_more_than_so_many_are_open(
     rested = threading.Event()
     monkeypatch.setattr(resting, "give_back", rested.set)
     stores = [await opened(tmp_path / f"{number}.db") for number in range(2)]
-    assert [thread for thread in threading.enumerate() if thread.name == "statemachine-rest"] == []
+    assert not connections._is_looked_at
     stores.append(await opened(tmp_path / "2.db"))
     assert await anyio.to_thread.run_sync(rested.wait, 60)
     for thread in [thread for thread in threading.enumerate() if thread.name == "statemachine-rest"]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import anyio
@@ -15,13 +16,15 @@ import pytest
 
 from statemachine.stores import Entry, SQLiteStore, Write
 from statemachine.stores.errors import SessionInUse, StoreClosed, StoreError
+from statemachine.stores.pool import ThreadPool
+from statemachine.stores.sqlite import store as sqlite
 from statemachine.stores.sqlite.store import CHECKPOINT_PAGES
 from statemachine.stores.sqlite.tables import ALONE_MAX
 from statemachine.stores.worker import Worker
 from tests.stores.session_files import CONFIG, opened, sql
 
 pytestmark = pytest.mark.anyio
-NAME = "statemachine-store"
+numbers = count()
 
 
 @pytest.fixture
@@ -29,16 +32,22 @@ def closed_stores() -> None:
     """Stores are left to the garbage collector here (`conftest.py` closes them elsewhere)."""
 
 
-def threads() -> set[threading.Thread]:
-    """Those in which stores write in this process."""
-    return {thread for thread in threading.enumerate() if thread.name == NAME}
+@pytest.fixture(autouse=True)
+def own_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool without threads. One of the process's pool that is about to end stays if a store is opened meanwhile."""
+    monkeypatch.setattr(sqlite, "WRITING", ThreadPool(f"test-of-workers-{next(numbers)}", 4))
 
 
-def left(before: set[threading.Thread]) -> set[threading.Thread]:
-    """Those that were not there before and do not end. One that was told to end may take a while."""
-    for thread in threads() - before:
+def threads() -> list[threading.Thread]:
+    """Those in which stores write in this test."""
+    return [thread for thread in threading.enumerate() if thread.name == sqlite.WRITING._name]
+
+
+def left() -> list[threading.Thread]:
+    """Those that do not end. One that was told to end may take a while."""
+    for thread in threads():
         thread.join(60)
-    return threads() - before
+    return threads()
 
 
 async def test_calls_are_made_one_after_another_in_one_thread_and_give_what_they_return_or_raise() -> None:
@@ -110,20 +119,19 @@ async def test_task_that_is_cancelled_by_asyncio_and_by_a_scope_at_once_is_cance
 async def test_closed_store_has_no_thread_and_neither_has_one_that_could_not_be_opened(tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.db"
     foreign.write_text("this is no session, and long enough to be looked at " * 4)
-    before = threads()
     with pytest.raises(StoreError):
         await SQLiteStore(foreign).open(CONFIG)
-    assert left(before) == set()
+    assert left() == []
     store = SQLiteStore(tmp_path / "session.db")
     for _ in range(2):
         await store.open(CONFIG)
         with pytest.raises(SessionInUse, match="open already"):
             await store.open(CONFIG)
-        assert len(threads() - before) == 1
+        assert len(threads()) == 1
         await store.append([Write((Entry(0, 0, "x"),))])
         await store.close()
         await store.close()
-        assert left(before) == set()
+        assert left() == []
     with pytest.raises(StoreClosed):
         await store.append([Write((Entry(0, 0, "x"),))])
 
@@ -231,7 +239,7 @@ async def test_store_that_two_close_and_one_opens_again_is_open(tmp_path: Path) 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_close_of_a_task_that_asyncio_cancels_is_left_to_the_thread(tmp_path: Path) -> None:
-    path, gate, before = tmp_path / "session.db", threading.Event(), threads()
+    path, gate = tmp_path / "session.db", threading.Event()
     store = await opened(path)
     assert store._worker is not None
     async with anyio.create_task_group() as tasks:
@@ -242,7 +250,7 @@ async def test_close_of_a_task_that_asyncio_cancels_is_left_to_the_thread(tmp_pa
         with pytest.raises(SessionInUse, match="open already"):
             await store.open(CONFIG)
         gate.set()
-    assert left(before) == set()
+    assert left() == []
     for again in (store, SQLiteStore(path)):
         await again.open(CONFIG)
         await again.append([Write((Entry(0, 0, "x"),))])
@@ -251,11 +259,10 @@ async def test_close_of_a_task_that_asyncio_cancels_is_left_to_the_thread(tmp_pa
 
 @pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")  # it is unclosed, as Python 3.13 says
 async def test_store_that_nobody_closes_leaves_no_thread(tmp_path: Path) -> None:
-    before = threads()
     for number in range(3):
         await opened(tmp_path / f"{number}.db")
     gc.collect()
-    assert left(before) == set()
+    assert left() == []
 
 
 @pytest.mark.parametrize("rows", [1, 2, ALONE_MAX, ALONE_MAX + 1, 3 * ALONE_MAX])
