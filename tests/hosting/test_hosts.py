@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import sys
@@ -120,13 +121,39 @@ async def test_request_that_is_left_behind_waits_for_the_next_owner_if_this_one_
         assert tries.count("spawn") == 2
 
 
-async def test_session_that_fails_in_its_host_is_opened_anew(database: str) -> None:
+TAKE_OVER = "UPDATE statemachine.sessions SET epoch = epoch + 1"
+
+
+async def test_session_that_was_taken_over_is_opened_anew_for_a_caller_that_writes(database: str) -> None:
     async with SessionHost(database, work, CONFIG, **QUICK) as worker, SessionClient(database) as client:
         session = client.session("a")
         await (await session.spawn("/root", "x", "go")).outcome()
-        sql(with_session(database, "x"), "UPDATE statemachine.sessions SET epoch = epoch + 1")  # a take-over
+        sql(with_session(database, "x"), TAKE_OVER)
         assert (await (await session.follow_up("/root/x", "more")).outcome()).result == "done: more"
         assert worker.sessions == ("a",)
+
+
+async def test_session_that_was_taken_over_is_opened_anew_for_a_caller_that_reads(database: str) -> None:
+    """Nothing is written, so the session that is open does not fail."""
+    async with SessionHost(database, work, CONFIG, **QUICK), SessionClient(database) as client:
+        session = client.session("a")
+        handle = await session.spawn("/root", "x", "go")
+        await handle.outcome()
+        before = await session.history(handle.ref)
+        sql(with_session(database, "x"), TAKE_OVER)
+        assert await session.history(handle.ref) == before
+
+
+async def test_session_that_fails_without_a_caller_is_opened_anew(database: str, tmp_path: Path) -> None:
+    """A turn finds out that the session was taken over, when it ends."""
+    async with SessionHost(database, work, CONFIG, **QUICK) as worker, SessionClient(database) as client:
+        session, until_here = client.session("a"), tmp_path / "goes on"
+        handle = await session.spawn("/root", "x", f"until {until_here}")
+        sql(with_session(database, "x"), TAKE_OVER)
+        failed = worker._by_name["a"]
+        until_here.touch()
+        await until(lambda: worker._by_name.get("a", failed) is not failed)
+        assert (await handle.outcome()).result == f"done: until {until_here}"
 
 
 async def test_session_that_cannot_be_opened_holds_up_neither_the_others_nor_a_drain(
@@ -340,6 +367,43 @@ async def test_worker_that_hangs_beyond_its_ttl_loses_its_sessions_and_writes_no
             entries = [each for each in await session.history("/root/y") if hasattr(each, "data")]
             assert len(entries) == 1
             assert sql(with_session(database, "x"), "SELECT count(*) FROM statemachine.workers") == [(2,)]
+
+
+@pytest.mark.parametrize("during", [False, True], ids=["before the call", "during the call"])
+async def test_worker_that_was_silent_for_its_ttl_answers_nothing_before_it_has_looked_again(
+    database: str, monkeypatch: pytest.MonkeyPatch, during: bool
+) -> None:
+    """It hung, and the session may be another worker's by now: what it would answer may be old."""
+    hangs, goes_on, calls = anyio.Event(), anyio.Event(), list[str]()
+    real_look, real_called = SessionHost._look, server.called
+    async with SessionHost(database, work, CONFIG, **QUICK) as worker, SessionClient(database, patience=5) as client:
+        session = client.session("a")
+        await (await session.spawn("/root", "x", "go")).outcome()
+
+        async def look(self: SessionHost) -> bool:
+            hangs.set()
+            await goes_on.wait()
+            return await real_look(self)
+
+        async def called(control: AgentControl, verb: str, given: dict[str, Any]) -> Any:
+            calls.append(verb)
+            answer = await real_called(control, verb, given)
+            worker._beat = -math.inf
+            return answer
+
+        monkeypatch.setattr(server, "called", called)
+        monkeypatch.setattr(SessionHost, "_look", look)
+        await hangs.wait()
+        if not during:
+            worker._beat = -math.inf
+        client._patience = 0.2
+        with pytest.raises(HostMissing):
+            await session.status("/root/x")
+        assert calls == ["status"] * during
+        client._patience = 60
+        monkeypatch.setattr(server, "called", real_called)
+        goes_on.set()
+        assert (await session.status("/root/x")).turn == 1
 
 
 async def test_worker_that_is_told_to_end_hands_over_and_exits(database: str) -> None:

@@ -6,8 +6,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from statemachine import SessionConfig
 from statemachine.hosting import leases
 from statemachine.hosting.leases import Claimed, Leases, Where
+from statemachine.stores.errors import SessionInUse
+from statemachine.stores.postgres import PostgresStore
+from statemachine.stores.postgres.claiming import Lease
 from statemachine.stores.postgres.dsn import dsn_of, with_session
 from tests.stores.databases import sql
 
@@ -211,3 +215,20 @@ def test_session_that_is_a_worker_s_in_the_database_alone_is_freed(
     (again,) = one.poll(held[:1], draining=False).claimed
     assert (again.id, again.epoch) == (held[1], 3)
     assert [row[2:4] for row in rows(database)] == [(one.worker, 1), (one.worker, 3)]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("what", ["epoch = epoch + 1", "worker = 4711"], ids=["a later claim", "another worker"])
+async def test_session_whose_lease_is_not_held_any_more_is_not_opened_with_it(
+    database: str, joined: Callable[..., Leases], what: str
+) -> None:
+    """The worker hung between its claim and the opening."""
+    one = joined("one")
+    ask(one, "a")
+    (mine,) = one.poll([], draining=False).claimed
+    rows(database, f"UPDATE statemachine.sessions SET {what}")
+    before = rows(database)
+    store = PostgresStore(with_session(database, "a"), lease=Lease(mine.epoch, one.worker))
+    with pytest.raises(SessionInUse):
+        await store.open(SessionConfig())
+    assert rows(database) == before
