@@ -1,8 +1,8 @@
 """Hosts sessions that stand in PostgreSQL on any number of processes, and calls them from anywhere.
 
 `SessionHost` runs in each of N identical processes; `SessionClient` calls sessions wherever they are. Read
-`machines.py` and `rules.py` (what a lease is, who takes it), then `leases.py` (both in the database), `host.py`,
-`wire.py` and `client.py`. What is promised stands in specs/beyond-one-machine.md.
+`machines.py` and `rules.py` (what a lease is, who takes it), `directory.py` (where it is written down) and `leases.py`
+(that in the database), then `host.py`, `wire.py` and `client.py`. What is promised stands in specs/beyond-one-machine.md.
 May import: `core`, `log`, `runtime`, `stores`, `stores.postgres`, `errors`, `lazy`, `anyio`, `websockets`, `psycopg`.
 May not know: SQLite, what judges it.
 """

@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 from ssl import SSLContext
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import anyio
@@ -25,15 +25,13 @@ from websockets.exceptions import WebSocketException
 
 from statemachine.core.effects import ClosedAgents, Forgotten, Interrupted, Resumed
 from statemachine.core.records import Outcome
-from statemachine.hosting import leases, wire
+from statemachine.hosting import wire
+from statemachine.hosting.directory import ClientDirectory, Where, kind_at
 from statemachine.hosting.errors import HostMissing
-from statemachine.hosting.leases import Where
 from statemachine.runtime.handles import AgentRef
 from statemachine.runtime.settings import DEFAULT_ROLE
 from statemachine.runtime.status import AgentStatus
 from statemachine.stores.errors import StoreError
-from statemachine.stores.postgres import driver, schema
-from statemachine.stores.postgres.dsn import dsn_of, with_session
 from statemachine.stores.protocol import LogRecord
 from statemachine.stores.worker import Worker
 
@@ -47,6 +45,8 @@ LOOK_S = 0.5
 
 Target = str | int | AgentRef
 Headers = Mapping[str, Any] | None
+
+T = TypeVar("T")
 
 
 class SessionClient:
@@ -64,10 +64,10 @@ class SessionClient:
 
     def __init__(self, dsn: str, *, patience: float = 60.0, tls: SSLContext | None = None) -> None:
         """`dsn` names the database, not a session. Raises `StoreUnreachable` for what is not a DSN."""
-        self._names = dsn_of(with_session(dsn, "client"))
+        self._kind = kind_at(dsn)
         self._patience, self._tls = patience, tls
         self._worker: Worker | None = None
-        self._database: Any = None
+        self._directory: ClientDirectory | None = None
         self._known: dict[str, Where] = {}
         """Session -> where it was when it was asked last."""
         self._talks: dict[str, Talk] = {}
@@ -98,47 +98,41 @@ class SessionClient:
         """Returns the session with this name, which is made when it is first asked for something. Raises
         `SessionUnnamed` for what is not a name.
         """
-        dsn_of(with_session("postgresql://", name))
+        self._kind.check_name(name)
         return RemoteSession(self, name)
 
-    # The database, in a thread
+    # The directory, in a thread
 
     def _connect(self) -> None:
-        if self._database is not None and not self._database.closed:
-            return  # another call has connected meanwhile
-        connection = driver.connect(self._names.database, self._names.shown)
-        try:
-            with driver.typed(self._names.shown):
-                schema.migrate(connection, self._names.shown, schema.MIGRATIONS)
-        except BaseException:
-            connection.close()
-            raise
-        self._database = connection
+        if self._directory is None or self._directory.is_lost:  # no other call has connected meanwhile
+            self._directory = self._kind.for_client()
 
     def _disconnect(self) -> None:
-        if self._database is not None:
-            self._database.close()
+        if self._directory is not None:
+            self._directory.close()
 
-    def _owner(self, session: str) -> Where | None:
-        return leases.owner_of(self._database, self._names.shown, session)
-
-    def _look_for(self, where: Where) -> bool:
-        return leases.is_there(self._database, self._names.shown, where)
-
-    def _ask(self, session: str, request: bytes | None) -> None:
-        leases.ask(self._database, self._names.shown, session, request)
-
-    async def _in_database(self, work: Any, *arguments: Any) -> Any:
-        """Makes a call with the database, once more if the connection was lost."""
+    async def _look_up(self, work: Callable[[ClientDirectory], T]) -> T:
+        """Makes a call with the directory, once more if the connection was lost."""
         if self._worker is None:
             raise RuntimeError("the client is not open yet: enter it with `async with` first")
+
+        def looked_up() -> T:
+            assert self._directory is not None
+            return work(self._directory)
+
         try:
-            return await self._worker.do(work, *arguments)
+            return await self._worker.do(looked_up)
         except StoreError:
-            if self._database is not None and not self._database.closed:
+            if self._directory is not None and not self._directory.is_lost:
                 raise
         await self._worker.do(self._connect)
-        return await self._worker.do(work, *arguments)
+        return await self._worker.do(looked_up)
+
+    async def _owner(self, session: str) -> Where | None:
+        return await self._look_up(lambda directory: directory.owner_of(session))
+
+    async def _ask(self, session: str, request: bytes | None) -> None:
+        await self._look_up(lambda directory: directory.ask(session, request))
 
     # Calls
 
@@ -151,18 +145,18 @@ class SessionClient:
         for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
             is_late = time.monotonic() - since > self._patience
             try:
-                where = self._known.get(session) or await self._in_database(self._owner, session)
+                where = self._known.get(session) or await self._owner(session)
                 if where is not None:
                     self._known[session] = where
                     reply = await self._told(where, session, verb, given)
                     if reply is not None:
                         return read(verb, reply)
                     self._known.pop(session, None)
-                    if await self._in_database(self._owner, session) not in (None, where):
+                    if await self._owner(session) not in (None, where):
                         continue  # it has another owner by now
                 if not is_asked:
                     request = wire.pack([verb, given]) if verb in wire.KEYED else None
-                    await self._in_database(self._ask, session, request)
+                    await self._ask(session, request)
                     is_asked = True
             except StoreError:
                 if is_late:
@@ -174,12 +168,11 @@ class SessionClient:
         raise AssertionError("there is always another look")
 
     async def _is_there(self, where: Where) -> bool:
-        """Tells whether a worker is there; also if the database cannot be asked."""
+        """Tells whether a worker is there; also if the directory cannot be asked."""
         try:
-            found: bool = await self._in_database(self._look_for, where)
+            return await self._look_up(lambda directory: directory.is_there(where))
         except StoreError:
             return True
-        return found
 
     async def _talk(self, where: Where) -> Talk:
         """Returns the connection with a worker, which all calls share."""

@@ -4,9 +4,9 @@ The problem. Thousands of sessions, of which few have something to do at a time,
 
 What is done. It is the residency idea one floor up: a session that is not loaded stays addressable. One that has open
 work, or is asked for, is claimed by a worker with room and opened there; one that has had nothing to do for `idle_ttl`
-is left again. A worker looks at the database every `poll` seconds (`leases.py`): it says that it lives, frees what dead
-workers had, claims what is free up to its share, and gives away what it has beyond it. Each session runs in a task of
-its own, within `AgentControl`.
+is left again. Every `poll` seconds a worker looks at the directory of sessions (`directory.py`): it says that it lives,
+frees what dead workers had, claims what is free up to its share, and gives away what it has beyond it. Each session
+runs in a task of its own, within `AgentControl`.
 
 What was rejected. To end a worker that cannot reach the database: its sessions fail by themselves, with the fence, and
 what it does afterwards is to try again. To move the memory of a session: it is opened anew from its log.
@@ -37,15 +37,12 @@ from statemachine.core.config import SessionConfig
 from statemachine.core.machines import SessionState
 from statemachine.core.refusals import StoreFailed
 from statemachine.hosting import rules, server, wire
-from statemachine.hosting.leases import Ask, Claimed, Leases, Where
+from statemachine.hosting.directory import Ask, Claimed, HostDirectory, Where, kind_at
 from statemachine.hosting.server import CallServer, Moved
 from statemachine.runtime import AgentControl
 from statemachine.runtime.control import inside
 from statemachine.runtime.threads import Roles, Work
 from statemachine.stores.errors import ConnectionLost, SessionInUse, StoreError, StoreUnreachable
-from statemachine.stores.postgres import PostgresStore, driver
-from statemachine.stores.postgres.claiming import Lease
-from statemachine.stores.postgres.dsn import dsn_of, with_session
 from statemachine.stores.worker import Worker
 
 __all__ = ["SessionHost"]
@@ -69,9 +66,7 @@ class HandOver(Exception):
 class Hosted:
     """A session that this worker has claimed."""
 
-    id: int
-    name: str
-    lease: Lease
+    claimed: Claimed
     control: AgentControl | None = None
     """None: it is being opened, or left."""
     ready: anyio.Event = field(factory=anyio.Event)
@@ -157,8 +152,7 @@ class SessionHost:
         if type(capacity) is not int or capacity < 1:
             raise ValueError(f"capacity={capacity!r:.100}; give a whole number of sessions, 1 or more")
         Roles(work)  # raises what opening a session would
-        self._dsn, self._work, self._config = dsn, work, config
-        self._names = dsn_of(with_session(dsn, "host"))
+        self._kind, self._work, self._config = kind_at(dsn), work, config
         self._address, self._port, self._advertise, self._tls = address, port, advertise, tls
         self._capacity, self._idle_ttl, self._ttl, self._poll, self._grace = capacity, idle_ttl, ttl, poll, grace
         self._held: dict[int, Hosted] = {}
@@ -173,7 +167,7 @@ class SessionHost:
         self._tasks: TaskGroup
         self._server: Server
         self._worker: Worker
-        self._leases: Leases | None = None
+        self._directory: HostDirectory | None = None
         self.where = ""
         """The URI of this worker."""
 
@@ -245,15 +239,15 @@ class SessionHost:
     def _connect(self) -> None:
         """Connects, and joins the workers, with a number of its own each time: what it had before is lost."""
         self._disconnect()
-        self._leases = Leases(self._names.database, self._names.shown, self._capacity, self._ttl)
-        self._leases.join(Where(self.where, self._token))
+        self._directory = self._kind.for_host(self._capacity, self._ttl)
+        self._directory.join(Where(self.where, self._token))
 
     def _disconnect(self) -> None:
-        leases, self._leases = self._leases, None
-        if leases is not None:
+        directory, self._directory = self._directory, None
+        if directory is not None:
             with suppress(StoreError):
-                leases.leave()
-            leases.close()
+                directory.leave()
+            directory.close()
 
     # Looking
 
@@ -268,17 +262,17 @@ class SessionHost:
                 await self._begin_again()
 
     async def _pause(self) -> None:
-        leases = self._leases
-        assert leases is not None
-        with anyio.move_on_after(self._poll), driver.typed(self._names.shown):
-            await anyio.wait_readable(leases.connection.fileno())
+        directory = self._directory
+        assert directory is not None
+        with anyio.move_on_after(self._poll):
+            await directory.until_asked()
 
     async def _look(self) -> bool:
         """Looks once. Returns whether there is more to claim at once."""
-        leases = self._leases
-        assert leases is not None
+        directory = self._directory
+        assert directory is not None
         begun = time.monotonic()
-        found = await self._worker.do(leases.poll, [*self._held], self._draining)
+        found = await self._worker.do(directory.poll, [*self._held], self._draining)
         self._beat = begun
         if found.is_buried:
             log.warning("worker %s was taken for dead, and has lost its sessions", self.where)
@@ -287,7 +281,7 @@ class SessionHost:
             if hosted.has_ended:
                 hosted.leave()
         for claimed in found.claimed:
-            self._begin(claimed, leases.worker)
+            self._begin(directory, claimed)
         for ask in found.asks:
             asked = self._held.get(ask.session)
             if asked is not None and ask.id not in asked.asks:
@@ -331,43 +325,41 @@ class SessionHost:
 
     # Sessions
 
-    def _begin(self, claimed: Claimed, worker: int) -> None:
-        hosted = self._held[claimed.id] = self._by_name[claimed.name] = Hosted(
-            claimed.id, claimed.name, Lease(claimed.epoch, worker)
-        )
-        self._tasks.start_soon(self._host, hosted)
+    def _begin(self, directory: HostDirectory, claimed: Claimed) -> None:
+        hosted = self._held[claimed.id] = self._by_name[claimed.name] = Hosted(claimed)
+        self._tasks.start_soon(self._host, directory, hosted)
 
-    async def _host(self, hosted: Hosted) -> None:
+    async def _host(self, directory: HostDirectory, hosted: Hosted) -> None:
         """Has a session open until it is to be left."""
-        store = PostgresStore(with_session(self._dsn, hosted.name), lease=hosted.lease)
         try:
             try:
+                store = directory.store(hosted.claimed)
                 async with AgentControl.open(store, self._work, self._config) as control:
                     hosted.control = control
                     hosted.ready.set()
-                    await self._tend(hosted, control, store)
+                    await self._tend(hosted, control)
             finally:
                 hosted.control = None
                 hosted.ready.set()
         except HandOver:
-            log.info("session %s is handed over", hosted.name)
+            log.info("session %s is handed over", hosted.claimed.name)
         except (SessionInUse, StoreFailed, ConnectionLost, StoreUnreachable) as error:
-            log.info("session %s is not here any more: %s", hosted.name, error)
+            log.info("session %s is not here any more: %s", hosted.claimed.name, error)
             await hosted.rest(self._poll)
         except Exception:  # of its rows or its configuration: the other sessions go on
-            log.exception("session %s cannot go on here", hosted.name)
-            failures = self._failures[hosted.name] = self._failures.get(hosted.name, 0) + 1
+            log.exception("session %s cannot go on here", hosted.claimed.name)
+            failures = self._failures[hosted.claimed.name] = self._failures.get(hosted.claimed.name, 0) + 1
             await hosted.rest(min(BACKOFF_S * 2 ** min(failures, 10), BACKOFF_MAX_S))
         else:
-            self._failures.pop(hosted.name, None)
+            self._failures.pop(hosted.claimed.name, None)
         finally:
             with CancelScope(shield=True), suppress(StoreError):  # it is found out then, as that of a dead worker
-                if self._leases is not None:
-                    await self._worker.do(self._leases.give_back, hosted.id, store.epoch or hosted.lease.epoch)
-            if self._held.get(hosted.id) is hosted:
-                del self._held[hosted.id], self._by_name[hosted.name]
+                if self._directory is not None:
+                    await self._worker.do(self._directory.give_back, hosted.claimed)
+            if self._held.get(hosted.claimed.id) is hosted:
+                del self._held[hosted.claimed.id], self._by_name[hosted.claimed.name]
 
-    async def _tend(self, hosted: Hosted, control: AgentControl, store: PostgresStore) -> None:
+    async def _tend(self, hosted: Hosted, control: AgentControl) -> None:
         """Returns when the session needs no owner. Raises `HandOver` if it is to be left with its open work."""
         while True:
             with anyio.move_on_after(self._idle_ttl / 4):
@@ -378,11 +370,11 @@ class SessionHost:
                         await anyio.sleep(min(0.02, self._poll))
                 raise HandOver
             is_due = hosted.told.is_set() or time.monotonic() - hosted.used > self._idle_ttl
-            if is_due and hosted.is_idle and self._leases is not None:
-                asked = await self._worker.do(self._leases.asked, hosted.id)
+            if is_due and hosted.is_idle and self._directory is not None:
+                asked = await self._worker.do(self._directory.asked, hosted.claimed.id)
                 if hosted.is_idle:
                     hosted.control = None  # callers are told that it moves
-                    if await self._worker.do(self._leases.unload, hosted.id, store.epoch, asked):
+                    if await self._worker.do(self._directory.unload, hosted.claimed, asked):
                         return
                     hosted.control = control
             if hosted.told.is_set():
@@ -421,8 +413,8 @@ class SessionHost:
     async def _carry_out(self, hosted: Hosted, ask: Ask) -> None:
         """Makes a request that a caller has left in the database, and drops it there."""
         await hosted.ready.wait()
-        control, leases = hosted.control, self._leases
-        if control is None or leases is None:
+        control, directory = hosted.control, self._directory
+        if control is None or directory is None:
             return  # the next owner does
         hosted.calls += 1
         try:
@@ -432,8 +424,8 @@ class SessionHost:
             hosted.leave()
             return  # it stays for the next owner
         except Exception as error:  # whatever it is, the caller is told when it asks
-            log.info("a request of session %s was refused: %r", hosted.name, error)
+            log.info("a request of session %s was refused: %r", hosted.claimed.name, error)
         finally:
             hosted.calls -= 1
         with suppress(StoreError):
-            await self._worker.do(leases.done, [ask.id])
+            await self._worker.do(directory.done, [ask.id])

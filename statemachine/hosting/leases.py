@@ -31,15 +31,18 @@ import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from attrs import field, frozen
+import anyio
 
 from statemachine.hosting import rules
-from statemachine.stores.postgres import driver, schema
+from statemachine.hosting.directory import Ask, Claimed, Poll, Where
+from statemachine.stores.postgres import PostgresStore, driver, schema
+from statemachine.stores.postgres.claiming import Lease
+from statemachine.stores.postgres.dsn import Dsn, dsn_of, with_session
 
 if TYPE_CHECKING:
     from psycopg import Connection
 
-__all__ = ["CHANNEL", "Ask", "Claimed", "Leases", "Poll", "Where", "ask", "is_there", "owner_of"]
+__all__ = ["CHANNEL", "Callers", "Database", "Leases", "ask", "is_there", "owner_of"]
 
 CHANNEL = "statemachine_asks"
 """Where callers notify that they have asked for a session."""
@@ -136,55 +139,13 @@ OWNER = """
 """
 
 
-@frozen
-class Where:
-    """Where a worker can be reached. It serves callers who have the token, which stands in the database alone."""
-
-    address: str
-    """A URI of websockets."""
-    token: str = field(repr=False)
-
-
-@frozen
-class Claimed:
-    """A session that a worker has claimed."""
-
-    id: int
-    name: str
-    epoch: int
-
-
-@frozen
-class Ask:
-    """What a caller wants of a session."""
-
-    session: int
-    id: int
-    request: bytes
-
-
-@frozen
-class Poll:
-    """What a worker finds when it looks."""
-
-    is_buried: bool
-    """Others took it for dead: it has lost all sessions, and has joined again."""
-    fair: int
-    """Its share of the sessions that need an owner."""
-    free: int
-    """Sessions that need an owner and have none, after its claims."""
-    most: int
-    """How many it would have claimed."""
-    claimed: tuple[Claimed, ...]
-    asks: tuple[Ask, ...]
-
-
 class Leases:
-    """The leases as a worker sees them, on a connection of its own. Every method raises `StoreError`."""
+    """The leases as a worker sees them, on a connection of its own: a `HostDirectory`."""
 
     def __init__(self, database: str, shown: str, capacity: int, ttl: float) -> None:
         """Connects. `capacity` is the most sessions at a time, `ttl` is in seconds."""
         self.shown, self.capacity, self.ttl = shown, capacity, ttl
+        self._database = database
         self.worker = secrets.randbits(62)
         """The number of this worker, and of a lock that says that its connection is there."""
         self._where = Where("", "")
@@ -242,6 +203,10 @@ class Leases:
         if self._polls % 10 == 1:
             self._run(ORPHANS)
 
+    def store(self, claimed: Claimed) -> PostgresStore:
+        """See `HostDirectory.store`. It is opened only in the epoch of the claim."""
+        return PostgresStore(with_session(self._database, claimed.name), lease=Lease(claimed.epoch, self.worker))
+
     def asked(self, session: int) -> int:
         """Returns how often callers have asked for the session."""
         with driver.typed(self.shown):
@@ -253,19 +218,19 @@ class Leases:
         with driver.typed(self.shown):
             self._run(DONE, asks=list(asks))
 
-    def unload(self, session: int, epoch: int, asked: int) -> bool:
+    def unload(self, claimed: Claimed, asked: int) -> bool:
         """Says that a session, which this worker is about to leave, needs no owner (*unload*). Returns whether it said
         so: not if a caller has asked for it meanwhile, or another worker has it. It is said by the owner, so that none
         claims the session in between.
         """
         with driver.typed(self.shown):
-            said: int = self._run(UNLOAD, session=session, epoch=epoch, asked=asked).rowcount
+            said: int = self._run(UNLOAD, session=claimed.id, epoch=claimed.epoch, asked=asked).rowcount
         return said == 1
 
-    def give_back(self, session: int, epoch: int) -> None:
-        """Frees a session that was claimed, or opened, in this epoch, if it still is this worker's (*hand_over*)."""
+    def give_back(self, claimed: Claimed) -> None:
+        """Frees a session that was claimed, if it still is this worker's in that epoch (*hand_over*)."""
         with driver.typed(self.shown):
-            self._run(GIVE_BACK, session=session, epoch=epoch)
+            self._run(GIVE_BACK, session=claimed.id, epoch=claimed.epoch)
 
     def leave(self) -> None:
         """Says that the worker is there no more (*leave*). What it has even so is free then."""
@@ -275,6 +240,11 @@ class Leases:
     def close(self) -> None:
         """Ends the connection."""
         self.connection.close()
+
+    async def until_asked(self) -> None:
+        """See `HostDirectory.until_asked`: the server tells on the connection."""
+        with driver.typed(self.shown):
+            await anyio.wait_readable(self.connection.fileno())
 
     def _run(self, statement: Any, **values: Any) -> Any:
         return self.connection.execute(statement, {"me": self.worker, **values})
@@ -303,3 +273,61 @@ def is_there(connection: Connection[tuple[Any, ...]], shown: str, where: Where) 
     with driver.typed(shown):
         (found,) = connection.execute(THERE, {"address": where.address, "token": where.token}).fetchone() or (False,)
     return bool(found)
+
+
+class Callers:
+    """The leases as a client sees them, on a connection of its own: a `ClientDirectory`."""
+
+    def __init__(self, names: Dsn) -> None:
+        """Connects."""
+        self._shown = names.shown
+        self._connection = driver.connect(names.database, names.shown)
+        try:
+            with driver.typed(names.shown):
+                schema.migrate(self._connection, names.shown, schema.MIGRATIONS)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    @property
+    def is_lost(self) -> bool:
+        """See `ClientDirectory.is_lost`."""
+        return self._connection.closed
+
+    def owner_of(self, session: str) -> Where | None:
+        """See `owner_of`."""
+        return owner_of(self._connection, self._shown, session)
+
+    def is_there(self, where: Where) -> bool:
+        """See `is_there`."""
+        return is_there(self._connection, self._shown, where)
+
+    def ask(self, session: str, request: bytes | None) -> None:
+        """See `ask`."""
+        ask(self._connection, self._shown, session, request)
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._connection.close()
+
+
+class Database:
+    """A database as the `Kind` of directory that hosts and clients are given."""
+
+    def __init__(self, dsn: str) -> None:
+        """`dsn` names the database, not a session. Raises `StoreUnreachable` for what is not a DSN."""
+        dsn_of(with_session(dsn, "x"))
+        self._dsn = dsn
+
+    def check_name(self, session: str) -> None:
+        """Raises `SessionUnnamed` for what is not the name of a session."""
+        dsn_of(with_session(self._dsn, session))
+
+    def for_host(self, capacity: int, ttl: float) -> Leases:
+        """See `Kind.for_host`."""
+        names = dsn_of(with_session(self._dsn, "host"))
+        return Leases(names.database, names.shown, capacity, ttl)
+
+    def for_client(self) -> Callers:
+        """See `Kind.for_client`."""
+        return Callers(dsn_of(with_session(self._dsn, "client")))

@@ -22,6 +22,7 @@ from statemachine import AgentControl, TurnState
 from statemachine.core.records import Cause
 from statemachine.errors import InvalidName, PathTaken, UnknownPath
 from statemachine.hosting import HostMissing, SessionClient, SessionHost, host, server
+from statemachine.hosting.leases import Leases
 from statemachine.stores.postgres.dsn import with_session
 from tests.hosting.work import CONFIG, work
 from tests.hosting.workers import workers
@@ -320,8 +321,8 @@ async def test_worker_that_is_cut_off_from_the_database_is_fenced_and_comes_back
         session = client.session("a")
         handle = await session.spawn("/root", "x", f"until {tmp_path / 'there'}")
         cut, next_one = (one, other) if one.sessions else (other, one)
-        leases = cut._leases
-        assert leases is not None
+        leases = cut._directory
+        assert isinstance(leases, Leases)
         terminate = f"SELECT pg_terminate_backend({leases.connection.info.backend_pid})"
         connect_again = cut._connect
 

@@ -8,7 +8,8 @@ import pytest
 
 from statemachine import SessionConfig
 from statemachine.hosting import leases
-from statemachine.hosting.leases import Claimed, Leases, Where
+from statemachine.hosting.directory import Claimed, Where
+from statemachine.hosting.leases import Leases
 from statemachine.stores.errors import SessionInUse
 from statemachine.stores.postgres import PostgresStore
 from statemachine.stores.postgres.claiming import Lease
@@ -118,21 +119,21 @@ def test_session_that_is_asked_for_while_it_is_being_left_stays_wanted(
     one = joined("one")
     ask(one, "a")
     (mine,) = one.poll([], draining=False).claimed
-    asked = one.asked(mine.id)
+    asked, earlier = one.asked(mine.id), Claimed(mine.id, mine.name, mine.epoch - 1)
     ask(one, "a")
-    assert not one.unload(mine.id, mine.epoch, asked), "a caller has asked for it"
-    assert not one.unload(mine.id, mine.epoch - 1, asked + 1), "another has had it"
+    assert not one.unload(mine, asked), "a caller has asked for it"
+    assert not one.unload(earlier, asked + 1), "another has had it"
     rows(database, f"INSERT INTO statemachine.asks (session, request) VALUES ({mine.id}, 'x')")
-    assert not one.unload(mine.id, mine.epoch, asked + 1), "a request is not carried out"
+    assert not one.unload(mine, asked + 1), "a request is not carried out"
     rows(database, "DELETE FROM statemachine.asks")
     rows(database, "UPDATE statemachine.sessions SET worker = 4711")
-    assert not one.unload(mine.id, mine.epoch, asked + 1), "another has it"
+    assert not one.unload(mine, asked + 1), "another has it"
     rows(database, f"UPDATE statemachine.sessions SET worker = {one.worker}")
-    assert one.unload(mine.id, mine.epoch, asked + 1)
+    assert one.unload(mine, asked + 1)
     assert rows(database) == [("a", False, one.worker, 1, 2)], "nothing claims it before it is left"
-    one.give_back(mine.id, mine.epoch - 1)
+    one.give_back(earlier)
     assert rows(database) == [("a", False, one.worker, 1, 2)], "it was another opening"
-    one.give_back(mine.id, mine.epoch)
+    one.give_back(mine)
     assert rows(database) == [("a", False, None, 2, 2)]
     assert one.poll([], draining=False).claimed == ()
 
