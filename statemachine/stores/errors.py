@@ -176,9 +176,13 @@ class Unstorable(StoreError):
 
 
 class SessionUnnamed(StoreError):
-    """The DSN does not say which session of the database is meant, or has a name that no session has."""
+    """The DSN does not say which session of the database is meant, or this is a name that no session has."""
 
-    advice = "name it at the end of the DSN, as in postgresql://host/database?session=NAME (1 to 200 characters)"
+    advice = (
+        "give it 1 to 200 characters that can be printed, which take at most 240 bytes in a folder, where all but a-z,"
+        " 0-9, _ and - takes three bytes or more; a DSN has it at the end, as in postgresql://host/database?session=NAME"
+    )
+    in_database = "name it at the end of the DSN, as in postgresql://host/database?session=NAME (1 to 200 characters)"
 
 
 class DriverMissing(StoreError):

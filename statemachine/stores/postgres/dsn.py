@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from attrs import field, frozen
 
 from statemachine.stores.errors import SessionUnnamed, StoreUnreachable
+from statemachine.stores.naming import NAME_MAX, check_name
 
-NAME_MAX = 200
 PASSWORD = re.compile(r"(?<=://)([^/?#@:]*):[^/?#@]*(?=@)")
 
 
@@ -38,8 +38,7 @@ def dsn_of(text: str) -> Dsn:
         problem = "it names no session" if not any(names) else "it names more than one session"
         raise SessionUnnamed(shown, problem)
     name = names[0]
-    if len(name) > NAME_MAX or not name.isprintable():
-        raise SessionUnnamed(shown, f"{name!r:.100} is not the name of a session")
+    check_name(shown, name)
     rest = urlencode([(word, value) for word, value in words if word != "session"], quote_via=quote)
     database = f"{parts.scheme}://{parts.netloc}{parts.path}"
     return Dsn(f"{database}?{rest}" if rest else database, name, shown)
