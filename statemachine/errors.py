@@ -41,7 +41,7 @@ from statemachine.log.trace import TraceError
 
 if TYPE_CHECKING:
     from statemachine.checking.diagrams import DrawingUnavailable
-    from statemachine.hosting.errors import HostingMissing, HostMissing, RemoteError
+    from statemachine.hosting.errors import FolderCorrupt, FolderInUse, HostingMissing, HostMissing, RemoteError
     from statemachine.runtime.errors import (
         EventsLost,
         InvalidWork,
@@ -87,6 +87,8 @@ __all__ = [
     "DriverMissing",
     "EventsLost",
     "ExecutionFull",
+    "FolderCorrupt",
+    "FolderInUse",
     "ForeignFile",
     "HostMissing",
     "HostingMissing",

@@ -302,7 +302,8 @@ def inspect_command(file: str | Path, wanted: str | None, as_json: bool) -> None
 
 
 @command.command("host")
-@click.option("--dsn", required=True, help="The database, as postgresql://user@host/database.")
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.option("--dsn", help="A database instead of a folder, as postgresql://user@host/database.")
 @click.option("--work", required=True, metavar="MODULE:NAME", help="What agents do: a function, class or mapping.")
 @click.option("--config", metavar="MODULE:NAME", help="A SessionConfig: the limits of each session.")
 @click.option("--address", default="127.0.0.1", show_default=True, help="To listen on for clients.")
@@ -310,15 +311,18 @@ def inspect_command(file: str | Path, wanted: str | None, as_json: bool) -> None
 @click.option("--advertise", metavar="URI", help="Where clients reach it, if not there.")
 @click.option("--capacity", default=1000, show_default=True, help="The most sessions at a time.")
 @click.option("--idle-ttl", default=30.0, show_default=True, help="Seconds of rest after which a session is left.")
-@click.option("--ttl", default=5.0, show_default=True, help="Seconds of silence after which it is taken for dead.")
-@click.option("--poll", default=0.5, show_default=True, help="Seconds between two looks at the database.")
-@click.option("--grace", default=10.0, show_default=True, help="Seconds for turns to end before a session moves.")
-def host_command(dsn: str, work: str, config: str | None, **options: Any) -> None:
-    """Run the sessions of a database in PostgreSQL, as one of any number of workers, until Ctrl-C or SIGTERM.
+@click.option("--ttl", default=5.0, show_default=True, help="Seconds of silence after which a worker counts as dead.")
+@click.option("--poll", default=0.5, show_default=True, help="Seconds between two looks at the database or the folder.")
+@click.option("--grace", default=10.0, show_default=True, help="Seconds for turns to end before a session is left.")
+def host_command(folder: Path | None, dsn: str | None, work: str, config: str | None, **options: Any) -> None:
+    """Run the sessions of FOLDER, each a file there, or of a database in PostgreSQL, until Ctrl-C or SIGTERM.
 
-    Then all sessions are handed over to the others. Needs the extra `hosts`.
+    A folder has one host, and is made if it is missing. A database has any number of workers; one that ends hands its
+    sessions over to the others. Needs the extra `hosts`; a folder needs websockets alone.
     """
-    host_sessions.host(dsn, work, config, **options)
+    if (folder is None) == (dsn is None):
+        raise click.UsageError("give a folder, or --dsn and a database")
+    host_sessions.host(str(folder) if dsn is None else dsn, work, config, **options)
 
 
 @command.command("backup")

@@ -7,9 +7,12 @@ judged in the end, as they are there.
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import anyio
 from rich.console import Console
+
+from statemachine.stores.postgres.dsn import with_session
 
 from ..crashes import fleet as fleets
 from ..crashes.fleet import Blow, Fleet, FleetResult
@@ -74,7 +77,7 @@ def run(console: Console) -> int:
             f"{fleets.WORKERS} workers, {fleets.SESSIONS} sessions, {fleets.CALLERS} callers; a worker is its port"
         )
         anyio.run(play, fleet, view)
-        result.failures += fleets.judge(fleet.dsn, result.told)
+        result.failures += fleets.judge(partial(with_session, fleet.dsn), result.told)
     for failure in result.failures:
         view.line(str(failure), "bold red")
     view.line(f"every answer is in the sessions, once: {len(result.told):,}" if not result.failures else "FAILED")

@@ -32,12 +32,12 @@ def named(text: str) -> Any:
     return found
 
 
-def host(dsn: str, work: str, config: str | None, **options: Any) -> None:
+def host(place: str, work: str, config: str | None, **options: Any) -> None:
     """Runs a worker. The first SIGTERM or Ctrl-C drains it, the second ends it at once."""
     found, limits = named(work), None if config is None else named(config)
 
     async def run() -> None:
-        async with hosting.SessionHost(dsn, found, limits, **options) as worker:
+        async with hosting.SessionHost(place, found, limits, **options) as worker:
             say(f"serving at {worker.where}")
             sys.stdout.flush()
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

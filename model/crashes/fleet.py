@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from enum import Enum
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -58,8 +59,10 @@ async def work(turn: Turn) -> str:
 class WorkerProcess:
     """A process that runs `statemachine host`, and serves."""
 
-    def __init__(self, dsn: str, work: str, *options: str) -> None:
-        command = [sys.executable, "-m", "statemachine", "host", "--dsn", dsn, "--work", work, *options]
+    def __init__(self, place: str, work: str, *options: str) -> None:
+        """`place` is a DSN, or the path of a folder."""
+        named = ["--dsn", place] if places.is_dsn(place) else [place]
+        command = [sys.executable, "-m", "statemachine", "host", *named, "--work", work, *options]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         self.process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -249,13 +252,15 @@ class Fleet:
                     self.result.told.append(Told(told.session, told.text, told.key, told.ref, outcome))
 
 
-def judge(dsn: str, told: Sequence[Told]) -> Iterator[Blame]:
-    """Yields every difference between what was told and what the sessions have."""
+def judge(place_of: Callable[[str], str], told: Sequence[Told]) -> Iterator[Blame]:
+    """Yields every difference between what was told and what the sessions have. `place_of` says where the session with
+    a name is.
+    """
     by_session: dict[str, list[Told]] = {}
     for each in told:
         by_session.setdefault(each.session, []).append(each)
     for name, mine in by_session.items():
-        place = with_session(dsn, name)
+        place = place_of(name)
         try:
             yield from (Blame(Fault.BROKEN, f"{name}: {problem}") for problem in places.check(place))
             ledger = read_session(place).ledger
@@ -308,5 +313,5 @@ def strike(kills: int, pauses: int, restarts: int, seed: int, show: Callable[[Fl
             anyio.run(found.run, blows)
         except Exception as error:
             result.failures.append(Blame(Fault.BROKEN, f"the fleet does not come to rest: {error!r:.500}"))
-        result.failures += judge(found.dsn, result.told)
+        result.failures += judge(partial(with_session, found.dsn), result.told)
     return result

@@ -1,15 +1,18 @@
-"""Hosts sessions that stand in PostgreSQL on any number of processes, and calls them from anywhere.
+"""Hosts sessions, and calls them from anywhere: those of a database in PostgreSQL on any number of processes, those of
+a folder of SQLite files in one process, without a server.
 
 `SessionHost` runs in each of N identical processes; `SessionClient` calls sessions wherever they are. Read
-`machines.py` and `rules.py` (what a lease is, who takes it), `directory.py` (where it is written down) and `leases.py`
-(that in the database), then `host.py`, `wire.py` and `client.py`. What is promised stands in specs/beyond-one-machine.md.
-May import: `core`, `log`, `runtime`, `stores`, `stores.postgres`, `errors`, `lazy`, `anyio`, `websockets`, `psycopg`.
-May not know: SQLite, what judges it.
+`machines.py` and `rules.py` (what a lease is, who takes it), `directory.py` (where it is written down), `leases.py`
+(that in a database), `folder.py` (that in a folder), then `host.py`, `wire.py` and `client.py`. What is promised stands
+in specs/beyond-one-machine.md.
+May import: `core`, `log`, `runtime`, `stores`, `stores.postgres`, `stores.sqlite`, `errors`, `lazy`, `anyio`,
+`websockets`, `psycopg`.
+May not know: what judges it. Only `leases.py` knows PostgreSQL, only `folder.py` and what it imports know SQLite.
 """
 
 from typing import TYPE_CHECKING
 
-from statemachine.hosting.errors import HostingMissing, HostMissing, RemoteError
+from statemachine.hosting.errors import FolderCorrupt, FolderInUse, HostingMissing, HostMissing, RemoteError
 from statemachine.lazy import lazily as _lazily
 
 if TYPE_CHECKING:
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from statemachine.hosting.host import SessionHost
 
 __all__ = [
+    "FolderCorrupt",
+    "FolderInUse",
     "HostMissing",
     "HostingMissing",
     "RemoteError",

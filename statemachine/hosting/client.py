@@ -1,8 +1,8 @@
 """Calls sessions wherever they are: `SessionClient` finds the worker that has a session, and talks to it directly.
 
-Where a session is, its row in the database says. If no worker has it, the client asks for it there; a request that
-gives work is written beside, and is carried out by the next owner even if the client dies. Then the client makes the
-same request of that owner, with the same key, and gets its answer.
+Where a session is, the directory says (`directory.py`). If no worker has it, the client asks for it there; a request
+that gives work is written beside, and is carried out by the next owner even if the client dies. Then the client makes
+the same request of that owner, with the same key, and gets its answer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from websockets.exceptions import WebSocketException
 from statemachine.core.effects import ClosedAgents, Forgotten, Interrupted, Resumed
 from statemachine.core.records import Outcome
 from statemachine.hosting import wire
-from statemachine.hosting.directory import ClientDirectory, Where, kind_at
+from statemachine.hosting.directory import ClientDirectory, Place, Where, kind_at
 from statemachine.hosting.errors import HostMissing
 from statemachine.runtime.handles import AgentRef
 from statemachine.runtime.settings import DEFAULT_ROLE
@@ -50,9 +50,10 @@ T = TypeVar("T")
 
 
 class SessionClient:
-    """Calls the sessions of a database, from any process. Use it within `async with`, on asyncio:
+    """Calls the sessions of a database, from any process, or those of a folder, from any process of its machine. Use it
+    within `async with`, on asyncio:
 
-        async with SessionClient("postgresql://host/database") as client:
+        async with SessionClient("postgresql://host/database") as client:  # or "path/to/folder"
             session = client.session("orders-17")
             handle = await session.spawn("/root", "clerk", "check the order")
             print((await handle.outcome()).result)
@@ -62,9 +63,11 @@ class SessionClient:
     workers that serve with TLS.
     """
 
-    def __init__(self, dsn: str, *, patience: float = 60.0, tls: SSLContext | None = None) -> None:
-        """`dsn` names the database, not a session. Raises `StoreUnreachable` for what is not a DSN."""
-        self._kind = kind_at(dsn)
+    def __init__(self, place: Place, *, patience: float = 60.0, tls: SSLContext | None = None) -> None:
+        """`place` is the DSN of a database, without a session, or the path of a folder. Raises `StoreUnreachable` for
+        what is not a DSN, and `StoreMissing` for what is not a path.
+        """
+        self._kind = kind_at(place)
         self._patience, self._tls = patience, tls
         self._worker: Worker | None = None
         self._directory: ClientDirectory | None = None
@@ -104,8 +107,11 @@ class SessionClient:
     # The directory, in a thread
 
     def _connect(self) -> None:
-        if self._directory is None or self._directory.is_lost:  # no other call has connected meanwhile
+        lost = self._directory
+        if lost is None or lost.is_lost:  # no other call has connected meanwhile
             self._directory = self._kind.for_client()
+            if lost is not None:
+                lost.close()
 
     def _disconnect(self) -> None:
         if self._directory is not None:
@@ -138,7 +144,8 @@ class SessionClient:
 
     async def call(self, session: str, verb: str, given: dict[str, Any]) -> Any:
         """Calls a verb of a session. Returns its answer, or raises what it raised there. Raises `HostMissing` if no
-        worker takes the session, and `StoreError` if the database cannot be reached, each within the client's patience.
+        worker takes the session, and `StoreError` if the database or the folder cannot be reached, each within the
+        client's patience; at once, why the session cannot be opened there.
         """
         is_asked = False
         since = time.monotonic()
@@ -146,15 +153,15 @@ class SessionClient:
             is_late = time.monotonic() - since > self._patience
             try:
                 where = self._known.get(session) or await self._owner(session)
+                reply = None
                 if where is not None:
                     self._known[session] = where
                     reply = await self._told(where, session, verb, given)
-                    if reply is not None:
-                        return read(verb, reply)
-                    self._known.pop(session, None)
-                    if await self._owner(session) not in (None, where):
-                        continue  # it has another owner by now
-                if not is_asked:
+                    if reply is None:
+                        self._known.pop(session, None)
+                        if await self._owner(session) not in (None, where):
+                            continue  # it has another owner by now
+                if reply is None and not is_asked:
                     request = wire.pack([verb, given]) if verb in wire.KEYED else None
                     await self._ask(session, request)
                     is_asked = True
@@ -162,6 +169,8 @@ class SessionClient:
                 if is_late:
                     raise
             else:
+                if reply is not None:
+                    return read(verb, reply)
                 if is_late:
                     raise HostMissing(session, self._patience)
             await anyio.sleep(pause)

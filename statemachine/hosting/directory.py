@@ -2,21 +2,24 @@
 
 A host looks into it, takes sessions from it and gives them back (`HostDirectory`); a client finds the host there, or
 leaves a request (`ClientDirectory`). How sessions are held, called and left is the same for all directories (`host.py`,
-`client.py`). One is in PostgreSQL, for any number of workers: `leases.py`.
+`client.py`). There are two: a database in PostgreSQL, for any number of workers (`leases.py`), and a folder of SQLite
+files, for one (`folder.py`).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Protocol
 
 from attrs import field, frozen
 
+from statemachine.stores.places import is_dsn
 from statemachine.stores.protocol import Store
 
-Place = Any
-"""What names a directory: a DSN."""
+Place = str | os.PathLike[str]
+"""What names a directory: the DSN of a database, without a session, or the path of a folder."""
 
 
 @frozen
@@ -63,21 +66,31 @@ class Poll:
 
 
 class HostDirectory(Protocol):
-    """The sessions as a worker sees them. Its methods are called in one thread, but for `until_asked`, and raise
-    `StoreError`.
+    """The sessions as a worker sees them. Its methods are called in one thread, and raise `StoreError`; `store`, `stir`
+    and `until_asked` are called in the event loop.
     """
 
     shown: str
     """What names it, as it may be told."""
     ttl: float
-    """Seconds of silence after which others take the worker for dead."""
+    """Seconds of silence after which others take the worker for dead; without others, infinity."""
+    is_alone: bool
+    """Whether there is no other worker: a call of a session that this one does not have is a reason to claim it."""
 
     def join(self, where: Where) -> None:
         """Says that the worker is there, and where it can be reached."""
         ...
 
-    def poll(self, held: Sequence[int], draining: bool) -> Poll:
-        """Says that the worker lives, and claims sessions unless it drains. `held` are those that it has."""
+    def poll(self, held: Sequence[int], spare: int, draining: bool) -> Poll:
+        """Says that the worker lives, and claims sessions unless it drains. `held` are those that it has; so many of
+        them are spare: they take no room, because they cannot be opened.
+        """
+        ...
+
+    def want(self, name: str) -> None:
+        """Asks for a session that a caller of this worker has called. Returns when it will be claimed, unless there is
+        no room, whatever becomes of the process.
+        """
         ...
 
     def store(self, claimed: Claimed) -> Store:
@@ -110,8 +123,12 @@ class HostDirectory(Protocol):
         """Ends the connection."""
         ...
 
+    def stir(self) -> None:
+        """Has `until_asked` return: this worker has asked for a session, or has room again."""
+        ...
+
     async def until_asked(self) -> None:
-        """Returns when a caller may have asked for a session. Called in the event loop."""
+        """Returns when a caller may have asked for a session."""
         ...
 
 
@@ -123,7 +140,7 @@ class ClientDirectory(Protocol):
         """Whether the connection was lost: another one has to be made."""
         ...
 
-    def owner_of(self, session: str) -> Where | None:
+    def owner_of(self, session: str, /) -> Where | None:
         """Returns where the worker can be reached that has the session; None: none has it."""
         ...
 
@@ -143,13 +160,13 @@ class ClientDirectory(Protocol):
 
 
 class Kind(Protocol):
-    """A kind of directories, at one place."""
+    """A directory, as it is named: hosts and clients connect with it."""
 
     def check_name(self, session: str) -> None:
         """Raises `SessionUnnamed` for what is not the name of a session."""
         ...
 
-    def for_host(self, capacity: int, ttl: float) -> HostDirectory:
+    def for_host(self, capacity: int, ttl: float, /) -> HostDirectory:
         """Connects, for a worker that has up to `capacity` sessions at a time. Raises `StoreError`."""
         ...
 
@@ -159,6 +176,7 @@ class Kind(Protocol):
 
 
 def kind_at(place: Place) -> Kind:
-    """Returns the kind of directory that this names. Raises `StoreUnreachable` for what is not a DSN."""
-    found: Kind = import_module("statemachine.hosting.leases").Database(place)
+    """Returns the directory that this names. Raises `StoreUnreachable` and `StoreMissing` for what names none."""
+    module, name = ("leases", "Database") if is_dsn(place) else ("folder", "Folder")
+    found: Kind = getattr(import_module(f"statemachine.hosting.{module}"), name)(place)
     return found

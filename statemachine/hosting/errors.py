@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["HostMissing", "HostingMissing", "RemoteError"]
+from statemachine.stores.errors import StoreCorrupt, StoreError
+
+__all__ = ["FolderCorrupt", "FolderInUse", "HostMissing", "HostingMissing", "RemoteError"]
 
 
 class HostingMissing(Exception):
@@ -30,6 +32,29 @@ class HostMissing(Exception):
             f"no worker took session {self.session!r:.100} within {self.seconds:g} s; start `statemachine host`, or "
             "give the workers more capacity"
         )
+
+
+class FolderInUse(StoreError):
+    """The folder has a host already. `owner` is the id of its process, or None if it is not known."""
+
+    advice = (
+        "one host has a folder: call its sessions with `SessionClient`, or end it there; for several hosts, keep the"
+        " sessions in PostgreSQL"
+    )
+
+    def __init__(self, path: str, owner: int | None) -> None:
+        super().__init__(path, f"process {owner or '(unknown)'} is the host of this folder")
+        self.args = (path, owner)
+        self.owner = owner
+
+
+class FolderCorrupt(StoreCorrupt):
+    """The host's own file of a folder is damaged. The sessions are not in it."""
+
+    advice = (
+        "move it away, with the -wal and -shm that lie beside it, and start the host again, which opens every session"
+        " once; what callers had left there for a host is lost, and made again when they repeat it with its key"
+    )
 
 
 class RemoteError(Exception):

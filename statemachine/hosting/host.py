@@ -1,4 +1,4 @@
-"""Runs sessions of a database in this process, as one of any number of workers: `SessionHost`.
+"""Runs sessions of a database, as one of any number of workers, or those of a folder: `SessionHost`.
 
 The problem. Thousands of sessions, of which few have something to do at a time, and processes that come, go and die.
 
@@ -37,7 +37,7 @@ from statemachine.core.config import SessionConfig
 from statemachine.core.machines import SessionState
 from statemachine.core.refusals import StoreFailed
 from statemachine.hosting import rules, server, wire
-from statemachine.hosting.directory import Ask, Claimed, HostDirectory, Where, kind_at
+from statemachine.hosting.directory import Ask, Claimed, HostDirectory, Place, Where, kind_at
 from statemachine.hosting.server import CallServer, Moved
 from statemachine.runtime import AgentControl
 from statemachine.runtime.control import inside
@@ -50,6 +50,10 @@ __all__ = ["SessionHost"]
 LOOPBACK = "127.0.0.1"
 CAPACITY = 1_000
 IDLE_TTL, TTL, POLL, GRACE = 30.0, 5.0, 0.5, 10.0
+CLAIM_S = 5.0
+"""Seconds for which a call waits for room for its session, where no other worker could have it."""
+PRESSED_S = 0.05
+"""Seconds between two looks for idle sessions while others wait for room."""
 BACKOFF_S, BACKOFF_MAX_S = 0.5, 60.0
 """Seconds after which a lost database is connected again, and a session that could not be opened is free again; for
 such a session twice as many each time, up to the bound.
@@ -76,9 +80,11 @@ class Hosted:
     give_away: bool = False
     """Whether it is to be handed over, with its open work, or left only if it is idle."""
     calls: int = 0
-    """Calls under way, but for those that wait for an outcome, which open work stands for."""
+    """Calls under way, also those that wait until it is open."""
+    failure: Exception | None = None
+    """Why it cannot be opened, until that is tried again. Callers are told."""
     asks: set[int] = field(factory=set[int])
-    """Requests that callers left in the database, and that are being carried out here."""
+    """Requests that callers left in the directory, and that are being carried out here."""
     used: float = field(factory=time.monotonic)
     """When it was called last."""
 
@@ -107,24 +113,27 @@ class Hosted:
 
 
 class SessionHost:
-    """One of N identical workers that run the sessions of a database. Use it within `async with`, on asyncio:
+    """One of N identical workers that run the sessions of a database, or the one that runs the sessions of a folder,
+    each of which is a file of SQLite there. Use it within `async with`, on asyncio:
 
-        async with SessionHost("postgresql://host/database", work) as host:
+        async with SessionHost("postgresql://host/database", work) as host:  # or "path/to/folder"
             await host.run()
 
     `work` and `config` are those of all sessions (`AgentControl.open`). A session comes to be when a client asks for
     it; a worker has up to `capacity` of them at a time. It listens on `address` and `port`, 0 for a free one, and tells
     clients to reach it at `advertise`, a URI of websockets, by default the address itself; `tls` makes it serve with
-    TLS. Seconds: a worker that is silent for `ttl` is taken for dead, it looks at the database every `poll`, leaves a
-    session after `idle_ttl` without anything to do, and gives turns `grace` to end before it hands their session over.
+    TLS. Seconds: a worker that is silent for `ttl` is taken for dead, it looks at the database, or at the folder, every
+    `poll`, leaves a session after `idle_ttl` without anything to do, and gives turns `grace` to end before it hands
+    their session over. The host of a folder is not taken for dead as long as its process is there.
 
-    Entering raises `StoreError` if the database cannot be reached, and `OSError` if the address cannot be had. Leaving
-    the block drains: all sessions are handed over.
+    Entering raises `StoreError` if the database cannot be reached, `FolderInUse` if the folder has a host, and
+    `OSError` if the address cannot be had. Leaving the block drains: all sessions are handed over, to other workers or
+    to the next host of the folder.
     """
 
     def __init__(
         self,
-        dsn: str,
+        place: Place,
         work: Work | Mapping[str, Work],
         config: SessionConfig | None = None,
         *,
@@ -138,7 +147,8 @@ class SessionHost:
         poll: float = POLL,
         grace: float = GRACE,
     ) -> None:
-        """`dsn` names the database, not a session. Raises `StoreUnreachable` for what is not a DSN, `InvalidWork` and
+        """`place` is the DSN of a database, without a session, or the path of a folder, which is made if it is missing.
+        Raises `StoreUnreachable` for what is not a DSN, `StoreMissing` for what is not a path, `InvalidWork` and
         `ValueError`.
         """
         for name, value in (("idle_ttl", idle_ttl), ("ttl", ttl), ("poll", poll)):
@@ -152,7 +162,7 @@ class SessionHost:
         if type(capacity) is not int or capacity < 1:
             raise ValueError(f"capacity={capacity!r:.100}; give a whole number of sessions, 1 or more")
         Roles(work)  # raises what opening a session would
-        self._kind, self._work, self._config = kind_at(dsn), work, config
+        self._kind, self._work, self._config = kind_at(place), work, config
         self._address, self._port, self._advertise, self._tls = address, port, advertise, tls
         self._capacity, self._idle_ttl, self._ttl, self._poll, self._grace = capacity, idle_ttl, ttl, poll, grace
         self._held: dict[int, Hosted] = {}
@@ -162,6 +172,10 @@ class SessionHost:
         self._token = secrets.token_urlsafe(32)
         self._beat = -math.inf
         """When its last heartbeat began, by the clock of this process, which goes on while it is stopped."""
+        self._awaited: dict[str, anyio.Event] = {}
+        """Name of a session that callers wait for -> set when it is claimed."""
+        self._is_pressed = False
+        """Whether others wait for room."""
         self._draining = False
         self._ended = anyio.Event()
         self._tasks: TaskGroup
@@ -170,6 +184,11 @@ class SessionHost:
         self._directory: HostDirectory | None = None
         self.where = ""
         """The URI of this worker."""
+
+    @property
+    def _spare(self) -> int:
+        """How many of its sessions take no room, because they cannot be opened."""
+        return sum(hosted.failure is not None for hosted in self._held.values())
 
     @property
     def sessions(self) -> tuple[str, ...]:
@@ -220,12 +239,14 @@ class SessionHost:
         """
         self._draining = True
         self._drop_all()
+        for awaited in self._awaited.values():
+            awaited.set()
         while self._held:
             await anyio.sleep(0.01)
         self._ended.set()
 
     async def _end(self) -> None:
-        """Ends the connections, of callers and with the database."""
+        """Ends the connections, of callers and with the directory."""
         listening = getattr(self, "_server", None)
         if listening is not None:
             listening.close()
@@ -234,7 +255,7 @@ class SessionHost:
             await self._worker.do(self._disconnect)
         self._worker.stop()
 
-    # The database, in a thread
+    # The directory, in a thread
 
     def _connect(self) -> None:
         """Connects, and joins the workers, with a number of its own each time: what it had before is lost."""
@@ -252,13 +273,13 @@ class SessionHost:
     # Looking
 
     async def _watch(self) -> None:
-        """Looks at the database every `poll` seconds, or when a caller asks for a session."""
+        """Looks at the directory every `poll` seconds, or when a caller asks for a session."""
         while True:
             try:
                 if not await self._look():
                     await self._pause()
             except StoreError as error:
-                log.warning("the database cannot be reached (%s): sessions are dropped, and it is tried again", error)
+                log.warning("sessions cannot be looked up (%s): sessions are dropped, and it is tried again", error)
                 await self._begin_again()
 
     async def _pause(self) -> None:
@@ -272,7 +293,7 @@ class SessionHost:
         directory = self._directory
         assert directory is not None
         begun = time.monotonic()
-        found = await self._worker.do(directory.poll, [*self._held], self._draining)
+        found = await self._worker.do(directory.poll, [*self._held], self._spare, self._draining)
         self._beat = begun
         if found.is_buried:
             log.warning("worker %s was taken for dead, and has lost its sessions", self.where)
@@ -282,11 +303,13 @@ class SessionHost:
                 hosted.leave()
         for claimed in found.claimed:
             self._begin(directory, claimed)
+        if self._draining:
+            self._drop_all()  # also what was claimed as that began
         for ask in found.asks:
             asked = self._held.get(ask.session)
             if asked is not None and ask.id not in asked.asks:
                 asked.asks.add(ask.id)
-                self._tasks.start_soon(self._carry_out, asked, ask)
+                self._tasks.start_soon(self._carry_out, directory, asked, ask)
         self._balance(found.fair, found.free)
         return len(found.claimed) == found.most > 0 and found.free > 0
 
@@ -296,7 +319,7 @@ class SessionHost:
             return
         mine = [hosted for hosted in self._held.values() if not hosted.told.is_set()]
         surplus = rules.to_give(len(mine), fair)
-        is_full = len(self._held) >= self._capacity and free > 0
+        is_full = self._is_pressed = len(self._held) - self._spare >= self._capacity and free > 0
         if not surplus and not is_full:
             return  # asking each session whether it rests takes milliseconds
         mine.sort(key=lambda hosted: (not hosted.is_idle, hosted.used))
@@ -315,7 +338,7 @@ class SessionHost:
             try:
                 await self._worker.do(self._connect)
             except StoreError as error:
-                log.info("the database cannot be reached yet: %s", error)
+                log.info("sessions cannot be looked up yet: %s", error)
                 continue
             return
 
@@ -327,6 +350,8 @@ class SessionHost:
 
     def _begin(self, directory: HostDirectory, claimed: Claimed) -> None:
         hosted = self._held[claimed.id] = self._by_name[claimed.name] = Hosted(claimed)
+        if (awaited := self._awaited.pop(claimed.name, None)) is not None:
+            awaited.set()
         self._tasks.start_soon(self._host, directory, hosted)
 
     async def _host(self, directory: HostDirectory, hosted: Hosted) -> None:
@@ -337,7 +362,7 @@ class SessionHost:
                 async with AgentControl.open(store, self._work, self._config) as control:
                     hosted.control = control
                     hosted.ready.set()
-                    await self._tend(hosted, control)
+                    await self._tend(directory, hosted, control)
             finally:
                 hosted.control = None
                 hosted.ready.set()
@@ -346,7 +371,8 @@ class SessionHost:
         except (SessionInUse, StoreFailed, ConnectionLost, StoreUnreachable) as error:
             log.info("session %s is not here any more: %s", hosted.claimed.name, error)
             await hosted.rest(self._poll)
-        except Exception:  # of its rows or its configuration: the other sessions go on
+        except Exception as error:  # of its rows or its configuration: the other sessions go on
+            hosted.failure = error
             log.exception("session %s cannot go on here", hosted.claimed.name)
             failures = self._failures[hosted.claimed.name] = self._failures.get(hosted.claimed.name, 0) + 1
             await hosted.rest(min(BACKOFF_S * 2 ** min(failures, 10), BACKOFF_MAX_S))
@@ -354,12 +380,15 @@ class SessionHost:
             self._failures.pop(hosted.claimed.name, None)
         finally:
             with CancelScope(shield=True), suppress(StoreError):  # it is found out then, as that of a dead worker
-                if self._directory is not None:
-                    await self._worker.do(self._directory.give_back, hosted.claimed)
+                await self._worker.do(directory.give_back, hosted.claimed)
             if self._held.get(hosted.claimed.id) is hosted:
-                del self._held[hosted.claimed.id], self._by_name[hosted.claimed.name]
+                del self._held[hosted.claimed.id]
+            if self._by_name.get(hosted.claimed.name) is hosted:
+                del self._by_name[hosted.claimed.name]
+            if self._directory is not None:
+                self._directory.stir()
 
-    async def _tend(self, hosted: Hosted, control: AgentControl) -> None:
+    async def _tend(self, directory: HostDirectory, hosted: Hosted, control: AgentControl) -> None:
         """Returns when the session needs no owner. Raises `HandOver` if it is to be left with its open work."""
         while True:
             with anyio.move_on_after(self._idle_ttl / 4):
@@ -368,30 +397,40 @@ class SessionHost:
                 with anyio.move_on_after(self._grace):
                     while not (hosted.is_idle or hosted.has_ended):
                         await anyio.sleep(min(0.02, self._poll))
+                if directory.is_alone and await self._rests(directory, hosted, control):
+                    return
                 raise HandOver
             is_due = hosted.told.is_set() or time.monotonic() - hosted.used > self._idle_ttl
-            if is_due and hosted.is_idle and self._directory is not None:
-                asked = await self._worker.do(self._directory.asked, hosted.claimed.id)
-                if hosted.is_idle:
-                    hosted.control = None  # callers are told that it moves
-                    if await self._worker.do(self._directory.unload, hosted.claimed, asked):
-                        return
-                    hosted.control = control
+            if is_due and await self._rests(directory, hosted, control):
+                return
             if hosted.told.is_set():
                 hosted.told = anyio.Event()
 
+    async def _rests(self, directory: HostDirectory, hosted: Hosted, control: AgentControl) -> bool:
+        """Says that the session needs no owner, if it has nothing to do. Returns whether it was said: the session is to
+        be left then.
+        """
+        if hosted.is_idle and not hosted.has_ended:
+            asked = await self._worker.do(directory.asked, hosted.claimed.id)
+            if hosted.is_idle:
+                hosted.control = None  # callers are told that it moves
+                if await self._worker.do(directory.unload, hosted.claimed, asked):
+                    return True
+                hosted.control = control
+        return False
+
     async def _carry(self, session: str, call: Callable[[AgentControl], Awaitable[Any]]) -> Any:
-        """Makes a call of a session. Raises `Moved`."""
-        hosted = self._by_name.get(session)
-        if hosted is None:
-            raise Moved
-        await hosted.ready.wait()
-        control = hosted.control
-        if control is None or hosted.give_away:
-            raise Moved
-        hosted.used = time.monotonic()
+        """Makes a call of a session. Raises `Moved`, and why the session cannot be opened."""
+        hosted = self._by_name.get(session) or await self._claimed(session)
         hosted.calls += 1
         try:
+            await hosted.ready.wait()
+            if hosted.failure is not None:
+                raise hosted.failure.with_traceback(None)
+            control = hosted.control
+            if control is None or hosted.give_away:
+                raise Moved
+            hosted.used = time.monotonic()
             self._check_beat()
             answer = await call(control)
             self._check_beat()
@@ -402,19 +441,38 @@ class SessionHost:
         finally:
             hosted.calls -= 1
             hosted.used = time.monotonic()
+            if self._is_pressed and self._directory is not None and hosted.used - self._beat > PRESSED_S:
+                self._directory.stir()
+
+    async def _claimed(self, session: str) -> Hosted:
+        """Has a session claimed that is called, if no other worker could have it. Raises `Moved` if one could, or if
+        there is no room soon.
+        """
+        directory = self._directory
+        if directory is None or not directory.is_alone or self._draining:
+            raise Moved
+        awaited = self._awaited.setdefault(session, anyio.Event())
+        await self._worker.do(directory.want, session)
+        directory.stir()
+        with anyio.move_on_after(CLAIM_S):
+            await awaited.wait()
+        hosted = self._by_name.get(session)
+        if hosted is None:
+            raise Moved
+        return hosted
 
     def _check_beat(self) -> None:
         """Raises `Moved` if this worker has been silent for so long that others may have taken it for dead: it hung,
         and what it knows may be old.
         """
-        if time.monotonic() - self._beat > self._ttl:
+        if self._directory is None or time.monotonic() - self._beat > self._directory.ttl:
             raise Moved
 
-    async def _carry_out(self, hosted: Hosted, ask: Ask) -> None:
-        """Makes a request that a caller has left in the database, and drops it there."""
+    async def _carry_out(self, directory: HostDirectory, hosted: Hosted, ask: Ask) -> None:
+        """Makes a request that a caller has left in the directory, and drops it there."""
         await hosted.ready.wait()
-        control, directory = hosted.control, self._directory
-        if control is None or directory is None:
+        control = hosted.control
+        if control is None:
             return  # the next owner does
         hosted.calls += 1
         try:

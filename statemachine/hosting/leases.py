@@ -142,6 +142,8 @@ OWNER = """
 class Leases:
     """The leases as a worker sees them, on a connection of its own: a `HostDirectory`."""
 
+    is_alone = False
+
     def __init__(self, database: str, shown: str, capacity: int, ttl: float) -> None:
         """Connects. `capacity` is the most sessions at a time, `ttl` is in seconds."""
         self.shown, self.capacity, self.ttl = shown, capacity, ttl
@@ -168,10 +170,11 @@ class Leases:
         with driver.typed(self.shown):
             self._run(JOIN, address=where.address, token=where.token, capacity=self.capacity)
 
-    def poll(self, held: Sequence[int], draining: bool) -> Poll:
+    def poll(self, held: Sequence[int], spare: int, draining: bool) -> Poll:
         """Says that the worker lives (*beat*), frees the sessions of dead workers (*bury*), and claims some (*claim*),
         unless it drains. `held` are the sessions that it has: others that are its own in the database, as after their
-        epochs were raised by a change of the tables, are freed (*hand_over*).
+        epochs were raised by a change of the tables, are freed (*hand_over*). Spare ones take no room, and count among
+        its share.
         """
         with driver.typed(self.shown):
             is_buried = self._run(BEAT, draining=draining).rowcount == 0
@@ -181,7 +184,7 @@ class Leases:
             self._run(STRAY, held=list(held))
             capacities, wanted, free = self._run(COUNTS).fetchone() or ((), 0, 0)
             fair = rules.share(wanted, capacities)
-            most = 0 if draining or is_buried else rules.most_to_claim(len(held), self.capacity, fair, AT_ONCE)
+            most = 0 if draining or is_buried else rules.most_to_claim(len(held), self.capacity + spare, fair, AT_ONCE)
             claimed: list[Claimed] = []
             if most > 0 and free:
                 claimed = [Claimed(*row) for row in self._run(CLAIM, most=most, held=list(held)).fetchall()]
@@ -202,6 +205,10 @@ class Leases:
         self._polls += 1
         if self._polls % 10 == 1:
             self._run(ORPHANS)
+
+    def want(self, name: str) -> None:
+        """See `HostDirectory.want`."""
+        ask(self.connection, self.shown, name, None)
 
     def store(self, claimed: Claimed) -> PostgresStore:
         """See `HostDirectory.store`. It is opened only in the epoch of the claim."""
@@ -240,6 +247,9 @@ class Leases:
     def close(self) -> None:
         """Ends the connection."""
         self.connection.close()
+
+    def stir(self) -> None:
+        """See `HostDirectory.stir`: what has room here looks again after `poll` seconds, as the other workers do."""
 
     async def until_asked(self) -> None:
         """See `HostDirectory.until_asked`: the server tells on the connection."""
@@ -294,7 +304,7 @@ class Callers:
         """See `ClientDirectory.is_lost`."""
         return self._connection.closed
 
-    def owner_of(self, session: str) -> Where | None:
+    def owner_of(self, session: str, /) -> Where | None:
         """See `owner_of`."""
         return owner_of(self._connection, self._shown, session)
 
@@ -323,7 +333,7 @@ class Database:
         """Raises `SessionUnnamed` for what is not the name of a session."""
         dsn_of(with_session(self._dsn, session))
 
-    def for_host(self, capacity: int, ttl: float) -> Leases:
+    def for_host(self, capacity: int, ttl: float, /) -> Leases:
         """See `Kind.for_host`."""
         names = dsn_of(with_session(self._dsn, "host"))
         return Leases(names.database, names.shown, capacity, ttl)

@@ -24,7 +24,7 @@ from websockets.exceptions import ConnectionClosed
 from statemachine.core.refusals import Refusal, SessionClosed, SessionDraining, StoreFailed
 from statemachine.hosting import wire
 from statemachine.runtime import AgentControl
-from statemachine.stores.errors import ConnectionLost, SessionInUse, StoreClosed, StoreUnreachable
+from statemachine.stores.errors import ConnectionLost, SessionInUse, StoreClosed, StoreError, StoreUnreachable
 
 CALLS_MAX = 10_000
 """The most calls of one connection that are not answered yet."""
@@ -134,7 +134,7 @@ class CallServer:
         except ELSEWHERE:
             return ["moved"]
         except Exception as error:  # whatever it is, the caller is told
-            if not isinstance(error, Refusal | TypeError | ValueError):
+            if not isinstance(error, Refusal | StoreError | TypeError | ValueError):
                 log.warning("a call of %s failed", verb, exc_info=True)
             return ["error", *wire.said_error(error)]
 

@@ -15,7 +15,7 @@ The protocol, version 1. The client connects with `Authorization: Bearer TOKEN` 
 
     client -> worker    [number, session, verb, arguments]       arguments: an object
     worker -> client    [number, "answer", value]
-                        [number, "error", name, text, facts]     facts: the attributes of the refusal
+                        [number, "error", name, text, facts]     facts: the attributes of the error
                         [number, "moved"]                        the worker has not (or no longer) the session
     client -> worker    [number]                                 the caller of this call has gone
 
@@ -41,6 +41,7 @@ from statemachine.hosting.errors import RemoteError
 from statemachine.runtime.handles import AgentRef, Handle
 from statemachine.runtime.status import AgentStatus
 from statemachine.stores.encoding import decode, encode, stored, text_of
+from statemachine.stores.errors import StoreError
 from statemachine.stores.protocol import LogRecord
 
 SUBPROTOCOL: Any = "statemachine.1"
@@ -148,13 +149,20 @@ ANSWERS: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
 
 # Errors
 
+STORE_FACTS = ("path", "problem", "owner", "agent")
+"""What errors of stores may have."""
+
 
 def said_error(error: Exception) -> list[Any]:
-    """Returns an error as it is sent: its name, its text, and the facts of a refusal."""
+    """Returns an error as it is sent: its name, its text, and the facts of a refusal, or of an error of a store."""
     facts: dict[str, Any] = {}
+    kind = type(error)
     if isinstance(error, Refusal):
         facts = {field.name: _plain(getattr(error, field.name)) for field in attrs.fields(type(error)) if field.init}
-    return [type(error).__name__, str(error), facts]
+    elif isinstance(error, StoreError):
+        facts = {word: _plain(getattr(error, word)) for word in STORE_FACTS if hasattr(error, word)}
+        kind = next(each for each in kind.__mro__ if each.__name__ in statemachine.errors.__all__)
+    return [kind.__name__, str(error), facts]
 
 
 def _plain(value: Any) -> Any:
@@ -166,9 +174,9 @@ def _plain(value: Any) -> Any:
 
 
 def error_in(name: str, text: str, facts: Mapping[str, Any]) -> Exception:
-    """Returns the error that was sent: the refusal itself, if this version knows it."""
+    """Returns the error that was sent: the refusal itself, or that of a store, if this version knows it."""
     kind = getattr(statemachine.errors, name, None) if name in statemachine.errors.__all__ else None
-    if isinstance(kind, type) and issubclass(kind, Refusal):
+    if isinstance(kind, type) and issubclass(kind, Refusal | StoreError):
         try:
             return kind(**{word: _unlisted(value) for word, value in facts.items()})
         except TypeError:

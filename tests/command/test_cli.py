@@ -33,6 +33,9 @@ ERRORS_OF_USE = {
     "no such trace": (["replay", "missing.ndjson"], "missing.ndjson"),
     "jobs below one": (["check", "--jobs", "0"], "0 is not in the range"),
     "minutes that are no number": (["fuzz", "--minutes", "soon"], "'soon' is not a valid float"),
+    "host of nothing": (["host", "--work", "os:path"], "give a folder, or --dsn and a database"),
+    "host of both": (["host", "f", "--dsn", "postgresql:///x", "--work", "os:path"], "give a folder, or --dsn"),
+    "host of a folder in none": (["host", "no/f", "--work", "tests.hosting.work:work"], "or create the directory"),
     "no folder for documents": (["docs", "--folder", "elsewhere"], "there is no folder 'elsewhere'"),
 }
 

@@ -54,11 +54,11 @@ def test_session_that_is_asked_for_is_claimed_by_one_worker_with_its_epoch_raise
     one, other = joined("one"), joined("other")
     ask(one, "a", b"request")
     assert rows(database) == [("a", True, None, 0, 1)]
-    found = one.poll([], draining=False)
+    found = one.poll([], 0, draining=False)
     (claimed,) = found.claimed
     assert (claimed.name, claimed.epoch) == ("a", 1)
     assert [each.request for each in found.asks] == [b"request"]
-    assert other.poll([], draining=False).claimed == ()
+    assert other.poll([], 0, draining=False).claimed == ()
     assert rows(database) == [("a", True, one.worker, 1, 1)]
     assert leases.owner_of(one.connection, "test", "a") == Where("one", "token of one")
 
@@ -68,10 +68,10 @@ def test_worker_whose_connection_ends_is_buried_by_the_next_that_looks(
 ) -> None:
     one, other = joined("one"), joined("other")
     ask(one, "a")
-    one.poll([], draining=False)
-    assert other.poll([], draining=False).claimed == ()
+    one.poll([], 0, draining=False)
+    assert other.poll([], 0, draining=False).claimed == ()
     one.connection.close()
-    (claimed,) = other.poll([], draining=False).claimed
+    (claimed,) = other.poll([], 0, draining=False).claimed
     assert (claimed.name, claimed.epoch) == ("a", 3)  # the burial raised it, and the claim
     assert len(rows(database, "SELECT * FROM statemachine.workers")) == 1
     assert not leases.is_there(other.connection, "test", Where("one", "token of one"))
@@ -82,15 +82,15 @@ def test_worker_that_is_silent_for_longer_than_the_ttl_is_buried_and_joins_again
 ) -> None:
     one, other = joined("one"), joined("other")
     ask(one, "a")
-    (mine,) = one.poll([], draining=False).claimed
+    (mine,) = one.poll([], 0, draining=False).claimed
     silence(database, one, TTL - 1)
-    assert other.poll([], draining=False).claimed == ()
+    assert other.poll([], 0, draining=False).claimed == ()
     silence(database, one, 2)
-    assert [each.name for each in other.poll([], draining=False).claimed] == ["a"]
-    found = one.poll([mine.id], draining=False)
+    assert [each.name for each in other.poll([], 0, draining=False).claimed] == ["a"]
+    found = one.poll([mine.id], 0, draining=False)
     assert (found.is_buried, found.claimed) == (True, ())
     assert rows(database) == [("a", True, other.worker, 3, 1)]
-    assert not one.poll([], draining=False).is_buried
+    assert not one.poll([], 0, draining=False).is_buried
 
 
 def test_sessions_of_a_dead_worker_that_are_locked_are_freed_later_and_the_worker_stays_until_then(
@@ -99,14 +99,14 @@ def test_sessions_of_a_dead_worker_that_are_locked_are_freed_later_and_the_worke
     one, other = joined("one"), joined("other")
     ask(one, "a")
     ask(one, "b")
-    claimed = one.poll([], draining=False).claimed + one.poll([1], draining=False).claimed
+    claimed = one.poll([], 0, draining=False).claimed + one.poll([1], 0, draining=False).claimed
     one.connection.close()
     third = joined("third")
     with third.connection.transaction():
         third.connection.execute("SELECT * FROM statemachine.sessions WHERE name = 'a' FOR UPDATE")
-        other.poll([], draining=False)
+        other.poll([], 0, draining=False)
         assert rows(database)[0][2] == (one.worker if claimed[0].name == "a" else None)
-    other.poll([], draining=False)
+    other.poll([], 0, draining=False)
     assert one.worker not in [row[2] for row in rows(database)]
     assert [row[0] for row in rows(database, "SELECT address FROM statemachine.workers ORDER BY address")] == [
         "other", "third"
@@ -118,7 +118,7 @@ def test_session_that_is_asked_for_while_it_is_being_left_stays_wanted(
 ) -> None:
     one = joined("one")
     ask(one, "a")
-    (mine,) = one.poll([], draining=False).claimed
+    (mine,) = one.poll([], 0, draining=False).claimed
     asked, earlier = one.asked(mine.id), Claimed(mine.id, mine.name, mine.epoch - 1)
     ask(one, "a")
     assert not one.unload(mine, asked), "a caller has asked for it"
@@ -135,7 +135,7 @@ def test_session_that_is_asked_for_while_it_is_being_left_stays_wanted(
     assert rows(database) == [("a", False, one.worker, 1, 2)], "it was another opening"
     one.give_back(mine)
     assert rows(database) == [("a", False, None, 2, 2)]
-    assert one.poll([], draining=False).claimed == ()
+    assert one.poll([], 0, draining=False).claimed == ()
 
 
 def test_worker_that_was_buried_between_its_heartbeat_and_its_claim_claims_nothing(
@@ -149,29 +149,29 @@ def test_worker_that_was_buried_between_its_heartbeat_and_its_claim_claims_nothi
         Leases._bury(other)
 
     monkeypatch.setattr(one, "_bury", hangs)
-    assert one.poll([], draining=False).claimed == ()
+    assert one.poll([], 0, draining=False).claimed == ()
     assert rows(database) == [("a", True, None, 0, 1)]
-    assert len(other.poll([], draining=False).claimed) == 1
+    assert len(other.poll([], 0, draining=False).claimed) == 1
 
 
 def test_worker_that_leaves_frees_what_it_has_even_so(database: str, joined: Callable[..., Leases]) -> None:
     one, other = joined("one"), joined("other")
     ask(one, "a")
-    assert len(one.poll([], draining=False).claimed) == 1
+    assert len(one.poll([], 0, draining=False).claimed) == 1
     one.leave()
     assert rows(database) == [("a", True, None, 2, 1)]
-    assert len(other.poll([], draining=False).claimed) == 1
+    assert len(other.poll([], 0, draining=False).claimed) == 1
 
 
 def test_worker_that_drains_or_is_full_claims_nothing(database: str, joined: Callable[..., Leases]) -> None:
     one, other = joined("one", 1), joined("other", 10)
     for name in ("a", "b", "c"):
         ask(one, name)
-    assert one.poll([], draining=True).claimed == ()
+    assert one.poll([], 0, draining=True).claimed == ()
     assert rows(database, "SELECT draining FROM statemachine.workers ORDER BY address") == [(True,), (False,)]
-    (mine,) = one.poll([], draining=False).claimed
-    assert one.poll([mine.id], draining=False).claimed == ()
-    assert len(other.poll([], draining=False).claimed) == 2
+    (mine,) = one.poll([], 0, draining=False).claimed
+    assert one.poll([mine.id], 0, draining=False).claimed == ()
+    assert len(other.poll([], 0, draining=False).claimed) == 2
 
 
 def test_session_of_a_program_that_died_is_freed_when_it_is_asked_for(
@@ -182,7 +182,7 @@ def test_session_of_a_program_that_died_is_freed_when_it_is_asked_for(
     rows(database, "UPDATE statemachine.sessions SET worker = 4711, epoch = 7")
     found = list[Claimed]()
     for _ in range(11):
-        found += one.poll([each.id for each in found], draining=False).claimed
+        found += one.poll([each.id for each in found], 0, draining=False).claimed
     assert [(each.name, each.epoch) for each in found] == [("a", 9)]
 
 
@@ -191,7 +191,7 @@ def test_session_of_a_program_that_lives_is_not_taken_from_it(database: str, joi
     living.leave()  # it has a connection and a lock, and is not among the workers
     ask(one, "a")
     rows(database, f"UPDATE statemachine.sessions SET worker = {living.worker}")
-    assert [each for _ in range(11) for each in one.poll([], draining=False).claimed] == []
+    assert [each for _ in range(11) for each in one.poll([], 0, draining=False).claimed] == []
 
 
 def test_idle_poll_looks_at_no_session_that_rests(database: str, joined: Callable[..., Leases]) -> None:
@@ -211,9 +211,9 @@ def test_session_that_is_a_worker_s_in_the_database_alone_is_freed(
     one = joined("one")
     ask(one, "a")
     ask(one, "b")
-    held = [each.id for each in one.poll([], draining=False).claimed]
+    held = [each.id for each in one.poll([], 0, draining=False).claimed]
     assert len(held) == 2
-    (again,) = one.poll(held[:1], draining=False).claimed
+    (again,) = one.poll(held[:1], 0, draining=False).claimed
     assert (again.id, again.epoch) == (held[1], 3)
     assert [row[2:4] for row in rows(database)] == [(one.worker, 1), (one.worker, 3)]
 
@@ -226,7 +226,7 @@ async def test_session_whose_lease_is_not_held_any_more_is_not_opened_with_it(
     """The worker hung between its claim and the opening."""
     one = joined("one")
     ask(one, "a")
-    (mine,) = one.poll([], draining=False).claimed
+    (mine,) = one.poll([], 0, draining=False).claimed
     rows(database, f"UPDATE statemachine.sessions SET {what}")
     before = rows(database)
     store = PostgresStore(with_session(database, "a"), lease=Lease(mine.epoch, one.worker))

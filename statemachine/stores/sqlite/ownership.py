@@ -7,6 +7,7 @@ transaction, makes it impossible: a lock can be taken away (`takeover`), and som
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from contextlib import suppress
 
@@ -54,3 +55,19 @@ class Ownership:
     def release(self) -> None:
         """Releases the lock, if it is held."""
         self._lock.release()
+
+    def is_held(self) -> bool:
+        """Tells whether an owner that lives has the lock. Who takes it in the same instant may find it held. Raises
+        `OSError` where files cannot be locked.
+        """
+        try:
+            descriptor = os.open(self.lock_path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False

@@ -1,0 +1,129 @@
+"""Keeps the host's own file of a folder, `host.db`: which sessions are not known to rest, what callers have left, and
+where the host is.
+
+    host      the address and the token of the host, while it runs
+    sessions  name -> how often callers have asked for it, and its mark
+    asks      requests that callers left, to be carried out
+
+A *mark* is what the file of a session was like when its host left it with nothing to do. A session without one is not
+known to rest: it has open work, or a caller asked for it, or its host died. A mark is taken away, durably, before its
+session is opened, and given after it was closed. So losing one costs an opening, and no crash leaves one that is wrong.
+
+Only the owner of the folder may read the file, since who has the token may call. It is made so before anything is in
+it. A host that lives holds a lock beside it, `host.db.lock`: without that, what the file says of a host is of a dead
+one, and a client sends nothing there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from statemachine.hosting.errors import FolderCorrupt
+from statemachine.hosting.file_names import INDEX, SUFFIX
+from statemachine.stores.durability import BUSY_TIMEOUT
+from statemachine.stores.errors import ForeignFile, NewerSchema, StoreCorrupt, StoreError, StoreMissing
+from statemachine.stores.sqlite import rights, schema
+from statemachine.stores.sqlite.translation import typed
+
+APPLICATION_ID = 0x41674D48
+VERSION = 1
+TABLES = (
+    "CREATE TABLE host (address TEXT NOT NULL, token TEXT NOT NULL, pid INTEGER NOT NULL)",
+    "CREATE TABLE sessions"
+    " (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, asked INTEGER NOT NULL, mark TEXT)",
+    "CREATE INDEX sessions_wanted ON sessions (id) WHERE mark IS NULL",
+    "CREATE TABLE asks (id INTEGER PRIMARY KEY AUTOINCREMENT, session INTEGER NOT NULL, request BLOB NOT NULL)",
+    "CREATE INDEX asks_by_session ON asks (session)",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {VERSION}",
+)
+ASK = """
+    INSERT INTO sessions (name, asked) VALUES (?, 1)
+    ON CONFLICT (name) DO UPDATE SET asked = asked + 1, mark = NULL RETURNING id
+"""
+
+
+class Index:
+    """A connection with the host's file of a folder. What it writes is durable, unless it is `light`."""
+
+    def __init__(self, folder: str) -> None:
+        """Connects with the file, which is made if it is missing. Raises `StoreError`."""
+        self.path = os.path.join(folder, f"{INDEX}{SUFFIX}")
+        if not os.path.isdir(folder):
+            raise StoreMissing(folder, "there is no such directory")
+        with self.typed():
+            rights.make_private(self.path)
+            self.connection = schema.connect(self.path, "mode=rw", BUSY_TIMEOUT)
+            try:
+                self._begin()
+                rights.warn_of_wider(self.path)
+                self._inode = os.stat(self.path).st_ino
+            except BaseException:
+                self.connection.close()
+                raise
+
+    def _begin(self) -> None:
+        self.connection.execute("PRAGMA synchronous = FULL")
+        (tables,) = self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables and schema.number(self.connection, "application_id") != APPLICATION_ID:
+            raise ForeignFile(self.path, "this is not the file of a host")
+        if not schema.use_wal(self.connection, BUSY_TIMEOUT):
+            raise StoreError(self.path, "this file system has no shared memory, which SQLite needs for its WAL")
+        with self.writing():
+            version = schema.number(self.connection, "user_version")
+            if version > VERSION:
+                raise NewerSchema(self.path, f"the file has schema version {version}, newer than {VERSION}")
+            if version == 0:
+                for statement in TABLES:
+                    self.connection.execute(statement)
+
+    @contextmanager
+    def typed(self) -> Generator[None]:
+        """Raises as a `StoreError` what goes wrong with the file."""
+        try:
+            with typed(self.path):
+                yield
+        except StoreCorrupt as error:
+            raise FolderCorrupt(error.path, error.problem) from error
+
+    @contextmanager
+    def writing(self) -> Generator[None]:
+        """Makes one transaction of the block."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.connection.execute("COMMIT")
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def light(self) -> Generator[None]:
+        """Makes one transaction of the block, which does not wait for the disk: a power cut may undo it."""
+        self.connection.execute("PRAGMA synchronous = NORMAL")
+        try:
+            with self.writing():
+                yield
+        finally:
+            self.connection.execute("PRAGMA synchronous = FULL")
+
+    def check_same(self) -> None:
+        """Raises `StoreMissing` if the file was removed, or another one is in its place."""
+        try:
+            is_same = os.stat(self.path).st_ino == self._inode
+        except FileNotFoundError:
+            is_same = False
+        if not is_same:
+            raise StoreMissing(self.path, "the file of the host was removed")
+
+    def ask(self, name: str) -> int:
+        """Notes that a caller has asked for a session, within a transaction. Returns its number."""
+        (session,) = self.connection.execute(ASK, (name,)).fetchone()
+        return int(session)
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self.connection.close()
