@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from bench import copies, crowds, cycles, database, exploration, many, report, runtime, scale, store
+from bench import copies, crowds, cycles, database, exploration, folders, many, report, runtime, scale, store
 from bench.measure import FULL, QUICK, Row, Size
 from bench.peers import comparison
 
@@ -20,6 +20,7 @@ PARTS: dict[str, Callable[[Size], list[Row]]] = {
     "the store": store.rows,
     "many sessions": many.rows,
     "the database": database.rows,
+    "a folder of sessions": folders.rows,
     "the runtime": runtime.rows,
     "durable turns, here and on peers": comparison.rows,
 }
