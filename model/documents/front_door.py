@@ -128,7 +128,7 @@ Read [machines.md](machines.md), then a trace such as [eviction_and_reload.txt](
 | [api](api/) | the pages of the API reference, which `make docs` builds from the docstrings | people |
 | [traces](traces/) | scenarios with their full log | people; logs: `python -m model.scenarios.golden --write` |
 | [independent.md](independent.md) | fair runs of the core, and the checker in Spin: what is compared, limits | people |
-| [beyond-one-machine.md](beyond-one-machine.md) | PostgreSQL, hosts, campaigns on Ray: promises, limits | people |
+| [beyond-one-machine.md](beyond-one-machine.md) | PostgreSQL, hosts, folders, Ray: promises, limits | people |
 | [leases.md](leases.md) | how workers share sessions: two machines, H1 to H8, what judged them | `make docs` |
 | [field-bugs.md](field-bugs.md) | bugs of comparable systems, which must not be possible here | people |
 | [contracts.md](contracts.md) | what CrossHair confirms of the rules, how, and what it does not speak of | people |
