@@ -48,7 +48,7 @@ class LoopSignal:
     def wait(self) -> Awaitable[None]:
         """See `Signal`."""
         if self._is_set:
-            return anyio.lowlevel.checkpoint()  # a caller that asks repeatedly lets other tasks run
+            return asyncio.sleep(0)  # a caller that asks repeatedly lets other tasks run
         waiting = self._waiting
         if len(waiting) == self._sweep_at:
             waiting[:] = [future for future in waiting if not future.done()]
@@ -105,10 +105,14 @@ class Crossing:
     __slots__ = ("_signal", "_soon")
 
     def __init__(self) -> None:
-        native: Any = current_token().native_token
-        is_asyncio = isinstance(native, asyncio.AbstractEventLoop)
-        self._signal: Signal = LoopSignal(native) if is_asyncio else anyio.Event()
-        self._soon: Callable[..., Any] = native.call_soon_threadsafe if is_asyncio else native.run_sync_soon
+        loop = asyncio._get_running_loop()
+        self._signal: Signal
+        self._soon: Callable[..., Any]
+        if loop is not None:
+            self._signal, self._soon = LoopSignal(loop), loop.call_soon_threadsafe
+        else:
+            native: Any = current_token().native_token
+            self._signal, self._soon = anyio.Event(), native.run_sync_soon
 
     def set(self) -> None:
         """Sets the signal, from the other thread. Raises `RuntimeError` if the event loop is closed."""

@@ -72,40 +72,39 @@ class Times:
         """Tells the records that they are committed now, before anything has seen their times, and notes what they say.
         Returns the agents of which they may demote unread mail.
         """
-        demoting: list[int] = []
-        for record in records:
-            record.at = at
-            note = NOTES.get(record.__class__)
-            if note is not None and note(self, record, at):
-                demoting.append(record.outcome.agent)
-        return demoting
+        stamp(records, at)
+        return self._note(records, at)
 
     def note(self, record: Any) -> None:
         """Notes what a record says. What is not a record of the core says nothing."""
-        note = NOTES.get(record.__class__)
-        if note is not None:
-            note(self, record, _known(record.at))
+        self._note((record,), _known(record.at))
 
-    def turn_started(self, record: TurnStarted, at: float) -> None:
-        agent = record.agent
-        self._began[agent] = at
-        self._running.add(agent)
-
-    def turn_ended(self, record: TurnEnded, at: float) -> bool:
-        agent = record.outcome.agent
-        self._ended[agent] = at
-        if agent in self._running:
-            self._running.remove(agent)
-            return False
-        self._began[agent] = UNKNOWN  # it ended before it began
-        return True
+    def _note(self, records: Iterable[Any], at: float) -> list[int]:
+        """Notes the time of these records. Every turn begins and ends, so that stands here."""
+        demoting: list[int] = []
+        running = self._running
+        for record in records:
+            kind = record.__class__
+            if kind is TurnStarted:
+                self._began[record.agent] = at
+                running.add(record.agent)
+            elif kind is TurnEnded:
+                agent = record.outcome.agent
+                self._ended[agent] = at
+                if agent in running:
+                    running.remove(agent)
+                else:  # it ended before it began
+                    self._began[agent] = UNKNOWN
+                    demoting.append(agent)
+            elif kind is MailDemoted:
+                demoting.append(record.outcome.agent)
+            elif (note := NOTES.get(kind)) is not None:
+                note(self, record, at)
+        return demoting
 
     def turn_returned(self, record: TurnReturned, at: float) -> None:
         self._running.discard(record.agent)
         self._changed[record.agent] = at
-
-    def demoted(self, _: MailDemoted, __: float) -> bool:
-        return True
 
     def spawned(self, record: AgentSpawned, at: float) -> None:
         self._know(record.agent)
@@ -154,17 +153,14 @@ def _known(at: float | None) -> float:
     return UNKNOWN if at is None else at
 
 
-NOTES: dict[type, Callable[[Times, Any, float], bool | None]] = {
+NOTES: dict[type, Callable[[Times, Any, float], None]] = {
     AgentSpawned: Times.spawned,
-    TurnStarted: Times.turn_started,
     TurnReturned: Times.turn_returned,
-    TurnEnded: Times.turn_ended,
-    MailDemoted: Times.demoted,
     AgentsClosed: Times.closed,
     AgentResumed: Times.resumed,
     AgentsForgotten: Times.forgotten,
 }
-"""Record class -> what notes its time, and tells whether it may demote unread mail. The others say nothing."""
+"""Record class -> what notes its time, but for those of each turn. The others say nothing."""
 
 
 def stamp(records: Iterable[Any], at: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextvars import Context
+from typing import Any
 
 from attrs import define, field
 
@@ -86,15 +87,15 @@ class TurnCall(Call):
     waits: Waits
     context: Context
     """Has the context variables for a load, which is a call of its own: what it sets does not reach the turn."""
-    scope: Callable[[], TaskScope]
-    """Returns the scope of a load."""
+    scope: Callable[[Any], TaskScope]
+    """Returns the scope of a load of this thread."""
 
     async def make(self) -> ev.Report:
         TURN.set(self.waits)
         live, number = self.live, self.waits.turn
         if not live.loaded:
             load_timeout = self.engine.session.config.load_timeout
-            with self.scope() as scope, self.engine.within(load_timeout, scope.cancel):
+            with self.scope(live) as scope, self.engine.within(load_timeout, scope.cancel):
                 await own_context(self.load_thread(), self.context.copy(), scope.survived)
             if not live.loaded:
                 words = f"load failed: no answer for {load_timeout} s"

@@ -28,7 +28,9 @@ NUMBER_MAX = 2**63 - 1
 
 def text_of(value: object, limit: Limit) -> str:
     """The text. Raises `TypeError` for what is not one, and `TooLarge`."""
-    found = value if type(value) is str else text(value)
+    if type(value) is str and len(value) <= limit.length_fits:
+        return value  # as nearly always
+    found = text(value)
     if found is None:
         raise TypeError(f"{limit.what} is a text, not {shown(value)}")
     size = limit.excess(found)
@@ -49,6 +51,8 @@ def reason_of(value: object) -> str:
 
 def number_of(value: object) -> int | None:
     """The whole number, or None for what is not one. One beyond all ids and numbers of mails becomes another such."""
+    if type(value) is int and -NUMBER_MAX <= value <= NUMBER_MAX:
+        return value
     found = whole(value)
     return None if found is None else max(-NUMBER_MAX, min(found, NUMBER_MAX))
 
@@ -132,7 +136,9 @@ def result_of(value: object) -> Result:
     if no store can hold it.
     """
     limit = limits.RESULT
-    found = value if type(value) is str else text(value)
+    if type(value) is str and len(value) <= limit.length_fits:
+        return value
+    found = text(value)
     if found is not None:
         result: Result = found
         size = limit.excess(found)

@@ -15,7 +15,7 @@ from contextvars import Context
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 import anyio
 from attrs import frozen
@@ -33,7 +33,7 @@ from statemachine.runtime.caps import MAX_ABANDONED
 from statemachine.runtime.checks import count_of, reference_of, seconds_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.handles import AgentRef, Handle, Target
-from statemachine.runtime.live import LiveThreads
+from statemachine.runtime.live import CARRY_OUT, LiveThreads
 from statemachine.runtime.requests import Requests
 from statemachine.runtime.settings import DEFAULT_ROLE
 from statemachine.runtime.statistics import Statistics, statistics_of
@@ -506,14 +506,15 @@ class AgentControl:
     # Effects
 
     def _carry_out(self, effect: fx.Effect) -> None:
-        kind = effect.__class__
+        kind: Any = effect.__class__
+        told: Any = effect
         if kind is fx.Answer:
-            self._requests.answer(cast("fx.Answer", effect))
+            self._requests.answer(told)
         elif kind is ShutDown:
-            self._shut_down = cast("ShutDown", effect)
+            self._shut_down = told
             self._end()
         else:
-            self._live.carry_out(effect)
+            CARRY_OUT[kind](self._live, effect)
 
 
 async def close_left_behind() -> None:

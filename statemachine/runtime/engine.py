@@ -136,8 +136,8 @@ class Engine:
         """Raises `WrongEventLoop` in another thread or event loop than the session's: an event of another thread in the
         middle of a step would break any rule.
         """
-        if not self._is_over and not self.is_here():  # what has ended says so everywhere
-            raise WrongEventLoop(threading.current_thread().name)
+        if self._running() is not self._loop and not self._is_over and not self.is_here():
+            raise WrongEventLoop(threading.current_thread().name)  # what has ended says so everywhere
 
     def apply(self, event: Event, receipt: Callable[[Reply], Receipt] | None = None) -> Reply:
         """Applies one event and returns its reply. Its step is in line; `settled` waits until it is durable.
@@ -185,9 +185,11 @@ class Engine:
             self.counts.refusals[type(reply.refusal).__name__] += 1  # type: ignore[union-attr]  # pyright: ignore
         elif kind is not Stale and (step.records or step.effects or receipt):
             self.put(step, None if receipt is None else receipt(reply))
-        deadline = self.session.deadlines.next()
-        if deadline is not None and deadline < self._alarm:
-            self._move_alarm(deadline)
+        deadlines = self.session.deadlines
+        if deadlines.heap:
+            deadline = deadlines.next()
+            if deadline is not None and deadline < self._alarm:
+                self._move_alarm(deadline)
         return reply
 
     def put(self, step: Step, receipt: Receipt | None = None) -> None:

@@ -27,7 +27,7 @@ from statemachine.core.records import (
 )
 from statemachine.core.session import Session
 from statemachine.eventloops import Signal
-from statemachine.runtime.waits import Waits, turn_in
+from statemachine.runtime.waits import TURN, Waits
 from statemachine.stores.protocol import LogRecord
 
 __all__ = ["AgentRef", "Handle", "Target"]
@@ -78,7 +78,8 @@ class Request:
         """Sets the outcome, which the core has told."""
         self.outcome = outcome
         self.place = place
-        self.end()
+        if self._changed is not None:
+            self._changed.set()
 
     def end(self) -> None:
         """Ends the waits: no answer will come."""
@@ -89,8 +90,10 @@ class Request:
         """Returns what came of it, as soon as it is known. In a turn's code this is a wait of that turn. Raises why the
         outcome will never be known, or the turn cannot wait for it.
         """
-        turn = turn_in(self._asker.session)
-        return self.told() if turn is None else self._awaited_in(turn)
+        turn = TURN.get()
+        if turn is None or not turn.lasts_in(self._asker.session):
+            return self.told()
+        return self._awaited_in(turn)
 
     async def _awaited_in(self, turn: Waits) -> Outcome:
         await turn.until_answered((self.ref.mail,), WaitMode.ALL)

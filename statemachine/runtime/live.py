@@ -150,10 +150,6 @@ class LiveThreads:
 
     # Effects
 
-    def carry_out(self, effect: fx.Effect) -> None:
-        """Begins what the effect asks for; never waits."""
-        CARRY_OUT[effect.__class__](self, effect)
-
     def load(self, effect: fx.Load) -> None:
         """Builds a thread, once there is room for it in the machine."""
         self.loads += 1
@@ -197,7 +193,7 @@ class LiveThreads:
             live.cancel(live.side)  # a flush that is not needed any more (J6)
         waits = Waits(self._engine, effect.agent, effect.turn)
         turn = Turn(self._engine, self._verbs, waits, live.info, effect)
-        live.turn = TurnCall(live, self._engine, turn, waits, self._context, partial(self._scope, live))
+        live.turn = TurnCall(live, self._engine, turn, waits, self._context, self._scope)
         if self.caps.left_over:
             self.caps.starts.append(live)
             self._let_in()
@@ -379,7 +375,7 @@ class LiveThreads:
                     if call.is_cancelled:
                         return None
                     del call  # or its turn and mail would live until the next one
-                    if forget_cancellations(task):
+                    if task is not None and task.cancelling() and forget_cancellations(task):
                         await self._meet_cancellation(task)
             return None if live.call is None else live.call.cancelled()
         except ScopeLeftEntered as error:  # it would act on all that the task does from now on
@@ -534,6 +530,7 @@ CARRY_OUT: dict[type, Callable[[LiveThreads, Any], None]] = {
     fx.Unload: LiveThreads.unload,
     fx.Wake: LiveThreads.wake,
 }
+"""Effect class -> what begins what it asks for; none of them waits."""
 
 
 def ignore(_: str) -> None:

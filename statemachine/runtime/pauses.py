@@ -57,14 +57,14 @@ class RunTime:
         """The run time when it last stood still."""
         self._respite_from = 0.0
         """The run time from which a pause gives a respite."""
-        self._held_at = math.inf
-        """When something began without which nothing that is decided can be carried out."""
+        self._held_at = self._held_until = math.inf
+        """When something began without which nothing that is decided can be carried out, and what is charged of it."""
 
     def now(self) -> float:
         """Returns the run time. It never goes back."""
         at = self._clock()
-        at = min(at, self._held_at + HELD_S)
-        if at > self._look_at + GAP_S and at > self._seen_at + GAP_S:
+        at = min(at, self._held_until)
+        if at > self._seen_at + GAP_S and at > self._look_at + GAP_S:
             self._take_out(max(self._look_at, self._seen_at), at)
         self._seen_at = at
         now = at - self._origin
@@ -90,11 +90,12 @@ class RunTime:
         it is a pause, too, but for `HELD_S`.
         """
         self._held_at = self._clock()
+        self._held_until = self._held_at + HELD_S
 
     def release(self) -> None:
         """It has ended."""
         self.now()
-        held_at, self._held_at = self._held_at, math.inf
+        held_at, self._held_at, self._held_until = self._held_at, math.inf, math.inf
         at = self._clock()
         if at > held_at + GAP_S:
             self._take_out(held_at + HELD_S, at)

@@ -77,6 +77,8 @@ class Requests:
         """Mail -> a request of this process that is not answered yet."""
         self._looked_up: WeakValueDictionary[int, Request] = WeakValueDictionary()
         """Mail -> a request found by its reference, answered or not."""
+        self._has_looked_up = False
+        """Whether there ever was one. Asking a weak dictionary whether it is empty is a call in Python."""
         self._places = itertools.count()
         """The order in which requests are answered."""
         self._making: dict[str, Making] = {}
@@ -149,19 +151,17 @@ class Requests:
         reply = self._engine.apply(event, receipt)
         if reply.__class__ is fx.Refused:
             await self._engine.answered(reply, fx.Accepted)
-        request = Request(self._ref_of(target, reply), self)
+        made: Any = reply
+        agent: int = made.agent if target is None else target
+        request = Request(AgentRef(agent, self.session.agents[agent].path, made.mail), self)
         if event.__class__ is not ev.Send:  # which is not answered
-            self._unanswered[request.ref.mail] = request  # before anything is awaited, so that no answer is missed
+            self._unanswered[made.mail] = request  # before anything is awaited, so that no answer is missed
         await self._engine.settled()
         return Handle(request)
 
-    def _ref_of(self, target: int | None, reply: Any) -> AgentRef:
+    def _receipt_of(self, key: tuple[str, str], target: int | None, reply: Any) -> Receipt:
         agent = reply.agent if target is None else target
-        return AgentRef(agent, self.session.agents[agent].path, reply.mail)
-
-    def _receipt_of(self, key: tuple[str, str], target: int | None, reply: fx.Reply) -> Receipt:
-        ref = self._ref_of(target, reply)
-        return Receipt(*key, json_text([ref.id, ref.path, ref.mail]))
+        return Receipt(*key, json_text([agent, self.session.agents[agent].path, reply.mail]))
 
     @property
     def keys(self) -> list[str]:
@@ -176,7 +176,7 @@ class Requests:
             if (request := self._unanswered.pop(mail, None)) is not None:
                 request.answer(effect.outcome, next(self._places))
             # also if it was looked up before the mail was accepted
-            if self._looked_up and (request := self._looked_up.pop(mail, None)) is not None:
+            if self._has_looked_up and (request := self._looked_up.pop(mail, None)) is not None:
                 request.answer(effect.outcome, next(self._places))
 
     async def find(self, ref: AgentRef) -> Handle:
@@ -190,6 +190,7 @@ class Requests:
         found = self._unanswered.get(ref.mail) or self._looked_up.get(ref.mail)
         if found is None:
             found = self._looked_up[ref.mail] = Request(ref, self)
+            self._has_looked_up = True
         if found.outcome is None:  # also if it was found: the call that put it there may have been cancelled
             rollout = await self.rollout(ref.id, ref.mail)
             if not any(isinstance(record, MailAccepted) and record.mail == ref.mail for record in rollout):

@@ -49,6 +49,8 @@ class Verbs:
 
     def id_of(self, target: Target) -> int:
         """Returns the id. A path means the open agent there, or else the last closed one. Raises `UnknownPath`."""
+        if type(target) is Handle:
+            return target.id
         path = text(target)
         if path is None:
             agent = number_of(target.id if isinstance(target, REFERENCES) else target)
@@ -88,7 +90,7 @@ class Verbs:
         message, name, role = text_of(message, limits.MESSAGE), text_of(name, limits.NAME), text_of(role, limits.ROLE)
         if sender is not HOST:
             sender = sender_of(sender)
-        wrapped, said = wrap(role, settings), headers_of(headers)
+        wrapped, said = wrap(role, settings), None if headers is None else headers_of(headers)
         above = self.id_of(parent)
         if 0 <= above < len(self._session.agents):
             text_of(f"{self._session.agents[above].path}/{name}", limits.PATH)
@@ -97,7 +99,7 @@ class Verbs:
 
     async def send(self, sender: int, target: Target, message: str, headers: Headers, key: str | None) -> int:
         """Queue-only mail; its number."""
-        message, said = text_of(message, limits.MESSAGE), headers_of(headers)
+        message, said = text_of(message, limits.MESSAGE), None if headers is None else headers_of(headers)
         if sender is not HOST:
             sender = sender_of(sender)
         agent = self.id_of(target)
@@ -107,7 +109,7 @@ class Verbs:
         self, sender: int, target: Target, message: str, headers: Headers, key: str | None
     ) -> Coroutine[Any, Any, Handle]:
         """Trigger mail."""
-        message, said = text_of(message, limits.MESSAGE), headers_of(headers)
+        message, said = text_of(message, limits.MESSAGE), None if headers is None else headers_of(headers)
         if sender is not HOST:
             sender = sender_of(sender)
         agent = self.id_of(target)
@@ -115,7 +117,7 @@ class Verbs:
 
     def start(self, target: Target, message: str, headers: Headers, key: str | None) -> Coroutine[Any, Any, Handle]:
         """The host's direct way to a turn."""
-        message, said = text_of(message, limits.MESSAGE), headers_of(headers)
+        message, said = text_of(message, limits.MESSAGE), None if headers is None else headers_of(headers)
         agent = self.id_of(target)
         return self._requests.make(ev.Start(agent, message, said), agent, key, self._role_of(agent))
 

@@ -72,9 +72,10 @@ class Waits:
     def end(self) -> None:
         """Marks the turn as ended, and ends its waits."""
         self.is_over = True
-        for waiter in self._waiters.values():
-            waiter.over.set()
-        self._waiters.clear()
+        if self._waiters:
+            for waiter in self._waiters.values():
+                waiter.over.set()
+            self._waiters.clear()
 
     def lasts_in(self, session: Session) -> bool:
         """Tells whether this is a turn of that session, and has not ended."""
@@ -213,9 +214,3 @@ class Lending:
 
 TURN: ContextVar[Waits | None] = ContextVar("statemachine.turn", default=None)
 """The turn in whose code a task runs."""
-
-
-def turn_in(session: Session) -> Waits | None:
-    """The waits of the turn in whose code this is called, if it is a turn of that session and lasts."""
-    turn = TURN.get()
-    return turn if turn is not None and turn.lasts_in(session) else None

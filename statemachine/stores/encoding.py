@@ -113,7 +113,8 @@ def encode(record: LogRecord) -> tuple[str, int | None, Stored]:
             data: Stored = WRITE(record).decode() if is_exact(record) else _checked(record)
         except UnicodeEncodeError:
             data = _written(record)
-        _check_size(data)
+        if len(data) * 4 > ROW_BYTES_MAX:
+            _check_size(data)
         return name, None if owner is None else owner(record), data
     except Exception as error:  # of msgspec, or of a value in it
         raise EncodingError(f"this {name} cannot be written: {exact.said(error)}") from None
@@ -121,7 +122,7 @@ def encode(record: LogRecord) -> tuple[str, int | None, Stored]:
 
 def check_id(agent: int | None) -> None:
     """Raises `EncodingError` for the id of an agent that no store can hold. None is the agent of no rollout."""
-    if agent is not None and not is_id(agent):
+    if agent is not None and not (type(agent) is int and 0 <= agent <= ID_MAX):
         raise EncodingError(f"an agent has an id from 0 to {ID_MAX}, and not {exact.shown(agent)}")
 
 

@@ -8,7 +8,7 @@ its configuration says, and so do its rules for names.
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import Factory, field, frozen
 
 __all__ = ["ENTRY", "ERROR", "KEY", "MESSAGE", "NAME", "PATH", "RESULT", "ROLE", "ROW_BYTES_MAX", "SETTINGS", "Limit"]
 
@@ -23,10 +23,14 @@ class Limit:
 
     what: str
     bytes_max: int
+    length_fits: int = field(
+        init=False, default=Factory(lambda self: self.bytes_max // ESCAPE_BYTES_MAX, takes_self=True)
+    )
+    """A text of so many characters fits, whatever they are."""
 
     def excess(self, text: str) -> int | None:
         """Returns the size of a text, as a string within JSON, if that is too large, else None."""
-        if len(text) * ESCAPE_BYTES_MAX <= self.bytes_max:
+        if len(text) <= self.length_fits:
             return None
         size = stored_size(text)
         return size if size > self.bytes_max else None

@@ -19,6 +19,7 @@ from statemachine.core.machines import Identity
 from statemachine.log import trace
 from statemachine.log.snapshot import AgentFacts
 from statemachine.stores.encoding import (
+    ID_MAX,
     EncodingError,
     Stored,
     check_id,
@@ -168,7 +169,9 @@ def encode_items(items: Sequence[Write | Snapshot]) -> list[Encoded]:
             continue
         for record in item.records:
             row = encode(record)
-            check_id(row[1])
+            agent = row[1]
+            if not (type(agent) is int and 0 <= agent <= ID_MAX):
+                check_id(agent)
             part.rows.append(row)
         if (receipt := item.receipt) is not None:
             part.receipts.append(encode_receipt(receipt))
