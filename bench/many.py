@@ -1,4 +1,4 @@
-"""(l) many sessions in one process, in files: threads, descriptors and memory of each, and turns of all together.
+"""(l) many sessions in one process, in files and in PostgreSQL: threads, descriptors and memory of each; turns of all.
 
 Memory is what the process has of the machine's (RSS), so each case has a process of its own: `python -m bench.many CASE
 COUNT DIRECTORY` prints its figures as JSON.
@@ -23,7 +23,8 @@ from time import perf_counter
 import anyio
 
 from bench.measure import Row, Size, at_least, at_most
-from statemachine import AgentControl, MemoryStore, SQLiteStore, Store, Turn
+from model.postgres_server import NoServer, server
+from statemachine import AgentControl, MemoryStore, PostgresStore, SQLiteStore, Store, Turn
 from statemachine.stores.sqlite import resting
 from statemachine.stores.sqlite.store import CONNECTIONS
 
@@ -37,7 +38,7 @@ Figures = dict[str, float]
 
 def rows(size: Size) -> list[Row]:
     count = size.many // 100
-    found = {case: in_process(case, count) for case in ("file", "memory", "connection")}
+    found = {case: in_process(case, count) for case in ("file", "memory", "postgres", "connection")}
     alone, together = (in_process("turns", sessions)["turns"] for sessions in (1, BUSY))
     files = found["file"]
     sessions = f"{count:,} sessions"
@@ -47,10 +48,23 @@ def rows(size: Size) -> list[Row]:
         Row(f"(l) {sessions} in files, memory, just opened", files["opened"] / count, "KiB each"),
         Row(f"(l) {sessions} in files, memory, not used since", files["rested"] / count, "KiB each", at_most(30)),
         Row("(l) the same in memory", found["memory"]["opened"] / count, "KiB each"),
+        *in_postgres(found["postgres"], sessions, count),
         Row("(l) a bare connection of SQLite in WAL mode", found["connection"]["opened"] / count, "KiB each"),
         Row("(l) durable turns of one session, one after the other", alone, "/s"),
         Row(f"(l) durable turns of {BUSY} sessions, each one after the other", together, "/s"),
         Row("(l) relative to one session", together / alone, "x", at_least(2)),
+    ]
+
+
+def in_postgres(figures: Figures, sessions: str, count: int) -> list[Row]:
+    """The rows of sessions in PostgreSQL, if there is a server."""
+    return [
+        Row(f"(l) {sessions} in PostgreSQL, {what}", figures[what_of] / count, unit, at_most(most))
+        for what, what_of, unit, most in (
+            ("memory", "opened", "KiB each", 30),
+            ("descriptors", "descriptors", "each", 0.1),
+        )
+        if figures
     ]
 
 
@@ -149,9 +163,17 @@ def main(case: str, count: int, directory: str) -> None:
     def in_file(number: int) -> Store:
         return SQLiteStore(os.path.join(directory, f"{number}.db"))
 
+    async def in_database() -> None:
+        try:
+            with server() as found:
+                await opened(count, lambda number: PostgresStore(found.dsn(f"session {number}")), figures)
+        except NoServer as error:
+            print(error, file=sys.stderr)
+
     cases: dict[str, Callable[[], Awaitable[None]]] = {
         "file": lambda: opened(count, in_file, figures),
         "memory": lambda: opened(count, lambda _: MemoryStore(), figures),
+        "postgres": in_database,
         "turns": lambda: turns(count, directory, figures),
     }
     if case == "connection":
