@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from bench import copies, crowds, cycles, database, exploration, folders, many, report, runtime, scale, store
+from bench import copies, crowds, cycles, database, exploration, failover, folders, many, report, runtime, scale, store
 from bench.measure import FULL, QUICK, Row, Size
 from bench.peers import comparison
 
@@ -21,6 +21,7 @@ PARTS: dict[str, Callable[[Size], list[Row]]] = {
     "many sessions": many.rows,
     "the database": database.rows,
     "a folder of sessions": folders.rows,
+    "take-overs": failover.rows,
     "the runtime": runtime.rows,
     "durable turns, here and on peers": comparison.rows,
 }
