@@ -25,6 +25,7 @@ from statemachine.core import events as ev
 from statemachine.core.config import SessionConfig
 from statemachine.core.effects import ClosedAgents, Forgotten, Interrupted, Resumed, ShutDown
 from statemachine.core.events import HOST
+from statemachine.core.exact import shown
 from statemachine.core.machines import SessionState
 from statemachine.core.session import Session
 from statemachine.eventloops import end_of_loop, is_cancelled
@@ -485,12 +486,15 @@ class AgentControl:
 
     async def backup(self, to: str | os.PathLike[str], progress: Callable[[int, int], object] | None = None) -> None:
         """Makes a backup in the new file `to`: the session as of now, while it runs, in the form of a session's file.
-        Only its owner may read it. `progress` is called with the pages that are copied so far, and all.
+        Only its owner may read it. `progress` is called with the pages that are copied so far, and all; what it raises
+        ends the backup, and is raised here.
 
         Raises `StoreExists` if there is a file already, other `StoreError`s for what the disk says, and `TypeError` if
-        the session is on a store that is not on disk.
+        the session is on a store that is not on disk, or `progress` cannot be called.
         """
         self._engine.check_here()
+        if progress is not None and not callable(progress):
+            raise TypeError(f"progress is a function of the pages copied and of all, not {shown(progress)}")
         if not isinstance(self._store, BackedUp):
             kind = type(self._store).__name__
             raise TypeError(f"a {kind} makes no backups; open the session with a path or a store that is on disk")
