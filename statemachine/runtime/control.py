@@ -132,6 +132,8 @@ class AgentControl:
     ) -> None:
         self._store = store
         self._roles = Roles(work)
+        if context is not None and not isinstance(context, Context):
+            raise TypeError(f"context is a Context, as contextvars.copy_context() returns, not {shown(context)}")
         self._config = config
         self._trace = trace
         self._context = Context() if context is None else context
@@ -177,7 +179,8 @@ class AgentControl:
         may be left behind before loads and turns wait for one of them to end: the machine has never more threads of
         sub-agents than `max_resident` and these, and never runs the code of more turns than `execution_cap` and these.
 
-        Raises `InvalidWork` for what cannot be the work of agents, such as a function without `async`.
+        Raises `InvalidWork` for what cannot be the work of agents, such as a function without `async` or a class with
+        an awaited method without it, and `TypeError` for a context that is not one.
 
         Entering raises `StoreError` if the store cannot be opened (`SessionInUse`: another process has it),
         `InvalidConfig` if the log exceeds the configuration, and `TraceError` if the trace cannot be made. What an
