@@ -199,9 +199,8 @@ def _is_own(work: type[Thread], name: str) -> bool:
 
 def _function_of(method: Any) -> tuple[object, int]:
     """Returns the function of a method, as it stands in its class, and how many arguments it has got by being bound."""
-    kind: type[Any] = type(method)
-    if issubclass(kind, staticmethod | classmethod):
-        return method.__func__, int(issubclass(kind, classmethod))
+    if issubclass(type(method), staticmethod | classmethod):
+        return method.__func__, int(issubclass(type(method), classmethod))
     return method, 1
 
 
