@@ -46,7 +46,8 @@ from statemachine.runtime.tracing import TraceFile
 from statemachine.runtime.verbs import Verbs
 from statemachine.sinks import carry_out_all
 from statemachine.stores.encoding import check_config
-from statemachine.stores.places import store_at
+from statemachine.stores.options import check_place, one_of
+from statemachine.stores.places import store_of
 from statemachine.stores.protocol import BackedUp, LogRecord, Recovered, Store
 
 __all__ = ["AgentControl", "Inside", "inside"]
@@ -132,8 +133,7 @@ class AgentControl:
     ) -> None:
         self._store = store
         self._roles = Roles(work)
-        if context is not None and not isinstance(context, Context):
-            raise TypeError(f"context is a Context, as contextvars.copy_context() returns, not {shown(context)}")
+        one_of(context, "context", Context, "a Context, as contextvars.copy_context() returns")
         self._config = config
         self._trace = trace
         self._context = Context() if context is None else context
@@ -180,7 +180,7 @@ class AgentControl:
         sub-agents than `max_resident` and these, and never runs the code of more turns than `execution_cap` and these.
 
         Raises `InvalidWork` for what cannot be the work of agents, such as a function without `async` or a class with
-        an awaited method without it, and `TypeError` for a context that is not one.
+        an awaited method without it, and `TypeError` for a store, trace, context or clock that is not one.
 
         Entering raises `StoreError` if the store cannot be opened (`SessionInUse`: another process has it),
         `InvalidConfig` if the log exceeds the configuration, and `TraceError` if the trace cannot be made. What an
@@ -190,10 +190,12 @@ class AgentControl:
         if config is None:
             config = SessionConfig()
         check_config(config)
-        if isinstance(store, str | os.PathLike):
-            store = store_at(store)
+        if trace is not None:
+            check_place(trace, "a trace is at a path, such as 'session.ndjson'")
+        if not callable(clock):
+            raise TypeError(f"a clock is a function that returns seconds, as time.time, not {shown(clock)}")
         path = None if trace is None else Path(trace)
-        return cls(store, work, config, path, clock, context, max_abandoned)
+        return cls(store_of(store), work, config, path, clock, context, max_abandoned)
 
     # The block
 
