@@ -31,6 +31,7 @@ from statemachine.hosting.errors import HostMissing
 from statemachine.runtime.handles import AgentRef
 from statemachine.runtime.settings import DEFAULT_ROLE
 from statemachine.runtime.status import AgentStatus
+from statemachine.stores import options
 from statemachine.stores.errors import StoreError
 from statemachine.stores.protocol import LogRecord
 from statemachine.stores.worker import Worker
@@ -65,10 +66,12 @@ class SessionClient:
 
     def __init__(self, place: Place, *, patience: float = 60.0, tls: SSLContext | None = None) -> None:
         """`place` is the DSN of a database, without a session, or the path of a folder. Raises `StoreUnreachable` for
-        what is not a DSN, and `StoreMissing` for what is not a path.
+        what is not a DSN, and `StoreMissing` for what is not a path, `TypeError` and `ValueError` for
+        options that are not what they have to be.
         """
         self._kind = kind_at(place)
-        self._patience, self._tls = patience, tls
+        options.one_of(tls, "tls", SSLContext, "an ssl.SSLContext")
+        self._patience, self._tls = options.seconds(patience, "patience", end=False), tls
         self._worker: Worker | None = None
         self._directory: ClientDirectory | None = None
         self._known: dict[str, Where] = {}

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from attrs import field, frozen
 
+from statemachine.stores.options import check_place
 from statemachine.stores.places import is_dsn
 from statemachine.stores.protocol import Store
 
@@ -176,7 +177,10 @@ class Kind(Protocol):
 
 
 def kind_at(place: Place) -> Kind:
-    """Returns the directory that this names. Raises `StoreUnreachable` and `StoreMissing` for what names none."""
+    """Returns the directory that this names. Raises `StoreUnreachable` and `StoreMissing` for what names none,
+    and `TypeError` for what is neither a DSN nor a path.
+    """
+    check_place(place, "sessions are in a database, which a DSN names, or in a folder, which a path names")
     module, name = ("leases", "Database") if is_dsn(place) else ("folder", "Folder")
     found: Kind = getattr(import_module(f"statemachine.hosting.{module}"), name)(place)
     return found

@@ -42,11 +42,14 @@ from statemachine.hosting.server import CallServer, Moved
 from statemachine.runtime import AgentControl
 from statemachine.runtime.control import inside
 from statemachine.runtime.threads import Roles, Work
+from statemachine.stores import options
+from statemachine.stores.encoding import check_config
 from statemachine.stores.errors import ConnectionLost, SessionInUse, StoreError, StoreUnreachable
 from statemachine.stores.worker import Worker
 
 __all__ = ["SessionHost"]
 
+PORT_MAX = 65_535
 LOOPBACK = "127.0.0.1"
 CAPACITY = 1_000
 IDLE_TTL, TTL, POLL, GRACE = 30.0, 5.0, 0.5, 10.0
@@ -148,19 +151,24 @@ class SessionHost:
         grace: float = GRACE,
     ) -> None:
         """`place` is the DSN of a database, without a session, or the path of a folder, which is made if it is missing.
-        Raises `StoreUnreachable` for what is not a DSN, `StoreMissing` for what is not a path, `InvalidWork` and
-        `ValueError`.
+        Raises `StoreUnreachable` for what is not a DSN, `StoreMissing` for what is not a path, `InvalidWork`, and
+        `TypeError` and `ValueError` for options that are not what they have to be.
         """
-        for name, value in (("idle_ttl", idle_ttl), ("ttl", ttl), ("poll", poll)):
-            if not 0 < value < float("inf"):
-                raise ValueError(f"{name}={value!r:.100}; give seconds, more than 0, with an end")
-        if not 0 <= grace < float("inf"):
-            raise ValueError(f"grace={grace!r:.100}; give seconds, 0 or more, with an end")
+        idle_ttl = options.seconds(idle_ttl, "idle_ttl", zero=False)
+        ttl, poll = options.seconds(ttl, "ttl", zero=False), options.seconds(poll, "poll", zero=False)
+        grace = options.seconds(grace, "grace")
         if poll * 3 > ttl:
             problem = "give a ttl of three polls or more, or workers that live are taken for dead"
             raise ValueError(f"poll={poll:g} and ttl={ttl:g}; {problem}")
-        if type(capacity) is not int or capacity < 1:
-            raise ValueError(f"capacity={capacity!r:.100}; give a whole number of sessions, 1 or more")
+        capacity, port = options.whole(capacity, "capacity", 1), options.whole(port, "port", 0, PORT_MAX)
+        address = options.text(address, "address", "a name or number of this machine, as 127.0.0.1")
+        if advertise is not None:
+            advertise = options.text(advertise, "advertise", "a URI, as wss://host:443")
+            if not advertise.startswith(("ws://", "wss://")):
+                raise ValueError(f"advertise={advertise!r:.100}; give a URI of websockets, as wss://host:443")
+        options.one_of(tls, "tls", SSLContext, "an ssl.SSLContext")
+        if config is not None:
+            check_config(config)
         Roles(work)  # raises what opening a session would
         self._kind, self._work, self._config = kind_at(place), work, config
         self._address, self._port, self._advertise, self._tls = address, port, advertise, tls

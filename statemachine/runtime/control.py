@@ -25,6 +25,7 @@ from statemachine.core import events as ev
 from statemachine.core.config import SessionConfig
 from statemachine.core.effects import ClosedAgents, Forgotten, Interrupted, Resumed, ShutDown
 from statemachine.core.events import HOST
+from statemachine.core.exact import shown
 from statemachine.core.machines import SessionState
 from statemachine.core.session import Session
 from statemachine.eventloops import end_of_loop, is_cancelled
@@ -45,7 +46,8 @@ from statemachine.runtime.tracing import TraceFile
 from statemachine.runtime.verbs import Verbs
 from statemachine.sinks import carry_out_all
 from statemachine.stores.encoding import check_config
-from statemachine.stores.places import store_at
+from statemachine.stores.options import check_place, one_of
+from statemachine.stores.places import store_of
 from statemachine.stores.protocol import BackedUp, LogRecord, Recovered, Store
 
 __all__ = ["AgentControl", "Inside", "inside"]
@@ -131,6 +133,7 @@ class AgentControl:
     ) -> None:
         self._store = store
         self._roles = Roles(work)
+        one_of(context, "context", Context, "a Context, as contextvars.copy_context() returns")
         self._config = config
         self._trace = trace
         self._context = Context() if context is None else context
@@ -176,7 +179,8 @@ class AgentControl:
         may be left behind before loads and turns wait for one of them to end: the machine has never more threads of
         sub-agents than `max_resident` and these, and never runs the code of more turns than `execution_cap` and these.
 
-        Raises `InvalidWork` for what cannot be the work of agents, such as a function without `async`.
+        Raises `InvalidWork` for what cannot be the work of agents, such as a function without `async` or a class with
+        an awaited method without it, and `TypeError` for a store, trace, context or clock that is not one.
 
         Entering raises `StoreError` if the store cannot be opened (`SessionInUse`: another process has it),
         `InvalidConfig` if the log exceeds the configuration, and `TraceError` if the trace cannot be made. What an
@@ -186,10 +190,12 @@ class AgentControl:
         if config is None:
             config = SessionConfig()
         check_config(config)
-        if isinstance(store, str | os.PathLike):
-            store = store_at(store)
+        if trace is not None:
+            check_place(trace, "a trace is at a path, such as 'session.ndjson'")
+        if not callable(clock):
+            raise TypeError(f"a clock is a function that returns seconds, as time.time, not {shown(clock)}")
         path = None if trace is None else Path(trace)
-        return cls(store, work, config, path, clock, context, max_abandoned)
+        return cls(store_of(store), work, config, path, clock, context, max_abandoned)
 
     # The block
 
@@ -485,12 +491,15 @@ class AgentControl:
 
     async def backup(self, to: str | os.PathLike[str], progress: Callable[[int, int], object] | None = None) -> None:
         """Makes a backup in the new file `to`: the session as of now, while it runs, in the form of a session's file.
-        Only its owner may read it. `progress` is called with the pages that are copied so far, and all.
+        Only its owner may read it. `progress` is called with the pages that are copied so far, and all; what it raises
+        ends the backup, and is raised here.
 
         Raises `StoreExists` if there is a file already, other `StoreError`s for what the disk says, and `TypeError` if
-        the session is on a store that is not on disk.
+        the session is on a store that is not on disk, or `progress` cannot be called.
         """
         self._engine.check_here()
+        if progress is not None and not callable(progress):
+            raise TypeError(f"progress is a function of the pages copied and of all, not {shown(progress)}")
         if not isinstance(self._store, BackedUp):
             kind = type(self._store).__name__
             raise TypeError(f"a {kind} makes no backups; open the session with a path or a store that is on disk")

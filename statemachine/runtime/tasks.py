@@ -56,7 +56,7 @@ AGAIN_S_MIN, AGAIN_S_MAX = 0.1, 1.0
 async def to_its_end(work: Callable[[], Awaitable[T]], shield: bool = True) -> T:
     """Does the work in a task of its own, and waits until it has ended though the caller is cancelled, once or again:
     asyncio's own cancellation passes every shield, but not a task group, which waits for its tasks. Without `shield`
-    the work is cancelled with its caller, by anyio.
+    the work is cancelled with its caller, by anyio. A cancellation that the work raises by itself is raised too.
     """
     results: list[T] = []
     errors: list[BaseException] = []
@@ -65,10 +65,10 @@ async def to_its_end(work: Callable[[], Awaitable[T]], shield: bool = True) -> T
         try:
             with anyio.CancelScope(shield=shield):
                 results.append(await work())
-        except anyio.get_cancelled_exc_class():
-            raise
         except BaseException as error:  # to be raised as it is, not in a group
             errors.append(error)
+            if isinstance(error, anyio.get_cancelled_exc_class()):
+                raise
 
     async with anyio.create_task_group() as group:
         group.start_soon(do)

@@ -6,9 +6,11 @@ agent is loaded, gets the rollout then, and is dropped when its agent is unloade
 
 from __future__ import annotations
 
+import dis
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from itertools import pairwise
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, cast
 
@@ -130,18 +132,118 @@ LAYERS_MAX = 100
 """Most functions around a function that are looked through: they could go in a circle."""
 
 
+METHODS = {"run": ("turn",), "load": ("history",), "load_from": ("rollout",), "flush": (), "close": ()}
+"""The methods of a class of threads that are awaited -> what they are called with."""
+NEVER_AWAITED = {"None", "bool", "int", "float", "str", "bytes", "list", "tuple", "dict", "set"}
+"""Annotations of what cannot be awaited."""
+VALUES = ("LOAD_CONST", "LOAD_SMALL_INT", "RETURN_CONST", "BUILD_", "FORMAT_", "COMPARE_OP", "IS_OP", "CONTAINS_OP")
+"""How the names of instructions begin that make what cannot be awaited."""
+MAY_SET_RUN = ("__new__", "__init__", "load", "load_from")
+"""Methods that are called before the first turn, and could give the object a `run` that its class does not have."""
+
+
 def check_work(work: object, role: str | None = None) -> None:
-    """Raises `InvalidWork` for what cannot be the work of an agent, or of those with this role."""
+    """Raises `InvalidWork` for what cannot be the work of an agent, or of those with this role. What only may be wrong
+    is taken: a signature that cannot be read, or one of a decorator that takes anything.
+    """
     kind = type(work)
     if issubclass(kind, type):
         if not issubclass(cast("type", work), Thread):
             raise InvalidWork(role, f"{shown(work)}, a class that is not derived from Thread; {WRITE}")
+        problem = _problem_of_class(cast("type[Thread]", work))
+        if problem is not None:
+            raise InvalidWork(role, f"{shown(work)}, {problem}")
     elif issubclass(kind, Thread):
         raise InvalidWork(role, f"one object of {shown(kind)}; give the class, of which each agent gets an object")
     elif not callable(work):
         raise InvalidWork(role, f"{shown(work)}, which cannot be called; {WRITE}")
     elif _is_sync(work):
         raise InvalidWork(role, f"{shown(work)}, which is not an async function; {WRITE}")
+    elif not _takes(work, 1):
+        raise InvalidWork(role, f"{shown(work)}, which cannot be called with a turn and nothing else; {WRITE}")
+
+
+def _problem_of_class(work: type[Thread]) -> str | None:
+    """Returns what is surely wrong with a class of threads, and what to write instead; None: nothing that is seen."""
+    if inspect.isabstract(work):
+        return "which is abstract; give a class that has all methods"
+    if not _is_own(work, "run") and not any(_is_own(work, name) for name in MAY_SET_RUN):
+        return "which has no method `run`; write `async def run(self, turn)`"
+    for name, given in METHODS.items():
+        if not _is_own(work, name):
+            continue
+        method = inspect.getattr_static(work, name)
+        write = f"write `async def {name}({', '.join(('self', *given))})`"
+        function, bound = _function_of(method)
+        if not isinstance(function, FunctionType):
+            if not callable(function) and not hasattr(type(function), "__get__"):
+                return f"of which `{name}` cannot be called; {write}"
+            continue  # an object may do anything
+        if inspect.isasyncgenfunction(function):
+            return f"of which `{name}` is an async generator, because it has a `yield`; {write}, and return the result"
+        if not _may_be_awaited(function):
+            return f"of which `{name}` is not async; {write}"
+        if not _takes(function, bound + len(given)):
+            return f"of which `{name}` cannot be called with {' and '.join(given) or 'nothing else'}; {write}"
+    if inspect.iscoroutinefunction(work.__init__):
+        return "of which `__init__` is async; write `def __init__(self, agent)`, and await in `load`"
+    if not _takes(work, 1):
+        return "which cannot be made of an agent and nothing else; write `def __init__(self, agent)`"
+    return None
+
+
+def _is_own(work: type[Thread], name: str) -> bool:
+    """Tells whether a class has an attribute that is not the one of `Thread`: its own, or that of a mixin."""
+    return inspect.getattr_static(work, name) is not inspect.getattr_static(Thread, name)
+
+
+def _function_of(method: Any) -> tuple[object, int]:
+    """Returns the function of a method, as it stands in its class, and how many arguments it has got by being bound."""
+    if issubclass(type(method), staticmethod | classmethod):
+        return method.__func__, int(issubclass(type(method), classmethod))
+    return method, 1
+
+
+def _may_be_awaited(function: FunctionType) -> bool:
+    """Tells whether what a method returns may be awaited: that of one that is not async, too, unless it says, or can be
+    seen, that it never returns such a thing.
+    """
+    if inspect.iscoroutinefunction(function) or function.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE:
+        return True
+    if inspect.isgeneratorfunction(function):
+        return False
+    try:
+        if not hasattr(function, "__wrapped__") and "return" in function.__annotations__:  # a wrapper has another's
+            said = function.__annotations__["return"]
+            name = said if isinstance(said, str) else getattr(said, "__name__", str(said))
+            return name.partition("[")[0] not in NEVER_AWAITED
+        code = list(dis.get_instructions(function))
+        returned = [
+            line.opname if line.opname != "RETURN_VALUE" or line.is_jump_target else before.opname
+            for before, line in pairwise(code)
+            if line.opname.startswith("RETURN_") and line.opname != "RETURN_GENERATOR"
+        ]
+    except Exception:
+        return True
+    return not returned or not all(each.startswith(VALUES) for each in returned)
+
+
+def _takes(work: Callable[..., object], number: int) -> bool:
+    """Tells whether a callable may be called with so many arguments: also if its signature cannot be read, and if it
+    has one that it was given, and that may be another one's. What a decorator takes is what counts, not what is taken
+    by the function below it.
+    """
+    try:
+        if hasattr(work, "__signature__"):
+            return True
+        signature = inspect.signature(work, follow_wrapped=False)
+    except Exception:
+        return True
+    try:
+        signature.bind(*range(number))
+    except TypeError:
+        return False
+    return True
 
 
 def _is_sync(work: object) -> bool:

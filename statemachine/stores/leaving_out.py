@@ -8,8 +8,8 @@ is not known; a handle or key of such a request raises `UnknownAgent`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import attrs
 from attrs import frozen
@@ -43,11 +43,13 @@ class Unreadable:
     error: EncodingError
 
 
-def asked_ids(without: Collection[int]) -> frozenset[int]:
+def asked_ids(without: object) -> frozenset[int]:
     """Returns the ids of agents to be left out. Raises `TypeError` for what is not an id, and for the root's."""
-    if any(type(agent) is not int or agent <= ROOT for agent in without):
-        raise TypeError(f"without has ids of agents other than the root, not {exact.shown(without)}")
-    return frozenset(without)
+    shown = exact.shown(without)
+    found: tuple[object, ...] = tuple(cast("Iterable[object]", without)) if isinstance(without, Iterable) else (None,)
+    if any(type(agent) is not int or agent <= ROOT for agent in found):
+        raise TypeError(f"without has ids of agents other than the root, as [1, 2], not {shown}")
+    return frozenset(cast("tuple[int, ...]", found))
 
 
 def check_left_out(path: str, without: Iterable[int], ledger: Ledger) -> None:

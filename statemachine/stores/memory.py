@@ -15,6 +15,7 @@ from attrs import define, field
 
 from statemachine.core.config import SessionConfig
 from statemachine.core.machines import Identity
+from statemachine.stores import options
 from statemachine.stores.encoding import (
     ENTRY,
     EncodingError,
@@ -86,6 +87,8 @@ class MemoryStore:
     """A `Store` in memory, on `log` or else a new one."""
 
     def __init__(self, log: MemoryLog | None = None, *, takeover: bool = False) -> None:
+        """Raises `TypeError` for a log that is not one."""
+        options.one_of(log, "log", MemoryLog, "a MemoryLog(), or nothing")
         self.log = MemoryLog() if log is None else log
         self.takeover = takeover
         self._epoch: int | None = None

@@ -12,14 +12,15 @@ import re
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+from statemachine.core import exact
 from statemachine.stores.contents import Contents, problems_of, recovered_of
 from statemachine.stores.encoding import asked_agent
 from statemachine.stores.protocol import LogRecord, Recovered, Store
 from statemachine.stores.sqlite import SQLiteStore, backup, reading
 
-__all__ = ["back_up", "check", "is_dsn", "read", "read_rollout", "read_session", "shown", "store_at"]
+__all__ = ["back_up", "check", "is_dsn", "read", "read_rollout", "read_session", "shown", "store_at", "store_of"]
 
 SCHEMES = ("postgresql://", "postgres://")
 PASSWORD = re.compile(r"(?<=://)([^/?#@:]*):[^/?#@]*(?=@)|(?<=[?&])password=[^&]*&?")
@@ -38,6 +39,22 @@ def is_dsn(place: object) -> bool:
 def shown(place: Place) -> str:
     """Returns the place as it may be told: without the password, if it is a DSN with one."""
     return PASSWORD.sub(r"\1", place) if isinstance(place, str) and is_dsn(place) else str(place)
+
+
+STORE = ("open", "append", "rollout", "receipt", "close")
+"""What every `Store` has."""
+
+
+def store_of(value: object) -> Store:
+    """Returns the store that this is, or names. Raises `TypeError` for what is and names none, and as `store_at`."""
+    if isinstance(value, str | os.PathLike):
+        return store_at(cast("Place", value))
+    if isinstance(value, type) or not all(callable(getattr(value, name, None)) for name in STORE):
+        raise TypeError(
+            "a session is opened with the path of a file, as 'session.db', the DSN of one in a database, or a Store, "
+            f"as MemoryStore(), not {exact.shown(value)}"
+        )
+    return cast("Store", value)
 
 
 def store_at(place: Place) -> Store:

@@ -204,11 +204,21 @@ async def aside(path: str, work: Callable[..., T], *arguments: Any) -> T:
 
 def told_in_loop(progress: Callable[[int, int], object]) -> Callable[[int, int], None]:
     """Returns what a call that was put aside tells its progress to: it is told in the event loop, and a cancellation of
-    the caller ends the call.
+    the caller ends the call. So does whatever `progress` raises: it is raised here, in the thread, and never in the
+    event loop, which `SystemExit` would end while the thread waits for it.
     """
+
+    def told(done: int, pages: int) -> BaseException | None:
+        try:
+            progress(done, pages)
+        except BaseException as error:
+            return error
+        return None
 
     def tell(done: int, pages: int) -> None:
         from_thread.check_cancelled()
-        from_thread.run_sync(progress, done, pages)
+        error = from_thread.run_sync(told, done, pages)
+        if error is not None:
+            raise error
 
     return tell

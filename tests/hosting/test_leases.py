@@ -14,7 +14,7 @@ from statemachine.stores.errors import SessionInUse
 from statemachine.stores.postgres import PostgresStore
 from statemachine.stores.postgres.claiming import Lease
 from statemachine.stores.postgres.dsn import dsn_of, with_session
-from tests.stores.databases import sql
+from tests.stores.databases import sql, until_unlocked
 
 TTL = 5.0
 ROW = "SELECT name, wanted, worker, epoch, asked FROM statemachine.sessions ORDER BY id"
@@ -48,6 +48,12 @@ def silence(database: str, worker: Leases, seconds: float) -> None:
     rows(database, f"UPDATE statemachine.workers SET beat = beat - interval '{seconds} s' WHERE id = {worker.worker}")
 
 
+def cut_off(database: str, worker: Leases) -> None:
+    """Ends the connection of a worker, and waits until the server has noticed, which takes it a while under load."""
+    worker.connection.close()
+    until_unlocked(with_session(database, "x"), worker.worker)
+
+
 def test_session_that_is_asked_for_is_claimed_by_one_worker_with_its_epoch_raised(
     database: str, joined: Callable[..., Leases]
 ) -> None:
@@ -70,7 +76,7 @@ def test_worker_whose_connection_ends_is_buried_by_the_next_that_looks(
     ask(one, "a")
     one.poll([], 0, draining=False)
     assert other.poll([], 0, draining=False).claimed == ()
-    one.connection.close()
+    cut_off(database, one)
     (claimed,) = other.poll([], 0, draining=False).claimed
     assert (claimed.name, claimed.epoch) == ("a", 3)  # the burial raised it, and the claim
     assert len(rows(database, "SELECT * FROM statemachine.workers")) == 1
@@ -100,7 +106,7 @@ def test_sessions_of_a_dead_worker_that_are_locked_are_freed_later_and_the_worke
     ask(one, "a")
     ask(one, "b")
     claimed = one.poll([], 0, draining=False).claimed + one.poll([1], 0, draining=False).claimed
-    one.connection.close()
+    cut_off(database, one)
     third = joined("third")
     with third.connection.transaction():
         third.connection.execute("SELECT * FROM statemachine.sessions WHERE name = 'a' FOR UPDATE")

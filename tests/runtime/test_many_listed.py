@@ -46,6 +46,19 @@ def counting(control: AgentControl) -> Counted:
     return agents
 
 
+def applied(control: AgentControl, monkeypatch: pytest.MonkeyPatch) -> list[ev.Event]:
+    """The events that the session is given from now on."""
+    engine, events = inside(control).engine, list[ev.Event]()
+    apply = engine.apply
+
+    def noted(event: ev.Event, *rest: Any) -> Any:
+        events.append(event)
+        return apply(event, *rest)
+
+    monkeypatch.setattr(engine, "apply", noted)
+    return events
+
+
 def paths(told: tuple[AgentStatus, ...]) -> list[str]:
     return [agent.path for agent in told]
 
@@ -80,6 +93,20 @@ async def test_list_of_many_agents_looks_at_a_page_of_them_at_a_time(open_sessio
         steps = [after - before for before, after in pairwise(seen)]
         assert max(steps) <= 5 * PAGE
         assert len([step for step in steps if step]) > AGENTS / PAGE
+
+
+async def test_list_of_many_agents_is_told_in_pages_however_the_root_is_written(
+    open_session: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_session(echo) as control:
+        for number in range(2 * PAGE):
+            await control.spawn("/root", f"a{number}", "x")
+        await anyio.wait_all_tasks_blocked()
+        events = applied(control, monkeypatch)
+        for prefix in ("/root", "/root/", "/", "", "//"):
+            for closed in (False, True):
+                assert len(await control.list(prefix, closed=closed)) == 2 * PAGE + 1
+        assert {type(event) for event in events} == {ev.Status}
 
 
 async def test_list_of_many_agents_tells_of_each_what_its_status_tells(open_session: Open) -> None:
@@ -121,14 +148,7 @@ async def test_few_agents_are_told_by_one_event_as_of_one_moment(
     async with open_session(echo) as control:
         await crowded(control)
         await anyio.wait_all_tasks_blocked()
-        engine, events = inside(control).engine, list[ev.Event]()
-        apply = engine.apply
-
-        def counted(event: ev.Event, *rest: Any) -> Any:
-            events.append(event)
-            return apply(event, *rest)
-
-        monkeypatch.setattr(engine, "apply", counted)
+        events = applied(control, monkeypatch)
         assert paths(await control.list("/root/a7")) == ["/root/a7", "/root/a7/x", "/root/a7/y", "/root/a7/z"]
         assert events == [ev.ListAgents("/root/a7")]
 

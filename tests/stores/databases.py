@@ -70,6 +70,12 @@ def sql(dsn: str, statement: str, *values: Any) -> list[Any]:
         return [] if cursor.description is None else cursor.fetchall()
 
 
+def until_unlocked(dsn: str, lock: int) -> None:
+    """Waits until no connection has this advisory lock. A server notices after a while that a connection has ended."""
+    with driver.connect(dsn_of(dsn).database, "test", lock_timeout="60s") as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock,))  # until the statement has ended
+
+
 def told(writer: Writer, asked: Sequence[tuple[Owned, str]]) -> list[str]:
     """What each of these appends, made together, comes to: "durable", "Later", or the name of its error."""
     results = writer.together([(owned, [said(text)]) for owned, text in asked])

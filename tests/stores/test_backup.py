@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -146,6 +147,36 @@ def test_backup_that_asyncio_cancels_has_ended_and_left_nothing(
     monkeypatch.setattr(backup, "PAGES", 1)
     monkeypatch.setattr(sqlite, "back_up", watched)
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("raised", [ValueError, asyncio.CancelledError, SystemExit, KeyboardInterrupt])
+async def test_backup_whose_progress_raises_raises_that_and_leaves_nothing(
+    raised: type[BaseException], path: Path, to: Path
+) -> None:
+    told: list[int] = []
+
+    def fail(done: int, _: int) -> None:
+        told.append(done)
+        raise raised("of progress")
+
+    async with AgentControl.open(path, work) as control:
+        with pytest.raises(raised, match="of progress"):
+            await control.backup(to, fail)
+        with pytest.raises(raised, match="of progress"):
+            await SQLiteStore(path).backup(to, fail)
+        assert len(told) == 2
+        assert [name for name in beside(path) if "backup" in name] == []
+        await (await control.spawn("/root", "a", "go")).outcome()
+        await control.backup(to)
+    assert [agent.path for agent in read_session(to).ledger.agents] == ["/root", "/root/a"]
+
+
+async def test_backup_whose_progress_cannot_be_called_is_refused_before_it_begins(path: Path, to: Path) -> None:
+    progress: Any = 5
+    async with AgentControl.open(path, work) as control:
+        with pytest.raises(TypeError, match="progress is a function of the pages copied and of all, not 5"):
+            await control.backup(to, progress)
+    assert not to.exists()
 
 
 def void(path: Path) -> None:

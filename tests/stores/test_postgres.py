@@ -332,7 +332,7 @@ async def test_lost_connection_fails_the_session_and_the_next_opening_has_what_w
     async def lose() -> None:
         async with AgentControl.open(dsn, work) as control:
             await (await control.spawn("/root", "a", "go")).outcome()
-            sql(dsn, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted")
+            sql(dsn, "SELECT pg_terminate_backend(pid, 60000) FROM pg_locks WHERE locktype = 'advisory' AND granted")
             await (await control.follow_up("/root/a", "again")).outcome()
 
     with pytest.raises(StoreFailed, match="ConnectionLost") as failed:

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from attrs import field, frozen
 
+from statemachine.stores import options
 from statemachine.stores.errors import SessionUnnamed, StoreUnreachable
 from statemachine.stores.naming import NAME_MAX, check_name
 
@@ -25,7 +26,10 @@ class Dsn:
 
 
 def dsn_of(text: str) -> Dsn:
-    """Takes a DSN apart. Raises `SessionUnnamed`, and `StoreUnreachable` for what is not a DSN."""
+    """Takes a DSN apart. Raises `SessionUnnamed`, `StoreUnreachable` for what is not a DSN, and `TypeError` for what is
+    not a text.
+    """
+    text = options.text(text, "dsn", "as postgresql://user@host/database?session=NAME")
     shown = without_password(text)
     try:
         parts = urlsplit(text)
@@ -52,5 +56,6 @@ def without_password(text: str) -> str:
 
 
 def with_session(database: str, session: str) -> str:
-    """Returns the DSN of a session in the database that this DSN names."""
+    """Returns the DSN of a session in the database that this DSN names. Raises `TypeError` for what is not a text."""
+    session = options.text(session, "session", "the name of a session")
     return f"{database}{'&' if '?' in database else '?'}session={quote(session, safe='')}"

@@ -22,7 +22,6 @@ What remains ugly.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -31,7 +30,7 @@ from typing import Any, TypeVar
 
 from statemachine.core import exact
 from statemachine.core.config import SessionConfig
-from statemachine.stores import places
+from statemachine.stores import options, places
 from statemachine.stores.durability import BUSY_TIMEOUT, Synchronous
 from statemachine.stores.encoding import asked_agent, asked_key, check_config
 from statemachine.stores.errors import SessionInUse, StoreClosed, StoreError
@@ -71,18 +70,18 @@ class PostgresStore:
         without: Collection[int] = (),
         lease: Lease | None = None,
     ) -> None:
-        """Raises `SessionUnnamed` and `StoreUnreachable` for what is not the DSN of a session."""
+        """Raises `SessionUnnamed` and `StoreUnreachable` for what is not the DSN of a session, `TypeError` and
+        `ValueError` for options that are not what they have to be.
+        """
         if type(synchronous) is not Synchronous:
             raise TypeError(f"synchronous is Synchronous.FULL or NORMAL, not {exact.shown(synchronous)}")
-        if not 0 <= busy_timeout < math.inf:
-            raise ValueError(f"busy_timeout={busy_timeout!r:.100}; give seconds, 0 or more, with an end")
         self._dsn = dsn
         self._names = dsn_of(dsn)
         self.path = self._names.shown
         """The DSN without a password."""
         self.takeover = takeover
         self.synchronous = synchronous
-        self.busy_timeout = float(busy_timeout)
+        self.busy_timeout = options.seconds(busy_timeout, "busy_timeout")
         self.without = asked_ids(without)
         self._lease = lease
         self.epoch = 0

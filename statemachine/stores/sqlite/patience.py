@@ -7,13 +7,13 @@ SQLite itself waits for a short while each time; the warning is why it does not 
 
 from __future__ import annotations
 
-import math
 import sqlite3
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from statemachine.sinks import log
+from statemachine.stores import options
 
 NOTICE_S = 1.0
 """Seconds of waiting after which there is a warning: the longest that SQLite waits by itself."""
@@ -29,11 +29,9 @@ class Patience:
     """Tries again what finds the file at `path` locked, for `busy_timeout` seconds."""
 
     def __init__(self, path: str, busy_timeout: float) -> None:
-        """Raises `ValueError` unless the time is a number of seconds from 0 on, with an end."""
-        if not 0 <= busy_timeout < math.inf:
-            raise ValueError(f"busy_timeout={busy_timeout!r:.100}; give seconds, 0 or more, with an end")
+        """Raises `TypeError` or `ValueError` unless the time is a number of seconds from 0 on, with an end."""
         self._path = path
-        self.busy_timeout = float(busy_timeout)
+        self.busy_timeout = options.seconds(busy_timeout, "busy_timeout")
 
     @property
     def step(self) -> float:

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from attrs import define, field, frozen
 
 from statemachine.core.config import SessionConfig
+from statemachine.stores import options
 from statemachine.stores.contents import Contents, Sizes, problems_of, recovered_of
 from statemachine.stores.encoding import EncodingError, Stored, asked_agent
 from statemachine.stores.errors import ForeignFile, OlderSchema, StoreBusy, StoreCorrupt, StoreError, StoreMissing
@@ -80,8 +81,11 @@ def owner(path: str) -> int | None:
 
 def real_path(path: str | os.PathLike[str]) -> str:
     """Returns the path with links resolved, so that all names of a file are one. Raises `StoreMissing` for a path that
-    no file can have, and `ForeignFile` for SQLite's names of what is not a file.
+    no file can have, `ForeignFile` for SQLite's names of what is not a file, and `TypeError` for what is not a
+    path.
     """
+    if not isinstance(path, bytes):  # which a `PathLike` may be, too
+        options.check_place(path, "a path is a text or a Path, such as 'session.db'")
     name = os.fsdecode(path)
     if name == ":memory:" or name.startswith("file:"):
         raise ForeignFile(name, "this is SQLite's name for a database elsewhere; for one in memory, open MemoryStore()")
