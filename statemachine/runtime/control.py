@@ -36,6 +36,7 @@ from statemachine.runtime.handles import AgentRef, Handle, Target
 from statemachine.runtime.live import CARRY_OUT, LiveThreads
 from statemachine.runtime.requests import Requests
 from statemachine.runtime.settings import DEFAULT_ROLE
+from statemachine.runtime.stack import check_stack
 from statemachine.runtime.statistics import Statistics, statistics_of
 from statemachine.runtime.status import AgentStatus
 from statemachine.runtime.stream import Happening, Streams
@@ -196,6 +197,7 @@ class AgentControl:
     async def __aenter__(self) -> AgentControl:
         if self._entered:
             raise RuntimeError("a session is entered once; call AgentControl.open again")
+        check_stack()
         self._entered = True
         await close_left_behind()
         async with AsyncExitStack() as stack:
@@ -479,7 +481,7 @@ class AgentControl:
         `EventsLost`; then it may go on reading. Raises `TypeError` or `ValueError` for an `unread_max` that is not a
         whole number of at least 1.
         """
-        self._engine.check_here()
+        self._engine.enter()
         with self._streams.subscribe(count_of(unread_max, "unread_max")) as stream:
             yield stream
 
@@ -490,7 +492,7 @@ class AgentControl:
         Raises `StoreExists` if there is a file already, other `StoreError`s for what the disk says, and `TypeError` if
         the session is on a store that is not on disk.
         """
-        self._engine.check_here()
+        self._engine.enter()
         if not isinstance(self._store, BackedUp):
             kind = type(self._store).__name__
             raise TypeError(f"a {kind} makes no backups; open the session with a path or a store that is on disk")

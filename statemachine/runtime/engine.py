@@ -38,6 +38,7 @@ from statemachine.log.snapshot import facts_of, touched
 from statemachine.log.times import Times, stamp
 from statemachine.runtime.errors import WrongEventLoop, words
 from statemachine.runtime.pauses import RunTime
+from statemachine.runtime.stack import check_stack
 from statemachine.runtime.tracing import TraceFile
 from statemachine.sinks import carry_out_all, log
 from statemachine.stores.protocol import Entry, LogRecord, Receipt, Snapshot, Store, Write
@@ -139,13 +140,25 @@ class Engine:
         if self._running() is not self._loop and not self._is_over and not self.is_here():
             raise WrongEventLoop(threading.current_thread().name)  # what has ended says so everywhere
 
-    def apply(self, event: Event, receipt: Callable[[Reply], Receipt] | None = None) -> Reply:
-        """Applies one event and returns its reply. Its step is in line; `settled` waits until it is durable.
-
-        `receipt` makes the idempotency receipt from the reply, if the event is accepted.
+    def enter(self) -> None:
+        """Raises `WrongEventLoop`, as `check_here`, and `RecursionError` if the caller has too little stack left. Every
+        verb begins with it, or with `apply`, before it changes anything.
         """
+        check_stack()
+        self.check_here()
+
+    def apply(self, event: Event, receipt: Callable[[Reply], Receipt] | None = None) -> Reply:
+        """Applies one event of a verb and returns its reply. Its step is in line; `settled` waits until it is durable.
+
+        `receipt` makes the idempotency receipt from the reply, if the event is accepted. Raises as `enter`.
+        """
+        check_stack()
         if self._running() is not self._loop:
             self.check_here()
+        return self.report(event, receipt)
+
+    def report(self, event: Event, receipt: Callable[[Reply], Receipt] | None = None) -> Reply:
+        """Applies one event of the runtime itself, whose stack is never deep. See `apply`."""
         session = self.session
         if self._is_over and session.state < SessionState.CLOSED:
             return Refused(SessionClosed())  # it was left as a crash would leave it
@@ -165,7 +178,7 @@ class Engine:
     def report_failure(self, report: Event, agent: int, traceback: str | None) -> None:
         """Applies a report of code that raised. If it ends a turn of the agent, that has the traceback."""
         before = len(self._batch.records)
-        self.apply(report)
+        self.report(report)
         for record in self._batch.records[before:]:
             if isinstance(record, TurnEnded) and record.outcome.agent == agent:
                 told: Any = record
@@ -342,12 +355,14 @@ class Engine:
     def fail(self, error: BaseException) -> None:
         """Fails the session because the store or the core has failed."""
         self.error = error
-        event = WriteFailed(words(error))
         try:
-            self.session.handle(event)
+            event = WriteFailed(words(error))
+            try:
+                self.session.handle(event)
+            finally:
+                if self.trace is not None:
+                    self.trace.add(event)
         finally:
-            if self.trace is not None:
-                self.trace.add(event)
             self.abandon()
 
     def abandon(self) -> None:

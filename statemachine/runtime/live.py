@@ -55,6 +55,7 @@ from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import ThreadLost, interrupt_in, leaves, traceback_of, words
 from statemachine.runtime.pauses import happens_within
 from statemachine.runtime.settings import info_of
+from statemachine.runtime.stack import check_stack
 from statemachine.runtime.tasks import (
     OwnTask,
     ScopeLeftEntered,
@@ -169,7 +170,7 @@ class LiveThreads:
                 self._raised(ev.LoadFailed(effect.agent, effect.generation, words(error)), effect.agent, error)
             return
         if live.is_function:
-            self._engine.apply(ev.Loaded(effect.agent, effect.generation))
+            self._engine.report(ev.Loaded(effect.agent, effect.generation))
         else:
             live.side = LoadCall(live, self._engine)
             self._ask(live, live.side)
@@ -223,7 +224,7 @@ class LiveThreads:
             return
         if live is not None:
             live.leaving = True
-        self._engine.apply(ev.Flushed(effect.agent, effect.generation, effect.flush))
+        self._engine.report(ev.Flushed(effect.agent, effect.generation, effect.flush))
 
     def unload(self, effect: fx.Unload) -> None:
         """Drops a thread, even if its code is running."""
@@ -255,10 +256,11 @@ class LiveThreads:
 
     def _report_lost(self, live: Live, why: str) -> None:
         """The thread says so itself, in a call of it or between two."""
+        check_stack()
         if not self._engine.is_here():
             raise RuntimeError(ELSEWHERE)
         self._lose(live)
-        self._engine.apply(ev.Died(live.agent, live.generation, why))
+        self._engine.report(ev.Died(live.agent, live.generation, why))
 
     def _drop(self, live: Live) -> None:
         del self.threads[live.agent]
@@ -468,7 +470,7 @@ class LiveThreads:
         if not live.loaded:  # a load that failed, or the first turn of the root
             self._lose(live)
         if call is None or call.traceback is None:
-            self._engine.apply(report)
+            self._engine.report(report)
         else:
             self._engine.report_failure(report, live.agent, call.traceback)
 

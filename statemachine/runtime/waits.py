@@ -28,6 +28,7 @@ from statemachine.core.session import Session
 from statemachine.eventloops import Signal
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import Stalled
+from statemachine.runtime.stack import check_stack
 
 __all__ = ["Lending"]
 
@@ -209,6 +210,7 @@ class Lending:
         if isinstance(error, GeneratorExit):
             self._waits.abandon(self._number)
         else:
+            check_stack()  # it may be left deeper than it was entered
             await self._waits.give_up(self._number)
 
 
