@@ -406,8 +406,8 @@ class LiveThreads:
 
     def _failed(self, live: Live, call: Call, error: BaseException) -> ev.Report:
         """Returns the report of a call whose code raised, and logs where."""
-        if isinstance(call, TurnCall) and self._is_refused_by_shutdown(error):
-            return self._stopped_by_shutdown(live, call)
+        if isinstance(call, TurnCall) and self._is_refused_because_stopped(call, error):
+            return self._stopped(live, call)
         call.traceback = self._log(live.agent, error)
         if not is_lost(error):
             return call.failed(words(error))
@@ -425,19 +425,27 @@ class LiveThreads:
         log.error(RAISED, known.path, known.turn, exc_info=error, extra=facts)
         return traceback_of(error)
 
-    def _is_refused_by_shutdown(self, error: BaseException) -> bool:
-        """Tells whether code was ended by nothing but the refusal of a verb because the session is shut down."""
-        return self._session.state is SessionState.DRAINING and all(
-            issubclass(type(leaf), (SessionDraining, self._cancelled)) for leaf in leaves(error)
+    def _is_refused_because_stopped(self, call: TurnCall, error: BaseException) -> bool:
+        """Tells whether code was ended by nothing but the refusal of a verb because the session is shut down, or
+        because this turn was asked to stop: the code may hear of that before its cancellation comes. What it raises
+        instead, though from such a refusal, is an error of its own.
+        """
+        known = self._session.agents[call.live.agent]
+        is_stopping = known.turn == call.waits.turn and known.status is TurnState.STOPPING
+        if not is_stopping and self._session.state is not SessionState.DRAINING:
+            return False
+        return all(
+            issubclass(type(leaf), (SessionDraining, self._cancelled)) or (is_stopping and call.waits.is_ended_by(leaf))
+            for leaf in leaves(error)
         )
 
-    def _stopped_by_shutdown(self, live: Live, call: TurnCall) -> ev.Report:
-        """The shutdown has interrupted the turn, as it does all others that go on: those without grace now, this one
-        within it.
+    def _stopped(self, live: Live, call: TurnCall) -> ev.Report:
+        """The turn was asked to stop, or the shutdown interrupts it, as it does all others that go on: those without
+        grace now, this one within it.
         """
         self._engine.tick()  # without grace, all turns are asked to stop by now
         if self._session.agents[live.agent].status is not TurnState.STOPPING:
-            self._engine.apply(ev.Interrupt(HOST, live.agent))
+            self._engine.report(ev.Interrupt(HOST, live.agent))
         return call.cancelled()
 
     def _is_stopped_by(self, error: BaseException) -> bool:
