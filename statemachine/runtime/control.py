@@ -32,6 +32,7 @@ from statemachine.log.recovery import restart
 from statemachine.runtime.caps import MAX_ABANDONED
 from statemachine.runtime.checks import count_of, reference_of, seconds_of
 from statemachine.runtime.engine import Engine
+from statemachine.runtime.exits import contain_exits
 from statemachine.runtime.handles import AgentRef, Handle, Target
 from statemachine.runtime.live import CARRY_OUT, LiveThreads
 from statemachine.runtime.requests import Requests
@@ -204,6 +205,7 @@ class AgentControl:
             ENTERED[self] = end_of_loop()
             stack.callback(ENTERED.pop, self, None)
             recovered = await to_its_end(partial(self._open_store, stack))
+            stack.callback(contain_exits())
             trace = None
             if self._trace is not None:
                 trace = TraceFile(self._trace, self._config, recovered.ledger)

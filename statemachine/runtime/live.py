@@ -53,6 +53,7 @@ from statemachine.runtime.calls import Call, FlushCall, InMemory, LoadCall, Turn
 from statemachine.runtime.caps import MAX_ABANDONED, Caps
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import ThreadLost, interrupt_in, leaves, traceback_of, words
+from statemachine.runtime.exits import IN_AGENT
 from statemachine.runtime.pauses import happens_within
 from statemachine.runtime.settings import info_of
 from statemachine.runtime.stack import check_stack
@@ -142,7 +143,8 @@ class LiveThreads:
         self._roles = roles
         self._tasks = tasks
         self._stop_by = stop_by
-        self._context = context
+        self._context = context.copy()
+        self._context.run(IN_AGENT.set, True)
         self._cancelled = anyio.get_cancelled_exc_class()
         self.threads: dict[int, Live] = {}
         """Agent -> its thread, until that is dropped."""
