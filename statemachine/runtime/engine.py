@@ -155,10 +155,6 @@ class Engine:
         check_stack()
         if self._running() is not self._loop:
             self.check_here()
-        return self.report(event, receipt)
-
-    def report(self, event: Event, receipt: Callable[[Reply], Receipt] | None = None) -> Reply:
-        """Applies one event of the runtime itself, whose stack is never deep. See `apply`."""
         session = self.session
         if self._is_over and session.state < SessionState.CLOSED:
             return Refused(SessionClosed())  # it was left as a crash would leave it
@@ -166,6 +162,18 @@ class Engine:
         if now >= session.now + TICK_SECONDS and session.state < SessionState.CLOSED:
             self._take(Tick(now), None)
         return self._take(event, receipt)
+
+    def report(self, event: Event) -> Reply:
+        """Applies one event of the runtime itself, as `apply` does one of a verb: its stack is never deep, and it is
+        where the event loop runs.
+        """
+        session = self.session
+        if self._is_over and session.state < SessionState.CLOSED:
+            return Refused(SessionClosed())
+        now = self.now()
+        if now >= session.now + TICK_SECONDS and session.state < SessionState.CLOSED:
+            self._take(Tick(now), None)
+        return self._take(event, None)
 
     def apply_at_once(self, event: Event) -> Reply:
         """Applies one event without a tick before it, so that nothing else happens first."""

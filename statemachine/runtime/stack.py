@@ -5,7 +5,7 @@ of the core, the step is half done and the session, which is that of all agents,
 which code of a turn or of the host comes in asks here first, and raises in its caller while nothing has happened.
 
 Python does not tell how deep its stack is. It refuses a limit below that, though, and that is as dear as three calls;
-to ask for a frame that is not there costs twice as much, for the exception. `any(map(...))` lowers the limit and
+to ask for a frame that is not there costs twice as much, for the exception. `filter` lowers the limit and
 restores it in one call, between whose halves no other thread runs.
 """
 
@@ -21,7 +21,7 @@ def check_stack() -> None:
     """Raises `RecursionError` unless there are so many frames left."""
     limit = getrecursionlimit()
     try:
-        any(map(setrecursionlimit, (limit - SPARE, limit)))
+        next(filter(setrecursionlimit, (limit - SPARE, limit)), None)
     except (RecursionError, ValueError):  # the latter for a limit below 1
         raise RecursionError(
             f"called too deep in the stack: what enters a session needs {SPARE} of the {limit} frames that "
