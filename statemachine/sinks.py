@@ -12,8 +12,13 @@ from collections.abc import Callable, MutableMapping
 from contextlib import ExitStack
 from typing import Any
 
+from statemachine.core.exact import class_name
+from statemachine.tracebacks import text_of
+
 __all__ = ["Log", "carry_out_all", "log"]
 
+FRAMES_MAX = 200
+"""Most frames of a traceback that is logged."""
 LOGGING_FAILED = "statemachine: a handler or filter of logging raised {}; later messages may be lost, too\n"
 
 
@@ -40,12 +45,16 @@ class Log(logging.LoggerAdapter[logging.Logger]):
 
 
 class Visible(logging.Filter):
-    """Escapes in a traceback what a terminal would obey, and what no file can hold: it has texts of agents in it."""
+    """Makes the text of a traceback, which is short, and escapes in it what a terminal would obey, and what no file can
+    hold: it has texts of agents in it.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Lets every record pass."""
         if record.exc_info and not record.exc_text:
-            text = FORMATTER.formatException(record.exc_info)
+            error = record.exc_info[1]
+            text = None if error is None else text_of(error, record.exc_info[2], FRAMES_MAX)
+            text = f"a {class_name(error)} that cannot be told" if text is None else text.rstrip("\n")
             record.exc_text = "".join([c if c == "\n" or c.isprintable() else escaped(c) for c in text])
         return True
 
@@ -63,7 +72,6 @@ def tell(line: str) -> None:
         return  # none, a broken pipe, or closed
 
 
-FORMATTER = logging.Formatter()
 LOGGER = logging.getLogger("statemachine")
 LOGGER.addFilter(Visible())
 log = Log(LOGGER)

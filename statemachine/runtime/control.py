@@ -33,10 +33,12 @@ from statemachine.log.recovery import restart
 from statemachine.runtime.caps import MAX_ABANDONED
 from statemachine.runtime.checks import count_of, reference_of, seconds_of
 from statemachine.runtime.engine import Engine
+from statemachine.runtime.exits import contain_exits
 from statemachine.runtime.handles import AgentRef, Handle, Target
 from statemachine.runtime.live import CARRY_OUT, LiveThreads
 from statemachine.runtime.requests import Requests
 from statemachine.runtime.settings import DEFAULT_ROLE
+from statemachine.runtime.stack import check_stack
 from statemachine.runtime.statistics import Statistics, statistics_of
 from statemachine.runtime.status import AgentStatus
 from statemachine.runtime.stream import Happening, Streams
@@ -202,12 +204,14 @@ class AgentControl:
     async def __aenter__(self) -> AgentControl:
         if self._entered:
             raise RuntimeError("a session is entered once; call AgentControl.open again")
+        check_stack()
         self._entered = True
         await close_left_behind()
         async with AsyncExitStack() as stack:
             ENTERED[self] = end_of_loop()
             stack.callback(ENTERED.pop, self, None)
             recovered = await to_its_end(partial(self._open_store, stack))
+            stack.callback(contain_exits())
             trace = None
             if self._trace is not None:
                 trace = TraceFile(self._trace, self._config, recovered.ledger)
@@ -485,7 +489,7 @@ class AgentControl:
         `EventsLost`; then it may go on reading. Raises `TypeError` or `ValueError` for an `unread_max` that is not a
         whole number of at least 1.
         """
-        self._engine.check_here()
+        self._engine.enter()
         with self._streams.subscribe(count_of(unread_max, "unread_max")) as stream:
             yield stream
 
@@ -497,7 +501,7 @@ class AgentControl:
         Raises `StoreExists` if there is a file already, other `StoreError`s for what the disk says, and `TypeError` if
         the session is on a store that is not on disk, or `progress` cannot be called.
         """
-        self._engine.check_here()
+        self._engine.enter()
         if progress is not None and not callable(progress):
             raise TypeError(f"progress is a function of the pages copied and of all, not {shown(progress)}")
         if not isinstance(self._store, BackedUp):

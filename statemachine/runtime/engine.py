@@ -38,6 +38,7 @@ from statemachine.log.snapshot import facts_of, touched
 from statemachine.log.times import Times, stamp
 from statemachine.runtime.errors import WrongEventLoop, words
 from statemachine.runtime.pauses import RunTime
+from statemachine.runtime.stack import check_stack
 from statemachine.runtime.tracing import TraceFile
 from statemachine.sinks import carry_out_all, log
 from statemachine.stores.protocol import Entry, LogRecord, Receipt, Snapshot, Store, Write
@@ -139,11 +140,19 @@ class Engine:
         if self._running() is not self._loop and not self._is_over and not self.is_here():
             raise WrongEventLoop(threading.current_thread().name)  # what has ended says so everywhere
 
-    def apply(self, event: Event, receipt: Callable[[Reply], Receipt] | None = None) -> Reply:
-        """Applies one event and returns its reply. Its step is in line; `settled` waits until it is durable.
-
-        `receipt` makes the idempotency receipt from the reply, if the event is accepted.
+    def enter(self) -> None:
+        """Raises `WrongEventLoop`, as `check_here`, and `RecursionError` if the caller has too little stack left. Every
+        verb begins with it, or with `apply`, before it changes anything.
         """
+        check_stack()
+        self.check_here()
+
+    def apply(self, event: Event, receipt: Callable[[Reply], Receipt] | None = None) -> Reply:
+        """Applies one event of a verb and returns its reply. Its step is in line; `settled` waits until it is durable.
+
+        `receipt` makes the idempotency receipt from the reply, if the event is accepted. Raises as `enter`.
+        """
+        check_stack()
         if self._running() is not self._loop:
             self.check_here()
         session = self.session
@@ -153,6 +162,18 @@ class Engine:
         if now >= session.now + TICK_SECONDS and session.state < SessionState.CLOSED:
             self._take(Tick(now), None)
         return self._take(event, receipt)
+
+    def report(self, event: Event) -> Reply:
+        """Applies one event of the runtime itself, as `apply` does one of a verb: its stack is never deep, and it is
+        where the event loop runs.
+        """
+        session = self.session
+        if self._is_over and session.state < SessionState.CLOSED:
+            return Refused(SessionClosed())
+        now = self.now()
+        if now >= session.now + TICK_SECONDS and session.state < SessionState.CLOSED:
+            self._take(Tick(now), None)
+        return self._take(event, None)
 
     def apply_at_once(self, event: Event) -> Reply:
         """Applies one event without a tick before it, so that nothing else happens first."""
@@ -165,7 +186,7 @@ class Engine:
     def report_failure(self, report: Event, agent: int, traceback: str | None) -> None:
         """Applies a report of code that raised. If it ends a turn of the agent, that has the traceback."""
         before = len(self._batch.records)
-        self.apply(report)
+        self.report(report)
         for record in self._batch.records[before:]:
             if isinstance(record, TurnEnded) and record.outcome.agent == agent:
                 told: Any = record
@@ -342,12 +363,14 @@ class Engine:
     def fail(self, error: BaseException) -> None:
         """Fails the session because the store or the core has failed."""
         self.error = error
-        event = WriteFailed(words(error))
         try:
-            self.session.handle(event)
+            event = WriteFailed(words(error))
+            try:
+                self.session.handle(event)
+            finally:
+                if self.trace is not None:
+                    self.trace.add(event)
         finally:
-            if self.trace is not None:
-                self.trace.add(event)
             self.abandon()
 
     def abandon(self) -> None:

@@ -5,7 +5,6 @@ Each names its cause in its attributes, and its message says what to do.
 
 from __future__ import annotations
 
-import traceback
 from typing import Any, ClassVar
 
 from attrs import define, field
@@ -13,7 +12,8 @@ from attrs import define, field
 from statemachine.core.exact import class_name, said, shown
 from statemachine.core.facts import represent, short
 from statemachine.core.refusals import BESIDE, Refusal
-from statemachine.stores.limits import cut
+from statemachine.stores import limits
+from statemachine.tracebacks import is_group, members, text_of
 
 __all__ = [
     "EventsLost",
@@ -166,8 +166,8 @@ class EventsLost(Refusal):
 
 def words(error: BaseException) -> str:
     """Returns an exception as one line, even if it has no message or cannot make one, and not longer than is stored."""
-    name, message = class_name(error), said(error)
-    return cut(f"{name}: {message}" if message else name)
+    name, message = class_name(error), said(error)[: limits.ERROR.bytes_max + 1]
+    return limits.cut(f"{name}: {message}" if message else name)
 
 
 TRACEBACK_FRAMES, TRACEBACK_MAX = 20, 4_000
@@ -182,29 +182,29 @@ def traceback_of(error: BaseException) -> str | None:
         frames = error.__traceback__
         while frames is not None and frames.tb_next and frames.tb_frame.f_globals.get("__name__", "").startswith(OURS):
             frames = frames.tb_next
-        text = "".join(traceback.format_exception(type(error), error, frames, limit=-TRACEBACK_FRAMES))
     except KeyboardInterrupt:
         raise
     except BaseException:  # of what the exception's class says that it is
         return None
-    if len(text) <= TRACEBACK_MAX:
+    text = text_of(error, frames, TRACEBACK_FRAMES)
+    if text is None or len(text) <= TRACEBACK_MAX:
         return text
     half = TRACEBACK_MAX // 2
     return f"{text[:half]}\n... ({len(text):,} characters) ...\n{text[-half:]}"
 
 
-EXCEPTIONS = BaseExceptionGroup.__dict__["exceptions"]
-"""What is in a group of exceptions, whatever its class says."""
-
-
 def leaves(error: BaseException) -> list[BaseException]:
-    """Returns the exceptions in a group, and in the groups in it; or the exception itself. Asks no class of theirs."""
+    """Returns the exceptions in a group, and in the groups in it; or the exception itself. Asks no class of theirs. A
+    group that is in it more than once is looked at once.
+    """
     found: list[BaseException] = []
-    todo = [error]
+    todo, known = [error], set[int]()
     while todo:
         one = todo.pop()
-        if issubclass(type(one), BaseExceptionGroup):
-            todo.extend(reversed(EXCEPTIONS.__get__(one)))
+        if is_group(one):
+            if id(one) not in known:
+                known.add(id(one))
+                todo.extend(reversed(members(one)))
         else:
             found.append(one)
     return found

@@ -53,8 +53,10 @@ from statemachine.runtime.calls import Call, FlushCall, InMemory, LoadCall, Turn
 from statemachine.runtime.caps import MAX_ABANDONED, Caps
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import ThreadLost, interrupt_in, leaves, traceback_of, words
+from statemachine.runtime.exits import IN_AGENT
 from statemachine.runtime.pauses import happens_within
 from statemachine.runtime.settings import info_of
+from statemachine.runtime.stack import check_stack
 from statemachine.runtime.tasks import (
     OwnTask,
     ScopeLeftEntered,
@@ -141,7 +143,8 @@ class LiveThreads:
         self._roles = roles
         self._tasks = tasks
         self._stop_by = stop_by
-        self._context = context
+        self._context = context.copy()
+        self._context.run(IN_AGENT.set, True)
         self._cancelled = anyio.get_cancelled_exc_class()
         self.threads: dict[int, Live] = {}
         """Agent -> its thread, until that is dropped."""
@@ -169,7 +172,7 @@ class LiveThreads:
                 self._raised(ev.LoadFailed(effect.agent, effect.generation, words(error)), effect.agent, error)
             return
         if live.is_function:
-            self._engine.apply(ev.Loaded(effect.agent, effect.generation))
+            self._engine.report(ev.Loaded(effect.agent, effect.generation))
         else:
             live.side = LoadCall(live, self._engine)
             self._ask(live, live.side)
@@ -223,7 +226,7 @@ class LiveThreads:
             return
         if live is not None:
             live.leaving = True
-        self._engine.apply(ev.Flushed(effect.agent, effect.generation, effect.flush))
+        self._engine.report(ev.Flushed(effect.agent, effect.generation, effect.flush))
 
     def unload(self, effect: fx.Unload) -> None:
         """Drops a thread, even if its code is running."""
@@ -255,10 +258,11 @@ class LiveThreads:
 
     def _report_lost(self, live: Live, why: str) -> None:
         """The thread says so itself, in a call of it or between two."""
+        check_stack()
         if not self._engine.is_here():
             raise RuntimeError(ELSEWHERE)
         self._lose(live)
-        self._engine.apply(ev.Died(live.agent, live.generation, why))
+        self._engine.report(ev.Died(live.agent, live.generation, why))
 
     def _drop(self, live: Live) -> None:
         del self.threads[live.agent]
@@ -404,8 +408,8 @@ class LiveThreads:
 
     def _failed(self, live: Live, call: Call, error: BaseException) -> ev.Report:
         """Returns the report of a call whose code raised, and logs where."""
-        if isinstance(call, TurnCall) and self._is_refused_by_shutdown(error):
-            return self._stopped_by_shutdown(live, call)
+        if isinstance(call, TurnCall) and self._is_refused_because_stopped(call, error):
+            return self._stopped(live, call)
         call.traceback = self._log(live.agent, error)
         if not is_lost(error):
             return call.failed(words(error))
@@ -423,19 +427,27 @@ class LiveThreads:
         log.error(RAISED, known.path, known.turn, exc_info=error, extra=facts)
         return traceback_of(error)
 
-    def _is_refused_by_shutdown(self, error: BaseException) -> bool:
-        """Tells whether code was ended by nothing but the refusal of a verb because the session is shut down."""
-        return self._session.state is SessionState.DRAINING and all(
-            issubclass(type(leaf), (SessionDraining, self._cancelled)) for leaf in leaves(error)
+    def _is_refused_because_stopped(self, call: TurnCall, error: BaseException) -> bool:
+        """Tells whether code was ended by nothing but the refusal of a verb because the session is shut down, or
+        because this turn was asked to stop: the code may hear of that before its cancellation comes. What it raises
+        instead, though from such a refusal, is an error of its own.
+        """
+        known = self._session.agents[call.live.agent]
+        is_stopping = known.turn == call.waits.turn and known.status is TurnState.STOPPING
+        if not is_stopping and self._session.state is not SessionState.DRAINING:
+            return False
+        return all(
+            issubclass(type(leaf), (SessionDraining, self._cancelled)) or (is_stopping and call.waits.is_ended_by(leaf))
+            for leaf in leaves(error)
         )
 
-    def _stopped_by_shutdown(self, live: Live, call: TurnCall) -> ev.Report:
-        """The shutdown has interrupted the turn, as it does all others that go on: those without grace now, this one
-        within it.
+    def _stopped(self, live: Live, call: TurnCall) -> ev.Report:
+        """The turn was asked to stop, or the shutdown interrupts it, as it does all others that go on: those without
+        grace now, this one within it.
         """
         self._engine.tick()  # without grace, all turns are asked to stop by now
         if self._session.agents[live.agent].status is not TurnState.STOPPING:
-            self._engine.apply(ev.Interrupt(HOST, live.agent))
+            self._engine.report(ev.Interrupt(HOST, live.agent))
         return call.cancelled()
 
     def _is_stopped_by(self, error: BaseException) -> bool:
@@ -468,7 +480,7 @@ class LiveThreads:
         if not live.loaded:  # a load that failed, or the first turn of the root
             self._lose(live)
         if call is None or call.traceback is None:
-            self._engine.apply(report)
+            self._engine.report(report)
         else:
             self._engine.report_failure(report, live.agent, call.traceback)
 

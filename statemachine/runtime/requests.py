@@ -100,7 +100,7 @@ class Requests:
 
     async def _once(self, key: str, event: RequestEvent, target: int | None, role: str | None) -> Handle:
         """Makes a request with a key; if the key was used before, returns the first answer again."""
-        self._engine.check_here()
+        self._engine.enter()
         key = text_of(key, limits.KEY)
         while key in self._making:
             await self._making[key].over.wait()
@@ -183,7 +183,7 @@ class Requests:
         """Returns the handle of an earlier request, of this process or another. Raises `UnknownRequest` if it was never
         made, and `UnknownAgent` if its agent was forgotten.
         """
-        self._engine.check_here()
+        self._engine.enter()
         if not 0 <= ref.id < len(self.session.agents):
             raise UnknownAgent(ref.id)
         await self.check_not_forgotten(ref.id)
@@ -229,7 +229,7 @@ class Requests:
 
     async def rollout(self, agent: int, since: int | None = None) -> tuple[LogRecord, ...]:
         """Returns the agent's mail, turns and entries, from the store; `since`: see `Store.rollout`."""
-        self._engine.check_here()
+        self._engine.enter()
         self._check_not_left()
         return await self._engine.store.rollout(agent, since)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from statemachine.runtime.checks import count_of
+from statemachine.runtime.stack import check_stack
 from statemachine.stores.protocol import Entry, LogRecord, Store
 
 __all__ = ["Rollout"]
@@ -59,4 +60,5 @@ class Rollout:
     def _opened(self) -> Store:
         if self._store is None:
             raise RuntimeError("the rollout is read in `load_from` alone; a turn reads it with `await turn.history()`")
+        check_stack()
         return self._store

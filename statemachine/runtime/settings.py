@@ -13,6 +13,7 @@ from attrs import frozen
 from statemachine.core.exact import said
 from statemachine.core.facts import is_too_deep, represent
 from statemachine.runtime.errors import NotJson, TooLarge
+from statemachine.runtime.stack import check_stack
 from statemachine.stores import limits
 from statemachine.stores.encoding import EncodingError, to_json
 
@@ -73,6 +74,7 @@ def role_of(text: str | None) -> str:
 
 def json_text(value: Any) -> str:
     """Returns the value as JSON text, the same for equal values. Raises `NotJson`."""
+    check_stack()  # or its end would be told as a fault of the value
     try:
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
         deep = is_too_deep(value, text)
@@ -87,6 +89,7 @@ def json_value(value: Any) -> Any:
     """Returns a private copy of an entry, as JSON has it. Raises `NotJson` for what is not a JSON value, and `TooLarge`
     for what no store can hold.
     """
+    check_stack()
     try:
         text = to_json(value)
         copy = json.loads(text)

@@ -172,7 +172,7 @@ class Verbs:
         page, each as of its own, so that the event loop serves others in between.
         """
         prefix, closed = text_of(prefix, limits.PATH), bool(closed)
-        self._engine.check_here()
+        self._engine.enter()
         if self._are_many(prefix, closed):
             return await self._listed_in_pages(prefix, closed)
         return await self._listed_at_once(prefix, closed)
@@ -232,7 +232,7 @@ class Verbs:
 
     async def history(self, target: Target) -> tuple[LogRecord, ...]:
         """Returns the rollout of an agent, with all that was accepted before the call."""
-        self._engine.check_here()
+        self._engine.enter()
         agent = self.id_of(target)
         if not 0 <= agent < len(self._session.agents):
             raise UnknownAgent(agent)

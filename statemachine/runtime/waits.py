@@ -22,12 +22,14 @@ from attrs import define
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
 from statemachine.core.events import WaitMode
+from statemachine.core.exact import whole
 from statemachine.core.machines import TurnState
 from statemachine.core.refusals import NotRunning, SessionDraining
 from statemachine.core.session import Session
 from statemachine.eventloops import Signal
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import Stalled
+from statemachine.runtime.stack import check_stack
 
 __all__ = ["Lending"]
 
@@ -68,6 +70,10 @@ class Waits:
         if self._engine.error is not None:
             return self._engine.ended_by()
         return NotRunning(self.agent, self.turn, self._session.agents[self.agent].path)
+
+    def is_ended_by(self, error: BaseException) -> bool:
+        """Tells whether this is the refusal of a verb because this turn does not run any more."""
+        return type(error) is NotRunning and (whole(error.agent), whole(error.turn)) == (self.agent, self.turn)
 
     def end(self) -> None:
         """Marks the turn as ended, and ends its waits."""
@@ -209,6 +215,7 @@ class Lending:
         if isinstance(error, GeneratorExit):
             self._waits.abandon(self._number)
         else:
+            check_stack()  # it may be left deeper than it was entered
             await self._waits.give_up(self._number)
 
 

@@ -81,7 +81,7 @@ def stored_size(text: str) -> int:
 
 def cut(text: str) -> str:
     """Returns the text of an error, or as much of it as may be stored."""
-    if ERROR.excess(text) is None:
+    if len(text) <= ERROR.bytes_max and ERROR.excess(text) is None:  # a long text is not measured
         return text
     return f"{text[: ERROR.bytes_max // ESCAPE_BYTES_MAX - len(CUT)]}{CUT}"
 

@@ -1,0 +1,103 @@
+"""Keeps `SystemExit` in a task of an agent's code from ending the event loop of all.
+
+asyncio passes `SystemExit` of any task on to whoever runs the loop, at once: `await asyncio.wait_for(tool(), 5)`, whose
+tool calls `sys.exit`, ended every session there. What asyncio offers is the task factory of the loop. Ours leaves the
+making of tasks to the one that was there, and touches no task but those that code of agents starts, which is known by a
+context variable that tasks inherit: such a task fails by an ordinary error that names the exit, and whoever awaits it
+sees that. `KeyboardInterrupt` is the process's and stays what it is. trio needs none of this.
+
+Not seen here: a callback (`loop.call_soon(sys.exit)`), and a task that is made past the loop (`asyncio.Task(...)`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context, ContextVar
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from statemachine.core.exact import said
+
+EXITED = "a task of the agent's code has exited (SystemExit: {:.200})"
+IN_AGENT: ContextVar[bool] = ContextVar("statemachine.in_agent", default=False)
+"""Whether the code that runs is an agent's."""
+
+
+class Contained(Coroutine[Any, Any, Any]):
+    """A coroutine whose exit is an error."""
+
+    def __init__(self, code: Coroutine[Any, Any, Any]) -> None:
+        self._code = code
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._code, name)  # what asyncio and anyio look at: its frame, its name
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        raise TypeError("a task drives it")
+
+    def send(self, value: Any) -> Any:
+        """Runs it to its next await."""
+        try:
+            return self._code.send(value)
+        except SystemExit as error:
+            raise RuntimeError(EXITED.format(said(error))) from error
+
+    def throw(self, *error: Any) -> Any:
+        """Raises an exception where it awaits."""
+        try:
+            return self._code.throw(*error)
+        except SystemExit as raised:
+            raise RuntimeError(EXITED.format(said(raised))) from raised
+
+    def close(self) -> None:
+        """Ends it."""
+        self._code.close()
+
+
+class Containing:
+    """The task factory of a loop in which sessions are open."""
+
+    def __init__(self, before: Any) -> None:
+        self.before = before
+        self.sessions = 0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, code: Any, **options: Any) -> Any:
+        context: Context | None = options.get("context")
+        if (IN_AGENT.get() if context is None else context.get(IN_AGENT)) and asyncio.iscoroutine(code):
+            code = Contained(code)
+        if self.before is not None:
+            return self.before(loop, code, **options)
+        return asyncio.Task(code, loop=loop, **options)
+
+
+FACTORIES: WeakKeyDictionary[asyncio.AbstractEventLoop, Containing] = WeakKeyDictionary()
+"""Loop -> its factory, while sessions are open in it."""
+
+
+def put_in(loop: asyncio.AbstractEventLoop) -> Containing:
+    """Gives the loop a factory of ours, around the one that it has."""
+    factory = FACTORIES[loop] = Containing(loop.get_task_factory())
+    loop.set_task_factory(factory)
+    return factory
+
+
+def contain_exits() -> Callable[[], None]:
+    """Sees to the tasks of agents in the loop that runs here. Returns what ends that, when the last session is left; a
+    factory that somebody has put in place of ours stays.
+    """
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        return lambda: None
+    known = FACTORIES.get(loop)
+    is_there = loop.get_task_factory() is known
+    factory = known if known is not None and is_there else put_in(loop)
+    factory.sessions += 1
+
+    def end() -> None:
+        factory.sessions -= 1
+        if not factory.sessions and loop.get_task_factory() is factory:
+            loop.set_task_factory(factory.before)
+            FACTORIES.pop(loop, None)
+
+    return end
