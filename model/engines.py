@@ -1,4 +1,5 @@
-"""Names the engines that judge single obligations: contracts, the proof, fair runs, and the independent checker.
+"""Names the engines that judge single obligations: contracts, the proof, fair runs, the independent checker, and what
+looks at everything that is written and read back.
 
 Exploration and fuzz are not among them: they judge every property on every step (`check.py`). Each engine has a quick
 part of a few seconds, which `statemachine check` runs, and all of it is run by its own command and by `statemachine
@@ -17,6 +18,7 @@ from .exploration import fairness
 from .spin import engine as spin
 from .spin import tool
 from .verdicts import Verdict
+from .written import engine as written
 
 
 class Run(Protocol):
@@ -50,6 +52,7 @@ ENGINES: tuple[Engine, ...] = (
     Engine("proof", "prove", ("proof", "tie", "defect", "enumeration"), proof.run),
     Engine("contracts", "contracts", ("contract", "wording"), contracts.run),
     Engine("fairness", "fairness", ("fairness",), fairness.run),
+    Engine("log", "log", ("log",), written.run),
 )
 """All of them, the one that takes longest first: so they are begun."""
 

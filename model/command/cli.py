@@ -199,6 +199,16 @@ def spin_command(quick: bool, as_json: bool) -> None:
     engines.spin(quick, as_json)
 
 
+@command.command("log")
+@QUICK
+@JSON
+def log_command(quick: bool, as_json: bool) -> None:
+    """Judge what is written and read back, what callers give, and what a session says when it is asked."""
+    from . import engines
+
+    engines.log(quick, as_json)
+
+
 @command.command("evidence")
 @click.option("--write", is_flag=True, help="Write what was found into specs/evidence.md.")
 @JOBS

@@ -1,4 +1,6 @@
-"""Runs the commands that judge with one engine, `fairness` and `spin`, and the one that judges with all, `evidence`."""
+"""Runs the commands that judge with one engine, `fairness`, `spin` and `log`, and the one that judges with all,
+`evidence`.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,7 @@ from ..evidence import campaign
 from ..exploration import fairness as fair_runs
 from ..printing import Console, say, table
 from ..spin import engine, tool
+from ..written import engine as written
 from .campaigns import print_failures, progress_table
 
 
@@ -31,6 +34,11 @@ def spin(quick: bool, as_json: bool) -> NoReturn:
     if lacks is not None:
         raise lacks
     conduct(engine.run, quick, as_json)
+
+
+def log(quick: bool, as_json: bool) -> NoReturn:
+    """Judges what is written and read back."""
+    conduct(written.run, quick, as_json)
 
 
 def conduct(run: Run, quick: bool, as_json: bool) -> NoReturn:
