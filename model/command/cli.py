@@ -221,6 +221,23 @@ def evidence_command(write: bool, jobs: int, seed: int, as_json: bool) -> None:
     engines.evidence(jobs, seed, write, as_json)
 
 
+@command.command("mutants")
+@click.option("--number", type=click.IntRange(1), default=200, show_default=True, help="How many to draw.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the drawing.")
+@click.option("--write", is_flag=True, help="Write what became of them into specs/mutants.md.")
+@JOBS
+@JSON
+def mutants_command(number: int, seed: int, write: bool, jobs: int, as_json: bool) -> None:
+    """Change the core and the log at random, and see which check notices. Takes an hour.
+
+    What is known is kept in .statemachine/mutants: Ctrl-C ends it, and the next run goes on. What no check noticed is
+    judged again.
+    """
+    from . import mutants
+
+    mutants.run(number, seed, jobs, write, as_json)
+
+
 @command.command("replay")
 @click.argument("file", type=click.Path(path_type=Path))
 def replay_command(file: Path) -> None:

@@ -1,0 +1,23 @@
+"""Says of each mutant that survived why it did. Written by people, after they had looked."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+EQUIVALENT = "equivalent"
+"""No caller can tell it from the core: it is slower or larger at most."""
+MISSED = "missed"
+"""A caller can, and no check of the evidence does."""
+KINDS = (EQUIVALENT, MISSED)
+
+
+@frozen
+class Explanation:
+    """Why a mutant survives: one of the kinds above, and the reason."""
+
+    kind: str
+    reason: str
+
+
+EXPLAINED: dict[str, Explanation] = {}
+"""The id of a mutant -> why it survives."""
