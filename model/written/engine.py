@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from attrs import frozen
 
 from ..verdicts import Verdict
-from . import older, snapshots, times, traces, values, views
+from . import goldens, older, snapshots, times, traces, values, views
 
 SEED = 1
 """The first; it is printed with whatever it shows to be wrong."""
@@ -41,6 +41,7 @@ OBLIGATIONS = (
     Obligation("values", "headers are carried, up to their bound", lambda _: values.headers()),
     Obligation("values", "results are JSON values, up to their depth", lambda _: values.results()),
     Obligation("values", "values are shown in part", lambda _: values.shown()),
+    Obligation("all", "golden traces have the logs that are on file", lambda _: goldens.traces_are_played()),
     Obligation("S7", "status, list and paths say what is so", views.views_are_true),
 )
 

@@ -10,10 +10,11 @@ import pytest
 from model.breaks.defects import put
 from model.written import engine
 from model.written.engine import OBLIGATIONS, Obligation, judge, run
-from statemachine.core import facts, operations, rules, state
+from statemachine.core import facts, operations, rules, state, turns
 from statemachine.core.config import SessionConfig
 from statemachine.core.facts import Json
 from statemachine.core.records import MailDemoted, MailRead, TurnReturned
+from statemachine.core.turns import available
 from statemachine.log import older, snapshot, trace
 from statemachine.log import times as log_times
 from statemachine.log.snapshot import TOUCHED
@@ -64,6 +65,7 @@ BREAKS: tuple[tuple[str, Any, str, Any], ...] = (
     ("results are JSON", facts, "is_too_deep", lambda *_: False),
     ("results are JSON", Json, "__attrs_post_init__", nothing),
     ("values are shown", facts, "SHOWN_MAX", 41),
+    ("golden traces have", turns, "available", lambda s, closing=(): available(s)),
     ("status, list", state.State, "below", lambda self, *_: iter(self.agents)),
     ("status, list", operations, "describe", nothing),
 )
