@@ -27,6 +27,7 @@ class Obligation:
 
 OBLIGATIONS = (
     Obligation("snapshots", "facts and the records after them are the whole log", snapshots.lives_fold),
+    Obligation("snapshots", "a log is recovered as its session knows it", snapshots.logs_are_recovered),
     Obligation("snapshots", "facts that no log has are refused", lambda _: snapshots.wrong_is_refused()),
     Obligation("snapshots", "facts of this and of earlier versions are taken", lambda _: snapshots.right_is_taken()),
     Obligation("times", "each agent has the times of its records", times.lives_are_timed),

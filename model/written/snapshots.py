@@ -16,7 +16,7 @@ from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Identity, MailState, TurnState
 from statemachine.core.records import MailAccepted, MailKind, Record
 from statemachine.core.session import Session
-from statemachine.log.recovery import apply, durable_facts, fold
+from statemachine.log.recovery import apply, durable_facts, fold, forget, recover, restart
 from statemachine.log.snapshot import AgentFacts, WrongFacts, facts_of, ledger_of, touched
 
 from .lives import life
@@ -95,6 +95,25 @@ def lives_fold(seeds: Iterable[int]) -> Iterator[str]:
                 found = keeper.recovered()
                 if durable_facts(found) != durable_facts(s.ledger) or everything(found) != everything(whole):
                     yield f"seed {seed}, event {number}: snapshot and rest are not the whole"
+
+
+def logs_are_recovered(seeds: Iterable[int]) -> Iterator[str]:
+    """Yields which logs of random lives are recovered otherwise than what their sessions know, or at another time."""
+    for seed in seeds:
+        log: list[Record] = []
+        for number, (s, _, step) in enumerate(life(Random(seed))):
+            log += () if step is None else step.records
+            if number % 10 == 0:
+                now = float(number)
+                found, said = recover(s.config, log, now)
+                meant, expected = restart(s.config, forget(s.ledger), now)
+                if (said.records, said.effects, found.now) != (expected.records, expected.effects, now):
+                    yield f"seed {seed}, event {number}: recovery comes to {said!r:.200}, not {expected!r:.200}"
+                if (found.fingerprint(), durable_facts(found.ledger)) != (
+                    meant.fingerprint(),
+                    durable_facts(meant.ledger),
+                ):
+                    yield f"seed {seed}, event {number}: another session is recovered"
 
 
 # Facts that no log has

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from model.breaks.defects import put
-from model.written import engine
+from model.written import engine, snapshots
 from model.written.engine import OBLIGATIONS, Obligation, judge, run
 from statemachine.core import facts, operations, rules, state, turns
 from statemachine.core.config import SessionConfig
@@ -17,6 +17,7 @@ from statemachine.core.records import MailDemoted, MailRead, TurnReturned
 from statemachine.core.turns import available
 from statemachine.log import older, snapshot, trace
 from statemachine.log import times as log_times
+from statemachine.log.recovery import recover
 from statemachine.log.snapshot import TOUCHED
 from statemachine.log.times import NOTES, Times
 
@@ -47,6 +48,7 @@ def knows_too_much(self: Times, agent: int) -> None:
 BREAKS: tuple[tuple[str, Any, str, Any], ...] = (
     ("facts and the records", snapshot, "TOUCHED", without(TOUCHED, MailRead)),
     ("facts and the records", snapshot, "durable_turn", lambda agent: (agent.status, agent.turn)),
+    ("a log is recovered", snapshots, "recover", lambda config, log, now: recover(config, log)),
     ("facts that no log", snapshot, "_add_mail", nothing),
     ("facts of this and", snapshot, "_closed_by", lambda f, _: f.closed_by),
     ("each agent has", log_times, "NOTES", without(NOTES, TurnReturned)),
