@@ -231,7 +231,7 @@ def mutants_command(number: int, seed: int, write: bool, jobs: int, as_json: boo
     """Change the core and the log at random, and see which check notices. Takes an hour.
 
     What is known is kept in .statemachine/mutants: Ctrl-C ends it, and the next run goes on. What no check noticed is
-    judged again.
+    judged again; delete the file there to judge all of them again.
     """
     from . import mutants
 

@@ -4,7 +4,8 @@ A survivor either shows that a check is missing, or is *equivalent*: no caller c
 them it is, people find out; `EXPLAINED` keeps what they found.
 
 What became of each mutant is kept in a file as soon as it is known, so a campaign that was ended goes on where it was.
-What no check noticed is judged again, because there may be one that does by now.
+What no check noticed is judged again, because there may be one that does by now. What was noticed is not; without the
+file, all mutants are judged.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import platform
 import time
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -132,13 +134,16 @@ def unmutated(mutant: Mutant) -> Mutant:
 
 
 def kept(file: Path) -> list[Verdict]:
-    """Returns what is known already, oldest first. A line that was cut off is not known."""
-    lines = file.read_text("utf-8").splitlines(keepends=True) if file.is_file() else []
-    return [Verdict(**json.loads(line)) for line in lines if line.endswith("\n")]
+    """Returns what is known already, oldest first. A line that was cut off is passed over."""
+    found: list[Verdict] = []
+    for line in file.read_text("utf-8").splitlines() if file.is_file() else []:
+        with suppress(ValueError):
+            found.append(Verdict(**json.loads(line)))
+    return found
 
 
 def keep(file: Path, verdict: Verdict) -> None:
-    """Adds what became of a mutant."""
+    """Adds what became of a mutant, in a line of its own whatever the last one is like."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(asdict(verdict)) + "\n")
+        lines.write(f"\n{json.dumps(asdict(verdict))}")

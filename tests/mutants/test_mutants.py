@@ -12,6 +12,7 @@ import pytest
 from attrs import evolve
 
 from model.check import Part
+from model.command import mutants as command
 from model.documents import mutants as document
 from model.mutants import campaign, drawing, judging
 from model.mutants.campaign import NothingIsNoticed, Results, kept, unmutated
@@ -239,9 +240,8 @@ def test_campaign_goes_on_where_it_was_and_judges_survivors_again(
     assert campaign.run(3, 7, 2, told.append, tmp_path) is None
     assert [part.name for part in told] == ["drawing", "drawing", "mutants", "mutants"]
     with (tmp_path / "7.jsonl").open("a") as file:
-        file.write('{"id": "cut off')
+        file.write('\n{"id": "cut off')
     assert [verdict.by for verdict in kept(tmp_path / "7.jsonl")] == ["exploration: pair", ""]
-    (tmp_path / "7.jsonl").write_text("".join((tmp_path / "7.jsonl").read_text().splitlines(keepends=True)[:2]))
     monkeypatch.setattr(campaign, "conduct", judges(UNSEEN, SEEN, UNSEEN))
     found = campaign.run(3, 7, 2, told.append, tmp_path)
     assert found is not None
@@ -259,6 +259,43 @@ def test_campaign_says_nothing_if_what_is_not_mutated_is_noticed(
     monkeypatch.setattr(campaign, "conduct", judges(noticed, SEEN))
     with pytest.raises(NothingIsNoticed, match="fails on the core as it is"):
         campaign.run(1, 7, 1, lambda _: None, tmp_path)
+
+
+# The command
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_command_tells_of_survivors_and_fails_while_one_is_not_explained(
+    as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = results("exploration: pair", "tests")
+    asked = list[tuple[int, int, int]]()
+
+    def conduct(number: int, seed: int, jobs: int, show: Callable[[Part], None]) -> Results:
+        asked.append((number, seed, jobs))
+        show(Part("mutants", 1, doing="one"))
+        return found
+
+    monkeypatch.setattr(campaign, "run", conduct)
+    monkeypatch.setattr(document, "DOCUMENT", tmp_path / "mutants.md")
+    for explained, code in ((False, 1), (True, 0)):
+        if explained:
+            monkeypatch.setitem(EXPLAINED, found.survivors[0].id, Explanation(MISSED, "no engine opens files"))
+        with pytest.raises(SystemExit) as ended:
+            command.run(2, 7, 3, explained, as_json)
+        assert ended.value.code == code
+        told = capsys.readouterr()
+        assert "mutants 1: one" in told.err
+        assert ('"caught": 1' if as_json else "1 of 2 caught, 50.0% of those that are not equivalent") in told.out
+    assert document.read((tmp_path / "mutants.md").read_text("utf-8")).caught == 1
+    assert asked == [(2, 7, 3)] * 2
+
+
+def test_command_that_is_interrupted_says_so_by_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(campaign, "run", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        command.run(2, 7, 3, False, False)
+    assert ended.value.code == 130
 
 
 # The document on file
