@@ -36,6 +36,7 @@ OBLIGATIONS = (
     Obligation(
         "traces", "a file is read whole, or refused with its line", lambda seeds: traces.files_are_read(seeds[0])
     ),
+    Obligation("traces", "readers take what fits, and nothing else", lambda seeds: traces.readers_are_strict(seeds[0])),
     Obligation("traces", "what no version writes is refused", lambda seeds: traces.foreign_is_refused(seeds[0])),
     Obligation("traces", "what earlier versions wrote is read", lambda seeds: older.older_is_read(seeds[0])),
     Obligation("values", "configurations have their bounds and defaults", lambda _: values.configurations()),

@@ -15,7 +15,7 @@ from statemachine.core.config import SessionConfig
 from statemachine.core.facts import Json
 from statemachine.core.records import MailDemoted, MailRead, TurnReturned
 from statemachine.core.turns import available
-from statemachine.log import older, snapshot, trace
+from statemachine.log import older, snapshot, strict, trace
 from statemachine.log import times as log_times
 from statemachine.log.recovery import recover
 from statemachine.log.snapshot import TOUCHED
@@ -57,6 +57,7 @@ BREAKS: tuple[tuple[str, Any, str, Any], ...] = (
     ("what is written is read", trace, "NUMBERS", dict.fromkeys(trace.NUMBERS, ())),
     ("a file is read whole", trace, "HEADER_BYTES_MAX", 20),
     ("a file is read whole", trace, "check_regular", nothing),
+    ("readers take", strict, "shape_of", lambda kind, whole=True: kind),
     ("what no version writes", trace, "_only", nothing),
     ("what no version writes", trace, "_fields_once", dict),
     ("what no version writes", trace, "_no_constant", float),
