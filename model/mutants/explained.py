@@ -19,5 +19,13 @@ class Explanation:
     reason: str
 
 
-EXPLAINED: dict[str, Explanation] = {}
+EXPLAINED: dict[str, Explanation] = {
+    "core.waits Waits.begin: `self.on_request.setdefault(request, {})[wait.number] = None`"
+    ' -> `self.on_request.setdefault(request, {})[wait.number] = ""`': Explanation(
+        EQUIVALENT, "The dict is a set in order: its keys are read, and its values never."
+    ),
+    'core.turns requeue: `s.slots.entitled[agent.id] = None` -> `s.slots.entitled[agent.id] = ""`': Explanation(
+        EQUIVALENT, "The dict is a set in order: its keys are read, and its values never."
+    ),
+}
 """The id of a mutant -> why it survives."""

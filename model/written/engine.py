@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from attrs import frozen
 
 from ..verdicts import Verdict
-from . import goldens, older, snapshots, times, traces, values, views
+from . import fingerprints, goldens, older, snapshots, times, traces, values, views
 
 SEED = 1
 """The first; it is printed with whatever it shows to be wrong."""
-QUICK_LIVES, LIVES = 12, 80
+QUICK_LIVES, LIVES = 24, 80
 """Random lives of an obligation: in the quick part, and in all."""
 
 
@@ -43,6 +43,7 @@ OBLIGATIONS = (
     Obligation("values", "headers are carried, up to their bound", lambda _: values.headers()),
     Obligation("values", "results are JSON values, up to their depth", lambda _: values.results()),
     Obligation("values", "values are shown in part", lambda _: values.shown()),
+    Obligation("all", "a copy has the fingerprint of its session", fingerprints.fingerprints_are_values),
     Obligation("all", "golden traces have the logs that are on file", lambda _: goldens.traces_are_played()),
     Obligation("S7", "status, list and paths say what is so", views.views_are_true),
 )

@@ -14,6 +14,7 @@ from statemachine.core import facts, operations, rules, state, turns
 from statemachine.core.config import SessionConfig
 from statemachine.core.facts import Json
 from statemachine.core.records import MailDemoted, MailRead, TurnReturned
+from statemachine.core.residency import Residents
 from statemachine.core.turns import available
 from statemachine.log import older, snapshot, strict, trace
 from statemachine.log import times as log_times
@@ -45,6 +46,17 @@ def knows_too_much(self: Times, agent: int) -> None:
         known.extend([0.0] * agent)
 
 
+def forgetful(copy: Callable[[Residents], Residents]) -> Callable[[Residents], Residents]:
+    """A copy that has forgotten which agents were tried."""
+
+    def forgets(self: Residents) -> Residents:
+        other = copy(self)
+        other.tried = {}
+        return other
+
+    return forgets
+
+
 BREAKS: tuple[tuple[str, Any, str, Any], ...] = (
     ("facts and the records", snapshot, "TOUCHED", without(TOUCHED, MailRead)),
     ("facts and the records", snapshot, "durable_turn", lambda agent: (agent.status, agent.turn)),
@@ -68,6 +80,7 @@ BREAKS: tuple[tuple[str, Any, str, Any], ...] = (
     ("results are JSON", facts, "is_too_deep", lambda *_: False),
     ("results are JSON", Json, "__attrs_post_init__", nothing),
     ("values are shown", facts, "SHOWN_MAX", 41),
+    ("a copy has", Residents, "copy", forgetful(Residents.copy)),
     ("golden traces have", turns, "available", lambda s, closing=(): available(s)),
     ("status, list", state.State, "below", lambda self, *_: iter(self.agents)),
     ("status, list", operations, "describe", nothing),
