@@ -19,13 +19,11 @@ class Explanation:
     reason: str
 
 
+SET = Explanation(EQUIVALENT, "The dict is a set in order: its keys are read, and its values never.")
 EXPLAINED: dict[str, Explanation] = {
     "core.waits Waits.begin: `self.on_request.setdefault(request, {})[wait.number] = None`"
-    ' -> `self.on_request.setdefault(request, {})[wait.number] = ""`': Explanation(
-        EQUIVALENT, "The dict is a set in order: its keys are read, and its values never."
-    ),
-    'core.turns requeue: `s.slots.entitled[agent.id] = None` -> `s.slots.entitled[agent.id] = ""`': Explanation(
-        EQUIVALENT, "The dict is a set in order: its keys are read, and its values never."
-    ),
+    ' -> `self.on_request.setdefault(request, {})[wait.number] = ""`': SET,
+    'core.turns requeue: `s.slots.entitled[agent.id] = None` -> `s.slots.entitled[agent.id] = ""`': SET,
+    'core.residency Residents.load_failed: `self.unsettled[agent.id] = None` -> `self.unsettled[agent.id] = ""`': SET,
 }
 """The id of a mutant -> why it survives."""
