@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from attrs import asdict
 from rich.live import Live
+from rich.text import Text
 
 from .. import check as checking
 from .. import checkout
@@ -40,7 +41,7 @@ def run(number: int, seed: int, jobs: int, write: bool, as_json: bool) -> NoRetu
         console = Console()
         made = table("survivor", "noticed by tests", "kind", "why", title=f"mutants of seed {seed}")
         for survivor in results.survivors:
-            made.add_row(*document.row(survivor))
+            made.add_row(*map(Text, document.row(survivor)))
         console.print(made)
         caught = f"{results.caught} of {len(results.verdicts)} caught"
         console.print(f"{caught}, {results.share:.1%} of those that are not equivalent")

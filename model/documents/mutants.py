@@ -11,13 +11,14 @@ from pathlib import Path
 
 from .. import checkout
 from ..mutants.campaign import Results, explanation
+from ..mutants.explained import MENDED
 from ..mutants.judging import CHECK_SECONDS_MAX, PROBED, TESTS, Verdict
 from .evidence import SPECS
 from .markdown import paragraph, table
 
 DOCUMENT = SPECS / "mutants.md"
 NOTHING = "-"
-RUN = re.compile(r"Run on ([\d-]+) with seed (\d+) and Python ([\d.]+), (\d+) processes at a time, in (\d+) minutes")
+RUN = re.compile(r"Run on ([\d-]+) with seed (\d+), (\d+) processes at a time, in (\d+) minutes, with (.+?)\. Of \d+")
 
 HEAD = """\
 # Mutants
@@ -34,43 +35,49 @@ Each place is equally likely, and the seed says what is drawn."""
 JUDGED = f"""\
 Each mutant is judged in a process of its own, by checks that `make evidence` consists of, the quickest first: the
 tables, each scope in lockstep with the reference, the fuzz, the quick part of each engine, and the complete alphabet in
-{len(PROBED)} scopes ({", ".join(f"`{name}`" for name in PROBED)}). `make evidence` has all of them, and more, so it
+the scopes {" and ".join(f"`{name}`" for name in PROBED)}. `make evidence` has all of them, and more, so it
 catches what they do, and perhaps some of the rest. A check that fails, or does not end within {CHECK_SECONDS_MAX} s,
 has noticed the mutant. What none of them notices goes to tests ({", ".join(f"`{test}`" for test in TESTS)}), which do
 not count. Each campaign first judges the core as it is, which nothing may notice."""
 SURVIVORS = """\
 *Equivalent* means that no caller can tell the mutant from the core, and *missed* that a caller can and no check did.
 """
+MENDED_INTRO = """\
+These {count} survived when they were judged for the first time, so {share:.1%} were caught then, which is the better
+guess at what another seed would give. Each showed something that the checks did not look at, and now they do."""
 
 
 def document(results: Results) -> str:
     """Returns specs/mutants.md."""
-    count, equivalent = len(results.verdicts), len(results.equivalent)
-    told = (
-        f"Run on {results.day} with seed {results.seed} and Python {results.python}, {results.jobs} processes at a "
-        f"time, in {results.seconds / 60:.0f} minutes. Of {count} mutants {results.caught} are caught, and "
-        f"{count - results.caught} survive, of which {equivalent} are equivalent: {results.share:.1%} of those that "
-        f"are not equivalent are caught. To repeat it: `statemachine mutants --number {count} --seed {results.seed}`."
-    )
-    engines = [(name, str(number)) for name, number in results.by_engine().most_common()]
-    parts = [
-        HEAD,
-        paragraph(DRAWN),
-        paragraph(JUDGED),
-        paragraph(told),
-        table(("noticed first by", "mutants"), engines),
-        "## Survivors\n",
-    ]
+    rows = [(one.id, judge_of(one)) for one in results.verdicts]
+    parts = [HEAD, paragraph(DRAWN), paragraph(JUDGED), paragraph(told(results))]
+    engines = sorted(results.by_engine().items(), key=lambda one: (-one[1], one[0]))
+    parts.append(table(("noticed first by", "mutants"), [(name, str(number)) for name, number in engines]))
+    parts.append("## Survivors\n")
     if results.survivors:
-        head = ("mutant", "noticed by tests", "kind", "why")
-        parts += [SURVIVORS, table(head, [row(one) for one in results.survivors])]
+        parts += [
+            SURVIVORS,
+            table(("mutant", "noticed by tests", "kind", "why"), [row(one) for one in results.survivors]),
+        ]
     else:
         parts.append("None.\n")
-    parts += [
-        "## All mutants\n",
-        table(("mutant", "noticed first by"), [(one.id, judge_of(one)) for one in results.verdicts]),
-    ]
-    return "\n".join(parts)
+    if results.mended:
+        added = [(one.id, judge_of(one), MENDED[one.id]) for one in results.mended]
+        intro = paragraph(MENDED_INTRO.format(count=len(added), share=results.share_at_first))
+        parts += ["## Mended\n", intro, table(("mutant", "noticed first by", "what was added"), added)]
+    return "\n".join([*parts, "## All mutants\n", table(("mutant", "noticed first by"), rows)])
+
+
+def told(results: Results) -> str:
+    """Returns what became of the mutants, in figures."""
+    count, equivalent = len(results.verdicts), len(results.equivalent)
+    minutes = f"{results.seconds / 60:.0f} minutes"
+    return (
+        f"Run on {results.day} with seed {results.seed}, {results.jobs} processes at a time, in {minutes}, with "
+        f"{results.tools}. Of {count} mutants {results.caught} are caught, and {count - results.caught} survive, "
+        f"{equivalent} of them equivalent: {results.share:.1%} of those that are not equivalent are caught. To repeat "
+        f"it: `statemachine mutants --number {count} --seed {results.seed}`."
+    )
 
 
 def row(verdict: Verdict) -> tuple[str, ...]:
@@ -88,13 +95,13 @@ def read(text: str) -> Results:
     """Returns the results that a document tells."""
     run = RUN.search(" ".join(text.split()))
     assert run is not None, "the document says of no run"
-    day, seed, python, jobs, minutes = run.groups()
+    day, seed, jobs, minutes, tools = run.groups()
     rows = re.findall(r"^\| (.+) \| (.+) \|$", text.partition("## All mutants\n")[2], re.MULTILINE)[2:]
     verdicts = [
         Verdict(name.replace("\\|", "|"), "" if by in (NOTHING, "(tests)") else by, by == "(tests)", 0.0)
         for name, by in rows
     ]
-    return Results(day, int(seed), python, int(jobs), 60.0 * int(minutes), tuple(verdicts))
+    return Results(day, int(seed), tools, int(jobs), 60.0 * int(minutes), tuple(verdicts))
 
 
 def write(results: Results) -> Path:

@@ -11,7 +11,6 @@ file, all mutants are judged.
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections import Counter
 from contextlib import suppress
@@ -21,10 +20,11 @@ from pathlib import Path
 from attrs import asdict, evolve, frozen
 
 from ..check import OnProgress, Part
+from ..evidence.campaign import tools
 from ..pools import Task
 from ..pools import campaign as conduct
 from .drawing import Mutant, draw
-from .explained import EQUIVALENT, EXPLAINED, Explanation
+from .explained import EQUIVALENT, EXPLAINED, MENDED, Explanation
 from .judging import Verdict, judge
 
 KEPT = Path(".statemachine") / "mutants"
@@ -42,7 +42,8 @@ class Results:
     day: str
     """On which the last was judged, in UTC: 2026-01-31."""
     seed: int
-    python: str
+    tools: str
+    """With which versions: `CPython 3.11.9, hypothesis 6.130`."""
     jobs: int
     """Processes at a time."""
     seconds: float
@@ -74,6 +75,16 @@ class Results:
     def share(self) -> float:
         """The part of those that are not equivalent that a check noticed."""
         return self.caught / max(1, len(self.verdicts) - len(self.equivalent))
+
+    @property
+    def mended(self) -> tuple[Verdict, ...]:
+        """Those that a check notices which was added for them."""
+        return tuple(verdict for verdict in self.verdicts if verdict.by and verdict.id in MENDED)
+
+    @property
+    def share_at_first(self) -> float:
+        """What `share` was before any check was added."""
+        return (self.caught - len(self.mended)) / max(1, len(self.verdicts) - len(self.equivalent))
 
     def by_engine(self) -> Counter[str]:
         """Returns how many mutants each engine noticed first."""
@@ -122,7 +133,7 @@ def run(number: int, seed: int, jobs: int, on_progress: OnProgress, folder: Path
     day = datetime.now(UTC).date().isoformat()
     verdicts = tuple(known[mutant.id] for mutant in drawn)
     seconds = sum(verdict.seconds for verdict in verdicts) / jobs
-    return Results(day, seed, platform.python_version(), jobs, seconds, verdicts)
+    return Results(day, seed, ", ".join(f"{name} {version}" for name, version in tools()), jobs, seconds, verdicts)
 
 
 NOT_JUDGED = Verdict("", "", False, 0.0)
