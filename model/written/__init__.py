@@ -2,6 +2,6 @@
 the reference, which has no files, texts or lists, cannot see.
 
 Read `engine.py` first.
-May import: `statemachine`, `alphabet`, `lockstep`, `verdicts`, `fuzzing`, `scenarios`.
+May import: `statemachine`, `lockstep`, `verdicts`, `fuzzing`, `scenarios`.
 May not know: exploration, documents, the command.
 """
