@@ -13,12 +13,11 @@ from typing import Protocol
 
 from attrs import frozen
 
-from . import contracts, proof
+from . import contracts, proof, written
 from .exploration import fairness
 from .spin import engine as spin
 from .spin import tool
 from .verdicts import Verdict
-from .written import engine as written
 
 
 class Run(Protocol):

@@ -12,14 +12,13 @@ from attrs import asdict
 from rich.live import Live
 
 from .. import check as checking
-from .. import checkout
+from .. import checkout, written
 from ..documents import evidence_table
 from ..engines import Run
 from ..evidence import campaign
 from ..exploration import fairness as fair_runs
 from ..printing import Console, say, table
 from ..spin import engine, tool
-from ..written import engine as written
 from .campaigns import print_failures, progress_table
 
 

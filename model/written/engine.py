@@ -49,8 +49,8 @@ OBLIGATIONS = (
 )
 
 
-def run(*, quick: bool, progress: Callable[[str], None]) -> tuple[Verdict, ...]:
-    """Judges every obligation; `quick`: in fewer lives."""
+def run_all(quick: bool, progress: Callable[[str], None]) -> tuple[Verdict, ...]:
+    """Judges every obligation; `quick`: in fewer lives. `progress` is told what is begun."""
     seeds = range(SEED, SEED + (QUICK_LIVES if quick else LIVES))
     verdicts = []
     for number, obligation in enumerate(OBLIGATIONS, 1):

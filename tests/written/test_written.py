@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from model.breaks.defects import put
-from model.written import engine, snapshots
-from model.written.engine import OBLIGATIONS, Obligation, judge, run
+from model.written import engine, run, snapshots
+from model.written.engine import OBLIGATIONS, Obligation, judge
 from statemachine.core import facts, operations, rules, state, turns
 from statemachine.core.config import SessionConfig
 from statemachine.core.facts import Json
