@@ -1,10 +1,10 @@
 """Runs every judge on what fits into a minute, and gives one verdict per property and engine.
 
 *Tables*: the look-ups that the core runs agree with `transitions` on every pair of every machine. *Exploration*: every
-reachable state of every default scope, core and reference in lockstep. *Fuzz*: long lives of many agents, likewise in
-lockstep. Then the quick part of each engine of `engines.py`. All but the tables run side by side in a pool of
-processes. A *sometimes* property that was not reached is a failure too; an engine whose tools are not installed is not:
-its line says so.
+reachable state of every default scope, core and reference in lockstep; there have to be as many as ever. *Fuzz*: long
+lives of many agents, likewise in lockstep. Then the quick part of each engine of `engines.py`. All but the tables run
+side by side in a pool of processes. A *sometimes* property that was not reached is a failure too; an engine whose tools
+are not installed is not: its line says so.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from .coverage import required
 from .engines import ENGINES, Engine
 from .engines import find as find_engine
 from .exploration.explorer import Exploration, Progress, explore
+from .exploration.golden_counts import unexpected
 from .exploration.scopes import SCOPES, Scope
 from .fuzzing import fuzz
 from .fuzzing.fuzz import FAILURES, FuzzResult, save
@@ -201,6 +202,11 @@ def check(
             Failure("exploration", "not closed", f"scope {x.scope.name}")
             for x in explorations
             if not x.closed and not x.fault
+        ],
+        *[
+            Failure("exploration", "counts", f"scope {x.scope.name}: {unexpected(x)}")
+            for x in explorations
+            if x.closed and unexpected(x)
         ],
         *[obligation_failure(verdict) for verdict in verdicts if not verdict.holds],
     ]

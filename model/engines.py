@@ -1,4 +1,5 @@
-"""Names the engines that judge single obligations: contracts, the proof, fair runs, and the independent checker.
+"""Names the engines that judge single obligations: contracts, the proof, fair runs, the independent checker, and what
+looks at everything that is written and read back.
 
 Exploration and fuzz are not among them: they judge every property on every step (`check.py`). Each engine has a quick
 part of a few seconds, which `statemachine check` runs, and all of it is run by its own command and by `statemachine
@@ -12,7 +13,7 @@ from typing import Protocol
 
 from attrs import frozen
 
-from . import contracts, proof
+from . import contracts, proof, written
 from .exploration import fairness
 from .spin import engine as spin
 from .spin import tool
@@ -50,6 +51,7 @@ ENGINES: tuple[Engine, ...] = (
     Engine("proof", "prove", ("proof", "tie", "defect", "enumeration"), proof.run),
     Engine("contracts", "contracts", ("contract", "wording"), contracts.run),
     Engine("fairness", "fairness", ("fairness",), fairness.run),
+    Engine("log", "log", ("log",), written.run),
 )
 """All of them, the one that takes longest first: so they are begun."""
 

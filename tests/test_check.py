@@ -15,6 +15,7 @@ from model.check import Failure, Part, as_json, judge_tables, make_rows
 from model.coverage import Coverage, required
 from model.engines import ENGINES
 from model.exploration.explorer import Exploration, explore
+from model.exploration.golden_counts import GOLDEN, Counts
 from model.exploration.scopes import find
 from model.fuzzing import fuzz
 from model.spin.errors import SpinMissing
@@ -92,6 +93,16 @@ def test_check_that_has_not_seen_everything_fails(monkeypatch: pytest.MonkeyPatc
     assert not report.held
 
 
+def test_check_that_counts_other_states_than_the_golden_ones_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = explore(SMALL)
+    counts = Counts(found.states, found.offered, found.transitions, found.depth)
+    monkeypatch.setattr(checking, "run_parts", explored_alone)
+    for golden, details in ((counts, []), (attrs.evolve(counts, states=1), [f"scope small: {counts}, where "])):
+        monkeypatch.setitem(GOLDEN, "small", golden)
+        told = [failure.detail for failure in checking.check().failures if failure.kind == "counts"]
+        assert [detail.partition("Counts(states=1,")[0] for detail in told] == details
+
+
 def test_make_rows_counts_states_for_states_and_steps_for_steps() -> None:
     found = explore(SMALL)
     rows = make_rows(1, [found], 7, Counter(required()), [])
@@ -126,6 +137,7 @@ def test_check_has_a_line_for_each_engine_and_an_obligation_that_fails_is_a_fail
         "proof": ("BROKEN", 2),
         "contracts": ("held", 1),
         "fairness": ("held", 1),
+        "log": ("held", 1),
     }
     assert Failure("tie", "S3", "reject: one-sided") in report.failures
 

@@ -199,6 +199,16 @@ def spin_command(quick: bool, as_json: bool) -> None:
     engines.spin(quick, as_json)
 
 
+@command.command("log")
+@QUICK
+@JSON
+def log_command(quick: bool, as_json: bool) -> None:
+    """Judge what is written and read back, what callers give, and what a session says when it is asked."""
+    from . import engines
+
+    engines.log(quick, as_json)
+
+
 @command.command("evidence")
 @click.option("--write", is_flag=True, help="Write what was found into specs/evidence.md.")
 @JOBS
@@ -209,6 +219,23 @@ def evidence_command(write: bool, jobs: int, seed: int, as_json: bool) -> None:
     from . import engines
 
     engines.evidence(jobs, seed, write, as_json)
+
+
+@command.command("mutants")
+@click.option("--number", type=click.IntRange(1), default=200, show_default=True, help="How many to draw.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the drawing.")
+@click.option("--write", is_flag=True, help="Write what became of them into specs/mutants.md.")
+@JOBS
+@JSON
+def mutants_command(number: int, seed: int, write: bool, jobs: int, as_json: bool) -> None:
+    """Change the core and the log at random, and see which check notices. Takes an hour.
+
+    What is known is kept in .statemachine/mutants: Ctrl-C ends it, and the next run goes on. What no check noticed is
+    judged again; delete the file there to judge all of them again.
+    """
+    from . import mutants
+
+    mutants.run(number, seed, jobs, write, as_json)
 
 
 @command.command("replay")

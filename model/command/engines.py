@@ -1,4 +1,6 @@
-"""Runs the commands that judge with one engine, `fairness` and `spin`, and the one that judges with all, `evidence`."""
+"""Runs the commands that judge with one engine, `fairness`, `spin` and `log`, and the one that judges with all,
+`evidence`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from attrs import asdict
 from rich.live import Live
 
 from .. import check as checking
-from .. import checkout
+from .. import checkout, written
 from ..documents import evidence_table
 from ..engines import Run
 from ..evidence import campaign
@@ -31,6 +33,11 @@ def spin(quick: bool, as_json: bool) -> NoReturn:
     if lacks is not None:
         raise lacks
     conduct(engine.run, quick, as_json)
+
+
+def log(quick: bool, as_json: bool) -> NoReturn:
+    """Judges what is written and read back."""
+    conduct(written.run, quick, as_json)
 
 
 def conduct(run: Run, quick: bool, as_json: bool) -> NoReturn:

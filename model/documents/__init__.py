@@ -2,7 +2,6 @@
 
 Read `generated.py` first.
 May import: `statemachine`, `checkout`, `reference`, `lockstep`, `coverage`, `pools`, `check`, `scenarios`,
-`exploration`, `breaks`, `contracts`, `engines`, `evidence`, `leases`, `proof`, `spin`,
-`verdicts`.
+`exploration`, `breaks`, `contracts`, `engines`, `evidence`, `leases`, `mutants`, `proof`, `spin`, `verdicts`.
 May not know: the command.
 """

@@ -120,6 +120,7 @@ Read [machines.md](machines.md), then a trace such as [eviction_and_reload.txt](
 `make docs`; the run: `statemachine evidence --write` |
 | [matrix.md](matrix.md) | each property by each engine, with evidence and the defects that it notices | `make docs` |
 | [breaks.md](breaks.md) | rules broken by hand, and what noticed each | `python -m model.documents.breaks --write` |
+| [mutants.md](mutants.md) | rules broken by chance, and what noticed each | `statemachine mutants --write` |
 | [reached.md](reached.md) | what `make check` must reach, and how often | `python -m model.documents.reached --write` |
 | [correctness.md](correctness.md) | every claim, with its code and its test; what is *not* claimed | people |
 | [claims.md](claims.md) | the code of every claim broken, and the linked test that noticed | \

@@ -1,13 +1,14 @@
 """Records the numbers of states, events and transitions of the scopes: golden numbers.
 
-A change of a rule, of a scope or of the fingerprint changes them, and has to say why.
-`tests/exploration/test_explorer.py` holds the explorer to them; the documents in specs/ print them.
+A change of a rule, of a scope or of the fingerprint changes them, and has to say why. `make check` and
+`tests/exploration/test_explorer.py` hold the explorer to them; the documents in specs/ print them.
 """
 
 from __future__ import annotations
 
 from attrs import frozen
 
+from .explorer import Exploration
 from .scopes import SCOPES
 
 
@@ -59,6 +60,15 @@ GOLDEN_NIGHTLY: dict[str, Counts] = {
     TOP_RUNG: GOLDEN_TOP_RUNG,
 }
 """Explored by `make nightly`."""
+
+
+def unexpected(found: Exploration) -> str:
+    """Returns which counts a complete exploration has instead of the golden ones of its scope. Empty: it has these, or
+    its scope has none.
+    """
+    counts = Counts(found.states, found.offered, found.transitions, found.depth)
+    golden = GOLDEN.get(found.scope.name, counts)
+    return "" if counts == golden else f"{counts}, where {golden} is golden"
 
 
 def together() -> Counts:

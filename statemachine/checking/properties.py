@@ -102,7 +102,8 @@ def s3_conserved(m: Moment) -> str | None:
     for agent, (turn, state) in holders.items():
         status = m.agents[agent].status
         active = status is RUNNING or status is STOPPING
-        if (state is ACTIVE) != active or (status >= STARTING and turn != m.agents[agent].turn):
+        last = m.agents[agent].turn
+        if (state is ACTIVE) != active or turn > last or (status >= STARTING and turn != last):
             return f"agent {agent} is {status.name}, its slot {state.name} for turn {turn}"
     return None
 

@@ -24,8 +24,8 @@ FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def prose(path: Path) -> str:
-    """The document without fenced blocks."""
-    return FENCED.sub("", path.read_text("utf-8"))
+    """The document without fenced blocks, and without what in code looks like a link."""
+    return CODE.sub(lambda code: code[0].replace("](", "] ("), FENCED.sub("", path.read_text("utf-8")))
 
 
 def links(text: str) -> list[tuple[str, str]]:
@@ -109,6 +109,12 @@ def test_reference_in_a_document_is_defined_and_every_definition_is_used(documen
 )
 def test_fault_of_a_link_says_what_is_missing(text: str, target: str, fault: str | None) -> None:
     assert fault_of(REPOSITORY / "specs" / "semantics.md", text, target) == fault
+
+
+def test_code_that_looks_like_a_link_is_not_one(tmp_path: Path) -> None:
+    document = tmp_path / "document.md"
+    document.write_text("`a[b](c)` and [`d`](e), [`f`](g)\n", "utf-8")
+    assert links(prose(document)) == [("`d`", "e"), ("`f`", "g")]
 
 
 def test_anchor_of_a_heading_is_what_it_is_linked_by() -> None:

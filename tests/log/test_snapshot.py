@@ -10,75 +10,18 @@ import attrs
 import pytest
 
 from model.fuzzing import chance
-from model.lockstep import Restart, core_step
+from model.lockstep import core_step
 from model.scenarios import script
+from model.written.lives import happening
+from model.written.snapshots import Keeper, changes, everything
 from statemachine.core.agents import Agent
 from statemachine.core.config import Notice, SessionConfig, SlotPolicy
-from statemachine.core.events import HOST, ROOT, Close, Shutdown, Spawn
-from statemachine.core.ledger import Ledger
-from statemachine.core.machines import Identity, MailState, TurnState
+from statemachine.core.events import HOST, ROOT, Close, Spawn
+from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import AgentsClosed, Cause, MailAccepted, MailKind, Outcome, Record
 from statemachine.core.session import Session
-from statemachine.log.recovery import apply, durable_facts, fold
+from statemachine.log.recovery import durable_facts, fold
 from statemachine.log.snapshot import TOUCHED, AgentFacts, facts_of, ledger_of, touched
-
-ABOUT_THREADS = ("residency", "generation")
-
-
-def everything(ledger: Ledger) -> tuple[Any, ...]:
-    """All that a fold sets, field by field, whatever `durable_facts` says of it."""
-    agents = [attrs.asdict(a, recurse=False, filter=lambda f, _: f.name not in ABOUT_THREADS) for a in ledger.agents]
-    return agents, {name: getattr(ledger, name) for name in Ledger.__slots__ if name != "agents"}
-
-
-class Keeper:
-    """What a store keeps: facts of agents, and the records since the last snapshot.
-
-    `late` looks for the touched agents only when the snapshot is taken, with the ledger of that moment.
-    """
-
-    def __init__(self, config: SessionConfig, late: bool = False) -> None:
-        self.config, self.late = config, late
-        self.facts: dict[int, AgentFacts] = {}
-        self.mail_states = (0,) * len(MailState)
-        self.tail: list[Record] = []
-        self.touched: set[int] = set()
-
-    def take(self, records: tuple[Record, ...], ledger: Ledger) -> None:
-        self.tail += records
-        if not self.late:
-            self.touched |= touched(records, ledger)
-
-    def snapshot(self, ledger: Ledger) -> None:
-        self.touched |= touched(self.tail if self.late else (), ledger)
-        self.facts |= {agent: facts_of(ledger, ledger.agents[agent]) for agent in self.touched}
-        self.mail_states = tuple(ledger.mail_states)
-        self.tail.clear()
-        self.touched.clear()
-
-    def recovered(self) -> Ledger:
-        ledger = ledger_of(self.config, [self.facts[agent] for agent in sorted(self.facts)], self.mail_states)
-        for record in self.tail:
-            apply(ledger, record)
-        return ledger
-
-
-def drive(rnd: Random, s: Session) -> Any:
-    """What happens next, calamities included."""
-    if rnd.random() < 0.02:
-        return Restart()
-    if s.residents.starting and rnd.random() < 0.01:
-        return Shutdown(1.0)
-    plays = rnd.choice((chance.ANYTHING, chance.TROUBLE, chance.PLENTY))
-    return chance.event_of(s, plays, rnd.randbytes(chance.BYTES))
-
-
-def changes(ledger: Ledger, record: Record) -> tuple[set[int], set[int], set[int]]:
-    """Whose facts the record changes, and who is said to be touched, before and after it is applied."""
-    old, before = {agent.id: facts_of(ledger, agent) for agent in ledger.agents}, touched((record,), ledger)
-    apply(ledger, record)
-    changed = {agent.id for agent in ledger.agents if old.get(agent.id) != facts_of(ledger, agent)}
-    return changed, before, touched((record,), ledger)
 
 
 def play(seed: int, late: bool, seen: Counter[str]) -> None:
@@ -87,7 +30,7 @@ def play(seed: int, late: bool, seen: Counter[str]) -> None:
     config = chance.config_of(rnd.randbytes(chance.CONFIG_BYTES))
     s, whole, keeper = Session(config), fold(config, ()), Keeper(config, late)
     for number in range(150):
-        s, step = core_step(s, drive(rnd, s))
+        s, step = core_step(s, happening(rnd, s))
         for record in step.records:
             changed, before, after = changes(whole, record)
             assert changed <= before & after, f"seed {seed}, event {number}, {record}"
