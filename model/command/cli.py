@@ -4,7 +4,8 @@
 All that looks at what a session left behind works with the plain install. The commands that need the extra `check`
 import it when they are called, so that these and the help do without.
 
-Exit codes: 0 everything held, 1 something failed, 2 it could not run: one clear line on stderr, and nothing written;
+Exit codes: 0 everything held, and there was something to judge; 1 something did not hold, or there was nothing to
+judge; 2 it could not run, or what it was given cannot be read: one clear line on stderr, and nothing written;
 130 it was interrupted, 141 its output was not read to its end.
 """
 
@@ -214,7 +215,13 @@ def evidence_command(write: bool, jobs: int, seed: int, as_json: bool) -> None:
 @command.command("replay")
 @click.argument("file", type=click.Path(path_type=Path))
 def replay_command(file: Path) -> None:
-    """Show a trace step by step: event, effects, every agent, what changed, and what broke."""
+    """Show a trace step by step: event, effects, every agent, what changed, what broke, and the verdict of `verify`.
+
+    A report that came late changes nothing, and may be there. One that was not asked for has not held.
+
+    Exit code 0: everything held, and there was something to judge. 1: something did not hold, or there was nothing.
+    2: it cannot be read.
+    """
     sys.exit(replay.show(file, Console()))
 
 
@@ -263,6 +270,12 @@ def verify_command(file: str | Path, every: int) -> None:
     by record: that a session could have written each of them where it stands, and that what is recovered from them has
     every property. Records of spawns, closes and resumes that a snapshot replaces are not kept, so of those times the
     rollouts alone are judged. Refused requests are not in a database: for those, verify a trace.
+
+    A report that came late, to what the core had asked for and does not need any more, changes nothing; every runtime
+    has such reports, and a trace with them holds. One that was not asked for, or that was there before, has not held.
+
+    Exit code 0: everything held, and there was something to judge. 1: something did not hold, or there was nothing.
+    2: it cannot be read.
     """
     errors = Console(stderr=True)
     with errors.status("verifying") as status:

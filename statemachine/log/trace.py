@@ -46,6 +46,8 @@ PROBLEM_MAX = 1_000
 """Most characters of an error."""
 
 BEGINNING = f'{{"format":"{FORMAT}",'.encode()
+EVENT_BEGINNING = b'{"event":"'
+"""As `write` and `Writer` begin every line but the first."""
 
 
 class TraceError(ValueError):
@@ -227,6 +229,13 @@ def event_of(line: bytes, version: int = VERSION) -> Event | Restart:
             found[number] = float(found[number])
     event: Event | Restart = _read((READERS, OLDER_READERS)[version < VERSION][kind], found, kind.__name__)
     return event
+
+
+def is_cut_off(line: bytes) -> bool:
+    """Tells whether this is the beginning of a line of an event, as the last line is where a process died in the
+    middle of it.
+    """
+    return not line.endswith(b"\n") and (line.startswith(EVENT_BEGINNING) or EVENT_BEGINNING.startswith(line))
 
 
 KINDS: dict[str, type[Event] | type[Restart]] = {kind.__name__: kind for kind in (*EVENTS, Restart)}
