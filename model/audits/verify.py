@@ -19,7 +19,7 @@ import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from attrs import frozen
 
@@ -28,13 +28,13 @@ from statemachine.core.config import SessionConfig
 from statemachine.core.effects import Step
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Identity
-from statemachine.core.records import MailAccepted
-from statemachine.log import trace
+from statemachine.core.records import MailAccepted, MailKind
+from statemachine.log import receipts, trace
 from statemachine.log.recovery import apply
 from statemachine.log.trace import TraceError
 from statemachine.stores import places
 from statemachine.stores.contents import Contents
-from statemachine.stores.encoding import decode_facts, parse, text_of
+from statemachine.stores.encoding import decode_facts, text_of
 from statemachine.stores.errors import StoreCorrupt
 from statemachine.stores.protocol import LogRecord
 from statemachine.stores.rows import decode_at
@@ -282,7 +282,7 @@ def audited(contents: Contents) -> Result:
     meta = contents.meta()
     config = meta.config or SessionConfig()
     facts = [decode_facts(data) for _, data in contents.facts()]
-    count, targets = 0, dict[int, int]()
+    count, accepted = 0, dict[int, tuple[int, MailKind]]()
 
     def log() -> Iterator[tuple[int, LogRecord]]:
         nonlocal count
@@ -290,12 +290,12 @@ def audited(contents: Contents) -> Result:
             count += 1
             record = decode_at(position, kind, data)
             if isinstance(record, MailAccepted):
-                targets[record.mail] = record.target
+                accepted[record.mail] = record.target, record.kind
             yield position, record
 
     ledger = audit(config, facts, meta.mail_states, meta.covered, log())
-    for key, _, answer in contents.receipts():
-        check_receipt(text_of(key), parse(answer), ledger, targets)
+    for key, request, answer in contents.receipts():
+        check_receipt(text_of(key), text_of(request), text_of(answer), ledger, accepted)
     agents = len(ledger.agents)
     return Result(
         True,
@@ -308,15 +308,18 @@ def audited(contents: Contents) -> Result:
     )
 
 
-def check_receipt(key: str, answer: Any, ledger: Ledger, targets: dict[int, int]) -> None:
-    """Raises `Unsound` unless the receipt names an agent, its path, and a mail that was accepted for it; or one that is
-    forgotten.
+def check_receipt(key: str, request: str, text: str, ledger: Ledger, accepted: dict[int, tuple[int, MailKind]]) -> None:
+    """Raises `Unsound` unless the receipt has a request of an agent, and names that agent, its path, and a mail of that
+    kind that was accepted for it; or an agent that is forgotten.
     """
-    match answer:
-        case [int(agent), str(path), int(mail)] if 0 <= agent < len(ledger.agents):
-            known = ledger.agents[agent]
-            sound = known.identity is Identity.FORGOTTEN or (known.path == path and targets.get(mail) == agent)
-        case _:
-            sound = False
-    if not sound:
-        raise Unsound(0, None, f"the receipt for key {key!r} says {answer!r:.100}, and there is no such mail")
+    try:
+        answer = receipts.answer_in(text)
+        problem = receipts.problem_of(request, answer, ledger.agents)
+        if problem is None and ledger.agents[answer.agent].identity is not Identity.FORGOTTEN:
+            asked = receipts.request_in(request)
+            is_there = asked and accepted.get(answer.mail) == (answer.agent, receipts.kind_of(asked))
+            problem = None if is_there else f"it says {text:.100}, and there is no such mail"
+    except ValueError as error:
+        problem = str(error)
+    if problem is not None:
+        raise Unsound(0, None, f"the receipt for key {key!r:.100}: {problem}")

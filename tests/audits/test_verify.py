@@ -123,19 +123,28 @@ DAMAGES: dict[str, tuple[str, tuple[Any, ...], str]] = {
     "a mail that is gone from a rollout": (
         "DELETE FROM log WHERE position = 2; DELETE FROM rollouts WHERE position = 2",
         (),
-        "its first mail",
+        "receipt 'a': agent 1 never got its mail 0",
     ),
     "a receipt of no mail": (
         "UPDATE keys SET answer = ? WHERE key = 'again'",
         ('[1,"/root/a",7]',),
-        "the receipt for key 'again' says [1, '/root/a', 7], and there is no such mail",
+        "receipt 'again': agent 1 never got its mail 7",
     ),
     "a receipt of another agent": (
         "UPDATE keys SET answer = ? WHERE key = 'again'",
         ('[2,"/root/a",2]',),
-        "there is no such mail",
+        "receipt 'again': it names agent 2 as '/root/a', and that one is /root/b",
     ),
-    "a receipt that is none": ("UPDATE keys SET answer = '{}' WHERE key = 'again'", (), "says {}, and there is no"),
+    "a receipt that is none": (
+        "UPDATE keys SET answer = '{}' WHERE key = 'again'",
+        (),
+        "its answer is '{}', and not an agent",
+    ),
+    "a receipt whose request is none": (
+        "UPDATE keys SET request = 'zz' WHERE key = 'again'",
+        (),
+        "the receipt for key 'again': its request is 'zz', and not the line of one",
+    ),
 }
 
 
