@@ -45,6 +45,11 @@ def shown(value: object, most: int | None = 100) -> str:
         return f"a value of class {class_name(value)}"
 
 
+def bounded(text: str, most: int) -> str:
+    """The text, or its first `most` characters and how many there are."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
+
+
 def said(error: BaseException) -> str:
     """The words of an exception, or nothing if it cannot make any."""
     try:

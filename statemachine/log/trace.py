@@ -27,6 +27,7 @@ from typing import Any, cast, get_args
 import msgspec
 from attrs import frozen
 
+from statemachine.core import exact
 from statemachine.core.config import SessionConfig
 from statemachine.core.events import EVENTS, Event, Restart
 from statemachine.core.ledger import Ledger
@@ -44,6 +45,8 @@ HEADER_BYTES_MAX = 1 << 16
 
 PROBLEM_MAX = 1_000
 """Most characters of an error."""
+PATH_MAX = 1_000
+"""Most characters of the path in its message."""
 
 BEGINNING = f'{{"format":"{FORMAT}",'.encode()
 EVENT_BEGINNING = b'{"event":"'
@@ -63,7 +66,7 @@ class TraceError(ValueError):
         self.problem, self.line, self.path = problem, line, path
 
     def __str__(self) -> str:
-        place = [] if self.path is None else [self.path]
+        place = [] if self.path is None else [exact.bounded(self.path, PATH_MAX)]
         if self.line is not None:
             place.append(f"line {self.line}")
         return f"{', '.join(place)}: {self.problem}" if place else self.problem
