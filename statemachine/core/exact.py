@@ -41,7 +41,9 @@ def shown(value: object, most: int | None = 100) -> str:
     """The `repr` of a value for an error about it, or so many characters of it; its class if it cannot make one."""
     try:
         return str.__str__(repr(value))[:most]
-    except Exception:
+    except KeyboardInterrupt:  # is not the value's own, but meant for the process
+        raise
+    except BaseException:
         return f"a value of class {class_name(value)}"
 
 

@@ -10,7 +10,7 @@ from attrs import fields
 from statemachine import AgentInfo, AgentStatus, Entry, Mail, Receipt
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
-from statemachine.core import refusals
+from statemachine.core import exact, refusals
 from statemachine.core.agents import Agent
 from statemachine.core.facts import SHOWN_MAX, Json, short
 from statemachine.core.machines import TurnState
@@ -109,3 +109,25 @@ def test_error_of_a_trace_is_short_however_long_its_path_is() -> None:
     assert len(str(error)) < 3_000
     assert len(repr(error)) < 3_000
     assert ", line 3: " in str(error)
+
+
+class Hostile:
+    """A value whose `repr` raises this."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __repr__(self) -> str:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), ValueError(), BaseException()])
+def test_value_whose_repr_ends_the_process_is_shown_by_its_class(error: BaseException) -> None:
+    value = Hostile(error)
+    assert exact.shown(value) == "a value of class Hostile"
+    assert str(runtime_errors.NotJson(value, "x")).startswith("a value of class Hostile is not a JSON value")
+
+
+def test_interrupt_while_a_value_is_shown_is_not_swallowed() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        exact.shown(Hostile(KeyboardInterrupt()))
