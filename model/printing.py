@@ -13,12 +13,16 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console as RichConsole
 from rich.console import ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 LINE_MAX = 2_000
 """Most characters of a line about something that has no bound of its own, such as a line of a trace."""
@@ -73,6 +77,14 @@ class Console(RichConsole):
         """Called when the reader has gone. Raises `ReaderLeft`."""
         raise ReaderLeft from None
 
+    def _check_buffer(self) -> None:
+        try:
+            super()._check_buffer()
+        except ReaderLeft:
+            raise
+        except OSError as error:
+            raise Unwritten(error.errno, error.strerror) from None
+
 
 def say(text: str) -> None:
     """Prints a text to stdout. Raises `ReaderLeft`."""
@@ -80,6 +92,8 @@ def say(text: str) -> None:
         click.echo(printable(text))
     except BrokenPipeError:
         raise ReaderLeft from None
+    except OSError as error:
+        raise Unwritten(error.errno, error.strerror) from None
 
 
 def table(*headers: str, title: str | None = None) -> Table:
@@ -90,11 +104,60 @@ def table(*headers: str, title: str | None = None) -> Table:
     return made
 
 
+class Unfailing(io.RawIOBase):
+    """Writes to stderr, and drops what cannot be written: what is said there for people decides nothing."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def fileno(self) -> int:
+        """Returns the number of the file."""
+        return self.number
+
+    def isatty(self) -> bool:
+        """Tells whether it is a terminal."""
+        return os.isatty(self.number)
+
+    def writable(self) -> bool:
+        """Tells that it can be written to."""
+        return True
+
+    def write(self, data: Buffer, /) -> int:
+        """Writes bytes, or drops them."""
+        try:
+            return os.write(self.number, data)
+        except OSError:
+            return len(memoryview(data))
+
+
+def open_what_is_closed() -> None:
+    """Opens stdin, stdout and stderr where they are closed (`>&-`), as if they were /dev/null: Python has None for
+    them, and the next file that is opened would get their numbers.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
 @contextmanager
 def until_reader_leaves() -> Iterator[None]:
-    """Prepares stdout and stderr for characters that they cannot encode. Within the block, the process ends quietly
-    with code `READER_LEFT` when its output is not read any more.
+    """Prepares stdout and stderr for characters that they cannot encode, and for not being there. Within the block, the
+    process ends quietly with code `READER_LEFT` when its output is not read any more, and says so in one line if it
+    cannot be written; what is said on stderr may fail.
     """
+    open_what_is_closed()
+    stderr = sys.stderr
+    if stderr is sys.__stderr__ and stderr is not None:
+        raw = io.BufferedWriter(Unfailing(stderr.fileno()))
+        sys.stderr = io.TextIOWrapper(raw, stderr.encoding, "backslashreplace", line_buffering=True)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -104,19 +167,44 @@ def until_reader_leaves() -> Iterator[None]:
         finally:
             flush()
     except BaseException as error:
-        if not is_about_the_reader(error):
+        if is_about_the_reader(error):
+            drop_output()
+            sys.exit(READER_LEFT)
+        failed = unwritten(error)
+        if failed is None:
             raise
-        # What is still in the buffer cannot be written. Python would try it once more at its end, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(READER_LEFT)
+        drop_output()
+        print(f"statemachine: the output cannot be written: {failed.strerror}", file=sys.stderr)
+        sys.exit(2)
+    finally:
+        sys.stderr.flush()
+        sys.stderr = stderr
+
+
+def drop_output() -> None:
+    """Drops what is still in the buffer of stdout. Python would try to write it once more at its end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class Unwritten(OSError):
+    """The output cannot be written, as on a full disk."""
 
 
 def flush() -> None:
-    """Writes what is in the buffer of stdout. Raises `ReaderLeft`."""
+    """Writes what is in the buffer of stdout. Raises `ReaderLeft` or `Unwritten`."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         raise ReaderLeft from None
+    except OSError as error:
+        raise Unwritten(error.errno, error.strerror) from None
+
+
+def unwritten(raised: BaseException) -> Unwritten | None:
+    """Returns the `Unwritten` that was raised, if an error is one, or a group of nothing else."""
+    while isinstance(raised, BaseExceptionGroup) and raised.split(Unwritten)[1] is None:
+        raised = raised.exceptions[0]
+    return raised if isinstance(raised, Unwritten) else None
 
 
 def is_about_the_reader(raised: BaseException) -> bool:

@@ -10,6 +10,7 @@ first used, so that the core alone needs nothing but `attrs`. The events of the 
 
 from typing import TYPE_CHECKING
 
+from statemachine import interrupts as _interrupts  # noqa: F401  # isort: skip  # pyright: ignore[reportUnusedImport]  (first: it guards the imports of the command)
 from statemachine import guard as _guard  # noqa: F401  # pyright: ignore[reportUnusedImport]  (first: refuses to work next to python-statemachine)
 from statemachine.checking.properties import check
 from statemachine.core.config import Notice, Overflow, SessionConfig, SlotPolicy

@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
+from statemachine import interrupts
+
 BESIDE = Path(__file__).resolve().parents[1]
 NAMES = ("statemachine_model", "model")
 """The import names of the judging package: in a wheel, and in a checkout."""
@@ -23,14 +25,17 @@ def main() -> None:
     """Runs the command. Exits with code 2 and one line on stderr if what it needs is not installed, and with 130 if it
     is interrupted while that is imported, which takes a second or two.
     """
+    interrupts.begin_quiet()
     name = judging_package()
     if name is None:
         what = f"{' or '.join(NAMES)} cannot be imported from {BESIDE}: it is not there, or another one comes first"
         fail(f"{what}; the command needs: {REMEDY}")
     try:
-        import_module(f"{name}.command.cli").main()
+        command = import_module(f"{name}.command.cli")
+        interrupts.end_quiet()
+        command.main()
     except KeyboardInterrupt:
-        fail("interrupted", 130)
+        fail("interrupted", interrupts.INTERRUPTED)
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.partition(".")[0] in ("statemachine", name):
             raise  # a defect of ours, which installing does not repair

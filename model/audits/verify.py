@@ -7,9 +7,9 @@ it was asked.
 
 Either way, the first deviation is named, and the last line is the verdict.
 
-A trace holds if the core did what the rules say with every event in it. That an event was *stale*, an answer to nothing
-that the core still asked, or *refused*, is what the rules say of it; but a runtime whose reports are stale does
-something else than the core asked. So those are counted, and the verdict says which events it is about.
+A trace holds if the core did what the rules say with every event in it, and there is one. Requests that were *refused*
+are judged, and so are reports that came *late*, which every runtime has. One that was *not asked* for has not held,
+because the runtime does something else than the core asked (`model/scenarios/passed_over.py`).
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from attrs import define, evolve, frozen
+from attrs import frozen
 
 from statemachine.checking import properties
 from statemachine.core.config import SessionConfig
-from statemachine.core.effects import Refused, Stale, Step
+from statemachine.core.effects import Step
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Identity
-from statemachine.core.records import MailAccepted
-from statemachine.log import trace
+from statemachine.core.records import MailAccepted, MailKind
+from statemachine.log import receipts, trace
 from statemachine.log.recovery import apply
 from statemachine.log.trace import TraceError
 from statemachine.stores import places
 from statemachine.stores.contents import Contents
-from statemachine.stores.encoding import decode_facts, parse, text_of
+from statemachine.stores.encoding import decode_facts, text_of
 from statemachine.stores.errors import StoreCorrupt
 from statemachine.stores.protocol import LogRecord
 from statemachine.stores.rows import decode_at
@@ -43,6 +43,7 @@ from statemachine.stores.sqlite.translation import of_sqlite
 
 from .. import lockstep, reference
 from ..lockstep import NEVER, AnyEvent
+from ..scenarios.passed_over import PassedOver
 from ..scenarios.replay import Trial, Verdict, json_of, program_line, verdict_of
 from .audit import Unsound, audit
 
@@ -58,7 +59,7 @@ Progress = Callable[[int, int], object]
 @frozen
 class Result:
     """The verdict: `lines` say what was found, in reading order, and the last one comes to the verdict in words; `held`
-    is whether nothing was found that is wrong.
+    is whether all that was asked about held, and there was something to judge.
     """
 
     held: bool
@@ -99,30 +100,12 @@ class Deviates:
     verdict: Verdict
 
 
-@define
-class Without:
-    """The events of one kind that changed nothing."""
-
-    count: int = 0
-    first: int = 0
-    """Number of the first of them."""
-    event: str = ""
-    """The first of them, as JSON."""
-
-    def add(self, number: int, event: AnyEvent) -> None:
-        """Adds an event."""
-        self.count += 1
-        if self.count == 1:
-            self.first, self.event = number, json_of(event)
-
-
 @frozen
 class Played:
-    """The number of events of a trace that held, those among them that changed nothing, and what ended it."""
+    """The number of events of a trace without a deviation, those among them that changed nothing, and what ended it."""
 
     events: int
-    stale: Without
-    refused: Without
+    without: PassedOver
     deviates: Deviates | None
     is_cut: bool
     """Whether the last line is incomplete."""
@@ -131,45 +114,19 @@ class Played:
 def verify_trace(path: Path, every: int, progress: Progress) -> Result:
     """Plays the trace, up to the first event that deviates. Raises `TraceError` if it is not a trace."""
     played = play(path, every, progress)
-    held = f"{counted(played.events)} held"
-    without = [*without_effect("stale", played.stale), *without_effect("refused", played.refused)]
+    without = played.without
     if (found := played.deviates) is not None:
         where = f"event {found.number:,} deviates" if found.number else "the beginning deviates"
         event = (f"    {found.line}", f"    {found.json}") if found.number else ()
+        before = f"    {without.said_of(played.events)} before it"
         hint = f"    step by step: statemachine replay {path}"
         verdict = f"verdict: FAILED at {f'event {found.number:,}' if found.number else 'the beginning'}"
-        return Result(False, (f"{where}: {found.verdict}", *event, f"    {held} before it", *without, hint, verdict))
+        return Result(False, (f"{where}: {found.verdict}", *event, before, *without.lines(), hint, verdict))
     cut = ("the last line has no end, as when a process dies in the middle of it, and was left out",)
     judged = "" if every == 1 else f" after every {every:,} events"
-    said = f"{held}: every property{judged}, and the core did what the reference does"
-    return Result(True, (said, *without, *cut[: played.is_cut], verdict_of_held(played)))
-
-
-def counted(events: int) -> str:
-    """Returns a number of events in words."""
-    return f"{events:,} event{'s' * (events != 1)}"
-
-
-def without_effect(kind: str, found: Without) -> Iterator[str]:
-    """Yields a line about the events of this kind, if there are any."""
-    if found.count:
-        was = "was" if found.count == 1 else "were"
-        yield f"{counted(found.count)} {was} {kind} and changed nothing; the first is event {found.first:,}:"
-        yield f"    {found.event}"
-
-
-def verdict_of_held(played: Played) -> str:
-    """Returns the last line about a trace without a deviation. It does not praise what the core passed over."""
-    stale, refused = played.stale.count, played.refused.count
-    if not played.events:
-        return "verdict: NOTHING TO JUDGE, the trace has no events"
-    if not stale:
-        return f"verdict: HELD, {counted(played.events)}, none stale, {refused:,} refused"
-    held, was = f"{played.events - stale:,} OF {counted(played.events).upper()}", "WAS" if stale == 1 else "WERE"
-    return (
-        f"verdict: ONLY {held} HELD, {stale:,} {was} STALE: the core passed over what its runtime reported without "
-        f"being asked, or too late, so nothing was judged of that; {refused:,} refused"
-    )
+    said = f"{without.said_of(played.events)}: every property{judged}, and the core did what the reference does"
+    lines = (said[: len(said) * bool(played.events)], *without.lines(), *cut[: played.is_cut])
+    return Result(without.held(played.events), (*filter(None, lines), without.verdict(played.events)))
 
 
 def play(path: Path, every: int, progress: Progress) -> Played:
@@ -181,7 +138,7 @@ def play(path: Path, every: int, progress: Progress) -> Played:
         header = header_of(path, file)
         trial, deviates = begin(header)
         if trial is None:
-            return Played(0, Without(), Without(), deviates, False)
+            return Played(0, PassedOver(), deviates, False)
         player = Player(trial, every)
         done = file.tell()
         for line in file:
@@ -189,7 +146,7 @@ def play(path: Path, every: int, progress: Progress) -> Played:
             try:
                 event = trace.event_of(line, header.version)
             except TraceError as error:
-                is_cut = not line.endswith(b"\n")
+                is_cut = trace.is_cut_off(line)
                 if is_cut:
                     break
                 raise TraceError(f"{error.problem}; what is before it held", number + 2, str(path)) from None
@@ -214,7 +171,8 @@ class Player:
         self.number = 0
         """Number of events before the block."""
         self.block: list[AnyEvent] = []
-        self.stale, self.refused = Without(), Without()
+        self.without = PassedOver()
+        self.without.begin(trial.step)
         self.checkpoint()
 
     def checkpoint(self) -> None:
@@ -223,7 +181,7 @@ class Player:
         self.block = []
         trial = self.trial
         self.begun = trial.session.fork(), trial.world, trial.folded.copy()
-        self.noted = evolve(self.stale), evolve(self.refused)
+        self.without.count()
 
     def play(self, event: AnyEvent) -> Deviates | None:
         """Plays one event. Returns the first of its block that deviates, once one does."""
@@ -232,20 +190,13 @@ class Player:
             step = self.trial.play(event) if self.every == 1 else self.play_quickly(event)
         except Exception:  # a verdict, or a crash of the core, which is one too
             return self.blame()
-        self.note(step, self.number + len(self.block), event)
+        self.without.take(self.number + len(self.block), event, step, self.trial.session)
         return self.end_block() if len(self.block) >= max(self.every, FOLD_EVERY) else None
-
-    def note(self, step: Step, number: int, event: AnyEvent) -> None:
-        """Counts an event that changed nothing."""
-        if isinstance(step.reply, Stale):
-            self.stale.add(number, event)
-        elif isinstance(step.reply, Refused):
-            self.refused.add(number, event)
 
     def played(self, deviates: Deviates | None, is_cut: bool) -> Played:
         """Returns what has held so far."""
         events = self.number + len(self.block) if deviates is None else deviates.number - 1
-        return Played(events, self.stale, self.refused, deviates, is_cut)
+        return Played(events, self.without, deviates, is_cut)
 
     def play_quickly(self, event: AnyEvent) -> Step:
         """Plays one event. Judges its reply, effects and records, and the state after every few events."""
@@ -276,12 +227,12 @@ class Player:
     def blame(self) -> Deviates:
         """Plays the block again, step by step. Returns the first event that deviates."""
         session, self.trial.world, self.trial.folded = self.begun
-        self.stale, self.refused = self.noted
         self.trial.session, self.trial.fold_every = session, 1
         for number, event in enumerate(self.block, self.number + 1):
             try:
-                self.note(self.trial.play(event), number, event)
+                self.trial.play(event)
             except Exception as error:
+                self.without.count(before=number)
                 return Deviates(number, program_line(event, self.trial.before), json_of(event), verdict_of(error))
         raise AssertionError("the core is not deterministic: what deviated does so no more when played again")
 
@@ -331,7 +282,7 @@ def audited(contents: Contents) -> Result:
     meta = contents.meta()
     config = meta.config or SessionConfig()
     facts = [decode_facts(data) for _, data in contents.facts()]
-    count, targets = 0, dict[int, int]()
+    count, accepted = 0, dict[int, tuple[int, MailKind]]()
 
     def log() -> Iterator[tuple[int, LogRecord]]:
         nonlocal count
@@ -339,12 +290,12 @@ def audited(contents: Contents) -> Result:
             count += 1
             record = decode_at(position, kind, data)
             if isinstance(record, MailAccepted):
-                targets[record.mail] = record.target
+                accepted[record.mail] = record.target, record.kind
             yield position, record
 
     ledger = audit(config, facts, meta.mail_states, meta.covered, log())
-    for key, _, answer in contents.receipts():
-        check_receipt(text_of(key), parse(answer), ledger, targets)
+    for key, request, answer in contents.receipts():
+        check_receipt(text_of(key), text_of(request), text_of(answer), ledger, accepted)
     agents = len(ledger.agents)
     return Result(
         True,
@@ -357,15 +308,18 @@ def audited(contents: Contents) -> Result:
     )
 
 
-def check_receipt(key: str, answer: Any, ledger: Ledger, targets: dict[int, int]) -> None:
-    """Raises `Unsound` unless the receipt names an agent, its path, and a mail that was accepted for it; or one that is
-    forgotten.
+def check_receipt(key: str, request: str, text: str, ledger: Ledger, accepted: dict[int, tuple[int, MailKind]]) -> None:
+    """Raises `Unsound` unless the receipt has a request of an agent, and names that agent, its path, and a mail of that
+    kind that was accepted for it; or an agent that is forgotten.
     """
-    match answer:
-        case [int(agent), str(path), int(mail)] if 0 <= agent < len(ledger.agents):
-            known = ledger.agents[agent]
-            sound = known.identity is Identity.FORGOTTEN or (known.path == path and targets.get(mail) == agent)
-        case _:
-            sound = False
-    if not sound:
-        raise Unsound(0, None, f"the receipt for key {key!r} says {answer!r:.100}, and there is no such mail")
+    try:
+        answer = receipts.answer_in(text)
+        problem = receipts.problem_of(request, answer, ledger.agents)
+        if problem is None and ledger.agents[answer.agent].identity is not Identity.FORGOTTEN:
+            asked = receipts.request_in(request)
+            is_there = asked and accepted.get(answer.mail) == (answer.agent, receipts.kind_of(asked))
+            problem = None if is_there else f"it says {text:.100}, and there is no such mail"
+    except ValueError as error:
+        problem = str(error)
+    if problem is not None:
+        raise Unsound(0, None, f"the receipt for key {key!r:.100}: {problem}")

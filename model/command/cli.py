@@ -4,14 +4,19 @@
 All that looks at what a session left behind works with the plain install. The commands that need the extra `check`
 import it when they are called, so that these and the help do without.
 
-Exit codes: 0 everything held, 1 something failed, 2 it could not run: one clear line on stderr, and nothing written;
+Exit codes: 0 everything held, and there was something to judge; 1 something did not hold, or there was nothing to
+judge; 2 it could not run, or what it was given cannot be read: one clear line on stderr, and nothing written;
 130 it was interrupted, 141 its output was not read to its end.
 """
 
 from __future__ import annotations
 
+import _thread
 import json
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +27,7 @@ from statemachine.checking import diagrams
 from statemachine.checking.properties import PROPERTIES
 from statemachine.core.machines import MACHINES
 from statemachine.hosting import HostingMissing
+from statemachine.interrupts import INTERRUPTED
 from statemachine.log.trace import TraceError
 from statemachine.stores import StoreError, places, read_rollout
 
@@ -29,16 +35,20 @@ from .. import checkout
 from ..audits import verify as verification
 from ..cluster.errors import ClusterFailed, RayMissing
 from ..exploration.scopes import BadScope
-from ..printing import ERROR_MAX, Console, bounded, printable, say, table, until_reader_leaves
+from ..printing import ERROR_MAX, Console, Unwritten, bounded, printable, say, table, until_reader_leaves
 from ..scenarios import replay
 from ..spin.errors import SpinFailed, SpinMissing
 from . import demo, export_session, host_sessions, inspect_session
 from .inspect_session import NoSuchAgent
+from .numbers import SEED_MAX, Seconds, Whole
 
-JOBS = click.option("--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes.")
+MINUTES_MAX = 366 * 24 * 60
+AGAIN_S = 0.01
+"""Seconds until an interrupt that a finalizer got is raised again."""
+JOBS = click.option("--jobs", type=Whole(1, 64), default=2, show_default=True, help="Processes.")
 SPREAD_JOBS = click.option(
     "--jobs",
-    type=click.IntRange(1, 64),
+    type=Whole(1, 64),
     default=None,
     help="Processes.  [default: 2; with --ray ADDRESS: as many as the cluster has processors]",
 )
@@ -52,7 +62,7 @@ RAY = click.option(
     help="Spread it over the Ray cluster at ADDRESS, HOST:PORT or `auto`; without ADDRESS, over one that is started on "
     "this machine and stopped again.",
 )
-SEED = click.option("--seed", type=int, default=1, show_default=True, help="Of the fuzz campaigns.")
+SEED = click.option("--seed", type=Whole(0, SEED_MAX), default=1, show_default=True, help="Of the fuzz campaigns.")
 QUICK = click.option("--quick", is_flag=True, help="Only what takes seconds.")
 JSON = click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
 
@@ -87,7 +97,7 @@ def check(jobs: int, seed: int, as_json: bool) -> None:
 @click.argument("names", nargs=-1, metavar="[SCOPE]...")
 @click.option("--ladder", is_flag=True, help="Every scope, one after the other, without the nightly ones.")
 @click.option("--nightly", is_flag=True, help="With --ladder: the top rung too, which takes many minutes.")
-@click.option("--max-states", type=click.IntRange(1), default=None, help="Stop at so many states.")
+@click.option("--max-states", type=Whole(1), default=None, help="Stop at so many states.")
 @click.option("--complete", is_flag=True, help="In each state, try the complete alphabet of events, too.")
 @click.option("--list", "listing", is_flag=True, help="Say which scopes there are.")
 @SPREAD_JOBS
@@ -120,7 +130,7 @@ def explore_command(
 
 
 @command.command("fuzz")
-@click.option("--minutes", type=click.FloatRange(0), default=1.0, show_default=True, help="How long.")
+@click.option("--minutes", type=Seconds(0, MINUTES_MAX), default=1.0, show_default=True, help="How long.")
 @SPREAD_JOBS
 @RAY
 @SEED
@@ -143,8 +153,8 @@ def contracts_command(quick: bool, as_json: bool) -> None:
 
 
 @command.command("simulate")
-@click.option("--seeds", type=click.IntRange(1), default=1000, show_default=True, help="How many.")
-@click.option("--first", type=click.IntRange(0), default=1, show_default=True, help="The first of them.")
+@click.option("--seeds", type=Whole(1), default=1000, show_default=True, help="How many.")
+@click.option("--first", type=Whole(0, SEED_MAX), default=1, show_default=True, help="The first of them.")
 @SPREAD_JOBS
 @RAY
 @JSON
@@ -241,14 +251,20 @@ def mutants_command(number: int, seed: int, write: bool, jobs: int, as_json: boo
 @command.command("replay")
 @click.argument("file", type=click.Path(path_type=Path))
 def replay_command(file: Path) -> None:
-    """Show a trace step by step: event, effects, every agent, what changed, and what broke."""
+    """Show a trace step by step: event, effects, every agent, what changed, what broke, and the verdict of `verify`.
+
+    A report that came late changes nothing, and may be there. One that was not asked for has not held.
+
+    Exit code 0: everything held, and there was something to judge. 1: something did not hold, or there was nothing.
+    2: it cannot be read.
+    """
     sys.exit(replay.show(file, Console()))
 
 
 @command.command("demo")
 @click.option(
     "--seconds",
-    type=click.FloatRange(0),
+    type=Seconds(0, demo.SECONDS_MAX),
     default=demo.NOMINAL_SECONDS,
     show_default=True,
     help="About how long it takes; 0: as fast as it goes.",
@@ -274,7 +290,7 @@ def demo_command(seconds: float, plain: bool, keep: Path | None, fleet: bool) ->
 @click.option(
     "--every",
     metavar="EVENTS",
-    type=click.IntRange(1),
+    type=Whole(1),
     default=1,
     show_default=True,
     help="Of a trace, judge properties and whole states after so many events only; replies and effects after each. "
@@ -290,6 +306,12 @@ def verify_command(file: str | Path, every: int) -> None:
     by record: that a session could have written each of them where it stands, and that what is recovered from them has
     every property. Records of spawns, closes and resumes that a snapshot replaces are not kept, so of those times the
     rollouts alone are judged. Refused requests are not in a database: for those, verify a trace.
+
+    A report that came late, to what the core had asked for and does not need any more, changes nothing; every runtime
+    has such reports, and a trace with them holds. One that was not asked for, or that was there before, has not held.
+
+    Exit code 0: everything held, and there was something to judge. 1: something did not hold, or there was nothing.
+    2: it cannot be read.
     """
     errors = Console(stderr=True)
     with errors.status("verifying") as status:
@@ -334,13 +356,37 @@ def inspect_command(file: str | Path, wanted: str | None, as_json: bool) -> None
 @click.option("--work", required=True, metavar="MODULE:NAME", help="What agents do: a function, class or mapping.")
 @click.option("--config", metavar="MODULE:NAME", help="A SessionConfig: the limits of each session.")
 @click.option("--address", default="127.0.0.1", show_default=True, help="To listen on for clients.")
-@click.option("--port", default=0, show_default=True, help="0: a free one.")
+@click.option("--port", type=Whole(0, 65_535), default=0, show_default=True, help="0: a free one.")
 @click.option("--advertise", metavar="URI", help="Where clients reach it, if not there.")
-@click.option("--capacity", default=1000, show_default=True, help="The most sessions at a time.")
-@click.option("--idle-ttl", default=30.0, show_default=True, help="Seconds of rest after which a session is left.")
-@click.option("--ttl", default=5.0, show_default=True, help="Seconds of silence after which a worker counts as dead.")
-@click.option("--poll", default=0.5, show_default=True, help="Seconds between two looks at the database or the folder.")
-@click.option("--grace", default=10.0, show_default=True, help="Seconds for turns to end before a session is left.")
+@click.option("--capacity", type=Whole(1), default=1000, show_default=True, help="The most sessions at a time.")
+@click.option(
+    "--idle-ttl",
+    type=Seconds(0, above=True),
+    default=30.0,
+    show_default=True,
+    help="Seconds of rest after which a session is left.",
+)
+@click.option(
+    "--ttl",
+    type=Seconds(0, above=True),
+    default=5.0,
+    show_default=True,
+    help="Seconds of silence after which a worker counts as dead.",
+)
+@click.option(
+    "--poll",
+    type=Seconds(0, above=True),
+    default=0.5,
+    show_default=True,
+    help="Seconds between two looks at the database or the folder.",
+)
+@click.option(
+    "--grace",
+    type=Seconds(0),
+    default=10.0,
+    show_default=True,
+    help="Seconds for turns to end before a session is left.",
+)
 def host_command(folder: Path | None, dsn: str | None, work: str, config: str | None, **options: Any) -> None:
     """Run the sessions of FOLDER, each a file there, or of a database in PostgreSQL, until Ctrl-C or SIGTERM.
 
@@ -382,8 +428,14 @@ def export_command(session: str | Path) -> None:
 
 
 @command.command("crash")
-@click.option("--kills", type=click.IntRange(1), default=50, show_default=True, help="How often.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the first life; each life has the next one.")
+@click.option("--kills", type=Whole(1), default=50, show_default=True, help="How often.")
+@click.option(
+    "--seed",
+    type=Whole(0, SEED_MAX),
+    default=1,
+    show_default=True,
+    help="Of the first life; each has the next one.",
+)
 @click.option(
     "--keep",
     metavar="DIR",
@@ -393,8 +445,8 @@ def export_command(session: str | Path) -> None:
 @RAY
 @JSON
 @click.option("--fleet", is_flag=True, help="Kill workers of a fleet of hosts on PostgreSQL instead.")
-@click.option("--pauses", type=click.IntRange(0), default=0, help="With --fleet: pauses beyond the ttl.")
-@click.option("--restarts", type=click.IntRange(0), default=0, help="With --fleet: restarts of the database.")
+@click.option("--pauses", type=Whole(0), default=0, help="With --fleet: pauses beyond the ttl.")
+@click.option("--restarts", type=Whole(0), default=0, help="With --fleet: restarts of the database.")
 def crash_command(
     kills: int,
     seed: int,
@@ -481,8 +533,35 @@ CANNOT_RUN = (
 
 def main() -> None:
     """Runs the command, and prints nothing more once its output is not read any more."""
-    with until_reader_leaves():
+    with until_reader_leaves(), interrupts_found():
         run()
+
+
+@contextmanager
+def interrupts_found() -> Iterator[None]:
+    """Within the block, Ctrl-C that Python finds in a finalizer, as in those of z3, is raised again outside of it, and
+    not printed; and what finalizers say of an end by Ctrl-C is not printed.
+    """
+    before, is_over = sys.unraisablehook, False
+
+    def found(raised: sys.UnraisableHookArgs) -> None:
+        if issubclass(raised.exc_type, KeyboardInterrupt):
+            if not is_over:  # not at once: it would be raised in here, and printed
+                again = threading.Timer(AGAIN_S, _thread.interrupt_main)
+                again.daemon = True
+                again.start()
+        elif not is_over:
+            before(raised)
+
+    sys.unraisablehook = found
+    try:
+        yield
+    except SystemExit as ended:
+        is_over = ended.code == INTERRUPTED
+        raise
+    finally:
+        if not is_over:
+            sys.unraisablehook = before
 
 
 def run() -> None:
@@ -490,13 +569,15 @@ def run() -> None:
     try:
         command.main(standalone_mode=False)
     except click.exceptions.Abort:
-        fail("interrupted", 130)
+        fail("interrupted", INTERRUPTED)
     except KeyboardInterrupt:
-        fail("interrupted", 130)
+        fail("interrupted", INTERRUPTED)
     except click.ClickException as error:
         fail(error.format_message(), 2)
     except CANNOT_RUN as error:
         fail(str(error), 2)
+    except Unwritten:
+        raise
     except OSError as error:
         fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 2)
 

@@ -36,6 +36,8 @@ from .demo_view import Show, said, screen
 CONFIG = SessionConfig(max_concurrent=3, max_resident=3, overflow=Overflow.QUEUE, notice=Notice.TRIGGER)
 NOMINAL_SECONDS = 13.0
 """Duration at pace 1, in seconds."""
+SECONDS_MAX = 3600.0
+"""At this pace no wait takes as long as `PATIENCE_S`."""
 FRAMES_PER_SECOND = 12
 PATIENCE_S = 3000.0
 LEADS = {"atlas": ("north", "south"), "forge": ("code", "tests"), "quill": ()}

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import click
 
-from statemachine import hosting
+from statemachine import SessionConfig, hosting
 
 from ..printing import say
 
@@ -27,17 +27,24 @@ def named(text: str) -> Any:
         found = import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise click.UsageError(f"{text!r:.100} cannot be imported: {error}") from error
+    except Exception as error:  # a module may raise anything
+        what = "" if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: "
+        raise click.UsageError(f"{text!r:.100} cannot be imported: {what}{error}") from error
     return found
 
 
 def host(place: str, work: str, config: str | None, **options: Any) -> None:
     """Runs a worker. The first SIGTERM or Ctrl-C drains it, the second ends it at once."""
     found, limits = named(work), None if config is None else named(config)
+    if config is not None and not isinstance(limits, SessionConfig):
+        raise click.UsageError(f"{config!r:.100} is not a SessionConfig")
 
     async def run() -> None:
-        async with hosting.SessionHost(place, found, limits, **options) as worker:
+        try:
+            made = hosting.SessionHost(place, found, limits, **options)
+        except (TypeError, ValueError) as error:  # what cannot be work, or numbers that do not go together
+            raise click.UsageError(str(error)) from error
+        async with made as worker:
             say(f"serving at {worker.where}")
             sys.stdout.flush()
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

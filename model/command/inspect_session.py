@@ -274,8 +274,13 @@ def listed(mails: tuple[int, ...]) -> str:
 
 
 def utc(at: float | None) -> str:
-    """A time for people; nothing, if it is not known."""
-    return "" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
+    """A time for people; nothing, if it is not known; the number, if no calendar has it."""
+    if at is None:
+        return ""
+    try:
+        return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):
+        return f"{at:.10g} s, no date"
 
 
 def outcome_text(outcome: Outcome) -> str:

@@ -37,6 +37,7 @@ from ..lockstep import AnyEvent, Deviation, Restart
 from ..printing import bounded, printable
 from ..watch import StepNeverEnds, arm, disarm, watched
 from . import golden, script
+from .passed_over import PassedOver, counted
 
 REFERENCE_STEP: Any = reference.step
 STEP_SECONDS_MAX = 1.0
@@ -68,14 +69,14 @@ class Trial:
     def __init__(self, config: SessionConfig, fold_every: int = 1, facts: Facts | None = None) -> None:
         self.folded = fold(config, ())
         self.step: Step | None = None
-        """The core's step for the last event, unless it raised."""
+        """The core's step for the last event, unless it raised; before the first, that of a recovery."""
         if facts is None:
             self.session, self.world = lockstep.start(config)
         else:
             ledger = ledger_of(config, facts.agents, facts.mail_states)
             self.folded = ledger.copy()
-            self.session, self.world, step = lockstep.start_from(config, ledger)
-            for record in step.records:
+            self.session, self.world, self.step = lockstep.start_from(config, ledger)
+            for record in self.step.records:
                 apply(self.folded, record)
             properties.check(self.session)
         self.before = self.session
@@ -170,16 +171,18 @@ def replay(path: Path) -> Iterator[Frame]:
     return frames(trace.read(path))
 
 
-def frames(told: Trace) -> Iterator[Frame]:
-    """Yields the frames of a trace."""
-    trial = Trial(told.config, facts=told.facts)
+def frames(told: Trace, without: PassedOver | None = None) -> Iterator[Frame]:
+    """Yields the frames of a trace; what changed nothing is counted in `without`."""
+    trial, without = Trial(told.config, facts=told.facts), without or PassedOver()
+    without.begin(trial.step)
     view = tuple(golden.view(trial.session))
     yield Frame(0, "", "", (), view, (False,) * len(view))
     for number, event in enumerate(told.events, 1):
         line, text = program_line(event, trial.session), json_of(event)
         broken = None
         try:
-            trial.play(event)
+            without.take(number, event, trial.play(event), trial.session)
+            without.count()
         except Exception as error:
             broken = verdict_of(error)
         before, view = view, shown(lambda: golden.view(trial.session))
@@ -248,19 +251,26 @@ def json_of(event: AnyEvent) -> str:
 
 
 def show(path: Path, console: Console) -> int:
-    """Prints a trace step by step. Returns the exit code of the command: 0 if all held, 1 if not. Raises `TraceError`
-    before anything is printed."""
-    told = trace.read(path)
+    """Prints a trace step by step, and the verdict, as `verify` does. Returns the exit code of the command: 0 if all
+    held, 1 if not. Raises `TraceError` before anything is printed.
+    """
+    told, without = trace.read(path), PassedOver()
     last: Frame | None = None
-    for last in frames(told):
+    for last in frames(told, without):
         print_frame(last, console)
     assert last is not None, "there is a frame before the first event"
-    count = f"{len(told.events)} event{'s' * (len(told.events) != 1)}"
-    if last.broken is None:
-        print_line(console, f"{count}: every property held, and the core did what the reference does", "bold green")
-        return 0
-    print_line(console, f"broken by event {last.number} of {count}: {last.broken}", "bold red")
-    return 1
+    count = len(told.events)
+    if last.broken is not None:
+        print_line(console, f"broken by event {last.number} of {counted(count)}: {last.broken}", "bold red")
+        return 1
+    held = without.held(count)
+    if count:
+        said = f"{without.said_of(count)}: every property, and the core did what the reference does"
+        print_line(console, said, "bold green" if held else "")
+    for line in without.lines():
+        print_line(console, line)
+    print_line(console, without.verdict(count), "bold green" if held else "bold red")
+    return 0 if held else 1
 
 
 def print_frame(frame: Frame, console: Console) -> None:

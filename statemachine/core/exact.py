@@ -41,8 +41,15 @@ def shown(value: object, most: int | None = 100) -> str:
     """The `repr` of a value for an error about it, or so many characters of it; its class if it cannot make one."""
     try:
         return str.__str__(repr(value))[:most]
-    except Exception:
+    except KeyboardInterrupt:  # is not the value's own, but meant for the process
+        raise
+    except BaseException:
         return f"a value of class {class_name(value)}"
+
+
+def bounded(text: str, most: int) -> str:
+    """The text, or its first `most` characters and how many there are."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
 def said(error: BaseException) -> str:

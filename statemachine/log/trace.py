@@ -27,6 +27,7 @@ from typing import Any, cast, get_args
 import msgspec
 from attrs import frozen
 
+from statemachine.core import exact
 from statemachine.core.config import SessionConfig
 from statemachine.core.events import EVENTS, Event, Restart
 from statemachine.core.ledger import Ledger
@@ -44,8 +45,12 @@ HEADER_BYTES_MAX = 1 << 16
 
 PROBLEM_MAX = 1_000
 """Most characters of an error."""
+PATH_MAX = 1_000
+"""Most characters of the path in its message."""
 
 BEGINNING = f'{{"format":"{FORMAT}",'.encode()
+EVENT_BEGINNING = b'{"event":"'
+"""As `write` and `Writer` begin every line but the first."""
 
 
 class TraceError(ValueError):
@@ -61,7 +66,7 @@ class TraceError(ValueError):
         self.problem, self.line, self.path = problem, line, path
 
     def __str__(self) -> str:
-        place = [] if self.path is None else [self.path]
+        place = [] if self.path is None else [exact.bounded(self.path, PATH_MAX)]
         if self.line is not None:
             place.append(f"line {self.line}")
         return f"{', '.join(place)}: {self.problem}" if place else self.problem
@@ -227,6 +232,13 @@ def event_of(line: bytes, version: int = VERSION) -> Event | Restart:
             found[number] = float(found[number])
     event: Event | Restart = _read((READERS, OLDER_READERS)[version < VERSION][kind], found, kind.__name__)
     return event
+
+
+def is_cut_off(line: bytes) -> bool:
+    """Tells whether this is the beginning of a line of an event, as the last line is where a process died in the
+    middle of it.
+    """
+    return not line.endswith(b"\n") and (line.startswith(EVENT_BEGINNING) or EVENT_BEGINNING.startswith(line))
 
 
 KINDS: dict[str, type[Event] | type[Restart]] = {kind.__name__: kind for kind in (*EVENTS, Restart)}

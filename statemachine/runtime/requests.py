@@ -12,7 +12,6 @@ made at once, in the caller's task.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
@@ -29,6 +28,7 @@ from statemachine.core.machines import Identity
 from statemachine.core.records import MailAccepted
 from statemachine.core.refusals import UnknownAgent
 from statemachine.eventloops import Signal
+from statemachine.log import receipts
 from statemachine.log.trace import event_line
 from statemachine.runtime.checks import text_of
 from statemachine.runtime.engine import Engine
@@ -36,6 +36,7 @@ from statemachine.runtime.errors import KeyReused, UnknownRequest
 from statemachine.runtime.handles import AgentRef, Handle, Request, outcome_in
 from statemachine.runtime.settings import json_text
 from statemachine.stores import limits
+from statemachine.stores.errors import StoreCorrupt
 from statemachine.stores.protocol import LogRecord, Receipt
 
 RequestEvent = ev.Spawn | ev.Send | ev.FollowUp | ev.Start
@@ -135,16 +136,36 @@ class Requests:
         request = event_line(without_headers(making.event)).decode().strip()
         first = await self._engine.store.receipt(key)
         if first is not None:
-            ref = AgentRef(*json.loads(first.answer))
-            await self.check_not_forgotten(ref.id)
-            if first.request != request:
-                raise KeyReused(key, first.request, ref.id, ref.path)
-            return await self.find(ref)
+            return await self._again(key, request, first)
         if making.role is not None:
             self._check_role(making.role)
         if not making.is_wanted:
             return None
         return await self._carried_out(making.event, making.target, (key, request))
+
+    async def _again(self, key: str, request: str, first: Receipt) -> Handle:
+        """Returns the handle of the request that was made with this key. Raises `StoreCorrupt` for a receipt that no
+        session can have written.
+        """
+        try:
+            answer = receipts.answer_in(first.answer)
+        except ValueError as error:
+            raise self._damaged(key, str(error)) from None
+        await self.check_not_forgotten(answer.agent)
+        problem = receipts.problem_of(first.request, answer, self.session.agents)
+        if problem is not None:
+            raise self._damaged(key, problem)
+        try:
+            handle = await self.find(AgentRef(answer.agent, answer.path, answer.mail))
+        except UnknownRequest:
+            raise self._damaged(key, f"agent {answer.agent} never got its mail {answer.mail}") from None
+        if first.request != request:
+            raise KeyReused(key, first.request, answer.agent, answer.path)
+        return handle
+
+    def _damaged(self, key: str, problem: str) -> StoreCorrupt:
+        path = getattr(self._engine.store, "path", "memory")
+        return StoreCorrupt(path, f"the receipt for key {key!r:.100}: {problem}")
 
     async def _carried_out(self, event: RequestEvent, target: int | None, key: tuple[str, str] | None) -> Handle:
         receipt = None if key is None else partial(self._receipt_of, key, target)
@@ -187,8 +208,11 @@ class Requests:
         if not 0 <= ref.id < len(self.session.agents):
             raise UnknownAgent(ref.id)
         await self.check_not_forgotten(ref.id)
-        found = self._unanswered.get(ref.mail) or self._looked_up.get(ref.mail)
-        if found is None:
+        found = self._unanswered.get(ref.mail)
+        if found is not None and found.ref.id != ref.id:
+            raise UnknownRequest(ref.id, ref.path, ref.mail)
+        found = found or self._looked_up.get(ref.mail)
+        if found is None or found.ref.id != ref.id:  # a look-up of another agent's mail is refused below
             found = self._looked_up[ref.mail] = Request(ref, self)
             self._has_looked_up = True
         if found.outcome is None:  # also if it was found: the call that put it there may have been cancelled

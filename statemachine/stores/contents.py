@@ -6,14 +6,16 @@ A `Contents` is what one transaction sees. `check` names all that no session can
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from attrs import frozen
 
+from statemachine.core.agents import Agent
 from statemachine.core.config import SessionConfig
 from statemachine.core.machines import Identity
-from statemachine.core.records import Outcome, TurnEnded
+from statemachine.core.records import MailAccepted, MailKind, Outcome, TurnEnded
+from statemachine.log import receipts
 from statemachine.stores.encoding import EncodingError, Stored, encode, parse, text_of
 from statemachine.stores.folding import Folded
 from statemachine.stores.protocol import LogRecord, Recovered
@@ -110,6 +112,8 @@ def problems_of(contents: Contents) -> Iterator[str]:
         yield str(error)
         return
     yield from contents.misplaced(meta.covered)
+    given = Given(contents, folded.ledger.agents)
+    yield from given.read()
     last: dict[int, Outcome] = {}
     for position, agent, kind, data in contents.log():
         try:
@@ -121,18 +125,66 @@ def problems_of(contents: Contents) -> Iterator[str]:
             yield f"log position {position}: {record!r:.200} is in the rollout of agent {agent}"
         if isinstance(record, TurnEnded):
             last[record.outcome.agent] = record.outcome
+        elif isinstance(record, MailAccepted):
+            given.see(record)
     for found in folded.ledger.agents:
         if found.outcome != last.get(found.id) and found.identity is not Identity.FORGOTTEN:  # whose rollout may wait
             told = last.get(found.id)
             yield f"agent {found.id}: its last turn ended with {found.outcome!r:.200}, its rollout says {told!r:.200}"
-    receipts = 0
-    for key, request, answer in contents.receipts():
-        receipts += 1
+    yield from given.lacking()
+    if given.count != meta.keys:
+        yield f"there are {given.count:,} receipts, and {meta.keys:,} were given"
+
+
+class Given:
+    """The receipts of a session with these agents. What its store was given by other than the runtime may have any
+    texts: only those are judged whose request is the line of one.
+    """
+
+    def __init__(self, contents: Contents, agents: Sequence[Agent]) -> None:
+        self.contents = contents
+        self.agents = agents
+        self.count = 0
+        self.wanted: dict[int, list[tuple[str, int, MailKind]]] = {}
+        """Mail -> key, agent and kind of each receipt that names it."""
+
+    def read(self) -> Iterator[str]:
+        """Reads all receipts. Yields what is wrong with each by itself."""
+        for stored_key, stored_request, stored_answer in self.contents.receipts():
+            self.count += 1
+            try:
+                key, request, answer = text_of(stored_key), text_of(stored_request), text_of(stored_answer)
+                parse(answer)
+            except EncodingError as error:
+                yield f"receipt {stored_key!r:.100}: {error}"
+                continue
+            asked = receipts.request_in(request)
+            if asked is not None:
+                problem = self._judge(key, request, answer, receipts.kind_of(asked))
+                if problem is not None:
+                    yield f"receipt {key!r:.100}: {problem}"
+
+    def _judge(self, key: str, request: str, text: str, kind: MailKind) -> str | None:
         try:
-            text_of(key)
-            text_of(request)
-            parse(answer)
-        except EncodingError as error:
-            yield f"receipt {key!r:.100}: {error}"
-    if receipts != meta.keys:
-        yield f"there are {receipts:,} receipts, and {meta.keys:,} were given"
+            answer = receipts.answer_in(text)
+        except ValueError as error:
+            return str(error)
+        problem = receipts.problem_of(request, answer, self.agents)
+        if problem is None and self.agents[answer.agent].identity is not Identity.FORGOTTEN:
+            self.wanted.setdefault(answer.mail, []).append((key, answer.agent, kind))
+        return problem
+
+    def see(self, mail: MailAccepted) -> None:
+        """Takes a mail of the log."""
+        wanted = self.wanted.get(mail.mail, ())
+        left = [each for each in wanted if each[1:] != (mail.target, mail.kind)]
+        if wanted and not left:
+            del self.wanted[mail.mail]
+        elif wanted:
+            self.wanted[mail.mail] = left
+
+    def lacking(self) -> Iterator[str]:
+        """Yields the receipts whose mail is not in the log."""
+        for mail, wanted in self.wanted.items():
+            for key, agent, _ in wanted:
+                yield f"receipt {key!r:.100}: agent {agent} never got its mail {mail}"

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from statemachine.core.exact import bounded
+
 __all__ = [
     "AgentCorrupt",
     "ConnectionLost",
@@ -31,6 +33,9 @@ __all__ = [
     "Unstorable",
 ]
 
+PATH_MAX, PROBLEM_MAX = 1_000, 1_000
+"""Most characters that a message has of a path, and of what was found; the attributes have all of it."""
+
 
 class StoreError(Exception):
     """The store cannot do what was asked. This class itself means a failure of disk or system, as `problem` says."""
@@ -45,7 +50,11 @@ class StoreError(Exception):
 
     def __str__(self) -> str:
         advice = (self.in_database if "://" in self.path else None) or self.advice
-        return f"{self.path}: {self.problem}; {advice}"
+        return f"{bounded(self.path, PATH_MAX)}: {bounded(self.problem, PROBLEM_MAX)}; {advice}"
+
+    def __repr__(self) -> str:
+        parts = [bounded(repr(part), PROBLEM_MAX) for part in self.args]
+        return f"{type(self).__name__}({', '.join(parts)})"
 
 
 class SessionInUse(StoreError):

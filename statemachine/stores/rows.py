@@ -34,7 +34,7 @@ from statemachine.stores.encoding import (
 )
 from statemachine.stores.leaving_out import Unreadable
 from statemachine.stores.limits import is_larger
-from statemachine.stores.protocol import LogRecord, Snapshot, Write
+from statemachine.stores.protocol import LogRecord, Receipt, Snapshot, Write
 
 NUMBER_MAX = 2**62
 """Upper bound of all numbers of a session, which no session reaches: databases have numbers of 64 bits."""
@@ -135,6 +135,14 @@ def decode_at(position: int, kind: str, data: Stored) -> LogRecord:
         return decode(kind, data)
     except EncodingError as error:
         raise EncodingError(f"log position {position}: {error}") from error
+
+
+def receipt_of(key: str, request: object, answer: object) -> Receipt:
+    """Returns the receipt in a row. Raises an `EncodingError` that names its key."""
+    try:
+        return Receipt(key, text_of(request), text_of(answer))
+    except EncodingError as error:
+        raise EncodingError(f"the receipt for key {key!r:.100}: {error}") from error
 
 
 # Writing

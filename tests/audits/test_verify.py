@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sqlite3
 import sys
@@ -9,13 +10,16 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import anyio
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from model import lockstep
 from model.audits import verify
 from model.command import cli
 from model.fuzzing import chance
+from model.lockstep import AnyEvent
 from model.scenarios import replay
 from statemachine import AgentControl, Overflow, Session, SessionConfig, Turn
 from statemachine.checking import properties
@@ -119,19 +123,28 @@ DAMAGES: dict[str, tuple[str, tuple[Any, ...], str]] = {
     "a mail that is gone from a rollout": (
         "DELETE FROM log WHERE position = 2; DELETE FROM rollouts WHERE position = 2",
         (),
-        "its first mail",
+        "receipt 'a': agent 1 never got its mail 0",
     ),
     "a receipt of no mail": (
         "UPDATE keys SET answer = ? WHERE key = 'again'",
         ('[1,"/root/a",7]',),
-        "the receipt for key 'again' says [1, '/root/a', 7], and there is no such mail",
+        "receipt 'again': agent 1 never got its mail 7",
     ),
     "a receipt of another agent": (
         "UPDATE keys SET answer = ? WHERE key = 'again'",
         ('[2,"/root/a",2]',),
-        "there is no such mail",
+        "receipt 'again': it names agent 2 as '/root/a', and that one is /root/b",
     ),
-    "a receipt that is none": ("UPDATE keys SET answer = '{}' WHERE key = 'again'", (), "says {}, and there is no"),
+    "a receipt that is none": (
+        "UPDATE keys SET answer = '{}' WHERE key = 'again'",
+        (),
+        "its answer is '{}', and not an agent",
+    ),
+    "a receipt whose request is none": (
+        "UPDATE keys SET request = 'zz' WHERE key = 'again'",
+        (),
+        "the receipt for key 'again': its request is 'zz', and not the line of one",
+    ),
 }
 
 
@@ -247,21 +260,92 @@ FOREIGN = (
     ev.Finished(1, 1, "done"),
 )
 """The runtime evicted a busy agent, loaded it once more, and reported its end twice: none of that was asked for."""
+LATE = (
+    ev.Spawn(0, "a", "work"),
+    ev.Loaded(1, 1),
+    ev.Close(ev.HOST, 1),
+    ev.Aborted(1, 1),
+    ev.Spawn(0, "b", "work"),
+    ev.Close(ev.HOST, 2),
+    ev.Loaded(2, 1),
+    ev.Died(2, 1, "dropped"),
+)
+"""A turn that is closed reports its end, and a load that is not wanted any more its success, as our runtime does."""
 
 
 @pytest.mark.parametrize("every", [1, 3])
-def test_verify_of_a_trace_with_stale_reports_says_how_many_and_does_not_praise_it(every: int, tmp_path: Path) -> None:
+def test_verify_of_a_trace_with_unasked_reports_fails_says_how_many_and_does_not_praise_it(
+    every: int, tmp_path: Path
+) -> None:
     path = tmp_path / "trace.ndjson"
     trace.write(path, SMALL, FOREIGN)
     result = verify.verify(path, every, lambda *_: None)
+    assert not result.held
+    assert result.lines[0].startswith("only 4 of 7 events held: ")
     assert result.lines[1:] == (
-        "3 events were stale and changed nothing; the first is event 3:",
+        "3 events stale because not asked for, and changed nothing; the first is event 3:",
         '    {"event":"Flushed","agent":1,"generation":1,"flush":1}',
-        "1 event was refused and changed nothing; the first is event 4:",
+        "1 event refused, and changed nothing; the first is event 4:",
         '    {"event":"Send","sender":0,"target":9,"message":"to an agent that is not there","headers":null}',
         "verdict: ONLY 4 OF 7 EVENTS HELD, 3 WERE STALE: the core passed over what its runtime reported without being "
-        "asked, or too late, so nothing was judged of that; 1 refused",
+        "asked, so nothing was judged of that; 0 stale because late, 1 refused",
     )
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_verify_of_a_trace_with_late_reports_holds_and_says_how_many(every: int, tmp_path: Path) -> None:
+    path = tmp_path / "trace.ndjson"
+    trace.write(path, SMALL, LATE)
+    result = verify.verify(path, every, lambda *_: None)
+    assert result.held
+    assert result.lines[1:] == (
+        "3 events stale because late, and changed nothing; the first is event 4:",
+        '    {"event":"Aborted","agent":1,"turn":1}',
+        "verdict: HELD, 8 events, 3 stale because late, 0 refused",
+    )
+
+
+UNASKED: dict[str, tuple[AnyEvent, ...]] = {
+    "a load that failed": (ev.LoadFailed(1, 2, "x"),),
+    "a flush": (ev.FlushFailed(0, 0, 3, "x"),),
+    "a stop that nobody asked for": (ev.Loaded(1, 1), ev.Aborted(1, 1)),
+    "a turn that never was": (ev.Failed(1, 7, "x"),),
+    "a thread that never was": (ev.Died(1, 2, "x"),),
+    "a thread that is lost twice": (ev.Died(1, 1, "x"), ev.Died(1, 1, "x")),
+    "an agent that never was": (ev.Died(-5, 1, "x"),),
+    "the answer to an earlier process": (ev.Close(ev.HOST, 1), ev.Restart(), ev.Loaded(1, 1)),
+}
+
+
+@pytest.mark.parametrize("case", UNASKED)
+def test_report_of_what_nobody_asked_for_keeps_a_trace_from_holding(case: str, tmp_path: Path) -> None:
+    path = tmp_path / "trace.ndjson"
+    trace.write(path, SMALL, (ev.Spawn(0, "a", "work"), *UNASKED[case]))
+    result = verify.verify(path, 1, lambda *_: None)
+    assert not result.held
+    assert "1 WAS STALE" in result.lines[-1]
+    console = Console(file=io.StringIO())
+    assert replay.show(path, console) == 1
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().splitlines()[-1] == result.lines[-1]
+
+
+def test_report_that_answers_what_a_recovered_session_asks_for_is_not_unasked(tmp_path: Path) -> None:
+    """The first effects of a session that is recovered are in no step of an event."""
+    traced = tmp_path / "trace.ndjson"
+
+    async def leave(control: AgentControl) -> None:
+        await control.spawn("/root", "a", "work")
+
+    async def close(control: AgentControl) -> None:
+        await control.close("/root/a")
+
+    async def sleep(_: Turn) -> None:
+        await anyio.sleep_forever()
+
+    in_session(tmp_path / "session.db", leave, sleep, SMALL)
+    in_session(tmp_path / "session.db", close, sleep, SMALL, traced)
+    assert verify.verify(traced, 1, lambda *_: None).held
 
 
 @pytest.mark.parametrize("every", [1, 3, 100])
@@ -274,14 +358,44 @@ def test_verify_counts_what_was_stale_before_the_deviation_and_not_after(
     result = verify.verify(path, every, lambda *_: None)
     assert not result.held
     assert result.lines[0].startswith("event 6 deviates: ")
-    assert "2 events were stale and changed nothing; the first is event 3:" in result.lines
+    assert "    only 3 of 5 events held before it" in result.lines
+    assert "2 events stale because not asked for, and changed nothing; the first is event 3:" in result.lines
     assert result.lines[-1] == "verdict: FAILED at event 6"
 
 
-def test_verify_of_a_trace_without_events_does_not_say_that_it_held(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("events", "verdict"),
+    [
+        ((), "verdict: NOTHING TO JUDGE, the trace has no events"),
+        (
+            (ev.Send(0, 9, "x"), ev.Send(0, 9, "x")),
+            "verdict: NOTHING TO JUDGE, no event had an effect: none stale, 2 refused",
+        ),
+    ],
+)
+def test_verify_and_replay_of_a_trace_with_nothing_to_judge_fail(
+    events: tuple[AnyEvent, ...], verdict: str, tmp_path: Path
+) -> None:
     path = tmp_path / "trace.ndjson"
-    trace.write(path, SMALL, ())
-    assert verify.verify(path, 1, lambda *_: None).lines[-1] == "verdict: NOTHING TO JUDGE, the trace has no events"
+    trace.write(path, SMALL, events)
+    result = verify.verify(path, 1, lambda *_: None)
+    assert (result.held, result.lines[-1]) == (False, verdict)
+    console = Console(file=io.StringIO())
+    assert replay.show(path, console) == 1
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().splitlines()[-1] == verdict
+
+
+def test_verify_of_garbage_without_an_end_of_line_says_that_it_cannot_be_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "trace.ndjson"
+    for content in (b"\0" * 100_000, b'{"event" : "Tick"', b"x"):
+        trace.write(path, SMALL, LATE)
+        path.write_bytes(path.read_bytes() + content)
+        code, out, err = verified(capsys, monkeypatch, path)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "line 10: " in err
 
 
 @pytest.mark.parametrize("grace", [10**300, 1e308])
@@ -348,6 +462,14 @@ def test_verify_of_what_is_no_file_does_not_wait_for_it(
         code, out, err = verified(capsys, monkeypatch, path)
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert "not a regular file" in err
+
+
+@pytest.mark.parametrize("command", ["verify", "replay"])
+def test_help_says_what_the_exit_codes_mean(command: str) -> None:
+    said = " ".join(CliRunner().invoke(cli.command, [command, "--help"]).stdout.split())
+    assert "Exit code 0: everything held, and there was something to judge" in said
+    assert "2: it cannot be read." in said
+    assert "A report that came late" in said
 
 
 def test_verify_help_says_what_of_a_database_cannot_be_verified() -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -82,7 +83,124 @@ def test_error_beside_that_of_the_reader_is_not_taken_for_it() -> None:
     assert not is_about_the_reader(BrokenPipeError())  # of another pipe
 
 
+# An output that is closed, or full
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the database and the trace of a session."""
+    folder = tmp_path_factory.mktemp("session")
+    in_session(folder / "session.db", nothing, config=SessionConfig(), trace=folder / "trace.ndjson")
+    return folder
+
+
+LOOKS = ("verify trace.ndjson", "verify session.db", "replay trace.ndjson", "inspect session.db", "export session.db")
+
+
+def by_shell(words: str, redirections: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The command by a shell, with these redirections."""
+    line = f"exec {shlex.join(STATEMACHINE)} {words} {redirections}"
+    return subprocess.run(
+        line, shell=True, capture_output=True, text=True, check=False, env=environment(), cwd=folder, timeout=60
+    )
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-", "2>&-"])
+@pytest.mark.parametrize("words", [*LOOKS, "properties S1"])
+def test_command_whose_output_is_closed_goes_on_as_without_a_reader(words: str, closed: str, session: Path) -> None:
+    done = by_shell(words, closed, session)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("words", [*LOOKS, "properties S1", "demo --plain --seconds 0"])
+def test_command_whose_output_is_full_says_one_line_and_exits_2(words: str, session: Path) -> None:
+    done = by_shell(words, "> /dev/full", session)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr == "statemachine: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [*[(words, 0) for words in LOOKS], ("backup session.db copy.db", 0), ("verify missing", 2)]
+)
+def test_stderr_that_is_full_changes_no_exit_code(words: str, code: int, session: Path) -> None:
+    done = by_shell(words, "2> /dev/full", session)
+    assert done.returncode == code
+    assert bool(done.stdout) is (code == 0)
+
+
 # Interrupted
+
+
+INTERRUPTED_AT = {
+    "the package": "statemachine.core.config",
+    "the entry point": "statemachine.__main__",
+    "the command": "model.command.cli",
+    "what the command needs": "statemachine.runtime",
+}
+SITE = """
+import signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            sys.meta_path.remove(self)
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize("as_script", [False, True])
+@pytest.mark.parametrize("at", INTERRUPTED_AT)
+def test_command_interrupted_at_any_import_says_one_line(at: str, as_script: bool, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SITE.format(name=INTERRUPTED_AT[at]), "utf-8")
+    script = tmp_path / "statemachine"
+    script.write_text("import sys\nfrom statemachine.__main__ import main\nsys.exit(main())\n", "utf-8")
+    command = [sys.executable, str(script)] if as_script else STATEMACHINE
+    path = os.pathsep.join([str(tmp_path / "site"), str(REPOSITORY)])
+    (tmp_path / "site").mkdir()
+    (tmp_path / "sitecustomize.py").rename(tmp_path / "site" / "sitecustomize.py")
+    done = subprocess.run(
+        [*command, "properties"], capture_output=True, text=True, check=False, env=environment(PYTHONPATH=path)
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "statemachine: interrupted\n")
+
+
+def test_import_by_another_program_leaves_its_interrupts_alone(tmp_path: Path) -> None:
+    program = "import signal, statemachine; assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    for name, words in (("other", ()), ("statemachine", ()), ("other", ("-m", "statemachine"))):
+        (tmp_path / name).write_text(program, "utf-8")
+        done = subprocess.run(
+            [sys.executable, str(tmp_path / name), *words], capture_output=True, check=False, env=environment()
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+IN_A_FINALIZER = """
+import sys
+from model.command import cli
+
+class Finalized:
+    def __del__(self):
+        raise KeyboardInterrupt
+
+def interrupted():
+    Finalized()
+    for _ in range(10**8):
+        pass
+    print("not interrupted")
+
+cli.command.main = lambda **_: interrupted()
+cli.main()
+"""
+
+
+def test_interrupt_in_a_finalizer_ends_the_command_and_is_not_printed() -> None:
+    """Ctrl-C in a finalizer of z3, of which there are many, would be printed and then forgotten."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_FINALIZER], capture_output=True, text=True, check=False, env=environment()
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "statemachine: interrupted\n")
 
 
 def test_command_interrupted_while_it_imports_says_one_line(tmp_path: Path) -> None:
@@ -118,7 +236,7 @@ def left_behind(tmp_path: Path) -> Path:
         ("demo --plain --seconds 0", "started  turn 1 of root"),
         ("inspect session.db", "1 open, 0 closed"),
         ("inspect session.db --agent /root --json", '"rollout"'),
-        ("replay trace.ndjson", "every property held"),
+        ("replay trace.ndjson", "verdict: HELD"),
         ("verify trace.ndjson", "verdict: "),
         ("verify session.db", "verdict: "),
         ("diagram", "stateDiagram"),

@@ -358,3 +358,17 @@ def test_inspect_of_an_agent_that_never_was_says_one_line_and_exits_2(
     code, out, err = run(capsys, monkeypatch, str(path), "--agent", "/root/nobody")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "there is no agent '/root/nobody'" in err
+
+
+@pytest.mark.parametrize(
+    ("now", "said"), [(1.7e12, "1.7e+12 s, no date"), (-1e12, "-1e+12 s, no date"), (1e300, "1e+300 s")]
+)
+def test_inspect_of_a_time_that_no_calendar_has_shows_it_as_a_number(
+    now: float, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "session.db"
+    in_session(path, live_a_little, work, clock=lambda: now)
+    for words in ((), ("--agent", "/root/scout"), ("--json",)):
+        code, out, err = run(capsys, monkeypatch, str(path), *words)
+        assert (code, err) == (0, "")
+        assert (said in out) is (words != ("--json",))

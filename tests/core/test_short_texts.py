@@ -10,7 +10,7 @@ from attrs import fields
 from statemachine import AgentInfo, AgentStatus, Entry, Mail, Receipt
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
-from statemachine.core import refusals
+from statemachine.core import exact, refusals
 from statemachine.core.agents import Agent
 from statemachine.core.facts import SHOWN_MAX, Json, short
 from statemachine.core.machines import TurnState
@@ -18,6 +18,8 @@ from statemachine.core.records import RECORDS, Cause, MailAccepted, MailKind, Ou
 from statemachine.log.snapshot import AgentFacts
 from statemachine.log.trace import PROBLEM_MAX, TraceError
 from statemachine.runtime import errors as runtime_errors
+from statemachine.stores import StoreError
+from statemachine.stores import errors as store_errors
 
 LONG = "start " + "x" * 100_000 + "SECRET"
 OUTCOME = Outcome(1, 1, TurnState.COMPLETED, LONG, Cause.FINISHED)
@@ -84,3 +86,48 @@ def test_short_value_is_whole_and_a_long_one_says_how_long_it_is() -> None:
     assert short(tuple(range(1000))).endswith("38, 39, ... (1,000 values))")
     assert repr(ev.Send(0, 1, "hello")) == "Send(sender=0, target=1, message='hello', headers=None)"
     assert repr(refusals.InvalidName("A")) == "InvalidName(name='A')"
+
+
+STORE_ERRORS: list[type[StoreError]] = [getattr(store_errors, name) for name in store_errors.__all__]
+
+
+@pytest.mark.parametrize("kind", STORE_ERRORS)
+@pytest.mark.parametrize("path", [LONG, f"postgresql://{LONG}"])
+def test_error_of_a_store_is_short_however_long_path_and_problem_are(kind: type[StoreError], path: str) -> None:
+    more = (7,) if kind is store_errors.AgentCorrupt else ()
+    error = kind(path, LONG, *more)
+    assert (error.path, error.problem) == (path, LONG)
+    for text in (str(error), repr(error)):
+        assert len(text) < 3_000
+        assert "SECRET" not in text
+    assert error.advice in str(error) or (error.in_database or "") in str(error)
+
+
+def test_error_of_a_trace_is_short_however_long_its_path_is() -> None:
+    error = TraceError(LONG, 3, LONG)
+    assert error.path == LONG
+    assert len(str(error)) < 3_000
+    assert len(repr(error)) < 3_000
+    assert ", line 3: " in str(error)
+
+
+class Hostile:
+    """A value whose `repr` raises this."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __repr__(self) -> str:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), ValueError(), BaseException()])
+def test_value_whose_repr_ends_the_process_is_shown_by_its_class(error: BaseException) -> None:
+    value = Hostile(error)
+    assert exact.shown(value) == "a value of class Hostile"
+    assert str(runtime_errors.NotJson(value, "x")).startswith("a value of class Hostile is not a JSON value")
+
+
+def test_interrupt_while_a_value_is_shown_is_not_swallowed() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        exact.shown(Hostile(KeyboardInterrupt()))

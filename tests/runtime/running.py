@@ -25,6 +25,7 @@ import trio
 from anyio.lowlevel import current_token
 from trio.testing import MockClock
 
+from model.scenarios.passed_over import PassedOver
 from model.scenarios.replay import frames
 from statemachine import Outcome, SessionConfig, check
 from statemachine.core.machines import TurnState
@@ -156,9 +157,11 @@ def in_session(
 
 
 def judge(path: Path) -> None:
-    """Every step of the trace holds every property, and is what the reference does."""
-    for frame in frames(trace.read(path)):
+    """Every step of the trace holds every property, and is what the reference does; nothing is reported unasked."""
+    without = PassedOver()
+    for frame in frames(trace.read(path), without):
         assert frame.broken is None, f"{path.name}, event {frame.number} ({frame.line}): {frame.broken}"
+    assert without.unasked.count == 0, f"{path.name}, event {without.unasked.first}: {without.unasked.event}"
 
 
 # Work that does what the test says

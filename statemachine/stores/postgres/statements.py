@@ -33,7 +33,7 @@ from statemachine.stores.encoding import ENTRY, EncodingError, Stored, is_id, pa
 from statemachine.stores.folding import needed
 from statemachine.stores.postgres import driver
 from statemachine.stores.protocol import LogRecord, Receipt
-from statemachine.stores.rows import Encoded, Postponed, decode_at
+from statemachine.stores.rows import Encoded, Postponed, decode_at, receipt_of
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -504,7 +504,7 @@ class Reader:
         if not found:
             raise Fenced
         request, answer = found[0]
-        return None if answer is None else Receipt(key, text_in(request), text_in(answer))
+        return None if answer is None else receipt_of(key, request, answer)
 
     def _rows(self, asked: LiteralString, **values: Any) -> list[tuple[int, str, bytes]]:
         rows = self._execute(asked, **values)
@@ -520,8 +520,3 @@ class Reader:
 def record_at(position: int, kind: str, data: bytes) -> LogRecord:
     """Returns the record of a row. Raises `EncodingError`."""
     return decode_at(position, kind, as_stored(data))
-
-
-def text_in(data: bytes) -> str:
-    """Returns a text that was stored."""
-    return data.decode("utf-8", "surrogatepass")

@@ -22,7 +22,6 @@ from statemachine.stores.encoding import (
     Stored,
     is_id,
     stored,
-    text_of,
 )
 from statemachine.stores.folding import Folded, fold, needed
 from statemachine.stores.leaving_out import gone
@@ -36,6 +35,7 @@ from statemachine.stores.rows import (
     facts_in,
     meta_of,
     no_collections,
+    receipt_of,
     tail_of,
 )
 
@@ -171,7 +171,7 @@ def _backwards(
 def read_receipt(connection: sqlite3.Connection, key: str) -> Receipt | None:
     """Returns the receipt for the key, if there is one."""
     row = connection.execute("SELECT request, answer FROM keys WHERE key = ?", (stored(key),)).fetchone()
-    return None if row is None else Receipt(key, text_of(row[0]), text_of(row[1]))
+    return None if row is None else receipt_of(key, *row)
 
 
 # Writing
