@@ -41,7 +41,8 @@ def answer_in(text: str) -> Answer:
     match found:
         case [agent, path, mail] if type(agent) is type(mail) is int and type(path) is str:
             return Answer(agent, path, mail)
-    raise ValueError(f"its answer is {text!r:.100}, and not an agent, a path and a mail")
+        case _:
+            raise ValueError(f"its answer is {text!r:.100}, and not an agent, a path and a mail")
 
 
 def request_in(line: str) -> Request | None:
