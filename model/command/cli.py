@@ -232,8 +232,8 @@ def evidence_command(write: bool, jobs: int, seed: int, as_json: bool) -> None:
 
 
 @command.command("mutants")
-@click.option("--number", type=click.IntRange(1), default=200, show_default=True, help="How many to draw.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the drawing.")
+@click.option("--number", type=Whole(1, 100_000), default=200, show_default=True, help="How many to draw.")
+@click.option("--seed", type=Whole(0, SEED_MAX), default=1, show_default=True, help="Of the drawing.")
 @click.option("--write", is_flag=True, help="Write what became of them into specs/mutants.md.")
 @JOBS
 @JSON

@@ -17,9 +17,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -67,11 +68,14 @@ class WorkerProcess:
         self.process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line.startswith("serving at "):
+        try:
+            assert self.process.stdout is not None
+            line = self.process.stdout.readline()
+            if not line.startswith("serving at "):
+                raise RuntimeError(f"a worker does not serve: it said {line!r:.500}")
+        except BaseException:  # Ctrl-C, too
             self.kill()
-            raise RuntimeError(f"a worker does not serve: it said {line!r:.500}")
+            raise
         self.where = line.removeprefix("serving at ").strip()
 
     def send(self, number: int) -> None:
@@ -221,9 +225,14 @@ class Fleet:
         return [name for (name,) in self.server.rows(asked, worker.where)]
 
     def end(self) -> None:
-        """Kills all workers."""
+        """Kills all workers, and those that were being started when this was interrupted, which nothing else knows."""
         for worker in self.workers:
             worker.kill()
+        for pid in own_children():
+            with suppress(OSError):
+                if self.dsn.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
 
     def new_worker(self) -> WorkerProcess:
         """Starts a worker."""
@@ -250,6 +259,12 @@ class Fleet:
                     with anyio.fail_after(REST_S):
                         outcome = await client.session(told.session).handle(told.ref).outcome()
                     self.result.told.append(Told(told.session, told.text, told.key, told.ref, outcome))
+
+
+def own_children() -> list[int]:
+    """The processes that threads of this one have started."""
+    lists = [path.read_text("ascii") for path in Path("/proc/self/task").glob("*/children")]
+    return [int(pid) for pid in " ".join(lists).split()]
 
 
 def judge(place_of: Callable[[str], str], told: Sequence[Told]) -> Iterator[Blame]:
@@ -293,9 +308,20 @@ def judge_one(name: str, told: Sequence[Told], rollouts: dict[int, tuple[LogReco
 
 
 @contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Has SIGTERM end this process as Ctrl-C does: by itself it would leave the workers behind."""
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def fleet(result: FleetResult, seed: int, show: Callable[[FleetResult], None]) -> Iterator[Fleet]:
     """Gives a database and its workers, which end with the block."""
     with ExitStack() as stack:
+        stack.enter_context(terminated_as_interrupted())
         found = stack.enter_context(server("max_connections=100"))
         made = Fleet(found, found.dsn(), result, Random(seed), show)
         stack.callback(made.end)

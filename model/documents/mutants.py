@@ -31,7 +31,8 @@ copy of a module of `statemachine/core` or `statemachine/log` with one change in
 [mutmut](https://github.com/boxed/mutmut): another comparison, number, keyword, method or value, an argument that is
 None or left out, and so on ([`operators.py`](../model/mutants/operators.py)). Left out are places where that changes
 words alone, or nothing: texts with a blank, annotations, decorators, parameters, what is asserted, and what is raised.
-Each place is equally likely, and the seed says what is drawn."""
+Each place is equally likely, and the seed says what is drawn, as long as the code is the same: below is what was drawn
+on the day of the run."""
 JUDGED = f"""\
 Each mutant is judged in a process of its own, by checks that `make evidence` consists of, the quickest first: the
 tables, each scope in lockstep with the reference, the fuzz, the quick part of each engine, and the complete alphabet in

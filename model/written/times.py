@@ -20,6 +20,7 @@ from statemachine.core.records import (
 )
 from statemachine.log.snapshot import facts_of
 from statemachine.log.times import Moments, Times, stamp
+from statemachine.stores import Entry
 
 from .lives import life
 
@@ -90,7 +91,7 @@ def lives_are_timed(seeds: Iterable[int]) -> Iterator[str]:
                 log.append((at, record))
                 noted.note(record)
                 restored.note(record)
-            noted.note("an entry of a rollout")
+            noted.note(Entry(0, 1, "of a rollout", at=at))
             if rnd.random() < 0.1:
                 restored = Times()
                 restored.restore(facts_of(s.ledger, agent, told.of(agent.id)) for agent in s.agents)

@@ -1,10 +1,10 @@
 """Keeps `SystemExit` in a task of an agent's code from ending the event loop of all.
 
-asyncio passes `SystemExit` of any task on to whoever runs the loop, at once: `await asyncio.wait_for(tool(), 5)`, whose
-tool calls `sys.exit`, ended every session there. What asyncio offers is the task factory of the loop. Ours leaves the
-making of tasks to the one that was there, and touches no task but those that code of agents starts, which is known by a
-context variable that tasks inherit: such a task fails by an ordinary error that names the exit, and whoever awaits it
-sees that. `KeyboardInterrupt` is the process's and stays what it is. trio needs none of this.
+asyncio passes `SystemExit` of any task on to the code that runs the loop, at once: `await asyncio.wait_for(tool(), 5)`,
+whose tool calls `sys.exit`, ended every session there. What asyncio offers is the task factory of the loop. Ours leaves
+the making of tasks to the one that was there, and touches no task but those that code of agents starts, which is known
+by a context variable that tasks inherit: such a task fails by an ordinary error that names the exit, and code that
+awaits it sees that. `KeyboardInterrupt` is the process's and stays what it is. trio needs none of this.
 
 Not seen here: a callback (`loop.call_soon(sys.exit)`), and a task that is made past the loop (`asyncio.Task(...)`).
 """
@@ -84,7 +84,7 @@ def put_in(loop: asyncio.AbstractEventLoop) -> Containing:
 
 def contain_exits() -> Callable[[], None]:
     """Sees to the tasks of agents in the loop that runs here. Returns what ends that, when the last session is left; a
-    factory that somebody has put in place of ours stays.
+    factory that other code has put in place of ours stays.
     """
     loop = asyncio._get_running_loop()
     if loop is None:

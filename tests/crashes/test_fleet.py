@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import attrs
 import pytest
 
-from model.crashes.fleet import Blow, FleetResult, Told, judge_one, strike
+from model.crashes.fleet import WORKERS, Blow, FleetResult, Told, judge_one, strike
 from model.crashes.judge import Fault
 from statemachine.core.machines import TurnState
 from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome, TurnEnded, TurnStarted
@@ -25,6 +31,27 @@ def test_fleet_that_is_struck_loses_nothing_and_does_nothing_twice() -> None:
     assert all(seconds < 20 for found in result.first_answers.values() for seconds in found)
     assert len(shown) == 4
     assert "0 faults" in result.summary()
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+@pytest.mark.parametrize("workers", [1, WORKERS], ids=["while they start", "when they run"])
+def test_campaign_that_is_ended_leaves_no_process(number: int, workers: int) -> None:
+    words = [sys.executable, "-m", "model.command.cli", "crash", "--fleet", "--kills", "1000", "--json"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as command:
+        try:
+            while len(children := children_of(command.pid)) < 1 + workers:  # the server too
+                assert command.poll() is None
+                time.sleep(0.02)
+            command.send_signal(number)
+            _, said = command.communicate(timeout=60)
+        finally:
+            command.kill()
+    assert command.returncode == 130, said
+    assert [child for child in children if Path(f"/proc/{child}").exists()] == []
 
 
 def test_life_as_it_was_told_has_no_fault() -> None:

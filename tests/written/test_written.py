@@ -13,7 +13,7 @@ from model.written.engine import OBLIGATIONS, Obligation, judge
 from statemachine.core import facts, operations, rules, state, turns
 from statemachine.core.config import SessionConfig
 from statemachine.core.facts import Json
-from statemachine.core.records import MailDemoted, MailRead, TurnReturned
+from statemachine.core.records import MailRead, NoticeBuried, TurnReturned
 from statemachine.core.residency import Residents
 from statemachine.core.turns import available
 from statemachine.log import older, snapshot, strict, trace
@@ -64,7 +64,7 @@ BREAKS: tuple[tuple[str, Any, str, Any], ...] = (
     ("facts that no log", snapshot, "_add_mail", nothing),
     ("facts of this and", snapshot, "_closed_by", lambda f, _: f.closed_by),
     ("each agent has", log_times, "NOTES", without(NOTES, TurnReturned)),
-    ("each agent has", log_times, "NOTES", without(NOTES, MailDemoted)),
+    ("each agent has", log_times, "MailDemoted", NoticeBuried),
     ("of others nothing", Times, "_know", knows_too_much),
     ("what is written is read", trace, "NUMBERS", dict.fromkeys(trace.NUMBERS, ())),
     ("a file is read whole", trace, "HEADER_BYTES_MAX", 20),
