@@ -60,7 +60,7 @@ SIMULATED: Menu = {
     "stop_grace": (0.5, 0.5, 2.0),
     "max_wait": (5.0, 5.0, 1.0),
     "idle_ttl": (None, None, 0.1, 1.0),
-    "turn_timeout": (None, None, 8.0, 1.0),
+    "turn_timeout": (None, 8.0, 1.0),
     "max_attempts": (1, 1, 3),
     "max_overtaken": (256, 256, 1),
 }

@@ -14,6 +14,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -309,7 +310,12 @@ def judge_one(name: str, told: Sequence[Told], rollouts: dict[int, tuple[LogReco
 
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
-    """Has SIGTERM end this process as Ctrl-C does: by itself it would leave the workers behind."""
+    """Has SIGTERM end this process as Ctrl-C does: by itself it would leave the workers behind. Only the main thread
+    may say so.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         yield
