@@ -308,7 +308,7 @@ def test_verify_of_a_trace_with_late_reports_holds_and_says_how_many(every: int,
 UNASKED: dict[str, tuple[AnyEvent, ...]] = {
     "a load that failed": (ev.LoadFailed(1, 2, "x"),),
     "a flush": (ev.FlushFailed(0, 0, 3, "x"),),
-    "a stop that nobody asked for": (ev.Loaded(1, 1), ev.Aborted(1, 1)),
+    "a stop that was not asked for": (ev.Loaded(1, 1), ev.Aborted(1, 1)),
     "a turn that never was": (ev.Failed(1, 7, "x"),),
     "a thread that never was": (ev.Died(1, 2, "x"),),
     "a thread that is lost twice": (ev.Died(1, 1, "x"), ev.Died(1, 1, "x")),
@@ -318,7 +318,7 @@ UNASKED: dict[str, tuple[AnyEvent, ...]] = {
 
 
 @pytest.mark.parametrize("case", UNASKED)
-def test_report_of_what_nobody_asked_for_keeps_a_trace_from_holding(case: str, tmp_path: Path) -> None:
+def test_report_that_was_not_asked_for_keeps_a_trace_from_holding(case: str, tmp_path: Path) -> None:
     path = tmp_path / "trace.ndjson"
     trace.write(path, SMALL, (ev.Spawn(0, "a", "work"), *UNASKED[case]))
     result = verify.verify(path, 1, lambda *_: None)

@@ -200,7 +200,7 @@ def results(*by: str) -> Results:
     return Results("2026-01-31", 7, "CPython 3.11.9, spin 6.5.2", 2, 60.0, tuple(verdicts))
 
 
-def test_share_leaves_out_what_nobody_could_notice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_share_leaves_out_what_cannot_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     found = results("exploration: pair", "tests", "", "fuzz")
     missed, equivalent = found.survivors
     assert (found.caught, found.share, found.unexplained) == (2, 0.5, (missed, equivalent))
