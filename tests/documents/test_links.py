@@ -86,6 +86,11 @@ def test_link_in_a_document_leads_to_a_file_that_has_what_it_names(document: Pat
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_document_has_no_place_that_is_still_to_be_filled_in(document: Path) -> None:
+    assert re.findall(r"@@\w*@@|\bTODO\b|\bTBD\b|\bFIXME\b", prose(document)) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_reference_in_a_document_is_defined_and_every_definition_is_used(document: Path) -> None:
     text = prose(document)
     defined = {name for name, _ in DEFINITION.findall(text)}
