@@ -352,7 +352,7 @@ class AgentControl:
 
         Raises `InvalidMessage` and `MailboxFull`.
         """
-        return await self._verbs.send(sender, target, message, headers, key)
+        return (await self._verbs.send(sender, target, message, headers, key)).ref.mail
 
     async def follow_up(
         self,

@@ -72,7 +72,7 @@ class Requests:
         self.check_here = engine.check_here
         self.has_ended = False
         """Whether the session was shut down or has failed."""
-        self._is_left = False
+        self.is_left = False
         """Whether the store was closed."""
         self._unanswered: dict[int, Request] = {}
         """Mail -> a request of this process that is not answered yet."""
@@ -235,11 +235,11 @@ class Requests:
 
     def leave(self) -> None:
         """Marks the block as left, and the store as closed."""
-        self._is_left = True
+        self.is_left = True
 
     def _check_not_left(self) -> None:
         """Raises `SessionClosed` or `StoreFailed` once the block was left and the store closed."""
-        if self._is_left:
+        if self.is_left:
             raise self.ended_by()
 
     async def check_not_forgotten(self, agent: int) -> None:

@@ -142,7 +142,7 @@ class Turn:
         """
         self._waits.check()
         seconds = self._engine.session.config.max_wait if timeout is None else seconds_of(timeout)
-        ids = tuple([self._verbs.id_of(target) for target in cast("tuple[Target, ...]", several(targets, "targets"))])
+        ids = await self._verbs.ids_of(cast("tuple[Target, ...]", several(targets, "targets")))
         numbers = tuple([self._verbs.mail_of(request) for request in several(requests, "requests")])
         return await self._waits.wait(seconds, ids, numbers, mode_of(mode), bool(mail))
 
@@ -230,7 +230,7 @@ class Turn:
     ) -> int:
         """Sends queue-only mail; returns its number. See `AgentControl.send`."""
         self._waits.check()
-        return await self._verbs.send(self._waits.agent, target, message, headers, key)
+        return (await self._verbs.send(self._waits.agent, target, message, headers, key)).ref.mail
 
     async def follow_up(
         self, target: Target, message: str, *, headers: Mapping[str, Any] | None = None, key: str | None = None

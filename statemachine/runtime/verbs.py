@@ -6,10 +6,11 @@ values, gives one event to the core, and returns when its answer is durable, or 
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import wraps
 from heapq import merge
 from itertools import islice
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import anyio
 
@@ -38,6 +39,25 @@ Statuses = list[AgentStatus]
 PAGE = 256
 """Agents that a list looks at, or tells, before the event loop serves others: a millisecond or two."""
 
+P = ParamSpec("P")
+R = TypeVar("R")
+Verb = Callable[Concatenate["Verbs", P], Coroutine[Any, Any, R]]
+
+
+def when_durable(verb: Verb[P, R]) -> Verb[P, R]:
+    """Has the verb tell that a path is unknown only once that is durable: a forget that is not would be undone by a
+    crash, and the agent would be there again.
+    """
+
+    @wraps(verb)
+    def checked(verbs: Verbs, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        try:
+            return verb(verbs, *args, **kwargs)
+        except UnknownPath as refusal:
+            return verbs.refused(refusal)
+
+    return checked
+
 
 class Verbs:
     """The verbs of the host and of agents. A `sender` is an agent's id, or HOST."""
@@ -64,6 +84,20 @@ class Verbs:
             raise UnknownPath(path)
         return found
 
+    async def ids_of(self, targets: Sequence[Target]) -> tuple[int, ...]:
+        """Returns the ids. Raises `UnknownPath`, once that is durable."""
+        try:
+            return tuple([self.id_of(target) for target in targets])
+        except UnknownPath as refusal:
+            await self.refused(refusal)
+            raise
+
+    async def refused(self, refusal: UnknownPath) -> Any:
+        """Raises the refusal, once everything applied so far is durable."""
+        self._engine.enter()
+        await self._engine.settled()
+        raise refusal
+
     def mail_of(self, request: object) -> int:
         """Returns the number of a mail, which a handle or reference has too. Raises `TypeError` for anything else."""
         if isinstance(request, Handle):
@@ -75,6 +109,7 @@ class Verbs:
 
     # Requests: they return the coroutine of the request itself, which saves a call around it
 
+    @when_durable
     def spawn(
         self,
         sender: int,
@@ -97,14 +132,18 @@ class Verbs:
         event = ev.Spawn(above, name, message, wrapped, sender, said)
         return self._requests.make(event, None, key, role)
 
-    async def send(self, sender: int, target: Target, message: str, headers: Headers, key: str | None) -> int:
-        """Queue-only mail; its number."""
+    @when_durable
+    def send(
+        self, sender: int, target: Target, message: str, headers: Headers, key: str | None
+    ) -> Coroutine[Any, Any, Handle]:
+        """Queue-only mail."""
         message, said = text_of(message, limits.MESSAGE), None if headers is None else headers_of(headers)
         if sender is not HOST:
             sender = sender_of(sender)
         agent = self.id_of(target)
-        return (await self._requests.make(ev.Send(sender, agent, message, said), agent, key)).ref.mail
+        return self._requests.make(ev.Send(sender, agent, message, said), agent, key)
 
+    @when_durable
     def follow_up(
         self, sender: int, target: Target, message: str, headers: Headers, key: str | None
     ) -> Coroutine[Any, Any, Handle]:
@@ -115,6 +154,7 @@ class Verbs:
         agent = self.id_of(target)
         return self._requests.make(ev.FollowUp(sender, agent, message, said), agent, key, self._role_of(agent))
 
+    @when_durable
     def start(self, target: Target, message: str, headers: Headers, key: str | None) -> Coroutine[Any, Any, Handle]:
         """The host's direct way to a turn."""
         message, said = text_of(message, limits.MESSAGE), None if headers is None else headers_of(headers)
@@ -137,33 +177,41 @@ class Verbs:
             sender = sender_of(sender)
         await self._engine.ask(ev.Withdraw(sender, self.mail_of(request)), fx.Withdrawn)
 
-    async def interrupt(self, sender: int, target: Target, subtree: bool) -> fx.Interrupted:
+    @when_durable
+    def interrupt(self, sender: int, target: Target, subtree: bool) -> Coroutine[Any, Any, fx.Interrupted]:
         """Stops the running or queued turn of the target, with `subtree` those of all agents below it too."""
         if sender is not HOST:
             sender = sender_of(sender)
-        return await self._engine.ask(ev.Interrupt(sender, self.id_of(target), bool(subtree)), fx.Interrupted)
+        return self._engine.ask(ev.Interrupt(sender, self.id_of(target), bool(subtree)), fx.Interrupted)
 
-    async def close(self, sender: int, target: Target) -> fx.ClosedAgents:
+    @when_durable
+    def close(self, sender: int, target: Target) -> Coroutine[Any, Any, fx.ClosedAgents]:
         """Closes the target and all agents below it."""
         if sender is not HOST:
             sender = sender_of(sender)
-        return await self._engine.ask(ev.Close(sender, self.id_of(target)), fx.ClosedAgents)
+        return self._engine.ask(ev.Close(sender, self.id_of(target)), fx.ClosedAgents)
 
-    async def resume(self, sender: int, target: Target) -> fx.Resumed:
+    @when_durable
+    def resume(self, sender: int, target: Target) -> Coroutine[Any, Any, fx.Resumed]:
         """Opens a closed agent again."""
         if sender is not HOST:
             sender = sender_of(sender)
-        return await self._engine.ask(ev.Resume(sender, self.id_of(target)), fx.Resumed)
+        return self._engine.ask(ev.Resume(sender, self.id_of(target)), fx.Resumed)
 
-    async def forget(self, target: Target) -> fx.Forgotten:
+    @when_durable
+    def forget(self, target: Target) -> Coroutine[Any, Any, fx.Forgotten]:
         """Drops a closed agent and all agents below it."""
-        return await self._engine.ask(ev.Forget(self.id_of(target)), fx.Forgotten)
+        return self._engine.ask(ev.Forget(self.id_of(target)), fx.Forgotten)
 
     # Reading
 
-    async def status(self, target: Target) -> AgentStatus:
+    @when_durable
+    def status(self, target: Target) -> Coroutine[Any, Any, AgentStatus]:
         """Returns the logical facts of an agent."""
-        reply = self._engine.apply(ev.Status(self.id_of(target)))
+        return self._status(self.id_of(target))
+
+    async def _status(self, agent: int) -> AgentStatus:
+        reply = self._engine.apply(ev.Status(agent))
         mail = self._asking(reply)
         return self._told(await self._engine.answered(reply, fx.AgentStatus), mail)
 
@@ -230,10 +278,13 @@ class Verbs:
         asked = None if mail is None else mail.at
         return status_of(said, self._engine.times.moments(said.agent, said.open, said.status, asked))
 
-    async def history(self, target: Target) -> tuple[LogRecord, ...]:
+    @when_durable
+    def history(self, target: Target) -> Coroutine[Any, Any, tuple[LogRecord, ...]]:
         """Returns the rollout of an agent, with all that was accepted before the call."""
         self._engine.enter()
-        agent = self.id_of(target)
+        return self._history(self.id_of(target))
+
+    async def _history(self, agent: int) -> tuple[LogRecord, ...]:
         if not 0 <= agent < len(self._session.agents):
             raise UnknownAgent(agent)
         await self._requests.check_not_forgotten(agent)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import anyio
@@ -11,7 +12,7 @@ import pytest
 from statemachine.core.events import HOST, ROOT, Close, Forget, Spawn
 from statemachine.core.machines import TurnState
 from statemachine.core.refusals import UnknownAgent
-from statemachine.runtime import AgentControl, ThreadLost, Turn
+from statemachine.runtime import AgentControl, ThreadLost, Turn, UnknownPath
 from statemachine.runtime.control import inside
 from statemachine.stores import MemoryStore
 from statemachine.stores.protocol import Snapshot, Write
@@ -79,32 +80,76 @@ def close_when_it_starts(control: AgentControl, turn: int) -> None:
     engine.publish = close
 
 
+class Gated(MemoryStore):
+    """Its appends wait while the gate is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = anyio.Event()
+        self.gate.set()
+
+    async def append(self, items: Sequence[Write | Snapshot]) -> None:
+        await self.gate.wait()
+        await super().append(items)
+
+    async def hold(
+        self, forget: Callable[[], Coroutine[Any, Any, object]], calls: Iterable[Callable[[], Awaitable[object]]]
+    ) -> None:
+        """Checks that none of the calls tells anything while it is not durable that the agent is forgotten."""
+        self.gate = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(forget)
+            await anyio.wait_all_tasks_blocked()
+            try:
+                for call in calls:
+                    with anyio.move_on_after(1) as scope:
+                        await call()
+                    assert scope.cancelled_caught, "it waits"
+            finally:
+                self.gate.set()
+
+
 async def test_reference_is_refused_as_forgotten_only_when_that_is_durable(open_session: Open) -> None:
-    gate = anyio.Event()
-    gate.set()
-
-    class Gated(MemoryStore):
-        async def append(self, items: Sequence[Write | Snapshot]) -> None:
-            await gate.wait()
-            await super().append(items)
-
-    async with open_session(echo, Gated()) as control:
+    store = Gated()
+    async with open_session(echo, store) as control:
         handle = await control.spawn("/root", "a", "x")
         await handle.outcome()
         await control.close("/root/a")
-        gate = anyio.Event()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(control.forget, "/root/a")
-            await anyio.wait_all_tasks_blocked()
-            try:
-                for call in (control.handle, control.history):
-                    with anyio.move_on_after(1) as scope:
-                        await call(handle.ref)
-                    assert scope.cancelled_caught, "it waits"
-            finally:
-                gate.set()
+        calls = [partial(call, handle.ref) for call in (control.handle, control.history)]
+        await store.hold(partial(control.forget, "/root/a"), calls)
         with pytest.raises(UnknownAgent):
             await control.handle(handle.ref)
+
+
+async def test_path_is_unknown_only_when_it_is_durable_that_its_agent_is_forgotten(open_session: Open) -> None:
+    """A crash before that would undo it, and the path would lead to the agent again."""
+    store, path = Gated(), "/root/a"
+
+    def calls_of(by: AgentControl | Turn) -> list[Callable[[], Awaitable[object]]]:
+        with_text = [partial(verb, path, "x") for verb in (by.send, by.follow_up)]
+        return [
+            *with_text,
+            *[partial(verb, path) for verb in (by.interrupt, by.close, by.resume, by.status, by.history)],
+        ]
+
+    async def work(turn: Turn) -> None:
+        if turn.path == "/root":
+            await store.hold(partial(control.forget, path), [*calls_of(turn), partial(turn.wait, 5, (path,))])
+
+    async with open_session(work, store) as control:
+        for forgets_in_a_turn in (False, True):
+            await (await control.spawn("/root", "a", "x")).outcome()
+            await control.close(path)
+            if forgets_in_a_turn:
+                outcome = await (await control.start("/root", "go")).outcome()
+                assert outcome.status is TurnState.COMPLETED, outcome
+            else:
+                more = [partial(control.spawn, path, "b", "x"), partial(control.start, path, "x")]
+                await store.hold(
+                    partial(control.forget, path), [*calls_of(control), *more, partial(control.forget, path)]
+                )
+            with pytest.raises(UnknownPath):
+                await control.status(path)
 
 
 async def test_thread_of_an_agent_that_is_forgotten_in_the_commit_that_loads_it_is_not_built(
