@@ -41,7 +41,7 @@ async def host(world: World, control: AgentControl, number: int, may_shut_down: 
                 world.note("caller cancelled")
         else:
             await operation(world, control)
-    world.at_work.pop(number, None)
+        del world.at_work[number]
 
 
 async def spawns(world: World, control: AgentControl) -> None:

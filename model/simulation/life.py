@@ -283,8 +283,13 @@ async def read_events(world: World, opening: Opening, control: AgentControl) -> 
 
 
 async def finish_hosts(world: World, hosts: TaskGroup) -> None:
-    """Checks that no host waits for a session that has ended."""
-    await anyio.sleep(PATIENCE_S)
+    """Checks that no host waits for a session that has ended. When the process stands still, which one of them may be
+    about to see to, nothing runs: the others have as long again.
+    """
+    still = -1
+    while still != world.notes["process stood still"]:
+        still = world.notes["process stood still"]
+        await anyio.sleep(PATIENCE_S)
     for what in world.at_work.values():
         world.blame(f"a host still waits in `{what}`, and the session is gone")
     world.at_work.clear()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
 
+from statemachine.core.deadlines import Bound
 from statemachine.core.effects import ClosedAgents
 from statemachine.core.events import ROOT
 from statemachine.core.records import Cause, TurnStarted
@@ -22,7 +23,7 @@ from statemachine.stores.protocol import LogRecord
 from . import delegation
 from .delegation import tree_below, within_time
 from .observed import at_work, check_slots, said, waiting
-from .world import Told, World, ask, dawdle, refusable
+from .world import DAWDLE_MAX_S, Told, World, ask, dawdle, refusable
 
 if TYPE_CHECKING:
     from statemachine.runtime.turn import Mail
@@ -402,7 +403,8 @@ class SimulatedThread(Thread):
         world = self.world
         try:
             world.note("load of a thread")
-            world.loads.add((self.agent.id, world.inside.session.agents[self.agent.id].turn))
+            if has_time_to_load(world, self.agent.id):
+                world.loads.add((self.agent.id, world.inside.session.agents[self.agent.id].turn))
             check_history(world, self.agent.id, history)
             for number, (agent, opening) in world.flushed.items():
                 if agent == self.agent.id and opening == world.opening and number not in world.disk.entries:
@@ -483,6 +485,16 @@ class SimulatedThread(Thread):
                     world.deaf.add((ROOT, max([turn for agent, turn in world.disk.started if agent == ROOT])))
                 await ignore(world, None)
             raise
+
+
+def has_time_to_load(world: World, agent: int) -> bool:
+    """Is the load's bound far enough away for a thread that dawdles? It is near, or over, if the thread had to wait for
+    room in memory that code takes which does not stop. The root has no load of its own.
+    """
+    if agent == ROOT:
+        return True
+    at, _ = world.inside.session.deadlines.pending.get((Bound.LOAD, agent), (0.0, 0))
+    return at - world.inside.engine.now() > DAWDLE_MAX_S
 
 
 def roles_of(world: World) -> dict[str, Work]:

@@ -32,6 +32,7 @@ from .store import Disk, End, SimulatedStore
 T = TypeVar("T")
 
 NAMES = ("a", "b", "c", "d")
+DAWDLE_MAX_S = 0.2
 
 
 class Told(Enum):
@@ -114,7 +115,7 @@ class World:
     deaf: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
     """Turns whose work ignored its cancellation."""
     loads: set[tuple[int, int]] = field(factory=set[tuple[int, int]])
-    """Turns, by agent and turn, for which a load has begun, in the opening in which they ended."""
+    """Turns, by agent and turn, for which a load has begun in time, in the opening in which they ended."""
     slow_loads: set[int] = field(factory=set[int])
     """Agents with a load that did not answer in time."""
     outcomes: list[tuple[AgentRef, Outcome]] = field(factory=list[tuple[AgentRef, Outcome]])
@@ -211,7 +212,7 @@ async def dawdle(rng: random.Random) -> None:
         for _ in range(int(draw * 10)):
             await checkpoint()
     else:
-        await anyio.sleep((0.001, 0.01, 0.05, 0.2)[int(rng.random() * 4)])
+        await anyio.sleep((0.001, 0.01, 0.05, DAWDLE_MAX_S)[int(rng.random() * 4)])
 
 
 async def cancelled_past_shields(world: World, call: Coroutine[Any, Any, None]) -> bool:
@@ -275,6 +276,9 @@ async def ask(world: World, request: Request, call: Callable[[], Awaitable[Handl
             world.note("request had no answer because the session failed")
             return None
         heard = True
+        if isinstance(refusal, SessionClosed) and request.tries > 1 and world.inside.requests.is_left:
+            world.note("repeated key of a session that was left")  # the store is closed: what was made is not told
+            return None
         if is_forgotten(world, request, refusal):
             world.note("repeated key of a forgotten agent")
             return None
