@@ -163,16 +163,23 @@ def noting_interrupts() -> Iterator[list[int]]:
 
 
 @contextmanager
+def delaying_interrupts() -> Iterator[None]:
+    """Delays a Ctrl-C until the block is left. A process is started in it: else one may be there that nothing knows."""
+    with noting_interrupts() as noted:
+        yield
+    if noted:
+        signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
     """Delays a Ctrl-C until the block is left, and has processes started within it ignore Ctrl-C: a blocked signal is
     blocked in a new process too. Blocking alone is not enough here, because it is for one thread, and another may take
     the signal.
     """
-    with noting_interrupts() as noted:
+    with delaying_interrupts():
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             yield
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    if noted:
-        signal.raise_signal(signal.SIGINT)

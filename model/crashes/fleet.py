@@ -41,6 +41,7 @@ from statemachine.stores.errors import StoreError
 from statemachine.stores.postgres.dsn import with_session
 from statemachine.stores.protocol import LogRecord
 
+from ..pools import delaying_interrupts
 from ..postgres_server import Server, server
 from .judge import Blame, Fault
 
@@ -66,16 +67,18 @@ class WorkerProcess:
         named = ["--dsn", place] if places.is_dsn(place) else [place]
         command = [sys.executable, "-m", "statemachine", "host", *named, "--work", work, *options]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        self.process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
         try:
+            with delaying_interrupts():
+                self.process = subprocess.Popen(
+                    command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+                )
             assert self.process.stdout is not None
             line = self.process.stdout.readline()
             if not line.startswith("serving at "):
                 raise RuntimeError(f"a worker does not serve: it said {line!r:.500}")
         except BaseException:  # Ctrl-C, too
-            self.kill()
+            if hasattr(self, "process"):
+                self.kill()
             raise
         self.where = line.removeprefix("serving at ").strip()
 

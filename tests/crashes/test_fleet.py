@@ -6,13 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 
-from model.crashes.fleet import WORKERS, Blow, FleetResult, Told, judge_one, strike
+from model.crashes.fleet import WORKERS, Blow, FleetResult, Told, WorkerProcess, judge_one, strike
 from model.crashes.judge import Fault
+from model.postgres_server import Server
 from statemachine.core.machines import TurnState
 from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome, TurnEnded, TurnStarted
 from statemachine.runtime import AgentRef
@@ -52,6 +56,27 @@ def test_campaign_that_is_ended_leaves_no_process(number: int, workers: int) -> 
             command.kill()
     assert command.returncode == 130, said
     assert [child for child in children if Path(f"/proc/{child}").exists()] == []
+
+
+@pytest.mark.parametrize("begin", [partial(WorkerProcess, "a folder", "a:b"), Server], ids=["a worker", "the database"])
+def test_process_that_is_about_to_begin_at_ctrl_c_is_ended(
+    begin: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is there, and the call that makes it has not returned yet."""
+    made: list[subprocess.Popen[str]] = []
+
+    class Interrupted(subprocess.Popen[str]):
+        def __init__(self, args: list[str], **how: Any) -> None:
+            super().__init__(args, **how)
+            if Path(args[0]).name != "initdb":
+                made.append(self)
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        begin()
+    assert [process.poll() is None for process in made] == [False]
 
 
 def test_life_as_it_was_told_has_no_fault() -> None:
