@@ -50,7 +50,9 @@ one might think so. `statemachine leases --defects` looks for all of them.
 LIMITS = """\
 - The scopes are small: up to three workers and six sessions. What needs more of them is not seen.
 - The reference is what the statements in [`leases.py`](../statemachine/hosting/leases.py) should do, written by hand.
-  Whether they do is for the tests of the host to show, in `tests/hosting`; nothing here reads a statement.
+  [`conformance.py`](../model/leases/conformance.py) compares both in a real database, event for event: every step of
+  scopes with one and two sessions, and walks of chance with three workers and three sessions. What it leaves out stands
+  there. What a host decides above the statements is for `tests/hosting` to show.
 - Every committed append counts as acknowledged, and a process that is cut off still appends: more than PostgreSQL does.
 - In H2 a round in which a worker gives sessions away to others is left out: they are free until the next poll.
 - A cycle in which time does not go on is not one for H4.

@@ -19,6 +19,5 @@ def machine_section(machine: Machine[Any]) -> str:
     ]
     more = (getdoc(type(machine.initial)) or "").removeprefix(machine.meaning).strip()
     diagram = f"```mermaid\n{mermaid(machine)}```\n"
-    return (
-        f"## {machine.name}\n\n{machine.meaning} {more}\n\n{diagram}\n{table(('trigger', 'from', 'to', 'cause'), rows)}"
-    )
+    meaning = f"{machine.meaning} {more}".rstrip()
+    return f"## {machine.name}\n\n{meaning}\n\n{diagram}\n{table(('trigger', 'from', 'to', 'cause'), rows)}"

@@ -92,6 +92,8 @@ class Worker(NamedTuple):
     aim: Aim
     fair: int
     """Its share, as it counted it in this poll, before it acts on that; otherwise NONE."""
+    most: int
+    """How many sessions it claims at most when it acts on what it counted; otherwise 0."""
     own: int
     """Ticks of its own clock since its last heartbeat; 0 where own clocks are not looked at."""
 
@@ -210,7 +212,7 @@ RUNNING, PAUSED, DEAD = Life.RUNNING, Life.PAUSED, Life.DEAD
 UP, LOST, CUT = Link.UP, Link.LOST, Link.CUT
 SERVING, DRAINING, ABSENT = WorkerState.SERVING, WorkerState.DRAINING, WorkerState.ABSENT
 WANTED, OWNED, IDLE = LeaseState.WANTED, LeaseState.OWNED, LeaseState.IDLE
-ALONE = Worker(ABSENT, 0, 0, RUNNING, UP, Aim.SERVE, NONE, 0)
+ALONE = Worker(ABSENT, 0, 0, RUNNING, LOST, Aim.SERVE, NONE, 0, 0)
 """A process that has just begun."""
 
 
@@ -361,26 +363,34 @@ class Protocol:
     # Events: a worker polls
 
     def poll(self, world: World, w: int, _: int) -> list[World]:
-        """A worker beats, buries the dead, counts, and looks which of its sessions were asked for."""
+        """A worker beats, buries the dead, counts, and looks which of its sessions were asked for. It claims none in
+        this poll if it was taken for dead, or counted none that is free.
+        """
         worker = world.workers[w]
+        is_buried = worker.link is UP and worker.state is ABSENT
         if worker.link is not UP:
             world = self.connect(world, w)
             worker = world.workers[w]
             if worker.link is not UP:
                 return [world]
-        if worker.state is ABSENT:  # it was buried, or has just begun
+        if worker.state is ABSENT:  # it was buried, or has connected
             world = self.drop_all(world, w)
             if worker.aim is Aim.END:
                 return [with_worker(world, w, ALONE._replace(life=DEAD, link=LOST))]
             state = JOIN[worker.state]
+        elif worker.state is SERVING:
+            state = (DRAIN if worker.aim is Aim.END else BEAT)[worker.state]
         else:
-            state = BEAT[worker.state] if worker.state is SERVING else worker.state
+            state = worker.state
         held = self.reported(len(held_by(world, w)))
         world = with_worker(world, w, worker._replace(state=state, age=0, own=0, held=held))
         for other in range(len(world.workers)):
             if other != w and world.workers[other].state is not ABSENT and self.is_dead(world, w, other):
                 world = self.bury(world, other)
-        world = with_worker(world, w, world.workers[w]._replace(fair=self.share(world)))
+        fair = self.share(world)
+        claims = worker.aim is Aim.SERVE and not is_buried and any(s.lease is WANTED for s in world.sessions)
+        most = max(0, self.most_to_claim(len(held_by(world, w)), w, fair)) if claims else 0
+        world = with_worker(world, w, world.workers[w]._replace(fair=fair, most=most))
         for number in held_by(world, w):
             s, hold = world.sessions[number], world.sessions[number].holds[w]
             if hold is not None and hold.phase is Phase.OPEN:
@@ -426,23 +436,22 @@ class Protocol:
     # Events: a worker acts on what it counted
 
     def balance(self, world: World, w: int, _: int) -> list[World]:
-        """A worker claims sessions up to its share, gives away those beyond it, or leaves idle ones if it is full; if
-        it drains, it hands over all.
+        """A worker claims as many sessions as it counted room for, gives away those beyond its share, or leaves idle
+        ones if it is full; if it was told to end, it hands over all, also what it has just claimed.
         """
         worker = world.workers[w]
-        fair = worker.fair
-        world = with_worker(world, w, worker._replace(fair=NONE))
+        fair, most = worker.fair, worker.most
+        world = with_worker(world, w, worker._replace(fair=NONE, most=0))
         if worker.link is not UP:
             return [world]
-        if worker.state is DRAINING:
-            return [self.hand_over_all(world, w)]
-        found = self.claim(world, w, fair) if self.may_claim(worker) else [world]
+        found = self.claim(world, w, most) if self.may_claim(worker) else [world]
+        if worker.aim is Aim.END:
+            return [self.hand_over_all(claimed, w) for claimed in found]
         return [after for claimed in found for after in self.give(claimed, w, fair)]
 
-    def claim(self, world: World, w: int, fair: int) -> list[World]:
+    def claim(self, world: World, w: int, most: int) -> list[World]:
         """A worker claims free sessions that are not locked."""
         free = [n for n, s in enumerate(world.sessions) if s.lease is WANTED and not self.is_locked(s)]
-        most = self.most_to_claim(len(held_by(world, w)), w, fair)
         if not free or most <= 0:
             return [world]
         found: list[World] = []
@@ -487,7 +496,7 @@ class Protocol:
         return world
 
     def hand_over_all(self, world: World, w: int) -> World:
-        """A worker that drains hands over its sessions, and leaves once it has none."""
+        """A worker that was told to end hands over its sessions, and leaves once it has none."""
         mine = [n for n in held_by(world, w) if can_be_left(world.sessions[n], w)]
         world = self.hand_over(world, w, tuple(mine))
         return self.leave(world, w) if self.may_leave(world, w) else world
@@ -497,8 +506,10 @@ class Protocol:
         return not any(s.owner == w or s.holds[w] is not None for s in world.sessions)
 
     def leave(self, world: World, w: int) -> World:
-        """A worker deletes its row, and its process ends."""
-        state = LEAVE[world.workers[w].state]
+        """A worker deletes its row, which another one may have done, and its process ends."""
+        state = world.workers[w].state
+        if state is not ABSENT:
+            state = LEAVE[state]
         return with_worker(world, w, ALONE._replace(state=state, life=DEAD, link=LOST))
 
     # Events: a worker and a session
@@ -539,15 +550,15 @@ class Protocol:
         return [with_session(world, number, s)]
 
     def unload(self, world: World, w: int, number: int) -> list[World]:
-        """A worker leaves a session that has nothing to do, in one statement: it needs no owner, unless it was asked
-        for meanwhile.
+        """A worker leaves a session that has nothing to do: it needs no owner. If it was asked for meanwhile, or is not
+        the worker's any more, nothing happens: the worker keeps it.
         """
         s = world.sessions[number]
         hold = s.holds[w]
         assert hold is not None
-        if s.owner == w and hold.epoch == s.epoch:
-            lease = (UNLOAD if self.is_done(s, hold) else HAND_OVER)[s.lease]
-            s = s._replace(lease=lease, owner=NONE)
+        if s.owner != w or hold.epoch != s.epoch or not self.is_done(s, hold):
+            return [world]
+        s = s._replace(lease=UNLOAD[s.lease], owner=NONE)
         return [with_session(world, number, with_hold(s, w, None))]
 
     # Events: what happens to workers and the database
@@ -565,7 +576,7 @@ class Protocol:
     def crash(self, world: World, w: int, _: int) -> list[World]:
         """The process is killed. The server knows at once; what was not committed is not."""
         worker = world.workers[w]
-        gone = worker._replace(life=DEAD, link=LOST, aim=Aim.SERVE, fair=NONE, own=0)
+        gone = worker._replace(life=DEAD, link=LOST, aim=Aim.SERVE, fair=NONE, most=0, own=0)
         return [with_worker(World(world.workers, forgotten(world.sessions, w)), w, gone)]
 
     def start(self, world: World, w: int, _: int) -> list[World]:
@@ -589,10 +600,8 @@ class Protocol:
         return [with_worker(world, w, world.workers[w]._replace(link=LOST))]
 
     def drain(self, world: World, w: int, _: int) -> list[World]:
-        """The process is told to end."""
-        worker = world.workers[w]
-        state = DRAIN[worker.state] if worker.link is UP else worker.state
-        return [with_worker(world, w, worker._replace(state=state, aim=Aim.END))]
+        """The process is told to end. Its row says so from its next poll on."""
+        return [with_worker(world, w, world.workers[w]._replace(aim=Aim.END))]
 
     def restart(self, world: World, _: int, __: int) -> list[World]:
         """The database restarts: all connections are gone, and with them all sessions of all processes, and all that
@@ -602,7 +611,8 @@ class Protocol:
         for w in range(len(world.workers)):
             sessions = forgotten(sessions, w)
         workers = tuple(
-            worker._replace(link=LOST if worker.link is UP else worker.link, fair=NONE) for worker in world.workers
+            worker._replace(link=LOST if worker.link is UP else worker.link, fair=NONE, most=0)
+            for worker in world.workers
         )
         return [World(workers, sessions)]
 

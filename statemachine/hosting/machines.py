@@ -18,7 +18,7 @@ __all__ = ["LEASE", "WORKER", "LeaseState", "WorkerState"]
 
 
 class LeaseState(IntEnum):
-    """Does a session need an owner, and has it one?"""
+    """Does the session need an owner, and has it one?"""
 
     IDLE = 0
     """It has nothing to do, and no worker has it."""
@@ -29,7 +29,7 @@ class LeaseState(IntEnum):
 
 
 class WorkerState(IntEnum):
-    """A process that hosts sessions, as the others know it."""
+    """Is the process there to host sessions? It is told by its row, which the others see."""
 
     ABSENT = 0
     SERVING = 1
@@ -57,8 +57,13 @@ WORKER = Machine(
     (
         Row("join", (WorkerState.ABSENT,), WorkerState.SERVING, "it says where it can be reached"),
         Row("beat", (WorkerState.SERVING,), WorkerState.SERVING, "every `poll` seconds"),
-        Row("drain", (WorkerState.SERVING,), WorkerState.DRAINING, "it is told to end"),
-        Row("leave", (WorkerState.DRAINING,), WorkerState.ABSENT, "it has handed over all sessions"),
+        Row("drain", (WorkerState.SERVING,), WorkerState.DRAINING, "it was told to end, and polls"),
+        Row(
+            "leave",
+            (WorkerState.SERVING, WorkerState.DRAINING),
+            WorkerState.ABSENT,
+            "it was told to end, and has handed over all sessions",
+        ),
         Row(
             "bury",
             (WorkerState.SERVING, WorkerState.DRAINING),
