@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from functools import cache
 from typing import Any, TypeVar
 
 from attrs import frozen
@@ -231,8 +232,9 @@ def lent(state: SessionState, for_returning: bool) -> Seen:
 
 def at_the_bound(s: Session) -> bool:
     """Turns wait that would lend, and others queue, but no more may be in memory without a slot."""
-    has_room = rules.may_lend_to_queue(len(s.slots.lent), s.config.max_resident, s.slots.cap)
-    return bool(s.slots.ready and s.waits.lenders) and s.slots.held == s.slots.cap and not has_room
+    if not s.slots.ready or not s.waits.lenders or s.slots.held != s.slots.cap:
+        return False
+    return not rules.may_lend_to_queue(len(s.slots.lent), s.config.max_resident, s.slots.cap)
 
 
 def spared(by_choice: bool) -> Seen:
@@ -530,6 +532,13 @@ for _situation in SITUATIONS:
         BY_EVENT.setdefault(_kind, {}).setdefault(_situation.by, []).append(_situation)
 
 
+@cache
+def possible(event: type, kinds: frozenset[type]) -> tuple[Sometimes, ...]:
+    """Returns the situations that a step may reach which has records and effects of these classes."""
+    by = BY_EVENT[event]
+    return tuple([situation for kind in (None, *kinds) for situation in by.get(kind, ())])
+
+
 def required() -> tuple[str, ...]:
     """Returns the ids of all that must be reached. No engine gives headers: the reference does not know of them."""
     moves = [move_id(m.name, row.trigger, source) for m in MACHINES for row in m.rows for source in row.sources]
@@ -552,12 +561,10 @@ class Coverage:
         elif reply.__class__ is Stale:
             self.counts[f"stale {type(event).__name__}"] += 1
         else:
-            possible = BY_EVENT[event.__class__]
-            kinds = {item.__class__ for item in (*step.records, *step.effects)} if step.records or step.effects else ()
-            for kind in (None, *kinds):
-                for situation in possible.get(kind, ()):
-                    if situation.seen(before, event, step, after):
-                        self.counts[situation.id] += 1
+            kinds = frozenset([item.__class__ for item in (*step.records, *step.effects)])
+            for situation in possible(event.__class__, kinds):
+                if situation.seen(before, event, step, after):
+                    self.counts[situation.id] += 1
 
     def unseen(self) -> list[str]:
         """Returns the ids that must be reached and were not."""

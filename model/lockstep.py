@@ -180,13 +180,8 @@ def of_session(s: Session) -> tuple[Any, ...]:
     starts = s.state is OPEN_SESSION
     return (
         STATE[s.state],
-        [
-            (
-                *(a.id, a.path, a.parent, "open" if a.identity is OPEN else closed_with(s.agents, a)),
-                *(PHASE[a.status], PLACE[a.residency], a.turn, a.generation),
-            )
-            for a in known
-        ],
+        [(a.id, a.path, a.parent, PHASE[a.status], PLACE[a.residency], a.turn, a.generation) for a in known],
+        {a.id: closed_with(s.agents, a) for a in known if a.identity is not OPEN},
         [a.promised for a in known],
         sorted(s.slots.holders),
         sorted(
@@ -226,9 +221,7 @@ def closed_with(agents: list[Agent], a: Agent) -> str:
 
 
 def resumed_with(w: World, a: int) -> str:
-    """The same of the world; of an open agent, that it is open."""
-    if a not in w.closed_by:
-        return "open"
+    """The same of the world."""
     together = w.closed_by[a] == w.parent[a] and w.parent[a] in w.closed_by
     return "closed with its parent" if together else "closed"
 
@@ -241,11 +234,9 @@ def of_world(w: World) -> tuple[Any, ...]:
     unread = [m for m in w.mail.values() if not m.read]
     return (
         w.state,
-        [
-            (a, path, w.parent[a], resumed_with(w, a), w.phase[a], w.place[a], w.turn[a], w.load[a])
-            for a, path in w.path.items()
-        ],
-        [promised.count(a) for a in w.path],
+        [(a, path, w.parent[a], w.phase[a], w.place[a], w.turn[a], w.load[a]) for a, path in w.path.items()],
+        {a: resumed_with(w, a) for a in w.closed_by},
+        [promised.count(a) for a in w.path] if promised else [0] * len(w.path),
         [ROOT, *held] if w.phase[ROOT] in reference.BUSY else [*held],
         [(m.number, m.sender, m.to, m.kind != "queue", m.about, m.answers) for m in unread],
         [n for n, m in w.mail.items() if m.read and (w.caps.max_attempts > 1 or m.kind == "request")],

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from math import inf
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 # Vocabulary
 
@@ -165,8 +165,8 @@ class World:
 
     def lenders(self) -> list[int]:
         """J7: the agents that hold a slot and wait, the longest first."""
-        waiting = [wait.agent for wait in self.pending().values()]
-        return sorted({*waiting} & {*self.held()}, key=self.since.__getitem__)
+        waiting = {wait.agent for wait in self.pending().values()}
+        return sorted(waiting & {*self.held()}, key=self.since.__getitem__) if waiting else []
 
     def available(self) -> int:  # slots that are free or may be lent
         more = self.caps.resident - self.caps.slots - len(self.lent)  # may lend to the queue (S16)
@@ -657,18 +657,27 @@ class World:
         if lasts is not None:
             self.due[what, of] = (self.now + lasts, self.stamp())
 
+    def goes_on(self, what: Bound, of: int) -> bool:
+        """Is this bounded still?"""
+        match what:
+            case "load":
+                return self.place[of] == "loading"
+            case "turn":
+                return self.phase[of] in WORKING
+            case "stop":
+                return self.phase[of] == "stopping"
+            case "flush":
+                return self.flush.get(of) is not None
+            case "wait":
+                return of in self.waits and not self.waits[of].over
+            case "grace":
+                return self.state != "closed"
+            case "idle":
+                return self.phase[of] in IDLE and of in self.evictable()
+
     def bounds(self) -> list[tuple[Bound, int]]:
         """L5: what is to end in time, and of which; the first to end first."""
-        going_on = {
-            "load": having(self.place, "loading"),
-            "turn": having(self.phase, *WORKING),
-            "stop": having(self.phase, "stopping"),
-            "flush": {*self.flush} - {*having(self.flush, None)},
-            "wait": self.pending(),
-            "grace": [ROOT] if self.state != "closed" else [],
-            "idle": [agent for agent in self.evictable() if self.phase[agent] in IDLE],
-        }
-        keys = [key for key in self.due if key[1] in going_on[key[0]]]
+        keys = [key for key in self.due if self.goes_on(*key)]
         return sorted(keys, key=self.due.__getitem__)
 
     def tick(self, now: float) -> None:
@@ -727,7 +736,7 @@ class World:
         fires = self.state in LIVING
         while fires:
             fires = self.look() or self.request() or self.serve() or self.advance()
-        if self.state == "open" and self.queue():
+        if self.state == "open" and self.waits and self.queue():
             self.break_stall()
         if self.state == "draining":
             self.wind_up()
@@ -754,6 +763,8 @@ class World:
         queued = self.queue() if self.state == "open" else ()
         due = self.oldest_due() if queued else []
         returning = self.in_order("returning")
+        if not queued and not returning:
+            return False
         deepest = sorted(queued, key=lambda agent: -self.path[agent].count("/"))
         for agent in [*filter(self.passed.get, due), *returning, *due, *deepest]:
             lenders = [] if len(self.held()) < self.caps.slots else self.lenders()[:1]
@@ -840,15 +851,18 @@ class World:
             self.ask_for("shut down", *self.lists.values())
 
 
+RELATIONS = [key for key, fact in vars(World(cast(Caps, None))).items() if hasattr(fact, "copy")]
 DRAFT: dict[World, dict[str, Any]] = {}  # the facts of a copy that an event has left as they were
 
 
 def step(before: World, event: Words) -> tuple[World, Words, list[Words]]:
     """The world afterwards (the one before, if nothing has changed), the reply, the effects."""
     world = World.__new__(before.__class__)
-    facts = world.__dict__ = DRAFT.pop(before, {}) or {
-        key: fact.copy() if hasattr(fact, "copy") else fact for key, fact in vars(before).items()
-    }
+    facts = DRAFT.pop(before, None)
+    if facts is None:
+        facts = vars(before).copy()
+        facts.update({key: facts[key].copy() for key in RELATIONS})
+    world.__dict__ = facts
     DRAFT.clear()
     try:
         reply = event[0](world, *event[1:]) or NOTED

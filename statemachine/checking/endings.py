@@ -102,13 +102,18 @@ def late(m: Moment) -> str | None:
 def read_once(m: Moment) -> str | None:
     """Section 7: a turn that awaits a request reads its notice there and then, so that an outcome is told once."""
     assert m.before is not None
-    pending = m.before.waits.pending
-    ends = {wake.wait: wake.end for wake in m.of_kind(Wake)}
-    ends.update({number: end for over in m.after.waits.over.values() for number, end in over})
-    read = {number for r in m.of_kind(MailRead) for number in r.mails}
-    over = {r.outcome.agent for r in m.of_kind(TurnEnded)} | {r.agent for r in m.of_kind(TurnReturned)}
-    for r in m.of_kind(MailAccepted) if pending else ():
-        if not r.answers or r.mail in read or r.target in over:
+    notices = [r for r in m.of_kind(MailAccepted) if r.answers] if m.before.waits.pending else []
+    ends: dict[int, WaitEnd] = {}
+    read: set[int] = set()
+    over: set[int] = set()
+    if notices:
+        ends.update({wake.wait: wake.end for wake in m.of_kind(Wake)})
+        ends.update({number: end for ended in m.after.waits.over.values() for number, end in ended})
+        read.update(number for r in m.of_kind(MailRead) for number in r.mails)
+        over.update(r.outcome.agent for r in m.of_kind(TurnEnded))
+        over.update(r.agent for r in m.of_kind(TurnReturned))
+    for r in notices:
+        if r.mail in read or r.target in over:
             continue
         waits = [w for w in m.before.waits.of(r.target) if ends.get(w.number, ANSWERED) is ANSWERED]
         awaited = {request for wait in waits for request in wait.requests}

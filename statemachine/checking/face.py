@@ -17,7 +17,8 @@ from statemachine.core.machines import Identity, Residency, SessionState, TurnSt
 from statemachine.core.records import AgentResumed, AgentsClosed, AgentsForgotten, AgentSpawned, TurnEnded
 from statemachine.core.session import HANDLERS
 
-OPEN, CLOSED, FORGOTTEN = Identity.OPEN, Identity.CLOSED, Identity.FORGOTTEN
+OPEN, CLOSED, FORGOTTEN, UNKNOWN = Identity.OPEN, Identity.CLOSED, Identity.FORGOTTEN, Identity.UNKNOWN
+OF_IDENTITY = {AgentSpawned, AgentResumed, AgentsClosed, AgentsForgotten}
 RESIDENT, LOADING = Residency.RESIDENT, Residency.LOADING
 FAILED, CLOSED_SESSION = SessionState.FAILED, SessionState.CLOSED
 STOPPING = TurnState.STOPPING
@@ -75,13 +76,15 @@ def s8_told(m: Moment) -> str | None:
 def wrong_identity(m: Moment) -> str | None:
     """An agent that is open, closed or forgotten, and no record told so."""
     assert m.before is not None
-    told: dict[int, Identity] = {r.agent: OPEN for r in m.of_kind(AgentSpawned)}
-    told |= {r.agent: OPEN for r in m.of_kind(AgentResumed)}
-    told |= {agent: Identity.CLOSED for r in m.of_kind(AgentsClosed) for agent in r.agents}
-    told |= {agent: FORGOTTEN for r in m.of_kind(AgentsForgotten) for agent in r.agents}
+    told: dict[int, Identity] = {}
+    if not OF_IDENTITY.isdisjoint(m.kinds()):
+        told |= {r.agent: OPEN for r in m.of_kind(AgentSpawned)}
+        told |= {r.agent: OPEN for r in m.of_kind(AgentResumed)}
+        told |= {agent: Identity.CLOSED for r in m.of_kind(AgentsClosed) for agent in r.agents}
+        told |= {agent: FORGOTTEN for r in m.of_kind(AgentsForgotten) for agent in r.agents}
+    known = m.before.agents
     for a in m.agents:
-        before = m.before.agent(a.id)
-        expected = told.get(a.id, Identity.UNKNOWN if before is None else before.identity)
+        expected = told.get(a.id, known[a.id].identity if a.id < len(known) else UNKNOWN)
         if a.identity is not expected:
             return f"agent {a.id} is {a.identity.name}, and was told to be {expected.name}"
     for r in m.of_kind(AgentSpawned):

@@ -40,7 +40,8 @@ class Moment:
 
     def of_kind(self, kind: type[T]) -> Sequence[T]:
         """Returns the step's records or effects of one class, in their order."""
-        return self.kinds().get(kind, ())
+        found = self.sorted_out
+        return (self.kinds() if found is None else found).get(kind, ())
 
     def kinds(self) -> dict[type, list[Any]]:
         """Returns the step's records and effects by their class."""

@@ -374,6 +374,8 @@ def l11_overtaking(m: Moment) -> str | None:
 
 def l12_first(m: Moment) -> str | None:
     assert m.before is not None
+    if not m.before.waits.returning and not m.after.waits.returning:
+        return None
     still = [a for a in m.before.waits.returning if a in m.after.waits.returning]
     went_on = {wake.agent for wake in m.of_kind(Wake) if wake.agent in m.before.slots.lent}
     overtaken = m.before.slots.overtaken + len(went_on)  # two slots may come free in one step: one goes on, one is due
@@ -469,10 +471,12 @@ def failed_now(m: Moment) -> set[int]:
 def l3_told(m: Moment) -> str | None:
     assert m.before is not None
     ended = m.of_kind(TurnEnded)
-    answered = sorted([number for answer in m.of_kind(Answer) for number in answer.mails])
+    answered = [number for answer in m.of_kind(Answer) for number in answer.mails]
     gone = [number for number in m.before.ledger.requests if number not in m.after.ledger.requests]
-    if answered != sorted(gone):
-        return f"requests {sorted(gone)} are not open any more, and answered are {answered}"
+    if (answered or gone) and sorted(answered) != sorted(gone):
+        return f"requests {sorted(gone)} are not open any more, and answered are {sorted(answered)}"
+    if not ended:
+        return None
     closed = {agent for r in m.of_kind(AgentsClosed) for agent in r.agents}
     apart = {r.mail for r in m.of_kind(MailWithdrawn)} | {x for r in m.of_kind(MailDemoted) for x in r.mails}
     for r in ended:

@@ -76,7 +76,7 @@ class Ledger:
         other = Ledger.__new__(Ledger)
         other.agents = [agent.copy() for agent in self.agents]
         other.by_path = self.by_path.copy()
-        other.closed_at = {path: agents[:] for path, agents in self.closed_at.items()}
+        other.closed_at = {path: agents[:] for path, agents in self.closed_at.items()} if self.closed_at else {}
         other.open_agents = self.open_agents
         other.mail_states = self.mail_states[:]
         other.next_mail = self.next_mail
