@@ -71,7 +71,7 @@ def differs(kind: type, one: Any, other: Any) -> str | None:
 
 def in_order(values: tuple[Any, ...]) -> list[list[Any]]:
     """The keys of each dict among these values, which are the same in any order for `==`."""
-    return [list[Any](value) for value in values if value.__class__ is dict]
+    return [[*value] for value in values if value.__class__ is dict and len(value) > 1]
 
 
 def current(deadlines: Deadlines) -> list[tuple[float, int]]:
