@@ -28,7 +28,7 @@ from statemachine.core.events import HOST
 from statemachine.core.exact import shown
 from statemachine.core.machines import SessionState
 from statemachine.core.session import Session
-from statemachine.eventloops import end_of_loop, is_cancelled
+from statemachine.eventloops import Signal, end_of_loop, is_cancelled, signals
 from statemachine.log.recovery import restart
 from statemachine.runtime.caps import MAX_ABANDONED
 from statemachine.runtime.checks import count_of, reference_of, seconds_of
@@ -142,13 +142,13 @@ class AgentControl:
         self._clock = clock
         self._max_abandoned = count_of(max_abandoned, "max_abandoned", 0)
         self._stack = AsyncExitStack()
-        self._ended = anyio.Event()
         self._shut_down: ShutDown | None = None
         self._stopped_by: BaseException | None = None
         self._entered = False
         # Until the block is entered. Existing attributes cost nothing; `__getattr__` would make every access slower.
         self._session: Session = NOT_OPEN
         self._engine: Engine = NOT_OPEN
+        self._ended: Signal = NOT_OPEN
         self._live: LiveThreads = NOT_OPEN
         self._requests: Requests = NOT_OPEN
         self._verbs: Verbs = NOT_OPEN
@@ -206,6 +206,7 @@ class AgentControl:
             raise RuntimeError("a session is entered once; call AgentControl.open again")
         check_stack()
         self._entered = True
+        self._ended = signals()()
         await close_left_behind()
         async with AsyncExitStack() as stack:
             ENTERED[self] = end_of_loop()
