@@ -210,9 +210,9 @@ class AgentControl:
         await close_left_behind()
         async with AsyncExitStack() as stack:
             ENTERED[self] = end_of_loop()
-            stack.callback(ENTERED.pop, self, None)
+            stack.push(self._forget)  # a method: what `callback` makes of a function takes 600 bytes
             recovered = await to_its_end(partial(self._open_store, stack))
-            stack.callback(contain_exits())
+            stack.push(contain_exits())
             trace = None
             if self._trace is not None:
                 trace = TraceFile(self._trace, self._config, recovered.ledger)
@@ -229,7 +229,7 @@ class AgentControl:
             self._live = LiveThreads(
                 self._engine, self._verbs, self._roles, tasks, self._stop_by, self._context, self._max_abandoned
             )
-            stack.callback(self._stop)
+            stack.push(self._stop)
             self._engine.put(step)
             tasks.start_soon(self._commit)
             tasks.start_soon(self._engine.keep_time)
@@ -243,8 +243,14 @@ class AgentControl:
 
     async def _open_store(self, stack: AsyncExitStack) -> Recovered:
         recovered = await self._store.open(self._config)
-        stack.push_async_callback(to_its_end, self._store.close)
+        stack.push_async_exit(self._close_store)
         return recovered
+
+    async def _close_store(self, *_: object) -> None:
+        await to_its_end(self._store.close)
+
+    def _forget(self, *_: object) -> None:
+        ENTERED.pop(self, None)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -282,7 +288,7 @@ class AgentControl:
         if self._stopped_by is not None and self._stopped_by is not error:
             raise self._stopped_by
 
-    def _stop(self) -> None:
+    def _stop(self, *_: object) -> None:
         """Tells all that wait that the session has ended, and ends its tasks."""
         carry_out_all(
             self._requests.leave,
