@@ -162,8 +162,10 @@ class SQLiteStore:
         except RuntimeError as error:
             raise StoreExhausted(self.path, f"the process has no thread left ({error})") from error
         self._process = os.getpid()
+        # The lock is made here: what a thread of the pool keeps lies between what SQLite frees there (`resting.py`).
+        ownership = Ownership(self.path)
         try:
-            return await self._write(self._open, config, Ownership(self.path))
+            return await self._write(self._open, config, ownership)
         except BaseException:
             await self.close()
             raise
