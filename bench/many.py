@@ -33,12 +33,15 @@ FIRST = 20
 BUSY = 100
 """Sessions whose turns are counted."""
 ROUNDS = 10
+AGENTS = 4
+"""Agents that are added to each session, to see what one takes."""
 Figures = dict[str, float]
 
 
 def rows(size: Size) -> list[Row]:
     count = size.many // 100
     found = {case: in_process(case, count) for case in ("file", "memory", "postgres", "connection")}
+    loaded = in_process("agents", count)
     alone, together = (in_process("turns", sessions)["turns"] for sessions in (1, BUSY))
     files = found["file"]
     sessions = f"{count:,} sessions"
@@ -48,6 +51,11 @@ def rows(size: Size) -> list[Row]:
         Row(f"(l) {sessions} in files, memory, just opened", files["opened"] / count, "KiB each"),
         Row(f"(l) {sessions} in files, memory, not used since", files["rested"] / count, "KiB each", at_most(30)),
         Row("(l) the same in memory", found["memory"]["opened"] / count, "KiB each"),
+        Row(
+            "(l) an agent that is loaded and idle, in memory",
+            (loaded["opened"] - found["memory"]["opened"]) / count / AGENTS,
+            "KiB",
+        ),
         *in_postgres(found["postgres"], sessions, count),
         Row("(l) a bare connection of SQLite in WAL mode", found["connection"]["opened"] / count, "KiB each"),
         Row("(l) durable turns of one session, one after the other", alone, "/s"),
@@ -93,12 +101,16 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-async def opened(count: int, new_store: Callable[[int], Store], figures: Figures) -> None:
-    """Opens so many sessions with a root alone, and waits until those that are not used rest."""
+async def opened(count: int, new_store: Callable[[int], Store], figures: Figures, agents: int = 0) -> None:
+    """Opens so many sessions with a root alone, which has no thread, or with agents that have had a turn and stay
+    loaded. Waits until those that are not used rest.
+    """
     async with AsyncExitStack() as stack:
 
         async def enter(number: int) -> None:
-            await stack.enter_async_context(AgentControl.open(new_store(number), work))
+            control = await stack.enter_async_context(AgentControl.open(new_store(number), work))
+            for agent in range(agents):
+                await (await control.spawn("/root", f"agent{agent}", "begin")).outcome()
 
         for number in range(FIRST):
             await enter(number)
@@ -173,6 +185,7 @@ def main(case: str, count: int, directory: str) -> None:
     cases: dict[str, Callable[[], Awaitable[None]]] = {
         "file": lambda: opened(count, in_file, figures),
         "memory": lambda: opened(count, lambda _: MemoryStore(), figures),
+        "agents": lambda: opened(count, lambda _: MemoryStore(), figures, AGENTS),
         "postgres": in_database,
         "turns": lambda: turns(count, directory, figures),
     }

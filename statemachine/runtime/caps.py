@@ -24,7 +24,6 @@ What was rejected.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
@@ -56,9 +55,9 @@ class Caps(Generic[L]):
     """Dropped threads whose code did not end in time, and still runs."""
     left_over: dict[L, None] = field(factory=dict[L, None], init=False)
     """The abandoned ones, and the closing ones that are not at `close` yet."""
-    loads: deque[fx.Load] = field(factory=deque[fx.Load], init=False)
+    loads: list[fx.Load] = field(factory=list[fx.Load], init=False)  # a deque begins with 600 bytes
     """Loads that wait."""
-    starts: deque[L] = field(factory=deque[L], init=False)
+    starts: list[L] = field(factory=list[L], init=False)
     """Threads whose turn waits."""
 
     def may_load(self, loaded: Iterable[int]) -> bool:

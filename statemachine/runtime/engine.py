@@ -413,7 +413,11 @@ class Engine:
             self._alarm_moved = self.signal()
             deadline = self.session.deadlines.next()
             self._alarm = min([math.inf if deadline is None else deadline, *self._bounded.values()])
-            with anyio.CancelScope(deadline=self._time.look(self._alarm)):
+            until = self._time.look(self._alarm)
+            if until == math.inf:  # as in a session at rest, where a scope would stay
+                await self._alarm_moved.wait()
+                continue
+            with anyio.CancelScope(deadline=until):
                 await self._alarm_moved.wait()
                 continue
             if self.session.state >= SessionState.CLOSED:

@@ -82,19 +82,19 @@ def put_in(loop: asyncio.AbstractEventLoop) -> Containing:
     return factory
 
 
-def contain_exits() -> Callable[[], None]:
-    """Sees to the tasks of agents in the loop that runs here. Returns what ends that, when the last session is left; a
-    factory that other code has put in place of ours stays.
+def contain_exits() -> Callable[..., None]:
+    """Sees to the tasks of agents in the loop that runs here. Returns what ends that, when the last session is left,
+    and can be pushed to an exit stack; a factory that other code has put in place of ours stays.
     """
     loop = asyncio._get_running_loop()
     if loop is None:
-        return lambda: None
+        return lambda *_: None
     known = FACTORIES.get(loop)
     is_there = loop.get_task_factory() is known
     factory = known if known is not None and is_there else put_in(loop)
     factory.sessions += 1
 
-    def end() -> None:
+    def end(*_: object) -> None:
         factory.sessions -= 1
         if not factory.sessions and loop.get_task_factory() is factory:
             loop.set_task_factory(factory.before)

@@ -285,9 +285,9 @@ class LiveThreads:
         """Begins what waited for threads to be gone, as far as there is room now."""
         caps = self.caps
         while caps.loads and caps.may_load(self.threads):
-            self._load(caps.loads.popleft())
+            self._load(caps.loads.pop(0))
         while caps.starts and caps.may_start:
-            live = caps.starts.popleft()
+            live = caps.starts.pop(0)
             assert live.turn is not None
             self._ask(live, live.turn)
 

@@ -76,10 +76,10 @@ class Requests:
         """Whether the store was closed."""
         self._unanswered: dict[int, Request] = {}
         """Mail -> a request of this process that is not answered yet."""
-        self._looked_up: WeakValueDictionary[int, Request] = WeakValueDictionary()
-        """Mail -> a request found by its reference, answered or not."""
-        self._has_looked_up = False
-        """Whether there ever was one. Asking a weak dictionary whether it is empty is a call in Python."""
+        self._looked_up: WeakValueDictionary[int, Request] | None = None
+        """Mail -> a request found by its reference, answered or not; None: there never was one. An empty dictionary of
+        this kind takes 700 bytes, and asking it whether it is empty is a call in Python.
+        """
         self._places = itertools.count()
         """The order in which requests are answered."""
         self._making: dict[str, Making] = {}
@@ -197,7 +197,7 @@ class Requests:
             if (request := self._unanswered.pop(mail, None)) is not None:
                 request.answer(effect.outcome, next(self._places))
             # also if it was looked up before the mail was accepted
-            if self._has_looked_up and (request := self._looked_up.pop(mail, None)) is not None:
+            if self._looked_up is not None and (request := self._looked_up.pop(mail, None)) is not None:
                 request.answer(effect.outcome, next(self._places))
 
     async def find(self, ref: AgentRef) -> Handle:
@@ -211,10 +211,11 @@ class Requests:
         found = self._unanswered.get(ref.mail)
         if found is not None and found.ref.id != ref.id:
             raise UnknownRequest(ref.id, ref.path, ref.mail)
+        if self._looked_up is None:
+            self._looked_up = WeakValueDictionary()
         found = found or self._looked_up.get(ref.mail)
         if found is None or found.ref.id != ref.id:  # a look-up of another agent's mail is refused below
             found = self._looked_up[ref.mail] = Request(ref, self)
-            self._has_looked_up = True
         if found.outcome is None:  # also if it was found: the call that put it there may have been cancelled
             rollout = await self.rollout(ref.id, ref.mail)
             if not any(isinstance(record, MailAccepted) and record.mail == ref.mail for record in rollout):
@@ -230,7 +231,7 @@ class Requests:
     def end(self) -> None:
         """Ends all waits: no more answers will come, and waiting callers are told so."""
         self.has_ended = True
-        for request in [*self._unanswered.values(), *self._looked_up.values()]:
+        for request in [*self._unanswered.values(), *(self._looked_up or {}).values()]:
             request.end()
 
     def leave(self) -> None:

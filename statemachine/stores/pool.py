@@ -141,6 +141,7 @@ class ThreadPool:
             if calls.jobs:
                 self._line.put(calls)
             else:
+                calls.jobs.clear()  # a list that became empty by `pop` keeps a block, in memory of this thread
                 calls.is_given = False
                 self._given -= 1
                 self._end_if_over()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from itertools import count
 
@@ -190,6 +191,20 @@ async def test_process_without_threads_refuses_the_first_queue_and_others_share_
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 and later, of processes with threads
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_queue_without_calls_keeps_no_memory_of_a_thread(pool: ThreadPool) -> None:
+    queues = [SerialQueue(pool) for _ in range(20)]
+    tracemalloc.start()
+    try:
+        for queue in queues:
+            await queue.do(int)
+        await queues[0].do(int)  # the thread has left the others
+        found = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, pools.__file__)])
+    finally:
+        tracemalloc.stop()
+    assert sum([stat.count for stat in found.statistics("filename")]) < 20
+    await stop(*queues)
+
+
 async def test_fork_begins_with_threads_of_its_own(pool: ThreadPool) -> None:
     queue = SerialQueue(pool)
     await queue.do(lambda: None)

@@ -11,7 +11,8 @@ ever, so a program with a few sessions never waits for that.
 SQLite copies the WAL into the database when the last connection is closed, which takes as long as some commits. So one
 session is closed at a time, in a thread of its own that is there while there are too many connections. What SQLite
 frees lies in pieces between what is used, and the C library keeps it, unless it is told to give it back: with 1,000
-sessions that are 120 MB.
+sessions that are 120 MB. It gives back whole pages alone, so a byte that a session keeps in the memory of a thread that
+works with SQLite costs 4 KiB: locks and lists are made elsewhere, or cleared.
 """
 
 from __future__ import annotations

@@ -162,8 +162,10 @@ class SQLiteStore:
         except RuntimeError as error:
             raise StoreExhausted(self.path, f"the process has no thread left ({error})") from error
         self._process = os.getpid()
+        # The lock is made here: what a thread of the pool keeps lies between what SQLite frees there (`resting.py`).
+        ownership = Ownership(self.path)
         try:
-            return await self._write(self._open, config)
+            return await self._write(self._open, config, ownership)
         except BaseException:
             await self.close()
             raise
@@ -243,13 +245,12 @@ class SQLiteStore:
 
     # Opening and closing
 
-    def _open(self, config: SessionConfig) -> Recovered:
+    def _open(self, config: SessionConfig, ownership: Ownership) -> Recovered:
         if self._ownership is not None:
             raise SessionInUse(self.path, "this store is open already", os.getpid())
         exists = schema.examine(self.path)
         if exists and os.stat(self.path).st_nlink > 1:
             raise StoreError(self.path, "the file has a second name (a hard link), which would get a log of its own")
-        ownership = Ownership(self.path)
         taken = ownership.take()
         if not taken and not self.takeover:
             owner = reading.owner(self.path) if exists else None
