@@ -203,8 +203,8 @@ def tick(s: State, event: Tick) -> Reply:
     """Time has passed: what is due ends, first due first. What begins now ends with a later tick, even if its bound is
     0, so that a tick ends too.
     """
-    if math.isfinite(event.now):
-        s.now = max(s.now, event.now)
+    if s.now < event.now < math.inf:
+        s.now = event.now
     if s.state in LIVING:
         last = s.deadlines.tickets
         waits: list[int] = []
