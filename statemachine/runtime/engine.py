@@ -231,6 +231,11 @@ class Engine:
         self._batch.events.append(entry)
         self._work.set()
 
+    @property
+    def in_line(self) -> Batch:
+        """What the next commit makes durable."""
+        return self._batch
+
     async def settled(self) -> None:
         """Waits until everything applied so far is durable. Raises `StoreFailed` if it never will be, or
         `SessionClosed` if the session was left before.
