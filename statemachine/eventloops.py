@@ -76,7 +76,7 @@ def signals() -> Callable[[], Signal]:
 
 
 class Bell(Protocol):
-    """Wakes the one task that waits for it, again and again. If none waits, nobody hears it: who waits looks first
+    """Wakes the one task that waits for it, each time anew. When none waits, nobody hears it, so a task looks first
     whether there is something to do.
     """
 
