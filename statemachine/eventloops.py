@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import cache
 from typing import Any, Protocol
 
 import anyio
@@ -24,46 +24,112 @@ class Signal(Protocol):
         ...
 
 
+SWEEP_MIN = 8
+"""Number of waiting futures at which the cancelled ones are removed for the first time."""
+
+
 class LoopSignal:
-    """A signal of asyncio. Its own `Event` can be cleared and works in any loop, which costs a turn 4 % of its time."""
+    """A signal of asyncio. Its own `Event` can be cleared and works in any loop, which costs a turn 4 % of its time. A
+    turn makes one signal and waits for two, so what few signals need is not made with them, and the loop is the one
+    that runs where it is waited for: to name it costs a future a third of its making.
+    """
 
-    __slots__ = ("_is_set", "_loop", "_sweep_at", "_waiting")
+    __slots__ = ("_is_set", "_sweep_at", "_waiting")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self) -> None:
         self._is_set = False
-        self._waiting: list[asyncio.Future[None]] = []
-        self._sweep_at = 8
-        """Number of waiting futures at which the cancelled ones are removed."""
+        self._waiting: list[asyncio.Future[None]] | None = None
 
     def set(self) -> None:
         """See `Signal`."""
         if self._is_set:
             return
         self._is_set = True
-        for future in self._waiting:
-            if not future.done():
-                future.set_result(None)
+        if self._waiting is not None:
+            for future in self._waiting:
+                if not future.done():
+                    future.set_result(None)
 
     def wait(self) -> Awaitable[None]:
         """See `Signal`."""
         if self._is_set:
             return asyncio.sleep(0)  # a caller that asks repeatedly lets other tasks run
+        future: asyncio.Future[None] = asyncio.Future()
         waiting = self._waiting
+        if waiting is None:
+            self._waiting = [future]
+            self._sweep_at = SWEEP_MIN
+            return future
         if len(waiting) == self._sweep_at:
             waiting[:] = [future for future in waiting if not future.done()]
-            self._sweep_at = 8 + 2 * len(waiting)
-        future: asyncio.Future[None] = asyncio.Future(loop=self._loop)
+            self._sweep_at = SWEEP_MIN + 2 * len(waiting)
         waiting.append(future)
         return future
 
 
 def signals() -> Callable[[], Signal]:
     """Returns the function that makes signals in the event loop that runs here. On asyncio that is not `anyio.Event`,
-    which adds a layer to asyncio's own: a turn makes two signals and is woken by three.
+    which adds a layer to asyncio's own: a turn makes a signal and is woken by two.
     """
     native: Any = current_token().native_token
-    return partial(LoopSignal, native) if isinstance(native, asyncio.AbstractEventLoop) else anyio.Event
+    return LoopSignal if isinstance(native, asyncio.AbstractEventLoop) else anyio.Event
+
+
+class Bell(Protocol):
+    """Wakes the one task that waits for it, each time anew. When none waits, nobody hears it, so a task looks first
+    whether there is something to do.
+    """
+
+    def ring(self) -> None:
+        """Wakes the task that waits."""
+
+    def wait(self) -> Awaitable[Any]:
+        """Returns an awaitable that ends when the bell rings. Await it at once, in the task whose bell it is."""
+        ...
+
+
+class LoopBell:
+    """A bell of asyncio."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.Future[None] | None = None
+
+    def ring(self) -> None:
+        """See `Bell`."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def wait(self) -> Awaitable[None]:
+        """See `Bell`."""
+        self._waiting = asyncio.Future()
+        return self._waiting
+
+
+class OtherBell:
+    """A bell of every other event loop."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def ring(self) -> None:
+        """See `Bell`."""
+        self._event.set()
+
+    def wait(self) -> Awaitable[None]:
+        """See `Bell`."""
+        self._event = anyio.Event()
+        return self._event.wait()
+
+
+def bells() -> Callable[[], Bell]:
+    """Returns the function that makes bells in the event loop that runs here. A thread has one bell for all its turns,
+    which saves each of them a signal.
+    """
+    return LoopBell if isinstance(current_token().native_token, asyncio.AbstractEventLoop) else OtherBell
 
 
 def clock() -> Callable[[], float]:
@@ -109,7 +175,7 @@ class Crossing:
         self._signal: Signal
         self._soon: Callable[..., Any]
         if loop is not None:
-            self._signal, self._soon = LoopSignal(loop), loop.call_soon_threadsafe
+            self._signal, self._soon = LoopSignal(), loop.call_soon_threadsafe
         else:
             native: Any = current_token().native_token
             self._signal, self._soon = anyio.Event(), native.run_sync_soon
@@ -121,6 +187,19 @@ class Crossing:
     def wait(self) -> Awaitable[None]:
         """See `Signal`."""
         return self._signal.wait()
+
+
+def shield() -> anyio.CancelScope:
+    """Returns a scope that keeps the cancellations around it away, as `anyio.CancelScope(shield=True)`. That looks up
+    the event loop each time and sets all its attributes twice, which makes a third of its cost.
+    """
+    return scopes(asyncio._get_running_loop() is not None)(shield=True)
+
+
+@cache
+def scopes(_: bool) -> type[anyio.CancelScope]:
+    """Returns the class of the scopes in the event loop that runs here, which is one of asyncio or is not."""
+    return type(anyio.CancelScope())
 
 
 def is_cancelled() -> bool:

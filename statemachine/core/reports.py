@@ -203,20 +203,25 @@ def tick(s: State, event: Tick) -> Reply:
     """Time has passed: what is due ends, first due first. What begins now ends with a later tick, even if its bound is
     0, so that a tick ends too.
     """
-    if math.isfinite(event.now):
-        s.now = max(s.now, event.now)
-    if s.state in LIVING:
-        last = s.deadlines.tickets
-        waits: list[int] = []
-        while (due := s.deadlines.pop_due(s.now, last)) is not None:
-            bound, of = due
-            if bound is Bound.WAIT:
-                waits.append(of)
-            else:
-                OVERDUE[bound](s, s.agents[of])
-        if waits:
-            end_overdue(s, waits)
+    if s.now < event.now < math.inf:
+        s.now = event.now
+    if s.deadlines.heap and s.state in LIVING:
+        end_due(s)
     return NOTED
+
+
+def end_due(s: State) -> None:
+    """Ends what is due, first due first."""
+    last = s.deadlines.tickets
+    waits: list[int] = []
+    while (due := s.deadlines.pop_due(s.now, last)) is not None:
+        bound, of = due
+        if bound is Bound.WAIT:
+            waits.append(of)
+        else:
+            OVERDUE[bound](s, s.agents[of])
+    if waits:
+        end_overdue(s, waits)
 
 
 def end_overdue(s: State, waits: list[int]) -> None:

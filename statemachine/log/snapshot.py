@@ -215,7 +215,13 @@ def touched(records: Iterable[Any], ledger: Ledger) -> set[int]:
     found: set[int] = set()
     for record in records:
         kind = record.__class__
-        if (agent := TOUCHED.get(kind)) is not None:
+        if kind is MailAccepted:  # every turn has one of each of these three, so they stand here
+            found.add(record.target)
+        elif kind is TurnStarted:
+            found.add(record.agent)
+        elif kind is TurnEnded:
+            found.add(record.outcome.agent)
+        elif (agent := TOUCHED.get(kind)) is not None:
             found.add(agent(record))
         elif kind is AgentsClosed:
             found.update(_touched_by_close(record, ledger))

@@ -33,7 +33,7 @@ from statemachine.core.machines import SessionState
 from statemachine.core.records import AgentsForgotten, MailAccepted, TurnEnded
 from statemachine.core.refusals import SessionClosed, StoreFailed
 from statemachine.core.session import Session
-from statemachine.eventloops import Signal, clock, running, signals
+from statemachine.eventloops import Bell, Signal, bells, clock, running, signals
 from statemachine.log.snapshot import facts_of, touched
 from statemachine.log.times import Times, stamp
 from statemachine.runtime.errors import WrongEventLoop, words
@@ -44,7 +44,7 @@ from statemachine.sinks import carry_out_all, log
 from statemachine.stores.protocol import Entry, LogRecord, Receipt, Snapshot, Store, Write
 
 R = TypeVar("R")
-
+CLOSED = SessionState.CLOSED
 
 TICK_SECONDS = 0.002
 """Shortest time between two ticks of the core, so a bound may end this much early."""
@@ -107,6 +107,7 @@ class Engine:
         self._is_over = False
         """Whether committing has ended."""
         self.signal: Callable[[], Signal] = signals()
+        self.bell: Callable[[], Bell] = bells()
         self.cancelled = anyio.get_cancelled_exc_class()
         self._batch = Batch(self.signal())
         self._committing: Batch | None = None
@@ -156,10 +157,10 @@ class Engine:
         if self._running() is not self._loop:
             self.check_here()
         session = self.session
-        if self._is_over and session.state < SessionState.CLOSED:
+        if self._is_over and session.state < CLOSED:
             return Refused(SessionClosed())  # it was left as a crash would leave it
         now = self.now()
-        if now >= session.now + TICK_SECONDS and session.state < SessionState.CLOSED:
+        if now >= session.now + TICK_SECONDS and session.state < CLOSED:
             self._take(Tick(now), None)
         return self._take(event, receipt)
 
@@ -168,10 +169,10 @@ class Engine:
         where the event loop runs.
         """
         session = self.session
-        if self._is_over and session.state < SessionState.CLOSED:
+        if self._is_over and session.state < CLOSED:
             return Refused(SessionClosed())
         now = self.now()
-        if now >= session.now + TICK_SECONDS and session.state < SessionState.CLOSED:
+        if now >= session.now + TICK_SECONDS and session.state < CLOSED:
             self._take(Tick(now), None)
         return self._take(event, None)
 
@@ -219,8 +220,9 @@ class Engine:
         batch.records += step.records
         if receipt is not None:
             batch.receipts.append(receipt)
+        if not batch.events:
+            self._work.set()
         batch.events.append(step)
-        self._work.set()
 
     def record(self, entry: Entry) -> None:
         """Puts an entry of a rollout in line for the next commit."""
@@ -228,6 +230,11 @@ class Engine:
         self._batch.records.append(entry)
         self._batch.events.append(entry)
         self._work.set()
+
+    @property
+    def in_line(self) -> Batch:
+        """What the next commit makes durable."""
+        return self._batch
 
     async def settled(self) -> None:
         """Waits until everything applied so far is durable. Raises `StoreFailed` if it never will be, or
@@ -420,7 +427,7 @@ class Engine:
             with anyio.CancelScope(deadline=until):
                 await self._alarm_moved.wait()
                 continue
-            if self.session.state >= SessionState.CLOSED:
+            if self.session.state >= CLOSED:
                 return
             now = self.now()
             if now < self._alarm - TICK_SECONDS:

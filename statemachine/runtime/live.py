@@ -48,7 +48,7 @@ from statemachine.core.events import HOST, ROOT
 from statemachine.core.machines import Identity, Residency, SessionState, TurnState
 from statemachine.core.records import Cause
 from statemachine.core.refusals import SessionDraining
-from statemachine.eventloops import Signal, is_cancelled
+from statemachine.eventloops import Bell, is_cancelled
 from statemachine.runtime.calls import Call, FlushCall, InMemory, LoadCall, TurnCall
 from statemachine.runtime.caps import MAX_ABANDONED, Caps
 from statemachine.runtime.engine import Engine
@@ -93,8 +93,8 @@ class Live(InMemory):
     """Whether it is being flushed in order to be unloaded."""
     line: deque[Call] = field(factory=deque["Call"])
     """Calls that its task makes next."""
-    asked: Signal | None = None
-    """Set when a call is in line, or the thread is dropped; None until there is a task."""
+    asked: Bell | None = None
+    """Rung when a call is in line, or the thread is dropped; None until there is a task."""
     call: Call | None = None
     """The call that its task makes now, if its code runs."""
     scope: TaskScope | None = None
@@ -275,7 +275,7 @@ class LiveThreads:
         live.is_dropped = True
         self.caps.give_up_start(live)
         if live.asked is not None:
-            live.asked.set()
+            live.asked.ring()
             if live.call is not None or not live.is_function:
                 self.caps.leave(live, live.call is not None)
                 self._tasks.start_soon(self._see_off, live)
@@ -316,10 +316,10 @@ class LiveThreads:
         """Has the thread's task make this call, after those already in line."""
         live.line.append(call)
         if live.asked is None:
-            live.asked = self._engine.signal()
+            live.asked = self._engine.bell()
             self._tasks.start_soon(self._live_on, live)
         else:
-            live.asked.set()
+            live.asked.ring()
 
     async def _live_on(self, live: Live) -> None:
         """Makes the calls in line, one after another, until the thread is dropped; then closes it."""
@@ -365,7 +365,7 @@ class LiveThreads:
                 live.scope = scope
                 while not live.is_dropped:
                     if not live.line:
-                        live.asked = self._engine.signal()
+                        assert live.asked is not None, "it is made with this task"
                         await live.asked.wait()
                         continue
                     call = live.call = live.line.popleft()

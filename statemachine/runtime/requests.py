@@ -177,7 +177,10 @@ class Requests:
         request = Request(AgentRef(agent, self.session.agents[agent].path, made.mail), self)
         if event.__class__ is not ev.Send:  # which is not answered
             self._unanswered[made.mail] = request  # before anything is awaited, so that no answer is missed
-        await self._engine.settled()
+        batch = self._engine.in_line  # which its step is in; `settled` would be one more coroutine for each turn
+        await batch.settled.wait()
+        if not batch.is_durable:
+            raise self.ended_by()
         return Handle(request)
 
     def _receipt_of(self, key: tuple[str, str], target: int | None, reply: Any) -> Receipt:

@@ -48,6 +48,8 @@ class Waiter:
 class Waits:
     """What the runtime knows of one turn's code: whether the turn lasts, and its waits."""
 
+    __slots__ = ("_engine", "_session", "_waiters", "agent", "is_over", "turn")
+
     def __init__(self, engine: Engine, agent: int, turn: int) -> None:
         self._engine = engine
         self._session = engine.session

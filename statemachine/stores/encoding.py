@@ -104,10 +104,10 @@ def encode(record: LogRecord) -> tuple[str, int | None, Stored]:
     Raises `EncodingError` for what is not a record, or has a value that could not be read again.
     """
     kind = record.__class__
-    way = WAYS.get(kind)
-    if way is None:
-        raise EncodingError(f"a {kind.__name__} is not a record")
-    name, owner, is_exact = way
+    try:
+        name, owner, is_exact = WAYS[kind]
+    except KeyError:
+        raise EncodingError(f"a {kind.__name__} is not a record") from None
     try:
         try:
             data: Stored = WRITE(record).decode() if is_exact(record) else _checked(record)

@@ -16,10 +16,10 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 from weakref import finalize
 
-from anyio import CancelScope, from_thread, sleep, to_thread
+from anyio import from_thread, sleep, to_thread
 from attrs import define, field
 
-from statemachine.eventloops import Crossing
+from statemachine.eventloops import Crossing, shield
 from statemachine.stores.errors import StoreBusy, StoreExhausted
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class Caller(ABC):
         """
         job = Job(work, arguments)
         self._put(job)
-        with CancelScope(shield=True):
+        with shield():
             await job.done.wait()
         if job.error is not None:
             raise job.error

@@ -1,4 +1,4 @@
-"""What the runtime and the stores have to know of event loops: clocks and signals."""
+"""What the runtime and the stores have to know of event loops: clocks, signals, bells and shields."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from unittest import mock
 import anyio
 import pytest
 
-from statemachine.eventloops import clock, signals
+from statemachine.eventloops import bells, clock, is_cancelled, shield, signals
 
 
 def test_clock_is_that_of_the_event_loop_also_if_somebody_has_set_it() -> None:
@@ -74,3 +74,58 @@ async def test_waiter_that_is_cancelled_when_the_signal_comes_is_cancelled() -> 
         tasks.cancel_scope.cancel()
         signal.set()
     assert ended == ["ended"]
+
+
+@pytest.mark.anyio
+async def test_bell_wakes_its_task_each_time_and_is_not_heard_in_between() -> None:
+    bell = bells()()
+    bell.ring()
+    woken = 0
+
+    async def live() -> None:
+        nonlocal woken
+        while woken < 3:
+            await bell.wait()
+            woken += 1
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(live)
+            for expected in range(1, 4):
+                await anyio.wait_all_tasks_blocked()
+                assert woken == expected - 1, "what rang before it waited is not heard"
+                bell.ring()
+                bell.ring()  # which adds nothing
+    bell.ring()
+
+
+@pytest.mark.anyio
+async def test_bell_rings_on_after_a_wait_for_it_was_cancelled() -> None:
+    bell = bells()()
+
+    async def live() -> None:
+        await bell.wait()
+
+    with anyio.fail_after(60):
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await bell.wait()
+        assert scope.cancelled_caught
+        bell.ring()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(live)
+            await anyio.wait_all_tasks_blocked()
+            bell.ring()
+
+
+@pytest.mark.anyio
+async def test_shield_keeps_cancellations_around_it_away() -> None:
+    for _ in range(2):  # it is known then which class scopes have here
+        with anyio.fail_after(60), anyio.CancelScope() as scope:
+            scope.cancel()
+            with shield():
+                await anyio.lowlevel.checkpoint()
+                assert not is_cancelled()
+            assert is_cancelled()
+            await anyio.lowlevel.checkpoint()
+        assert scope.cancelled_caught

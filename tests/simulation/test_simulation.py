@@ -153,7 +153,13 @@ def answered_before_the_commit(m: pytest.MonkeyPatch) -> None:
     async def at_once(_: Engine) -> None:
         await anyio.lowlevel.checkpoint()
 
+    def durable(self: Engine) -> Batch:
+        batch = Batch(self.signal(), is_durable=True)
+        batch.settled.set()
+        return batch
+
     m.setattr(Engine, "settled", at_once)
+    m.setattr(Engine, "in_line", property(durable))
 
 
 def waits_go_on_when_cancelled(m: pytest.MonkeyPatch) -> None:
@@ -308,7 +314,7 @@ def two_at_a_time_on_a_thread(m: pytest.MonkeyPatch) -> None:
             self._over(known, call, report)
 
         if known.asked is None:
-            known.asked = self._engine.signal()
+            known.asked = self._engine.bell()
             self._tasks.start_soon(self._live_on, known)
         self._tasks.start_soon(alone)
 

@@ -234,20 +234,19 @@ class Tables:
         only = parts[0]
         if len(parts) > 1 or only.receipts or not 0 < len(only.rows) <= ALONE_MAX:
             return False
-        parameters: list[int | Stored | None] = []
-        for position, (kind, agent, data) in enumerate(only.rows, self.position + 1):
-            parameters += (position, agent, kind, data)
-        parameters.append(epoch)
+        rows = self._numbered(only.rows)
+        parameters = [*chain.from_iterable(rows), epoch]
         before = self.connection.total_changes
-        cursor = self.connection.execute(INSERTS_IF_OWNED[len(only.rows)], parameters)
-        if self.connection.total_changes - before > len(only.rows):
+        cursor = self.connection.execute(INSERTS_IF_OWNED[len(rows)], parameters)
+        if self.connection.total_changes - before > len(rows):
             raise EncodingError("a trigger changed more than was written")
-        if cursor.rowcount != len(only.rows):
+        if cursor.rowcount != len(rows):
             return False
-        for position, (_, agent, _) in enumerate(only.rows, self.position + 1):
+        uncovered = self._uncovered
+        for position, agent, _, _ in rows:
             if agent is not None:
-                self._uncovered[agent].append(position)
-        self.position += len(only.rows)
+                uncovered[agent].append(position)
+        self.position += len(rows)
         return True
 
     def write(self, parts: Sequence[Encoded]) -> None:
