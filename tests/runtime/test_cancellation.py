@@ -28,6 +28,7 @@ from statemachine.core.records import Cause, MailAccepted, MailWithdrawn
 from statemachine.runtime import AgentControl, Handle, Turn
 from statemachine.runtime.control import inside
 from statemachine.stores import Entry, MemoryStore, Receipt, Recovered, Snapshot, SQLiteStore, Write
+from statemachine.stores.sqlite.ownership import Ownership
 from tests.runtime.running import Open, Stage, completed, counts, ending, recorder, traced_sessions, virtual_time
 
 pytestmark = pytest.mark.anyio
@@ -549,9 +550,9 @@ class Gated(SQLiteStore):
         super().__init__(path)
         self.opens, self.closes = threading.Event(), threading.Event()
 
-    def _open(self, config: SessionConfig) -> Recovered:
+    def _open(self, config: SessionConfig, ownership: Ownership) -> Recovered:
         assert self.opens.wait(60)
-        return super()._open(config)
+        return super()._open(config, ownership)
 
     def _close(self) -> None:
         assert self.closes.wait(60)
