@@ -76,8 +76,8 @@ def signals() -> Callable[[], Signal]:
 
 
 class Bell(Protocol):
-    """Wakes the one task that waits for it, each time anew. When none waits, nobody hears it, so a task looks first
-    whether there is something to do.
+    """Wakes the one task that waits for it, each time anew. It is not kept for later, so the task looks first whether
+    there is something to do.
     """
 
     def ring(self) -> None:
