@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from math import inf
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 # Vocabulary
 
@@ -180,8 +180,7 @@ class World:
         over = len({*self.queue(), *filter(self.would_queue, self.wanted())}) - self.available()
         return over >= self.caps.max_queued or not self.caps.slots
 
-    def evictable(self) -> list[int]:
-        """N1, least recently used first."""
+    def evictable(self) -> list[int]:  # N1, least recently used first
         idle = {*having(self.place, "in")} - {ROOT, *having(self.phase, *BUSY)}
         return [] if self.caps.live else sorted(idle, key=self.used.__getitem__)
 
@@ -191,12 +190,10 @@ class World:
     def pending(self, *of: int) -> dict[int, Wait]:
         return {n: w for n, w in self.waits.items() if not w.over and w.agent in (of or self.path)}
 
-    def asked(self, wait: Wait) -> list[int]:
-        """J9: the agents of its unanswered requests."""
+    def asked(self, wait: Wait) -> list[int]:  # J9: by its unanswered requests
         return [m.to for n, m in self.mail.items() if n in wait.requests and m.kind == "request"]
 
-    def why_over(self, wait: Wait) -> str | None:
-        """What ends this wait now, if anything does (L4)."""
+    def why_over(self, wait: Wait) -> str | None:  # L4: if anything ends it now
         if wait.requests and len(self.asked(wait)) < (1 if wait.every else len({*wait.requests})):
             return "answered"
         if wait.mail and self.unread(wait.agent):
@@ -459,8 +456,7 @@ class World:
     def mark(self, letters: Sequence[Letter], **change: Any) -> None:
         self.mail |= {m.number: m._replace(**change) for m in letters}
 
-    def read(self, agent: int) -> Ids:
-        """S5: all unread mail, in order."""
+    def read(self, agent: int) -> Ids:  # S5: all unread mail, in order
         letters = self.unread(agent)
         self.mark(letters, read=True)
         return tuple(m.number for m in letters)
@@ -657,8 +653,7 @@ class World:
         if lasts is not None:
             self.due[what, of] = (self.now + lasts, self.stamp())
 
-    def goes_on(self, what: Bound, of: int) -> bool:
-        """Is this bounded still?"""
+    def goes_on(self, what: Bound, of: int) -> bool:  # L5: is it bounded still?
         match what:
             case "load":
                 return self.place[of] == "loading"
@@ -669,7 +664,7 @@ class World:
             case "flush":
                 return self.flush.get(of) is not None
             case "wait":
-                return of in self.waits and not self.waits[of].over
+                return of in self.pending()
             case "grace":
                 return self.state != "closed"
             case "idle":
@@ -677,8 +672,7 @@ class World:
 
     def bounds(self) -> list[tuple[Bound, int]]:
         """L5: what is to end in time, and of which; the first to end first."""
-        keys = [key for key in self.due if self.goes_on(*key)]
-        return sorted(keys, key=self.due.__getitem__)
+        return sorted([key for key in self.due if self.goes_on(*key)], key=self.due.__getitem__)
 
     def tick(self, now: float) -> None:
         """L5: bounds run out one by one, the timeouts of waits last; none that begins meanwhile."""
@@ -731,8 +725,7 @@ class World:
 
     # Joint rules (section 3)
 
-    def settle(self) -> None:
-        """Until none fires: nothing is stuck (L2)."""
+    def settle(self) -> None:  # until none fires: nothing is stuck (L2)
         fires = self.state in LIVING
         while fires:
             fires = self.look() or self.request() or self.serve() or self.advance()
@@ -741,8 +734,7 @@ class World:
         if self.state == "draining":
             self.wind_up()
 
-    def look(self) -> bool:
-        """L4: a wait whose condition holds is over."""
+    def look(self) -> bool:  # L4: a wait whose condition holds is over
         over = [(n, why) for n, wait in self.pending().items() if (why := self.why_over(wait))]
         for number, why in over:
             self.finish(number, why)
@@ -763,8 +755,6 @@ class World:
         queued = self.queue() if self.state == "open" else ()
         due = self.oldest_due() if queued else []
         returning = self.in_order("returning")
-        if not queued and not returning:
-            return False
         deepest = sorted(queued, key=lambda agent: -self.path[agent].count("/"))
         for agent in [*filter(self.passed.get, due), *returning, *due, *deepest]:
             lenders = [] if len(self.held()) < self.caps.slots else self.lenders()[:1]
@@ -851,18 +841,15 @@ class World:
             self.ask_for("shut down", *self.lists.values())
 
 
-RELATIONS = [key for key, fact in vars(World(cast(Caps, None))).items() if hasattr(fact, "copy")]
 DRAFT: dict[World, dict[str, Any]] = {}  # the facts of a copy that an event has left as they were
 
 
 def step(before: World, event: Words) -> tuple[World, Words, list[Words]]:
     """The world afterwards (the one before, if nothing has changed), the reply, the effects."""
     world = World.__new__(before.__class__)
-    facts = DRAFT.pop(before, None)
-    if facts is None:
-        facts = vars(before).copy()
-        facts.update({key: facts[key].copy() for key in RELATIONS})
-    world.__dict__ = facts
+    facts = world.__dict__ = DRAFT.pop(before, {}) or {
+        key: fact.copy() if hasattr(fact, "copy") else fact for key, fact in vars(before).items()
+    }
     DRAFT.clear()
     try:
         reply = event[0](world, *event[1:]) or NOTED

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 from hypothesis.stateful import rule
 
 from model import pools
@@ -29,6 +31,13 @@ from statemachine.log import trace
 
 ROOT = str(Path(fuzz.__file__).parents[2])
 SEED = 20
+
+
+@pytest.fixture(autouse=True)
+def same_lives_in_any_order_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hypothesis draws, now and then, a constant of the modules that are loaded, and other tests load others."""
+    monkeypatch.setattr(providers, "_get_local_constants", Constants)
+    providers.CONSTANTS_CACHE.cache.clear()
 
 
 # The core under the fuzzer

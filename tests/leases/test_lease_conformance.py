@@ -119,7 +119,7 @@ class Defect:
         monkeypatch.setattr(self.module, self.name, whole.replace(self.right, self.wrong))
 
 
-EPOCH = "AND s.epoch = %(epoch)b"
+EPOCH = "AND s.epoch = $2"
 LOCK = "FOR SHARE OF s SKIP LOCKED"
 DEFECTS = (
     Defect("a burial does not raise the epoch", "BURY", "epoch = s.epoch + 1", "epoch = s.epoch", ALL, 2),
@@ -302,7 +302,7 @@ DEFECTS = (
         (*OPENED, *WRITTEN, BEGINS, *TAKEN),
         statements,
     ),
-    Defect("an append is never written", "ONE", EPOCH, "AND s.epoch > %(epoch)b", LATE, 2, statements),
+    Defect("an append is never written", "ONE", EPOCH, "AND s.epoch > $2", LATE, 2, statements),
 )
 
 
