@@ -26,7 +26,7 @@ from random import Random
 from typing import Any
 
 import anyio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from statemachine.checking import properties
 from statemachine.core.config import SessionConfig
@@ -35,7 +35,6 @@ from statemachine.errors import UnknownPath
 from statemachine.hosting import RemoteSession, SessionClient
 from statemachine.log.recovery import restart
 from statemachine.runtime import AgentRef, Turn
-from statemachine.runtime.handles import outcome_in
 from statemachine.stores import places, read_rollout, read_session
 from statemachine.stores.errors import StoreError
 from statemachine.stores.postgres.dsn import with_session
@@ -43,6 +42,7 @@ from statemachine.stores.protocol import LogRecord
 
 from ..pools import delaying_interrupts
 from ..postgres_server import Server, server
+from ..scenarios.answers import answers_of
 from .judge import Blame, Fault
 
 CONFIG = SessionConfig(max_attempts=50)
@@ -257,12 +257,12 @@ class Fleet:
                 before(blow)
                 await self.strike(client, blow)
             self.is_over = True
+        last = {(told.session, told.ref.id): told for told in self.result.told}
         async with SessionClient(self.dsn, patience=REST_S) as client:
-            for told in [*self.result.told]:
-                if told.outcome is None:
-                    with anyio.fail_after(REST_S):
-                        outcome = await client.session(told.session).handle(told.ref).outcome()
-                    self.result.told.append(Told(told.session, told.text, told.key, told.ref, outcome))
+            for told in last.values():  # the mail before it is answered by then
+                with anyio.fail_after(REST_S):
+                    outcome = await client.session(told.session).handle(told.ref).outcome()
+                self.result.told.append(evolve(told, outcome=outcome))
 
 
 def own_children() -> list[int]:
@@ -304,10 +304,15 @@ def judge_one(name: str, told: Sequence[Told], rollouts: dict[int, tuple[LogReco
         if count > 1 and text.startswith("request"):
             yield Blame(Fault.TWICE, f"{name}: {text!r} was accepted {count} times")
     found = {record.mail: (agent, record.message) for agent, record in accepted}
+    answers = {agent: answers_of(rollout) for agent, rollout in rollouts.items()}
     for each in told:
         if found.get(each.ref.mail) != (each.ref.id, each.text):
             yield Blame(Fault.LOST, f"{name}: {each.text!r} was acknowledged as {each.ref}, and is not there")
-        elif each.outcome is not None and outcome_in(rollouts[each.ref.id], each.ref.mail, False) != each.outcome:
+            continue
+        outcome = answers[each.ref.id].get(each.ref.mail)
+        if outcome is None:
+            yield Blame(Fault.OTHER, f"{name}: {each.text!r} was acknowledged, and never answered")
+        elif each.outcome not in (None, outcome):
             yield Blame(Fault.OTHER, f"{name}: {each.text!r} was told as {each.outcome}, and the log has another end")
 
 

@@ -91,6 +91,7 @@ def test_life_as_it_was_told_has_no_fault() -> None:
         (Fault.TWICE, TOLD, (*ROLLOUT, MailAccepted(1, -1, 1, MailKind.TRIGGER, "request 1"))),
         (Fault.OTHER, attrs.evolve(TOLD, outcome=attrs.evolve(OUTCOME, turn=2)), ROLLOUT),  # type: ignore[misc]
         (Fault.OTHER, TOLD, ROLLOUT[:2]),
+        (Fault.OTHER, attrs.evolve(TOLD, outcome=None), ROLLOUT[:2]),
     ],
 )
 def test_what_is_lost_doubled_or_other_than_told_is_a_fault(
