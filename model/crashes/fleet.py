@@ -316,15 +316,22 @@ def judge_one(name: str, told: Sequence[Told], rollouts: dict[int, tuple[LogReco
             yield Blame(Fault.OTHER, f"{name}: {each.text!r} was told as {each.outcome}, and the log has another end")
 
 
+def interrupt(*_: object) -> None:
+    """Does what Ctrl-C does, or would do if it were not ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
+
+
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
     """Has SIGTERM end this process as Ctrl-C does: by itself it would leave the workers behind. Only the main thread
-    may say so.
+    may say so. A shell that starts it in the background has it ignore Ctrl-C.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:

@@ -41,10 +41,18 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+IN_THE_BACKGROUND = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+"""As a shell begins what it starts in the background: Ctrl-C is ignored."""
+
+
+@pytest.mark.parametrize(
+    ("number", "begin"),
+    [(signal.SIGTERM, ()), (signal.SIGTERM, IN_THE_BACKGROUND), (signal.SIGINT, ())],
+    ids=["SIGTERM", "SIGTERM in the background", "Ctrl-C"],
+)
 @pytest.mark.parametrize("workers", [1, WORKERS], ids=["while they start", "when they run"])
-def test_campaign_that_is_ended_leaves_no_process(number: int, workers: int) -> None:
-    words = [sys.executable, "-m", "model.command.cli", "crash", "--fleet", "--kills", "1000", "--json"]
+def test_campaign_that_is_ended_leaves_no_process(number: int, begin: tuple[str, ...], workers: int) -> None:
+    words = [*begin, sys.executable, "-m", "model.command.cli", "crash", "--fleet", "--kills", "1000", "--json"]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as command:
         try:
             while len(children := children_of(command.pid)) < 1 + workers:  # the server too
