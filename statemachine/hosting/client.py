@@ -227,21 +227,32 @@ class Talk:
 
     @classmethod
     async def begin(cls, where: Where, tls: SSLContext | None, is_there: Callable[[], Awaitable[bool]]) -> Talk:
-        """Connects. While calls wait, `is_there` is asked whether the worker still is: one that hangs does not end its
-        connections. Raises `OSError`, `TimeoutError` and `WebSocketException`.
+        """Connects. Meanwhile, and while calls wait, `is_there` is asked whether the worker still is: one that hangs
+        does not end its connections, and its system takes new ones. Raises `OSError`, `TimeoutError` and
+        `WebSocketException`.
         """
-        connection = await connect(
-            where.address,
-            additional_headers={"Authorization": f"Bearer {where.token}"},
-            subprotocols=[wire.SUBPROTOCOL],
-            ssl=tls if where.address.startswith("wss:") else None,
-            max_size=wire.BYTES_MAX,
-            compression=None,
-            open_timeout=5,
-            close_timeout=1,
-            proxy=None,
+        connecting = asyncio.ensure_future(
+            connect(
+                where.address,
+                additional_headers={"Authorization": f"Bearer {where.token}"},
+                subprotocols=[wire.SUBPROTOCOL],
+                ssl=tls if where.address.startswith("wss:") else None,
+                max_size=wire.BYTES_MAX,
+                compression=None,
+                open_timeout=5,
+                close_timeout=1,
+                proxy=None,
+            )
         )
-        talk = cls(connection, where.token)
+        try:
+            while not (await asyncio.wait([connecting], timeout=LOOK_S))[0]:
+                if not await is_there():
+                    raise ConnectionError("the worker is not there any more")
+        except BaseException:
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+            raise
+        talk = cls(connecting.result(), where.token)
         talk._tasks = (asyncio.create_task(talk._listen()), asyncio.create_task(talk._watch(is_there)))
         return talk
 

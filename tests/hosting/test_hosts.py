@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import signal
+import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from statemachine import AgentControl, TurnState
 from statemachine.core.records import Cause
 from statemachine.errors import InvalidName, PathTaken, UnknownPath
 from statemachine.hosting import HostMissing, SessionClient, SessionHost, host, server
+from statemachine.hosting.client import Talk
+from statemachine.hosting.directory import Where
 from statemachine.hosting.leases import Leases
 from statemachine.stores.postgres.dsn import with_session
 from tests.hosting.work import CONFIG, work
@@ -368,6 +372,21 @@ async def test_worker_that_hangs_beyond_its_ttl_loses_its_sessions_and_writes_no
             entries = [each for each in await session.history("/root/y") if hasattr(each, "data")]
             assert len(entries) == 1
             assert sql(with_session(database, "x"), "SELECT count(*) FROM statemachine.workers") == [(2,)]
+
+
+async def test_client_that_connects_to_a_worker_that_hangs_gives_up_once_that_is_taken_for_dead() -> None:
+    """The system takes the connection, and nothing answers on it."""
+    looks = list[Where]()
+
+    async def is_there(where: Where) -> bool:
+        looks.append(where)
+        return len(looks) < 2
+
+    with socket.create_server(("127.0.0.1", 0)) as hung:
+        where = Where(f"ws://127.0.0.1:{hung.getsockname()[1]}", "token")
+        with pytest.raises(ConnectionError, match="the worker is not there any more"):
+            await Talk.begin(where, None, partial(is_there, where))
+    assert looks == [where, where]
 
 
 @pytest.mark.parametrize("during", [False, True], ids=["before the call", "during the call"])
