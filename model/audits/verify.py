@@ -28,7 +28,7 @@ from statemachine.core.config import SessionConfig
 from statemachine.core.effects import Step
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Identity
-from statemachine.core.records import MailAccepted, MailKind
+from statemachine.core.records import MailAccepted
 from statemachine.log import receipts, trace
 from statemachine.log.recovery import apply
 from statemachine.log.trace import TraceError
@@ -282,7 +282,7 @@ def audited(contents: Contents) -> Result:
     meta = contents.meta()
     config = meta.config or SessionConfig()
     facts = [decode_facts(data) for _, data in contents.facts()]
-    count, accepted = 0, dict[int, tuple[int, MailKind]]()
+    count, accepted = 0, dict[int, int]()
 
     def log() -> Iterator[tuple[int, LogRecord]]:
         nonlocal count
@@ -290,7 +290,7 @@ def audited(contents: Contents) -> Result:
             count += 1
             record = decode_at(position, kind, data)
             if isinstance(record, MailAccepted):
-                accepted[record.mail] = record.target, record.kind
+                accepted[record.mail] = receipts.mark_of(record)
             yield position, record
 
     ledger = audit(config, facts, meta.mail_states, meta.covered, log())
@@ -308,17 +308,17 @@ def audited(contents: Contents) -> Result:
     )
 
 
-def check_receipt(key: str, request: str, text: str, ledger: Ledger, accepted: dict[int, tuple[int, MailKind]]) -> None:
-    """Raises `Unsound` unless the receipt has a request of an agent, and names that agent, its path, and a mail of that
-    kind that was accepted for it; or an agent that is forgotten.
+def check_receipt(key: str, request: str, text: str, ledger: Ledger, accepted: dict[int, int]) -> None:
+    """Raises `Unsound` unless the receipt has a request of an agent, and names that agent, its path, and the mail that
+    the request made for it, which is taken out of those that were accepted; or an agent that is forgotten.
     """
     try:
         answer = receipts.answer_in(text)
         problem = receipts.problem_of(request, answer, ledger.agents)
         if problem is None and ledger.agents[answer.agent].identity is not Identity.FORGOTTEN:
             asked = receipts.request_in(request)
-            is_there = asked and accepted.get(answer.mail) == (answer.agent, receipts.kind_of(asked))
-            problem = None if is_there else f"it says {text:.100}, and there is no such mail"
+            is_there = asked and accepted.pop(answer.mail, None) == receipts.mark_wanted(asked, answer.agent)
+            problem = None if is_there else f"it says {text:.100}, a mail that is not there or has another receipt"
     except ValueError as error:
         problem = str(error)
     if problem is not None:

@@ -3,7 +3,8 @@
 
     {"event":"FollowUp","sender":-1,"target":1,"message":"again","headers":null}    [1,"/root/a",7]
 
-What a store has may be damaged, so nothing is believed of it: `answer_in` reads, and `problem_of` judges.
+What a store has may be damaged, so nothing is believed of it: `answer_in` reads, `problem_of` judges, and the mark of
+the mail is compared with that of the request.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from statemachine.core.agents import Agent
-from statemachine.core.events import FollowUp, Send, Spawn, Start
+from statemachine.core.events import HOST, FollowUp, Send, Spawn, Start
 from statemachine.core.machines import Identity
-from statemachine.core.records import MailKind
+from statemachine.core.records import MailAccepted, MailKind
 from statemachine.log import trace
 
 Request = Spawn | Send | FollowUp | Start
@@ -54,14 +55,25 @@ def request_in(line: str) -> Request | None:
     return event if isinstance(event, Request) else None
 
 
-def kind_of(request: Request) -> MailKind:
-    """Returns the kind of the mail that a request makes."""
-    return MailKind.QUEUE if isinstance(request, Send) else MailKind.TRIGGER
+def mark_of(mail: MailAccepted) -> int:
+    """Returns what tells a mail from others of this process, in the memory of one number: all of it but its own number
+    and its headers, which the request of a receipt does not have.
+    """
+    return hash((mail.target, mail.sender, mail.kind, mail.message, mail.notice))
+
+
+def mark_wanted(request: Request, target: int) -> int:
+    """Returns the mark of the mail that this request makes for the agent."""
+    sender = HOST if isinstance(request, Start) else request.sender
+    if isinstance(request, Spawn) and sender is None:
+        sender = request.parent
+    kind = MailKind.QUEUE if isinstance(request, Send) else MailKind.TRIGGER
+    return hash((target, sender, kind, request.message, None))
 
 
 def problem_of(request: str, answer: Answer, agents: Sequence[Agent]) -> str | None:
     """Returns why a session with these agents cannot have given this answer to this request, or None. Whether the agent
-    has got the mail is in its rollout.
+    has got the mail, and whether that is the one of the request, is in its rollout.
     """
     if not 0 <= answer.agent < len(agents):
         return f"it names agent {answer.agent}, which the session does not have"

@@ -156,12 +156,16 @@ class Requests:
         if problem is not None:
             raise self._damaged(key, problem)
         try:
-            handle = await self.find(AgentRef(answer.agent, answer.path, answer.mail))
+            found = self._known(AgentRef(answer.agent, answer.path, answer.mail))
+            mail = await self._read(found)
         except UnknownRequest:
             raise self._damaged(key, f"agent {answer.agent} never got its mail {answer.mail}") from None
+        asked = receipts.request_in(first.request)
+        if asked is None or receipts.mark_wanted(asked, answer.agent) != receipts.mark_of(mail):
+            raise self._damaged(key, f"its request {first.request!r:.200} did not make mail {mail.mail}")
         if first.request != request:
             raise KeyReused(key, first.request, answer.agent, answer.path)
-        return handle
+        return Handle(found)
 
     def _damaged(self, key: str, problem: str) -> StoreCorrupt:
         path = getattr(self._engine.store, "path", "memory")
@@ -211,6 +215,13 @@ class Requests:
         if not 0 <= ref.id < len(self.session.agents):
             raise UnknownAgent(ref.id)
         await self.check_not_forgotten(ref.id)
+        found = self._known(ref)
+        if found.outcome is None:  # also if it was found: the call that put it there may have been cancelled
+            await self._read(found)
+        return Handle(found)
+
+    def _known(self, ref: AgentRef) -> Request:
+        """Returns the request that a reference names, as far as it is known without the store."""
         found = self._unanswered.get(ref.mail)
         if found is not None and found.ref.id != ref.id:
             raise UnknownRequest(ref.id, ref.path, ref.mail)
@@ -219,15 +230,22 @@ class Requests:
         found = found or self._looked_up.get(ref.mail)
         if found is None or found.ref.id != ref.id:  # a look-up of another agent's mail is refused below
             found = self._looked_up[ref.mail] = Request(ref, self)
-        if found.outcome is None:  # also if it was found: the call that put it there may have been cancelled
-            rollout = await self.rollout(ref.id, ref.mail)
-            if not any(isinstance(record, MailAccepted) and record.mail == ref.mail for record in rollout):
-                await self.check_not_forgotten(ref.id)  # it may have been, since the look above
-                raise UnknownRequest(ref.id, ref.path, ref.mail)
-            outcome = outcome_in(rollout, ref.mail, self.session.live_threads)
-            if outcome is not None:
-                found.answer(outcome, next(self._places))
-        return Handle(found)
+        return found
+
+    async def _read(self, found: Request) -> MailAccepted:
+        """Returns the mail of a request, and answers the request if that was answered. Raises `UnknownRequest` if its
+        agent never got it.
+        """
+        ref = found.ref
+        rollout = await self.rollout(ref.id, ref.mail)
+        mail = next((each for each in rollout if isinstance(each, MailAccepted) and each.mail == ref.mail), None)
+        if mail is None:
+            await self.check_not_forgotten(ref.id)  # it may have been, since the last look
+            raise UnknownRequest(ref.id, ref.path, ref.mail)
+        outcome = outcome_in(rollout, ref.mail, self.session.live_threads)
+        if outcome is not None and found.outcome is None:
+            found.answer(outcome, next(self._places))
+        return mail
 
     # The end
 

@@ -14,7 +14,7 @@ from attrs import frozen
 from statemachine.core.agents import Agent
 from statemachine.core.config import SessionConfig
 from statemachine.core.machines import Identity
-from statemachine.core.records import MailAccepted, MailKind, Outcome, TurnEnded
+from statemachine.core.records import MailAccepted, Outcome, TurnEnded
 from statemachine.log import receipts
 from statemachine.stores.encoding import EncodingError, Stored, encode, parse, text_of
 from statemachine.stores.folding import Folded
@@ -145,8 +145,8 @@ class Given:
         self.contents = contents
         self.agents = agents
         self.count = 0
-        self.wanted: dict[int, list[tuple[str, int, MailKind]]] = {}
-        """Mail -> key, agent and kind of each receipt that names it."""
+        self.wanted: dict[int, tuple[str, int, int]] = {}
+        """Mail -> key, agent and mark of the receipt that names it."""
 
     def read(self) -> Iterator[str]:
         """Reads all receipts. Yields what is wrong with each by itself."""
@@ -160,31 +160,29 @@ class Given:
                 continue
             asked = receipts.request_in(request)
             if asked is not None:
-                problem = self._judge(key, request, answer, receipts.kind_of(asked))
+                problem = self._judge(key, request, answer, asked)
                 if problem is not None:
                     yield f"receipt {key!r:.100}: {problem}"
 
-    def _judge(self, key: str, request: str, text: str, kind: MailKind) -> str | None:
+    def _judge(self, key: str, request: str, text: str, asked: receipts.Request) -> str | None:
         try:
             answer = receipts.answer_in(text)
         except ValueError as error:
             return str(error)
         problem = receipts.problem_of(request, answer, self.agents)
         if problem is None and self.agents[answer.agent].identity is not Identity.FORGOTTEN:
-            self.wanted.setdefault(answer.mail, []).append((key, answer.agent, kind))
+            first = self.wanted.setdefault(answer.mail, (key, answer.agent, receipts.mark_wanted(asked, answer.agent)))
+            if first[0] != key:
+                problem = f"it names mail {answer.mail}, and so does the receipt for key {first[0]!r:.100}"
         return problem
 
     def see(self, mail: MailAccepted) -> None:
         """Takes a mail of the log."""
-        wanted = self.wanted.get(mail.mail, ())
-        left = [each for each in wanted if each[1:] != (mail.target, mail.kind)]
-        if wanted and not left:
+        wanted = self.wanted.get(mail.mail)
+        if wanted is not None and wanted[2] == receipts.mark_of(mail):
             del self.wanted[mail.mail]
-        elif wanted:
-            self.wanted[mail.mail] = left
 
     def lacking(self) -> Iterator[str]:
-        """Yields the receipts whose mail is not in the log."""
-        for mail, wanted in self.wanted.items():
-            for key, agent, _ in wanted:
-                yield f"receipt {key!r:.100}: agent {agent} never got its mail {mail}"
+        """Yields the receipts whose mail is not in the log, or is another one there."""
+        for mail, (key, agent, _) in self.wanted.items():
+            yield f"receipt {key!r:.100}: agent {agent} never got its mail {mail}"

@@ -19,6 +19,7 @@ from statemachine.stores import StoreCorrupt
 from tests.stores import databases
 
 SEND = '{"event":"Send","sender":-1,"target":1,"message":"x","headers":null}'
+SPAWN = '{"event":"Spawn","parent":0,"name":"a","message":"x","settings":null,"sender":-1,"headers":null}'
 DAMAGES: dict[str, tuple[str, Any, str]] = {
     "request that is not one": ("request", "zz", "its request is 'zz', and not the line of one"),
     "request without words": ("request", "", "its request is '', and not the line of one"),
@@ -39,6 +40,10 @@ DAMAGES: dict[str, tuple[str, Any, str]] = {
     "agent at another path": ("answer", '[1,"/root/b",0]', "it names agent 1 as '/root/b'"),
     "mail that never was": ("answer", '[1,"/root/a",999999]', "never got its mail 999999"),
     "mail of another agent": ("answer", '[1,"/root/a",1]', "never got its mail 1"),
+    "another mail of the agent": ("answer", '[1,"/root/a",2]', "did not make mail 2"),
+    "mail of another key": ("answer", '[1,"/root/a",3]', "did not make mail 3"),
+    "another message": ("request", SPAWN.replace('"x"', '"y"'), "did not make mail 0"),
+    "another sender": ("request", SPAWN.replace('"sender":-1', '"sender":0'), "did not make mail 0"),
 }
 TEXT_THAT_IS_NONE = ("answer", b"\xff\xfe", "is not UTF-8")
 
@@ -48,10 +53,12 @@ async def echo(turn: Turn) -> str:
 
 
 async def make(store: Any) -> None:
-    """A session with a receipt of each of two agents."""
+    """A session with a receipt of each of two agents, and of a later mail of the first one."""
     async with AgentControl.open(store, echo, SessionConfig()) as control:
         for name in ("a", "b"):
             await (await control.spawn("/root", name, "x", key=f"key of {name}")).outcome()
+        await (await control.follow_up("/root/a", "z")).outcome()
+        await (await control.follow_up("/root/a", "z", key="key of z")).outcome()
 
 
 async def meet(store: Any, text: str) -> None:
@@ -84,6 +91,25 @@ def test_receipt_that_cannot_be_is_told_as_damage_and_the_session_goes_on(damage
     assert bool(problems) is ("and not the line of one" not in text)
     assert all("key of a" in problem for problem in problems)
     anyio.run(meet, path, text)
+
+
+def test_mail_that_two_receipts_name_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "session.db"
+
+    async def ask_twice_alike() -> None:
+        async with AgentControl.open(path, echo, SessionConfig()) as control:
+            for key in ("first", "second"):
+                await (await control.start("/root", "x", key=key)).outcome()
+
+    anyio.run(ask_twice_alike)
+    assert anyio.run(SQLiteStore(path).check) == ()
+    assert verify.verify(path, 1, lambda *_: None).held
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE keys SET answer = (SELECT answer FROM keys WHERE key = 'first')")
+    assert "receipt 'second': it names mail 0, and so does the receipt for key 'first'" in anyio.run(
+        SQLiteStore(path).check
+    )
+    assert not verify.verify(path, 1, lambda *_: None).held
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, "text that is none"])

@@ -35,7 +35,7 @@ LIFE = """
 """Agents 1 (a), 2 (below it) and 3 (b), which both of them have sent mail."""
 RECEIPTS = (
     Receipt("of a", "spawn a", '[1,"/root/a",0]'),
-    Receipt("of b", '{"event":"Start","target":3,"message":"b","headers":null}', '[3,"/root/b",2]'),
+    Receipt("of b", '{"event":"Start","target":3,"message":"work","headers":null}', '[3,"/root/b",2]'),
     Receipt("of 11", "spawn", '[11,"/root/x",9]'),
     Receipt("a number", "x", "1"),
     Receipt("a longer number", "x", "21"),
