@@ -129,15 +129,22 @@ class Shrinker:
         return any(self.take(self.config, self.without(pair)) for pair in pairs)
 
     def lower(self) -> bool:
-        """Tries a residency slot less: then one agent less may do, which is up to two events."""
+        """Tries a residency slot less: then one agent less may do, which is up to two events. Returns whether there are
+        fewer events; if not, all is as before, since `configure` would only take the slot back, and so without end.
+        """
+        first, before = self.config, len(self.moves)
         try:
             config = attrs.evolve(self.config, max_resident=self.config.max_resident - 1)
         except InvalidConfig:
             return False
         few = range(3) if len(self.moves) <= PAIRS_MAX else range(1)
-        return any(
+        if any(
             self.take(config, self.without(gone)) for size in few for gone in combinations(range(len(self.moves)), size)
-        )
+        ):
+            if len(self.moves) < before or self.leave_out() or self.leave_out_two():
+                return True
+            self.take(first, self.moves)
+        return False
 
     def without(self, gone: Collection[int]) -> list[Move]:
         """Returns the moves without these, with the numbers that the mail has then."""

@@ -17,7 +17,7 @@ from hypothesis.stateful import rule
 
 from model import pools
 from model.coverage import SITUATIONS, required
-from model.fuzzing import chance, fuzz
+from model.fuzzing import chance, fuzz, shrink
 from model.fuzzing.fuzz import Failure, FuzzResult, Soak
 from model.pools import CONTEXT
 from model.scenarios import replay, script
@@ -171,6 +171,23 @@ def test_broken_core_is_found_shrunk_and_replayed_with_the_same_verdict(
     assert last.number == len(trace.read(failure.trace).events) == len(failure.program) - 1
     monkeypatch.undo()
     assert list(replay.replay(failure.trace))[-1].broken is None
+
+
+@pytest.mark.parametrize("name", ["queue", "evict"])
+def test_shrinking_ends_once_nothing_helps_any_more(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slot less and a slot more were tried in turns until all attempts were used up: half a minute for 4 lines."""
+    monkeypatch.setattr(*BREAKS[name])
+    left: list[int] = []
+
+    class Counted(shrink.Shrinker):
+        def shrink(self) -> tuple[shrink.Scenario, shrink.Verdict]:
+            found = super().shrink()
+            left.append(self.events_left)
+            return found
+
+    monkeypatch.setattr(shrink, "Shrinker", Counted)
+    assert fuzz.run(150, 200, SEED, folder=tmp_path).failure is not None
+    assert left[0] > shrink.EVENTS_MAX * 9 // 10
 
 
 def test_failure_says_how_to_see_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
