@@ -7,10 +7,12 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import anyio
 from anyio.lowlevel import current_token
+
+T = TypeVar("T")
 
 
 class Signal(Protocol):
@@ -205,3 +207,27 @@ def scopes(_: bool) -> type[anyio.CancelScope]:
 def is_cancelled() -> bool:
     """Tells whether the task's cancel scope is cancelled. A cancellation by asyncio's own means does not count."""
     return anyio.current_effective_deadline() == -math.inf
+
+
+async def to_its_end(work: Callable[[], Awaitable[T]], shield: bool = True) -> T:
+    """Does the work in a task of its own, and waits until it has ended though the caller is cancelled, once or again:
+    asyncio's own cancellation passes every shield, but not a task group, which waits for its tasks. Without `shield`
+    the work is cancelled with its caller, by anyio. A cancellation that the work raises by itself is raised too.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    async def do() -> None:
+        try:
+            with anyio.CancelScope(shield=shield):
+                results.append(await work())
+        except BaseException as error:  # to be raised as it is, not in a group
+            errors.append(error)
+            if isinstance(error, anyio.get_cancelled_exc_class()):
+                raise
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(do)
+    if errors:
+        raise errors[0]
+    return results[0]

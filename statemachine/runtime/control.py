@@ -28,7 +28,7 @@ from statemachine.core.events import HOST
 from statemachine.core.exact import shown
 from statemachine.core.machines import SessionState
 from statemachine.core.session import Session
-from statemachine.eventloops import Signal, end_of_loop, is_cancelled, signals
+from statemachine.eventloops import Signal, end_of_loop, is_cancelled, signals, to_its_end
 from statemachine.log.recovery import restart
 from statemachine.runtime.caps import MAX_ABANDONED
 from statemachine.runtime.checks import count_of, reference_of, seconds_of
@@ -42,7 +42,7 @@ from statemachine.runtime.stack import check_stack
 from statemachine.runtime.statistics import Statistics, statistics_of
 from statemachine.runtime.status import AgentStatus
 from statemachine.runtime.stream import Happening, Streams
-from statemachine.runtime.tasks import cancellations, own_task, to_its_end
+from statemachine.runtime.tasks import cancellations, own_task
 from statemachine.runtime.threads import Roles, Work
 from statemachine.runtime.tracing import TraceFile
 from statemachine.runtime.verbs import Verbs
@@ -514,8 +514,7 @@ class AgentControl:
         if not isinstance(self._store, BackedUp):
             kind = type(self._store).__name__
             raise TypeError(f"a {kind} makes no backups; open the session with a path or a store that is on disk")
-        work = partial(self._store.backup, to, _say_nothing if progress is None else progress)
-        await to_its_end(work, shield=False)  # asyncio's own cancellation does not reach a thread
+        await self._store.backup(to, _say_nothing if progress is None else progress)
 
     def statistics(self) -> Statistics:
         """Returns counts: slots, residency slots, threads on their way out and the ready queue now; loads, evictions,

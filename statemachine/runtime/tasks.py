@@ -40,7 +40,7 @@ What remains ugly.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from types import TracebackType, coroutine
 from typing import Any, TypeVar
@@ -51,30 +51,6 @@ T = TypeVar("T")
 
 AGAIN_S_MIN, AGAIN_S_MAX = 0.1, 1.0
 """Seconds after which code that has swallowed its cancellation is cancelled again: first, and at most."""
-
-
-async def to_its_end(work: Callable[[], Awaitable[T]], shield: bool = True) -> T:
-    """Does the work in a task of its own, and waits until it has ended though the caller is cancelled, once or again:
-    asyncio's own cancellation passes every shield, but not a task group, which waits for its tasks. Without `shield`
-    the work is cancelled with its caller, by anyio. A cancellation that the work raises by itself is raised too.
-    """
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    async def do() -> None:
-        try:
-            with anyio.CancelScope(shield=shield):
-                results.append(await work())
-        except BaseException as error:  # to be raised as it is, not in a group
-            errors.append(error)
-            if isinstance(error, anyio.get_cancelled_exc_class()):
-                raise
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(do)
-    if errors:
-        raise errors[0]
-    return results[0]
 
 
 class ScopeLeftEntered(Exception):

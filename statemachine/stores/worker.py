@@ -12,6 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 from weakref import finalize
@@ -19,7 +20,7 @@ from weakref import finalize
 from anyio import from_thread, sleep, to_thread
 from attrs import define, field
 
-from statemachine.eventloops import Crossing, shield
+from statemachine.eventloops import Crossing, shield, to_its_end
 from statemachine.stores.errors import StoreBusy, StoreExhausted
 
 T = TypeVar("T")
@@ -186,7 +187,8 @@ async def patiently(timeout: float, call: Callable[[], Awaitable[T]]) -> T:
 
 async def aside(path: str, work: Callable[..., T], *arguments: Any) -> T:
     """Makes a call that has nothing to do with what is open at `path`, in a thread of anyio's. Raises `StoreExhausted`
-    if there is none.
+    if there is none. It has ended when this returns, however it is cancelled: asyncio's own cancellation reaches no
+    thread.
     """
     begun = threading.Event()
 
@@ -195,7 +197,7 @@ async def aside(path: str, work: Callable[..., T], *arguments: Any) -> T:
         return work(*arguments)
 
     try:
-        return await to_thread.run_sync(begin)
+        return await to_its_end(partial(to_thread.run_sync, begin), shield=False)
     except RuntimeError as error:
         if begun.is_set():
             raise

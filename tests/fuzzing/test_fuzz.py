@@ -180,7 +180,7 @@ def test_shrinking_ends_once_nothing_helps_any_more(name: str, tmp_path: Path, m
     left: list[int] = []
 
     class Counted(shrink.Shrinker):
-        def shrink(self) -> tuple[shrink.Scenario, shrink.Verdict]:
+        def shrink(self) -> tuple[shrink.Scenario, replay.Verdict]:
             found = super().shrink()
             left.append(self.events_left)
             return found

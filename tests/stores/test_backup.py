@@ -120,8 +120,9 @@ async def test_backup_that_is_cancelled_leaves_nothing(path: Path, to: Path, mon
     assert beside(path) == ["session.db", "session.db.lock"]
 
 
+@pytest.mark.parametrize("by", ["session", "store"])
 def test_backup_that_asyncio_cancels_has_ended_and_left_nothing(
-    path: Path, to: Path, monkeypatch: pytest.MonkeyPatch
+    by: str, path: Path, to: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     under_way: list[Path] = []
 
@@ -138,7 +139,8 @@ def test_backup_that_asyncio_cancels_has_ended_and_left_nothing(
             def cancel(*_: int) -> None:
                 task.cancel()
 
-            task = asyncio.create_task(control.backup(to, cancel))
+            make = control.backup if by == "session" else SQLiteStore(path).backup
+            task = asyncio.create_task(make(to, cancel))
             await asyncio.wait([task])
             assert task.cancelled()
             assert under_way == []
