@@ -205,20 +205,21 @@ class Lending:
 
     def __init__(self, waits: Waits) -> None:
         self._waits = waits
-        self._number = -1
+        self._numbers: list[int] = []
+        """Waits that it is: it may be entered again before it is left, as any block that has no result."""
 
     async def __aenter__(self) -> None:
         self._waits.check()
-        self._number = await self._waits.begin_lending()
+        self._numbers.append(await self._waits.begin_lending())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(error, GeneratorExit):
-            self._waits.abandon(self._number)
+            self._waits.abandon(self._numbers.pop())
         else:
             check_stack()  # it may be left deeper than it was entered
-            await self._waits.give_up(self._number)
+            await self._waits.give_up(self._numbers.pop())
 
 
 TURN: ContextVar[Waits | None] = ContextVar("statemachine.turn", default=None)

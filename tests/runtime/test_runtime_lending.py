@@ -116,11 +116,17 @@ async def test_error_in_the_block_is_raised_when_the_turn_has_a_slot_again(open_
         assert floor.most == 1
 
 
-async def test_blocks_in_each_other_and_in_several_tasks_lend_until_the_last_is_left(open_session: Open) -> None:
+@pytest.mark.parametrize("of", ["each its own", "the same twice", "one for all"])
+async def test_blocks_in_each_other_and_in_several_tasks_lend_until_the_last_is_left(
+    of: str, open_session: Open
+) -> None:
     floor = Floor()
+    blocks: list[Any] = []
 
     async def lend(turn: Turn, seconds: float) -> None:
-        async with turn.lend(), turn.lend():
+        blocks.append(block := turn.lend())
+        outer = blocks[0] if of == "one for all" else block
+        async with outer, turn.lend() if of == "each its own" else outer:
             await anyio.sleep(seconds)
 
     async def work(turn: Turn) -> Any:
