@@ -65,7 +65,7 @@ from statemachine.runtime.tasks import (
     own_context,
     own_task,
 )
-from statemachine.runtime.threads import FunctionThread, Roles, listen
+from statemachine.runtime.threads import FunctionThread, Listener, Roles, listen
 from statemachine.runtime.turn import Turn
 from statemachine.runtime.verbs import Verbs
 from statemachine.runtime.waits import Waits
@@ -85,6 +85,8 @@ LEFT_ENTERED = "the code of agent %s left a scope entered in its task: its threa
 class Live(InMemory):
     """One thread, from load to unload."""
 
+    listener: Listener
+    """What the thread tells that it is lost."""
     turn: TurnCall | None = None
     """The turn that runs on it, from its start effect to its end."""
     side: LoadCall | FlushCall | None = None
@@ -266,7 +268,7 @@ class LiveThreads:
 
     def _drop(self, live: Live) -> None:
         del self.threads[live.agent]
-        listen(live.thread, ignore)
+        live.listener.hear = ignore
         if live.turn is not None:
             live.turn.waits.end()
         for call in (live.turn, live.side):
@@ -529,8 +531,9 @@ class LiveThreads:
         known = self._session.agents[agent]
         info = info_of(agent, known.path, known.settings)
         thread = self._context.copy().run(self._roles.build, info)
-        live = self.threads[agent] = Live(agent, generation, info, thread, isinstance(thread, FunctionThread))
-        listen(thread, partial(self._report_lost, live))
+        listen(thread, listener := Listener(ignore))
+        live = self.threads[agent] = Live(agent, generation, info, thread, isinstance(thread, FunctionThread), listener)
+        listener.hear = partial(self._report_lost, live)
         return live
 
 

@@ -14,6 +14,8 @@ from itertools import pairwise
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, cast
 
+from attrs import define
+
 from statemachine.core.exact import shown, text
 from statemachine.runtime.checks import reason_of
 from statemachine.runtime.errors import InvalidWork, UnknownRole
@@ -23,6 +25,13 @@ from statemachine.runtime.turn import Turn
 from statemachine.stores.protocol import LogRecord
 
 __all__ = ["Thread", "Work"]
+
+
+@define(eq=False)
+class Listener:
+    """What a thread tells that it is lost. It is ours, so that it can be changed whatever the thread has become."""
+
+    hear: Callable[[str], None]
 
 
 class Thread:
@@ -42,8 +51,8 @@ class Thread:
     left, because a task group waits for its tasks.
     """
 
-    _tell: Callable[[str], None] | None = None
-    """Tells the runtime that the thread is lost; None until it has been made."""
+    __listener: Listener | None = None
+    """Hears that the thread is lost; None until it has been made."""
 
     def __init__(self, agent: AgentInfo) -> None:
         self.agent = agent
@@ -62,9 +71,9 @@ class Thread:
         Call it where the event loop runs; in another thread, as `anyio.from_thread.run_sync(thread.report_lost, why)`.
         Raises `RuntimeError` elsewhere, and in `__init__`: there, raise an error, and the load has failed.
         """
-        if self._tell is None:
+        if self.__listener is None:
             raise RuntimeError("the thread is still being made: raise an error in `__init__` instead")
-        self._tell(reason_of(why))
+        self.__listener.hear(reason_of(why))
 
     async def load(self, history: tuple[LogRecord, ...]) -> None:
         """Builds what is in memory from the rollout: the agent's mail, turns and entries, oldest first. If it raises,
@@ -102,9 +111,9 @@ class Thread:
         """
 
 
-def listen(thread: Thread, tell: Callable[[str], None]) -> None:
-    """Has `report_lost` of the thread call this."""
-    thread._tell = tell  # pyright: ignore[reportPrivateUsage]
+def listen(thread: Thread, listener: Listener) -> None:
+    """Has `report_lost` of the thread tell this one, also if the attributes of its class cannot be set."""
+    object.__setattr__(thread, "_Thread__listener", listener)
 
 
 Function = Callable[[Turn], Awaitable[Any]]

@@ -66,6 +66,48 @@ def mortal() -> type[Mortal]:
     return type("ThisMortal", (Mortal,), {"born": [], "closed": [], "hang": set()})
 
 
+class Sealed(Mortal):
+    """Its attributes cannot be set any more, once the constructor or `load` is over, as those of a frozen dataclass."""
+
+    sealed_at: str
+    is_sealed = False
+
+    def __init__(self, agent: AgentInfo) -> None:
+        super().__init__(agent)
+        self._seal("init")
+
+    def _seal(self, at: str) -> None:
+        if at == self.sealed_at:
+            object.__setattr__(self, "is_sealed", True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self.is_sealed:
+            raise AttributeError(f"cannot assign to {name}")
+        super().__setattr__(name, value)
+
+    @property
+    def _tell(self) -> str:
+        return "a name of its own"
+
+    async def load(self, history: Sequence[Any]) -> None:
+        self._seal("load")
+
+
+@pytest.mark.parametrize("at", ["init", "load"])
+async def test_thread_whose_attributes_cannot_be_set_harms_no_other_and_can_be_lost(
+    at: str, open_session: Open
+) -> None:
+    sealed: type[Sealed] = type("ThisSealed", (Sealed,), {"sealed_at": at, "born": [], "closed": [], "hang": set()})
+    async with open_session({"default": echo, "sealed": sealed}) as control:
+        first = await control.spawn("/root", "a", "x", role="sealed")
+        assert ending(await first.outcome()) == completed("0: x")
+        sealed.born[0].report_lost("its process has died")
+        assert ending(await (await control.follow_up("/root/a", "y")).outcome()) == completed("1: y")
+        await control.close("/root/a")
+        assert ending(await (await control.spawn("/root", "b", "z")).outcome()) == completed("z")
+    assert sealed.closed == [0, 1]
+
+
 @pytest.mark.parametrize("path", ["/root", "/root/a"])
 @pytest.mark.parametrize("why", ["its process has died", ConnectionError("closed by the other side")])
 async def test_idle_thread_that_reports_its_loss_is_closed_and_the_next_request_loads_it_anew(
