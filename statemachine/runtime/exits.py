@@ -6,7 +6,8 @@ the making of tasks to the one that was there, and touches no task but those tha
 by a context variable that tasks inherit: such a task fails by an ordinary error that names the exit, and code that
 awaits it sees that. `KeyboardInterrupt` is the process's and stays what it is. trio needs none of this.
 
-Not seen here: a callback (`loop.call_soon(sys.exit)`), and a task that is made past the loop (`asyncio.Task(...)`).
+Not seen here: a callback (`loop.call_soon(sys.exit)`), a task that is made past the loop (`asyncio.Task(...)`), and one
+that another thread of the machine asks for, unless anyio started that thread.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, ContextVar
+from types import CellType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from statemachine.core.exact import said
 
 EXITED = "a task of the agent's code has exited (SystemExit: {:.200})"
+EAGER = getattr(getattr(asyncio, "eager_task_factory", None), "__code__", None)
+"""By which an eager factory is known, whatever it makes tasks with; None before Python 3.12."""
 IN_AGENT: ContextVar[bool] = ContextVar("statemachine.in_agent", default=False)
 """Whether the code that runs is an agent's."""
 
@@ -61,14 +65,32 @@ class Containing:
     def __init__(self, before: Any) -> None:
         self.before = before
         self.sessions = 0
+        if EAGER is not None and getattr(before, "__code__", None) is EAGER:
+            self._show(before)
+
+    def _show(self, eager: Any) -> None:
+        """Looks like an eager factory. A task group of anyio must not be eager: it takes from such a factory what that
+        makes tasks with, and knows one by its code.
+        """
+        make = eager.__closure__[0].cell_contents
+
+        def made(code: Any, **options: Any) -> Any:
+            return make(contained(code, options.get("context")), **options)
+
+        self.__code__ = EAGER
+        self.__closure__ = (CellType(made),)
 
     def __call__(self, loop: asyncio.AbstractEventLoop, code: Any, **options: Any) -> Any:
-        context: Context | None = options.get("context")
-        if (IN_AGENT.get() if context is None else context.get(IN_AGENT)) and asyncio.iscoroutine(code):
-            code = Contained(code)
+        code = contained(code, options.get("context"))
         if self.before is not None:
             return self.before(loop, code, **options)
         return asyncio.Task(code, loop=loop, **options)
+
+
+def contained(code: Any, context: Context | None) -> Any:
+    """Returns the code of a task: what an agent's code starts, in whichever context, has its exit contained."""
+    of_agent = IN_AGENT.get() or (context is not None and context.get(IN_AGENT))
+    return Contained(code) if of_agent and asyncio.iscoroutine(code) else code
 
 
 FACTORIES: WeakKeyDictionary[asyncio.AbstractEventLoop, Containing] = WeakKeyDictionary()

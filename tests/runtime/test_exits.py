@@ -51,6 +51,10 @@ async def with_a_context() -> None:
     await asyncio.get_running_loop().create_task(tool(), context=contextvars.copy_context())
 
 
+async def with_an_empty_context() -> None:
+    await asyncio.get_running_loop().create_task(tool(), context=contextvars.Context())
+
+
 WAYS: dict[str, Callable[[], Awaitable[Any]]] = {
     "create_task": lambda: asyncio.create_task(tool()),
     "at once": lambda: asyncio.create_task(at_once()),
@@ -60,7 +64,12 @@ WAYS: dict[str, Callable[[], Awaitable[Any]]] = {
     "group": grouped,
     "group of anyio": grouped_by_anyio,
     "context": with_a_context,
+    "empty context": with_an_empty_context,
 }
+
+
+WITHOUT_A_TASK = ("wait_for", "cancelled") if sys.version_info >= (3, 12) else ()
+"""Ways in which the code runs in the turn's own task: `wait_for` makes none since Python 3.12."""
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -73,10 +82,35 @@ async def test_exit_in_a_task_of_a_turn_fails_that_turn_alone(open_session: Open
     async with open_session(work) as control:
         outcome = await (await control.spawn("/root", "a", "x")).outcome()
         assert outcome.status is TurnState.ERRORED
-        if "group" not in way:
+        if way in WITHOUT_A_TASK:
+            assert outcome.result == "SystemExit: 3"
+        elif "group" not in way:
             assert outcome.result == "RuntimeError: a task of the agent's code has exited (SystemExit: 3)"
         assert ending(await (await control.spawn("/root", "other", "y")).outcome()) == completed("y")
         assert ending(await (await control.follow_up("/root/a", "z")).outcome()) == completed("z")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has eager tasks from Python 3.12 on")
+@pytest.mark.parametrize("way", [*WAYS, "none"])
+async def test_session_in_a_loop_with_eager_tasks_works_and_contains_exits(open_session: Open, way: str) -> None:
+    async def work(turn: Turn) -> str:
+        if turn.path == "/root/a" and way != "none":
+            await WAYS[way]()
+        return await echo(turn)
+
+    loop = asyncio.get_running_loop()
+    eager: Any = getattr(asyncio, "eager_task_factory", None)
+    loop.set_task_factory(eager)
+    try:
+        async with open_session(work) as control:
+            outcome = await (await control.spawn("/root", "a", "x", key="once")).outcome()
+            assert outcome.status is (TurnState.COMPLETED if way == "none" else TurnState.ERRORED)
+            assert ending(await (await control.spawn("/root", "other", "y")).outcome()) == completed("y")
+            async with anyio.create_task_group() as tasks:  # of the host
+                tasks.start_soon(anyio.sleep, 0)
+        assert loop.get_task_factory() is eager
+    finally:
+        loop.set_task_factory(None)
 
 
 async def test_exit_in_a_task_of_a_load_or_a_close_is_that_of_the_agent(open_session: Open) -> None:
