@@ -449,16 +449,18 @@ def close_subtree(s: State, target: int, ending: Ending) -> tuple[int, ...]:
     s.records.append(AgentsClosed(target, ids))
     dead_letters = [s.ledger.close(agent, target) for agent in members]
     below = Ending(turns.ABORT, "closed", Cause.CLOSED, ending.by)
-    for number, (agent, letters) in enumerate(zip(members, dead_letters, strict=True), 1):
-        close_agent(s, agent, requests(letters), ending if agent.id == target else below, ids[number:])
+    closing = s.holding(ids)
+    for agent, letters in zip(members, dead_letters, strict=True):
+        closing.discard(agent.id)
+        close_agent(s, agent, requests(letters), ending if agent.id == target else below, closing)
     return ids
 
 
 def close_agent(
-    s: State, agent: Agent, unanswered: tuple[MailAccepted, ...], ending: Ending, closing: tuple[int, ...]
+    s: State, agent: Agent, unanswered: tuple[MailAccepted, ...], ending: Ending, closing: set[int]
 ) -> None:
-    """What a closed agent held is given back; `unanswered` are the requests among its dead letters, and `closing` the
-    agents whose turn it is next.
+    """What a closed agent held is given back; `unanswered` are the requests among its dead letters, and `closing` those
+    whose turn it is next and that hold something.
     """
     if agent.status in WORKING and ending.trigger is turns.ABORT:
         agent.status = turns.STOP[agent.status]

@@ -149,6 +149,11 @@ class State:
         """Where these agents are, or were."""
         return tuple([self.agents[agent].path for agent in agents])
 
+    def holding(self, agents: Iterable[int]) -> set[int]:
+        """Those of the agents that have a slot, have lent one or wait for one."""
+        holders, lent, ready, lenders = self.slots.holders, self.slots.lent, self.slots.ready, self.waits.lenders
+        return {a for a in agents if a in holders or a in lent or a in ready or a in lenders}
+
     def is_below(self, agent: int, top: int) -> bool:
         """Is the agent `top`, or below it?"""
         while agent not in (top, ROOT):
