@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from statemachine.core.events import ROOT, WaitMode
 from statemachine.core.exact import shown
-from statemachine.core.facts import fact
+from statemachine.core.facts import represent
 from statemachine.core.records import (
     Cause,
     MailAccepted,
@@ -33,13 +33,15 @@ from statemachine.stores.protocol import LogRecord
 __all__ = ["AgentRef", "Handle", "Target"]
 
 
-@fact
+@frozen
 class AgentRef:
     """An agent, and the number of the trigger mail that asked it for a turn."""
 
     id: int
     path: str
     mail: int
+
+    __repr__ = represent
 
 
 class Asker(Protocol):
@@ -108,7 +110,7 @@ class Request:
             await self._changed.wait()
         if self.outcome is None:
             raise self._asker.ended_by()
-        return self.outcome
+        return self.outcome.copy()
 
     def is_of(self, session: Session) -> bool:
         """Tells whether it was made in that session."""

@@ -6,9 +6,10 @@ Beside them is what they share with entries and receipts: JSON values.
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from statemachine.core.exact import said
 from statemachine.core.facts import is_too_deep, represent
@@ -28,14 +29,19 @@ DECODER = json.JSONDecoder()
 
 @frozen
 class AgentInfo:
-    """The agent that a thread works for. `settings` is what it was spawned with, the same at every load (S11)."""
+    """The agent that a thread works for."""
 
     id: int
     path: str
     role: str
-    settings: Any
+    _settings: Any = field(alias="settings")
 
     __repr__ = represent
+
+    @property
+    def settings(self) -> Any:
+        """What the agent was spawned with, the same at every load (S11): a copy each time, which may be changed."""
+        return deepcopy(self._settings)
 
 
 def info_of(agent: int, path: str, settings: str | None) -> AgentInfo:

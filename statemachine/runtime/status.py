@@ -64,7 +64,7 @@ def status_of(said: fx.AgentStatus, moments: Moments) -> AgentStatus:
         said.status,
         said.turn,
         said.unread,
-        said.outcome,
+        None if said.outcome is None else said.outcome.copy(),
         role,
         settings,
         said.resident,

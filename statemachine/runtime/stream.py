@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 import anyio
+from attrs import evolve, fields, has
 
 from statemachine.core.effects import Effect, Step
 from statemachine.runtime.errors import EventsLost, words
@@ -19,6 +22,25 @@ NOT_TOLD = "a reader of events() gets no more of them (%s)"
 
 Happening = LogRecord | Effect
 """What `events()` gives: a record of the log, an entry of a turn, or an effect."""
+
+
+KEPT = ("Outcome", "MailAccepted")
+"""The facts in records and effects that the core goes on with. No assignment to a fact is refused at run time."""
+
+
+@cache
+def parts(kind: type) -> tuple[str, ...] | None:
+    """Returns the fields with facts that the core keeps. None: it keeps none of this, or of what is in it."""
+    found = tuple([f.alias for f in fields(kind) if any(name in str(f.type) for name in KEPT)]) if has(kind) else ()
+    return found if found or kind.__name__ in KEPT else None
+
+
+def apart(event: Any) -> Any:
+    """Returns what happened as a copy as far as the core keeps it, so that a reader may change what it has."""
+    if event.__class__ is tuple:
+        return tuple([apart(part) for part in event])
+    names = parts(event.__class__)
+    return event if names is None else evolve(event, **{name: apart(getattr(event, name)) for name in names})
 
 
 class Stream(AsyncIterator[Happening]):
@@ -62,7 +84,8 @@ class Stream(AsyncIterator[Happening]):
         if self._lost:
             self._lost = False
             raise EventsLost(self._unread_max)
-        return self._unread.popleft()
+        happened: Happening = apart(self._unread.popleft())
+        return happened
 
 
 class Streams:

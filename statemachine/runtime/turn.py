@@ -103,7 +103,7 @@ class Turn:
                     "host" if m.sender == HOST else agents[m.sender].path or "forgotten",
                     m.message,
                     m.kind is TRIGGER,
-                    m.notice,
+                    None if m.notice is None else m.notice.copy(),
                     {} if m.headers is None else json.loads(m.headers),
                     m.at,
                 )
