@@ -215,10 +215,13 @@ class Lending:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if not isinstance(error, GeneratorExit):
+            check_stack()  # it may be left deeper than it was entered
+        if not self._numbers:
+            return  # it was left before, by hand
         if isinstance(error, GeneratorExit):
             self._waits.abandon(self._numbers.pop())
         else:
-            check_stack()  # it may be left deeper than it was entered
             await self._waits.give_up(self._numbers.pop())
 
 
