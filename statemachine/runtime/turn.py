@@ -24,7 +24,7 @@ from statemachine.runtime.engine import Engine
 from statemachine.runtime.handles import AgentRef, Handle, Target, requests_of
 from statemachine.runtime.settings import DEFAULT_ROLE, AgentInfo, json_value
 from statemachine.runtime.status import AgentStatus
-from statemachine.runtime.verbs import Verbs
+from statemachine.runtime.verbs import PAGE, Verbs
 from statemachine.runtime.waits import Lending, Waits
 from statemachine.stores.protocol import Entry, LogRecord
 
@@ -166,12 +166,16 @@ class Turn:
         while pending:
             self._waits.check()
             told = [request for request in pending if request.outcome is not None]
-            if told:
-                first = min(told, key=lambda request: request.place)
-                pending.remove(first)
+            pending = [request for request in pending if request.outcome is None]
+            for number, first in enumerate(sorted(told, key=lambda request: request.place), 1):
+                self._waits.check()
                 await self._waits.until_answered((first.ref.mail,), WaitMode.ANY)  # reads its notice, if it is unread
                 yield await first.told()
-            elif all(request.ref.mail in unanswered for request in pending):
+                if not number % PAGE:
+                    await anyio.lowlevel.checkpoint()  # what is answered already is not waited for
+            if told or not pending:
+                continue
+            if all(request.ref.mail in unanswered for request in pending):
                 await self._waits.until_answered(tuple([request.ref.mail for request in pending]), WaitMode.ANY)
             else:
                 await self._engine.settled()  # the outcome is told when it is durable

@@ -17,6 +17,7 @@ from statemachine.core.records import Outcome
 from statemachine.core.refusals import NotRunning, UnknownMail
 from statemachine.runtime import AgentControl, Handle, Turn
 from statemachine.runtime.control import inside
+from statemachine.runtime.verbs import PAGE
 from statemachine.stores import MemoryStore
 from tests.runtime.running import (
     Open,
@@ -211,6 +212,30 @@ async def test_as_completed_gives_what_was_answered_meanwhile_in_the_order_of_an
     async with open_session(work, max_concurrent=6) as control:
         outcome = await (await control.spawn("/root", "a", "go")).outcome()
         assert ending(outcome) == completed([["10", "10", "20", "30", "40"], 0])
+
+
+async def test_as_completed_of_many_that_are_answered_lets_others_run(open_session: Open) -> None:
+    passes = 0
+
+    async def count() -> None:
+        nonlocal passes
+        while True:
+            passes += 1
+            await anyio.lowlevel.checkpoint()
+
+    async def work(turn: Turn) -> int:
+        child = await turn.spawn("b", "x")
+        await child.outcome()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(count)
+            found = len([outcome async for outcome in turn.as_completed(*[child] * 4 * PAGE)])
+            tasks.cancel_scope.cancel()
+        return found
+
+    async with open_session({"default": echo, "asks": work}) as control:
+        handle = await control.spawn("/root", "a", "go", role="asks")
+        assert ending(await handle.outcome()) == completed(4 * PAGE)
+        assert passes >= 3
 
 
 async def test_as_completed_reads_the_notices_of_children_that_end_at_the_same_time(open_session: Open) -> None:
