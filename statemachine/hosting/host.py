@@ -34,8 +34,10 @@ from attrs import define, field
 from websockets.asyncio.server import Server
 
 from statemachine.core.config import SessionConfig
+from statemachine.core.events import ROOT
 from statemachine.core.machines import SessionState
 from statemachine.core.refusals import StoreFailed
+from statemachine.core.session import Session
 from statemachine.hosting import rules, server, wire
 from statemachine.hosting.directory import Ask, Claimed, HostDirectory, Place, Where, kind_at
 from statemachine.hosting.server import CallServer, Moved
@@ -94,10 +96,7 @@ class Hosted:
     @property
     def is_idle(self) -> bool:
         """Whether it has nothing to do."""
-        if self.control is None or self.calls:
-            return False
-        found = self.control.statistics()
-        return not (found.slots_held or found.queued or found.waiting)
+        return self.control is not None and not self.calls and not has_turns(inside(self.control).session)
 
     @property
     def has_ended(self) -> bool:
@@ -113,6 +112,16 @@ class Hosted:
         """Has the session handed over."""
         self.give_away = True
         self.told.set()
+
+
+def has_turns(session: Session) -> bool:
+    """Tells whether any agent has a turn, or was asked for one. The root has one beside the slots, which are those of
+    sub-agents; a turn that has lent its slot may be in no wait any more, as one that is being stopped.
+    """
+    slots = session.slots
+    return bool(
+        slots.held or slots.lent or slots.ready or session.waits.of_agent or not session.agents[ROOT].status.is_idle
+    )
 
 
 class SessionHost:
