@@ -239,6 +239,7 @@ class Talk:
                 ssl=tls if where.address.startswith("wss:") else None,
                 max_size=wire.BYTES_MAX,
                 compression=None,
+                logger=wire.logs("client"),
                 open_timeout=5,
                 close_timeout=1,
                 proxy=None,

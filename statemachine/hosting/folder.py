@@ -21,7 +21,6 @@ host runs is found when it is asked for, or by the next host.
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import sys
@@ -35,6 +34,7 @@ from statemachine.hosting import file_names, rules
 from statemachine.hosting.directory import Ask, Claimed, Poll, Where
 from statemachine.hosting.errors import FolderInUse
 from statemachine.hosting.index import Index
+from statemachine.sinks import log
 from statemachine.stores.errors import StoreError
 from statemachine.stores.sqlite import SQLiteStore
 from statemachine.stores.sqlite.ownership import Ownership
@@ -42,8 +42,6 @@ from statemachine.stores.sqlite.reading import real_path
 from statemachine.stores.sqlite.translation import typed
 
 __all__ = ["Folder", "FolderCallers", "FolderSessions"]
-
-log = logging.getLogger(__name__)
 
 AT_ONCE = 50
 """The most sessions that are claimed in one poll: opening them takes a while, and calls are to be answered, too."""

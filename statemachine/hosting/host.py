@@ -17,7 +17,6 @@ if `max_attempts` allows it.
 
 from __future__ import annotations
 
-import logging
 import math
 import secrets
 import time
@@ -44,6 +43,7 @@ from statemachine.hosting.server import CallServer, Moved
 from statemachine.runtime import AgentControl
 from statemachine.runtime.control import inside
 from statemachine.runtime.threads import Roles, Work
+from statemachine.sinks import log
 from statemachine.stores import options
 from statemachine.stores.encoding import check_config
 from statemachine.stores.errors import ConnectionLost, SessionInUse, StoreError, StoreUnreachable
@@ -63,8 +63,6 @@ BACKOFF_S, BACKOFF_MAX_S = 0.5, 60.0
 """Seconds after which a lost database is connected again, and a session that could not be opened is free again; for
 such a session twice as many each time, up to the bound.
 """
-
-log = logging.getLogger(__name__)
 
 
 class HandOver(Exception):

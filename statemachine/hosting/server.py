@@ -7,7 +7,6 @@ the client finds the owner and asks again.
 from __future__ import annotations
 
 import hmac
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -24,13 +23,12 @@ from websockets.exceptions import ConnectionClosed
 from statemachine.core.refusals import Refusal, SessionClosed, SessionDraining, StoreFailed
 from statemachine.hosting import wire
 from statemachine.runtime import AgentControl
+from statemachine.sinks import log
 from statemachine.stores.errors import ConnectionLost, SessionInUse, StoreClosed, StoreError, StoreUnreachable
 
 CALLS_MAX = 10_000
 """The most calls of one connection that are not answered yet."""
 CONNECTIONS_MAX = 1_000
-
-log = logging.getLogger(__name__)
 
 
 TARGETS = {"parent", "ref", "target"}
@@ -70,6 +68,7 @@ class CallServer:
             ssl=self._tls,
             max_size=wire.BYTES_MAX,
             compression=None,
+            logger=wire.logs("server"),
             close_timeout=1,
             ping_interval=5,
             ping_timeout=10,

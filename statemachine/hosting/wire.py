@@ -40,6 +40,7 @@ from statemachine.core.refusals import Refusal
 from statemachine.hosting.errors import RemoteError
 from statemachine.runtime.handles import AgentRef, Handle
 from statemachine.runtime.status import AgentStatus
+from statemachine.sinks import Log, log
 from statemachine.stores.encoding import decode, encode, stored, text_of
 from statemachine.stores.errors import StoreError
 from statemachine.stores.protocol import LogRecord
@@ -51,6 +52,11 @@ BYTES_MAX = 64 * 2**20
 KEYED = frozenset({"spawn", "send", "follow_up", "start"})
 """Verbs that give work: repeated with the same key, they are carried out once."""
 NOT_A_VERB = "not a verb of sessions"
+
+
+def logs(side: str) -> Log:
+    """Returns the logger of websockets for this side, `server` or `client`. Handlers of it may raise, too."""
+    return Log(log.logger.root.getChild(f"websockets.{side}"))
 
 
 def pack(message: Any) -> bytes:

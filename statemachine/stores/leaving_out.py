@@ -7,7 +7,6 @@ is not known; a handle or key of such a request raises `UnknownAgent`.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
@@ -22,6 +21,7 @@ from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import AgentsClosed, AgentsForgotten, AgentSpawned, MailAccepted, NoticeBuried
 from statemachine.core.residency import NO_AGENT
 from statemachine.log.snapshot import TOUCHED, AgentFacts
+from statemachine.sinks import log
 from statemachine.stores.encoding import EncodingError
 from statemachine.stores.errors import StoreError
 
@@ -29,9 +29,6 @@ LEFT_OUT = "%s is opened without agents %s, as asked: they and all below them ar
 SPAWN = AgentSpawned.__name__
 MAILS = (MailAccepted.__name__, NoticeBuried.__name__)
 """The records by which a mail gets its number."""
-
-
-log = logging.getLogger(__name__)
 
 
 @frozen

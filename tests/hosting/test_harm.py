@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import anyio
 import pytest
 
 from statemachine import AgentControl, MemoryStore, SessionConfig, Turn, TurnState
-from statemachine.errors import HostMissing
+from statemachine.errors import ForeignFile, HostMissing, RemoteError
 from statemachine.hosting import SessionClient, SessionHost, host
 from statemachine.hosting.directory import Claimed
 from statemachine.hosting.host import Hosted
 from statemachine.runtime.control import inside
+from statemachine.sinks import log
 from tests.hosting.test_hosts import until
 from tests.hosting.work import CONFIG, work
 
@@ -91,3 +93,39 @@ async def test_session_is_idle_only_when_no_turn_of_any_agent_has_begun_or_was_a
         there.touch()
         await handle.outcome()
         assert hosted.is_idle
+
+
+# Sinks
+
+
+async def test_handler_of_logging_that_raises_ends_neither_host_nor_client(
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    met = list[str]()
+
+    class Sick(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            met.append(record.name.partition(".")[0])
+            raise RuntimeError("no log")
+
+    async def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("of the verb")
+
+    monkeypatch.setattr(log, "has_failed", False)
+    monkeypatch.setattr(AgentControl, "status", fails)
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(logging.root, "handlers", [Sick()])
+    place.mkdir()
+    (place / "Not a name.db").write_text("which is warned of")
+    (place / "text.db").write_text("this is not a database" * 100)
+    async with SessionHost(place, work, CONFIG, **QUICK), SessionClient(place) as client:
+        with pytest.raises(ForeignFile):
+            await client.session("text").list()
+        with pytest.raises(RemoteError, match="of the verb"):
+            await client.session("a").status("/root")
+        assert (await (await client.session("a").spawn("/root", "x", "go")).outcome()).result == "done: go"
+    assert {*met} == {"statemachine", "websockets"}
+    assert "handler or filter of logging raised" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,6 +15,7 @@ import anyio
 import pytest
 from anyio.abc import TaskGroup
 
+import statemachine
 from statemachine import MemoryStore, SQLiteStore
 from statemachine.core.records import MailAccepted
 from statemachine.core.refusals import SessionClosed, StoreFailed
@@ -190,6 +192,15 @@ def test_logging_passes_on_an_interrupt_of_the_process_and_names_the_line_that_l
             Log(logger).warning("there")
     finally:
         logger.removeHandler(handler)
+
+
+def test_no_module_but_that_of_sinks_makes_a_logger() -> None:
+    found = {
+        path.name
+        for path in Path(statemachine.__file__).parent.rglob("*.py")
+        if re.search(r"^\s*(import|from) logging\b|getLogger", path.read_text(), re.MULTILINE)
+    }
+    assert found == {"sinks.py"}
 
 
 # The clock of records, and events()
