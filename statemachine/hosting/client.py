@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from ssl import SSLContext
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from uuid import uuid4
 
 import anyio
@@ -24,14 +25,16 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from statemachine.core.effects import ClosedAgents, Forgotten, Interrupted, Resumed
+from statemachine.core.exact import shown, text
 from statemachine.core.records import Outcome
 from statemachine.hosting import wire
 from statemachine.hosting.directory import ClientDirectory, Place, Where, kind_at
 from statemachine.hosting.errors import HostMissing
+from statemachine.runtime.checks import headers_of, number_of, reference_of, text_of
 from statemachine.runtime.handles import AgentRef
-from statemachine.runtime.settings import DEFAULT_ROLE
+from statemachine.runtime.settings import DEFAULT_ROLE, wrap
 from statemachine.runtime.status import AgentStatus
-from statemachine.stores import options
+from statemachine.stores import limits, options
 from statemachine.stores.errors import StoreError
 from statemachine.stores.protocol import LogRecord
 from statemachine.stores.worker import Worker
@@ -44,7 +47,10 @@ PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
 LOOK_S = 0.5
 """Seconds between two looks for a worker that does not answer."""
 
-Target = str | int | AgentRef
+NUMBER_MAX = 2**63
+"""No connection has as many calls."""
+
+Target: TypeAlias = "str | int | AgentRef | RemoteHandle"
 Headers = Mapping[str, Any] | None
 
 T = TypeVar("T")
@@ -148,8 +154,11 @@ class SessionClient:
     async def call(self, session: str, verb: str, given: dict[str, Any]) -> Any:
         """Calls a verb of a session. Returns its answer, or raises what it raised there. Raises `HostMissing` if no
         worker takes the session, and `StoreError` if the database or the folder cannot be reached, each within the
-        client's patience; at once, why the session cannot be opened there.
+        client's patience; at once, why the session cannot be opened there, and `TooLarge`, before anything is sent, for
+        what is too long for the connection.
         """
+        request = wire.pack([verb, given])
+        wire.bounded(wire.call_of(NUMBER_MAX, session, request), "a call of a session")
         is_asked = False
         since = time.monotonic()
         for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
@@ -159,14 +168,13 @@ class SessionClient:
                 reply = None
                 if where is not None:
                     self._known[session] = where
-                    reply = await self._told(where, session, verb, given)
+                    reply = await self._told(where, session, request)
                     if reply is None:
                         self._known.pop(session, None)
                         if await self._owner(session) not in (None, where):
                             continue  # it has another owner by now
                 if reply is None and not is_asked:
-                    request = wire.pack([verb, given]) if verb in wire.KEYED else None
-                    await self._ask(session, request)
+                    await self._ask(session, request if verb in wire.KEYED else None)
                     is_asked = True
             except StoreError:
                 if is_late:
@@ -197,11 +205,11 @@ class SessionClient:
             begun = self._talks[where.address] = await Talk.begin(where, self._tls, partial(self._is_there, where))
             return begun
 
-    async def _told(self, where: Where, session: str, verb: str, given: dict[str, Any]) -> list[Any] | None:
+    async def _told(self, where: Where, session: str, request: bytes) -> list[Any] | None:
         """Returns what the worker answers; None: it has not the session, or is not there."""
         try:
             talk = await self._talk(where)
-            reply = await talk.call(session, verb, given)
+            reply = await talk.call(session, request)
         except (OSError, WebSocketException, TimeoutError):
             return None
         return None if reply[0] == "moved" else reply
@@ -257,14 +265,14 @@ class Talk:
         talk._tasks = (asyncio.create_task(talk._listen()), asyncio.create_task(talk._watch(is_there)))
         return talk
 
-    async def call(self, session: str, verb: str, given: dict[str, Any]) -> list[Any]:
-        """Returns the reply. Raises `ConnectionError` if the connection ends before."""
+    async def call(self, session: str, request: bytes) -> list[Any]:
+        """Returns the reply to a request as it is packed. Raises `ConnectionError` if the connection ends before."""
         number = next(self._numbers)
         reply = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
             if self.is_over or self.connection.transport.is_closing():
                 raise ConnectionError("the connection with the worker has ended")
-            await self.connection.send(wire.pack([number, session, verb, given]))
+            await self.connection.send(wire.call_of(number, session, request))
             answer: list[Any] = await reply
             return answer
         except asyncio.CancelledError:
@@ -290,11 +298,14 @@ class Talk:
                     waiting.set_exception(ConnectionError("the connection with the worker has ended"))
 
     async def close(self) -> None:
-        """Ends the connection, and the calls on it."""
+        """Ends the connection, and the calls on it. Raises nothing of the connection: the others end whatever became of
+        this one.
+        """
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.connection.close()
+        with suppress(Exception):
+            await self.connection.close()
 
     async def _watch(self, is_there: Callable[[], Awaitable[bool]]) -> None:
         while not self.is_over:
@@ -344,28 +355,33 @@ class RemoteSession:
         key: str | None = None,
     ) -> RemoteHandle:
         """See `AgentControl.spawn`."""
-        given = {"parent": as_list(parent), "name": name, "message": message, "settings": settings, "role": role}
-        return self._handle(await self.call("spawn", **given, headers=as_object(headers), key=key_of(key)))
+        name, role = text_of(name, limits.NAME), text_of(role, limits.ROLE)
+        wrap(role, settings)  # raises what it would raise there
+        given = {"parent": as_sent(parent), "name": name, "settings": settings, "role": role}
+        return await self._request("spawn", given, message, headers, key)
 
     async def send(self, target: Target, message: str, *, headers: Headers = None, key: str | None = None) -> int:
         """See `AgentControl.send`."""
-        given = {"target": as_list(target), "message": message}
-        mail: int = await self.call("send", **given, headers=as_object(headers), key=key_of(key))
+        given = work_given({"target": as_sent(target)}, message, headers, key)
+        mail: int = await self.call("send", **given)
         return mail
 
     async def follow_up(
         self, target: Target, message: str, *, headers: Headers = None, key: str | None = None
     ) -> RemoteHandle:
         """See `AgentControl.follow_up`."""
-        given = {"target": as_list(target), "message": message}
-        return self._handle(await self.call("follow_up", **given, headers=as_object(headers), key=key_of(key)))
+        return await self._request("follow_up", {"target": as_sent(target)}, message, headers, key)
 
     async def start(
         self, target: Target, message: str, *, headers: Headers = None, key: str | None = None
     ) -> RemoteHandle:
         """See `AgentControl.start`."""
-        given = {"target": as_list(target), "message": message}
-        return self._handle(await self.call("start", **given, headers=as_object(headers), key=key_of(key)))
+        return await self._request("start", {"target": as_sent(target)}, message, headers, key)
+
+    async def _request(
+        self, verb: str, given: dict[str, Any], message: str, headers: Headers, key: str | None
+    ) -> RemoteHandle:
+        return RemoteHandle(await self.call(verb, **work_given(given, message, headers, key)), self)
 
     async def withdraw(self, request: RemoteHandle | AgentRef) -> None:
         """See `AgentControl.withdraw`."""
@@ -374,57 +390,76 @@ class RemoteSession:
 
     async def interrupt(self, target: Target, *, subtree: bool = False) -> Interrupted:
         """See `AgentControl.interrupt`."""
-        found: Interrupted = await self.call("interrupt", target=as_list(target), subtree=subtree)
+        found: Interrupted = await self.call("interrupt", target=as_sent(target), subtree=bool(subtree))
         return found
 
     async def close(self, target: Target) -> ClosedAgents:
         """See `AgentControl.close`."""
-        found: ClosedAgents = await self.call("close", target=as_list(target))
+        found: ClosedAgents = await self.call("close", target=as_sent(target))
         return found
 
     async def resume(self, target: Target) -> Resumed:
         """See `AgentControl.resume`."""
-        found: Resumed = await self.call("resume", target=as_list(target))
+        found: Resumed = await self.call("resume", target=as_sent(target))
         return found
 
     async def forget(self, target: Target) -> Forgotten:
         """See `AgentControl.forget`."""
-        found: Forgotten = await self.call("forget", target=as_list(target))
+        found: Forgotten = await self.call("forget", target=as_sent(target))
         return found
 
     async def status(self, target: Target) -> AgentStatus:
         """See `AgentControl.status`."""
-        found: AgentStatus = await self.call("status", target=as_list(target))
+        found: AgentStatus = await self.call("status", target=as_sent(target))
         return found
 
     async def list(self, prefix: str = "/root", *, closed: bool = False) -> tuple[AgentStatus, ...]:
         """See `AgentControl.list`."""
-        found: tuple[AgentStatus, ...] = await self.call("list", prefix=prefix, closed=closed)
+        found: tuple[AgentStatus, ...] = await self.call(
+            "list", prefix=text_of(prefix, limits.PATH), closed=bool(closed)
+        )
         return found
 
     async def history(self, target: Target) -> tuple[LogRecord, ...]:
         """See `AgentControl.history`."""
-        found: tuple[LogRecord, ...] = await self.call("history", target=as_list(target))
+        found: tuple[LogRecord, ...] = await self.call("history", target=as_sent(target))
         return found
 
     def handle(self, ref: AgentRef) -> RemoteHandle:
         """Returns the handle of an earlier request. `outcome` raises `UnknownRequest` if it was never made."""
-        return RemoteHandle(ref, self)
-
-    def _handle(self, ref: AgentRef) -> RemoteHandle:
-        return RemoteHandle(ref, self)
+        return RemoteHandle(reference_of(ref), self)
 
 
-def as_list(target: Target) -> Any:
-    """Returns a target as it is sent."""
-    return [target.id, target.path, target.mail] if isinstance(target, AgentRef) else target
+# Values are looked at before they are sent: what `AgentControl` refuses is refused in the same words.
 
 
-def as_object(headers: Headers) -> dict[str, Any] | None:
-    """Returns headers as they are sent."""
-    return None if headers is None else dict(headers)
+def as_list(ref: object) -> list[Any]:
+    """Returns a reference as it is sent. Raises `TypeError`."""
+    found = reference_of(ref)
+    return [found.id, found.path, found.mail]
 
 
-def key_of(key: str | None) -> str:
-    """Returns the key of a request, which has one so that it can be repeated."""
-    return uuid4().hex if key is None else key
+def as_sent(target: object) -> Any:
+    """Returns a target as it is sent. Raises `TypeError` for what is not one."""
+    if isinstance(target, RemoteHandle):
+        target = target.ref
+    if isinstance(target, AgentRef):
+        return as_list(target)
+    path = text(target)
+    found = number_of(target) if path is None else path
+    if found is None:
+        raise TypeError(f"a target is a path, an id or a reference, not {shown(target)}")
+    return found
+
+
+def work_given(given: dict[str, Any], message: object, headers: object, key: object) -> dict[str, Any]:
+    """Returns the arguments of a verb that gives work. It has a key, so that it can be repeated. Raises `TypeError`,
+    `TooLarge` and `InvalidHeaders`.
+    """
+    said = headers_of(headers)
+    return {
+        **given,
+        "message": text_of(message, limits.MESSAGE),
+        "headers": None if said is None else json.loads(said),
+        "key": uuid4().hex if key is None else text_of(key, limits.KEY),
+    }

@@ -121,21 +121,21 @@ class CallServer:
     ) -> None:
         try:
             with calls[number]:
-                reply = await self._reply(session, verb, given)
+                reply = await self._reply(number, session, verb, given)
                 with suppress(ConnectionClosed):
-                    await connection.send(wire.pack([number, *reply]))
+                    await connection.send(reply)
         finally:
             del calls[number]
 
-    async def _reply(self, session: str, verb: str, given: dict[str, Any]) -> list[Any]:
+    async def _reply(self, number: int, session: str, verb: str, given: dict[str, Any]) -> bytes:
         try:
-            return ["answer", await self._carry(session, partial(called, verb=verb, given=given))]
+            return wire.answer_of(number, await self._carry(session, partial(called, verb=verb, given=given)))
         except ELSEWHERE:
-            return ["moved"]
+            return wire.pack([number, "moved"])
         except Exception as error:  # whatever it is, the caller is told
             if not isinstance(error, Refusal | StoreError | TypeError | ValueError):
                 log.warning("a call of %s failed", verb, exc_info=True)
-            return ["error", *wire.said_error(error)]
+            return wire.refusal_of(number, error)
 
 
 def call_in(message: str | bytes) -> tuple[int, tuple[str, str, dict[str, Any]] | None]:

@@ -38,6 +38,7 @@ from statemachine.core.machines import TurnState
 from statemachine.core.records import Outcome, TurnEnded
 from statemachine.core.refusals import Refusal
 from statemachine.hosting.errors import RemoteError
+from statemachine.runtime.errors import TooLarge
 from statemachine.runtime.handles import AgentRef, Handle
 from statemachine.runtime.status import AgentStatus
 from statemachine.sinks import Log, log
@@ -48,6 +49,8 @@ from statemachine.stores.protocol import LogRecord
 SUBPROTOCOL: Any = "statemachine.1"
 BYTES_MAX = 64 * 2**20
 """The longest message, in bytes."""
+CHARACTERS_MAX = 1_000
+"""How much is told of each text of an error that is too long."""
 
 KEYED = frozenset({"spawn", "send", "follow_up", "start"})
 """Verbs that give work: repeated with the same key, they are carried out once."""
@@ -62,6 +65,37 @@ def logs(side: str) -> Log:
 def pack(message: Any) -> bytes:
     """Returns a message as it is sent."""
     return json.dumps(message, separators=(",", ":"), allow_nan=False).encode()
+
+
+def bounded(message: bytes, what: str) -> bytes:
+    """Returns the message. Raises `TooLarge` if it is longer than messages may be: the peer would end the connection,
+    on which all other calls are.
+    """
+    if len(message) > BYTES_MAX:
+        raise TooLarge(what, len(message), BYTES_MAX)
+    return message
+
+
+def call_of(number: int, session: str, request: bytes) -> bytes:
+    """Returns the call of a request, which is `[verb, arguments]` as it is packed."""
+    return pack([number, session])[:-1] + b"," + request[1:]
+
+
+def answer_of(number: int, answer: Any) -> bytes:
+    """Returns the reply with this answer. Raises `TooLarge`."""
+    return bounded(pack([number, "answer", answer]), "an answer to a client")
+
+
+def refusal_of(number: int, error: Exception) -> bytes:
+    """Returns the reply with this error. If it is too long, as that with the first request of a key may be, only the
+    start of each text is in it.
+    """
+    name, text, facts = said_error(error)
+    reply = pack([number, "error", name, text, facts])
+    if len(reply) <= BYTES_MAX:
+        return reply
+    short = {word: fact[:CHARACTERS_MAX] if isinstance(fact, str) else fact for word, fact in facts.items()}
+    return pack([number, "error", name, text[:CHARACTERS_MAX], short])
 
 
 def unpack(message: str | bytes) -> Any:

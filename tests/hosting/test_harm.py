@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
 
 from statemachine import AgentControl, MemoryStore, SessionConfig, Turn, TurnState
-from statemachine.errors import ForeignFile, HostMissing, RemoteError
-from statemachine.hosting import SessionClient, SessionHost, host
+from statemachine.core.refusals import Refusal
+from statemachine.errors import ForeignFile, HostMissing, KeyReused, RemoteError, TooLarge
+from statemachine.hosting import SessionClient, SessionHost, host, wire
+from statemachine.hosting.client import Talk
 from statemachine.hosting.directory import Claimed
 from statemachine.hosting.host import Hosted
 from statemachine.runtime.control import inside
 from statemachine.sinks import log
 from tests.hosting.test_hosts import until
 from tests.hosting.work import CONFIG, work
+
+HOLE: list[Any] = []
+HOLE.append(HOLE)
 
 pytestmark = pytest.mark.anyio
 QUICK: Any = {"poll": 0.05, "ttl": 1.0}
@@ -78,21 +85,25 @@ async def test_session_is_idle_only_when_no_turn_of_any_agent_has_begun_or_was_a
 
     async with AgentControl.open(MemoryStore(), lends, SessionConfig(max_concurrent=2)) as control:
         hosted = Hosted(Claimed(1, "a", 0), control)
-        assert hosted.is_idle
+
+        def is_idle() -> bool:
+            return hosted.is_idle
+
+        assert is_idle()
         await control.start("/root", "go")
-        assert not hosted.is_idle
-        await until(lambda: hosted.is_idle, LONG)
+        assert not is_idle()
+        await until(is_idle, LONG)
         handle = await control.spawn("/root", "lends", "go")
-        assert not hosted.is_idle
+        assert not is_idle()
         await until(lambda: inside(control).session.waits.of_agent, LONG)
         await (await control.spawn("/root", "other", "go")).outcome()
-        assert not hosted.is_idle
+        assert not is_idle()
         await control.interrupt("/root/lends")
         await anyio.wait_all_tasks_blocked()
-        assert not hosted.is_idle, "its code runs still"
+        assert not is_idle(), "its code runs still"
         there.touch()
         await handle.outcome()
-        assert hosted.is_idle
+        assert is_idle()
 
 
 # Sinks
@@ -129,3 +140,106 @@ async def test_handler_of_logging_that_raises_ends_neither_host_nor_client(
         assert (await (await client.session("a").spawn("/root", "x", "go")).outcome()).result == "done: go"
     assert {*met} == {"statemachine", "websockets"}
     assert "handler or filter of logging raised" in capsys.readouterr().err
+
+
+# What is too long for the wire
+
+
+@pytest.fixture
+def short_wire(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages between clients and hosts are short."""
+    monkeypatch.setattr(wire, "BYTES_MAX", 20_000)
+
+
+@pytest.mark.usefixtures("short_wire")
+async def test_call_too_long_for_the_wire_is_refused_before_anything_is_done_and_harms_no_other(
+    place: Path, tmp_path: Path
+) -> None:
+    async with SessionHost(place, work, CONFIG, **QUICK), SessionClient(place) as client:
+        other = await client.session("other").spawn("/root", "x", f"until {tmp_path / 'there'}")
+        (talk,) = client._talks.values()
+        outcomes = list[TurnState]()
+
+        async def hear() -> None:
+            outcomes.append((await other.outcome()).status)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hear)
+            await until(lambda: talk._waiting, LONG)
+            for settings in ("x" * 30_000, "\x00" * 5_000):
+                with pytest.raises(TooLarge, match="a call of a session") as refused:
+                    await client.session("long").spawn("/root", "x", "go", settings, key="k")
+                assert refused.value.size > refused.value.bytes_max == 20_000
+            (tmp_path / "there").touch()
+        assert outcomes == [TurnState.COMPLETED]
+        assert [each.path for each in await client.session("long").list()] == ["/root"]
+        assert [*client._talks.values()] == [talk]
+        assert not talk.is_over
+
+
+@pytest.mark.usefixtures("short_wire")
+async def test_answer_too_long_for_the_wire_is_refused_and_the_connection_goes_on(place: Path) -> None:
+    async with SessionHost(place, work, CONFIG, **QUICK), SessionClient(place, patience=5) as client:
+        session = client.session("a")
+        handle = await session.spawn("/root", "x", "long " + "x" * 8_000)
+        assert (await handle.outcome()).status is TurnState.COMPLETED
+        (talk,) = client._talks.values()
+        with pytest.raises(TooLarge, match="an answer") as refused:
+            await session.history("/root/x")
+        assert refused.value.size > refused.value.bytes_max == 20_000
+        await session.spawn("/root", "y", '"' * 9_000, key="k")
+        with pytest.raises(KeyReused, match="was used for another request to /root/y") as reused:
+            await session.spawn("/root", "z", "go", key="k")
+        assert reused.value.key == "k"
+        assert (await session.status("/root/x")).turn == 1
+        assert [*client._talks.values()] == [talk]
+        assert not talk.is_over
+
+
+REFUSED: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
+    "headers that are no object": ("start", ("/root", "go"), {"headers": 5}),
+    "headers that JSON does not have": ("send", ("/root", "go"), {"headers": {"x": object()}}),
+    "settings that are not a number": ("spawn", ("/root", "x", "go", float("nan")), {}),
+    "settings without an end": ("spawn", ("/root", "x", "go", [HOLE]), {}),
+    "a message that is no text": ("follow_up", ("/root", b"go"), {}),
+    "a target that is no path": ("status", (b"/root",), {}),
+    "a target that is a number of a kind": ("close", (1.5,), {}),
+    "a name that is too long": ("spawn", ("/root", "x" * 2_000, "go"), {}),
+    "a role that is no text": ("spawn", ("/root", "x", "go"), {"role": 5}),
+    "a key that is no text": ("start", ("/root", "go"), {"key": 5}),
+    "a key that is too long": ("start", ("/root", "go"), {"key": "k" * 5_000}),
+    "a prefix that is no text": ("list", (5,), {}),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_value_that_a_session_refuses_is_refused_by_a_client_in_the_same_words_before_anything_is_sent(
+    place: Path, case: str
+) -> None:
+    verb, given, named = REFUSED[case]
+    async with AgentControl.open(MemoryStore(), work) as control:
+        with pytest.raises((TypeError, Refusal)) as here:
+            await getattr(control, verb)(*given, **named)
+    place.mkdir()
+    async with SessionClient(place, patience=0) as client:  # without a host
+        with pytest.raises((TypeError, Refusal)) as there:
+            await getattr(client.session("a"), verb)(*given, **named)
+        with closing(sqlite3.connect(place / "host.db")) as index:
+            assert index.execute("SELECT * FROM sessions").fetchall() == []
+    assert (type(there.value), str(there.value)) == (type(here.value), str(here.value))
+
+
+async def test_handle_of_a_client_is_a_target_as_that_of_a_session_is(place: Path) -> None:
+    async with SessionHost(place, work, CONFIG, **QUICK), SessionClient(place) as client:
+        session = client.session("a")
+        handle = await session.spawn("/root", "x", "go")
+        assert (await session.status(handle)).path == "/root/x"
+        assert (await (await session.follow_up(handle, "more")).outcome()).result == "done: more"
+
+
+async def test_connection_that_cannot_be_closed_keeps_no_other_from_being_closed() -> None:
+    class Broken:
+        async def close(self) -> None:
+            raise AttributeError("'NoneType' object has no attribute 'call_soon'")
+
+    await Talk(cast("Any", Broken()), "token").close()
