@@ -27,6 +27,7 @@ from websockets.exceptions import WebSocketException
 from statemachine.core.effects import ClosedAgents, Forgotten, Interrupted, Resumed
 from statemachine.core.exact import shown, text
 from statemachine.core.records import Outcome
+from statemachine.eventloops import to_its_end
 from statemachine.hosting import wire
 from statemachine.hosting.directory import ClientDirectory, Place, Where, kind_at
 from statemachine.hosting.errors import HostMissing
@@ -86,25 +87,30 @@ class SessionClient:
         """Address -> the connection with that worker."""
         self._connecting: dict[str, asyncio.Lock] = {}
         """Address -> what has one connection made at a time."""
-        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> SessionClient:
         self._worker = Worker("statemachine-client")
         try:
             await self._worker.do(self._connect)
         except BaseException:
-            self._worker.stop()
+            await to_its_end(self._leave)
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        assert self._worker is not None
-        for talk in [*self._talks.values()]:
-            await talk.close()
-        await self._worker.do(self._disconnect)
-        self._worker.stop()
+        await to_its_end(self._leave)
+
+    async def _leave(self) -> None:
+        """Ends the connections with workers, that with the directory and its thread, whatever one of them raises."""
+        worker, self._worker = self._worker, None
+        assert worker is not None
+        async with AsyncExitStack() as stack:
+            stack.callback(worker.stop)
+            stack.push_async_callback(worker.do, self._disconnect)
+            for talk in self._talks.values():
+                stack.push_async_callback(talk.close)
 
     def session(self, name: str) -> RemoteSession:
         """Returns the session with this name, which is made when it is first asked for something. Raises
@@ -126,22 +132,26 @@ class SessionClient:
         if self._directory is not None:
             self._directory.close()
 
+    async def _do(self, work: Callable[[], T]) -> T:
+        """Makes a call in the thread. Raises `RuntimeError` if the client is not entered, or left."""
+        if self._worker is None:
+            raise RuntimeError("the client is not open: enter it with `async with` first")
+        return await self._worker.do(work)
+
     async def _look_up(self, work: Callable[[ClientDirectory], T]) -> T:
         """Makes a call with the directory, once more if the connection was lost."""
-        if self._worker is None:
-            raise RuntimeError("the client is not open yet: enter it with `async with` first")
 
         def looked_up() -> T:
             assert self._directory is not None
             return work(self._directory)
 
         try:
-            return await self._worker.do(looked_up)
+            return await self._do(looked_up)
         except StoreError:
             if self._directory is not None and not self._directory.is_lost:
                 raise
-        await self._worker.do(self._connect)
-        return await self._worker.do(looked_up)
+        await self._do(self._connect)
+        return await self._do(looked_up)
 
     async def _owner(self, session: str) -> Where | None:
         return await self._look_up(lambda directory: directory.owner_of(session))
@@ -203,6 +213,8 @@ class SessionClient:
             if talk is not None:
                 await talk.close()
             begun = self._talks[where.address] = await Talk.begin(where, self._tls, partial(self._is_there, where))
+            if self._worker is None:  # the client was left meanwhile
+                await begun.close()
             return begun
 
     async def _told(self, where: Where, session: str, request: bytes) -> list[Any] | None:
@@ -258,8 +270,7 @@ class Talk:
                 if not await is_there():
                     raise ConnectionError("the worker is not there any more")
         except BaseException:
-            connecting.cancel()
-            await asyncio.gather(connecting, return_exceptions=True)
+            await to_its_end(partial(given_up, connecting))
             raise
         talk = cls(connecting.result(), where.token)
         talk._tasks = (asyncio.create_task(talk._listen()), asyncio.create_task(talk._watch(is_there)))
@@ -292,15 +303,22 @@ class Talk:
         except (WebSocketException, ValueError, OSError):
             pass
         finally:
-            self.is_over = True
-            for waiting in self._waiting.values():
-                if not waiting.done():
-                    waiting.set_exception(ConnectionError("the connection with the worker has ended"))
+            self._end()
+
+    def _end(self) -> None:
+        self.is_over = True
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(ConnectionError("the connection with the worker has ended"))
 
     async def close(self) -> None:
         """Ends the connection, and the calls on it. Raises nothing of the connection: the others end whatever became of
         this one.
         """
+        await to_its_end(self._close)
+
+    async def _close(self) -> None:
+        self._end()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -312,6 +330,14 @@ class Talk:
             await asyncio.sleep(LOOK_S)
             if self._waiting and not await is_there():
                 self.connection.transport.abort()
+
+
+async def given_up(connecting: asyncio.Future[ClientConnection]) -> None:
+    """Ends a connection that is being made, or that was made as its caller was cancelled."""
+    connecting.cancel()
+    await asyncio.wait([connecting])
+    if not connecting.cancelled() and connecting.exception() is None:
+        await Talk(connecting.result(), "").close()
 
 
 @frozen(eq=False)

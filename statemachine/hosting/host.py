@@ -21,7 +21,7 @@ import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from ssl import SSLContext
 from types import TracebackType
 from typing import Any
@@ -37,6 +37,7 @@ from statemachine.core.events import ROOT
 from statemachine.core.machines import SessionState
 from statemachine.core.refusals import StoreFailed
 from statemachine.core.session import Session
+from statemachine.eventloops import to_its_end
 from statemachine.hosting import rules, server, wire
 from statemachine.hosting.directory import Ask, Claimed, HostDirectory, Place, Where, kind_at
 from statemachine.hosting.server import CallServer, Moved
@@ -215,19 +216,23 @@ class SessionHost:
     async def __aenter__(self) -> SessionHost:
         self._worker = Worker("statemachine-host")
         try:
-            self._server = await CallServer(self._carry, self._token, self._tls).listen(self._address, self._port)
-            port = self._server.sockets[0].getsockname()[1]
-            scheme = "ws" if self._tls is None else "wss"
-            host = f"[{self._address}]" if ":" in self._address else self._address
-            self.where = self._advertise or f"{scheme}://{host}:{port}"
-            await self._worker.do(self._connect)
+            await to_its_end(self._open)
         except BaseException:
-            await self._end()
+            await to_its_end(self._end)
             raise
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._watch)
         return self
+
+    async def _open(self) -> None:
+        """Begins to serve, and connects with the directory."""
+        self._server = await CallServer(self._carry, self._token, self._tls).listen(self._address, self._port)
+        port = self._server.sockets[0].getsockname()[1]
+        scheme = "ws" if self._tls is None else "wss"
+        host = f"[{self._address}]" if ":" in self._address else self._address
+        self.where = self._advertise or f"{scheme}://{host}:{port}"
+        await self._worker.do(self._connect)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -240,8 +245,7 @@ class SessionHost:
             try:
                 await self._tasks.__aexit__(None, None, None)
             finally:
-                with CancelScope(shield=True):
-                    await self._end()
+                await to_its_end(self._end)
         return None
 
     async def run(self) -> None:
@@ -261,14 +265,18 @@ class SessionHost:
         self._ended.set()
 
     async def _end(self) -> None:
-        """Ends the connections, of callers and with the directory."""
-        listening = getattr(self, "_server", None)
-        if listening is not None:
-            listening.close()
-            await listening.wait_closed()
+        """Ends the connections with callers, that with the directory and its thread, whatever one of them raises."""
+        async with AsyncExitStack() as stack:
+            stack.callback(self._worker.stop)
+            stack.push_async_callback(self._let_go)
+            listening: Server | None = getattr(self, "_server", None)
+            if listening is not None:
+                stack.push_async_callback(listening.wait_closed)
+                stack.callback(listening.close)
+
+    async def _let_go(self) -> None:
         with suppress(StoreError):
             await self._worker.do(self._disconnect)
-        self._worker.stop()
 
     # The directory, in a thread
 
