@@ -37,12 +37,13 @@ from statemachine.core.events import ROOT
 from statemachine.core.machines import SessionState
 from statemachine.core.refusals import StoreFailed
 from statemachine.core.session import Session
-from statemachine.eventloops import to_its_end
+from statemachine.eventloops import clock, to_its_end
 from statemachine.hosting import rules, server, wire
 from statemachine.hosting.directory import Ask, Claimed, HostDirectory, Place, Where, kind_at
 from statemachine.hosting.server import CallServer, Moved
 from statemachine.runtime import AgentControl
 from statemachine.runtime.control import inside
+from statemachine.runtime.pauses import RunTime
 from statemachine.runtime.threads import Roles, Work
 from statemachine.sinks import log
 from statemachine.stores import options
@@ -58,6 +59,8 @@ CAPACITY = 1_000
 IDLE_TTL, TTL, POLL, GRACE = 30.0, 5.0, 0.5, 10.0
 CLAIM_S = 5.0
 """Seconds for which a call waits for room for its session, where no other worker could have it."""
+LOOKS = 4
+"""How often it is looked, within `idle_ttl`, whether a session has something to do."""
 PRESSED_S = 0.05
 """Seconds between two looks for idle sessions while others wait for room."""
 BACKOFF_S, BACKOFF_MAX_S = 0.5, 60.0
@@ -111,6 +114,14 @@ class Hosted:
         """Has the session handed over."""
         self.give_away = True
         self.told.set()
+
+
+async def happens(event: anyio.Event, seconds: float) -> None:
+    """Waits for the event, for so many seconds in which the process could run."""
+    run_time = RunTime(clock())
+    while not event.is_set() and run_time.now() < seconds:
+        with CancelScope(deadline=run_time.look(seconds)):
+            await event.wait()
 
 
 def has_turns(session: Session) -> bool:
@@ -412,22 +423,35 @@ class SessionHost:
                 self._directory.stir()
 
     async def _tend(self, directory: HostDirectory, hosted: Hosted, control: AgentControl) -> None:
-        """Returns when the session needs no owner. Raises `HandOver` if it is to be left with its open work."""
+        """Returns when the session needs no owner. Raises `HandOver` if it is to be left with its open work. What it is
+        given is time in which the process could run: a look that comes late counts as one that is not.
+        """
+        looks, used = 0, hosted.used
         while True:
-            with anyio.move_on_after(self._idle_ttl / 4):
+            with anyio.move_on_after(self._idle_ttl / LOOKS):
                 await hosted.told.wait()
             if hosted.give_away:
-                with anyio.move_on_after(self._grace):
-                    while not (hosted.is_idle or hosted.has_ended):
-                        await anyio.sleep(min(0.02, self._poll))
+                await self._ends(hosted)
                 if directory.is_alone and await self._rests(directory, hosted, control):
                     return
                 raise HandOver
-            is_due = hosted.told.is_set() or time.monotonic() - hosted.used > self._idle_ttl
-            if is_due and await self._rests(directory, hosted, control):
+            is_told = hosted.told.is_set()
+            if not hosted.is_idle or hosted.used != used:
+                looks, used = 0, hosted.used
+            elif not is_told:
+                looks += 1
+            if (is_told or looks >= LOOKS) and await self._rests(directory, hosted, control):
                 return
             if hosted.told.is_set():
                 hosted.told = anyio.Event()
+
+    async def _ends(self, hosted: Hosted) -> None:
+        """Gives the turns of a session their grace to end."""
+        run_time = RunTime(clock())
+        while not (hosted.is_idle or hosted.has_ended) and (now := run_time.now()) < self._grace:
+            pause = min(0.02, self._poll, self._grace - now)
+            run_time.look(now + pause)
+            await anyio.sleep(pause)
 
     async def _rests(self, directory: HostDirectory, hosted: Hosted, control: AgentControl) -> bool:
         """Says that the session needs no owner, if it has nothing to do. Returns whether it was said: the session is to
@@ -477,8 +501,7 @@ class SessionHost:
         awaited = self._awaited.setdefault(session, anyio.Event())
         await self._worker.do(directory.want, session)
         directory.stir()
-        with anyio.move_on_after(CLAIM_S):
-            await awaited.wait()
+        await happens(awaited, CLAIM_S)
         hosted = self._by_name.get(session)
         if hosted is None:
             raise Moved

@@ -7,6 +7,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from contextlib import AbstractAsyncContextManager, closing, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +15,8 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from statemachine import AgentControl, MemoryStore, SessionConfig, Turn, TurnState
+from statemachine import AgentControl, MemoryStore, SessionConfig, Turn, TurnState, read_rollout
+from statemachine.core.records import TurnEnded
 from statemachine.core.refusals import Refusal
 from statemachine.errors import ForeignFile, HostMissing, KeyReused, RemoteError, TooLarge
 from statemachine.hosting import SessionClient, SessionHost, host, wire
@@ -393,3 +395,62 @@ async def test_host_that_asyncio_cancels_again_and_again_while_it_is_left_leaves
             await task
     await check_nothing_is_left("host", opened, tasks)
     await check_nothing_is_left("client", opened, tasks)
+
+
+# Time in which the process could not run
+
+
+async def test_drain_gives_a_turn_its_grace_though_another_session_blocks_the_process(
+    place: Path, tmp_path: Path
+) -> None:
+    async with SessionHost(place, work, CONFIG, grace=1.5, **QUICK) as found:
+        async with SessionClient(place) as client:
+            await client.session("a").spawn("/root", "x", f"until {tmp_path / 'there'}")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(found.drain)
+            await anyio.sleep(0.2)
+            time.sleep(2.5)  # a turn of another session
+            await anyio.sleep(0.05)
+            assert found.sessions == ("a",)
+            (tmp_path / "there").touch()
+    outcomes = [each.outcome for each in read_rollout(place / "a.db", 1) if isinstance(each, TurnEnded)]
+    assert [each.status for each in outcomes] == [TurnState.COMPLETED]
+
+
+async def test_session_stays_for_its_idle_ttl_though_the_process_stood_still(place: Path) -> None:
+    async with SessionHost(place, work, CONFIG, idle_ttl=2, **QUICK) as found, SessionClient(place) as client:
+        await client.session("a").list()
+        time.sleep(3)
+        for _ in range(20):
+            await anyio.sleep(0.005)
+        assert found.sessions == ("a",)
+        await until(lambda: not found.sessions, LONG)
+
+
+async def test_session_has_its_idle_ttl_from_the_end_of_its_last_turn(place: Path, tmp_path: Path) -> None:
+    async with SessionHost(place, work, CONFIG, idle_ttl=2, **QUICK) as found, SessionClient(place) as client:
+        await client.session("a").spawn("/root", "x", f"until {tmp_path / 'there'}")
+        await anyio.sleep(2.6)
+        (tmp_path / "there").touch()
+        await anyio.sleep(0.6)
+        assert found.sessions == ("a",)
+        await until(lambda: not found.sessions, LONG)
+
+
+async def test_call_waits_for_room_in_time_in_which_the_process_could_run() -> None:
+    event, is_over = anyio.Event(), False
+
+    async def wait() -> None:
+        nonlocal is_over
+        await host.happens(event, 1.0)
+        is_over = True
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        await anyio.sleep(0.1)
+        time.sleep(2)
+        await anyio.sleep(0.05)
+        assert not is_over
+        with anyio.fail_after(LONG):
+            while not is_over:
+                await anyio.sleep(0.02)
