@@ -36,7 +36,7 @@ from statemachine.runtime.handles import AgentRef
 from statemachine.runtime.settings import DEFAULT_ROLE, wrap
 from statemachine.runtime.status import AgentStatus
 from statemachine.stores import limits, options
-from statemachine.stores.errors import StoreError
+from statemachine.stores.errors import StoreBusy, StoreError
 from statemachine.stores.protocol import LogRecord
 from statemachine.stores.worker import Worker
 
@@ -173,9 +173,9 @@ class SessionClient:
         since = time.monotonic()
         for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
             is_late = time.monotonic() - since > self._patience
+            reply = None
             try:
                 where = self._known.get(session) or await self._owner(session)
-                reply = None
                 if where is not None:
                     self._known[session] = where
                     reply = await self._told(where, session, request)
@@ -186,12 +186,12 @@ class SessionClient:
                 if reply is None and not is_asked:
                     await self._ask(session, request if verb in wire.KEYED else None)
                     is_asked = True
-            except StoreError:
-                if is_late:
-                    raise
-            else:
                 if reply is not None:
                     return read(verb, reply)
+            except StoreError as error:
+                if is_late or (reply is not None and not isinstance(error, StoreBusy)):
+                    raise
+            else:
                 if is_late:
                     raise HostMissing(session, self._patience)
             await anyio.sleep(pause)

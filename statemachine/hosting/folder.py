@@ -23,6 +23,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 import sys
 import time
 from collections.abc import Sequence
@@ -48,6 +49,10 @@ AT_ONCE = 50
 LOCK_S = 1.0
 """Seconds for which a host tries to get its lock: a client that looks whether it is held has it for an instant."""
 LOCK_RETRY_S = 0.01
+WIDER = (
+    "%s: other users have rights on this folder of sessions, and can put files there that the host opens, or take"
+    " sessions away (mode %s); chmod 700 it, unless you mean that"
+)
 
 WANTED = "SELECT id, name FROM sessions WHERE mark IS NULL ORDER BY id"
 ASKS = """
@@ -76,11 +81,20 @@ class Folder:
         """See `Kind.for_host`. The folder is made if it is missing. Raises `FolderInUse` if it has a host."""
         with typed(self.path), suppress(FileExistsError):
             os.mkdir(self.path, 0o700)
+        warn_of_wider(self.path)
         return FolderSessions(self.path, capacity)
 
     def for_client(self) -> FolderCallers:
         """See `Kind.for_client`. Raises `StoreMissing` if there is no such folder."""
         return FolderCallers(self.path)
+
+
+def warn_of_wider(folder: str) -> None:
+    """Writes a warning to the log if others than its owner can put files into the folder, or take them away."""
+    with suppress(OSError):  # which is told when its files are opened
+        mode = stat.S_IMODE(os.stat(folder).st_mode)
+        if mode & (stat.S_IWGRP | stat.S_IWOTH):
+            log.warning(WIDER, folder, f"{mode:o}")
 
 
 class FolderSessions:
@@ -126,7 +140,7 @@ class FolderSessions:
 
     def _pid(self) -> int | None:
         with self._index.typed():
-            found = self._index.connection.execute(HOST).fetchone()
+            found = self._index.execute(HOST).fetchone()
         return None if found is None else int(found[2])
 
     def _list(self) -> None:
@@ -144,7 +158,7 @@ class FolderSessions:
         with self._index.writing():
             known: dict[str, tuple[int, str | None]] = {
                 name: (session, mark)
-                for session, name, mark in self._index.connection.execute("SELECT id, name, mark FROM sessions")
+                for session, name, mark in self._index.execute("SELECT id, name, mark FROM sessions")
             }
             for name in sorted(names):
                 _, mark = known.get(name, (0, None))
@@ -152,7 +166,7 @@ class FolderSessions:
                     self._index.ask(name)
             for name, (session, mark) in known.items():
                 if mark is not None and name not in names:
-                    self._index.connection.execute(GONE, (session,))
+                    self._index.execute(GONE, (session,))
 
     def _mark(self, name: str, files: set[str] | None = None) -> str | None:
         """Returns what shows whether the file of a session was changed since; None: it is missing, or was not closed.
@@ -171,10 +185,8 @@ class FolderSessions:
     def join(self, where: Where) -> None:
         """See `HostDirectory.join`."""
         with self._index.typed(), self._index.writing():
-            self._index.connection.execute("DELETE FROM host")
-            self._index.connection.execute(
-                "INSERT INTO host VALUES (?, ?, ?)", (where.address, where.token, os.getpid())
-            )
+            self._index.execute("DELETE FROM host")
+            self._index.execute("INSERT INTO host VALUES (?, ?, ?)", (where.address, where.token, os.getpid()))
 
     def want(self, name: str) -> None:
         """See `HostDirectory.want`. Raises `SessionUnnamed`."""
@@ -190,10 +202,10 @@ class FolderSessions:
         """See `HostDirectory.poll`."""
         self._index.check_same()
         with self._index.typed():
-            (seen,) = self._index.connection.execute("PRAGMA data_version").fetchone()
+            (seen,) = self._index.execute("PRAGMA data_version").fetchone()
             if seen != self._seen:
                 self._seen, self._has_asks = seen, True
-                for session, name in self._index.connection.execute(WANTED).fetchall():
+                for session, name in self._index.execute(WANTED).fetchall():
                     if session not in self._claimed:
                         self._free.setdefault(name, session)
             room = 0 if draining else rules.most_to_claim(len(held) - spare, self._capacity, self._capacity, AT_ONCE)
@@ -207,8 +219,8 @@ class FolderSessions:
     def _asks(self, held: Sequence[int]) -> tuple[Ask, ...]:
         if not self._has_asks:
             return ()
-        found = self._index.connection.execute(ASKS, (json.dumps(held),)).fetchall()
-        self._has_asks = bool(found or self._index.connection.execute("SELECT 1 FROM asks LIMIT 1").fetchone())
+        found = self._index.execute(ASKS, (json.dumps(held),)).fetchall()
+        self._has_asks = bool(found or self._index.execute("SELECT 1 FROM asks LIMIT 1").fetchone())
         return tuple([Ask(session, ask, bytes(request)) for session, ask, request in found])
 
     def store(self, claimed: Claimed) -> SQLiteStore:
@@ -218,13 +230,13 @@ class FolderSessions:
     def asked(self, session: int) -> int:
         """See `HostDirectory.asked`."""
         with self._index.typed():
-            found = self._index.connection.execute("SELECT asked FROM sessions WHERE id = ?", (session,)).fetchone()
+            found = self._index.execute("SELECT asked FROM sessions WHERE id = ?", (session,)).fetchone()
         return 0 if found is None else int(found[0])
 
     def unload(self, claimed: Claimed, asked: int) -> bool:
         """See `HostDirectory.unload`. It is written once the file is closed."""
         with self._index.typed():
-            left = self._index.connection.execute("SELECT 1 FROM asks WHERE session = ?", (claimed.id,)).fetchone()
+            left = self._index.execute("SELECT 1 FROM asks WHERE session = ?", (claimed.id,)).fetchone()
         if left is not None or self.asked(claimed.id) != asked:
             return False
         self._claimed[claimed.id] = asked
@@ -245,7 +257,7 @@ class FolderSessions:
     def _give_mark(self, claimed: Claimed, asked: int) -> bool:
         mark = self._mark(claimed.name)
         with self._index.typed(), self._index.light():
-            return self._index.connection.execute(REST, (mark, claimed.id, asked)).rowcount == 1 and mark is not None
+            return self._index.execute(REST, (mark, claimed.id, asked)).rowcount == 1 and mark is not None
 
     def done(self, asks: Sequence[int]) -> None:
         """See `HostDirectory.done`."""
@@ -255,7 +267,7 @@ class FolderSessions:
     def leave(self) -> None:
         """See `HostDirectory.leave`."""
         with self._index.typed(), self._index.writing():
-            self._index.connection.execute("DELETE FROM host")
+            self._index.execute("DELETE FROM host")
 
     def close(self) -> None:
         """Ends the connection, and leaves the folder to another host."""
@@ -297,7 +309,7 @@ class FolderCallers:
         """Returns where the host can be reached; None: no host lives, whatever the file says."""
         self._check()
         with self._index.typed():
-            found = self._index.connection.execute(HOST).fetchone()
+            found = self._index.execute(HOST).fetchone()
             return Where(*found[:2]) if found is not None and self._ownership.is_held() else None
 
     def owner_of(self, _session: str, /) -> Where | None:
@@ -314,7 +326,7 @@ class FolderCallers:
         with self._index.typed(), self._index.writing():
             number = self._index.ask(session)
             if request is not None:
-                self._index.connection.execute("INSERT INTO asks (session, request) VALUES (?, ?)", (number, request))
+                self._index.execute("INSERT INTO asks (session, request) VALUES (?, ?)", (number, request))
 
     def close(self) -> None:
         """Ends the connection."""

@@ -17,7 +17,8 @@ one, and a client sends nothing there.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+import sqlite3
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from statemachine.hosting.errors import FolderCorrupt
@@ -25,6 +26,7 @@ from statemachine.hosting.file_names import INDEX, SUFFIX
 from statemachine.stores.durability import BUSY_TIMEOUT
 from statemachine.stores.errors import ForeignFile, NewerSchema, StoreCorrupt, StoreError, StoreMissing
 from statemachine.stores.sqlite import rights, schema
+from statemachine.stores.sqlite.patience import Patience
 from statemachine.stores.sqlite.translation import typed
 
 APPLICATION_ID = 0x41674D48
@@ -55,7 +57,8 @@ class Index:
             raise StoreMissing(folder, "there is no such directory")
         with self.typed():
             rights.make_private(self.path)
-            self.connection = schema.connect(self.path, "mode=rw", BUSY_TIMEOUT)
+            self._patience = Patience(self.path, BUSY_TIMEOUT)
+            self.connection = schema.connect(self.path, "mode=rw", self._patience.step)
             try:
                 self._begin()
                 rights.warn_of_wider(self.path)
@@ -66,7 +69,7 @@ class Index:
 
     def _begin(self) -> None:
         self.connection.execute("PRAGMA synchronous = FULL")
-        (tables,) = self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        (tables,) = self.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables and schema.number(self.connection, "application_id") != APPLICATION_ID:
             raise ForeignFile(self.path, "this is not the file of a host")
         if not schema.use_wal(self.connection, BUSY_TIMEOUT):
@@ -78,6 +81,10 @@ class Index:
             if version == 0:
                 for statement in TABLES:
                     self.connection.execute(statement)
+
+    def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        """Runs a statement. While another program has the file locked, it is waited for, with one warning."""
+        return self._patience.do(self.connection.execute, statement, values)
 
     @contextmanager
     def typed(self) -> Generator[None]:
@@ -91,7 +98,7 @@ class Index:
     @contextmanager
     def writing(self) -> Generator[None]:
         """Makes one transaction of the block."""
-        self.connection.execute("BEGIN IMMEDIATE")
+        self.execute("BEGIN IMMEDIATE")
         try:
             yield
             self.connection.execute("COMMIT")

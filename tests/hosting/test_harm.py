@@ -18,14 +18,15 @@ import pytest
 from statemachine import AgentControl, MemoryStore, SessionConfig, Turn, TurnState, read_rollout
 from statemachine.core.records import TurnEnded
 from statemachine.core.refusals import Refusal
-from statemachine.errors import ForeignFile, HostMissing, KeyReused, RemoteError, TooLarge
-from statemachine.hosting import SessionClient, SessionHost, host, wire
+from statemachine.errors import ForeignFile, HostMissing, KeyReused, RemoteError, StoreBusy, TooLarge
+from statemachine.hosting import SessionClient, SessionHost, host, index, wire
 from statemachine.hosting import client as hosting_client
 from statemachine.hosting.client import Talk
 from statemachine.hosting.directory import Claimed, Where
 from statemachine.hosting.host import Hosted
 from statemachine.runtime.control import inside
 from statemachine.sinks import log
+from statemachine.stores.sqlite import patience
 from tests.hosting.test_hosts import until
 from tests.hosting.work import CONFIG, work
 
@@ -230,8 +231,8 @@ async def test_value_that_a_session_refuses_is_refused_by_a_client_in_the_same_w
     async with SessionClient(place, patience=0) as client:  # without a host
         with pytest.raises((TypeError, Refusal)) as there:
             await getattr(client.session("a"), verb)(*given, **named)
-        with closing(sqlite3.connect(place / "host.db")) as index:
-            assert index.execute("SELECT * FROM sessions").fetchall() == []
+        with closing(sqlite3.connect(place / "host.db")) as found:
+            assert found.execute("SELECT * FROM sessions").fetchall() == []
     assert (type(there.value), str(there.value)) == (type(here.value), str(here.value))
 
 
@@ -454,3 +455,43 @@ async def test_call_waits_for_room_in_time_in_which_the_process_could_run() -> N
         with anyio.fail_after(LONG):
             while not is_over:
                 await anyio.sleep(0.02)
+
+
+# A folder that others use
+
+
+async def test_host_s_own_file_that_another_program_locks_is_waited_for_with_a_warning_within_the_client_s_patience(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(patience, "NOTICE_S", 0.05)
+    monkeypatch.setattr(index, "BUSY_TIMEOUT", 0.2)
+    async with SessionHost(place, work, CONFIG, **QUICK), SessionClient(place, patience=LONG) as client:
+        with closing(sqlite3.connect(place / "host.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(client.session("a").list)
+                await anyio.sleep(1)
+                other.execute("COMMIT")
+        assert "host.db: another program keeps the file locked" in caplog.text
+
+
+async def test_busy_file_is_told_once_the_client_s_patience_is_over(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "BUSY_TIMEOUT", 0.05)
+    async with SessionHost(place, work, CONFIG, **QUICK), SessionClient(place, patience=0.3) as client:
+        with closing(sqlite3.connect(place / "host.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreBusy):
+                await client.session("a").list()
+
+
+@pytest.mark.parametrize(("mode", "warnings"), [(0o700, 0), (0o755, 0), (0o777, 1), (0o770, 1)])
+async def test_folder_in_which_others_may_write_is_used_with_a_warning(
+    place: Path, mode: int, warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.mkdir()
+    place.chmod(mode)
+    async with SessionHost(place, work, CONFIG, **QUICK):
+        pass
+    assert caplog.text.count("other users have rights on this folder") == warnings
