@@ -12,6 +12,9 @@ session is opened, and given after it was closed. So losing one costs an opening
 Only the owner of the folder may read the file, since who has the token may call. It is made so before anything is in
 it. A host that lives holds a lock beside it, `host.db.lock`: without that, what the file says of a host is of a dead
 one, and a client sends nothing there.
+
+Other programs can write the file, so little of it is believed. Its schema is compared with `TABLES` when it is opened,
+and whenever it was changed.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from statemachine.stores.durability import BUSY_TIMEOUT
 from statemachine.stores.errors import ForeignFile, NewerSchema, StoreCorrupt, StoreError, StoreMissing
 from statemachine.stores.sqlite import rights, schema
 from statemachine.stores.sqlite.patience import Patience
+from statemachine.stores.sqlite.shape import check_shape
 from statemachine.stores.sqlite.translation import typed
 
 APPLICATION_ID = 0x41674D48
@@ -47,6 +51,12 @@ ASK = """
 """
 
 
+def make(connection: sqlite3.Connection) -> None:
+    """Makes the tables."""
+    for statement in TABLES:
+        connection.execute(statement)
+
+
 class Index:
     """A connection with the host's file of a folder. What it writes is durable, unless it is `light`."""
 
@@ -55,7 +65,9 @@ class Index:
         self.path = os.path.join(folder, f"{INDEX}{SUFFIX}")
         if not os.path.isdir(folder):
             raise StoreMissing(folder, "there is no such directory")
-        with self.typed():
+        self._schema_version: int | None = None
+        """SQLite's number of the schema that was looked at."""
+        with self._typed():
             rights.make_private(self.path)
             self._patience = Patience(self.path, BUSY_TIMEOUT)
             self.connection = schema.connect(self.path, "mode=rw", self._patience.step)
@@ -74,13 +86,20 @@ class Index:
             raise ForeignFile(self.path, "this is not the file of a host")
         if not schema.use_wal(self.connection, BUSY_TIMEOUT):
             raise StoreError(self.path, "this file system has no shared memory, which SQLite needs for its WAL")
-        with self.writing():
+        with self._transaction():
             version = schema.number(self.connection, "user_version")
             if version > VERSION:
                 raise NewerSchema(self.path, f"the file has schema version {version}, newer than {VERSION}")
             if version == 0:
-                for statement in TABLES:
-                    self.connection.execute(statement)
+                make(self.connection)
+            self._check_shape()
+
+    def _check_shape(self) -> None:
+        """Raises `StoreCorrupt` if the schema is not that of `TABLES`. Looks only if it was changed since."""
+        version = self._patience.do(schema.number, self.connection, "schema_version")
+        if version != self._schema_version:
+            self._patience.do(check_shape, self.connection, self.path, (make,))
+            self._schema_version = version
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         """Runs a statement. While another program has the file locked, it is waited for, with one warning."""
@@ -88,7 +107,13 @@ class Index:
 
     @contextmanager
     def typed(self) -> Generator[None]:
-        """Raises as a `StoreError` what goes wrong with the file."""
+        """Raises as a `StoreError` what goes wrong with the file. Looks at its schema first."""
+        with self._typed():
+            self._check_shape()
+            yield
+
+    @contextmanager
+    def _typed(self) -> Generator[None]:
         try:
             with typed(self.path):
                 yield
@@ -97,7 +122,13 @@ class Index:
 
     @contextmanager
     def writing(self) -> Generator[None]:
-        """Makes one transaction of the block."""
+        """Makes one transaction of the block, with the schema as it should be."""
+        with self._transaction():
+            self._check_shape()
+            yield
+
+    @contextmanager
+    def _transaction(self) -> Generator[None]:
         self.execute("BEGIN IMMEDIATE")
         try:
             yield
