@@ -36,7 +36,7 @@ from statemachine.hosting.directory import Ask, Claimed, Poll, Where
 from statemachine.hosting.errors import FolderInUse
 from statemachine.hosting.index import Index
 from statemachine.sinks import log
-from statemachine.stores.errors import StoreError
+from statemachine.stores.errors import SessionUnnamed, StoreError
 from statemachine.stores.sqlite import SQLiteStore
 from statemachine.stores.sqlite.ownership import Ownership
 from statemachine.stores.sqlite.reading import real_path
@@ -63,7 +63,10 @@ REST = """
     WHERE id = ? AND asked = ? AND NOT EXISTS (SELECT 1 FROM asks WHERE session = sessions.id)
 """
 GONE = "DELETE FROM sessions WHERE id = ? AND id NOT IN (SELECT session FROM asks)"
+DROP = "DELETE FROM sessions WHERE id = ?"
+COUNT = "UPDATE sessions SET asked = 0 WHERE id = ?"
 HOST = "SELECT address, token, pid FROM host"
+WRONG = "%s: %s, which no host or client writes, is dropped; find out what other program writes this file"
 
 
 class Folder:
@@ -119,6 +122,8 @@ class FolderSessions:
         self._is_stirred = False
         self._stirred: anyio.Event | None = None
         """What the host waits for, if it waits."""
+        self._where: tuple[str, str, int] | None = None
+        """What the file is to say of this host, once it can be reached."""
         self._index = Index(folder)
         self._ownership = Ownership(self._index.path)
         try:
@@ -141,7 +146,7 @@ class FolderSessions:
     def _pid(self) -> int | None:
         with self._index.typed():
             found = self._index.execute(HOST).fetchone()
-        return None if found is None else int(found[2])
+        return found[2] if found is not None and type(found[2]) is int else None
 
     def _list(self) -> None:
         """Takes the marks of sessions whose files are not as they were left, and drops sessions without a file."""
@@ -155,6 +160,7 @@ class FolderSessions:
                 *(self.shown, len(foreign), min(foreign)),
             )
         names = {name for name in there.values() if name is not None}
+        self._lower()
         with self._index.writing():
             known: dict[str, tuple[int, str | None]] = {
                 name: (session, mark)
@@ -184,9 +190,14 @@ class FolderSessions:
 
     def join(self, where: Where) -> None:
         """See `HostDirectory.join`."""
-        with self._index.typed(), self._index.writing():
+        self._where = (where.address, where.token, os.getpid())
+        with self._index.typed():
+            self._say_where(self._where)
+
+    def _say_where(self, where: tuple[str, str, int]) -> None:
+        with self._index.writing():
             self._index.execute("DELETE FROM host")
-            self._index.execute("INSERT INTO host VALUES (?, ?, ?)", (where.address, where.token, os.getpid()))
+            self._index.execute("INSERT INTO host VALUES (?, ?, ?)", where)
 
     def want(self, name: str) -> None:
         """See `HostDirectory.want`. Raises `SessionUnnamed`."""
@@ -205,8 +216,11 @@ class FolderSessions:
             (seen,) = self._index.execute("PRAGMA data_version").fetchone()
             if seen != self._seen:
                 self._seen, self._has_asks = seen, True
+                self._lower()
+                if self._where is not None and self._index.execute(HOST).fetchall() != [self._where]:
+                    self._say_where(self._where)
                 for session, name in self._index.execute(WANTED).fetchall():
-                    if session not in self._claimed:
+                    if session not in self._claimed and (name in self._free or self._is_sound(session, name)):
                         self._free.setdefault(name, session)
             room = 0 if draining else rules.most_to_claim(len(held) - spare, self._capacity, self._capacity, AT_ONCE)
             claimed = [Claimed(self._free[name], name, 0) for name in [*self._free][:room]]
@@ -216,21 +230,48 @@ class FolderSessions:
             asks = self._asks([*held, *(each.id for each in claimed)])
             return Poll(False, sys.maxsize, len(self._free), room, tuple(claimed), asks)
 
+    def _lower(self) -> None:
+        if self._index.lower():
+            log.warning(WRONG, self._index.path, "a row with a number that leaves none for others")
+
+    def _is_sound(self, session: int, name: str) -> bool:
+        """Tells whether this is the name of a session. Its row is dropped if it is not."""
+        try:
+            file_names.file_of(self.shown, name)
+        except (SessionUnnamed, TypeError):
+            log.warning(WRONG, self._index.path, f"a session with the name {name!r:.100}")
+            with self._index.writing():
+                self._index.execute(DROP, (session,))
+            return False
+        return True
+
     def _asks(self, held: Sequence[int]) -> tuple[Ask, ...]:
         if not self._has_asks:
             return ()
         found = self._index.execute(ASKS, (json.dumps(held),)).fetchall()
+        wrong = [ask for _, ask, request in found if type(request) is not bytes]
+        if wrong:
+            log.warning(WRONG, self._index.path, f"what {len(wrong)} request(s) of {len(found)} say")
+            self.done(wrong)
         self._has_asks = bool(found or self._index.execute("SELECT 1 FROM asks LIMIT 1").fetchone())
-        return tuple([Ask(session, ask, bytes(request)) for session, ask, request in found])
+        return tuple([Ask(*each) for each in found if type(each[2]) is bytes])
 
     def store(self, claimed: Claimed) -> SQLiteStore:
-        """See `HostDirectory.store`. Raises `SessionUnnamed` for a name that no file can have."""
-        return SQLiteStore(file_names.file_of(self.shown, claimed.name))
+        """See `HostDirectory.store`. Raises `SessionUnnamed` for a name that no file can have, and `ForeignFile` for
+        a link that leads elsewhere.
+        """
+        path = file_names.file_of(self.shown, claimed.name)
+        return SQLiteStore(path)
 
     def asked(self, session: int) -> int:
         """See `HostDirectory.asked`."""
         with self._index.typed():
             found = self._index.execute("SELECT asked FROM sessions WHERE id = ?", (session,)).fetchone()
+            if found is not None and type(found[0]) is not int:
+                log.warning(WRONG, self._index.path, f"the count {found[0]!r:.100} of session {session}")
+                with self._index.writing():
+                    self._index.execute(COUNT, (session,))
+                return 0
         return 0 if found is None else int(found[0])
 
     def unload(self, claimed: Claimed, asked: int) -> bool:
@@ -266,6 +307,7 @@ class FolderSessions:
 
     def leave(self) -> None:
         """See `HostDirectory.leave`."""
+        self._where = None
         with self._index.typed(), self._index.writing():
             self._index.execute("DELETE FROM host")
 
@@ -310,7 +352,10 @@ class FolderCallers:
         self._check()
         with self._index.typed():
             found = self._index.execute(HOST).fetchone()
-            return Where(*found[:2]) if found is not None and self._ownership.is_held() else None
+        if found is None or not type(found[0]) is type(found[1]) is str:
+            return None
+        with typed(self._ownership.lock_path):
+            return Where(*found[:2]) if self._ownership.is_held() else None
 
     def owner_of(self, _session: str, /) -> Where | None:
         """See `ClientDirectory.owner_of`. The host of a folder has all of its sessions."""

@@ -312,7 +312,7 @@ class SessionHost:
             try:
                 if not await self._look():
                     await self._pause()
-            except StoreError as error:
+            except Exception as error:  # whatever it is, no session is to end with it
                 log.warning("sessions cannot be looked up (%s): sessions are dropped, and it is tried again", error)
                 await self._begin_again()
 
@@ -371,7 +371,7 @@ class SessionHost:
             await anyio.sleep(BACKOFF_S)
             try:
                 await self._worker.do(self._connect)
-            except StoreError as error:
+            except Exception as error:
                 log.info("sessions cannot be looked up yet: %s", error)
                 continue
             return

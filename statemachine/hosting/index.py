@@ -14,7 +14,8 @@ it. A host that lives holds a lock beside it, `host.db.lock`: without that, what
 one, and a client sends nothing there.
 
 Other programs can write the file, so little of it is believed. Its schema is compared with `TABLES` when it is opened,
-and whenever it was changed.
+and whenever it was changed. A row with a value that none of us writes is dropped, with a warning: it costs its own
+request or session, and not those of others.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import os
 import sqlite3
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from statemachine.hosting.errors import FolderCorrupt
 from statemachine.hosting.file_names import INDEX, SUFFIX
@@ -51,6 +53,15 @@ ASK = """
 """
 
 
+ID_MAX = 2**62
+"""The highest number of a row. SQLite gives numbers above the highest that it knows, and none after 2**63 - 1."""
+TOO_HIGH = (
+    "DELETE FROM asks WHERE id > ?",
+    "DELETE FROM sessions WHERE id > ?",
+    "DELETE FROM sqlite_sequence WHERE seq > ?",
+)
+
+
 def make(connection: sqlite3.Connection) -> None:
     """Makes the tables."""
     for statement in TABLES:
@@ -71,6 +82,8 @@ class Index:
             rights.make_private(self.path)
             self._patience = Patience(self.path, BUSY_TIMEOUT)
             self.connection = schema.connect(self.path, "mode=rw", self._patience.step)
+            # What is not UTF-8 is a text that no name, token or mark equals, and not an error of the whole file.
+            self.connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
             try:
                 self._begin()
                 rights.warn_of_wider(self.path)
@@ -161,6 +174,15 @@ class Index:
         """Notes that a caller has asked for a session, within a transaction. Returns its number."""
         (session,) = self.connection.execute(ASK, (name,)).fetchone()
         return int(session)
+
+    def lower(self) -> bool:
+        """Drops rows with numbers after which SQLite has none left for others. Returns whether there were any."""
+        if not self.connection.execute("SELECT 1 FROM sqlite_sequence WHERE seq > ?", (ID_MAX,)).fetchall():
+            return False
+        with self.writing():
+            for statement in TOO_HIGH:
+                self.connection.execute(statement, (ID_MAX,))
+        return True
 
     def close(self) -> None:
         """Ends the connection."""

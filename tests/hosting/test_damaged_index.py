@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +31,34 @@ SHAPES: dict[str, tuple[str, ...]] = {
     ),
     "the host as a view without end": ("DROP TABLE host", ENDLESS.format("host", "address, i AS token, i AS pid")),
 }
+WRONG: dict[str, tuple[str, ...]] = {
+    "a request that is a text": ("INSERT INTO asks (session, request) VALUES (1, 'text')",),
+    "a request that is a number": ("INSERT INTO asks (session, request) VALUES (1, 1000000000000)",),
+    "a request that is not a call": ("INSERT INTO asks (session, request) VALUES (1, x'ff')",),
+    "a request that is no text of UTF-8": ("INSERT INTO asks (session, request) VALUES (1, CAST(x'ff' AS TEXT))",),
+    "a request of what is not a session": (
+        "INSERT INTO asks (session, request) VALUES (99, x'00')",
+        "INSERT INTO asks (session, request) VALUES ('a', x'00')",
+    ),
+    "the highest number of a request": ("INSERT INTO asks VALUES (9223372036854775807, 1, 'text')",),
+    "a name that is a blob": ("INSERT INTO sessions (name, asked) VALUES (x'00', 1)",),
+    "a name that no session has": ("INSERT INTO sessions (name, asked) VALUES ('', 1)",),
+    "a name that is no text of UTF-8": ("INSERT INTO sessions (name, asked) VALUES (CAST(x'ff' AS TEXT), 1)",),
+    "a count that is a text": ("UPDATE sessions SET asked = 'text'",),
+    "a count that is not a text of UTF-8": ("UPDATE sessions SET asked = CAST(x'ff' AS TEXT)",),
+    "a count that is infinite": ("UPDATE sessions SET asked = 9e999",),
+    "the highest count": ("UPDATE sessions SET asked = 9223372036854775807",),
+    "a mark that is a blob": ("INSERT INTO sessions (name, asked, mark) VALUES ('b', 1, x'00')",),
+    "a mark that is not a text of UTF-8": (
+        "INSERT INTO sessions (name, asked, mark) VALUES ('b', 1, CAST(x'ff' AS TEXT))",
+    ),
+    "the highest number of a session": ("INSERT INTO sessions VALUES (9223372036854775807, 'b', 1, NULL)",),
+    "an address that is a blob": ("UPDATE host SET address = x'00'",),
+    "a token that is a number": ("UPDATE host SET token = 17",),
+    "a process that is infinite": ("UPDATE host SET pid = 9e999",),
+    "a second host": ("INSERT INTO host VALUES ('', '', 0)",),
+    "no host": ("DELETE FROM host",),
+}
 
 
 @pytest.fixture
@@ -51,6 +81,61 @@ def run(place: Path, *statements: str) -> None:
     with closing(sqlite3.connect(place / "host.db", isolation_level=None)) as connection:
         for statement in statements:
             connection.execute(statement)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_row_that_no_host_or_client_wrote_is_dropped_and_all_sessions_go_on(wrong: str, place: Path) -> None:
+    async with SessionHost(place, work, CONFIG, idle_ttl=0.1, **QUICK) as found, SessionClient(place) as client:
+        session = client.session("a")
+        await session.spawn("/root", "x", "go")
+        run(place, *WRONG[wrong])
+        handle = await session.spawn("/root", "y", "go")
+        assert (await handle.outcome()).result == "done: go"
+        await until(lambda: not found.sessions, LONG)
+        assert (await session.status("/root/y")).turn == 1
+    async with SessionHost(place, work, CONFIG, **QUICK), SessionClient(place) as client:
+        assert (await client.session("a").status("/root/y")).turn == 1
+        await client.session("new").spawn("/root", "x", "go")
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_host_begins_whatever_a_row_is(wrong: str, place: Path) -> None:
+    async with SessionHost(place, work, CONFIG, **QUICK), SessionClient(place) as client:
+        await client.session("a").spawn("/root", "x", "go")
+    run(place, *WRONG[wrong])
+    async with SessionHost(place, work, CONFIG, idle_ttl=0.1, **QUICK) as found, SessionClient(place) as client:
+        assert (await client.session("a").status("/root/x")).turn == 1
+        await client.session("new").spawn("/root", "x", "go")
+        await until(lambda: not found.sessions, LONG)
+
+
+async def test_wrong_request_is_told_once_and_those_beside_it_are_carried_out(
+    place: Path, callers: FolderCallers, caplog: pytest.LogCaptureFixture
+) -> None:
+    callers.ask("a", None)
+    run(place, "INSERT INTO asks (session, request) VALUES (1, 'text'), (1, 17)")
+    callers.ask("a", REQUEST)
+    with caplog.at_level(logging.WARNING):
+        async with SessionHost(place, work, CONFIG, **QUICK), SessionClient(place) as client:
+            await until(lambda: index(place, "SELECT * FROM asks") == [], LONG)
+            assert (await client.session("a").status("/root/x")).path == "/root/x"
+    assert len([each for each in caplog.messages if "request" in each]) == 1
+
+
+async def test_host_goes_on_whatever_a_look_raises(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    poll, failures = FolderSessions.poll, [MemoryError(), RuntimeError(), KeyError()]
+
+    def failing(*given: Any, **named: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return poll(*given, **named)
+
+    monkeypatch.setattr("statemachine.hosting.host.BACKOFF_S", 0.01)
+    async with SessionHost(place, work, CONFIG, **QUICK), SessionClient(place) as client:
+        await client.session("a").spawn("/root", "x", "go")
+        monkeypatch.setattr(FolderSessions, "poll", failing)
+        await until(lambda: not failures, LONG)
+        assert (await client.session("a").status("/root/x")).path == "/root/x"
 
 
 # The schema
