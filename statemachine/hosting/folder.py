@@ -34,7 +34,7 @@ import anyio
 from statemachine.hosting import file_names, rules
 from statemachine.hosting.directory import Ask, Claimed, Poll, Where
 from statemachine.hosting.errors import FolderInUse
-from statemachine.hosting.index import Index
+from statemachine.hosting.index import Index, check_within
 from statemachine.sinks import log
 from statemachine.stores.errors import SessionUnnamed, StoreError
 from statemachine.stores.sqlite import SQLiteStore
@@ -261,6 +261,7 @@ class FolderSessions:
         a link that leads elsewhere.
         """
         path = file_names.file_of(self.shown, claimed.name)
+        check_within(self.shown, path)
         return SQLiteStore(path)
 
     def asked(self, session: int) -> int:

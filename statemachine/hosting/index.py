@@ -79,6 +79,7 @@ class Index:
         self._schema_version: int | None = None
         """SQLite's number of the schema that was looked at."""
         with self._typed():
+            check_within(folder, self.path)
             rights.make_private(self.path)
             self._patience = Patience(self.path, BUSY_TIMEOUT)
             self.connection = schema.connect(self.path, "mode=rw", self._patience.step)
@@ -187,3 +188,13 @@ class Index:
     def close(self) -> None:
         """Ends the connection."""
         self.connection.close()
+
+
+def check_within(folder: str, path: str) -> None:
+    """Raises `ForeignFile` for a link that leads out of the folder, where another folder may have the file, or to
+    nothing, where one would be made.
+    """
+    if os.path.islink(path):
+        target = os.path.realpath(path)
+        if os.path.dirname(target) != folder or not os.path.exists(target):
+            raise ForeignFile(path, f"this is a link to {target}, which is not a file of this folder")

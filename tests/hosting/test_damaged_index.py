@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from statemachine.errors import FolderCorrupt
+from statemachine import AgentControl
+from statemachine.errors import FolderCorrupt, ForeignFile
 from statemachine.hosting import SessionClient, SessionHost
 from statemachine.hosting.folder import FolderCallers, FolderSessions
 from tests.hosting.test_folders import LONG, QUICK, index
@@ -197,3 +199,51 @@ async def test_file_that_was_analyzed_is_taken(place: Path, callers: FolderCalle
     callers.ask("a", REQUEST)
     async with SessionHost(place, work, CONFIG, **QUICK):
         await until(lambda: index(place, "SELECT * FROM asks") == [], LONG)
+
+
+# Links
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_link_that_leads_out_of_the_folder_is_refused_and_nothing_is_made_there(
+    is_there: bool, place: Path, tmp_path: Path
+) -> None:
+    place.mkdir()
+    outside = tmp_path / "outside.db"
+    if is_there:
+        async with AgentControl.open(outside, work, CONFIG):
+            pass
+    before = sorted(os.listdir(tmp_path))
+    os.symlink(outside, place / "l.db")
+    os.symlink(place / "nothing.db", place / "n.db")
+    async with SessionHost(place, work, CONFIG, **QUICK), SessionClient(place) as client:
+        for name in ("l", "n"):
+            with pytest.raises(ForeignFile, match="link"):
+                await client.session(name).spawn("/root", "x", "go")
+        await client.session("a").spawn("/root", "x", "go")
+    assert sorted(os.listdir(tmp_path)) == before
+    assert not os.path.exists(place / "nothing.db")
+
+
+async def test_link_within_the_folder_is_another_name_of_its_session(place: Path) -> None:
+    place.mkdir()
+    async with AgentControl.open(place / "a.db", work, CONFIG) as control:
+        await control.spawn("/root", "x", "go")
+    os.symlink("a.db", place / "l.db")
+    async with SessionHost(place, work, CONFIG, idle_ttl=0.05, **QUICK), SessionClient(place) as client:
+        assert (await client.session("l").status("/root/x")).path == "/root/x"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_host_s_own_file_that_is_a_link_out_of_the_folder_is_refused(
+    is_there: bool, place: Path, tmp_path: Path
+) -> None:
+    place.mkdir()
+    other = tmp_path / "other"
+    other.mkdir()
+    if is_there:
+        FolderCallers(str(other)).close()
+    os.symlink(other / "host.db", place / "host.db")
+    with pytest.raises(ForeignFile, match="link"):
+        FolderCallers(str(place))
+    assert ("host.db" in os.listdir(other)) is is_there
