@@ -13,6 +13,8 @@ from contextlib import suppress
 
 from filelock import FileLock, Timeout
 
+from statemachine.stores.errors import ForeignFile
+from statemachine.stores.sqlite.regular import check_regular, open_to_read
 from statemachine.stores.sqlite.rights import PRIVATE
 
 ATTEMPTS = 3
@@ -29,8 +31,12 @@ class Ownership:
 
     def take(self) -> bool:
         """Takes the lock and returns True, or False if another owner holds it. Raises `OSError` where files cannot be
-        locked.
+        locked, and `ForeignFile` if something else is in the place of the lock.
         """
+        try:
+            check_regular(self.lock_path, ("",))
+        except ForeignFile as error:
+            raise ForeignFile(error.path, f"its lock {error.path} cannot be made: {error.problem}") from None
         for _ in range(ATTEMPTS):
             try:
                 self._lock.acquire(blocking=False)
@@ -58,10 +64,10 @@ class Ownership:
 
     def is_held(self) -> bool:
         """Tells whether an owner that lives has the lock. Who takes it in the same instant may find it held. Raises
-        `OSError` where files cannot be locked.
+        `OSError` where files cannot be locked, and `ForeignFile` if something else is in the place of the lock.
         """
         try:
-            descriptor = os.open(self.lock_path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = open_to_read(self.lock_path)
         except FileNotFoundError:
             return False
         try:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -37,6 +36,7 @@ from statemachine.stores.encoding import (
 )
 from statemachine.stores.errors import ForeignFile, NewerSchema, StoreMissing
 from statemachine.stores.rows import NUMBER_MAX
+from statemachine.stores.sqlite.regular import check_regular, open_to_read
 from statemachine.stores.sqlite.shape import Migration, check_shape
 
 APPLICATION_ID = 0x41674D61
@@ -197,8 +197,7 @@ def examine(path: str) -> bool:
         if not os.path.isdir(os.path.dirname(path)):
             raise StoreMissing(path, "there is no such directory") from None
         return False
-    if not stat.S_ISREG(found.st_mode):
-        raise ForeignFile(path, "this is a directory" if stat.S_ISDIR(found.st_mode) else "this is not a regular file")
+    check_regular(path)
     if found.st_size == 0 or is_unfinished(path):
         return False
     mark = mark_of(path)
@@ -214,7 +213,7 @@ def is_unfinished(path: str) -> bool:
     and SQLite will roll back to that. The file has no change that the journal does not know.
     """
     try:
-        with open(f"{path}-journal", "rb") as journal:
+        with open(open_to_read(f"{path}-journal"), "rb") as journal:
             header = journal.read(20)
     except FileNotFoundError:
         return False
@@ -233,7 +232,7 @@ def mark_of(path: str) -> int | None:
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode not in NO_DATABASE or open_here[path]:
             raise
-    with open(path, "rb") as file:
+    with open(open_to_read(path), "rb") as file:
         header = file.read(HEADER_BYTES)
     is_database = len(header) == HEADER_BYTES and header.startswith(MAGIC)
     return int.from_bytes(header[68:72], "big") if is_database else None
@@ -260,7 +259,10 @@ def connect_as_is(path: str) -> sqlite3.Connection:
 
 
 def connect(path: str, parameters: str, busy_s: float) -> sqlite3.Connection:
-    """Returns a connection in autocommit mode that waits `busy_s` seconds for what others have locked."""
+    """Returns a connection in autocommit mode that waits `busy_s` seconds for what others have locked. Raises
+    `ForeignFile` if the file, or what lies beside it, cannot be a database.
+    """
+    check_regular(path)
     uri = f"{Path(path).as_uri()}?{parameters}"
     connection = sqlite3.connect(uri, uri=True, timeout=busy_s, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA trusted_schema = OFF")  # no function that a file names has side effects
