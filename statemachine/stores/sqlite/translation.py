@@ -24,10 +24,12 @@ BY_CODE: dict[int, type[StoreError]] = {
     sqlite3.SQLITE_BUSY: StoreBusy,
     sqlite3.SQLITE_LOCKED: StoreBusy,
     sqlite3.SQLITE_FULL: StoreFull,
+    sqlite3.SQLITE_IOERR_SHMSIZE: StoreFull,  # the index of the WAL cannot grow
     sqlite3.SQLITE_READONLY: StoreReadOnly,
     sqlite3.SQLITE_PERM: StoreReadOnly,
     sqlite3.SQLITE_CORRUPT: StoreCorrupt,
     sqlite3.SQLITE_NOTADB: StoreCorrupt,
+    sqlite3.SQLITE_CONSTRAINT: StoreCorrupt,  # a row is there that a sound file cannot have
     sqlite3.SQLITE_IOERR_SHORT_READ: StoreCorrupt,
 }
 """Result code, extended or primary -> error. Other codes are failures of the disk or the system."""
@@ -73,6 +75,8 @@ def of_sqlite(path: str, error: sqlite3.Error) -> StoreError:
         return StoreCorrupt(path, problem)  # all statements here are right, so it is a table or column that is missing
     if primary == sqlite3.SQLITE_CANTOPEN and not has_descriptors():
         return StoreExhausted(path, f"the process has no file descriptor left ({problem})")
+    if primary == sqlite3.SQLITE_CANTOPEN and not takes_files(path):
+        return StoreFull(path, f"the disk takes no more files ({problem})")
     return BY_CODE.get(code, BY_CODE.get(primary, StoreError))(path, problem)
 
 
@@ -90,3 +94,12 @@ def has_descriptors() -> bool:
         for descriptor in opened:
             os.close(descriptor)
     return True
+
+
+def takes_files(path: str) -> bool:
+    """Tells whether the disk takes one more file beside this one; True, if that cannot be known."""
+    try:
+        found = os.statvfs(os.path.dirname(path))
+    except (OSError, ValueError):
+        return True
+    return found.f_files == 0 or found.f_favail > 0  # some file systems have no number of files
