@@ -21,7 +21,7 @@ from anyio import from_thread, sleep, to_thread
 from attrs import define, field
 
 from statemachine.eventloops import Crossing, shield, to_its_end
-from statemachine.stores.errors import StoreBusy, StoreExhausted
+from statemachine.stores.errors import StoreBusy, StoreClosed, StoreExhausted
 
 T = TypeVar("T")
 
@@ -60,20 +60,36 @@ class Caller(ABC):
 
 
 class Worker(Caller):
-    """One thread that makes calls in their order."""
+    """One thread that makes calls in their order. Once it was stopped, a call raises `StoreClosed`."""
 
     def __init__(self, name: str) -> None:
+        """Raises `StoreExhausted` if the process has no thread left."""
         self._begin(name, work_off)
 
     def _begin(self, name: str, work: Callable[..., object], *arguments: object) -> None:
+        self._name = name
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self.stop = finalize(self, self._jobs.put, None)
+        self._putting = threading.Lock()
+        """Held while a call is put in line, so that none comes behind the end of the line."""
+        self.stop = finalize(self, put_end, self._jobs, self._putting)
         """Ends the thread after all calls in line. Called automatically when the worker is collected."""
-        # A daemon, so that a program that leaves its event loop with a store open can end.
-        threading.Thread(target=work, args=(self._jobs, *arguments), name=name, daemon=True).start()
+        try:
+            # A daemon, so that a program that leaves its event loop with a store open can end.
+            threading.Thread(target=work, args=(self._jobs, *arguments), name=name, daemon=True).start()
+        except RuntimeError as error:
+            raise StoreExhausted(name, f"the process has no thread left ({error})") from error
 
     def _put(self, job: Job) -> None:
-        self._jobs.put(job)
+        with self._putting:
+            if not self.stop.alive:
+                raise StoreClosed(self._name, "this thread was ended")
+            self._jobs.put(job)
+
+
+def put_end(jobs: SimpleQueue[Job | None], putting: threading.Lock) -> None:
+    """Ends the line. The collector calls this for a worker that makes no call, so it never waits for itself."""
+    with putting:
+        jobs.put(None)
 
 
 def work_off(jobs: SimpleQueue[Job | None]) -> None:

@@ -243,8 +243,8 @@ class Database:
             self._workers += self._reading
         except BaseException as error:
             self.disconnect()
-            if isinstance(error, RuntimeError):
-                raise StoreExhausted(shown, f"the process has no thread left ({error})") from error
+            if isinstance(error, StoreExhausted):
+                raise StoreExhausted(shown, error.problem) from error
             raise
         self._next = 0
 
