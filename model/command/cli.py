@@ -404,7 +404,8 @@ def host_command(folder: Path | None, dsn: str | None, work: str, config: str | 
 def backup_command(session: str | Path, to: Path) -> None:
     """Copy a session's database into the new file TO, also while it runs. Nothing is overwritten.
 
-    The copy is the session as of the moment in which the command begins. Copying the file by other means, as with `cp`,
+    The copy is the session as of the moment in which the command begins. A session with damaged pages is refused, so
+    that no copy of it takes the place of an earlier one. Copying the file by other means, as with `cp`,
     loses what is in its write-ahead log, and may mix two states.
     """
     with Console(stderr=True).status("copying") as status:

@@ -22,7 +22,7 @@ from statemachine.stores.sqlite import store as sqlite
 from statemachine.stores.sqlite.backup import back_up
 from tests.stores.other_process import Other, process_beside, session_path, whole_groups
 from tests.stores.session_files import CONFIG, beside, make, opened
-from tests.stores.test_sqlite_errors import small_disk
+from tests.stores.test_sqlite_errors import damage_page, small_disk
 
 pytestmark = pytest.mark.anyio
 FIXTURES = (session_path, process_beside)
@@ -207,6 +207,21 @@ async def test_backup_that_cannot_be_made_is_a_typed_error(
     before = beside(path)
     with pytest.raises(error):
         back_up(path, path.parent / to, quietly)
+    assert beside(path) == before
+
+
+@pytest.mark.parametrize("table", ["meta", "agents", "log", "rollouts", "keys"])
+async def test_backup_of_a_session_with_a_damaged_page_is_refused_and_leaves_nothing(
+    table: str, path: Path, to: Path
+) -> None:
+    await make(path)
+    damage_page(table)(path)
+    before = beside(path)
+    with pytest.raises(StoreCorrupt, match="would be damaged, too, and was not made") as error:
+        back_up(path, to, quietly)
+    assert error.value.path == str(path)
+    with pytest.raises(StoreCorrupt):
+        await SQLiteStore(path).backup(to, quietly)
     assert beside(path) == before
 
 

@@ -3,7 +3,9 @@
 Copying the file by hand does not make a backup: what is in the WAL is missing, and pages change while they are read.
 SQLite's own backup reads all pages in one transaction, beside which the session goes on writing.
 
-The copy gets its name when it is whole. Until then it is a file without a meaning beside it, which a process that is
+The copy gets its name when it is whole, and its pages are sound: backups of later nights take the place of earlier
+ones, and one of a damaged session is worse than none. To look at all pages takes a fifth to a third of the time that
+copying takes (0.1 s for 50 MB). Until then it is a file without a meaning beside it, which a process that is
 killed leaves there.
 """
 
@@ -18,7 +20,7 @@ from itertools import islice
 
 from statemachine.log import trace
 from statemachine.stores.contents import Contents
-from statemachine.stores.errors import StoreExists
+from statemachine.stores.errors import StoreCorrupt, StoreExists
 from statemachine.stores.sqlite import reading, schema
 from statemachine.stores.sqlite.rights import BESIDE, PRIVATE
 from statemachine.stores.sqlite.tables import Tables
@@ -33,9 +35,18 @@ Progress = Callable[[int, int], object]
 
 def back_up(path: str | os.PathLike[str], to: str | os.PathLike[str], progress: Progress) -> None:
     """Copies the session in the file at `path` into a new file `to`. What `progress` raises ends it. Raises
-    `StoreExists`, and what `read_session` raises.
+    `StoreExists`, `StoreCorrupt` if a page is damaged, and what `read_session` raises.
     """
-    make(to, lambda part: reading.reading(path, lambda connection: _copy(connection, part, progress)))
+    real = reading.real_path(path)
+
+    def copy(part: str) -> None:
+        def checked(connection: sqlite3.Connection) -> None:
+            _copy(connection, part, progress)
+            _check_pages(part, real)
+
+        reading.reading(real, checked)
+
+    make(to, copy)
 
 
 def make(to: str | os.PathLike[str], fill: Callable[[str], object]) -> None:
@@ -97,6 +108,19 @@ def _copy(connection: sqlite3.Connection, part: str, progress: Progress) -> None
                 raise
             with typed(part):
                 raise
+
+
+def _check_pages(part: str, path: str) -> None:
+    """Raises `StoreCorrupt` if a page of the copy is damaged, and so of the session at `path`."""
+    with closing(schema.connect_as_is(part)) as copy:
+        try:
+            problems = [str(found) for (found,) in copy.execute("PRAGMA integrity_check") if found != "ok"]
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise
+            problems = [str(error)]
+    if problems:
+        raise StoreCorrupt(path, f"a copy of it would be damaged, too, and was not made: {problems[0]}")
 
 
 def _check_free(target: str) -> None:
