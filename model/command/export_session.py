@@ -17,6 +17,7 @@ from typing import Any
 from statemachine.stores import places
 from statemachine.stores.contents import Contents
 from statemachine.stores.encoding import parse, text_of
+from statemachine.stores.errors import StoreCorrupt
 from statemachine.stores.rows import decode_at
 from statemachine.stores.sqlite import reading
 from statemachine.stores.sqlite.backup import Progress
@@ -32,12 +33,22 @@ def export(place: str | Path, progress: Progress) -> Iterator[str]:
     with TemporaryDirectory() as folder:
         copy = os.path.join(folder, "session")
         places.back_up(place, copy, progress)
-        found = inspect_session.as_json(inspect_session.inspect(Path(copy)))
-        agents = found.pop("agents")
-        found |= {"path": places.shown(place)}
-        yield from joined(chain([{"type": "session", **found}], ({"type": "agent", **agent} for agent in agents)))
-        with reading.reading_copy(copy) as contents:
-            yield from joined(chain(records(contents), receipts(contents)))
+        try:
+            yield from lines_of(copy, places.shown(place))
+        except StoreCorrupt as error:  # what is damaged is not only the copy
+            error.path = places.shown(place)
+            error.args = (error.path, *error.args[1:])
+            raise
+
+
+def lines_of(copy: str, shown: str) -> Iterator[str]:
+    """Yields the lines of a copy of the session that is named `shown`, some at a time. Raises `StoreError`."""
+    found = inspect_session.as_json(inspect_session.inspect(Path(copy)))
+    agents = found.pop("agents")
+    found |= {"path": shown}
+    yield from joined(chain([{"type": "session", **found}], ({"type": "agent", **agent} for agent in agents)))
+    with reading.reading_copy(copy) as contents:
+        yield from joined(chain(records(contents), receipts(contents)))
 
 
 def records(contents: Contents) -> Iterator[dict[str, Any]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import sys
 import tracemalloc
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from statemachine.core.records import AgentSpawned
 from statemachine.log.recovery import durable_facts
 from statemachine.stores import Entry, Write, read_rollout, read_session
 from tests.command.test_inspect import closed_session
-from tests.stores.session_files import make
+from tests.stores.session_files import make, sql
+from tests.stores.test_sqlite_errors import damage_page
 
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:
@@ -95,3 +98,24 @@ def test_export_holds_only_some_lines_of_a_long_log_at_a_time(tmp_path: Path) ->
     finally:
         tracemalloc.stop()
     assert found == count
+
+
+SPOILED: dict[str, Callable[[Path], object]] = {
+    "a page": damage_page("log"),
+    "a record": lambda path: sql(path, "UPDATE log SET data = 'x' WHERE position = 2"),
+    "facts": lambda path: sql(path, "UPDATE meta SET value = 'x' WHERE name = 'mail_states'"),
+}
+
+
+@pytest.mark.parametrize("spoiled", SPOILED)
+def test_copies_of_a_damaged_session_name_the_file_that_was_given(
+    spoiled: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = closed_session(tmp_path / "session.db")
+    SPOILED[spoiled](path)
+    code, _, err = run(capsys, monkeypatch, "export", str(path))
+    assert code == 2
+    assert f"{path}: " in err
+    assert "/session:" not in err
+    code, _, err = run(capsys, monkeypatch, "backup", str(path), str(tmp_path / "copy.db"))
+    assert (code, "copy.db" in os.listdir(tmp_path)) == ((2, False) if spoiled == "a page" else (0, True))
