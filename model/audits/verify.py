@@ -44,7 +44,7 @@ from statemachine.stores.sqlite.translation import of_sqlite
 from .. import lockstep, reference
 from ..lockstep import NEVER, AnyEvent
 from ..scenarios.passed_over import PassedOver
-from ..scenarios.replay import Trial, Verdict, json_of, program_line, verdict_of
+from ..scenarios.replay import CUT, Trial, Verdict, json_of, program_line, verdict_of
 from .audit import Unsound, audit
 
 FOLD_EVERY = 64
@@ -122,10 +122,9 @@ def verify_trace(path: Path, every: int, progress: Progress) -> Result:
         hint = f"    step by step: statemachine replay {path}"
         verdict = f"verdict: FAILED at {f'event {found.number:,}' if found.number else 'the beginning'}"
         return Result(False, (f"{where}: {found.verdict}", *event, before, *without.lines(), hint, verdict))
-    cut = ("the last line has no end, as when a process dies in the middle of it, and was left out",)
     judged = "" if every == 1 else f" after every {every:,} events"
     said = f"{without.said_of(played.events)}: every property{judged}, and the core did what the reference does"
-    lines = (said[: len(said) * bool(played.events)], *without.lines(), *cut[: played.is_cut])
+    lines = (said[: len(said) * bool(played.events)], *without.lines(), *([CUT] if played.is_cut else []))
     return Result(without.held(played.events), (*filter(None, lines), without.verdict(played.events)))
 
 

@@ -40,6 +40,7 @@ from . import golden, script
 from .passed_over import PassedOver, counted
 
 REFERENCE_STEP: Any = reference.step
+CUT = "the last line has no end, as when a process dies in the middle of it, and was left out"
 STEP_SECONDS_MAX = 1.0
 """Seconds of the processor for one step and its judges, which take a millisecond."""
 NOTHING_CHANGED = tuple([known for known in properties.STEP_PROPERTIES if known.id in (*REFUSED_BY, *STALE_BY)])
@@ -166,9 +167,9 @@ class Frame:
 
 
 def replay(path: Path) -> Iterator[Frame]:
-    """Returns the frames of a trace file, up to the first faulty step. Reads the whole file first: raises `TraceError`
-    at once, not in the middle."""
-    return frames(trace.read(path))
+    """Returns the frames of a trace file, up to the first faulty step, without a last line that is cut off. Reads the
+    whole file first: raises `TraceError` at once, not in the middle."""
+    return frames(trace.read_what_is_whole(path)[0])
 
 
 def frames(told: Trace, without: PassedOver | None = None) -> Iterator[Frame]:
@@ -254,7 +255,7 @@ def show(path: Path, console: Console) -> int:
     """Prints a trace step by step, and the verdict, as `verify` does. Returns the exit code of the command: 0 if all
     held, 1 if not. Raises `TraceError` before anything is printed.
     """
-    told, without = trace.read(path), PassedOver()
+    (told, is_cut), without = trace.read_what_is_whole(path), PassedOver()
     last: Frame | None = None
     for last in frames(told, without):
         print_frame(last, console)
@@ -267,7 +268,7 @@ def show(path: Path, console: Console) -> int:
     if count:
         said = f"{without.said_of(count)}: every property, and the core did what the reference does"
         print_line(console, said, "bold green" if held else "")
-    for line in without.lines():
+    for line in (*without.lines(), *([CUT] if is_cut else [])):
         print_line(console, line)
     print_line(console, without.verdict(count), "bold green" if held else "bold red")
     return 0 if held else 1

@@ -112,8 +112,20 @@ def write(path: Path, config: SessionConfig, events: Iterable[Event | Restart]) 
 
 def read(path: Path) -> Trace:
     """Reads a whole trace. Raises `TraceError`, with the number of the line, for anything that is none."""
+    return _read_lines(path, leaves_out=False)[0]
+
+
+def read_what_is_whole(path: Path) -> tuple[Trace, bool]:
+    """Reads a trace, without a last line that was cut off by the end of its process. Returns also whether there was
+    one. Raises `TraceError` as `read` does.
+    """
+    return _read_lines(path, leaves_out=True)
+
+
+def _read_lines(path: Path, *, leaves_out: bool) -> tuple[Trace, bool]:
     header: Header | None = None
     events: list[Event | Restart] = []
+    line, is_cut = b"", False
     check_regular(path)
     try:
         with path.open("rb") as file:
@@ -122,12 +134,15 @@ def read(path: Path) -> Trace:
                 line += file.readline() if not line.endswith(b"\n") else b""
             header = header_of(line)
             for line in file:
-                events.append(event_of(line, header.version))  # noqa: PERF401  (how many there are says which failed)
+                events.append(event_of(line, header.version))
     except TraceError as error:
-        raise TraceError(error.problem, 1 if header is None else len(events) + 2, str(path)) from None
+        is_cut = leaves_out and header is not None and is_cut_off(line)
+        if header is None or not is_cut:
+            number = 1 if header is None else len(events) + 2
+            raise TraceError(error.problem, number, str(path)) from None
     except OSError as error:
         raise unreadable(path, error) from None
-    return Trace(header.config, tuple(events), header.facts)
+    return Trace(header.config, tuple(events), header.facts), is_cut
 
 
 def check_regular(path: Path) -> None:

@@ -386,6 +386,25 @@ def test_verify_and_replay_of_a_trace_with_nothing_to_judge_fail(
     assert console.file.getvalue().splitlines()[-1] == verdict
 
 
+def test_replay_of_a_trace_whose_last_line_is_cut_off_says_what_verify_says(tmp_path: Path) -> None:
+    path = tmp_path / "trace.ndjson"
+    trace.write(path, SMALL, LATE)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.rindex(b"{") + 12])
+    console = Console(file=io.StringIO(), width=200)
+    assert replay.show(path, console) == 0
+    assert isinstance(console.file, io.StringIO)
+    said = console.file.getvalue().splitlines()
+    lines = verify.verify(path, 1, lambda *_: None).lines
+    assert tuple(said[-len(lines) :]) == lines
+    assert any("the last line has no end" in line for line in said)
+    path.write_bytes(whole[: whole.rindex(b"{") - 5])
+    assert replay.show(path, console) == 0
+    path.write_bytes(whole + b'{"event" : "Tick"')
+    with pytest.raises(trace.TraceError, match="line 10"):
+        replay.show(path, console)
+
+
 def test_verify_of_garbage_without_an_end_of_line_says_that_it_cannot_be_read(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
