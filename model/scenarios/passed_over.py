@@ -5,6 +5,9 @@ that is *late* answers what the core had asked for, once, and does not need any 
 load was given up. Every runtime has such reports, and the rules say that they change nothing (S9). A report that is
 *unasked* answers what the core never asked for, or what was answered before. No rule says what it means, so nothing is
 judged of it, and a trace that has one has not held.
+
+A clock or a crash alone (`Tick`, `Restart`) that moves nothing is not an event in which something could be wrong: a
+trace of those has nothing to judge.
 """
 
 from __future__ import annotations
@@ -120,6 +123,8 @@ class PassedOver:
     refused: Events = field(factory=Events)
     late: Events = field(factory=Events)
     unasked: Events = field(factory=Events)
+    idle: int = 0
+    """Ticks and crashes that moved nothing."""
     asked: Asked = field(factory=Asked)
     new: list[tuple[Events, int, AnyEvent]] = field(factory=list[tuple[Events, int, AnyEvent]])
     """What is not counted yet."""
@@ -131,6 +136,7 @@ class PassedOver:
     def take(self, number: int, event: AnyEvent, step: Step, after: Session) -> None:
         """Takes an event, its step and the session after it."""
         is_asked = self.asked.take(event, step, after)
+        self.idle += isinstance(event, ev.Tick | Restart) and not step.records and not step.effects
         if isinstance(step.reply, Refused):
             self.new.append((self.refused, number, event))
         elif isinstance(step.reply, Stale):
@@ -151,7 +157,7 @@ class PassedOver:
 
     def held(self, events: int) -> bool:
         """Tells whether a trace of so many events, without a deviation, has held, and has something that could."""
-        return not self.unasked.count and events > self.late.count + self.refused.count
+        return not self.unasked.count and events > self.late.count + self.refused.count + self.idle
 
     def said_of(self, events: int) -> str:
         """Returns how many of so many events held."""

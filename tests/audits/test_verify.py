@@ -386,6 +386,18 @@ def test_verify_and_replay_of_a_trace_with_nothing_to_judge_fail(
     assert console.file.getvalue().splitlines()[-1] == verdict
 
 
+@pytest.mark.parametrize("events", [(ev.Tick(1.0),), (ev.Restart(),), (ev.Tick(1.0), ev.Restart(), ev.Tick(2.0))])
+def test_verify_and_replay_of_a_trace_in_which_nothing_was_asked_or_reported_fail(
+    events: tuple[AnyEvent, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "trace.ndjson"
+    trace.write(path, SMALL, events)
+    result = verify.verify(path, 1, lambda *_: None)
+    assert not result.held
+    assert result.lines[-1].startswith("verdict: NOTHING TO JUDGE, no event had an effect")
+    assert replay.show(path, Console(file=io.StringIO())) == 1
+
+
 def test_replay_of_a_trace_whose_last_line_is_cut_off_says_what_verify_says(tmp_path: Path) -> None:
     path = tmp_path / "trace.ndjson"
     trace.write(path, SMALL, LATE)
