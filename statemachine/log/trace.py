@@ -66,10 +66,18 @@ class TraceError(ValueError):
         self.problem, self.line, self.path = problem, line, path
 
     def __str__(self) -> str:
-        place = [] if self.path is None else [exact.bounded(self.path, PATH_MAX)]
+        place = [] if self.path is None else [exact.bounded(_printable(self.path), PATH_MAX)]
         if self.line is not None:
             place.append(f"line {self.line}")
         return f"{', '.join(place)}: {self.problem}" if place else self.problem
+
+
+def _printable(path: str) -> str:
+    """Returns the path; or its `repr`, if no output takes it: it has a NUL or a lone surrogate."""
+    try:
+        return path if "\0" not in path and path.encode() else repr(path)
+    except UnicodeEncodeError:
+        return repr(path)
 
 
 @frozen

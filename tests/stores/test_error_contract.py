@@ -11,6 +11,8 @@ import pytest
 
 from statemachine.errors import StoreClosed, StoreCorrupt, StoreExhausted, StoreFull
 from statemachine.hosting import SessionClient, SessionHost
+from statemachine.log import trace
+from statemachine.log.trace import TraceError
 from statemachine.stores import SQLiteStore
 from statemachine.stores.worker import CommonWorker, Worker
 from tests.hosting.work import work
@@ -80,3 +82,12 @@ async def test_host_or_client_without_a_thread_is_a_typed_error(
             await enter(found)
     monkeypatch.undo()
     await enter(SessionHost(tmp_path, work, CONFIG))
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b"])
+def test_error_of_a_trace_shows_a_path_that_no_file_can_have_as_its_repr(name: str) -> None:
+    with pytest.raises(TraceError) as error:
+        trace.read(Path(name))
+    assert repr(name) in str(error.value)
+    str(error.value).encode()
+    assert "\0" not in str(error.value)
