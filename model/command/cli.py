@@ -348,6 +348,10 @@ def inspect_command(file: str | Path, wanted: str | None, as_json: bool) -> None
         say(json.dumps(said, indent=2))
     else:
         inspect_session.print_rollout(found, agent, rollout, console)
+    differs = inspect_session.difference(found, agent, rollout)
+    if differs is not None:
+        Console(stderr=True).print(printable(differs), markup=False, soft_wrap=True)
+        sys.exit(1)
 
 
 @command.command("host")

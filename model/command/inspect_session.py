@@ -123,6 +123,20 @@ def find(found: Inspection, wanted: str) -> Agent:
     return max(matching, key=lambda a: (a.identity is Identity.OPEN, a.id))
 
 
+def difference(found: Inspection, agent: Agent, rollout: tuple[LogRecord, ...]) -> str | None:
+    """Returns in what the rollout of an agent, read after its facts, lacks what they say; None: in nothing."""
+    ended = [record.outcome for record in rollout if isinstance(record, TurnEnded)]
+    if (agent.outcome is None or agent.outcome in ended) and (rollout or not agent.turn):
+        return None
+    said = f"{agent.turn:,} turn{'s' * (agent.turn != 1)}"
+    if agent.outcome is not None:
+        said += f", of which turn {agent.outcome.turn:,} ended last ({agent.outcome.status.name.lower()})"
+    return (
+        f"agent {agent.id}: its facts say {said}, and its rollout has {len(rollout):,} records with the end of "
+        f"{len(ended):,}; look for more with `statemachine verify {found.path}`"
+    )
+
+
 # As JSON
 
 

@@ -351,6 +351,40 @@ def test_inspect_of_what_is_no_sound_session_says_one_line_and_exits_2(
     assert {found.name: found.read_bytes() for found in tmp_path.iterdir() if found.is_file()} == before
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM log WHERE agent = 1",
+        "DELETE FROM rollouts WHERE agent = 1",
+        "DELETE FROM log WHERE agent = 1 AND kind = 'TurnEnded'",
+    ],
+)
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_inspect_of_an_agent_whose_rollout_is_not_what_its_facts_say_names_that_and_exits_1(
+    options: tuple[str, ...],
+    statement: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    path = closed_session(tmp_path / "session.db")
+
+    async def open_again() -> None:
+        store = SQLiteStore(path)
+        await store.open(CONFIG)  # a snapshot has all facts now
+        await store.close()
+
+    anyio.run(open_again)
+    code, _, err = run(capsys, monkeypatch, str(path), "--agent", "1", *options)
+    assert (code, err) == (0, "")
+    altered(path, statement)
+    code, out, err = run(capsys, monkeypatch, str(path), "--agent", "1", *options)
+    assert code == 1
+    assert out
+    assert "its facts say" in err
+    assert "statemachine verify" in err
+
+
 def test_inspect_of_an_agent_that_never_was_says_one_line_and_exits_2(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
