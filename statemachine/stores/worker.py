@@ -7,6 +7,7 @@ waits for the next call that takes half the processor time (`bench/README.md`). 
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -20,6 +21,7 @@ from weakref import finalize
 from anyio import from_thread, sleep, to_thread
 from attrs import define, field
 
+from statemachine.core.exact import shown
 from statemachine.eventloops import Crossing, shield, to_its_end
 from statemachine.stores.errors import StoreBusy, StoreClosed, StoreExhausted
 
@@ -223,8 +225,14 @@ async def aside(path: str, work: Callable[..., T], *arguments: Any) -> T:
 def told_in_loop(progress: Callable[[int, int], object]) -> Callable[[int, int], None]:
     """Returns what a call that was put aside tells its progress to: it is told in the event loop, and a cancellation of
     the caller ends the call. So does whatever `progress` raises: it is raised here, in the thread, and never in the
-    event loop, which `SystemExit` would end while the thread waits for it.
+    event loop, which `SystemExit` would end while the thread waits for it. Raises `TypeError` for an async function,
+    which would never be awaited.
     """
+    function: Any = progress
+    while isinstance(function, partial):
+        function = function.func
+    if any(map(inspect.iscoroutinefunction, (function, getattr(function, "__call__", None)))):  # noqa: B004
+        raise TypeError(f"progress is {shown(progress)}, which is async; give a plain function, which is not awaited")
 
     def told(done: int, pages: int) -> BaseException | None:
         try:

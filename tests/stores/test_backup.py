@@ -8,6 +8,7 @@ import sqlite3
 import stat
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,23 @@ async def test_backup_whose_progress_cannot_be_called_is_refused_before_it_begin
     async with AgentControl.open(path, work) as control:
         with pytest.raises(TypeError, match="progress is a function of the pages copied and of all, not 5"):
             await control.backup(to, progress)
+    assert not to.exists()
+
+
+async def test_backup_whose_progress_is_async_is_refused_and_told_to_be_a_plain_function(path: Path, to: Path) -> None:
+    async def progress(done: int, pages: int) -> None:
+        """Is awaited by none."""
+
+    class Telling:
+        async def __call__(self, done: int, pages: int) -> None:
+            """Is awaited by none."""
+
+    async with AgentControl.open(path, work) as control:
+        for given in (progress, Telling(), partial(progress)):
+            with pytest.raises(TypeError, match="plain function"):
+                await control.backup(to, given)
+            with pytest.raises(TypeError, match="plain function"):
+                await SQLiteStore(path).backup(to, given)
     assert not to.exists()
 
 
