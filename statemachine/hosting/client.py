@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
@@ -32,6 +33,7 @@ from statemachine.hosting import wire
 from statemachine.hosting.directory import ClientDirectory, Place, Where, kind_at
 from statemachine.hosting.errors import HostMissing
 from statemachine.runtime.checks import headers_of, number_of, reference_of, text_of
+from statemachine.runtime.errors import WrongEventLoop
 from statemachine.runtime.handles import AgentRef
 from statemachine.runtime.settings import DEFAULT_ROLE, wrap
 from statemachine.runtime.status import AgentStatus
@@ -80,6 +82,8 @@ class SessionClient:
         options.one_of(tls, "tls", SSLContext, "an ssl.SSLContext")
         self._patience, self._tls = options.seconds(patience, "patience", end=False), tls
         self._worker: Worker | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The event loop in which the client was entered: its connections are there."""
         self._directory: ClientDirectory | None = None
         self._known: dict[str, Where] = {}
         """Session -> where it was when it was asked last."""
@@ -89,6 +93,7 @@ class SessionClient:
         """Address -> what has one connection made at a time."""
 
     async def __aenter__(self) -> SessionClient:
+        self._loop = asyncio.get_running_loop()
         self._worker = Worker("statemachine-client")
         try:
             await self._worker.do(self._connect)
@@ -165,8 +170,10 @@ class SessionClient:
         """Calls a verb of a session. Returns its answer, or raises what it raised there. Raises `HostMissing` if no
         worker takes the session, and `StoreError` if the database or the folder cannot be reached, each within the
         client's patience; at once, why the session cannot be opened there, and `TooLarge`, before anything is sent, for
-        what is too long for the connection.
+        what is too long for the connection, and `WrongEventLoop` in another event loop than the client's.
         """
+        if asyncio.get_running_loop() is not self._loop and self._worker is not None:
+            raise WrongEventLoop(threading.current_thread().name)
         request = wire.pack([verb, given])
         wire.bounded(wire.call_of(NUMBER_MAX, session, request), "a call of a session")
         is_asked = False

@@ -48,7 +48,14 @@ from statemachine.runtime.threads import Roles, Work
 from statemachine.sinks import log
 from statemachine.stores import options
 from statemachine.stores.encoding import check_config
-from statemachine.stores.errors import ConnectionLost, SessionInUse, StoreError, StoreUnreachable
+from statemachine.stores.errors import (
+    ConnectionLost,
+    SessionInUse,
+    StoreBusy,
+    StoreError,
+    StoreExhausted,
+    StoreUnreachable,
+)
 from statemachine.stores.worker import Worker
 
 __all__ = ["SessionHost"]
@@ -239,6 +246,10 @@ class SessionHost:
     async def _open(self) -> None:
         """Begins to serve, and connects with the directory."""
         self._server = await CallServer(self._carry, self._token, self._tls).listen(self._address, self._port)
+        if not self._server.sockets:  # asyncio passes over what the system refuses
+            raise StoreExhausted(
+                f"{self._address}:{self._port}", "the process has no file descriptor left to listen with"
+            )
         port = self._server.sockets[0].getsockname()[1]
         scheme = "ws" if self._tls is None else "wss"
         host = f"[{self._address}]" if ":" in self._address else self._address
@@ -404,6 +415,8 @@ class SessionHost:
             log.info("session %s is handed over", hosted.claimed.name)
         except (SessionInUse, StoreFailed, ConnectionLost, StoreUnreachable) as error:
             log.info("session %s is not here any more: %s", hosted.claimed.name, error)
+            if directory.is_alone and isinstance(error, SessionInUse):  # no other host can have it: a program has
+                hosted.failure = StoreBusy(error.path, error.problem)
             await hosted.rest(self._poll)
         except Exception as error:  # of its rows or its configuration: the other sessions go on
             hosted.failure = error

@@ -24,10 +24,18 @@ from statemachine.core.refusals import Refusal, SessionClosed, SessionDraining, 
 from statemachine.hosting import wire
 from statemachine.runtime import AgentControl
 from statemachine.sinks import log
-from statemachine.stores.errors import ConnectionLost, SessionInUse, StoreClosed, StoreError, StoreUnreachable
+from statemachine.stores.errors import (
+    ConnectionLost,
+    SessionInUse,
+    StoreBusy,
+    StoreClosed,
+    StoreError,
+    StoreUnreachable,
+)
 
 CALLS_MAX = 10_000
 """The most calls of one connection that are not answered yet."""
+TOO_MANY = f"this client has {CALLS_MAX:,} calls that are not answered yet"
 CONNECTIONS_MAX = 1_000
 
 
@@ -90,12 +98,12 @@ class CallServer:
             async with anyio.create_task_group() as tasks:
                 with suppress(ConnectionClosed, ValueError):
                     async for message in connection:
-                        self._take(tasks, connection, calls, message)
+                        await self._take(tasks, connection, calls, message)
                 tasks.cancel_scope.cancel()  # nothing waits for the answers any more
         finally:
             self._connections -= 1
 
-    def _take(
+    async def _take(
         self, tasks: TaskGroup, connection: ServerConnection, calls: dict[int, CancelScope], message: Any
     ) -> None:
         """Begins a call, or ends one whose caller has gone. Raises `ValueError` for what is not in the protocol."""
@@ -105,8 +113,11 @@ class CallServer:
                 scope.cancel()
             return
         session, verb, given = call
-        if number in calls or len(calls) >= CALLS_MAX:
-            raise ValueError("this number is in use, or too many are")
+        if number in calls:
+            raise ValueError("this number is in use")
+        if len(calls) >= CALLS_MAX:  # the others go on; nothing more is read before this is said
+            await connection.send(wire.refusal_of(number, StoreBusy(session, TOO_MANY)))
+            return
         calls[number] = CancelScope()
         tasks.start_soon(self._answer, connection, calls, number, session, verb, given)
 

@@ -18,8 +18,17 @@ import pytest
 from statemachine import AgentControl, MemoryStore, SessionConfig, Turn, TurnState, read_rollout
 from statemachine.core.records import TurnEnded
 from statemachine.core.refusals import Refusal
-from statemachine.errors import ForeignFile, HostMissing, KeyReused, RemoteError, StoreBusy, TooLarge
-from statemachine.hosting import SessionClient, SessionHost, host, index, wire
+from statemachine.errors import (
+    ForeignFile,
+    HostMissing,
+    KeyReused,
+    RemoteError,
+    StoreBusy,
+    StoreExhausted,
+    TooLarge,
+    WrongEventLoop,
+)
+from statemachine.hosting import SessionClient, SessionHost, host, index, server, wire
 from statemachine.hosting import client as hosting_client
 from statemachine.hosting.client import Talk
 from statemachine.hosting.directory import Claimed, Where
@@ -495,3 +504,63 @@ async def test_folder_in_which_others_may_write_is_used_with_a_warning(
     async with SessionHost(place, work, CONFIG, **QUICK):
         pass
     assert caplog.text.count("other users have rights on this folder") == warnings
+
+
+# What a caller is told
+
+
+async def test_call_from_another_event_loop_is_refused_before_anything_is_sent(place: Path) -> None:
+    async with SessionHost(place, work, CONFIG, **QUICK), SessionClient(place) as client:
+        session = client.session("a")
+        assert await session.list()
+
+        def elsewhere() -> None:
+            with pytest.raises(WrongEventLoop):
+                asyncio.run(session.spawn("/root", "elsewhere", "x"))
+
+        await anyio.to_thread.run_sync(elsewhere)
+        assert [status.path for status in await session.list()] == ["/root"]
+
+
+async def test_call_too_many_is_refused_and_the_others_of_its_connection_go_on(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "CALLS_MAX", 5)
+    async with SessionHost(place, work, CONFIG, **QUICK), SessionClient(place, patience=1.0) as client:
+        session = client.session("a")
+        handle = await session.start("/root", f"until {tmp_path / 'there'}")
+        outcomes = [asyncio.create_task(handle.outcome()) for _ in range(5)]
+        await anyio.sleep(0.1)
+        with pytest.raises(StoreBusy, match="not answered yet"):
+            await session.list()
+        (tmp_path / "there").touch()
+        assert [outcome.status for outcome in await asyncio.gather(*outcomes)] == [TurnState.COMPLETED] * 5
+        assert await session.list()
+
+
+async def test_session_that_another_program_has_open_is_told_so(place: Path) -> None:
+    async with SessionHost(place, work, CONFIG, **QUICK), SessionClient(place, patience=1.0) as client:
+        async with AgentControl.open(place / "a.db", work, CONFIG):
+            with pytest.raises(StoreBusy, match=r"a\.db"):
+                await client.session("a").list()
+            assert await client.session("b").list()
+        assert await client.session("a").list()
+
+
+async def test_host_without_a_descriptor_to_listen_with_is_a_typed_error(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Deaf:
+        sockets = ()
+
+        def close(self, *_: object) -> None: ...
+
+        async def wait_closed(self) -> None: ...
+
+    async def listen(*_: object) -> Deaf:
+        return Deaf()
+
+    monkeypatch.setattr(server.CallServer, "listen", listen)
+    with pytest.raises(StoreExhausted):
+        async with SessionHost(place, work, CONFIG, **QUICK):
+            pass
