@@ -347,7 +347,7 @@ WORK: dict[str, Any] = {
         run=lambda _, turn: returning(turn) if turn.mail else None
     ),
     "class with a wrapper that has the annotations of another": a_class(run=wrapped_as_sync),
-    "class with a partial": a_class(run=partial(AsyncCall().work)),
+    "class with a partial": a_class(run=staticmethod(partial(AsyncCall().work))),
     "class of attrs": Attrs,
     "class with a mixin": Mixed,
     "class whose run is a mock": a_class(run=AsyncMock(return_value="/root")),
