@@ -37,7 +37,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "a request that is a text": ("INSERT INTO asks (session, request) VALUES (1, 'text')",),
     "a request that is a number": ("INSERT INTO asks (session, request) VALUES (1, 1000000000000)",),
     "a request that is not a call": ("INSERT INTO asks (session, request) VALUES (1, x'ff')",),
-    "a request that is no text of UTF-8": ("INSERT INTO asks (session, request) VALUES (1, CAST(x'ff' AS TEXT))",),
+    "a request that is not UTF-8": ("INSERT INTO asks (session, request) VALUES (1, CAST(x'ff' AS TEXT))",),
     "a request of what is not a session": (
         "INSERT INTO asks (session, request) VALUES (99, x'00')",
         "INSERT INTO asks (session, request) VALUES ('a', x'00')",
@@ -45,7 +45,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "the highest number of a request": ("INSERT INTO asks VALUES (9223372036854775807, 1, 'text')",),
     "a name that is a blob": ("INSERT INTO sessions (name, asked) VALUES (x'00', 1)",),
     "a name that no session has": ("INSERT INTO sessions (name, asked) VALUES ('', 1)",),
-    "a name that is no text of UTF-8": ("INSERT INTO sessions (name, asked) VALUES (CAST(x'ff' AS TEXT), 1)",),
+    "a name that is not UTF-8": ("INSERT INTO sessions (name, asked) VALUES (CAST(x'ff' AS TEXT), 1)",),
     "a count that is a text": ("UPDATE sessions SET asked = 'text'",),
     "a count that is not a text of UTF-8": ("UPDATE sessions SET asked = CAST(x'ff' AS TEXT)",),
     "a count that is infinite": ("UPDATE sessions SET asked = 9e999",),

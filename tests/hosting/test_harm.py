@@ -217,14 +217,14 @@ REFUSED: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "headers that JSON does not have": ("send", ("/root", "go"), {"headers": {"x": object()}}),
     "settings that are not a number": ("spawn", ("/root", "x", "go", float("nan")), {}),
     "settings without an end": ("spawn", ("/root", "x", "go", [HOLE]), {}),
-    "a message that is no text": ("follow_up", ("/root", b"go"), {}),
-    "a target that is no path": ("status", (b"/root",), {}),
+    "a message that is not a text": ("follow_up", ("/root", b"go"), {}),
+    "a target that is not a path": ("status", (b"/root",), {}),
     "a target that is a number of a kind": ("close", (1.5,), {}),
     "a name that is too long": ("spawn", ("/root", "x" * 2_000, "go"), {}),
-    "a role that is no text": ("spawn", ("/root", "x", "go"), {"role": 5}),
-    "a key that is no text": ("start", ("/root", "go"), {"key": 5}),
+    "a role that is not a text": ("spawn", ("/root", "x", "go"), {"role": 5}),
+    "a key that is not a text": ("start", ("/root", "go"), {"key": 5}),
     "a key that is too long": ("start", ("/root", "go"), {"key": "k" * 5_000}),
-    "a prefix that is no text": ("list", (5,), {}),
+    "a prefix that is not a text": ("list", (5,), {}),
 }
 
 
