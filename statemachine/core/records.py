@@ -111,12 +111,6 @@ class Outcome:
         raw = self.raw
         return raw.value if isinstance(raw, Json) else raw
 
-    def copy(self) -> Outcome:
-        """Returns another one like it, for callers outside: no assignment is refused at run time, and the core goes on
-        with its own.
-        """
-        return Outcome(self.agent, self.turn, self.status, self.raw, self.cause, self.by)
-
     def __repr__(self) -> str:
         said = (f"{name}={short(getattr(self, name))}" for name in ("agent", "turn", "status", "result", "cause", "by"))
         return f"Outcome({', '.join(said)})"

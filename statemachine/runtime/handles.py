@@ -44,6 +44,11 @@ class AgentRef:
     __repr__ = represent
 
 
+def copy_of(outcome: Outcome) -> Outcome:
+    """Returns an outcome for a caller: nothing refuses assignments to it, and the core goes on with its own."""
+    return Outcome(outcome.agent, outcome.turn, outcome.status, outcome.raw, outcome.cause, outcome.by)
+
+
 class Asker(Protocol):
     """What a request needs from the session in which it was made."""
 
@@ -110,7 +115,7 @@ class Request:
             await self._changed.wait()
         if self.outcome is None:
             raise self._asker.ended_by()
-        return self.outcome.copy()
+        return copy_of(self.outcome)
 
     def is_of(self, session: Session) -> bool:
         """Tells whether it was made in that session."""

@@ -11,6 +11,7 @@ from statemachine.core.facts import represent
 from statemachine.core.machines import TurnState
 from statemachine.core.records import Outcome
 from statemachine.log.times import Moments
+from statemachine.runtime.handles import copy_of
 from statemachine.runtime.settings import unwrap
 
 __all__ = ["AgentStatus"]
@@ -64,7 +65,7 @@ def status_of(said: fx.AgentStatus, moments: Moments) -> AgentStatus:
         said.status,
         said.turn,
         said.unread,
-        None if said.outcome is None else said.outcome.copy(),
+        None if said.outcome is None else copy_of(said.outcome),
         role,
         settings,
         said.resident,

@@ -21,7 +21,7 @@ from statemachine.core.records import MailAccepted, MailKind, Outcome
 from statemachine.core.refusals import InvalidTimeout
 from statemachine.runtime.checks import mode_of, seconds_of, several
 from statemachine.runtime.engine import Engine
-from statemachine.runtime.handles import AgentRef, Handle, Target, requests_of
+from statemachine.runtime.handles import AgentRef, Handle, Target, copy_of, requests_of
 from statemachine.runtime.settings import DEFAULT_ROLE, AgentInfo, json_value
 from statemachine.runtime.status import AgentStatus
 from statemachine.runtime.verbs import PAGE, Verbs
@@ -103,7 +103,7 @@ class Turn:
                     "host" if m.sender == HOST else agents[m.sender].path or "forgotten",
                     m.message,
                     m.kind is TRIGGER,
-                    None if m.notice is None else m.notice.copy(),
+                    None if m.notice is None else copy_of(m.notice),
                     {} if m.headers is None else json.loads(m.headers),
                     m.at,
                 )
