@@ -129,7 +129,8 @@ def refusal(path: Path, line: int | None, what: str) -> Iterator[str]:
     try:
         found = trace.read(path)
     except TraceError as error:
-        where = f"{path}: " if line is None else f"{path}, line {line}: "
+        named = repr(str(path)) if "\0" in str(path) else str(path)  # which no output takes as it is
+        where = f"{named}: " if line is None else f"{named}, line {line}: "
         if (error.line, error.path) != (line, str(path)) or str(error) != where + error.problem or not error.problem:
             yield f"{what} is refused with {str(error)!r:.200}"
     else:

@@ -27,6 +27,7 @@ from statemachine.errors import (
     HostMissing,
     NewerSchema,
     SessionUnnamed,
+    StoreBusy,
     StoreMissing,
 )
 from statemachine.hosting import SessionClient, SessionHost, folder, host
@@ -180,7 +181,7 @@ async def test_session_that_a_program_has_open_is_left_to_it_until_it_ends(place
     async with SessionHost(place, work, CONFIG, **QUICK) as found, SessionClient(place, patience=0.2) as client:
         async with AgentControl.open(place / "a.db", work) as control:
             await control.spawn("/root", "x", "go")
-            with pytest.raises(HostMissing):
+            with pytest.raises(StoreBusy):
                 await client.session("a").status("/root/x")
         await until(lambda: found.sessions == ("a",), LONG)
         assert (await client.session("a").status("/root/x")).agent == 1
