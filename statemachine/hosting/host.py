@@ -60,6 +60,7 @@ from statemachine.stores.worker import Worker
 
 __all__ = ["SessionHost"]
 
+UNSEEN = "sessions cannot be looked up (%s): sessions are dropped, and it is tried again"
 PORT_MAX = 65_535
 LOOPBACK = "127.0.0.1"
 CAPACITY = 1_000
@@ -324,7 +325,8 @@ class SessionHost:
                 if not await self._look():
                     await self._pause()
             except Exception as error:  # whatever it is, no session is to end with it
-                log.warning("sessions cannot be looked up (%s): sessions are dropped, and it is tried again", error)
+                is_told = isinstance(error, StoreError)  # anything else is a defect, and its place is wanted
+                log.warning(UNSEEN, error, exc_info=not is_told)
                 await self._begin_again()
 
     async def _pause(self) -> None:

@@ -231,7 +231,7 @@ def told_in_loop(progress: Callable[[int, int], object]) -> Callable[[int, int],
     function: Any = progress
     while isinstance(function, partial):
         function = function.func
-    if any(map(inspect.iscoroutinefunction, (function, getattr(function, "__call__", None)))):  # noqa: B004
+    if any(map(inspect.iscoroutinefunction, (function, type(function).__call__))):
         raise TypeError(f"progress is {shown(progress)}, which is async; give a plain function, which is not awaited")
 
     def told(done: int, pages: int) -> BaseException | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,3 +24,9 @@ def database(postgres: Server, numbers: Iterator[int]) -> Iterator[str]:
     sql(postgres.dsn("x"), f"CREATE DATABASE {name}")
     yield postgres.dsn(database=name)
     sql(postgres.dsn("x"), f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Where a folder is to be."""
+    return tmp_path / "sessions"

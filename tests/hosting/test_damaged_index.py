@@ -16,9 +16,9 @@ from statemachine import AgentControl
 from statemachine.errors import FolderCorrupt, ForeignFile
 from statemachine.hosting import SessionClient, SessionHost
 from statemachine.hosting.folder import FolderCallers, FolderSessions
-from tests.hosting.test_folders import LONG, QUICK, index
+from tests.hosting.test_folders import index
 from tests.hosting.test_hosts import until
-from tests.hosting.work import CONFIG, work
+from tests.hosting.work import CONFIG, LONG, QUICK, work
 
 pytestmark = pytest.mark.anyio
 REQUEST = b'["spawn",{"parent":"/root","name":"x","message":"go","key":"k"}]'

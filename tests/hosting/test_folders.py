@@ -35,19 +35,10 @@ from statemachine.hosting.directory import Claimed, Where
 from statemachine.hosting.folder import FolderCallers, FolderSessions
 from statemachine.runtime import AgentRef
 from tests.hosting.test_hosts import until
-from tests.hosting.work import CONFIG, work
+from tests.hosting.work import CONFIG, LONG, QUICK, work
 from tests.hosting.workers import workers
 
 pytestmark = pytest.mark.anyio
-QUICK: Any = {"poll": 0.05, "ttl": 1.0}
-LONG = 60.0
-"""Seconds after which a test fails that waits for something."""
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """Where a folder is to be."""
-    return tmp_path / "sessions"
 
 
 def names_in(place: Path, *suffixes: str) -> list[str]:

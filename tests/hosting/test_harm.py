@@ -37,21 +37,12 @@ from statemachine.runtime.control import inside
 from statemachine.sinks import log
 from statemachine.stores.sqlite import patience
 from tests.hosting.test_hosts import until
-from tests.hosting.work import CONFIG, work
+from tests.hosting.work import CONFIG, LONG, QUICK, work
 
 HOLE: list[Any] = []
 HOLE.append(HOLE)
 
 pytestmark = pytest.mark.anyio
-QUICK: Any = {"poll": 0.05, "ttl": 1.0}
-LONG = 60.0
-"""Seconds after which a test fails that waits for something."""
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """Where a folder is to be."""
-    return tmp_path / "sessions"
 
 
 # The root's turn is work
@@ -213,7 +204,7 @@ async def test_answer_too_long_for_the_wire_is_refused_and_the_connection_goes_o
 
 
 REFUSED: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
-    "headers that are no object": ("start", ("/root", "go"), {"headers": 5}),
+    "headers that are not an object": ("start", ("/root", "go"), {"headers": 5}),
     "headers that JSON does not have": ("send", ("/root", "go"), {"headers": {"x": object()}}),
     "settings that are not a number": ("spawn", ("/root", "x", "go", float("nan")), {}),
     "settings without an end": ("spawn", ("/root", "x", "go", [HOLE]), {}),

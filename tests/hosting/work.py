@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import anyio
 
 from statemachine import SessionConfig, Turn
 
 CONFIG = SessionConfig(max_attempts=5)
+QUICK: Any = {"poll": 0.05, "ttl": 1.0}
+LONG = 60.0
+"""Seconds after which a test fails that waits for something."""
 
 
 async def work(turn: Turn) -> str:
