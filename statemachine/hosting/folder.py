@@ -28,6 +28,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import islice
 
 import anyio
 
@@ -223,7 +224,9 @@ class FolderSessions:
                     if session not in self._claimed and (name in self._free or self._is_sound(session, name)):
                         self._free.setdefault(name, session)
             room = 0 if draining else rules.most_to_claim(len(held) - spare, self._capacity, self._capacity, AT_ONCE)
-            claimed = [Claimed(self._free[name], name, 0) for name in [*self._free][:room]]
+            here = set(held)  # may have some that an earlier connection of this host has claimed
+            free = ((name, session) for name, session in self._free.items() if session not in here)
+            claimed = [Claimed(session, name, 0) for name, session in islice(free, room)]
             for each in claimed:
                 self._claimed[each.id] = None
                 del self._free[each.name]
@@ -286,15 +289,10 @@ class FolderSessions:
 
     def give_back(self, claimed: Claimed) -> None:
         """See `HostDirectory.give_back`. A session that was said to rest gets its mark; any other waits again."""
-        if claimed.id not in self._claimed:
-            return
-        asked = self._claimed.pop(claimed.id)
-        is_resting = False
-        try:
-            is_resting = asked is not None and self._give_mark(claimed, asked)
-        finally:
-            if not is_resting:
-                self._free[claimed.name] = claimed.id
+        asked = self._claimed.pop(claimed.id, None)
+        self._free.setdefault(claimed.name, claimed.id)
+        if asked is not None and self._give_mark(claimed, asked):
+            del self._free[claimed.name]
 
     def _give_mark(self, claimed: Claimed, asked: int) -> bool:
         mark = self._mark(claimed.name)

@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from ssl import SSLContext
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 from anyio import CancelScope
@@ -59,6 +59,8 @@ from statemachine.stores.errors import (
 from statemachine.stores.worker import Worker
 
 __all__ = ["SessionHost"]
+
+T = TypeVar("T")
 
 UNSEEN = "sessions cannot be looked up (%s): sessions are dropped, and it is tried again"
 PORT_MAX = 65_535
@@ -316,6 +318,18 @@ class SessionHost:
                 directory.leave()
             directory.close()
 
+    async def _do(self, call: Callable[[HostDirectory], T]) -> T | None:
+        """Makes a call of the directory, as it is connected now: a session may be from an earlier connection. Returns
+        None if it cannot be reached, which the next look finds out.
+        """
+
+        def done() -> T | None:
+            return None if self._directory is None else call(self._directory)
+
+        with suppress(StoreError):
+            return await self._worker.do(done)
+        return None
+
     # Looking
 
     async def _watch(self) -> None:
@@ -356,7 +370,7 @@ class SessionHost:
             asked = self._held.get(ask.session)
             if asked is not None and ask.id not in asked.asks:
                 asked.asks.add(ask.id)
-                self._tasks.start_soon(self._carry_out, directory, asked, ask)
+                self._tasks.start_soon(self._carry_out, asked, ask)
         self._balance(found.fair, found.free)
         return len(found.claimed) == found.most > 0 and found.free > 0
 
@@ -428,8 +442,8 @@ class SessionHost:
         else:
             self._failures.pop(hosted.claimed.name, None)
         finally:
-            with CancelScope(shield=True), suppress(StoreError):  # it is found out then, as that of a dead worker
-                await self._worker.do(directory.give_back, hosted.claimed)
+            with CancelScope(shield=True):
+                await self._do(lambda connected: connected.give_back(hosted.claimed))
             if self._held.get(hosted.claimed.id) is hosted:
                 del self._held[hosted.claimed.id]
             if self._by_name.get(hosted.claimed.name) is hosted:
@@ -447,7 +461,7 @@ class SessionHost:
                 await hosted.told.wait()
             if hosted.give_away:
                 await self._ends(hosted)
-                if directory.is_alone and await self._rests(directory, hosted, control):
+                if directory.is_alone and await self._rests(hosted, control):
                     return
                 raise HandOver
             is_told = hosted.told.is_set()
@@ -455,9 +469,9 @@ class SessionHost:
                 looks, used = 0, hosted.used
             elif not is_told:
                 looks += 1
-            if (is_told or looks >= LOOKS) and await self._rests(directory, hosted, control):
+            if (is_told or looks >= LOOKS) and await self._rests(hosted, control):
                 return
-            if hosted.told.is_set():
+            if hosted.told.is_set() and not hosted.give_away:
                 hosted.told = anyio.Event()
 
     async def _ends(self, hosted: Hosted) -> None:
@@ -468,15 +482,15 @@ class SessionHost:
             run_time.look(now + pause)
             await anyio.sleep(pause)
 
-    async def _rests(self, directory: HostDirectory, hosted: Hosted, control: AgentControl) -> bool:
+    async def _rests(self, hosted: Hosted, control: AgentControl) -> bool:
         """Says that the session needs no owner, if it has nothing to do. Returns whether it was said: the session is to
         be left then.
         """
         if hosted.is_idle and not hosted.has_ended:
-            asked = await self._worker.do(directory.asked, hosted.claimed.id)
-            if hosted.is_idle:
+            asked = await self._do(lambda directory: directory.asked(hosted.claimed.id))
+            if asked is not None and hosted.is_idle:
                 hosted.control = None  # callers are told that it moves
-                if await self._worker.do(directory.unload, hosted.claimed, asked):
+                if await self._do(lambda directory: directory.unload(hosted.claimed, asked)):
                     return True
                 hosted.control = control
         return False
@@ -529,7 +543,7 @@ class SessionHost:
         if self._directory is None or time.monotonic() - self._beat > self._directory.ttl:
             raise Moved
 
-    async def _carry_out(self, directory: HostDirectory, hosted: Hosted, ask: Ask) -> None:
+    async def _carry_out(self, hosted: Hosted, ask: Ask) -> None:
         """Makes a request that a caller has left in the directory, and drops it there."""
         await hosted.ready.wait()
         control = hosted.control
@@ -546,5 +560,4 @@ class SessionHost:
             log.info("a request of session %s was refused: %r", hosted.claimed.name, error)
         finally:
             hosted.calls -= 1
-        with suppress(StoreError):
-            await self._worker.do(directory.done, [ask.id])
+        await self._do(lambda directory: directory.done([ask.id]))

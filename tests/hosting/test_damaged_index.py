@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from statemachine import AgentControl
@@ -138,6 +140,41 @@ async def test_host_goes_on_whatever_a_look_raises(place: Path, monkeypatch: pyt
         monkeypatch.setattr(FolderSessions, "poll", failing)
         await until(lambda: not failures, LONG)
         assert (await client.session("a").status("/root/x")).path == "/root/x"
+
+
+async def test_session_that_a_failed_look_drops_is_claimed_once_it_has_been_left(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The host connects with its folder anew meanwhile: what is left late is given back to that connection."""
+    poll, give_back, failures = FolderSessions.poll, FolderSessions.give_back, [MemoryError()]
+
+    def failing(*given: Any, **named: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return poll(*given, **named)
+
+    def slow(*given: Any) -> None:
+        time.sleep(0.3)
+        give_back(*given)
+
+    monkeypatch.setattr("statemachine.hosting.host.BACKOFF_S", 0.01)
+    monkeypatch.setattr(FolderSessions, "give_back", slow)
+    go_on = place.parent / "go on"
+    async with SessionHost(place, work, CONFIG, **QUICK) as found, SessionClient(place) as client:
+        session = client.session("a")
+        handle = await session.spawn("/root", "x", f"until {go_on}")
+        (earlier,) = found._held.values()
+        monkeypatch.setattr(FolderSessions, "poll", failing)
+        await until(lambda: earlier.give_away, LONG)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(session.status, "/root/x")
+            await anyio.sleep(0.5)  # looks go on, and the turn has its grace
+            go_on.touch()
+            assert (await handle.outcome()).result == f"done: until {go_on}"
+        await until(lambda: all(hosted.ready.is_set() for hosted in found._held.values()), LONG)
+    told = [each.message for each in caplog.records if each.levelno >= logging.WARNING]
+    assert len(told) == 1, "the look alone"
+    assert not [each for each in caplog.messages if "is not here any more" in each]
 
 
 # The schema
