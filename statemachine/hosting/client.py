@@ -194,7 +194,7 @@ class SessionClient:
                     await self._ask(session, request if verb in wire.KEYED else None)
                     is_asked = True
                 if reply is not None:
-                    return read(verb, reply)
+                    return await wire.read(verb, reply)
             except StoreError as error:
                 if is_late or (reply is not None and not isinstance(error, StoreBusy)):
                     raise
@@ -232,13 +232,6 @@ class SessionClient:
         except (OSError, WebSocketException, TimeoutError):
             return None
         return None if reply[0] == "moved" else reply
-
-
-def read(verb: str, reply: list[Any]) -> Any:
-    """Returns the answer of a verb, or raises its error."""
-    if reply[0] == "answer":
-        return wire.ANSWERS[verb][1](reply[1])
-    raise wire.error_in(*reply[1:])
 
 
 @define(eq=False)

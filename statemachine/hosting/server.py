@@ -140,7 +140,7 @@ class CallServer:
 
     async def _reply(self, number: int, session: str, verb: str, given: dict[str, Any]) -> bytes:
         try:
-            return wire.answer_of(number, await self._carry(session, partial(called, verb=verb, given=given)))
+            return await wire.answer_of(number, await self._carry(session, partial(called, verb=verb, given=given)))
         except ELSEWHERE:
             return wire.pack([number, "moved"])
         except Exception as error:  # whatever it is, the caller is told
@@ -159,13 +159,12 @@ def call_in(message: str | bytes) -> tuple[int, tuple[str, str, dict[str, Any]] 
 
 async def called(control: AgentControl, verb: str, given: dict[str, Any]) -> Any:
     """Calls a verb. Returns its answer as it is sent. Raises what the verb raises, and `ValueError` for no verb."""
-    said = wire.ANSWERS.get(verb)
-    if said is None:
+    if verb not in wire.ANSWERS:
         raise ValueError(f"{verb!r:.100} is {wire.NOT_A_VERB}")
     arguments = {word: wire.target_in(value) if word in TARGETS else value for word, value in given.items()}
     if "ref" in arguments:
         handle = await control.handle(arguments.pop("ref"))
         if verb == "outcome":
-            return said[0](await handle.outcome())
+            return await wire.said(verb, await handle.outcome())
         arguments["request"] = handle
-    return said[0](await getattr(control, verb)(**arguments))
+    return await wire.said(verb, await getattr(control, verb)(**arguments))

@@ -26,10 +26,12 @@ says nothing about its calls: the client asks the next owner again, with the sam
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
+import anyio
 import attrs
 
 import statemachine.errors
@@ -46,9 +48,13 @@ from statemachine.stores.encoding import decode, encode, stored, text_of
 from statemachine.stores.errors import StoreError
 from statemachine.stores.protocol import LogRecord
 
+T = TypeVar("T")
+
 SUBPROTOCOL: Any = "statemachine.1"
 BYTES_MAX = 64 * 2**20
 """The longest message, in bytes."""
+STEP_S = 0.005
+"""Seconds after which the event loop serves others while one answer is said or read."""
 CHARACTERS_MAX = 1_000
 """How much is told of each text of an error that is too long."""
 
@@ -81,9 +87,23 @@ def call_of(number: int, session: str, request: bytes) -> bytes:
     return pack([number, session])[:-1] + b"," + request[1:]
 
 
-def answer_of(number: int, answer: Any) -> bytes:
+async def answer_of(number: int, answer: Any) -> bytes:
     """Returns the reply with this answer. Raises `TooLarge`."""
-    return bounded(pack([number, "answer", answer]), "an answer to a client")
+    start = pack([number, "answer"])[:-1] + b","
+    is_many = answer.__class__ is list
+    packed = b"[" + b",".join(await in_steps(pack, answer)) + b"]" if is_many else pack(answer)
+    return bounded(start + packed + b"]", "an answer to a client")
+
+
+async def in_steps(change: Callable[[Any], T], values: Iterable[Any]) -> list[T]:
+    """Changes each of these, which may be very many or very large, and lets others run in between."""
+    changed, since = list[T](), time.monotonic()
+    for value in values:
+        changed.append(change(value))
+        if time.monotonic() - since > STEP_S:
+            await anyio.sleep(0)
+            since = time.monotonic()
+    return changed
 
 
 def refusal_of(number: int, error: Exception) -> bytes:
@@ -178,13 +198,26 @@ ANSWERS: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "resume": _fact(Resumed),
     "forget": _fact(Forgotten),
     "status": (_status, _status_in),
-    "list": (lambda found: [_status(each) for each in found], lambda said: tuple([_status_in(each) for each in said])),
-    "history": (
-        lambda records: [_record(each) for each in records],
-        lambda said: tuple([_record_in(each) for each in said]),
-    ),
+    "list": (_status, _status_in),
+    "history": (_record, _record_in),
 }
-"""Verb -> how its answer is said, and read."""
+"""Verb -> how its answer is said, and read; of those that give many, each."""
+MANY = frozenset({"list", "history"})
+"""Verbs that answer with a tuple."""
+
+
+async def said(verb: str, answer: Any) -> Any:
+    """Returns the answer of a verb as it is packed."""
+    change = ANSWERS[verb][0]
+    return await in_steps(change, answer) if verb in MANY else change(answer)
+
+
+async def read(verb: str, reply: list[Any]) -> Any:
+    """Returns the answer of a verb, or raises its error."""
+    if reply[0] != "answer":
+        raise error_in(*reply[1:])
+    change = ANSWERS[verb][1]
+    return tuple(await in_steps(change, reply[1])) if verb in MANY else change(reply[1])
 
 
 # Errors

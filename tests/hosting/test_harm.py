@@ -8,6 +8,7 @@ import os
 import sqlite3
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, closing, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -536,6 +537,38 @@ async def test_session_that_another_program_has_open_is_told_so(place: Path) -> 
                 await client.session("a").list()
             assert await client.session("b").list()
         assert await client.session("a").list()
+
+
+async def test_answer_of_very_many_is_said_and_read_while_others_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "STEP_S", -1.0)
+    passes = 0
+
+    async def others() -> None:
+        nonlocal passes
+        while True:
+            passes += 1
+            await anyio.sleep(0)
+
+    async with (
+        AgentControl.open(MemoryStore(), work, SessionConfig(max_concurrent=50, max_resident=50)) as control,
+        anyio.create_task_group() as tasks,
+    ):
+        for number in range(50):
+            await control.spawn("/root", f"a{number}", "go")
+        there = await control.list()
+        tasks.start_soon(others)
+
+        async def served(call: Callable[..., Awaitable[Any]], *given: Any) -> Any:
+            before = passes
+            answer = await call(*given)
+            assert passes - before >= len(there)
+            return answer
+
+        said = await served(wire.said, "list", there)
+        reply = await served(wire.answer_of, 1, said)
+        assert reply == wire.pack([1, "answer", said])
+        assert await served(wire.read, "list", wire.unpack(reply)[1:]) == there
+        tasks.cancel_scope.cancel()
 
 
 async def test_host_without_a_descriptor_to_listen_with_is_a_typed_error(
