@@ -21,7 +21,7 @@ from tests.runtime.running import Open, Stage, echo, traced_sessions, virtual_ti
 pytestmark = pytest.mark.anyio
 FIXTURES = (traced_sessions, virtual_time)
 
-PAGE, AGENTS = 16, 300
+PAGE, AGENTS = 16, 100
 
 
 @pytest.fixture(autouse=True)
