@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any, Protocol, TypeVar
 
@@ -158,6 +159,32 @@ def running() -> Callable[[], Any]:
             return None
 
     return running_here
+
+
+ENTERED: dict[object, tuple[Callable[[], bool], Callable[[], Awaitable[object]]]] = {}
+"""Blocks of this process that were entered and not left -> whether their event loop was closed; what frees what they
+hold.
+"""
+
+
+def note_entered(block: object, free: Callable[[], Awaitable[object]]) -> None:
+    """Notes a block that holds what others wait for, until `note_left`."""
+    ENTERED[block] = end_of_loop(), free
+
+
+def note_left(block: object) -> None:
+    """Notes that a block was left, if it was entered."""
+    ENTERED.pop(block, None)
+
+
+async def free_left_behind() -> None:
+    """Frees what blocks hold whose event loop was closed within them: none of their code runs any more, and they would
+    hold their files as long as this process lives.
+    """
+    for block, (is_closed, free) in list(ENTERED.items()):
+        if is_closed() and ENTERED.pop(block, None) is not None:
+            with suppress(Exception):  # it is tried; who wants the same is told
+                await free()
 
 
 def end_of_loop() -> Callable[[], bool]:

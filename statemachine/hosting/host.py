@@ -37,7 +37,7 @@ from statemachine.core.events import ROOT
 from statemachine.core.machines import SessionState
 from statemachine.core.refusals import StoreFailed
 from statemachine.core.session import Session
-from statemachine.eventloops import clock, to_its_end
+from statemachine.eventloops import clock, free_left_behind, note_entered, note_left, to_its_end
 from statemachine.hosting import rules, server, wire
 from statemachine.hosting.directory import Ask, Claimed, HostDirectory, Place, Where, kind_at
 from statemachine.hosting.server import CallServer, Moved
@@ -235,7 +235,9 @@ class SessionHost:
     # The block
 
     async def __aenter__(self) -> SessionHost:
+        await free_left_behind()
         self._worker = Worker("statemachine-host")
+        note_entered(self, self._end_elsewhere)
         try:
             await to_its_end(self._open)
         except BaseException:
@@ -292,12 +294,21 @@ class SessionHost:
     async def _end(self) -> None:
         """Ends the connections with callers, that with the directory and its thread, whatever one of them raises."""
         async with AsyncExitStack() as stack:
+            stack.callback(note_left, self)
             stack.callback(self._worker.stop)
             stack.push_async_callback(self._let_go)
             listening: Server | None = getattr(self, "_server", None)
             if listening is not None:
                 stack.push_async_callback(listening.wait_closed)
                 stack.callback(listening.close)
+
+    async def _end_elsewhere(self) -> None:
+        """Frees folder and address in another event loop, after that of the host was closed."""
+        listening: Server | None = getattr(self, "_server", None)
+        if listening is not None:
+            listening.server.close()
+        await self._let_go()
+        self._worker.stop()
 
     async def _let_go(self) -> None:
         with suppress(StoreError):

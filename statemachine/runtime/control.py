@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import Context
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,15 @@ from statemachine.core.events import HOST
 from statemachine.core.exact import shown
 from statemachine.core.machines import SessionState
 from statemachine.core.session import Session
-from statemachine.eventloops import Signal, end_of_loop, is_cancelled, signals, to_its_end
+from statemachine.eventloops import (
+    Signal,
+    free_left_behind,
+    is_cancelled,
+    note_entered,
+    note_left,
+    signals,
+    to_its_end,
+)
 from statemachine.log.recovery import restart
 from statemachine.runtime.caps import MAX_ABANDONED
 from statemachine.runtime.checks import count_of, reference_of, seconds_of
@@ -69,9 +77,6 @@ class NotOpen:
 
 
 NOT_OPEN: Any = NotOpen()
-
-ENTERED: dict[AgentControl, Callable[[], bool]] = {}
-"""Sessions of this process whose block was entered and not left -> whether their event loop was closed."""
 
 
 class AgentControl:
@@ -207,9 +212,9 @@ class AgentControl:
         check_stack()
         self._entered = True
         self._ended = signals()()
-        await close_left_behind()
+        await free_left_behind()
         async with AsyncExitStack() as stack:
-            ENTERED[self] = end_of_loop()
+            note_entered(self, self._store.close)
             stack.push(self._forget)  # a method: what `callback` makes of a function takes 600 bytes
             recovered = await to_its_end(partial(self._open_store, stack))
             stack.push(contain_exits())
@@ -250,7 +255,7 @@ class AgentControl:
         await to_its_end(self._store.close)
 
     def _forget(self, *_: object) -> None:
-        ENTERED.pop(self, None)
+        note_left(self)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -534,16 +539,6 @@ class AgentControl:
             self._end()
         else:
             CARRY_OUT[kind](self._live, effect)
-
-
-async def close_left_behind() -> None:
-    """Closes the stores of sessions whose event loop was closed within their block: none of their code runs any more,
-    and they would hold their files as long as this process lives.
-    """
-    for control, is_closed in list(ENTERED.items()):
-        if is_closed() and ENTERED.pop(control, None) is not None:
-            with suppress(Exception):  # it is tried; who opens the same store is told
-                await control._store.close()  # pyright: ignore[reportPrivateUsage]
 
 
 @frozen

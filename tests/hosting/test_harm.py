@@ -6,6 +6,8 @@ import asyncio
 import logging
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -588,3 +590,46 @@ async def test_host_without_a_descriptor_to_listen_with_is_a_typed_error(
     with pytest.raises(StoreExhausted):
         async with SessionHost(place, work, CONFIG, **QUICK):
             pass
+
+
+LEFT_BEHIND = """
+import asyncio, logging, sys
+from statemachine.hosting import SessionClient, SessionHost
+
+logging.disable()  # asyncio tells of the tasks that it leaves behind
+
+async def work(turn):
+    await asyncio.sleep(0 if turn.mail[-1].text == "again" else 1000)
+    return "done"
+
+async def begun(number, port):
+    host = SessionHost(sys.argv[1], work, port=port, poll=0.05)
+    await host.__aenter__()
+    async with SessionClient(sys.argv[1]) as client:
+        await client.session("a").spawn("/root", f"a{number}", "x", key=str(number))
+    return host
+
+async def again():
+    async with SessionHost(sys.argv[1], work, port=port, poll=0.05), SessionClient(sys.argv[1]) as client:
+        for number in range(3):
+            print((await (await client.session("a").follow_up(f"/root/a{number}", "again")).outcome()).result)
+
+kept, port = [], 0
+for number in range(3):
+    loop = asyncio.new_event_loop()
+    kept.append(loop.run_until_complete(begun(number, port)))
+    port = int(kept[-1].where.rpartition(":")[2])
+    loop.close()
+asyncio.run(again())
+"""
+
+
+def test_host_whose_event_loop_was_closed_in_its_block_leaves_folder_and_address_to_another(place: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LEFT_BEHIND, str(place)],
+        capture_output=True,
+        text=True,
+        timeout=LONG,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "done\ndone\ndone\n"), done.stderr
