@@ -121,6 +121,26 @@ async def test_backup_that_is_cancelled_leaves_nothing(path: Path, to: Path, mon
     assert beside(path) == ["session.db", "session.db.lock"]
 
 
+async def test_backup_that_is_cancelled_while_its_pages_are_checked_leaves_nothing(
+    path: Path, to: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup, "OPERATIONS", 1)
+    await make(path)
+    told: list[tuple[int, int]] = []
+    with anyio.CancelScope() as scope:
+
+        def cancel(done: int, pages: int) -> None:
+            told.append((done, pages))
+            if len(told) == 2:
+                scope.cancel()
+
+        await SQLiteStore(path).backup(to, cancel)
+    assert scope.cancelled_caught
+    assert len(told) == 2
+    assert told[0] == told[1], "the first was that all are copied"
+    assert beside(path) == ["session.db", "session.db.lock"]
+
+
 @pytest.mark.parametrize("by", ["session", "store"])
 def test_backup_that_asyncio_cancels_has_ended_and_left_nothing(
     by: str, path: Path, to: Path, monkeypatch: pytest.MonkeyPatch
