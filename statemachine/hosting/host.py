@@ -539,7 +539,13 @@ class SessionHost:
         if directory is None or not directory.is_alone or self._draining:
             raise Moved
         awaited = self._awaited.setdefault(session, anyio.Event())
-        await self._worker.do(directory.want, session)
+
+        def want() -> None:
+            if self._directory is not directory:  # it was connected anew meanwhile
+                raise Moved
+            directory.want(session)
+
+        await self._worker.do(want)
         directory.stir()
         await happens(awaited, CLAIM_S)
         hosted = self._by_name.get(session)
