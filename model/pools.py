@@ -148,18 +148,40 @@ def stop_is_asked() -> bool:
 # Ctrl-C
 
 
+NOTED: list[list[int]] = []
+"""Where interrupts are noted, in the blocks of `noting_interrupts` that are entered; the last one counts."""
+
+
+def interrupt(*_: object) -> None:
+    """Does what Ctrl-C does, or would do if it were not ignored, as a shell has it in what it starts in the background.
+    A handler of another signal.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.raise_signal(signal.SIGINT)
+    elif NOTED:
+        NOTED[-1].append(signal.SIGINT)
+    else:
+        raise KeyboardInterrupt
+
+
 @contextmanager
 def noting_interrupts() -> Iterator[list[int]]:
-    """Notes each Ctrl-C instead of raising it: in the middle of a life it would look as if that had failed."""
+    """Notes each Ctrl-C, and each `interrupt`, instead of raising it: in the middle of a life it would look as if that
+    had failed.
+    """
     noted: list[int] = []
     if current_thread() is not main_thread():  # nothing else is ever interrupted
         yield noted
         return
-    before = signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    NOTED.append(noted)
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
     try:
         yield noted
     finally:
         signal.signal(signal.SIGINT, before)
+        NOTED.pop()
 
 
 @contextmanager
@@ -168,7 +190,7 @@ def delaying_interrupts() -> Iterator[None]:
     with noting_interrupts() as noted:
         yield
     if noted:
-        signal.raise_signal(signal.SIGINT)
+        interrupt()
 
 
 @contextmanager

@@ -40,7 +40,7 @@ from statemachine.stores.errors import StoreError
 from statemachine.stores.postgres.dsn import with_session
 from statemachine.stores.protocol import LogRecord
 
-from ..pools import delaying_interrupts
+from ..pools import delaying_interrupts, interrupt
 from ..postgres_server import Server, server
 from ..scenarios.answers import answers_of
 from .judge import Blame, Fault
@@ -314,13 +314,6 @@ def judge_one(name: str, told: Sequence[Told], rollouts: dict[int, tuple[LogReco
             yield Blame(Fault.OTHER, f"{name}: {each.text!r} was acknowledged, and never answered")
         elif each.outcome not in (None, outcome):
             yield Blame(Fault.OTHER, f"{name}: {each.text!r} was told as {each.outcome}, and the log has another end")
-
-
-def interrupt(*_: object) -> None:
-    """Does what Ctrl-C does, or would do if it were not ignored."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        raise KeyboardInterrupt
-    signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

@@ -14,8 +14,18 @@ from typing import Any
 import attrs
 import pytest
 
-from model.crashes.fleet import WORKERS, Blow, FleetResult, Told, WorkerProcess, judge_one, strike
+from model.crashes.fleet import (
+    WORKERS,
+    Blow,
+    FleetResult,
+    Told,
+    WorkerProcess,
+    judge_one,
+    strike,
+    terminated_as_interrupted,
+)
 from model.crashes.judge import Fault
+from model.pools import delaying_interrupts
 from model.postgres_server import Server
 from statemachine.core.machines import TurnState
 from statemachine.core.records import Cause, MailAccepted, MailKind, Outcome, TurnEnded, TurnStarted
@@ -85,6 +95,26 @@ def test_process_that_is_about_to_begin_at_ctrl_c_is_ended(
     with pytest.raises(KeyboardInterrupt):
         begin()
     assert [process.poll() is None for process in made] == [False]
+
+
+@pytest.mark.parametrize("ctrl_c", [signal.SIG_IGN, signal.default_int_handler], ids=["ignored", "not ignored"])
+def test_end_that_is_asked_for_while_a_process_begins_is_not_lost(ctrl_c: Any) -> None:
+    """Ctrl-C is ignored in what a shell starts in the background."""
+    begun = list[bool]()
+
+    def begin() -> None:
+        with terminated_as_interrupted(), delaying_interrupts():
+            with delaying_interrupts():
+                signal.raise_signal(signal.SIGTERM)
+            begun.append(True)
+
+    before = signal.signal(signal.SIGINT, ctrl_c)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            begin()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert begun
 
 
 def test_life_as_it_was_told_has_no_fault() -> None:
