@@ -497,9 +497,9 @@ class AgentControl:
                 async for event in events:
                     print(event)
 
-        The session does not wait for readers. A reader more than `unread_max` events behind loses them and gets one
-        `EventsLost`; then it may go on reading. Raises `TypeError` or `ValueError` for an `unread_max` that is not a
-        whole number of at least 1.
+        Tasks that read from one block get each event once, together. The session does not wait for readers. A reader
+        more than `unread_max` events behind loses them and gets one `EventsLost`; then it may go on reading. Raises
+        `TypeError` or `ValueError` for an `unread_max` that is not a whole number of at least 1.
         """
         self._engine.enter()
         with self._streams.subscribe(count_of(unread_max, "unread_max")) as stream:

@@ -44,7 +44,7 @@ def apart(event: Any) -> Any:
 
 
 class Stream(AsyncIterator[Happening]):
-    """The events that one reader has not read yet."""
+    """The events that one reader has not read yet. Tasks that read it together get each of them once."""
 
     def __init__(self, unread_max: int) -> None:
         self._unread_max = unread_max
@@ -79,7 +79,8 @@ class Stream(AsyncIterator[Happening]):
         while not self._unread and not self._lost:
             if self._over:
                 raise StopAsyncIteration
-            self._changed = anyio.Event()
+            if self._changed.is_set():  # otherwise others wait for it too
+                self._changed = anyio.Event()
             await self._changed.wait()
         if self._lost:
             self._lost = False
@@ -113,7 +114,7 @@ class Streams:
 
     @contextmanager
     def subscribe(self, unread_max: int) -> Generator[Stream]:
-        """Gives a stream of what happens while the block lasts."""
+        """Gives a stream of what happens while the block lasts. Then it ends, after what is unread."""
         stream = Stream(unread_max)
         if self._over:
             stream.end()
@@ -121,5 +122,6 @@ class Streams:
         try:
             yield stream
         finally:
+            stream.end()
             if stream in self._streams:
                 self._streams.remove(stream)

@@ -48,6 +48,33 @@ async def test_reader_of_events_that_is_too_slow_is_told_and_goes_on_from_there(
             assert last.message == "5"
 
 
+async def test_readers_of_one_stream_get_each_event_once_and_all_hear_its_end(open_session: Open) -> None:
+    seen: list[type] = []
+
+    async def read() -> None:
+        seen.extend([type(event) async for event in events])
+
+    with anyio.fail_after(5):
+        async with open_session(echo) as control, anyio.create_task_group() as tasks, control.events() as events:
+            async with control.events() as alone:
+                for _ in range(3):
+                    tasks.start_soon(read)
+                await anyio.wait_all_tasks_blocked()
+                await (await control.spawn("/root", "a", "x")).outcome()
+                await control.shutdown(0)
+                expected = [type(event) async for event in alone]
+    assert sorted(map(str, seen)) == sorted(map(str, expected))
+
+
+async def test_stream_of_a_block_that_was_left_ends_after_what_is_unread(open_session: Open) -> None:
+    async with open_session(echo) as control:
+        async with control.events() as events:
+            await control.send("/root", "x")
+        await control.send("/root", "y")
+        with anyio.fail_after(5):
+            assert [type(event) async for event in events] == [MailAccepted]
+
+
 async def test_list_shows_open_agents_below_a_prefix_root_first_then_by_path(open_session: Open) -> None:
     async with open_session(echo) as control:
         for parent, name in (("/root", "b"), ("/root", "a"), ("/root/a", "z"), ("/root", "a0")):
