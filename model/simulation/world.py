@@ -311,7 +311,8 @@ def accept(world: World, request: Request, result: Handle | int) -> None:
         world.handles.append(result)
     else:
         mail = world.disk.mails.get(result)
-        ref = AgentRef(-1 if mail is None else mail.target, "", result)
+        agents = world.inside.session.agents
+        ref = AgentRef(-1, "", result) if mail is None else AgentRef(mail.target, agents[mail.target].path, result)
     if request.told is Told.YES and request.ref is not None:
         world.note("repeated key gave the first answer")
         if (ref.id, ref.mail) != (request.ref.id, request.ref.mail):

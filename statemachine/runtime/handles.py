@@ -14,6 +14,7 @@ from attrs import define, field, frozen
 from statemachine.core.events import ROOT, WaitMode
 from statemachine.core.exact import shown
 from statemachine.core.facts import represent
+from statemachine.core.machines import Identity
 from statemachine.core.records import (
     Cause,
     MailAccepted,
@@ -167,15 +168,32 @@ class Handle:
 
 def requests_of(session: Session, handles: tuple[object, ...]) -> list[Request]:
     """Returns the requests that the handles hold. Raises `TypeError` for what is not a handle of this session."""
-    requests: list[Request] = []
-    for handle in handles:
-        request = handle._request if isinstance(handle, Handle) else None  # pyright: ignore[reportPrivateUsage]
-        if type(request) is not Request or not request.is_of(session):
-            raise TypeError(
-                f"{shown(handle)} is not a handle of this session; give what spawn, follow_up or start returned"
-            )
-        requests.append(request)
-    return requests
+    return [request_of(session, handle) for handle in handles]
+
+
+def request_of(session: Session, handle: object) -> Request:
+    """Returns the request that a handle holds. Raises `TypeError` for what is not a handle of this session."""
+    request = handle._request if isinstance(handle, Handle) else None  # pyright: ignore[reportPrivateUsage]
+    if type(request) is not Request or not request.is_of(session):
+        raise TypeError(
+            f"{shown(handle)} is not a handle of this session; give what its spawn, follow_up or start returned, or"
+            f" for an earlier opening of the session its handle(ref)"
+        )
+    return request
+
+
+def check_own(session: Session, handle: Handle) -> Handle:
+    """Returns the handle. Raises `TypeError` if it is one of another session."""
+    request_of(session, handle)
+    return handle
+
+
+def is_at(session: Session, ref: AgentRef) -> bool:
+    """Tells whether the agent with this number is at the path of the reference, or may have been before it was
+    forgotten. If not, the reference is one of another session, which has the same numbers.
+    """
+    known = session.agents[ref.id] if 0 <= ref.id < len(session.agents) else None
+    return known is None or known.identity is Identity.FORGOTTEN or known.path == ref.path
 
 
 Target = str | int | AgentRef | Handle

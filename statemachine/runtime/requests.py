@@ -33,7 +33,7 @@ from statemachine.log.trace import event_line
 from statemachine.runtime.checks import text_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import KeyReused, UnknownRequest
-from statemachine.runtime.handles import AgentRef, Handle, Request, outcome_in
+from statemachine.runtime.handles import AgentRef, Handle, Request, is_at, outcome_in
 from statemachine.runtime.settings import json_text
 from statemachine.stores import limits
 from statemachine.stores.errors import StoreCorrupt
@@ -215,10 +215,22 @@ class Requests:
         if not 0 <= ref.id < len(self.session.agents):
             raise UnknownAgent(ref.id)
         await self.check_not_forgotten(ref.id)
+        if not is_at(self.session, ref):
+            raise UnknownRequest(ref.id, ref.path, ref.mail)
         found = self._known(ref)
         if found.outcome is None:  # also if it was found: the call that put it there may have been cancelled
             await self._read(found)
         return Handle(found)
+
+    async def check_unread_of(self, ref: AgentRef) -> None:
+        """Raises `UnknownAgent` if the agent of the reference was forgotten, and `UnknownRequest` if its mail is another
+        agent's that is unread.
+        """
+        await self.check_not_forgotten(ref.id)
+        unread = self.session.ledger.find_unread(ref.mail)
+        if unread is not None and unread.target != ref.id:
+            await self._engine.settled()
+            raise UnknownRequest(ref.id, ref.path, ref.mail)
 
     def _known(self, ref: AgentRef) -> Request:
         """Returns the request that a reference names, as far as it is known without the store."""

@@ -21,10 +21,10 @@ from statemachine.core.exact import shown, text
 from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import MailAccepted, MailKind
 from statemachine.core.refusals import UnknownAgent
-from statemachine.runtime.checks import headers_of, number_of, sender_of, text_of
+from statemachine.runtime.checks import headers_of, number_of, reference_of, sender_of, text_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import UnknownPath
-from statemachine.runtime.handles import AgentRef, Handle, Target
+from statemachine.runtime.handles import AgentRef, Handle, Target, check_own, is_at
 from statemachine.runtime.requests import Requests
 from statemachine.runtime.settings import role_of, wrap
 from statemachine.runtime.status import AgentStatus, status_of
@@ -68,12 +68,14 @@ class Verbs:
         self._requests = requests
 
     def id_of(self, target: Target) -> int:
-        """Returns the id. A path means the open agent there, or else the last closed one. Raises `UnknownPath`."""
+        """Returns the id. A path means the open agent there, or else the last closed one. Raises `UnknownPath`, and
+        `TypeError` for a handle or reference of another session, which have the same numbers.
+        """
         if type(target) is Handle:
-            return target.id
+            return check_own(self._session, target).id
         path = text(target)
         if path is None:
-            agent = number_of(target.id if isinstance(target, REFERENCES) else target)
+            agent = number_of(self._named(target).id if isinstance(target, REFERENCES) else target)
             if agent is None:
                 raise TypeError(f"a target is a path, an id or a reference, not {shown(target)}")
             return agent
@@ -98,11 +100,18 @@ class Verbs:
         await self._engine.settled()
         raise refusal
 
+    def _named(self, named: Handle | AgentRef) -> AgentRef:
+        """Returns the reference. Raises `TypeError` for one of another session, unless that has an agent there too."""
+        if isinstance(named, Handle):
+            return check_own(self._session, named).ref
+        ref = reference_of(named)
+        if not is_at(self._session, ref):
+            raise TypeError(f"{ref} is not a reference of this session, which has another agent with its number")
+        return ref
+
     def mail_of(self, request: object) -> int:
         """Returns the number of a mail, which a handle or reference has too. Raises `TypeError` for anything else."""
-        if isinstance(request, Handle):
-            request = request.ref
-        mail = number_of(request.mail if isinstance(request, AgentRef) else request)
+        mail = number_of(self._named(request).mail if isinstance(request, REFERENCES) else request)
         if mail is None:
             raise TypeError(f"a request is a handle, a reference or the number of a mail, not {shown(request)}")
         return mail
@@ -175,7 +184,10 @@ class Verbs:
         """Makes an unread mail a dead letter."""
         if sender is not HOST:
             sender = sender_of(sender)
-        await self._engine.ask(ev.Withdraw(sender, self.mail_of(request)), fx.Withdrawn)
+        mail = self.mail_of(request)
+        if isinstance(request, REFERENCES):
+            await self._requests.check_unread_of(self._named(request))
+        await self._engine.ask(ev.Withdraw(sender, mail), fx.Withdrawn)
 
     @when_durable
     def interrupt(self, sender: int, target: Target, subtree: bool) -> Coroutine[Any, Any, fx.Interrupted]:
