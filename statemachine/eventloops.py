@@ -194,6 +194,15 @@ def end_of_loop() -> Callable[[], bool]:
     return is_closed
 
 
+def calls_soon() -> Callable[[Callable[[], object]], object]:
+    """Returns what has the event loop that runs here call a function soon, from any thread, and from the handler of a
+    signal. Raises `RuntimeError` if the loop is closed.
+    """
+    native: Any = current_token().native_token
+    soon: Callable[..., object] = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
+    return soon
+
+
 class Crossing:
     """A signal that another thread gives to a task. Create it where the task runs."""
 

@@ -18,9 +18,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import anyio
@@ -33,7 +33,7 @@ from statemachine.core.machines import SessionState
 from statemachine.core.records import AgentsForgotten, MailAccepted, TurnEnded
 from statemachine.core.refusals import SessionClosed, StoreFailed
 from statemachine.core.session import Session
-from statemachine.eventloops import Bell, Signal, bells, clock, running, signals
+from statemachine.eventloops import Bell, Signal, bells, calls_soon, clock, running, signals
 from statemachine.log.snapshot import facts_of, touched
 from statemachine.log.times import Times, stamp
 from statemachine.runtime.errors import WrongEventLoop, words
@@ -118,6 +118,9 @@ class Engine:
         """Agents whose facts have changed since the last snapshot."""
         self._running = running()
         self._loop = self._running()
+        self._soon = calls_soon()
+        self._told: deque[Callable[[], object]] = deque()
+        """What code at any place has told, and is taken between two events."""
         self._time = RunTime(clock())
         self.now = self._time.now
         """Returns the run time since the session was opened, in seconds: the only clock of the core."""
@@ -156,6 +159,8 @@ class Engine:
         check_stack()
         if self._running() is not self._loop:
             self.check_here()
+        if self._told:
+            self._take_told()
         session = self.session
         if self._is_over and session.state < CLOSED:
             return Refused(SessionClosed())  # it was left as a crash would leave it
@@ -164,10 +169,27 @@ class Engine:
             self._take(Tick(now), None)
         return self._take(event, receipt)
 
+    def tell(self, told: Callable[[], object]) -> None:
+        """Has this called between two events, before the next one. May be called in any thread, and in the middle of
+        anything: by a finalizer, which the collector calls anywhere, or by the handler of a signal.
+        """
+        self._told.append(told)
+        with suppress(RuntimeError):  # the event loop was closed, and the session has gone with it
+            self._soon(self._look_again)
+
+    def _look_again(self) -> None:
+        self._alarm_moved.set()
+
+    def _take_told(self) -> None:
+        while self._told:
+            self._told.popleft()()
+
     def report(self, event: Event) -> Reply:
         """Applies one event of the runtime itself, as `apply` does one of a verb: its stack is never deep, and it is
         where the event loop runs.
         """
+        if self._told:
+            self._take_told()
         session = self.session
         if self._is_over and session.state < CLOSED:
             return Refused(SessionClosed())
@@ -415,9 +437,11 @@ class Engine:
         self._alarm_moved.set()
 
     async def keep_time(self) -> None:
-        """Gives the core a tick whenever something is due (L5)."""
+        """Gives the core a tick whenever something is due (L5), and takes what was told."""
         while True:
             self._alarm_moved = self.signal()
+            if self._told:
+                self._take_told()
             deadline = self.session.deadlines.next()
             self._alarm = min([math.inf if deadline is None else deadline, *self._bounded.values()])
             until = self._time.look(self._alarm)

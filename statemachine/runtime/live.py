@@ -56,7 +56,6 @@ from statemachine.runtime.errors import ThreadLost, interrupt_in, leaves, traceb
 from statemachine.runtime.exits import IN_AGENT
 from statemachine.runtime.pauses import happens_within
 from statemachine.runtime.settings import info_of
-from statemachine.runtime.stack import check_stack
 from statemachine.runtime.tasks import (
     OwnTask,
     ScopeLeftEntered,
@@ -72,10 +71,7 @@ from statemachine.runtime.waits import Waits
 from statemachine.sinks import carry_out_all, log
 
 ABANDONED = "the thread of agent %s does not stop; it was abandoned"
-ELSEWHERE = (
-    "a thread is reported lost where the event loop runs: anyio.from_thread.run_sync(thread.report_lost, why), or "
-    "loop.call_soon_threadsafe(thread.report_lost, why)"
-)
+LOST = "the thread of agent %s is reported lost: %s"
 NOT_CLOSED = "the thread of agent %s could not be closed"
 RAISED = "the code of agent %s raised in turn %d"
 LEFT_ENTERED = "the code of agent %s left a scope entered in its task: its thread is dropped"
@@ -259,12 +255,11 @@ class LiveThreads:
             self._drop(live)
 
     def _report_lost(self, live: Live, why: str) -> None:
-        """The thread says so itself, in a call of it or between two."""
-        check_stack()
-        if not self._engine.is_here():
-            raise RuntimeError(ELSEWHERE)
-        self._lose(live)
-        self._engine.report(ev.Died(live.agent, live.generation, why))
+        """The thread has said so itself, in a call of it or between two."""
+        if self.threads.get(live.agent) is live:
+            log.warning(LOST, live.info.path, why)
+            self._drop(live)
+            self._engine.report(ev.Died(live.agent, live.generation, why))
 
     def _drop(self, live: Live) -> None:
         del self.threads[live.agent]
@@ -533,7 +528,7 @@ class LiveThreads:
         thread = self._context.copy().run(self._roles.build, info)
         listen(thread, listener := Listener(ignore))
         live = self.threads[agent] = Live(agent, generation, info, thread, isinstance(thread, FunctionThread), listener)
-        listener.hear = partial(self._report_lost, live)
+        listener.hear = lambda why: self._engine.tell(partial(self._report_lost, live, why))
         return live
 
 

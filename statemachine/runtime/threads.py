@@ -68,8 +68,8 @@ class Thread:
                 await process.wait()
                 self.report_lost("the process has ended")
 
-        Call it where the event loop runs; in another thread, as `anyio.from_thread.run_sync(thread.report_lost, why)`.
-        Raises `RuntimeError` elsewhere, and in `__init__`: there, raise an error, and the load has failed.
+        It may be called anywhere: in another thread, by a finalizer, by the handler of a signal. It is heard before the
+        next verb of the session. Raises `RuntimeError` in `__init__`: there, raise an error, and the load has failed.
         """
         if self.__listener is None:
             raise RuntimeError("the thread is still being made: raise an error in `__init__` instead")

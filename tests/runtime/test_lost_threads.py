@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import signal
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from statemachine import SlotPolicy
 from statemachine.core.machines import TurnState
 from statemachine.core.records import Cause
+from statemachine.core.slots import Slots
 from statemachine.runtime import AgentInfo, Thread, Turn
 from tests.runtime.running import (
     Open,
@@ -247,21 +250,52 @@ async def test_loss_for_a_reason_that_is_not_a_text_is_refused(open_session: Ope
         assert await states(control) == {"/root/a": "completed loaded"}
 
 
-async def test_loss_reported_by_another_thread_of_the_machine_says_how_to(open_session: Open) -> None:
+async def test_loss_reported_by_another_thread_of_the_machine_is_heard(open_session: Open) -> None:
     work = mortal()
-    raised: list[str] = []
-
-    def elsewhere() -> None:
-        try:
-            work.born[0].report_lost("gone")
-        except RuntimeError as error:
-            raised.append(str(error))
-
     async with open_session(work) as control:
         await (await control.spawn("/root", "a", "x")).outcome()
-        in_thread(elsewhere)
-        assert "anyio.from_thread.run_sync(thread.report_lost" in raised[0]
-        assert await states(control) == {"/root/a": "completed loaded"}
+        in_thread(lambda: work.born[0].report_lost("gone"))
+        assert await states(control) == {"/root/a": "completed"}
+        in_thread(lambda: work.born[0].report_lost("again"))
+        assert await states(control) == {"/root/a": "completed"}
+
+
+@pytest.mark.parametrize("by", ["finalizer", "signal"])
+async def test_loss_reported_in_the_middle_of_a_step_is_heard_after_it(
+    by: str, open_session: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The collector calls finalizers anywhere, and a signal comes at any time."""
+    work, steps = mortal(), 0
+    reserve = Slots.reserve
+
+    class Resource:
+        def __init__(self, thread: Any) -> None:
+            self.cycle, self.thread = self, thread
+
+        def __del__(self) -> None:
+            self.thread.report_lost("its resource is gone")
+
+    def reserved(*given: Any) -> None:  # in the middle of a step
+        nonlocal steps
+        reserve(*given)
+        if work.born:
+            steps += 1
+            if by == "signal":
+                before = signal.signal(signal.SIGUSR1, lambda *_: work.born[-1].report_lost("a signal said so"))
+                signal.raise_signal(signal.SIGUSR1)
+                signal.signal(signal.SIGUSR1, before)
+            else:
+                Resource(work.born[-1])
+                gc.collect()
+
+    monkeypatch.setattr(Slots, "reserve", reserved)
+    async with open_session(work, max_concurrent=3) as control:
+        await (await control.spawn("/root", "a", "x")).outcome()
+        for number in range(5):
+            for asked in (control.spawn("/root", f"b{number}", "x"), control.follow_up("/root/a", "x")):
+                outcome = await (await asked).outcome()
+                assert outcome.cause in (Cause.FINISHED, Cause.THREAD_DIED)
+    assert steps == 10
 
 
 def in_thread(call: Any) -> None:
