@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import Context
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from statemachine.core.effects import ClosedAgents, Forgotten, Interrupted, Resu
 from statemachine.core.events import HOST
 from statemachine.core.exact import shown
 from statemachine.core.machines import SessionState
+from statemachine.core.refusals import SessionDraining
 from statemachine.core.session import Session
 from statemachine.eventloops import (
     Signal,
@@ -52,15 +53,18 @@ from statemachine.runtime.status import AgentStatus
 from statemachine.runtime.stream import Happening, Streams
 from statemachine.runtime.tasks import cancellations, own_task
 from statemachine.runtime.threads import Roles, Work
-from statemachine.runtime.tracing import TraceFile
+from statemachine.runtime.tracing import TraceFile, header_of
 from statemachine.runtime.verbs import Verbs
-from statemachine.sinks import carry_out_all
+from statemachine.sinks import carry_out_all, log
 from statemachine.stores.encoding import check_config
+from statemachine.stores.errors import StoreError
 from statemachine.stores.options import check_place, one_of
 from statemachine.stores.places import store_of
 from statemachine.stores.protocol import BackedUp, LogRecord, Recovered, Store
 
 __all__ = ["AgentControl", "Inside", "inside"]
+
+UNFLUSHED = "%s: left without what the threads of these agents had still to flush: %s"
 
 
 def _say_nothing(done: int, pages: int) -> None:
@@ -218,11 +222,12 @@ class AgentControl:
             stack.push(self._forget)  # a method: what `callback` makes of a function takes 600 bytes
             recovered = await to_its_end(partial(self._open_store, stack))
             stack.push(contain_exits())
-            trace = None
-            if self._trace is not None:
-                trace = TraceFile(self._trace, self._config, recovered.ledger)
-                stack.callback(trace.close)
+            header = None if self._trace is None else header_of(self._config, recovered.ledger)
             self._session, step = restart(self._config, recovered.ledger, 0.0)
+            trace = None
+            if self._trace is not None and header is not None:  # and what was recovered fits the configuration
+                trace = TraceFile(self._trace, header)
+                stack.callback(trace.close)
             self._streams = Streams()
             self._engine = Engine(
                 self._session, self._store, self._carry_out, self._streams.publish, trace, recovered.times, self._clock
@@ -252,7 +257,15 @@ class AgentControl:
         return recovered
 
     async def _close_store(self, *_: object) -> None:
-        await to_its_end(self._store.close)
+        await to_its_end(self._end_store)
+
+    async def _end_store(self) -> None:
+        try:
+            if self._engine is not NOT_OPEN:
+                with suppress(StoreError):  # such as that of a session which another owner has taken over
+                    await self._engine.end_loads()
+        finally:
+            await self._store.close()
 
     def _forget(self, *_: object) -> None:
         note_left(self)
@@ -309,9 +322,15 @@ class AgentControl:
         self._tasks.cancel_scope.cancel()
 
     async def _finish(self) -> None:
-        """Shuts the session down. Raises `StoreFailed` if it failed, so that a failure is not taken for success."""
-        if self._session.state is SessionState.OPEN:
-            await self.shutdown(0)
+        """Shuts the session down, or shortens the shutdown under way. Raises `StoreFailed` if it failed, so that a
+        failure is not taken for success.
+        """
+        if self._session.state < SessionState.CLOSED:
+            with suppress(SessionDraining):  # one without grace is under way
+                unflushed = (await self.shutdown(0)).unflushed
+                if unflushed:
+                    paths = ", ".join([self._session.agents[agent].path for agent in unflushed])
+                    log.warning(UNFLUSHED, self._engine.place, paths)
         await self._ended.wait()
         if self._engine.error is not None:
             raise self._engine.ended_by()

@@ -30,7 +30,7 @@ from statemachine.core import exact
 from statemachine.core.effects import Effect, Refused, Reply, Stale, Step
 from statemachine.core.events import Event, Tick, WriteFailed
 from statemachine.core.machines import SessionState
-from statemachine.core.records import AgentsForgotten, MailAccepted, TurnEnded
+from statemachine.core.records import AgentsForgotten, LoadBegun, LoadEnded, MailAccepted, TurnEnded
 from statemachine.core.refusals import SessionClosed, StoreFailed
 from statemachine.core.session import Session
 from statemachine.eventloops import Bell, Signal, bells, calls_soon, clock, running, signals
@@ -48,7 +48,7 @@ CLOSED = SessionState.CLOSED
 
 TICK_SECONDS = 0.002
 """Shortest time between two ticks of the core, so a bound may end this much early."""
-CLOCK_FAILED = "the clock of the session does not tell the time (%s): that of the machine is used instead"
+CLOCK_FAILED = "%s: the clock of the session does not tell the time (%s): that of the machine is used instead"
 SNAPSHOT_RECORDS = 4_000
 """Records behind the last snapshot at which a commit includes a new one: the most that opening has to fold, and that
 another process has to search to read a rollout.
@@ -129,6 +129,11 @@ class Engine:
         self._alarm = math.inf
         """The run time at which something is due next."""
         self._alarm_moved = self.signal()
+
+    @property
+    def place(self) -> str:
+        """What names the session in the log of the process: where it is stored."""
+        return str(getattr(self.store, "path", "a session in memory"))
 
     # Events
 
@@ -363,7 +368,7 @@ class Engine:
             raise
         except BaseException as error:
             problem = words(error)
-        log.warning(CLOCK_FAILED, problem)
+        log.warning(CLOCK_FAILED, self.place, problem)
         self._wall_clock = time.time
         return time.time()
 
@@ -388,6 +393,20 @@ class Engine:
             self._since_snapshot = 0
             items.append(Snapshot(facts, tuple(session.ledger.mail_states)))
         return items
+
+    async def end_loads(self) -> None:
+        """Records that the loads under way end with the block of the session. They count as cut off by a crash
+        otherwise, and the process has not died. For the time after the last commit. Raises `StoreError`.
+        """
+        session = self.session
+        if self.error is not None or session.state >= CLOSED:
+            return
+        unwritten = {record.agent for record in self._batch.records if isinstance(record, LoadBegun)}
+        counted = session.ledger.loads.keys() - unwritten
+        ended = [LoadEnded(agent) for agent in session.residents.loading if agent in counted]
+        if ended:
+            self._stamp(ended)
+            await self.store.append([Write(tuple(ended))])
 
     def fail(self, error: BaseException) -> None:
         """Fails the session because the store or the core has failed."""

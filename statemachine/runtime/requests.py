@@ -223,8 +223,8 @@ class Requests:
         return Handle(found)
 
     async def check_unread_of(self, ref: AgentRef) -> None:
-        """Raises `UnknownAgent` if the agent of the reference was forgotten, and `UnknownRequest` if its mail is another
-        agent's that is unread.
+        """Raises `UnknownAgent` if the agent of the reference was forgotten, and `UnknownRequest` if its mail is unread
+        mail of another agent.
         """
         await self.check_not_forgotten(ref.id)
         unread = self.session.ledger.find_unread(ref.mail)

@@ -32,10 +32,8 @@ class TraceFile:
     Once it is made, nothing that it does raises.
     """
 
-    def __init__(self, path: Path, config: SessionConfig, ledger: Ledger) -> None:
+    def __init__(self, path: Path, header: bytes) -> None:
         """Raises `TraceError` if there is a file that is not a trace, or the file cannot be made."""
-        is_new = len(ledger.agents) == 1 and ledger.next_mail == 0
-        header = header_line(config, None if is_new else ledger)
         self._file: BinaryIO | None = new_file(path)
         self._lines: list[bytes] = []
         self.write([header])
@@ -79,6 +77,12 @@ class TraceFile:
         with suppress(Exception):  # it fails again, because it has still to write what it could not
             file.close()
         log.warning(NOT_WRITTEN, file.name, error)
+
+
+def header_of(config: SessionConfig, ledger: Ledger) -> bytes:
+    """Returns the header of a trace that begins with these facts, which the session goes on to change."""
+    is_new = len(ledger.agents) == 1 and ledger.next_mail == 0
+    return header_line(config, None if is_new else ledger)
 
 
 def new_file(path: Path) -> BinaryIO:

@@ -55,14 +55,18 @@ async def test_readers_of_one_stream_get_each_event_once_and_all_hear_its_end(op
         seen.extend([type(event) async for event in events])
 
     with anyio.fail_after(5):
-        async with open_session(echo) as control, anyio.create_task_group() as tasks, control.events() as events:
-            async with control.events() as alone:
-                for _ in range(3):
-                    tasks.start_soon(read)
-                await anyio.wait_all_tasks_blocked()
-                await (await control.spawn("/root", "a", "x")).outcome()
-                await control.shutdown(0)
-                expected = [type(event) async for event in alone]
+        async with (
+            open_session(echo) as control,
+            anyio.create_task_group() as tasks,
+            control.events() as events,
+            control.events() as alone,
+        ):
+            for _ in range(3):
+                tasks.start_soon(read)
+            await anyio.wait_all_tasks_blocked()
+            await (await control.spawn("/root", "a", "x")).outcome()
+            await control.shutdown(0)
+            expected = [type(event) async for event in alone]
     assert sorted(map(str, seen)) == sorted(map(str, expected))
 
 

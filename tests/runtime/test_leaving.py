@@ -1,0 +1,96 @@
+"""How the block of a session is left, and what that means for loads, shutdowns, flushes and traces (harm)."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from statemachine import MemoryStore, SessionConfig, SlotPolicy, Turn
+from statemachine.errors import InvalidConfig
+from statemachine.runtime import AgentControl, Thread
+from tests.runtime.running import Open, Stage, completed, echo, ending, traced_sessions, virtual_time
+
+pytestmark = pytest.mark.anyio
+FIXTURES = (traced_sessions, virtual_time)
+
+
+class Left(Exception):
+    """By which a block is left."""
+
+
+class Slow(Thread):
+    """Takes a second to load."""
+
+    async def load(self, history: tuple[Any, ...]) -> None:
+        await anyio.sleep(1)
+
+    async def run(self, turn: Turn) -> str:
+        return await echo(turn)
+
+
+@pytest.mark.parametrize("policy", SlotPolicy)
+@pytest.mark.parametrize("how", ["by an error", "cancelled"])
+async def test_load_under_way_when_the_block_is_left_is_not_taken_for_one_that_a_crash_cut_off(
+    open_session: Open, how: str, policy: SlotPolicy
+) -> None:
+    """However often: the process has left it in order, so the load has not killed it."""
+    store: Any = MemoryStore()
+    config: dict[str, Any] = {"max_concurrent": 4, "slot_policy": policy}
+    for number in range(5):
+        with pytest.raises(Left) if how == "by an error" else anyio.CancelScope() as scope:
+            async with open_session(Slow, store, **config) as control:
+                for name in "ab" if number == 0 else "":
+                    await control.spawn("/root", name, "x", key=name)
+                await anyio.sleep(0.5)
+                if how == "by an error":
+                    raise Left
+                assert isinstance(scope, anyio.CancelScope)
+                scope.cancel()
+                await anyio.sleep_forever()
+    async with open_session(Slow, store, **config) as control:
+        for name in "ab":
+            handle = await control.spawn("/root", name, "x", key=name)
+            assert ending(await handle.outcome()) == completed("x")
+
+
+async def test_block_that_is_left_shortens_the_shutdown_under_way(open_session: Open) -> None:
+    stage = Stage()
+    async with open_session(stage) as control:
+        await control.spawn("/root", "a", "x")
+        await stage.scene("/root/a")
+        with anyio.move_on_after(1):
+            await control.shutdown(3600)
+        since = anyio.current_time()
+    assert anyio.current_time() - since < 60
+
+
+async def test_flush_that_is_given_up_when_the_block_is_left_is_told(
+    open_session: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Hanging(Thread):
+        async def run(self, turn: Turn) -> str:
+            return await echo(turn)
+
+        async def flush(self) -> None:
+            await anyio.sleep_forever()
+
+    async with open_session(Hanging) as control:
+        for name in "ab":
+            await (await control.spawn("/root", name, "x")).outcome()
+    (told,) = [each.message for each in caplog.records if each.levelno >= logging.WARNING]
+    assert told.endswith("still to flush: /root/a, /root/b")
+
+
+async def test_opening_that_is_refused_leaves_no_trace(tmp_path: Path, open_session: Open) -> None:
+    store: Any = MemoryStore()
+    async with open_session(echo, store) as control:
+        for name in "ab":
+            await (await control.spawn("/root", name, "x")).outcome()
+    with pytest.raises(InvalidConfig):
+        async with AgentControl.open(store, echo, SessionConfig(max_agents=1), trace=tmp_path / "trace.ndjson"):
+            pass
+    assert not (tmp_path / "trace.ndjson").exists()
