@@ -12,6 +12,8 @@ Those whose turn, load or flush still runs, and those that are abandoned, are *l
 - The code of a turn waits while more than `max_abandoned` are left over. So never more than
   `execution_cap + max_abandoned` turns of sub-agents run, beside those that wait or that were stopped while they did.
 
+- The root has one thread, which takes no residency slot. It gets a new one when the last is closed, or abandoned.
+
 What waits is bounded as if it had begun: a load by `load_timeout`, a turn by `turn_timeout` or an interrupt. What waits
 begins in the order in which it was asked for.
 
@@ -37,7 +39,8 @@ from statemachine.sinks import log
 MAX_ABANDONED = 64
 """Default of `max_abandoned`."""
 TOO_MANY = (
-    "the code of %d threads does not stop, and max_abandoned is %d: loads and turns wait until that of one has ended"
+    "%s: the code of %d threads does not stop, and max_abandoned is %d: loads and turns wait until that of one has"
+    " ended"
 )
 
 L = TypeVar("L", bound=InMemory)
@@ -45,8 +48,9 @@ L = TypeVar("L", bound=InMemory)
 
 @define(eq=False)
 class Caps(Generic[L]):
-    """The threads on their way out, and what waits until they are gone."""
+    """The threads on their way out, and what waits until they are gone. `place` names the session in the log."""
 
+    place: str
     max_resident: int
     max_abandoned: int
     closing: dict[L, None] = field(factory=dict[L, None], init=False)
@@ -59,6 +63,8 @@ class Caps(Generic[L]):
     """Loads that wait."""
     starts: list[L] = field(factory=list[L], init=False)
     """Threads whose turn waits."""
+    root: fx.StartTurn | None = field(default=None, init=False)
+    """The turn of the root, if it waits until the root may have a thread."""
 
     def may_load(self, loaded: Iterable[int]) -> bool:
         """May another thread be loaded, beside those of these agents?"""
@@ -71,6 +77,11 @@ class Caps(Generic[L]):
     def may_start(self) -> bool:
         """May the code of another turn begin?"""
         return len(self.left_over) <= self.max_abandoned
+
+    @property
+    def may_build_root(self) -> bool:
+        """May the root have a new thread? It has no residency slot: its last thread has to be closed, or abandoned."""
+        return self.may_start and not any(live.agent == ROOT for live in self.closing)
 
     def give_up_load(self, agent: int, generation: int) -> None:
         """The load waits no more, if it did."""
@@ -100,7 +111,7 @@ class Caps(Generic[L]):
         del self.closing[live]
         self.abandoned[live] = self.left_over[live] = None
         if len(self.abandoned) == self.max_abandoned + 1:
-            log.warning(TOO_MANY, len(self.abandoned), self.max_abandoned)
+            log.warning(TOO_MANY, self.place, len(self.abandoned), self.max_abandoned)
 
     def gone(self, live: L) -> None:
         """All of its code has ended."""
@@ -109,5 +120,6 @@ class Caps(Generic[L]):
 
     def end(self) -> None:
         """Nothing begins any more."""
+        self.root = None
         self.loads.clear()
         self.starts.clear()

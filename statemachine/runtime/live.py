@@ -70,11 +70,12 @@ from statemachine.runtime.verbs import Verbs
 from statemachine.runtime.waits import Waits
 from statemachine.sinks import carry_out_all, log
 
-ABANDONED = "the thread of agent %s does not stop; it was abandoned"
-LOST = "the thread of agent %s is reported lost: %s"
-NOT_CLOSED = "the thread of agent %s could not be closed"
-RAISED = "the code of agent %s raised in turn %d"
-LEFT_ENTERED = "the code of agent %s left a scope entered in its task: its thread is dropped"
+ABANDONED = "%s: the thread of agent %s does not stop; it was abandoned"
+LOST = "%s: the thread of agent %s is reported lost: %s"
+NOT_LOADED = "%s: the thread of agent %s was not loaded within %g s"
+NOT_CLOSED = "%s: the thread of agent %s could not be closed"
+RAISED = "%s: the code of agent %s raised in turn %d"
+LEFT_ENTERED = "%s: the code of agent %s left a scope entered in its task: its thread is dropped"
 
 
 @define(eq=False)
@@ -146,7 +147,7 @@ class LiveThreads:
         self._cancelled = anyio.get_cancelled_exc_class()
         self.threads: dict[int, Live] = {}
         """Agent -> its thread, until that is dropped."""
-        self.caps: Caps[Live] = Caps(self._session.config.max_resident, max_abandoned)
+        self.caps: Caps[Live] = Caps(engine.place, self._session.config.max_resident, max_abandoned)
         self.loads = self.reloads = self.evictions = 0
 
     # Effects
@@ -182,6 +183,9 @@ class LiveThreads:
             known = self._session.agents[effect.agent]
             if effect.agent != ROOT or known.generation != effect.generation:
                 return  # its thread was lost while the start was in line, and the turn with it
+            if not self.caps.may_build_root:
+                self.caps.root = effect
+                return
             try:
                 live = self._build(ROOT, effect.generation)
             except BaseException as error:  # of the user's constructor
@@ -203,6 +207,10 @@ class LiveThreads:
 
     def cancel(self, effect: fx.Cancel) -> None:
         """Asks the turn's work to stop."""
+        if effect.agent == ROOT and self.caps.root is not None and self.caps.root.turn == effect.turn:
+            self.caps.root = None
+            self._engine.report(ev.Aborted(ROOT, effect.turn))
+            return
         live = self.threads.get(effect.agent)
         if live is not None and live.turn is not None and live.turn.waits.turn == effect.turn:
             live.cancel(live.turn)
@@ -232,8 +240,11 @@ class LiveThreads:
         live = self.threads.get(effect.agent)
         if live is not None and live.generation == effect.generation:
             session = self._session
-            is_open = session.state is SessionState.OPEN and session.agents[live.agent].identity is Identity.OPEN
-            self.evictions += live.leaving and is_open
+            known = session.agents[live.agent]
+            self.evictions += live.leaving and session.state is SessionState.OPEN and known.identity is Identity.OPEN
+            outcome = None if live.loaded else known.outcome
+            if outcome is not None and outcome.turn == known.turn and outcome.cause is Cause.LOAD_TIMED_OUT:
+                log.warning(NOT_LOADED, self._engine.place, live.info.path, session.config.load_timeout)
             self._drop(live)
 
     def wake(self, effect: fx.Wake) -> None:
@@ -257,7 +268,7 @@ class LiveThreads:
     def _report_lost(self, live: Live, why: str) -> None:
         """The thread has said so itself, in a call of it or between two."""
         if self.threads.get(live.agent) is live:
-            log.warning(LOST, live.info.path, why)
+            log.warning(LOST, self._engine.place, live.info.path, why)
             self._drop(live)
             self._engine.report(ev.Died(live.agent, live.generation, why))
 
@@ -281,6 +292,9 @@ class LiveThreads:
     def _let_in(self) -> None:
         """Begins what waited for threads to be gone, as far as there is room now."""
         caps = self.caps
+        if caps.root is not None and caps.may_build_root:
+            effect, caps.root = caps.root, None
+            self.start(effect)
         while caps.loads and caps.may_load(self.threads):
             self._load(caps.loads.pop(0))
         while caps.starts and caps.may_start:
@@ -296,7 +310,7 @@ class LiveThreads:
             self._let_in()
             if live.closing is not None:
                 live.closing.cancel()
-            log.warning(ABANDONED, live.info.path)
+            log.warning(ABANDONED, self._engine.place, live.info.path)
 
     async def _ends_in_time(self, live: Live) -> bool:
         grace = self._session.config.stop_grace
@@ -380,7 +394,7 @@ class LiveThreads:
                         await self._meet_cancellation(task)
             return None if live.call is None else live.call.cancelled()
         except ScopeLeftEntered as error:  # it would act on all that the task does from now on
-            log.warning(LEFT_ENTERED, live.info.path)
+            log.warning(LEFT_ENTERED, self._engine.place, live.info.path)
             if live.call is None and live.is_dropped:
                 return None
             self._lose(live)
@@ -420,8 +434,9 @@ class LiveThreads:
     def _log(self, agent: int, error: BaseException) -> str | None:
         """Logs an exception of an agent's code. Returns the text that its turn keeps."""
         known = self._session.agents[agent]
-        facts = {"agent": known.path, "turn": known.turn}
-        log.error(RAISED, known.path, known.turn, exc_info=error, extra=facts)
+        place = self._engine.place
+        facts = {"session": place, "agent": known.path, "turn": known.turn}
+        log.error(RAISED, place, known.path, known.turn, exc_info=error, extra=facts)
         return traceback_of(error)
 
     def _is_refused_because_stopped(self, call: TurnCall, error: BaseException) -> bool:
@@ -498,7 +513,7 @@ class LiveThreads:
         self._let_in()
         if live.is_function or live.is_abandoned:
             return
-        path = live.info.path
+        place, path = self._engine.place, live.info.path
 
         async def work() -> None:
             await live.thread.close()
@@ -509,12 +524,12 @@ class LiveThreads:
         except self._cancelled:
             if is_cancelled():
                 raise
-            log.exception(NOT_CLOSED, path)  # what it awaited was cancelled
+            log.exception(NOT_CLOSED, place, path)  # what it awaited was cancelled
         except BaseException as error:
             if isinstance(error, GeneratorExit):
                 raise  # the event loop was closed
             if not self._is_stopped_by(error):
-                log.exception(NOT_CLOSED, path)
+                log.exception(NOT_CLOSED, place, path)
         finally:
             live.closing = None  # which holds the thread
         if forget_cancellations(task):

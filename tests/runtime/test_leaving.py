@@ -10,8 +10,10 @@ import anyio
 import pytest
 
 from statemachine import MemoryStore, SessionConfig, SlotPolicy, Turn
+from statemachine.core.records import Cause
 from statemachine.errors import InvalidConfig
-from statemachine.runtime import AgentControl, Thread
+from statemachine.runtime import AgentControl, AgentInfo, Thread
+from statemachine.stores import SQLiteStore
 from tests.runtime.running import Open, Stage, completed, echo, ending, traced_sessions, virtual_time
 
 pytestmark = pytest.mark.anyio
@@ -85,6 +87,31 @@ async def test_flush_that_is_given_up_when_the_block_is_left_is_told(
     assert told.endswith("still to flush: /root/a, /root/b")
 
 
+async def test_load_that_takes_too_long_is_told_in_the_log(
+    open_session: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_session(Slow, load_timeout=0.5) as control:
+        assert (await (await control.spawn("/root", "a", "x")).outcome()).cause is Cause.LOAD_TIMED_OUT
+    assert [each for each in caplog.messages if "/root/a was not loaded within 0.5 s" in each]
+
+
+async def test_log_names_the_session_of_each_failure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def work(turn: Turn) -> None:
+        raise ValueError("of the turn")
+
+    for name in ("orders-17", "orders-18"):
+        async with AgentControl.open(SQLiteStore(tmp_path / f"{name}.db"), work) as control:
+            await (await control.spawn("/root", "a", "x")).outcome()
+    told = [each for each in caplog.records if each.levelno == logging.ERROR]
+    for name, record in zip(("orders-17", "orders-18"), told, strict=True):
+        assert f"{name}.db: the code of agent /root/a raised in turn 1" in record.message
+        assert (record.session, record.agent, record.turn) == (  # type: ignore[attr-defined]
+            str(tmp_path / f"{name}.db"),
+            "/root/a",
+            1,
+        )
+
+
 async def test_opening_that_is_refused_leaves_no_trace(tmp_path: Path, open_session: Open) -> None:
     store: Any = MemoryStore()
     async with open_session(echo, store) as control:
@@ -94,3 +121,41 @@ async def test_opening_that_is_refused_leaves_no_trace(tmp_path: Path, open_sess
         async with AgentControl.open(store, echo, SessionConfig(max_agents=1), trace=tmp_path / "trace.ndjson"):
             pass
     assert not (tmp_path / "trace.ndjson").exists()
+
+
+@pytest.mark.parametrize("max_abandoned", [0, 3])
+async def test_root_has_one_thread_beside_those_that_were_abandoned(open_session: Open, max_abandoned: int) -> None:
+    """Each turn loses its thread, whose `close` takes longer than the next turn needs to begin."""
+    alive, most, hangs = 0, 0, False
+
+    class Root(Thread):
+        def __init__(self, agent: AgentInfo) -> None:
+            nonlocal alive, most
+            super().__init__(agent)
+            alive += 1
+            most = max(most, alive)
+
+        async def run(self, turn: Turn) -> str:
+            self.report_lost("gone")
+            await anyio.sleep_forever()
+            return "never"
+
+        async def close(self) -> None:
+            nonlocal alive
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(100 if hangs else 0.5)
+            alive -= 1
+
+    async with open_session(Root, max_abandoned=max_abandoned, stop_grace=1.0) as control:
+        for _ in range(10):
+            assert (await (await control.start("/root", "x")).outcome()).cause is Cause.THREAD_DIED
+        assert most == 1
+        hangs = True
+        for _ in range(max_abandoned):
+            assert (await (await control.start("/root", "x")).outcome()).cause is Cause.THREAD_DIED
+            await anyio.sleep(2)
+        assert most <= max_abandoned + 1
+        handle = await control.start("/root", "x")
+        await anyio.sleep(0.1)
+        await control.interrupt("/root")
+        assert (await handle.outcome()).cause in (Cause.INTERRUPTED, Cause.THREAD_DIED)
