@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         UnknownRequest,
         UnknownRole,
         WrongEventLoop,
+        WrongTask,
     )
     from statemachine.stores.errors import (
         AgentCorrupt,
@@ -143,6 +144,7 @@ __all__ = [
     "Unstorable",
     "WaitCircle",
     "WrongEventLoop",
+    "WrongTask",
 ]
 
 __getattr__ = _lazily(

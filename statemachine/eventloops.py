@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager, suppress
 from functools import cache
+from importlib import import_module
 from typing import Any, Protocol, TypeVar
 
 import anyio
 from anyio.lowlevel import current_token
+from attrs import define
 
 T = TypeVar("T")
 
@@ -161,15 +163,25 @@ def running() -> Callable[[], Any]:
     return running_here
 
 
-ENTERED: dict[object, tuple[Callable[[], bool], Callable[[], Awaitable[object]]]] = {}
-"""Blocks of this process that were entered and not left -> whether their event loop was closed; what frees what they
-hold.
-"""
+@define(eq=False)
+class Entered:
+    """A block that was entered and not left."""
+
+    task: object
+    """The task that entered it."""
+    is_closed: Callable[[], bool]
+    """Tells whether its event loop was closed."""
+    free: Callable[[], Awaitable[object]]
+    """Frees what it holds."""
+
+
+ENTERED: dict[object, Entered] = {}
+"""The blocks of this process, in the order in which they were entered."""
 
 
 def note_entered(block: object, free: Callable[[], Awaitable[object]]) -> None:
     """Notes a block that holds what others wait for, until `note_left`."""
-    ENTERED[block] = end_of_loop(), free
+    ENTERED[block] = Entered(current_task(), end_of_loop(), free)
 
 
 def note_left(block: object) -> None:
@@ -177,14 +189,55 @@ def note_left(block: object) -> None:
     ENTERED.pop(block, None)
 
 
+def misplaced(block: object) -> str | None:
+    """Returns why a block may not be left here and now, if so: its tasks are a group, which anyio binds to the task
+    that entered it, and to the order in which that enters and leaves. Of a task that has ended, nothing is in the way.
+    """
+    entered = ENTERED.get(block)
+    if entered is None or is_orphan(block):
+        return None
+    if entered.task is not current_task():
+        return "another task has entered it"
+    *_, last = [other for other, found in ENTERED.items() if found.task is entered.task]
+    return None if last is block else f"this task has entered another one since, which it leaves first: {last!r:.200}"
+
+
+def is_orphan(block: object) -> bool:
+    """Tells whether the task that entered a block has ended, as that of a fixture of some testing tools has, and each
+    that `loop.run_until_complete` made.
+    """
+    entered = ENTERED.get(block)
+    return entered is not None and isinstance(entered.task, asyncio.Task) and entered.task.done()
+
+
+@contextmanager
+def leaving(block: object) -> Generator[None]:
+    """Leaves the task group of a block within this one. anyio tells that it was entered in another task, once all of
+    its tasks have ended; if that task is over, nothing comes of it.
+    """
+    was_orphan = is_orphan(block)
+    try:
+        yield
+    except RuntimeError as error:
+        if not was_orphan or "cancel scope" not in str(error):
+            raise
+
+
 async def free_left_behind() -> None:
     """Frees what blocks hold whose event loop was closed within them: none of their code runs any more, and they would
     hold their files as long as this process lives.
     """
-    for block, (is_closed, free) in list(ENTERED.items()):
-        if is_closed() and ENTERED.pop(block, None) is not None:
+    for block, entered in list(ENTERED.items()):
+        if entered.is_closed() and ENTERED.pop(block, None) is not None:
             with suppress(Exception):  # it is tried; who wants the same is told
-                await free()
+                await entered.free()
+
+
+def current_task() -> object:
+    """Returns the task that runs here."""
+    if isinstance(current_token().native_token, asyncio.AbstractEventLoop):
+        return asyncio.current_task()
+    return import_module("trio").lowlevel.current_task()
 
 
 def end_of_loop() -> Callable[[], bool]:

@@ -19,6 +19,7 @@ from statemachine.runtime.errors import (
     UnknownRequest,
     UnknownRole,
     WrongEventLoop,
+    WrongTask,
 )
 from statemachine.runtime.handles import AgentRef, Handle, Target
 from statemachine.runtime.rollout import Rollout
@@ -56,4 +57,5 @@ __all__ = [
     "UnknownRole",
     "Work",
     "WrongEventLoop",
+    "WrongTask",
 ]

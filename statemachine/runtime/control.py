@@ -33,6 +33,8 @@ from statemachine.eventloops import (
     Signal,
     free_left_behind,
     is_cancelled,
+    leaving,
+    misplaced,
     note_entered,
     note_left,
     signals,
@@ -42,6 +44,7 @@ from statemachine.log.recovery import restart
 from statemachine.runtime.caps import MAX_ABANDONED
 from statemachine.runtime.checks import count_of, reference_of, seconds_of
 from statemachine.runtime.engine import Engine
+from statemachine.runtime.errors import WrongTask
 from statemachine.runtime.exits import contain_exits
 from statemachine.runtime.handles import AgentRef, Handle, Target
 from statemachine.runtime.live import CARRY_OUT, LiveThreads
@@ -124,12 +127,14 @@ class AgentControl:
     value of the wrong type, `RuntimeError` before the block is entered, `WrongEventLoop` in another thread or event
     loop. What a verb raises besides stands with it.
 
-    **The end.** Leaving the block shuts the session down without grace: running turns are interrupted, rollouts are
-    flushed. Leaving it by an exception stops at once, as a crash would; the log has everything that was acknowledged.
-    Either way, leaving waits until the code of every thread has ended. Code that does not answer within its bound is
-    dropped, and its agent goes on without it; but code that swallows its cancellation for ever keeps the block from
-    being left, and code that blocks the event loop stops all agents. Nothing in a process can stop either. Bounds are
-    seconds in which the process could run: one that was stopped, or blocked, does not find all of them over.
+    **The end.** The task that entered the block leaves it, the last one that it entered first; otherwise `WrongTask` is
+    raised, and nothing is done. If that task has ended, as that of a fixture has, any other may. Leaving the block
+    shuts the session down without grace: running turns are interrupted, rollouts are flushed. Leaving it by an
+    exception stops at once, as a crash would; the log has everything that was acknowledged. Either way, leaving waits
+    until the code of every thread has ended. Code that does not answer within its bound is dropped, and its agent goes
+    on without it; but code that swallows its cancellation for ever keeps the block from being left, and code that
+    blocks the event loop stops all agents. Nothing in a process can stop either. Bounds are seconds in which the
+    process could run: one that was stopped, or blocked, does not find all of them over.
     """
 
     def __init__(
@@ -273,6 +278,9 @@ class AgentControl:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
+        problem = misplaced(self)
+        if problem is not None:  # before anything is cancelled
+            raise WrongTask(problem)
         try:
             if kind is None:
                 await self._finish()
@@ -291,7 +299,8 @@ class AgentControl:
         task = own_task(anyio.get_cancelled_exc_class())
         before = cancellations(task)
         try:
-            await self._stack.__aexit__(type(passed_on) if passed_on else None, passed_on, None)
+            with leaving(self):
+                await self._stack.__aexit__(type(passed_on) if passed_on else None, passed_on, None)
         except anyio.get_cancelled_exc_class():
             # A task group of asyncio in the block, of which a task failed, leaves its cancellation counted in Python
             # 3.11, and anyio then passes on the one by which the session's tasks are ended here.

@@ -110,6 +110,17 @@ class WrongEventLoop(Refusal):
 
 
 @define(auto_exc=True)
+class WrongTask(Refusal):
+    """A block was left by another task than that which entered it, or before one that this task entered later."""
+
+    problem: str
+    text: ClassVar[str] = (
+        "it cannot be left here: {self.problem}; leave it in the task that entered it, with `async with` or an"
+        " `AsyncExitStack` of that task, in the reverse order"
+    )
+
+
+@define(auto_exc=True)
 class NotJson(Refusal):
     """Settings or an entry are not a JSON value, so no store could hold them."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from statemachine import MemoryStore, SessionConfig, SlotPolicy, Turn
 from statemachine.core.records import Cause
-from statemachine.errors import InvalidConfig
+from statemachine.errors import InvalidConfig, WrongTask
 from statemachine.runtime import AgentControl, AgentInfo, Thread
 from statemachine.stores import SQLiteStore
 from tests.runtime.running import Open, Stage, completed, echo, ending, traced_sessions, virtual_time
@@ -159,3 +160,51 @@ async def test_root_has_one_thread_beside_those_that_were_abandoned(open_session
         await anyio.sleep(0.1)
         await control.interrupt("/root")
         assert (await handle.outcome()).cause in (Cause.INTERRUPTED, Cause.THREAD_DIED)
+
+
+# By which task, and in which order
+
+
+async def test_block_that_another_task_leaves_is_refused_before_anything_is_cancelled() -> None:
+    async with AgentControl.open(MemoryStore(), echo) as control:
+        refused: list[str] = []
+
+        async def leave() -> None:
+            with pytest.raises(WrongTask) as error:
+                await control.__aexit__(None, None, None)
+            refused.append(str(error.value))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(leave)
+        assert "another task has entered it" in refused[0]
+        await anyio.sleep(0.1)
+        assert ending(await (await control.start("/root", "x")).outcome()) == completed("x")
+
+
+async def test_block_that_is_left_before_one_entered_later_is_refused_before_anything_is_cancelled() -> None:
+    async with AgentControl.open(MemoryStore(), echo) as first, AgentControl.open(MemoryStore(), echo) as second:
+        with pytest.raises(WrongTask, match="has entered another one since"):
+            await first.__aexit__(None, None, None)
+        await anyio.sleep(0.1)
+        for control in (first, second):
+            assert ending(await (await control.start("/root", "x")).outcome()) == completed("x")
+
+
+def test_block_whose_task_has_ended_is_left_by_any_other(tmp_path: Path) -> None:
+    """As fixtures of unittest, and of many tools for tests, enter and leave it."""
+    with asyncio.Runner() as runner:
+        for number in range(3):
+            control = AgentControl.open(tmp_path / "session.db", echo)
+            runner.run(control.__aenter__())
+            handle = runner.run(control.start("/root", "x"))
+            if number == 1:
+                with pytest.raises(TimeoutError):
+                    runner.run(asyncio.wait_for(asyncio.sleep(10), 0.01))
+            assert ending(runner.run(handle.outcome())) == completed("x")
+            runner.run(control.__aexit__(None, None, None))
+            assert runner.run(others()) == []
+
+
+async def others() -> list[str]:
+    """The other tasks of the event loop."""
+    return [str(task) for task in asyncio.all_tasks() - {asyncio.current_task()}]
