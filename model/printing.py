@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -20,6 +19,8 @@ from rich.console import Console as RichConsole
 from rich.console import ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
+
+from statemachine.sinks import visible
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -35,12 +36,8 @@ FILE_WIDTH = 200
 
 
 def printable(text: str) -> str:
-    """Returns the text with escapes for all characters that are not simply visible: control characters except the end
-    of a line, those that change the direction of writing or have no width, and lone surrogates.
-    """
-    if text.isprintable():
-        return text
-    return "".join([c if c.isprintable() or c == "\n" or unicodedata.category(c) == "Zs" else escape(c) for c in text])
+    """Returns the text with escapes for all characters that are not simply visible (`statemachine.sinks.visible`)."""
+    return visible(text, escape)
 
 
 def escape(character: str) -> str:

@@ -7,7 +7,9 @@ goes on without it. `KeyboardInterrupt` alone is passed on: it is delivered to t
 from __future__ import annotations
 
 import logging
+import re
 import sys
+import unicodedata
 from collections.abc import Callable, MutableMapping
 from contextlib import ExitStack
 from typing import Any
@@ -15,10 +17,25 @@ from typing import Any
 from statemachine.core.exact import class_name
 from statemachine.tracebacks import text_of
 
-__all__ = ["Log", "carry_out_all", "log"]
+__all__ = ["Log", "carry_out_all", "log", "visible"]
 
 FRAMES_MAX = 200
 """Most frames of a traceback that is logged."""
+IGNORABLE = (
+    "\u00ad\u034f\u061c\u115f-\u1160\u17b4-\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+"""What has no shape of its own, as ranges of a regular expression: `Default_Ignorable_Code_Point` in Unicode 17.0
+(DerivedCoreProperties.txt, 4,174 code points, the same since 14.0). `str.isprintable` takes many of them for printable,
+and `unicodedata` does not have this property.
+"""
+BLANK = "\u2800\U00013441-\U00013442\U00016fe4\U0001d159"
+"""What looks like nothing, and is neither ignorable nor a space: the pattern of Braille without dots, the blanks of
+hieroglyphs, the filler of Khitan, the notehead that is not drawn.
+"""
+UNSEEN = re.compile(f"[{IGNORABLE}{BLANK}]")
+NOT_ASCII = re.compile(r"[^\n -~]+")
+"""A run of what is not printable ASCII or the end of a line, and so has to be looked at."""
 LOGGING_FAILED = "statemachine: a handler or filter of logging raised {}; later messages may be lost, too\n"
 
 
@@ -41,27 +58,53 @@ class Log(logging.LoggerAdapter[logging.Logger]):
         except BaseException as error:
             if not self.has_failed:
                 self.has_failed = True
-                tell(LOGGING_FAILED.format(type(error).__name__))
+                tell(visible(LOGGING_FAILED.format(class_name(error))))
 
 
 class Visible(logging.Filter):
-    """Makes the text of a traceback, which is short, and escapes in it what a terminal would obey, and what no file can
-    hold: it has texts of agents in it.
+    """Makes the text of a traceback, which is short, and escapes in it and in the message what a terminal would obey or
+    not show, and what no file can hold: they have texts of agents and of others in them.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Lets every record pass."""
+        message = record.getMessage()
+        shown = visible(message)
+        if shown != message:  # otherwise the record keeps its arguments, for those who look at them
+            record.msg, record.args = shown, None
         if record.exc_info and not record.exc_text:
             error = record.exc_info[1]
             text = None if error is None else text_of(error, record.exc_info[2], FRAMES_MAX)
             text = f"a {class_name(error)} that cannot be told" if text is None else text.rstrip("\n")
-            record.exc_text = "".join([c if c == "\n" or c.isprintable() else escaped(c) for c in text])
+            record.exc_text = visible(text)
         return True
 
 
 def escaped(character: str) -> str:
     """Returns the escape that Python has for the character."""
     return character.encode("unicode_escape").decode("ascii")
+
+
+def visible(text: str, escape: Callable[[str], str] = escaped) -> str:
+    """Returns the text with escapes for all characters that are not simply visible: control characters except the end
+    of a line, those that change the direction of writing, have no shape or look like nothing, and lone surrogates.
+    Spaces of every width stay.
+    """
+
+    def seen(run: re.Match[str]) -> str:
+        found = run[0]
+        if found.isprintable() and not UNSEEN.search(found):
+            return found
+        return "".join([c if is_visible(c) else escape(c) for c in found])
+
+    return text if text.isascii() and text.isprintable() else NOT_ASCII.sub(seen, text)
+
+
+def is_visible(character: str) -> bool:
+    """Tells whether a person sees the character, or sees that it is a space."""
+    if character.isprintable():
+        return not UNSEEN.match(character)
+    return unicodedata.category(character) == "Zs"
 
 
 def tell(line: str) -> None:
