@@ -12,13 +12,15 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console as RichConsole
 from rich.console import ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.status import Status as RichStatus
 from rich.table import Table
+from rich.text import Text
 
 from statemachine.sinks import visible
 
@@ -40,6 +42,11 @@ def printable(text: str) -> str:
     return visible(text, escape)
 
 
+def on_one_line(text: str) -> str:
+    """Returns the text as `printable` does, with escapes for the ends of lines too: it looks like nothing else."""
+    return printable(text).replace("\n", escape("\n"))
+
+
 def escape(character: str) -> str:
     r"""Returns the escape of a character. JSON has the same for those up to U+FFFF, so printed JSON stays JSON: it has
     no others, because `json.dumps` writes them in ASCII.
@@ -57,11 +64,30 @@ class ReaderLeft(Exception):
     """The output is not read any more, as by `head` once it has enough."""
 
 
+class Status(RichStatus):
+    """A line about what is under way. Its texts are shown as they are, where rich would look for markup in them."""
+
+    def __init__(self, status: RenderableType, **how: Any) -> None:
+        super().__init__(literal(status), **how)
+
+    def update(self, status: RenderableType | None = None, **how: Any) -> None:
+        """Shows another text."""
+        super().update(None if status is None else literal(status), **how)
+
+
+def literal(shown: RenderableType) -> RenderableType:
+    """Returns a text as one in which rich looks for nothing; what is not a text, as it is."""
+    return Text(shown) if isinstance(shown, str) else shown
+
+
 class Console(RichConsole):
-    """A console that prints texts of others safely, and does not cut off tables where there is room."""
+    """A console that prints texts of others safely, and does not cut off tables where there is room. It obeys no markup
+    and draws no emoji by their names, in the cells of tables either: a text may look like one by chance, or by intent.
+    Colours are given as styles.
+    """
 
     def __init__(self, *, stderr: bool = False) -> None:
-        super().__init__(stderr=stderr)
+        super().__init__(stderr=stderr, markup=False, emoji=False)
         if not self.is_terminal and "COLUMNS" not in os.environ:
             self.width = FILE_WIDTH
 
@@ -69,6 +95,10 @@ class Console(RichConsole):
         """Yields the pieces of what is printed: the texts among them printable, the rest made by rich."""
         for piece in super().render(renderable, options):
             yield piece if piece.control else Segment(printable(piece.text), piece.style)
+
+    def status(self, status: RenderableType, **how: Any) -> Status:
+        """Returns a line about what is under way, to be entered."""
+        return Status(status, console=self, **how)
 
     def on_broken_pipe(self) -> None:
         """Called when the reader has gone. Raises `ReaderLeft`."""

@@ -40,7 +40,7 @@ from statemachine.stores import places
 from statemachine.stores.contents import Contents
 from statemachine.stores.protocol import Entry, LogRecord
 
-from ..printing import bounded, printable, table
+from ..printing import bounded, on_one_line, printable, table
 from ..scenarios.replay import program_of
 
 TEXT_MAX = 100
@@ -209,7 +209,7 @@ def print_inspection(found: Inspection, console: Console) -> None:
         f"{found.receipts:,} receipts, {found.file_bytes:,} bytes and {found.wal_bytes:,} in the WAL",
     }
     for name, value in facts.items():
-        console.print(Text.assemble((f"{name:8}", "bold"), value), soft_wrap=True)
+        console.print(Text.assemble((f"{name:8}", "bold"), on_one_line(value)), soft_wrap=True)
     made = table("id", "agent", "open", "status", "turn", "unread", "trigger", "since (UTC)", "last outcome")
     made.box = None
     for column in (0, 4, 5, 6):
@@ -218,7 +218,7 @@ def print_inspection(found: Inspection, console: Console) -> None:
         is_open = agent.identity is Identity.OPEN
         made.add_row(
             str(agent.id),
-            agent.path,
+            on_one_line(agent.path),
             "yes" if is_open else "no",
             agent.status.name.lower(),
             str(agent.turn),
@@ -234,9 +234,11 @@ def print_inspection(found: Inspection, console: Console) -> None:
 
 def print_rollout(found: Inspection, agent: Agent, rollout: tuple[LogRecord, ...], console: Console) -> None:
     """Prints the rollout of an agent, a record a line, each with its time if the file has it (UTC)."""
-    paths = {a.id: a.path for a in found.agents}
+    paths = {a.id: on_one_line(a.path) for a in found.agents}
     state = "open" if agent.identity is Identity.OPEN else "closed"
-    console.print(Text(f"{agent.path}: agent {agent.id}, {state}, {agent.status.name.lower()}", "bold"), soft_wrap=True)
+    console.print(
+        Text(f"{paths[agent.id]}: agent {agent.id}, {state}, {agent.status.name.lower()}", "bold"), soft_wrap=True
+    )
     for record in rollout:
         console.print(Text(f"    {utc(record.at):19}  {record_text(record, paths)}"), soft_wrap=True)
 
