@@ -3,6 +3,11 @@
 Texts of agents, of files and of users are printed too, and a terminal obeys what it gets. So every character that could
 act on a terminal, hide, or change the order of others is printed as its escape, whatever the encoding of the output.
 What has no bound of its own gets one with `bounded`.
+
+In `statemachine host`, code of users runs in the process of the command. What it prints to stdout is its own. On stderr
+it is not alone: any logger, `warnings`, and a traceback by whatever way tells texts of others there. So all that is
+written to `sys.stderr` is escaped (`Plain`), and what this module prints there, with its colours, goes past that. Logs
+are escaped wherever they go (`command/host_sessions.py`).
 """
 
 from __future__ import annotations
@@ -12,11 +17,12 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
 import click
 from rich.console import Console as RichConsole
-from rich.console import ConsoleOptions, RenderableType
+from rich.console import ConsoleOptions, RenderableType, RenderHook
+from rich.file_proxy import FileProxy
 from rich.segment import Segment
 from rich.status import Status as RichStatus
 from rich.table import Table
@@ -87,7 +93,7 @@ class Console(RichConsole):
     """
 
     def __init__(self, *, stderr: bool = False) -> None:
-        super().__init__(stderr=stderr, markup=False, emoji=False)
+        super().__init__(file=own(sys.stderr) if stderr else None, stderr=stderr, markup=False, emoji=False)
         if not self.is_terminal and "COLUMNS" not in os.environ:
             self.width = FILE_WIDTH
 
@@ -100,6 +106,15 @@ class Console(RichConsole):
         """Returns a line about what is under way, to be entered."""
         return Status(status, console=self, **how)
 
+    def push_render_hook(self, hook: RenderHook) -> None:
+        """Called when something live begins to be drawn. On a terminal, rich then has a stderr of its own, which takes
+        colours and links from what is written to it.
+        """
+        super().push_render_hook(hook)
+        stream: object = sys.stderr
+        if isinstance(stream, FileProxy):
+            sys.stderr = plain(stream)
+
     def on_broken_pipe(self) -> None:
         """Called when the reader has gone. Raises `ReaderLeft`."""
         raise ReaderLeft from None
@@ -111,6 +126,68 @@ class Console(RichConsole):
             raise
         except OSError as error:
             raise Unwritten(error.errno, error.strerror) from None
+
+
+class Plain(io.TextIOBase):
+    """Writes a text as `printable`, to a stream. It is not a terminal, even if its stream is one: nothing that it is
+    given acts on one. So those who ask for that write no colours.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else streams have, such as `reconfigure`, is that of the stream."""
+        return getattr(self.stream, name)
+
+    @property
+    def buffer(self) -> BinaryIO:
+        """The bytes of the stream. What is written there is not a text, and stays as it is."""
+        return self.stream.buffer
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # is an attribute there
+        """That of the stream."""
+        return self.stream.encoding
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]
+        """That of the stream."""
+        return self.stream.errors
+
+    def fileno(self) -> int:
+        """Returns the number of the file."""
+        return self.stream.fileno()
+
+    def isatty(self) -> bool:
+        """Tells that it is not a terminal."""
+        return False
+
+    def writable(self) -> bool:
+        """Tells that it can be written to."""
+        return True
+
+    def write(self, text: str, /) -> int:
+        """Writes the text. Returns how many characters of it were written: all."""
+        self.stream.write(printable(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Writes what is in the buffer of the stream."""
+        self.stream.flush()
+
+
+def plain(stream: TextIO | FileProxy) -> TextIO:
+    """Returns a `Plain` to the stream, as what it is used for."""
+    return cast("TextIO", Plain(cast("TextIO", stream)))
+
+
+def own(stream: TextIO) -> TextIO:
+    """Returns the stream to which this module itself prints."""
+    while isinstance(stream, Plain | FileProxy):
+        stream = stream.stream if isinstance(stream, Plain) else cast("TextIO", stream.rich_proxied_file)
+    return stream
 
 
 def say(text: str) -> None:
@@ -176,18 +253,25 @@ def open_what_is_closed() -> None:
 
 @contextmanager
 def until_reader_leaves() -> Iterator[None]:
-    """Prepares stdout and stderr for characters that they cannot encode, and for not being there. Within the block, the
+    """Prepares stdout and stderr for characters that they cannot encode, and for not being there, and stderr for texts
+    of others. That stays so until the process ends, because some errors are told after all else. Within the block, the
     process ends quietly with code `READER_LEFT` when its output is not read any more, and says so in one line if it
     cannot be written; what is said on stderr may fail.
     """
     open_what_is_closed()
-    stderr = sys.stderr
-    if stderr is sys.__stderr__ and stderr is not None:
-        raw = io.BufferedWriter(Unfailing(stderr.fileno()))
-        sys.stderr = io.TextIOWrapper(raw, stderr.encoding, "backslashreplace", line_buffering=True)
-    for stream in (sys.stdout, sys.stderr):
+    before = sys.stderr
+    stderr = before
+    is_of_process = before is sys.__stderr__
+    if is_of_process and not isinstance(before, Plain):
+        raw = io.BufferedWriter(Unfailing(before.fileno()))
+        stderr = io.TextIOWrapper(raw, before.encoding, "backslashreplace", line_buffering=True)
+        os.environ.setdefault("PYTHON_COLORS", "0")  # of tracebacks, since 3.13, which asks the file itself
+    for stream in (sys.stdout, stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    sys.stderr = plain(own(stderr))
+    if is_of_process:
+        sys.__stderr__ = cast("Any", sys.stderr)  # type: ignore[misc]  # Python uses that one at its very end
     try:
         try:
             yield
@@ -205,7 +289,8 @@ def until_reader_leaves() -> Iterator[None]:
         sys.exit(2)
     finally:
         sys.stderr.flush()
-        sys.stderr = stderr
+        if not is_of_process:  # it belongs to a caller within the process
+            sys.stderr = before
 
 
 def drop_output() -> None:

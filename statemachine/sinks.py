@@ -11,13 +11,13 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable, MutableMapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from statemachine.core.exact import class_name
 from statemachine.tracebacks import text_of
 
-__all__ = ["Log", "carry_out_all", "log", "visible"]
+__all__ = ["Log", "VisibleRecord", "carry_out_all", "log", "visible"]
 
 FRAMES_MAX = 200
 """Most frames of a traceback that is logged."""
@@ -72,12 +72,32 @@ class Visible(logging.Filter):
         shown = visible(message)
         if shown != message:  # otherwise the record keeps its arguments, for those who look at them
             record.msg, record.args = shown, None
-        if record.exc_info and not record.exc_text:
-            error = record.exc_info[1]
-            text = None if error is None else text_of(error, record.exc_info[2], FRAMES_MAX)
-            text = f"a {class_name(error)} that cannot be told" if text is None else text.rstrip("\n")
-            record.exc_text = visible(text)
+        tell_traceback(record)
         return True
+
+
+class VisibleRecord(logging.LogRecord):
+    """A record of any logger, told as `Visible` does, wherever a handler writes it. It is for a process in which logs
+    of others' code reach a terminal, such as `statemachine host`; `logging.setLogRecordFactory` takes it.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        with suppress(Exception):  # an `exc_info` that is not one is for the handler to tell, not for who logs
+            tell_traceback(self)
+
+    def getMessage(self) -> str:  # the name is that of `logging`
+        """Returns the message with its arguments in it."""
+        return visible(super().getMessage())
+
+
+def tell_traceback(record: logging.LogRecord) -> None:
+    """Makes the text of the traceback, if the record has an exception. Formatters take it, and make no other."""
+    if record.exc_info and not record.exc_text:
+        error = record.exc_info[1]
+        text = None if error is None else text_of(error, record.exc_info[2], FRAMES_MAX)
+        text = f"a {class_name(error)} that cannot be told" if text is None else text.rstrip("\n")
+        record.exc_text = visible(text)
 
 
 def escaped(character: str) -> str:

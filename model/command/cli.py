@@ -396,6 +396,9 @@ def host_command(folder: Path | None, dsn: str | None, work: str, config: str | 
 
     A folder has one host, and is made if it is missing. A database has any number of workers; one that ends hands its
     sessions over to the others. Needs the extra `hosts`; a folder needs websockets alone.
+
+    What the code of agents prints to stdout is left as it is. All that is written to stderr or logged is escaped,
+    colours too, because texts of others are in it.
     """
     if (folder is None) == (dsn is None):
         raise click.UsageError("give a folder, or --dsn and a database")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import anyio
 import click
 
 from statemachine import SessionConfig, hosting
+from statemachine.sinks import VisibleRecord
 
 from ..printing import say
 
@@ -33,8 +37,25 @@ def named(text: str) -> Any:
     return found
 
 
+@contextmanager
+def visible_logs() -> Iterator[None]:
+    """Escapes what any logger says: to the end of the process, unless it is not a host after all."""
+    before = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(VisibleRecord)
+    try:
+        yield
+    except click.UsageError:
+        logging.setLogRecordFactory(before)
+        raise
+
+
+@visible_logs()
 def host(place: str, work: str, config: str | None, **options: Any) -> None:
-    """Runs a worker. The first SIGTERM or Ctrl-C drains it, the second ends it at once."""
+    """Runs a worker. The first SIGTERM or Ctrl-C drains it, the second ends it at once.
+
+    Its process is that of the users' code, and texts of agents and of clients get into its logs by every logger, so
+    all of them are escaped. What the code itself prints to stdout is left as it is.
+    """
     found, limits = named(work), None if config is None else named(config)
     if config is not None and not isinstance(limits, SessionConfig):
         raise click.UsageError(f"{config!r:.100} is not a SessionConfig")
