@@ -50,6 +50,9 @@ PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
 LOOK_S = 0.5
 """Seconds between two looks for a worker that does not answer."""
 
+CLOSE_S = 1
+"""Seconds for which a worker may take leave of a connection that is ended."""
+
 NUMBER_MAX = 2**63
 """No connection has as many calls."""
 
@@ -236,12 +239,19 @@ class SessionClient:
 
 @define(eq=False)
 class Talk:
-    """A connection with one worker, for all calls of it."""
+    """A connection with one worker, for all calls of it. Calls are put in line for a task that sends them: a worker that
+    hangs takes nothing, and then a caller that is cancelled has nothing to wait for, and what it wanted to send is
+    dropped.
+    """
 
     connection: ClientConnection
     token: str = field(repr=False)
     _waiting: dict[int, asyncio.Future[list[Any]]] = field(factory=dict[int, "asyncio.Future[list[Any]]"])
     _numbers: Any = field(factory=itertools.count)
+    _unsaid: dict[int, bytes] = field(factory=dict[int, bytes])
+    """Number of a call -> what is to be sent of it: the call, or that its caller has gone. In the order of sending."""
+    _is_more: asyncio.Event = field(factory=asyncio.Event)
+    """Set when something was put in line."""
     _tasks: tuple[asyncio.Task[None], ...] = ()
     is_over: bool = False
 
@@ -261,7 +271,7 @@ class Talk:
                 compression=None,
                 logger=wire.logs("client"),
                 open_timeout=5,
-                close_timeout=1,
+                close_timeout=CLOSE_S,
                 proxy=None,
             )
         )
@@ -273,7 +283,8 @@ class Talk:
             await to_its_end(partial(given_up, connecting))
             raise
         talk = cls(connecting.result(), where.token)
-        talk._tasks = (asyncio.create_task(talk._listen()), asyncio.create_task(talk._watch(is_there)))
+        parts = talk._say(), talk._listen(), talk._watch(is_there)
+        talk._tasks = tuple(asyncio.create_task(part) for part in parts)
         return talk
 
     async def call(self, session: str, request: bytes) -> list[Any]:
@@ -283,15 +294,29 @@ class Talk:
         try:
             if self.is_over or self.connection.transport.is_closing():
                 raise ConnectionError("the connection with the worker has ended")
-            await self.connection.send(wire.call_of(number, session, request))
-            answer: list[Any] = await reply
-            return answer
-        except asyncio.CancelledError:
-            with suppress(Exception):
-                await asyncio.shield(self.connection.send(wire.pack([number])))
-            raise
+            self._put(number, wire.call_of(number, session, request))
+            return await reply
         finally:
-            self._waiting.pop(number, None)
+            del self._waiting[number]
+            is_said = self._unsaid.pop(number, None) is None
+            if is_said and reply.cancelled():
+                self._put(number, wire.pack([number]))
+
+    def _put(self, number: int, message: bytes) -> None:
+        self._unsaid[number] = message
+        self._is_more.set()
+
+    async def _say(self) -> None:
+        """Sends what is in line, as fast as the worker takes it."""
+        try:
+            while await self._is_more.wait():
+                self._is_more.clear()
+                while self._unsaid:
+                    await self.connection.send(self._unsaid.pop(next(iter(self._unsaid))))
+        except (WebSocketException, OSError):
+            pass
+        finally:
+            self._end()
 
     async def _listen(self) -> None:
         try:
@@ -312,8 +337,8 @@ class Talk:
                 waiting.set_exception(ConnectionError("the connection with the worker has ended"))
 
     async def close(self) -> None:
-        """Ends the connection, and the calls on it. Raises nothing of the connection: the others end whatever became of
-        this one.
+        """Ends the connection, and the calls on it, within `CLOSE_S` if the worker hangs. Raises nothing of the
+        connection: the others end whatever became of this one.
         """
         await to_its_end(self._close)
 
@@ -323,7 +348,11 @@ class Talk:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with suppress(Exception):
-            await self.connection.close()
+            async with asyncio.timeout(CLOSE_S):  # before it says that it closes, it sends all that was written
+                await self.connection.close()
+        with suppress(Exception):
+            self.connection.transport.abort()  # changes nothing once it is closed
+            await self.connection.wait_closed()
 
     async def _watch(self, is_there: Callable[[], Awaitable[bool]]) -> None:
         while not self.is_over:

@@ -1,0 +1,136 @@
+"""How long a client waits for hosts that hang, move or are not there, and whose time that is (harm)."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from statemachine import AgentControl
+from statemachine.hosting import SessionClient, SessionHost, server
+from statemachine.hosting.client import Talk
+from tests.hosting.test_hosts import until
+from tests.hosting.work import CONFIG, LONG, QUICK, work
+from tests.hosting.workers import workers
+
+MUCH = "x" * 1_000_000
+"""More than the buffers of a connection hold, if it is sent a few times."""
+SOON = 10.0
+"""Seconds within which that ends which has a bound of about a second, also on a busy machine."""
+
+pytestmark = pytest.mark.anyio
+
+
+@contextmanager
+def stopped_host(place: Path) -> Iterator[Any]:
+    """A host of a process of its own. What it gives stops the process, until the block is left."""
+    with workers(str(place), 1) as (process,):
+        try:
+            yield lambda: process.send(signal.SIGSTOP)
+        finally:
+            process.send(signal.SIGCONT)
+
+
+@asynccontextmanager
+async def begun(*calls: Coroutine[Any, Any, object]) -> AsyncIterator[list[asyncio.Task[object]]]:
+    """Calls under way, which are cancelled in the end."""
+    tasks = [asyncio.create_task(call) for call in calls]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=SOON)
+
+
+async def ended(tasks: list[asyncio.Task[object]]) -> list[object]:
+    """Waits until they have ended, soon. Returns what they raised."""
+    done, _ = await asyncio.wait(tasks, timeout=SOON)
+    assert len(done) == len(tasks), "some did not end"
+    return [type(task.exception()) for task in tasks]
+
+
+# Calls that are cancelled, and clients that are left
+
+
+async def test_cancelled_calls_return_and_their_client_is_left_though_the_host_takes_nothing_any_more(
+    place: Path,
+) -> None:
+    with stopped_host(place) as stop:
+        client = SessionClient(place)
+        await client.__aenter__()
+        session = client.session("a")
+        await session.list()
+        stop()
+
+        async def send() -> None:
+            async with asyncio.timeout(0.5):
+                await session.send("/root", MUCH)
+
+        async with begun(*(send() for _ in range(8))) as tasks:
+            assert await ended(tasks) == [TimeoutError] * 8
+        (talk,) = client._talks.values()
+        assert not talk._waiting
+        assert talk.connection.transport.get_write_buffer_size() < 3 * len(MUCH), "what nobody waits for is not kept"
+        async with begun(client.__aexit__(None, None, None)) as tasks:
+            assert await ended(tasks) == [type(None)]
+
+
+async def test_worker_is_told_that_the_caller_has_gone_of_a_call_that_was_sent_and_of_no_other(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_way, begun_calls = set[str](), list[str]()
+    real = server.called
+
+    async def called(control: AgentControl, verb: str, given: dict[str, Any]) -> Any:
+        begun_calls.append(verb)
+        under_way.add(verb)
+        try:
+            return await real(control, verb, given)
+        finally:
+            under_way.discard(verb)
+
+    monkeypatch.setattr(server, "called", called)
+    async with SessionHost(place, work, CONFIG, **QUICK), SessionClient(place) as client:
+        session = client.session("a")
+        handle = await session.start("/root", f"until {tmp_path / 'there'}")
+        async with begun(handle.outcome()):
+            await until(lambda: "outcome" in under_way, LONG)
+        await until(lambda: "outcome" not in under_way, LONG)
+        (talk,) = client._talks.values()
+        send, takes = talk.connection.send, asyncio.Event()
+
+        async def slowly(message: bytes) -> None:
+            await takes.wait()
+            await send(message)
+
+        monkeypatch.setattr(talk.connection, "send", slowly)
+        async with begun(session.list()) as tasks:
+            async with begun(session.history("/root")):
+                await until(lambda: len(talk._waiting) == 2 and len(talk._unsaid) == 1, LONG)
+            assert not talk._unsaid
+            takes.set()
+            assert await ended(tasks) == [type(None)]
+        assert begun_calls == ["start", "outcome", "list"]
+        assert not talk.is_over
+        (tmp_path / "there").touch()
+
+
+async def test_connection_of_which_a_task_fails_ends_its_calls(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with SessionHost(place, work, CONFIG, **QUICK), SessionClient(place) as client:
+        session = client.session("a")
+        await session.list()
+        (talk,) = client._talks.values()
+
+        async def fails(_: object) -> None:
+            raise ArithmeticError("of websockets")
+
+        monkeypatch.setattr(talk.connection, "send", fails)
+        assert await session.list(), "on another connection"
+        assert talk.is_over
+        assert isinstance(next(iter(client._talks.values())), Talk)
