@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import math
 import threading
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -28,13 +28,14 @@ from websockets.exceptions import WebSocketException
 from statemachine.core.effects import ClosedAgents, Forgotten, Interrupted, Resumed
 from statemachine.core.exact import shown, text
 from statemachine.core.records import Outcome
-from statemachine.eventloops import to_its_end
+from statemachine.eventloops import clock, to_its_end
 from statemachine.hosting import wire
 from statemachine.hosting.directory import ClientDirectory, Place, Where, kind_at
 from statemachine.hosting.errors import HostMissing
 from statemachine.runtime.checks import headers_of, number_of, reference_of, text_of
 from statemachine.runtime.errors import WrongEventLoop
 from statemachine.runtime.handles import AgentRef
+from statemachine.runtime.pauses import LOOKS, RunTime
 from statemachine.runtime.settings import DEFAULT_ROLE, wrap
 from statemachine.runtime.status import AgentStatus
 from statemachine.stores import limits, options
@@ -62,6 +63,65 @@ Headers = Mapping[str, Any] | None
 T = TypeVar("T")
 
 
+class Stopwatch:
+    """The run time of a client (`pauses.py`). While anything is measured, within `with`, the event loop looks every
+    `LOOK_S`, whatever callers wait for: a pause that is shorter may be charged to them.
+    """
+
+    def __init__(self) -> None:
+        self._time: RunTime | None = None
+        self._measured = 0
+        self._look_again: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        self._measured += 1
+        if self._measured == 1:
+            self._look()
+
+    def __exit__(self, *_: object) -> None:
+        self._measured -= 1
+        if not self._measured and self._look_again is not None:
+            self._look_again.cancel()
+            self._run_time().look(math.inf)
+
+    def now(self) -> float:
+        """Returns the run time, in seconds. It never goes back."""
+        return self._run_time().now()
+
+    def _run_time(self) -> RunTime:
+        if self._time is None:
+            self._time = RunTime(clock())
+        return self._time
+
+    def _look(self) -> None:
+        run_time = self._run_time()
+        at = run_time.look(run_time.now() + LOOK_S * LOOKS)
+        self._look_again = asyncio.get_running_loop().call_at(at, self._look)
+
+
+@define
+class Patience:
+    """For how long the session of one call may be without an owner that lives, in run time."""
+
+    _stopwatch: Stopwatch
+    _due: float
+
+    @classmethod
+    def of(cls, seconds: float, stopwatch: Stopwatch) -> Patience:
+        """Returns a patience of so many seconds from now."""
+        return cls(stopwatch, stopwatch.now() + seconds)
+
+    @property
+    def left(self) -> float:
+        """Seconds, negative once it is over."""
+        return self._due - self._stopwatch.now()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left."""
+        return self.left <= 0
+
+
 class SessionClient:
     """Calls the sessions of a database, from any process, or those of a folder, from any process of its machine. Use it
     within `async with`, on asyncio:
@@ -71,9 +131,9 @@ class SessionClient:
             handle = await session.spawn("/root", "clerk", "check the order")
             print((await handle.outcome()).result)
 
-    A call goes on while its session moves from one worker to another, for up to `patience` seconds without an owner.
-    What gives work is made once, however often it has to be repeated for that. `tls` is what makes connections to
-    workers that serve with TLS.
+    A call goes on while its session moves from one worker to another, for up to `patience` seconds without an owner,
+    in which the client could run. What gives work is made once, however often it has to be repeated for that. `tls` is
+    what makes connections to workers that serve with TLS.
     """
 
     def __init__(self, place: Place, *, patience: float = 60.0, tls: SSLContext | None = None) -> None:
@@ -94,6 +154,7 @@ class SessionClient:
         """Address -> the connection with that worker."""
         self._connecting: dict[str, asyncio.Lock] = {}
         """Address -> what has one connection made at a time."""
+        self._stopwatch = Stopwatch()
 
     async def __aenter__(self) -> SessionClient:
         self._loop = asyncio.get_running_loop()
@@ -180,31 +241,31 @@ class SessionClient:
         request = wire.pack([verb, given])
         wire.bounded(wire.call_of(NUMBER_MAX, session, request), "a call of a session")
         is_asked = False
-        since = time.monotonic()
-        for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
-            is_late = time.monotonic() - since > self._patience
-            reply = None
-            try:
-                where = self._known.get(session) or await self._owner(session)
-                if where is not None:
-                    self._known[session] = where
-                    reply = await self._told(where, session, request)
-                    if reply is None:
-                        self._known.pop(session, None)
-                        if await self._owner(session) not in (None, where):
-                            continue  # it has another owner by now
-                if reply is None and not is_asked:
-                    await self._ask(session, request if verb in wire.KEYED else None)
-                    is_asked = True
-                if reply is not None:
-                    return await wire.read(verb, reply)
-            except StoreError as error:
-                if is_late or (reply is not None and not isinstance(error, StoreBusy)):
-                    raise
-            else:
-                if is_late:
-                    raise HostMissing(session, self._patience)
-            await anyio.sleep(pause)
+        with self._stopwatch:
+            patience = Patience.of(self._patience, self._stopwatch)
+            for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
+                reply = None
+                try:
+                    where = self._known.get(session) or await self._owner(session)
+                    if where is not None:
+                        self._known[session] = where
+                        reply = await self._told(where, session, request)
+                        if reply is None:
+                            self._known.pop(session, None)
+                            if await self._owner(session) not in (None, where):
+                                continue  # it has another owner by now
+                    if reply is None and not is_asked:
+                        await self._ask(session, request if verb in wire.KEYED else None)
+                        is_asked = True
+                    if reply is not None:
+                        return await wire.read(verb, reply)
+                except StoreError as error:
+                    if patience.is_over or (reply is not None and not isinstance(error, StoreBusy)):
+                        raise
+                else:
+                    if patience.is_over:
+                        raise HostMissing(session, self._patience)
+                await anyio.sleep(min(pause, max(patience.left, PAUSES[0])))
         raise AssertionError("there is always another look")
 
     async def _is_there(self, where: Where) -> bool:
@@ -239,8 +300,8 @@ class SessionClient:
 
 @define(eq=False)
 class Talk:
-    """A connection with one worker, for all calls of it. Calls are put in line for a task that sends them: a worker that
-    hangs takes nothing, and then a caller that is cancelled has nothing to wait for, and what it wanted to send is
+    """A connection with one worker, for all calls of it. Calls are put in line for a task that sends them: a worker
+    that hangs takes nothing, and then a caller that is cancelled has nothing to wait for, and what it wanted to send is
     dropped.
     """
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from statemachine import AgentControl
+from statemachine.errors import HostMissing
 from statemachine.hosting import SessionClient, SessionHost, server
 from statemachine.hosting.client import Talk
 from tests.hosting.test_hosts import until
@@ -134,3 +137,36 @@ async def test_connection_of_which_a_task_fails_ends_its_calls(place: Path, monk
         assert await session.list(), "on another connection"
         assert talk.is_over
         assert isinstance(next(iter(client._talks.values())), Talk)
+
+
+# Patience
+
+
+async def test_call_waits_for_a_host_in_time_in_which_the_client_could_run(place: Path) -> None:
+    place.mkdir()
+    async with SessionClient(place, patience=2.0) as client:
+        async with begun(client.session("a").list()) as tasks:
+            await anyio.sleep(0.3)
+            time.sleep(3)  # as if the process was stopped
+            await anyio.sleep(0.3)
+            async with SessionHost(place, work, CONFIG, **QUICK):
+                assert await ended(tasks) == [type(None)]
+        assert client._stopwatch._measured == 0
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05])
+async def test_call_without_a_host_ends_with_its_patience_after_one_look_at_least(
+    place: Path, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.mkdir()
+    looks = list[str]()
+    real = SessionClient._owner
+
+    async def owner(client: SessionClient, session: str) -> Any:
+        looks.append(session)
+        return await real(client, session)
+
+    monkeypatch.setattr(SessionClient, "_owner", owner)
+    async with SessionClient(place, patience=seconds) as client, begun(client.session("a").list()) as tasks:
+        assert await ended(tasks) == [HostMissing]
+    assert looks
