@@ -51,8 +51,17 @@ PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
 LOOK_S = 0.5
 """Seconds between two looks for a worker that does not answer."""
 
+LEAST_S = 1.0
+"""Seconds that a worker has at least to connect, and to give a sign of life, however little is left of a patience."""
+
+ROOM_S = 5.0
+"""Seconds after which a worker that never had the session has said so (`host.CLAIM_S`)."""
+
 CLOSE_S = 1
 """Seconds for which a worker may take leave of a connection that is ended."""
+
+UNREACHED = (OSError, WebSocketException, TimeoutError)
+"""What says that a worker does not answer, and nothing of the session."""
 
 NUMBER_MAX = 2**63
 """No connection has as many calls."""
@@ -88,6 +97,12 @@ class Stopwatch:
         """Returns the run time, in seconds. It never goes back."""
         return self._run_time().now()
 
+    async def wait(self, awaited: asyncio.Future[Any], seconds: float) -> None:
+        """Waits until this has ended, for so many seconds."""
+        due = self.now() + seconds
+        while not awaited.done() and (left := due - self.now()) > 0:
+            await asyncio.wait([awaited], timeout=None if left == math.inf else max(left, PAUSES[0]))
+
     def _run_time(self) -> RunTime:
         if self._time is None:
             self._time = RunTime(clock())
@@ -121,6 +136,19 @@ class Patience:
         """Whether nothing is left."""
         return self.left <= 0
 
+    def had_owner(self, seconds: float) -> None:
+        """Takes back so many of the seconds that were charged: the session had an owner. Fewer than 0 are none."""
+        self._due += max(0.0, seconds)
+
+
+@define(eq=False)
+class Attempt:
+    """An attempt to connect with a worker, which all calls share that wait for it."""
+
+    task: asyncio.Task[Talk]
+    callers: int = 0
+    """Those that wait. The last one ends it, if it leaves earlier."""
+
 
 class SessionClient:
     """Calls the sessions of a database, from any process, or those of a folder, from any process of its machine. Use it
@@ -152,8 +180,7 @@ class SessionClient:
         """Session -> where it was when it was asked last."""
         self._talks: dict[str, Talk] = {}
         """Address -> the connection with that worker."""
-        self._connecting: dict[str, asyncio.Lock] = {}
-        """Address -> what has one connection made at a time."""
+        self._attempts: dict[Where, Attempt] = {}
         self._stopwatch = Stopwatch()
 
     async def __aenter__(self) -> SessionClient:
@@ -232,9 +259,10 @@ class SessionClient:
 
     async def call(self, session: str, verb: str, given: dict[str, Any]) -> Any:
         """Calls a verb of a session. Returns its answer, or raises what it raised there. Raises `HostMissing` if no
-        worker takes the session, and `StoreError` if the database or the folder cannot be reached, each within the
-        client's patience; at once, why the session cannot be opened there, and `TooLarge`, before anything is sent, for
-        what is too long for the connection, and `WrongEventLoop` in another event loop than the client's.
+        worker takes the session, or the one that has it gives no sign of life, and `StoreError` if the database or the
+        folder cannot be reached, each within the client's patience, or `LEAST_S` after it; at once, why the session
+        cannot be opened there, and `TooLarge`, before anything is sent, for what is too long for the connection, and
+        `WrongEventLoop` in another event loop than the client's.
         """
         if asyncio.get_running_loop() is not self._loop and self._worker is not None:
             raise WrongEventLoop(threading.current_thread().name)
@@ -249,7 +277,7 @@ class SessionClient:
                     where = self._known.get(session) or await self._owner(session)
                     if where is not None:
                         self._known[session] = where
-                        reply = await self._told(where, session, request)
+                        reply = await self._told(where, session, request, patience)
                         if reply is None:
                             self._known.pop(session, None)
                             if await self._owner(session) not in (None, where):
@@ -275,27 +303,79 @@ class SessionClient:
         except StoreError:
             return True
 
-    async def _talk(self, where: Where) -> Talk:
-        """Returns the connection with a worker, which all calls share."""
-        async with self._connecting.setdefault(where.address, asyncio.Lock()):
-            talk = self._talks.get(where.address)
-            if talk is not None and talk.token == where.token and not talk.is_over:
-                return talk
-            if talk is not None:
-                await talk.close()
-            begun = self._talks[where.address] = await Talk.begin(where, self._tls, partial(self._is_there, where))
-            if self._worker is None:  # the client was left meanwhile
-                await begun.close()
-            return begun
-
-    async def _told(self, where: Where, session: str, request: bytes) -> list[Any] | None:
-        """Returns what the worker answers; None: it has not the session, or is not there."""
+    async def _talk(self, where: Where, patience: Patience) -> Talk:
+        """Returns the connection with a worker, which all calls share, as they do the attempt to make it. Raises what
+        comes of that, and `TimeoutError` if the patience is over before.
+        """
+        talk = self._talks.get(where.address)
+        if talk is not None and talk.token == where.token and not talk.is_over:
+            return talk
+        attempt = self._attempts.get(where)
+        if attempt is None or attempt.task.done():
+            attempt = self._attempts[where] = Attempt(asyncio.create_task(self._begin(where)))
+        attempt.callers += 1
         try:
-            talk = await self._talk(where)
-            reply = await talk.call(session, request)
-        except (OSError, WebSocketException, TimeoutError):
+            await self._stopwatch.wait(attempt.task, max(patience.left, LEAST_S))
+            if not attempt.task.done():
+                raise TimeoutError("the worker does not answer")
+            return attempt.task.result()
+        finally:
+            attempt.callers -= 1
+            if not attempt.callers:
+                if self._attempts.get(where) is attempt:
+                    del self._attempts[where]
+                if not attempt.task.done():
+                    await to_its_end(partial(ended, attempt.task))
+
+    async def _begin(self, where: Where) -> Talk:
+        """Connects with a worker, in a task of its own. Raises as `Talk.begin`."""
+        begun = await Talk.begin(where, self._tls, partial(self._is_there, where))
+        last, self._talks[where.address] = self._talks.get(where.address), begun
+        if last is not None:
+            await last.close()
+        if self._worker is None:  # the client was left meanwhile
+            await begun.close()
+        return begun
+
+    async def _told(self, where: Where, session: str, request: bytes, patience: Patience) -> list[Any] | None:
+        """Returns what the worker answers; None: it has not the session, or is not there. While it had the session, and
+        lived, no patience is charged.
+        """
+        try:
+            talk = await self._talk(where, patience)
+        except UNREACHED:
             return None
+        since = talk.now()
+        try:
+            reply = await talk.call(session, request, max(patience.left, LEAST_S))
+        except UNREACHED:
+            patience.had_owner(talk.heard_at - since)
+            return None
+        patience.had_owner(talk.now() - since - ROOM_S)
         return None if reply[0] == "moved" else reply
+
+
+class LiveConnection(ClientConnection):
+    """A connection that tells when anything comes: part of a long answer, or the answer to a ping."""
+
+    heard: Callable[[], None] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Called by asyncio."""
+        if self.heard is not None:
+            self.heard()
+        super().data_received(data)
+
+
+@frozen(eq=False)
+class Waiting:
+    """A call that waits for its reply."""
+
+    reply: asyncio.Future[list[Any]]
+    since: float
+    """Run time of its connection."""
+    patience: float
+    """Seconds for which the worker may be silent."""
 
 
 @define(eq=False)
@@ -307,7 +387,7 @@ class Talk:
 
     connection: ClientConnection
     token: str = field(repr=False)
-    _waiting: dict[int, asyncio.Future[list[Any]]] = field(factory=dict[int, "asyncio.Future[list[Any]]"])
+    _waiting: dict[int, Waiting] = field(factory=dict[int, Waiting])
     _numbers: Any = field(factory=itertools.count)
     _unsaid: dict[int, bytes] = field(factory=dict[int, bytes])
     """Number of a call -> what is to be sent of it: the call, or that its caller has gone. In the order of sending."""
@@ -315,6 +395,11 @@ class Talk:
     """Set when something was put in line."""
     _tasks: tuple[asyncio.Task[None], ...] = ()
     is_over: bool = False
+    _time: RunTime = field(factory=lambda: RunTime(clock()))
+    heard_at: float = 0.0
+    """When, in run time, the worker gave its last sign of life."""
+    _unsent: int = 0
+    """Bytes that the worker had not taken yet, at the last look."""
 
     @classmethod
     async def begin(cls, where: Where, tls: SSLContext | None, is_there: Callable[[], Awaitable[bool]]) -> Talk:
@@ -327,6 +412,7 @@ class Talk:
                 where.address,
                 additional_headers={"Authorization": f"Bearer {where.token}"},
                 subprotocols=[wire.SUBPROTOCOL],
+                create_connection=LiveConnection,
                 ssl=tls if where.address.startswith("wss:") else None,
                 max_size=wire.BYTES_MAX,
                 compression=None,
@@ -343,24 +429,35 @@ class Talk:
         except BaseException:
             await to_its_end(partial(given_up, connecting))
             raise
-        talk = cls(connecting.result(), where.token)
-        parts = talk._say(), talk._listen(), talk._watch(is_there)
+        connection = connecting.result()
+        talk = cls(connection, where.token)
+        if isinstance(connection, LiveConnection):
+            connection.heard = talk._hear
+        parts = talk._say(), talk._listen(), talk._watch(is_there), talk._ping(), talk._mind()
         talk._tasks = tuple(asyncio.create_task(part) for part in parts)
         return talk
 
-    async def call(self, session: str, request: bytes) -> list[Any]:
-        """Returns the reply to a request as it is packed. Raises `ConnectionError` if the connection ends before."""
-        number = next(self._numbers)
-        reply = self._waiting[number] = asyncio.get_running_loop().create_future()
+    def now(self) -> float:
+        """Returns the run time of this connection, in seconds."""
+        return self._time.now()
+
+    async def call(self, session: str, request: bytes, patience: float) -> list[Any]:
+        """Returns the reply to a request as it is packed. Raises `ConnectionError` if the connection ends before, and
+        `TimeoutError` if the worker gives no sign of life for these seconds of run time.
+        """
+        if self.is_over or self.connection.transport.is_closing():
+            raise ConnectionError("the connection with the worker has ended")
+        number, reply = next(self._numbers), asyncio.get_running_loop().create_future()
+        self._waiting[number] = Waiting(reply, self.now(), patience)
+        self._put(number, wire.call_of(number, session, request))
+        is_answered = False
         try:
-            if self.is_over or self.connection.transport.is_closing():
-                raise ConnectionError("the connection with the worker has ended")
-            self._put(number, wire.call_of(number, session, request))
-            return await reply
+            answer: list[Any] = await reply
+            is_answered = True
+            return answer
         finally:
             del self._waiting[number]
-            is_said = self._unsaid.pop(number, None) is None
-            if is_said and reply.cancelled():
+            if self._unsaid.pop(number, None) is None and not is_answered:
                 self._put(number, wire.pack([number]))
 
     def _put(self, number: int, message: bytes) -> None:
@@ -384,8 +481,8 @@ class Talk:
             async for message in self.connection:
                 number, *reply = wire.unpack(message)
                 waiting = self._waiting.get(number)
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(reply)
+                if waiting is not None and not waiting.reply.done():
+                    waiting.reply.set_result(reply)
         except (WebSocketException, ValueError, OSError):
             pass
         finally:
@@ -394,8 +491,8 @@ class Talk:
     def _end(self) -> None:
         self.is_over = True
         for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(ConnectionError("the connection with the worker has ended"))
+            if not waiting.reply.done():
+                waiting.reply.set_exception(ConnectionError("the connection with the worker has ended"))
 
     async def close(self) -> None:
         """Ends the connection, and the calls on it, within `CLOSE_S` if the worker hangs. Raises nothing of the
@@ -420,6 +517,46 @@ class Talk:
             await asyncio.sleep(LOOK_S)
             if self._waiting and not await is_there():
                 self.connection.transport.abort()
+
+    async def _ping(self) -> None:
+        """Asks the worker for a sign of life while calls wait. It hangs as the worker does."""
+        with suppress(WebSocketException, OSError):
+            while not self.is_over:
+                await asyncio.sleep(LOOK_S)
+                if self._waiting:
+                    await (await self.connection.ping())
+
+    def _hear(self) -> None:
+        self.heard_at = self.now()
+
+    async def _mind(self) -> None:
+        """Ends calls whose worker has been silent for as long as their callers have patience. That is no matter of the
+        directory: the host of a folder is there as long as its process is, and a worker that lives may be out of reach.
+        """
+        step = LOOK_S
+        while not self.is_over:
+            self._time.look(self.now() + step * LOOKS)
+            await asyncio.sleep(step)
+            transport = self.connection.transport
+            unsent = 0 if transport.is_closing() else transport.get_write_buffer_size()
+            if unsent < self._unsent:
+                self._hear()  # a sign comes only after all that was written
+            self._unsent, step = unsent, LOOK_S
+            now = self.now()
+            if now + step < self.heard_at + LEAST_S:
+                continue  # nobody has less patience
+            for waiting in self._waiting.values():
+                left = max(waiting.since, self.heard_at) + waiting.patience - now
+                if left > 0:
+                    step = min(step, max(left, PAUSES[0]))
+                elif not waiting.reply.done():
+                    waiting.reply.set_exception(TimeoutError("the worker gives no sign of life"))
+
+
+async def ended(task: asyncio.Task[Any]) -> None:
+    """Cancels a task, and waits until it has ended, whatever it raises."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def given_up(connecting: asyncio.Future[ClientConnection]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ import pytest
 
 from statemachine import AgentControl
 from statemachine.errors import HostMissing
-from statemachine.hosting import SessionClient, SessionHost, server
+from statemachine.hosting import SessionClient, SessionHost, host, server
+from statemachine.hosting import client as hosting_client
 from statemachine.hosting.client import Talk
+from statemachine.hosting.directory import Where
+from statemachine.hosting.folder import FolderSessions
 from tests.hosting.test_hosts import until
 from tests.hosting.work import CONFIG, LONG, QUICK, work
 from tests.hosting.workers import workers
@@ -170,3 +174,93 @@ async def test_call_without_a_host_ends_with_its_patience_after_one_look_at_leas
     async with SessionClient(place, patience=seconds) as client, begun(client.session("a").list()) as tasks:
         assert await ended(tasks) == [HostMissing]
     assert looks
+
+
+@contextmanager
+def silent_host(place: Path) -> Iterator[socket.socket]:
+    """A host whose system takes connections, and that answers nothing. What it gives listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        silent = FolderSessions(str(place), 1)
+        silent.join(Where(f"ws://127.0.0.1:{listening.getsockname()[1]}", "token"))
+        try:
+            yield listening
+        finally:
+            silent.leave()
+            silent.close()
+
+
+def taken(listening: socket.socket) -> int:
+    """Returns how many connections wait to be taken, and ends them."""
+    number = 0
+    with suppress(BlockingIOError):
+        while True:
+            listening.accept()[0].close()
+            number += 1
+    return number
+
+
+async def test_calls_that_wait_for_the_same_connection_share_an_attempt_and_end_within_their_patience(
+    place: Path,
+) -> None:
+    place.mkdir()
+    with silent_host(place) as listening:
+        async with SessionClient(place, patience=1.0) as client:
+            async with begun(*(client.session(f"s{number}").list() for number in range(12))) as tasks:
+                assert await ended(tasks) == [HostMissing] * 12
+            assert not client._attempts
+        assert taken(listening) <= 2
+
+
+async def test_attempt_to_connect_ends_with_the_last_caller_that_waits_for_it(place: Path) -> None:
+    place.mkdir()
+    with silent_host(place) as listening:
+        async with SessionClient(place) as client:
+            before = asyncio.all_tasks()
+            async with begun(client.session("a").list()) as (last,):
+                async with begun(*(client.session("b").list() for _ in range(3))):
+                    await until(lambda: [each.callers for each in client._attempts.values()] == [4], LONG)
+                assert [each.callers for each in client._attempts.values()] == [1]
+                assert not last.done()
+            assert not client._attempts
+            assert asyncio.all_tasks() == before
+        assert taken(listening) == 1
+
+
+async def test_call_on_a_connection_whose_host_hangs_ends_within_its_patience(place: Path, tmp_path: Path) -> None:
+    with stopped_host(place) as stop:
+        async with SessionClient(place, patience=1.5) as client:
+            session = client.session("a")
+            handle = await session.start("/root", f"until {tmp_path / 'there'}")
+            async with begun(handle.outcome()) as tasks:
+                await anyio.sleep(0.5)
+                stop()
+                assert await ended(tasks) == [HostMissing]
+            async with begun(*(session.list() for _ in range(12))) as tasks:
+                assert await ended(tasks) == [HostMissing] * 12
+
+
+@pytest.mark.parametrize("how", ["drained", "killed"])
+async def test_call_waits_for_a_worker_that_lives_and_has_its_patience_when_that_one_ends(
+    place: Path, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosting_client, "ROOM_S", 0.2)
+    there = tmp_path / "there"
+    with workers(str(place), 1) as (process,):
+        async with SessionClient(place, patience=3.0) as client:
+            handle = await client.session("a").start("/root", f"until {there}")
+            async with begun(handle.outcome(), handle.outcome()) as outcomes:
+                await anyio.sleep(3.5)
+                assert not any(each.done() for each in outcomes)
+                if how == "drained":
+                    await anyio.to_thread.run_sync(process.drain)
+                else:
+                    process.kill()
+                await anyio.sleep(0.3)
+                there.touch()
+                async with SessionHost(place, work, CONFIG, **QUICK):
+                    assert await ended(outcomes) == [type(None)] * 2
+
+
+def test_client_charges_of_a_call_no_more_than_a_worker_waits_for_room() -> None:
+    assert hosting_client.ROOM_S == host.CLAIM_S
