@@ -530,8 +530,8 @@ class Talk:
         self.heard_at = self.now()
 
     async def _mind(self) -> None:
-        """Ends calls whose worker has been silent for as long as their callers have patience. That is no matter of the
-        directory: the host of a folder is there as long as its process is, and a worker that lives may be out of reach.
+        """Ends calls whose worker has been silent for as long as their callers have patience. The directory cannot
+        tell: the host of a folder is there as long as its process is, and a worker that lives may be out of reach.
         """
         step = LOOK_S
         while not self.is_over:
@@ -544,7 +544,7 @@ class Talk:
             self._unsent, step = unsent, LOOK_S
             now = self.now()
             if now + step < self.heard_at + LEAST_S:
-                continue  # nobody has less patience
+                continue  # every call has `LEAST_S` from that sign
             for waiting in self._waiting.values():
                 left = max(waiting.since, self.heard_at) + waiting.patience - now
                 if left > 0:
