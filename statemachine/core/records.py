@@ -193,7 +193,9 @@ class LoadBegun:
 
 @fact
 class LoadEnded:
-    """A shutdown took the turn back for which the agent was loaded, so a crash of that load does not count."""
+    """A shutdown took the turn back for which the agent was loaded, or the session was left in order meanwhile: that
+    load, and those before it, do not count as cut off by a crash.
+    """
 
     agent: int
     at: float | None = field(default=None, eq=False, kw_only=True, repr=False)
