@@ -3,8 +3,8 @@ a folder of SQLite files in one process, without a server.
 
 `SessionHost` runs in each of N identical processes; `SessionClient` calls sessions wherever they are. Read
 `machines.py` and `rules.py` (what a lease is, who takes it), `directory.py` (where it is written down), `leases.py`
-(that in a database), `folder.py` (that in a folder), then `host.py`, `wire.py` and `client.py`. What is promised stands
-in specs/beyond-one-machine.md.
+(that in a database), `folder.py` (that in a folder), then `blocks.py` (when a host or a client may be used), `host.py`,
+`wire.py` and `client.py`. What is promised stands in specs/beyond-one-machine.md.
 May import: `core`, `log`, `runtime`, `stores`, `stores.postgres`, `stores.sqlite`, `errors`, `eventloops`, `lazy`,
 `sinks`, `anyio`, `websockets`, `psycopg`.
 May not know: what judges it. Only `leases.py` knows PostgreSQL, only `folder.py` and what it imports know SQLite.

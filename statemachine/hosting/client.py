@@ -30,6 +30,7 @@ from statemachine.core.exact import shown, text
 from statemachine.core.records import Outcome
 from statemachine.eventloops import clock, to_its_end
 from statemachine.hosting import wire
+from statemachine.hosting.blocks import Block
 from statemachine.hosting.directory import ClientDirectory, Place, Where, kind_at
 from statemachine.hosting.errors import HostMissing
 from statemachine.runtime.checks import headers_of, number_of, reference_of, text_of
@@ -162,6 +163,9 @@ class SessionClient:
     A call goes on while its session moves from one worker to another, for up to `patience` seconds without an owner,
     in which the client could run. What gives work is made once, however often it has to be repeated for that. `tls` is
     what makes connections to workers that serve with TLS.
+
+    Entering raises `StoreError` if the database or the folder cannot be reached, and `RuntimeError` if the client was
+    entered before: make another one then.
     """
 
     def __init__(self, place: Place, *, patience: float = 60.0, tls: SSLContext | None = None) -> None:
@@ -172,6 +176,7 @@ class SessionClient:
         self._kind = kind_at(place)
         options.one_of(tls, "tls", SSLContext, "an ssl.SSLContext")
         self._patience, self._tls = options.seconds(patience, "patience", end=False), tls
+        self._block = Block("client")
         self._worker: Worker | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         """The event loop in which the client was entered: its connections are there."""
@@ -184,19 +189,21 @@ class SessionClient:
         self._stopwatch = Stopwatch()
 
     async def __aenter__(self) -> SessionClient:
-        self._loop = asyncio.get_running_loop()
-        self._worker = Worker("statemachine-client")
-        try:
-            await self._worker.do(self._connect)
-        except BaseException:
-            await to_its_end(self._leave)
-            raise
+        with self._block.entering():
+            self._loop = asyncio.get_running_loop()
+            self._worker = Worker("statemachine-client")
+            try:
+                await self._worker.do(self._connect)
+            except BaseException:
+                await to_its_end(self._leave)
+                raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await to_its_end(self._leave)
+        if self._block.leave():
+            await to_its_end(self._leave)
 
     async def _leave(self) -> None:
         """Ends the connections with workers, that with the directory and its thread, whatever one of them raises."""
@@ -225,8 +232,9 @@ class SessionClient:
                 lost.close()
 
     def _disconnect(self) -> None:
-        if self._directory is not None:
-            self._directory.close()
+        directory, self._directory = self._directory, None
+        if directory is not None:
+            directory.close()
 
     async def _do(self, work: Callable[[], T]) -> T:
         """Makes a call in the thread. Raises `RuntimeError` if the client is not entered, or left."""

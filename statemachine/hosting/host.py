@@ -39,6 +39,7 @@ from statemachine.core.refusals import StoreFailed
 from statemachine.core.session import Session
 from statemachine.eventloops import clock, free_left_behind, note_entered, note_left, to_its_end
 from statemachine.hosting import rules, server, wire
+from statemachine.hosting.blocks import Block
 from statemachine.hosting.directory import Ask, Claimed, HostDirectory, Place, Where, kind_at
 from statemachine.hosting.server import CallServer, Moved
 from statemachine.runtime import AgentControl
@@ -158,9 +159,9 @@ class SessionHost:
     `poll`, leaves a session after `idle_ttl` without anything to do, and gives turns `grace` to end before it hands
     their session over. The host of a folder is not taken for dead as long as its process is there.
 
-    Entering raises `StoreError` if the database cannot be reached, `FolderInUse` if the folder has a host, and
-    `OSError` if the address cannot be had. Leaving the block drains: all sessions are handed over, to other workers or
-    to the next host of the folder.
+    Entering raises `StoreError` if the database cannot be reached, `FolderInUse` if the folder has a host, `OSError` if
+    the address cannot be had, and `RuntimeError` if the host was entered before: make another one then. Leaving the
+    block drains: all sessions are handed over, to other workers or to the next host of the folder.
     """
 
     def __init__(
@@ -213,6 +214,7 @@ class SessionHost:
         """Name of a session that callers wait for -> set when it is claimed."""
         self._is_pressed = False
         """Whether others wait for room."""
+        self._block = Block("host")
         self._draining = False
         self._ended = anyio.Event()
         self._tasks: TaskGroup
@@ -235,17 +237,18 @@ class SessionHost:
     # The block
 
     async def __aenter__(self) -> SessionHost:
-        await free_left_behind()
-        self._worker = Worker("statemachine-host")
-        note_entered(self, self._end_elsewhere)
-        try:
-            await to_its_end(self._open)
-        except BaseException:
-            await to_its_end(self._end)
-            raise
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
-        self._tasks.start_soon(self._watch)
+        with self._block.entering():
+            await free_left_behind()
+            self._worker = Worker("statemachine-host")
+            note_entered(self, self._end_elsewhere)
+            try:
+                await to_its_end(self._open)
+            except BaseException:
+                await to_its_end(self._end)
+                raise
+            self._tasks = anyio.create_task_group()
+            await self._tasks.__aenter__()
+            self._tasks.start_soon(self._watch)
         return self
 
     async def _open(self) -> None:
@@ -264,9 +267,11 @@ class SessionHost:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
+        if not self._block.leave():
+            return None
         try:
             with CancelScope(shield=True):
-                await self.drain()
+                await self._hand_over()
         finally:
             self._tasks.cancel_scope.cancel()
             try:
@@ -276,13 +281,19 @@ class SessionHost:
         return None
 
     async def run(self) -> None:
-        """Serves until the worker is told to drain."""
+        """Serves until the worker is told to drain. Raises `RuntimeError` before the block is entered."""
+        self._block.check()
         await self._ended.wait()
 
     async def drain(self) -> None:
         """Hands over all sessions, to be claimed by others: takes no more calls and no more sessions, gives turns
-        `grace` seconds to end, and returns when the worker has none left.
+        `grace` seconds to end, and returns when the worker has none left. Raises `RuntimeError` before the block is
+        entered.
         """
+        self._block.check()
+        await self._hand_over()
+
+    async def _hand_over(self) -> None:
         self._draining = True
         self._drop_all()
         for awaited in self._awaited.values():

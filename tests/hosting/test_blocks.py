@@ -1,0 +1,88 @@
+"""A host and a client are entered once, on asyncio, and say so to whoever does otherwise (harm)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import anyio
+import pytest
+
+from statemachine.errors import FolderInUse, StoreMissing
+from statemachine.hosting import SessionClient, SessionHost
+from tests.hosting.test_harm import check_nothing_is_left, sockets, threads_of
+from tests.hosting.work import CONFIG, LONG, QUICK, work
+
+pytestmark = pytest.mark.anyio
+
+
+async def entered(block: SessionHost | SessionClient) -> None:
+    """Enters it, and leaves it."""
+    async with block:
+        pass
+
+
+async def test_host_that_is_entered_within_its_block_is_refused_and_goes_on(place: Path) -> None:
+    opened, tasks = sockets(), len(asyncio.all_tasks())
+    found = SessionHost(place, work, CONFIG, **QUICK)
+    async with found, SessionClient(place) as client:
+        at, listening = found.where, sockets()
+        with pytest.raises(RuntimeError, match="a host is entered once; make another one"):
+            await entered(found)
+        assert (found.where, sockets(), threads_of("host")) == (at, listening, 1)
+        assert (await (await client.session("a").spawn("/root", "x", "go")).outcome()).result == "done: go"
+    await check_nothing_is_left("host", opened, tasks)
+
+
+async def test_host_that_was_left_is_refused_when_it_is_entered_again_and_takes_nothing(place: Path) -> None:
+    found = SessionHost(place, work, CONFIG, **QUICK)
+    await entered(found)
+    async with SessionHost(place, work, CONFIG, **QUICK), SessionClient(place) as client:
+        with pytest.raises(RuntimeError, match="a host is entered once; make another one"):
+            await entered(found)
+        assert [agent.path for agent in await client.session("a").list()] == ["/root"]
+
+
+async def test_client_that_is_entered_within_its_block_or_after_it_is_refused_and_the_first_goes_on(
+    place: Path,
+) -> None:
+    async with SessionHost(place, work, CONFIG, **QUICK):
+        client = SessionClient(place)
+        async with client:
+            with pytest.raises(RuntimeError, match="a client is entered once; make another one"):
+                await entered(client)
+            assert threads_of("client") == 1
+            assert [agent.path for agent in await client.session("a").list()] == ["/root"]
+        with pytest.raises(RuntimeError, match="a client is entered once; make another one"):
+            await entered(client)
+
+
+async def test_block_that_is_left_twice_or_was_never_entered_is_left_without_harm(place: Path) -> None:
+    for kind in (SessionHost(place, work, CONFIG, **QUICK), SessionClient(place)):
+        with pytest.raises(RuntimeError, match="is not open: enter it with `async with` first"):
+            await kind.__aexit__(None, None, None)
+        await entered(kind)  # which is still its first time
+        await kind.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize("verb", ["run", "drain"])
+async def test_host_that_was_not_entered_neither_runs_nor_drains(place: Path, verb: str) -> None:
+    found = SessionHost(place, work, CONFIG, **QUICK)
+    with (
+        anyio.fail_after(LONG),
+        pytest.raises(RuntimeError, match="the host is not open: enter it with `async with` first"),
+    ):
+        await getattr(found, verb)()
+    async with found, SessionClient(place) as client:
+        assert await client.session("a").list()
+
+
+async def test_block_that_could_not_be_entered_is_entered_once_what_was_missing_is_there(place: Path) -> None:
+    client, second = SessionClient(place), SessionHost(place, work, CONFIG, **QUICK)
+    with pytest.raises(StoreMissing):
+        await entered(client)
+    async with SessionHost(place, work, CONFIG, **QUICK):
+        with pytest.raises(FolderInUse):
+            await entered(second)
+    async with second, client:
+        assert await client.session("a").list()
