@@ -11,7 +11,6 @@ import asyncio
 import itertools
 import json
 import math
-import threading
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -34,7 +33,6 @@ from statemachine.hosting.blocks import Block
 from statemachine.hosting.directory import ClientDirectory, Place, Where, kind_at
 from statemachine.hosting.errors import HostMissing
 from statemachine.runtime.checks import headers_of, number_of, reference_of, text_of
-from statemachine.runtime.errors import WrongEventLoop
 from statemachine.runtime.handles import AgentRef
 from statemachine.runtime.pauses import LOOKS, RunTime
 from statemachine.runtime.settings import DEFAULT_ROLE, wrap
@@ -164,8 +162,8 @@ class SessionClient:
     in which the client could run. What gives work is made once, however often it has to be repeated for that. `tls` is
     what makes connections to workers that serve with TLS.
 
-    Entering raises `StoreError` if the database or the folder cannot be reached, and `RuntimeError` if the client was
-    entered before: make another one then.
+    Entering raises `StoreError` if the database or the folder cannot be reached, and `RuntimeError` elsewhere than on
+    asyncio, and if the client was entered before: make another one then.
     """
 
     def __init__(self, place: Place, *, patience: float = 60.0, tls: SSLContext | None = None) -> None:
@@ -178,8 +176,6 @@ class SessionClient:
         self._patience, self._tls = options.seconds(patience, "patience", end=False), tls
         self._block = Block("client")
         self._worker: Worker | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        """The event loop in which the client was entered: its connections are there."""
         self._directory: ClientDirectory | None = None
         self._known: dict[str, Where] = {}
         """Session -> where it was when it was asked last."""
@@ -190,7 +186,6 @@ class SessionClient:
 
     async def __aenter__(self) -> SessionClient:
         with self._block.entering():
-            self._loop = asyncio.get_running_loop()
             self._worker = Worker("statemachine-client")
             try:
                 await self._worker.do(self._connect)
@@ -269,11 +264,11 @@ class SessionClient:
         """Calls a verb of a session. Returns its answer, or raises what it raised there. Raises `HostMissing` if no
         worker takes the session, or the one that has it gives no sign of life, and `StoreError` if the database or the
         folder cannot be reached, each within the client's patience, or `LEAST_S` after it; at once, why the session
-        cannot be opened there, and `TooLarge`, before anything is sent, for what is too long for the connection, and
-        `WrongEventLoop` in another event loop than the client's.
+        cannot be opened there, and `TooLarge`, before anything is sent, for what is too long for the connection,
+        `WrongEventLoop` in another event loop than the client's, where its connections are, and `RuntimeError` before
+        the client is entered.
         """
-        if asyncio.get_running_loop() is not self._loop and self._worker is not None:
-            raise WrongEventLoop(threading.current_thread().name)
+        self._block.check_here()
         request = wire.pack([verb, given])
         wire.bounded(wire.call_of(NUMBER_MAX, session, request), "a call of a session")
         is_asked = False

@@ -160,8 +160,9 @@ class SessionHost:
     their session over. The host of a folder is not taken for dead as long as its process is there.
 
     Entering raises `StoreError` if the database cannot be reached, `FolderInUse` if the folder has a host, `OSError` if
-    the address cannot be had, and `RuntimeError` if the host was entered before: make another one then. Leaving the
-    block drains: all sessions are handed over, to other workers or to the next host of the folder.
+    the address cannot be had, and `RuntimeError` elsewhere than on asyncio, and if the host was entered before: make
+    another one then. Leaving the block drains: all sessions are handed over, to other workers or to the next host of
+    the folder.
     """
 
     def __init__(
@@ -281,16 +282,17 @@ class SessionHost:
         return None
 
     async def run(self) -> None:
-        """Serves until the worker is told to drain. Raises `RuntimeError` before the block is entered."""
-        self._block.check()
+        """Serves until the worker is told to drain. Raises `RuntimeError` before the block is entered, and
+        `WrongEventLoop` in another event loop than that of the block.
+        """
+        self._block.check_here()
         await self._ended.wait()
 
     async def drain(self) -> None:
         """Hands over all sessions, to be claimed by others: takes no more calls and no more sessions, gives turns
-        `grace` seconds to end, and returns when the worker has none left. Raises `RuntimeError` before the block is
-        entered.
+        `grace` seconds to end, and returns when the worker has none left. Raises as `run`.
         """
-        self._block.check()
+        self._block.check_here()
         await self._hand_over()
 
     async def _hand_over(self) -> None:

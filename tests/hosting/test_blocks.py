@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import anyio
 import pytest
 
-from statemachine.errors import FolderInUse, StoreMissing
+from statemachine.errors import FolderInUse, StoreMissing, WrongEventLoop
 from statemachine.hosting import SessionClient, SessionHost
 from tests.hosting.test_harm import check_nothing_is_left, sockets, threads_of
 from tests.hosting.work import CONFIG, LONG, QUICK, work
@@ -86,3 +87,38 @@ async def test_block_that_could_not_be_entered_is_entered_once_what_was_missing_
             await entered(second)
     async with second, client:
         assert await client.session("a").list()
+
+
+@pytest.mark.parametrize("kind", ["host", "client"])
+def test_block_that_is_entered_on_trio_asks_for_asyncio_before_anything_is_made(place: Path, kind: str) -> None:
+    place.mkdir()
+    block = SessionHost(place, work, CONFIG, **QUICK) if kind == "host" else SessionClient(place)
+
+    async def enter() -> None:
+        with pytest.raises(RuntimeError, match=f"a {kind} needs asyncio, which does not run here; begin with"):
+            await entered(block)
+        assert (threads_of(kind), sockets(), [*place.iterdir()]) == (0, before, [])
+
+    async def open_sockets() -> int:
+        return sockets()
+
+    before = anyio.run(open_sockets, backend="trio")
+    anyio.run(enter, backend="trio")
+    anyio.run(entered, block)
+
+
+async def test_call_from_trio_of_a_client_of_asyncio_is_refused_as_from_any_other_event_loop(place: Path) -> None:
+    async with SessionHost(place, work, CONFIG, **QUICK) as found, SessionClient(place) as client:
+        for call in (client.session("a").list, found.run, found.drain):
+            with pytest.raises(WrongEventLoop):
+                await anyio.to_thread.run_sync(partial(anyio.run, call, backend="trio"))
+            with pytest.raises(WrongEventLoop):
+                await anyio.to_thread.run_sync(partial(anyio.run, call))
+        assert [agent.path for agent in await client.session("a").list()] == ["/root"]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_call_of_a_client_that_was_not_entered_says_what_to_do(place: Path, backend: str) -> None:
+    place.mkdir()
+    with pytest.raises(RuntimeError, match="the client is not open: enter it with `async with` first"):
+        anyio.run(SessionClient(place).session("a").list, backend=backend)
