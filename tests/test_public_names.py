@@ -20,11 +20,21 @@ from statemachine.runtime import AgentControl, Handle, Thread, Turn
 
 PACKAGES = (statemachine, statemachine.errors, statemachine.runtime, statemachine.stores)
 INTERNAL_ERRORS = {
-    *("EncodingError", "Fenced", "HandOver", "Later", "Moved", "NoReader", "ScopeLeftEntered", "WrongFacts"),
+    *(
+        "ClientLeft",
+        "EncodingError",
+        "Fenced",
+        "HandOver",
+        "Later",
+        "Moved",
+        "NoReader",
+        "ScopeLeftEntered",
+        "WrongFacts",
+    ),
     "WrongShape",
 }
 """No caller names these: they are tried again, or in another way, or become a `NotJson`, `Unstorable`, `StoreCorrupt`
-or `SessionInUse`, or a report of a thread.
+or `SessionInUse`, or a report of a thread; or they are known as what they are derived from, as `SessionClosed`.
 """
 
 

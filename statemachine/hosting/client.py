@@ -31,7 +31,7 @@ from statemachine.eventloops import clock, to_its_end
 from statemachine.hosting import wire
 from statemachine.hosting.blocks import Block
 from statemachine.hosting.directory import ClientDirectory, Place, Where, kind_at
-from statemachine.hosting.errors import HostMissing
+from statemachine.hosting.errors import ClientLeft, HostMissing
 from statemachine.runtime.checks import headers_of, number_of, reference_of, text_of
 from statemachine.runtime.handles import AgentRef
 from statemachine.runtime.pauses import LOOKS, RunTime
@@ -232,10 +232,14 @@ class SessionClient:
             directory.close()
 
     async def _do(self, work: Callable[[], T]) -> T:
-        """Makes a call in the thread. Raises `RuntimeError` if the client is not entered, or left."""
+        """Makes a call in the thread. Raises `ClientLeft`."""
+        return await self._thread().do(work)
+
+    def _thread(self) -> Worker:
+        """Returns the thread of a client that was entered. Raises `ClientLeft` once it was left."""
         if self._worker is None:
-            raise RuntimeError("the client is not open: enter it with `async with` first")
-        return await self._worker.do(work)
+            raise ClientLeft
+        return self._worker
 
     async def _look_up(self, work: Callable[[ClientDirectory], T]) -> T:
         """Makes a call with the directory, once more if the connection was lost."""
@@ -265,8 +269,8 @@ class SessionClient:
         worker takes the session, or the one that has it gives no sign of life, and `StoreError` if the database or the
         folder cannot be reached, each within the client's patience, or `LEAST_S` after it; at once, why the session
         cannot be opened there, and `TooLarge`, before anything is sent, for what is too long for the connection,
-        `WrongEventLoop` in another event loop than the client's, where its connections are, and `RuntimeError` before
-        the client is entered.
+        `WrongEventLoop` in another event loop than the client's, where its connections are, `RuntimeError` before the
+        client is entered, and `SessionClosed` once it was left, also while the call waits.
         """
         self._block.check_here()
         request = wire.pack([verb, given])
@@ -275,6 +279,7 @@ class SessionClient:
         with self._stopwatch:
             patience = Patience.of(self._patience, self._stopwatch)
             for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
+                self._thread()  # raises before a connection is made that nobody would end
                 reply = None
                 try:
                     where = self._known.get(session) or await self._owner(session)
@@ -588,8 +593,9 @@ class RemoteHandle:
 @frozen(eq=False)
 class RemoteSession:
     """The verbs of a session that may be anywhere. They do what those of `AgentControl` do, and raise the same
-    refusals; besides `HostMissing`, `RemoteError` and `StoreError`. `spawn`, `send`, `follow_up` and `start` are made
-    once, also without a `key`; of the others, a call whose worker dies is made again.
+    refusals, `SessionClosed` once the client was left; besides `HostMissing`, `RemoteError` and `StoreError`. `spawn`,
+    `send`, `follow_up` and `start` are made once, also without a `key`; of the others, a call whose worker dies is made
+    again.
     """
 
     client: SessionClient = field(repr=False)

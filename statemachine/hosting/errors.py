@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from attrs import define
+
+from statemachine.core.refusals import SessionClosed
 from statemachine.stores.errors import StoreCorrupt, StoreError
 
 __all__ = ["FolderCorrupt", "FolderInUse", "HostMissing", "HostingMissing", "RemoteError"]
@@ -32,6 +37,18 @@ class HostMissing(Exception):
             f"no worker took session {self.session!r:.100} within {self.seconds:g} s; start `statemachine host`, or "
             "give the workers more capacity"
         )
+
+
+@define(auto_exc=True)
+class ClientLeft(SessionClosed):
+    """The client was left: for its callers the session is closed, as for those of an `AgentControl` that was left. It
+    goes on elsewhere.
+    """
+
+    text: ClassVar[str] = (
+        "the client was left, and a call that it has sent may be carried out all the same; call again with another "
+        "client, which makes what gives work once if it has the same `key`"
+    )
 
 
 class FolderInUse(StoreError):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from functools import partial
 from pathlib import Path
 
 import anyio
 import pytest
 
-from statemachine.errors import FolderInUse, StoreMissing, WrongEventLoop
+from statemachine.errors import FolderInUse, SessionClosed, StoreMissing, WrongEventLoop
 from statemachine.hosting import SessionClient, SessionHost
 from tests.hosting.test_harm import check_nothing_is_left, sockets, threads_of
+from tests.hosting.test_hosts import until
 from tests.hosting.work import CONFIG, LONG, QUICK, work
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +32,8 @@ async def test_host_that_is_entered_within_its_block_is_refused_and_goes_on(plac
         at, listening = found.where, sockets()
         with pytest.raises(RuntimeError, match="a host is entered once; make another one"):
             await entered(found)
-        assert (found.where, sockets(), threads_of("host")) == (at, listening, 1)
+        assert (found.where, sockets()) == (at, listening)
+        await until(lambda: threads_of("host") == 1)
         assert (await (await client.session("a").spawn("/root", "x", "go")).outcome()).result == "done: go"
     await check_nothing_is_left("host", opened, tasks)
 
@@ -52,7 +55,7 @@ async def test_client_that_is_entered_within_its_block_or_after_it_is_refused_an
         async with client:
             with pytest.raises(RuntimeError, match="a client is entered once; make another one"):
                 await entered(client)
-            assert threads_of("client") == 1
+            await until(lambda: threads_of("client") == 1)
             assert [agent.path for agent in await client.session("a").list()] == ["/root"]
         with pytest.raises(RuntimeError, match="a client is entered once; make another one"):
             await entered(client)
@@ -97,12 +100,10 @@ def test_block_that_is_entered_on_trio_asks_for_asyncio_before_anything_is_made(
     async def enter() -> None:
         with pytest.raises(RuntimeError, match=f"a {kind} needs asyncio, which does not run here; begin with"):
             await entered(block)
-        assert (threads_of(kind), sockets(), [*place.iterdir()]) == (0, before, [])
+        assert {*threading.enumerate()} <= threads
+        assert [*place.iterdir()] == []
 
-    async def open_sockets() -> int:
-        return sockets()
-
-    before = anyio.run(open_sockets, backend="trio")
+    threads = {*threading.enumerate()}
     anyio.run(enter, backend="trio")
     anyio.run(entered, block)
 
@@ -122,3 +123,50 @@ def test_call_of_a_client_that_was_not_entered_says_what_to_do(place: Path, back
     place.mkdir()
     with pytest.raises(RuntimeError, match="the client is not open: enter it with `async with` first"):
         anyio.run(SessionClient(place).session("a").list, backend=backend)
+
+
+async def test_call_that_waits_as_its_client_is_left_is_told_so(place: Path, tmp_path: Path) -> None:
+    async with SessionHost(place, work, CONFIG, **QUICK):
+        async with SessionClient(place) as client, asyncio.TaskGroup() as tasks:
+            session = client.session("a")
+            handle = await session.spawn("/root", "x", f"until {tmp_path / 'there'}")
+
+            async def hear() -> None:
+                with pytest.raises(SessionClosed, match="the client was left"):
+                    await handle.outcome()
+
+            tasks.create_task(hear())
+            (talk,) = client._talks.values()
+            await until(lambda: talk._waiting, LONG)
+            await client.__aexit__(None, None, None)
+        for call in (session.list, handle.outcome, partial(session.spawn, "/root", "y", "go", key="k")):
+            with pytest.raises(SessionClosed, match="the client was left"):
+                await call()
+        (tmp_path / "there").touch()
+        async with SessionClient(place) as client:
+            session = client.session("a")
+            assert (await session.handle(handle.ref).outcome()).result == f"done: until {tmp_path / 'there'}"
+            assert [agent.path for agent in await session.list()] == ["/root", "/root/x"]
+
+
+async def test_call_that_waits_for_a_host_as_its_client_is_left_is_told_so(place: Path) -> None:
+    place.mkdir()
+    client = SessionClient(place)
+    async with client, asyncio.TaskGroup() as tasks:
+
+        async def ask() -> None:
+            with pytest.raises(SessionClosed, match="the client was left"):
+                await client.session("a").list()
+
+        tasks.create_task(ask())
+        await anyio.sleep(0.1)
+        await client.__aexit__(None, None, None)
+
+
+def test_call_of_a_client_that_was_left_says_so_in_any_event_loop(place: Path) -> None:
+    place.mkdir()
+    client = SessionClient(place)
+    anyio.run(entered, client)
+    for backend in ("asyncio", "trio"):
+        with pytest.raises(SessionClosed, match="the client was left"):
+            anyio.run(client.session("a").list, backend=backend)

@@ -26,6 +26,7 @@ from statemachine.errors import (
     HostMissing,
     KeyReused,
     RemoteError,
+    SessionClosed,
     StoreBusy,
     StoreExhausted,
     TooLarge,
@@ -339,7 +340,7 @@ async def test_step_of_leaving_a_client_that_raises_keeps_no_other_from_being_ca
                 async with SessionClient(place) as client:
                     await client.session("a").list()
         await check_nothing_is_left("client", opened, tasks)
-        with pytest.raises(RuntimeError, match="the client is not open"):
+        with pytest.raises(SessionClosed, match="the client was left"):
             await client.session("a").list()
 
 
