@@ -25,6 +25,7 @@ says nothing about its calls: the client asks the next owner again, with the sam
 
 from __future__ import annotations
 
+import inspect
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -45,7 +46,6 @@ from statemachine.runtime.handles import AgentRef, Handle
 from statemachine.runtime.status import AgentStatus
 from statemachine.sinks import Log, log
 from statemachine.stores.encoding import decode, encode, stored, text_of
-from statemachine.stores.errors import StoreError
 from statemachine.stores.protocol import LogRecord
 
 T = TypeVar("T")
@@ -222,20 +222,34 @@ async def read(verb: str, reply: list[Any]) -> Any:
 
 # Errors
 
-STORE_FACTS = ("path", "problem", "owner", "agent")
-"""What errors of stores may have."""
+PYTHONS = {"TypeError": TypeError, "ValueError": ValueError}
+"""What verbs raise beside our own errors."""
 
 
 def said_error(error: Exception) -> list[Any]:
-    """Returns an error as it is sent: its name, its text, and the facts of a refusal, or of an error of a store."""
-    facts: dict[str, Any] = {}
-    kind = type(error)
-    if isinstance(error, Refusal):
-        facts = {field.name: _plain(getattr(error, field.name)) for field in attrs.fields(type(error)) if field.init}
-    elif isinstance(error, StoreError):
-        facts = {word: _plain(getattr(error, word)) for word in STORE_FACTS if hasattr(error, word)}
-        kind = next(each for each in kind.__mro__ if each.__name__ in statemachine.errors.__all__)
+    """Returns an error as it is sent: the name of its class, or of the next one above that callers know; its text; and
+    its facts, which are what that class is made of.
+    """
+    kind = next(filter(is_ours, type(error).__mro__), type(error))
+    facts = {word: _plain(getattr(error, word)) for word in words_of(kind) or () if hasattr(error, word)}
     return [kind.__name__, str(error), facts]
+
+
+def ours(name: str) -> type[Exception] | None:
+    """Returns the error of this version that has the name."""
+    found: type[Exception] | None = getattr(statemachine.errors, name) if name in statemachine.errors.__all__ else None
+    return found
+
+
+def is_ours(kind: type) -> bool:
+    """Tells whether callers know this class of errors. `Refusal` itself is none that is raised: it has no words."""
+    return kind is not Refusal and ours(kind.__name__) is kind
+
+
+def words_of(kind: Any) -> tuple[str, ...] | None:
+    """Returns the names of what an error of this class is made of; None: of its text, as Python's own are."""
+    made = kind.__init__
+    return tuple(inspect.signature(made).parameters)[1:] if inspect.isfunction(made) else None
 
 
 def _plain(value: Any) -> Any:
@@ -247,12 +261,13 @@ def _plain(value: Any) -> Any:
 
 
 def error_in(name: str, text: str, facts: Mapping[str, Any]) -> Exception:
-    """Returns the error that was sent: the refusal itself, or that of a store, if this version knows it."""
-    kind = getattr(statemachine.errors, name, None) if name in statemachine.errors.__all__ else None
-    if isinstance(kind, type) and issubclass(kind, Refusal | StoreError):
-        try:
-            return kind(**{word: _unlisted(value) for word, value in facts.items()})
-        except TypeError:
-            return RemoteError(name, text)
-    builtin = {"TypeError": TypeError, "ValueError": ValueError}.get(name)
-    return RemoteError(name, text) if builtin is None else builtin(text)
+    """Returns the error that was sent, if this version knows it, and else a `RemoteError`."""
+    kind = ours(name) or PYTHONS.get(name)
+    if kind is None:
+        return RemoteError(name, text)
+    if words_of(kind) is None:
+        return kind(text)
+    try:
+        return kind(**{word: _unlisted(value) for word, value in facts.items()})
+    except Exception:  # of what it says in another version
+        return RemoteError(name, text)
