@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from attrs import define, field, fields
 
+from statemachine.core.events import ROOT
 from statemachine.core.facts import represent
 
 __all__ = [
@@ -44,6 +45,9 @@ __all__ = [
     "WaitCircle",
 ]
 
+NO_AGENTS = "{0}=0 allows no sub-agents; raise {0} and open the session again"
+NO_SLOT = "max_concurrent=1 leaves sub-agents no slot; raise max_concurrent and open the session again"
+
 BESIDE = "beside"
 """Marks the attribute that has the path, or the paths in the same order, of the agents that the facts name by id."""
 
@@ -72,8 +76,13 @@ class Refusal(Exception):
         """Has every refusal show its attributes shortly; attrs keeps a `__repr__` that is there."""
         cls.__repr__ = represent  # type: ignore[method-assign]
 
+    @property
+    def words(self) -> str:
+        """Its text, or another one if what that advises cannot help here."""
+        return self.text
+
     def __str__(self) -> str:
-        return self.text.format(self=self)
+        return self.words.format(self=self)
 
 
 def named(agents: tuple[int, ...], paths: tuple[str, ...]) -> str:
@@ -107,6 +116,15 @@ class AgentOpen(Refusal):
     text: ClassVar[str] = (
         "agent {self.path} ({self.agent}) is open; send to it or follow up, or close it before it is forgotten"
     )
+    of_root: ClassVar[str] = (
+        "agent {self.path} ({self.agent}) is open as long as the session is; send to it, or have the host start a turn "
+        "of it"
+    )
+
+    @property
+    def words(self) -> str:
+        """The root is open as long as the session is."""
+        return self.of_root if self.agent == ROOT else self.text
 
 
 @define(auto_exc=True)
@@ -156,7 +174,14 @@ class DepthExceeded(Refusal):
 
     depth: int
     max_depth: int
-    text: ClassVar[str] = "an agent at depth {self.depth} exceeds max_depth={self.max_depth}; spawn it higher up"
+    text: ClassVar[str] = (
+        "an agent at depth {self.depth} exceeds max_depth={self.max_depth}; spawn it higher up, or raise max_depth"
+    )
+
+    @property
+    def words(self) -> str:
+        """With 0, there is no higher place."""
+        return self.text if self.max_depth else NO_AGENTS.format("max_depth")
 
 
 @define(auto_exc=True)
@@ -165,6 +190,11 @@ class TooManyAgents(Refusal):
 
     max_agents: int
     text: ClassVar[str] = "{self.max_agents} sub-agents are open, the most allowed; close one first"
+
+    @property
+    def words(self) -> str:
+        """With 0, there is none to close."""
+        return self.text if self.max_agents else NO_AGENTS.format("max_agents")
 
 
 @define(auto_exc=True)
@@ -175,6 +205,11 @@ class ExecutionFull(Refusal):
     holders: tuple[int, ...]
     paths: tuple[str, ...] = field(metadata={BESIDE: True})
     text: ClassVar[str] = "all {self.cap} execution slots are held, by {self.named}; wait for one, or interrupt one"
+
+    @property
+    def words(self) -> str:
+        """Without slots, there is none to wait for."""
+        return self.text if self.cap else NO_SLOT
 
     @property
     def named(self) -> str:
@@ -190,6 +225,11 @@ class LiveThreadsFull(Refusal):
     holders: tuple[int, ...]
     paths: tuple[str, ...] = field(metadata={BESIDE: True})
     text: ClassVar[str] = "all {self.cap} slots are held by the open agents {self.named}; close one first"
+
+    @property
+    def words(self) -> str:
+        """Without slots, no agent is open that could be closed."""
+        return self.text if self.cap else NO_SLOT
 
     @property
     def named(self) -> str:
@@ -220,9 +260,19 @@ class MailboxFull(Refusal):
     path: str = field(metadata={BESIDE: True})
     text: ClassVar[str] = (
         "the mailbox of agent {self.path} ({self.agent}) is full: {self.unread} unread and {self.promised} notices to "
-        "come, of {self.max_unread}, the last of which is for trigger mail; get it to a turn, which reads its mail, or "
-        "close and resume it"
+        "come, of {self.max_unread}, the last of which is for trigger mail; {self.before}have it read its mail, as a "
+        "turn does when it begins and by `drain`{self.instead}"
     )
+
+    @property
+    def before(self) -> str:
+        """What has to happen before it helps to read."""
+        return "wait for these notices and " if self.promised else ""
+
+    @property
+    def instead(self) -> str:
+        """What helps without reading. The root cannot be closed, and only the host starts it."""
+        return "; the host starts one" if self.agent == ROOT else ", or close and resume it"
 
 
 @define(auto_exc=True)

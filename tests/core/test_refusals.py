@@ -434,7 +434,7 @@ MESSAGES: list[tuple[str, tuple[Any, ...], str, str]] = [
     ("InvalidName", ("BAD",), "'BAD' is not an agent name", "1 to 64 of a-z, 0-9 and _, and not 'root'"),
     ("InvalidMessage", (9, 8), "this one has 9", "a message has 1 to 8 bytes"),
     ("InvalidHeaders", (*TOO_LARGE,), "of at most 16384 bytes, not one of 16386 bytes", "put everything else into"),
-    ("DepthExceeded", (3, 2), "depth 3 exceeds max_depth=2", "spawn it higher up"),
+    ("DepthExceeded", (3, 2), "depth 3 exceeds max_depth=2", "spawn it higher up, or raise max_depth"),
     ("TooManyAgents", (7,), "7 sub-agents are open", "close one first"),
     (
         "ExecutionFull",
@@ -453,7 +453,7 @@ MESSAGES: list[tuple[str, tuple[Any, ...], str, str]] = [
         "MailboxFull",
         (5, 6, 7, 8, "/root/a"),
         "agent /root/a (5) is full: 6 unread and 7 notices to come, of 8",
-        "get it to a turn, which reads its mail, or close and resume it",
+        "have it read its mail, as a turn does when it begins and by `drain`, or close and resume it",
     ),
     ("RootRefused", ("interrupt",), "interrupt of the root", "only the host starts or interrupts it"),
     ("RootRefused", ("close",), "close of the root", "it is closed by shutting the session down"),
@@ -500,8 +500,53 @@ def test_refusal_message_says_what_stands_in_the_way_and_what_to_do(
     assert way_out in message
 
 
+def test_refusal_message_of_a_full_mailbox_advises_to_wait_only_for_notices_that_are_to_come() -> None:
+    assert "wait for" not in str(KINDS["MailboxFull"](5, 6, 0, 8, "/root/a"))
+
+
 def test_refusal_message_of_a_full_mailbox_says_whom_its_last_place_is_for() -> None:
     assert "of 8, the last of which is for trigger mail" in str(KINDS["MailboxFull"](5, 6, 1, 8, "/root/a"))
+
+
+NO_HELP = ("wait for one", "close one", "close it", "close and resume", "spawn it higher up", "held", "follow up")
+"""What helps elsewhere."""
+
+
+@pytest.mark.parametrize(
+    ("config", "program", "asked", "words"),
+    [
+        ({"max_concurrent": 1}, "", ev.Spawn(ROOT, "a", "go"), "max_concurrent=1 leaves .* raise max_concurrent"),
+        (
+            {"max_concurrent": 1, "slot_policy": LIVE},
+            "",
+            ev.Spawn(ROOT, "a", "go"),
+            "max_concurrent=1 leaves .* raise max_concurrent and open",
+        ),
+        ({"max_depth": 0}, "", ev.Spawn(ROOT, "a", "go"), "max_depth=0 allows no .* raise max_depth and open"),
+        ({"max_agents": 0}, "", ev.Spawn(ROOT, "a", "go"), "max_agents=0 allows no .* raise max_agents and open"),
+        (
+            {"max_unread": 2},
+            "send host root",
+            ev.Send(HOST, ROOT, "more"),
+            "have it read .* `drain`; the host starts one",
+        ),
+        (
+            {"max_unread": 2},
+            "spawn root a, loaded a",
+            ev.Spawn(ROOT, "b", "go"),
+            "wait for these notices and have it read .* `drain`; the host",
+        ),
+        ({}, "", ev.Resume(HOST, ROOT), r"/root \(0\) is open as long as .* have the host start a turn"),
+    ],
+)
+def test_refusal_message_advises_nothing_that_cannot_help(
+    config: dict[str, Any], program: str, asked: ev.Event, words: str
+) -> None:
+    reply = arrange(config, program).session.handle(asked).reply
+    assert isinstance(reply, Refused)
+    message = str(reply.refusal)
+    assert re.search(words, message)
+    assert [advice for advice in NO_HELP if advice in message] == []
 
 
 def test_refusal_messages_above_are_all_that_there_are() -> None:
