@@ -215,7 +215,7 @@ class SessionClient:
         `SessionUnnamed` for what is not a name.
         """
         self._kind.check_name(name)
-        return RemoteSession(self, name)
+        return RemoteSession(self, name, self._kind.named)
 
     # The directory, in a thread
 
@@ -577,7 +577,7 @@ async def given_up(connecting: asyncio.Future[ClientConnection]) -> None:
 
 @frozen(eq=False)
 class RemoteHandle:
-    """A handle of a request of a session that may be anywhere."""
+    """A handle of a request of a session that may be anywhere. Verbs of another session raise `TypeError` for it."""
 
     ref: AgentRef
     _session: RemoteSession = field(repr=False)
@@ -590,16 +590,17 @@ class RemoteHandle:
         return found
 
 
-@frozen(eq=False)
+@frozen
 class RemoteSession:
     """The verbs of a session that may be anywhere. They do what those of `AgentControl` do, and raise the same
     refusals, `SessionClosed` once the client was left; besides `HostMissing`, `RemoteError` and `StoreError`. `spawn`,
     `send`, `follow_up` and `start` are made once, also without a `key`; of the others, a call whose worker dies is made
-    again.
+    again. Two are equal if they are the same session of the same database or folder, whichever client calls it.
     """
 
-    client: SessionClient = field(repr=False)
+    client: SessionClient = field(repr=False, eq=False)
     name: str
+    _place: str = field(repr=False)
 
     async def call(self, verb: str, **given: Any) -> Any:
         """Calls a verb with these arguments, as JSON has them."""
@@ -619,12 +620,12 @@ class RemoteSession:
         """See `AgentControl.spawn`."""
         name, role = text_of(name, limits.NAME), text_of(role, limits.ROLE)
         wrap(role, settings)  # raises what it would raise there
-        given = {"parent": as_sent(parent), "name": name, "settings": settings, "role": role}
+        given = {"parent": self._as_sent(parent), "name": name, "settings": settings, "role": role}
         return await self._request("spawn", given, message, headers, key)
 
     async def send(self, target: Target, message: str, *, headers: Headers = None, key: str | None = None) -> int:
         """See `AgentControl.send`."""
-        given = work_given({"target": as_sent(target)}, message, headers, key)
+        given = work_given({"target": self._as_sent(target)}, message, headers, key)
         mail: int = await self.call("send", **given)
         return mail
 
@@ -632,13 +633,13 @@ class RemoteSession:
         self, target: Target, message: str, *, headers: Headers = None, key: str | None = None
     ) -> RemoteHandle:
         """See `AgentControl.follow_up`."""
-        return await self._request("follow_up", {"target": as_sent(target)}, message, headers, key)
+        return await self._request("follow_up", {"target": self._as_sent(target)}, message, headers, key)
 
     async def start(
         self, target: Target, message: str, *, headers: Headers = None, key: str | None = None
     ) -> RemoteHandle:
         """See `AgentControl.start`."""
-        return await self._request("start", {"target": as_sent(target)}, message, headers, key)
+        return await self._request("start", {"target": self._as_sent(target)}, message, headers, key)
 
     async def _request(
         self, verb: str, given: dict[str, Any], message: str, headers: Headers, key: str | None
@@ -647,32 +648,31 @@ class RemoteSession:
 
     async def withdraw(self, request: RemoteHandle | AgentRef) -> None:
         """See `AgentControl.withdraw`."""
-        ref = request.ref if isinstance(request, RemoteHandle) else request
-        await self.call("withdraw", ref=as_list(ref))
+        await self.call("withdraw", ref=as_list(self._named(request)))
 
     async def interrupt(self, target: Target, *, subtree: bool = False) -> Interrupted:
         """See `AgentControl.interrupt`."""
-        found: Interrupted = await self.call("interrupt", target=as_sent(target), subtree=bool(subtree))
+        found: Interrupted = await self.call("interrupt", target=self._as_sent(target), subtree=bool(subtree))
         return found
 
     async def close(self, target: Target) -> ClosedAgents:
         """See `AgentControl.close`."""
-        found: ClosedAgents = await self.call("close", target=as_sent(target))
+        found: ClosedAgents = await self.call("close", target=self._as_sent(target))
         return found
 
     async def resume(self, target: Target) -> Resumed:
         """See `AgentControl.resume`."""
-        found: Resumed = await self.call("resume", target=as_sent(target))
+        found: Resumed = await self.call("resume", target=self._as_sent(target))
         return found
 
     async def forget(self, target: Target) -> Forgotten:
         """See `AgentControl.forget`."""
-        found: Forgotten = await self.call("forget", target=as_sent(target))
+        found: Forgotten = await self.call("forget", target=self._as_sent(target))
         return found
 
     async def status(self, target: Target) -> AgentStatus:
         """See `AgentControl.status`."""
-        found: AgentStatus = await self.call("status", target=as_sent(target))
+        found: AgentStatus = await self.call("status", target=self._as_sent(target))
         return found
 
     async def list(self, prefix: str = "/root", *, closed: bool = False) -> tuple[AgentStatus, ...]:
@@ -684,8 +684,24 @@ class RemoteSession:
 
     async def history(self, target: Target) -> tuple[LogRecord, ...]:
         """See `AgentControl.history`."""
-        found: tuple[LogRecord, ...] = await self.call("history", target=as_sent(target))
+        found: tuple[LogRecord, ...] = await self.call("history", target=self._as_sent(target))
         return found
+
+    def _named(self, value: object) -> object:
+        """Returns the reference that a handle has, and any other value as it is. Raises `TypeError` for a handle of
+        another session: its numbers are those of other agents and mails here.
+        """
+        if not isinstance(value, RemoteHandle):
+            return value
+        if value._session != self:  # pyright: ignore[reportPrivateUsage]
+            raise TypeError(
+                f"{shown(value)} is not a handle of this session; give what spawn, follow_up or start returned"
+            )
+        return value.ref
+
+    def _as_sent(self, target: object) -> Any:
+        """Returns a target as it is sent. Raises `TypeError` for what is not one of this session."""
+        return as_sent(self._named(target))
 
     def handle(self, ref: AgentRef) -> RemoteHandle:
         """Returns the handle of an earlier request. `outcome` raises `UnknownRequest` if it was never made."""
@@ -703,8 +719,6 @@ def as_list(ref: object) -> list[Any]:
 
 def as_sent(target: object) -> Any:
     """Returns a target as it is sent. Raises `TypeError` for what is not one."""
-    if isinstance(target, RemoteHandle):
-        target = target.ref
     if isinstance(target, AgentRef):
         return as_list(target)
     path = text(target)

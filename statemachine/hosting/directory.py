@@ -163,6 +163,9 @@ class ClientDirectory(Protocol):
 class Kind(Protocol):
     """A directory, as it is named: hosts and clients connect with it."""
 
+    named: str
+    """Its name, without a password. Two that have the same are the same."""
+
     def check_name(self, session: str) -> None:
         """Raises `SessionUnnamed` for what is not the name of a session."""
         ...

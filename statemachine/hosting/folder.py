@@ -75,7 +75,7 @@ class Folder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Raises `StoreMissing` for a path that no folder can have."""
-        self.path = real_path(path)
+        self.named = self.path = real_path(path)
 
     def check_name(self, session: str) -> None:
         """Raises `SessionUnnamed` for what is not the name of a session, or is too long for a file."""

@@ -326,7 +326,7 @@ class Database:
 
     def __init__(self, dsn: str) -> None:
         """`dsn` names the database, not a session. Raises `StoreUnreachable` for what is not a DSN."""
-        dsn_of(with_session(dsn, "x"))
+        self.named = dsn_of(with_session(dsn, "x")).shown
         self._dsn = dsn
 
     def check_name(self, session: str) -> None:

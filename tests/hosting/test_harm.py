@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
 import sqlite3
@@ -34,10 +35,11 @@ from statemachine.errors import (
 )
 from statemachine.hosting import SessionClient, SessionHost, host, index, server, wire
 from statemachine.hosting import client as hosting_client
-from statemachine.hosting.client import Talk
+from statemachine.hosting.client import RemoteHandle, RemoteSession, Talk
 from statemachine.hosting.directory import Claimed, Where
 from statemachine.hosting.host import Hosted
 from statemachine.runtime.control import inside
+from statemachine.runtime.handles import requests_of
 from statemachine.sinks import log
 from statemachine.stores.sqlite import patience
 from tests.hosting.test_hosts import until
@@ -246,6 +248,71 @@ async def test_handle_of_a_client_is_a_target_as_that_of_a_session_is(place: Pat
         handle = await session.spawn("/root", "x", "go")
         assert (await session.status(handle)).path == "/root/x"
         assert (await (await session.follow_up(handle, "more")).outcome()).result == "done: more"
+
+
+TAKES_A_HANDLE: dict[str, Callable[[RemoteSession, RemoteHandle], Awaitable[Any]]] = {
+    "spawn": lambda session, handle: session.spawn(handle, "y", "go"),
+    "send": lambda session, handle: session.send(handle, "go"),
+    "follow_up": lambda session, handle: session.follow_up(handle, "go"),
+    "start": lambda session, handle: session.start(handle, "go"),
+    "withdraw": lambda session, handle: session.withdraw(handle),
+    "interrupt": lambda session, handle: session.interrupt(handle),
+    "close": lambda session, handle: session.close(handle),
+    "resume": lambda session, handle: session.resume(handle),
+    "forget": lambda session, handle: session.forget(handle),
+    "status": lambda session, handle: session.status(handle),
+    "history": lambda session, handle: session.history(handle),
+}
+
+
+def test_verbs_above_are_all_that_take_a_handle() -> None:
+    verbs = {name for name, found in vars(RemoteSession).items() if inspect.iscoroutinefunction(found)}
+    assert verbs - {"_request", "call", "list"} == {*TAKES_A_HANDLE}
+
+
+async def test_handle_of_another_session_is_refused_in_the_words_of_a_turn_before_anything_is_sent(
+    place: Path,
+) -> None:
+    async with SessionHost(place, work, CONFIG, **QUICK), SessionClient(place) as client:
+        theirs = await client.session("a").spawn("/root", "x", "go")
+        session = client.session("b")
+        ours = await session.spawn("/root", "y", "go")
+        assert theirs.ref.id == ours.ref.id
+        await ours.outcome()
+        before = await session.history(ours)
+        with pytest.raises(TypeError) as of_a_turn:
+            requests_of(cast("Any", None), (theirs,))
+        assert "is not a handle of this session" in str(of_a_turn.value)
+        for call in TAKES_A_HANDLE.values():
+            with pytest.raises(TypeError) as refused:
+                await call(session, theirs)
+            assert str(refused.value) == str(of_a_turn.value)
+        assert await session.history(ours) == before
+        assert [agent.path for agent in await session.list()] == ["/root", "/root/y"]
+
+
+async def test_handle_of_another_client_or_of_another_name_of_the_folder_is_one_of_the_session(
+    place: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(place)
+    async with SessionHost(place, work, CONFIG, **QUICK):
+        async with SessionClient(place) as client:
+            handle = await client.session("a").spawn("/root", "x", "go")
+        async with SessionClient(tmp_path / "link") as client:
+            assert (await client.session("a").status(handle)).path == "/root/x"
+            with pytest.raises(TypeError, match="is not a handle of this session"):
+                await client.session("b").status(handle)
+
+
+def test_session_of_another_folder_or_database_is_another_one_though_its_name_is_the_same(tmp_path: Path) -> None:
+    places = (tmp_path / "a", tmp_path / "b", "postgresql://host/a", "postgresql://host/b")
+    sessions = [SessionClient(at).session("s") for at in places]
+    assert len({*sessions}) == 4
+    assert sessions == [SessionClient(at).session("s") for at in places]
+    assert SessionClient("postgresql://u:one@host/a").session("s") == SessionClient("postgresql://u@host/a").session(
+        "s"
+    )
+    assert sessions[0] != SessionClient(places[0]).session("t")
 
 
 async def test_connection_that_cannot_be_closed_keeps_no_other_from_being_closed() -> None:
