@@ -2,8 +2,8 @@
 which it was, and that is one of asyncio, as `websockets` needs.
 
 What a block holds, as a thread, connections and the lock of a folder, is made when it is entered. A second entry would
-put its own in their place, and then nobody would end those of the first; and a host that has drained once takes no
-more sessions. So the second entry is refused before it does anything, as that of `AgentControl` is.
+put its own in their place, and those of the first would never be ended; and a host that has drained once takes no more
+sessions. So the second entry is refused before it does anything, as that of `AgentControl` is.
 """
 
 from __future__ import annotations

@@ -279,7 +279,7 @@ class SessionClient:
         with self._stopwatch:
             patience = Patience.of(self._patience, self._stopwatch)
             for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
-                self._thread()  # raises before a connection is made that nobody would end
+                self._thread()  # raises before a connection is made that would never be ended
                 reply = None
                 try:
                     where = self._known.get(session) or await self._owner(session)

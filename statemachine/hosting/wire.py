@@ -242,7 +242,7 @@ def ours(name: str) -> type[Exception] | None:
 
 
 def is_ours(kind: type) -> bool:
-    """Tells whether callers know this class of errors. `Refusal` itself is none that is raised: it has no words."""
+    """Tells whether callers know this class of errors. `Refusal` itself does not count: it has no words of its own."""
     return kind is not Refusal and ours(kind.__name__) is kind
 
 
