@@ -33,7 +33,7 @@ from statemachine.hosting.blocks import Block
 from statemachine.hosting.directory import ClientDirectory, Place, Where, kind_at
 from statemachine.hosting.errors import ClientLeft, HostMissing
 from statemachine.runtime.checks import headers_of, number_of, reference_of, text_of
-from statemachine.runtime.handles import AgentRef
+from statemachine.runtime.handles import AgentRef, foreign
 from statemachine.runtime.pauses import LOOKS, RunTime
 from statemachine.runtime.settings import DEFAULT_ROLE, wrap
 from statemachine.runtime.status import AgentStatus
@@ -273,6 +273,7 @@ class SessionClient:
         client is entered, and `SessionClosed` once it was left, also while the call waits.
         """
         self._block.check_here()
+        self._thread()  # raises if the client was left, in any event loop
         request = wire.pack([verb, given])
         wire.bounded(wire.call_of(NUMBER_MAX, session, request), "a call of a session")
         is_asked = False
@@ -694,9 +695,7 @@ class RemoteSession:
         if not isinstance(value, RemoteHandle):
             return value
         if value._session != self:  # pyright: ignore[reportPrivateUsage]
-            raise TypeError(
-                f"{shown(value)} is not a handle of this session; give what spawn, follow_up or start returned"
-            )
+            raise foreign(value)
         return value.ref
 
     def _as_sent(self, target: object) -> Any:

@@ -175,11 +175,16 @@ def request_of(session: Session, handle: object) -> Request:
     """Returns the request that a handle holds. Raises `TypeError` for what is not a handle of this session."""
     request = handle._request if isinstance(handle, Handle) else None  # pyright: ignore[reportPrivateUsage]
     if type(request) is not Request or not request.is_of(session):
-        raise TypeError(
-            f"{shown(handle)} is not a handle of this session; give what its spawn, follow_up or start returned, or"
-            f" for an earlier opening of the session its handle(ref)"
-        )
+        raise foreign(handle)
     return request
+
+
+def foreign(handle: object) -> TypeError:
+    """Returns what is raised for the handle of another session, or what is not a handle."""
+    return TypeError(
+        f"{shown(handle)} is not a handle of this session; give what its spawn, follow_up or start returned, or for an"
+        " earlier opening of the session its handle(ref)"
+    )
 
 
 def check_own(session: Session, handle: Handle) -> Handle:
