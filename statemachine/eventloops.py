@@ -302,11 +302,17 @@ async def to_its_end(work: Callable[[], Awaitable[T]], shield: bool = True) -> T
     """Does the work in a task of its own, and waits until it has ended though the caller is cancelled, once or again:
     asyncio's own cancellation passes every shield, but not a task group, which waits for its tasks. Without `shield`
     the work is cancelled with its caller, by anyio. A cancellation that the work raises by itself is raised too.
+
+    Code that cancels all tasks of asyncio in one pass cancels the work's task before its first step, and asyncio never
+    runs any of its code then: another task begins the work. Without `shield` it is not begun.
     """
     results: list[T] = []
     errors: list[BaseException] = []
+    is_begun = False
 
     async def do() -> None:
+        nonlocal is_begun
+        is_begun = True
         try:
             with anyio.CancelScope(shield=shield):
                 results.append(await work())
@@ -315,8 +321,20 @@ async def to_its_end(work: Callable[[], Awaitable[T]], shield: bool = True) -> T
             if isinstance(error, anyio.get_cancelled_exc_class()):
                 raise
 
-    async with anyio.create_task_group() as group:
-        group.start_soon(do)
+    cancelled: BaseException | None = None
+    while not is_begun:
+        code = do()
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(lambda code=code: code)
+        except anyio.get_cancelled_exc_class() as error:
+            if is_begun or not shield:
+                raise
+            cancelled = error
+        finally:
+            code.close()  # Python warns of one that was never begun
+    if cancelled is not None:
+        raise cancelled
     if errors:
         raise errors[0]
     return results[0]

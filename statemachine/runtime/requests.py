@@ -53,6 +53,8 @@ class Making:
     over: Signal
     is_wanted: bool = True
     """False once its caller was cancelled. Then it is not given to the core any more."""
+    is_begun: bool = False
+    """Whether its task has begun. asyncio never begins one that is cancelled before its first step."""
     made: Handle | Exception | None = None
     """What the caller gets. None: nothing yet, or the session has ended."""
 
@@ -111,7 +113,7 @@ class Requests:
         try:
             await making.over.wait()
         except BaseException:
-            making.is_wanted = False
+            self._give_up(making)
             raise
         if isinstance(making.made, Handle):
             return making.made
@@ -121,15 +123,30 @@ class Requests:
         """The task of a request with a key. It is shielded from the end of the session's tasks, which waits for it: a
         key is either used, with its receipt, or free.
         """
+        if not making.is_wanted:
+            return  # it was given up, and the key may be another one's
+        making.is_begun = True
         try:
             with anyio.CancelScope(shield=True):
                 making.made = await self._first_or_again(making)
         except Exception as error:
             making.made = error
         finally:
+            self._free(making)
+
+    def _give_up(self, making: Making) -> None:
+        """Its caller waits no more, or the session has ended: its key is free at once if its task has not begun, which
+        it may never do.
+        """
+        making.is_wanted = False
+        if not making.is_begun:
+            self._free(making)
+
+    def _free(self, making: Making) -> None:
+        if self._making.get(making.key) is making:
             del self._making[making.key]
-            with suppress(RuntimeError):  # if the event loop is closed, the caller has gone with it
-                making.over.set()
+        with suppress(RuntimeError):  # if the event loop is closed, the caller has gone with it
+            making.over.set()
 
     async def _first_or_again(self, making: Making) -> Handle | None:
         key = making.key
@@ -270,6 +287,9 @@ class Requests:
     def leave(self) -> None:
         """Marks the block as left, and the store as closed."""
         self.is_left = True
+        for making in [*self._making.values()]:
+            if not making.is_begun:
+                self._give_up(making)
 
     def _check_not_left(self) -> None:
         """Raises `SessionClosed` or `StoreFailed` once the block was left and the store closed."""

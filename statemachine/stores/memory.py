@@ -150,10 +150,10 @@ class MemoryStore:
 
     async def close(self) -> None:
         """See `Store.close`."""
-        await cancel_shielded_checkpoint()
         if self._epoch == self.log.epoch:
             self.log.is_owned = False
         self._epoch = None
+        await cancel_shielded_checkpoint()  # which asyncio's own cancellation may end
 
     def _open(self) -> MemoryLog:
         if self._epoch is None:

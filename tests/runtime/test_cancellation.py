@@ -25,6 +25,7 @@ from attrs import define
 from statemachine import Outcome, SessionConfig, check
 from statemachine.core.machines import SessionState
 from statemachine.core.records import Cause, MailAccepted, MailWithdrawn
+from statemachine.core.refusals import SessionClosed
 from statemachine.runtime import AgentControl, Handle, Turn
 from statemachine.runtime.control import inside
 from statemachine.stores import Entry, MemoryStore, Receipt, Recovered, Snapshot, SQLiteStore, Write
@@ -513,6 +514,66 @@ async def test_all_tasks_of_the_loop_cancelled_at_once_leave_the_block_and_lose_
         assert acknowledged
         async with open_session(recorder(), store, max_concurrent=200) as control:
             assert {agent.path for agent in await control.list()} >= set(acknowledged)
+
+
+@ONLY_ASYNCIO
+@pytest.mark.parametrize("is_cancelled_before", [True, False])
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")  # of tasks that never begin
+async def test_store_is_closed_though_all_tasks_are_cancelled_in_any_pass_of_leaving(
+    is_cancelled_before: bool, open_session: Open
+) -> None:
+    async def live(store: MemoryStore, entered: asyncio.Event) -> None:
+        async with open_session(recorder(), store):
+            entered.set()
+            if is_cancelled_before:
+                await asyncio.sleep(1000)
+
+    ours, passes, is_left = asyncio.all_tasks(), 0, False
+    while not is_left:
+        store, entered = MemoryStore(), asyncio.Event()
+        task = asyncio.ensure_future(live(store, entered))
+        await entered.wait()
+        if is_cancelled_before:
+            task.cancel()
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        is_left = task.done()
+        for other in asyncio.all_tasks() - ours:
+            other.cancel()
+        await asyncio.wait([task])
+        assert not store.log.is_owned, f"pass {passes}"
+        assert asyncio.all_tasks() == ours
+        passes += 1
+    assert passes > 5
+
+
+@pytest.mark.parametrize("cancels_caller", [True, False])
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")  # of tasks that never begin
+def test_key_is_free_and_its_caller_told_though_its_task_is_cancelled_before_it_begins(cancels_caller: bool) -> None:
+    async def live(entered: asyncio.Future[AgentControl]) -> None:
+        async with AgentControl.open(MemoryStore(), recorder()) as control:
+            entered.set_result(control)
+            await asyncio.sleep(1000)
+
+    async def main(passes: int) -> None:
+        entered: asyncio.Future[AgentControl] = asyncio.Future()
+        task = asyncio.ensure_future(live(entered))
+        control = await entered
+        before = asyncio.all_tasks()
+        caller = asyncio.ensure_future(control.spawn("/root", "a", "x", key="k"))
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        for other in asyncio.all_tasks() - before - (set() if cancels_caller else {caller}):
+            other.cancel()
+        await asyncio.wait([caller], timeout=60)
+        assert caller.done(), f"pass {passes}"
+        task.cancel()
+        await asyncio.wait([task])
+        assert caller.cancelled() or isinstance(caller.exception(), SessionClosed | None)
+        assert inside(control).requests.keys == []
+
+    for passes in range(1, 4):  # in the first, before it begins; no code of the agent runs yet
+        asyncio.run(main(passes))
 
 
 async def test_keyed_request_of_a_turn_that_is_interrupted_before_the_key_is_known_is_not_made(

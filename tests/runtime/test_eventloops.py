@@ -9,7 +9,7 @@ from unittest import mock
 import anyio
 import pytest
 
-from statemachine.eventloops import bells, clock, is_cancelled, shield, signals
+from statemachine.eventloops import bells, clock, is_cancelled, shield, signals, to_its_end
 
 
 def test_clock_is_that_of_the_event_loop_also_if_somebody_has_set_it() -> None:
@@ -129,3 +129,37 @@ async def test_shield_keeps_cancellations_around_it_away() -> None:
             assert is_cancelled()
             await anyio.lowlevel.checkpoint()
         assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("cancels_caller", [True, False])
+def test_work_that_is_done_to_its_end_is_begun_once_though_its_task_is_cancelled_before_that(
+    cancels_caller: bool,
+) -> None:
+    """What many programs do when they are told to stop: `for task in asyncio.all_tasks(): task.cancel()`."""
+    done: list[str] = []
+
+    async def work() -> str:
+        done.append("begun")
+        for _ in range(3):
+            with anyio.CancelScope(shield=True):
+                await asyncio.sleep(0)
+        return "done"
+
+    async def main(passes: int) -> list[asyncio.Task[Any]]:
+        done.clear()
+        ours = asyncio.current_task()
+        caller = asyncio.ensure_future(to_its_end(work))
+        for _ in range(passes):
+            await asyncio.sleep(0)
+            others = asyncio.all_tasks() - {ours} - (set() if cancels_caller else {caller})
+            if not done:
+                for task in others:
+                    task.cancel()
+        await asyncio.wait([caller])
+        assert done == ["begun"]
+        assert caller.cancelled() or caller.result() == "done"
+        return [caller]
+
+    for passes in range(1, 8):
+        (caller,) = asyncio.run(main(passes))
+        assert caller.cancelled() == cancels_caller
