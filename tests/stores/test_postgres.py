@@ -101,6 +101,23 @@ async def test_stores_of_a_process_share_connections_and_the_last_one_ends_them(
     assert shared not in Database.known.values()
 
 
+async def test_connection_that_cannot_be_closed_keeps_no_other_open(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = await ready(PostgresStore(dsn))
+    shared = store._database
+    assert shared is not None
+    real = shared._connections[0].close
+
+    def close() -> None:
+        real()
+        raise OSError("no network")
+
+    monkeypatch.setattr(shared._connections[0], "close", close)
+    with pytest.raises(OSError, match="no network"):
+        await store.close()
+    assert all(connection.closed for connection in shared._connections)
+    assert shared not in Database.known.values()
+
+
 async def test_session_can_be_read_while_another_has_it_open(dsn: str) -> None:
     store = await ready(PostgresStore(dsn))
     await store.append([Write(LIFE)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sqlite3
@@ -10,14 +11,16 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
 from model.audits.verify import verify
-from statemachine.stores import SQLiteStore, read_rollout, read_session
+from statemachine.stores import SQLiteStore, Write, read_rollout, read_session
 from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError
 from statemachine.stores.sqlite import reading, schema, tables
+from statemachine.stores.sqlite.ownership import Ownership
 from tests.stores.other_process import (
     ENTRIES,
     STEPS,
@@ -28,7 +31,7 @@ from tests.stores.other_process import (
     session_path,
     whole_groups,
 )
-from tests.stores.session_files import CONFIG, opened
+from tests.stores.session_files import CONFIG, LIFE, opened
 
 pytestmark = pytest.mark.anyio
 FIXTURES = (session_path, process_beside)
@@ -218,3 +221,65 @@ async def test_fork_of_an_owner_is_told_that_it_is_one_and_harms_nothing(path: P
     await store.append(group(1))
     await store.close()
     assert whole_groups(path) == 2
+
+
+class Spoiled:
+    """A connection that raises when it is closed, and is closed."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.connection, name)
+
+    def close(self) -> None:
+        self.connection.close()
+        raise sqlite3.OperationalError("disk I/O error")
+
+
+@pytest.mark.parametrize("what", ["reader", "tables", "lock"])
+async def test_step_of_closing_that_raises_keeps_no_other_from_being_carried_out(
+    what: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await opened(path)
+    await store.append([Write(LIFE)])
+    assert await store.rollout(1) == LIFE[1:]
+    assert store._reader is not None
+    assert store._tables is not None
+    connections = [store._reader, store._tables.connection]
+    spoiled: Any = Spoiled(connections[what == "tables"])
+    real = Ownership.release
+
+    def release(ownership: Ownership) -> None:
+        real(ownership)
+        raise OSError("no lock")
+
+    with monkeypatch.context() as patch:
+        if what == "reader":
+            store._reader = spoiled
+        elif what == "tables":
+            store._tables.connection = spoiled
+        else:
+            patch.setattr(Ownership, "release", release)
+        with pytest.raises(StoreError):
+            await store.close()
+    assert schema.open_here[store.path] == 0
+    for connection in connections:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
+    for again in (store, SQLiteStore(path)):
+        await again.open(CONFIG)
+        assert await again.rollout(1) == LIFE[1:]
+        await again.close()
+
+
+async def test_reading_connection_that_cannot_be_closed_keeps_no_session_from_resting(path: Path) -> None:
+    store = await opened(path)
+    await store.append([Write(LIFE)])
+    await store.rollout(1)
+    spoiled: Any = Spoiled(store._reader)  # type: ignore[arg-type]
+    store._reader = spoiled
+    assert store.rest(math.inf)
+    assert store._is_resting
+    assert await store.rollout(1) == LIFE[1:]
+    await store.close()

@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from statemachine.sinks import carry_out_all
 from statemachine.stores.encoding import EncodingError
 from statemachine.stores.errors import (
     ConnectionLost,
@@ -282,10 +283,9 @@ class Database:
 
     def disconnect(self) -> None:
         """Ends the threads, after the calls in line, and the connections."""
-        for worker in self._workers:
-            worker.stop()
-        for connection in self._connections:
-            connection.close()
+        carry_out_all(
+            *[worker.stop for worker in self._workers], *[connection.close for connection in self._connections]
+        )
 
     def reader(self) -> tuple[Worker, Connection[tuple[Any, ...]]]:
         """Returns a connection that reads, and its thread."""

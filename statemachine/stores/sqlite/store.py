@@ -43,11 +43,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from statemachine.core import exact
 from statemachine.core.config import SessionConfig
 from statemachine.log import trace
+from statemachine.sinks import carry_out_all
 from statemachine.stores.durability import BUSY_TIMEOUT, Synchronous
 from statemachine.stores.encoding import EncodingError, asked_agent, asked_key, check_config
 from statemachine.stores.errors import SessionInUse, StoreBusy, StoreClosed, StoreError, StoreExhausted, Unstorable
@@ -349,15 +351,17 @@ class SQLiteStore:
 
     def _close(self) -> None:
         CONNECTIONS.remove(self)
+        carry_out_all(self._end_reading, self._close_tables, self._give_up)
+
+    def _end_reading(self) -> None:
         with self._reading:
             self._is_claimed = False
             self._close_reader()
-        try:
-            self._close_tables()
-        finally:
-            if self._ownership is not None:
-                self._ownership.release()
-                self._ownership = None
+
+    def _give_up(self) -> None:
+        ownership, self._ownership = self._ownership, None
+        if ownership is not None:
+            ownership.release()
 
     def _close_reader(self) -> None:
         reader, self._reader = self._reader, None
@@ -400,7 +404,8 @@ class SQLiteStore:
             return False
         had_reader = self._reader is not None
         if self._read_at < since:
-            self._close_reader()
+            with suppress(sqlite3.Error):  # the others are to be closed whatever becomes of it
+                self._close_reader()
         if self._reader is not None or self.used_at >= since or reading.is_under_way(self.path):
             return had_reader and self._reader is None
         try:
