@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
@@ -308,11 +308,10 @@ async def to_its_end(work: Callable[[], Awaitable[T]], shield: bool = True) -> T
     """
     results: list[T] = []
     errors: list[BaseException] = []
-    is_begun = False
+    begun: list[bool] = []
 
     async def do() -> None:
-        nonlocal is_begun
-        is_begun = True
+        begun.append(True)
         try:
             with anyio.CancelScope(shield=shield):
                 results.append(await work())
@@ -321,14 +320,17 @@ async def to_its_end(work: Callable[[], Awaitable[T]], shield: bool = True) -> T
             if isinstance(error, anyio.get_cancelled_exc_class()):
                 raise
 
+    def given() -> Coroutine[Any, Any, None]:
+        return code
+
     cancelled: BaseException | None = None
-    while not is_begun:
+    while not begun:
         code = do()
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(lambda code=code: code)
+                group.start_soon(given)
         except anyio.get_cancelled_exc_class() as error:
-            if is_begun or not shield:
+            if begun or not shield:
                 raise
             cancelled = error
         finally:
