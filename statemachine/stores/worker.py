@@ -18,7 +18,8 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 from weakref import finalize
 
-from anyio import from_thread, sleep, to_thread
+from anyio import CapacityLimiter, from_thread, sleep, to_thread
+from anyio.lowlevel import RunVar
 from attrs import define, field
 
 from statemachine.core.exact import shown
@@ -203,7 +204,30 @@ async def patiently(timeout: float, call: Callable[[], Awaitable[T]]) -> T:
         await sleep(RETRY_S)
 
 
-async def aside(path: str, work: Callable[..., T], *arguments: Any) -> T:
+ASIDE_MAX = 40
+"""The most threads of a kind that an event loop has at work aside."""
+
+
+class Limiter:
+    """So many threads for calls of a kind, in each event loop: those that agents' blocking tools have are not these."""
+
+    def __init__(self, name: str) -> None:
+        self._here: RunVar[CapacityLimiter] = RunVar(name)
+
+    def here(self) -> CapacityLimiter:
+        """Returns the limiter of the event loop that runs here."""
+        found = self._here.get(None)
+        if found is None:
+            found = CapacityLimiter(ASIDE_MAX)
+            self._here.set(found)
+        return found
+
+
+LOOKING = Limiter("statemachine.looking")
+"""The threads in which sessions are checked and copied, which may take minutes."""
+
+
+async def aside(path: str, work: Callable[..., T], *arguments: Any, limiter: Limiter = LOOKING) -> T:
     """Makes a call that has nothing to do with what is open at `path`, in a thread of anyio's. Raises `StoreExhausted`
     if there is none. It has ended when this returns, however it is cancelled: asyncio's own cancellation reaches no
     thread.
@@ -215,7 +239,7 @@ async def aside(path: str, work: Callable[..., T], *arguments: Any) -> T:
         return work(*arguments)
 
     try:
-        return await to_its_end(partial(to_thread.run_sync, begin), shield=False)
+        return await to_its_end(partial(to_thread.run_sync, begin, limiter=limiter.here()), shield=False)
     except RuntimeError as error:
         if begun.is_set():
             raise
