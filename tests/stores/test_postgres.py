@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Thread
+from threading import Event, Semaphore, Thread, Timer
 from typing import Any
 
+import anyio
 import pytest
 
 from model.postgres_server import Server, server
@@ -99,6 +101,121 @@ async def test_stores_of_a_process_share_connections_and_the_last_one_ends_them(
         await store.close()
     assert all(connection.closed for connection in shared._connections)
     assert shared not in Database.known.values()
+
+
+class Silent:
+    """A server that takes connections and says nothing, until it is let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked, self.goes_on = Semaphore(0), Event()
+        self.count = 0
+        real = driver.connect
+
+        def connect(database: str, shown: str, **settings: str) -> Rows:
+            if "silent" not in database:
+                return real(database, shown, **settings)
+            self.count += 1
+            self.asked.release()
+            assert self.goes_on.wait(60)
+            raise StoreUnreachable(shown, "it said nothing")
+
+        monkeypatch.setattr(driver, "connect", connect)
+
+    async def wait(self) -> None:
+        assert await anyio.to_thread.run_sync(self.asked.acquire, True, 60)
+
+
+SILENT = "postgresql://silent/x?session=s"
+
+
+async def test_server_that_says_nothing_keeps_neither_another_database_nor_the_event_loop_waiting(
+    new_dsn: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Silent(monkeypatch)
+    errors: list[StoreUnreachable] = []
+    store = await ready(PostgresStore(new_dsn()))
+
+    async def open_silent() -> None:
+        with pytest.raises(StoreUnreachable, match="it said nothing") as error:
+            await PostgresStore(SILENT).open(CONFIG)
+        errors.append(error.value)
+
+    letting_go = Timer(20, server.goes_on.set)  # if the event loop is blocked
+    letting_go.start()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(open_silent)
+        await server.wait()
+        await store.close()
+        await ready(store)
+        await store.append([Write(LIFE)])
+        await store.close()
+        assert not server.goes_on.is_set()
+        server.goes_on.set()
+    letting_go.cancel()
+    assert server.count == 1, "it is asked once for all that want it"
+    assert len({id(error) for error in errors}) == 3
+    assert Database.connecting == {}
+
+
+async def test_stores_that_are_opened_at_once_share_connections(new_dsn: Callable[[], str]) -> None:
+    stores = [PostgresStore(new_dsn()) for _ in range(5)]
+    async with anyio.create_task_group() as tasks:
+        for store in stores:
+            tasks.start_soon(store.open, CONFIG)
+    (shared,) = {id(store._database): store._database for store in stores}.values()
+    assert shared is not None
+    assert shared.users == 5
+    for store in stores:
+        await store.close()
+    assert all(connection.closed for connection in shared._connections)
+    assert (Database.known, Database.connecting) == ({}, {})
+
+
+@pytest.mark.parametrize("by", ["scope", "task"])
+async def test_opening_that_is_cancelled_while_it_connects_leaves_no_connection_and_no_thread(
+    by: str, new_dsn: Callable[[], str], anyio_backend_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if by == "task" and anyio_backend_name != "asyncio":
+        pytest.skip("trio cancels by scopes alone")
+    made: list[Database] = []
+    connected, goes_on = Event(), Event()
+    real = Database.__init__
+
+    def connect(database: Database, *words: Any) -> None:
+        real(database, *words)
+        made.append(database)
+        connected.set()
+        assert goes_on.wait(60)
+
+    monkeypatch.setattr(Database, "__init__", connect)
+    store, other = PostgresStore(new_dsn()), PostgresStore(new_dsn())
+    async with anyio.create_task_group() as tasks:
+        with anyio.CancelScope() as scope:
+            if by == "scope":
+                tasks.start_soon(cancelled_at, connected, scope.cancel, goes_on)
+                await store.open(CONFIG)
+                await store.close()  # it may have come to its end nevertheless
+            else:
+                task = asyncio.ensure_future(store.open(CONFIG))
+                tasks.start_soon(cancelled_at, connected, task.cancel, goes_on)
+                await asyncio.wait([task])
+                assert task.cancelled()
+    (database,) = made
+    assert all(connection.closed for connection in database._connections)
+    assert not any(worker.stop.alive for worker in database._workers)
+    assert Database.known == {}
+    for again in (store, other):
+        await again.open(CONFIG)
+        await again.close()
+
+
+async def cancelled_at(connected: Event, cancel: Callable[[], object], goes_on: Event) -> None:
+    """Cancels an opening once its connections are there, and before it has them."""
+    assert await anyio.to_thread.run_sync(connected.wait, 60)
+    cancel()
+    await anyio.wait_all_tasks_blocked()
+    goes_on.set()
 
 
 async def test_connection_that_cannot_be_closed_keeps_no_other_open(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:

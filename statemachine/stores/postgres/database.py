@@ -22,6 +22,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from attrs import define, field
+
+from statemachine.eventloops import Crossing
 from statemachine.sinks import carry_out_all
 from statemachine.stores.encoding import EncodingError
 from statemachine.stores.errors import (
@@ -36,7 +39,7 @@ from statemachine.stores.postgres import driver, schema, statements
 from statemachine.stores.postgres.statements import ALONE_BYTES, Append, Owned
 from statemachine.stores.protocol import Snapshot, Write
 from statemachine.stores.rows import encode_items
-from statemachine.stores.worker import LATER, CommonWorker, Worker
+from statemachine.stores.worker import LATER, CommonWorker, Limiter, Worker, aside
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -51,6 +54,12 @@ LOCKED_S = 60.0
 
 Asked = tuple[Owned, Sequence[Write | Snapshot] | None]
 """A session, and what it appends; None: its owner leaves it."""
+
+Key = tuple[int, str, str]
+"""Of a database: the process, the way to connect, and `synchronous_commit`."""
+
+CONNECTING = Limiter("statemachine.connecting")
+"""The threads in which databases are connected, each for up to `driver.CONNECT_S` or longer."""
 
 T = TypeVar("T")
 
@@ -214,12 +223,23 @@ def once_each(asked: Sequence[Asked]) -> list[list[Asked]]:
     return found
 
 
+@define(eq=False)
+class Connecting:
+    """A database that is being connected."""
+
+    waiting: list[Crossing] = field(factory=list[Crossing])
+    """Those that want it, too."""
+    error: StoreError | None = None
+    """Why it could not be connected."""
+
+
 class Database:
     """The connections of this process to a database. Get one with `Database.of`, and give it back with `leave`."""
 
-    known: ClassVar[dict[tuple[int, str, str], Database]] = {}
-    """Process, way to connect and `synchronous_commit` -> its database."""
+    known: ClassVar[dict[Key, Database]] = {}
+    connecting: ClassVar[dict[Key, Connecting]] = {}
     knowing: ClassVar[threading.Lock] = threading.Lock()
+    """Held while these two are looked at. It is taken in event loops, so nothing is waited for while it is held."""
 
     def __init__(self, database: str, shown: str, synchronous: str, at_once: int = SESSIONS_AT_ONCE) -> None:
         """Connects. Raises `StoreError`."""
@@ -260,15 +280,59 @@ class Database:
         return connection
 
     @classmethod
-    def of(cls, database: str, shown: str, synchronous: str) -> Database:
-        """Returns the one of this process, which is connected if it was not yet. Raises `StoreError`."""
+    async def of(cls, database: str, shown: str, synchronous: str) -> Database:
+        """Returns the one of this process, which is connected if it was not yet: once, for all that want it meanwhile,
+        who get its error if that fails. Raises `StoreError`. A caller that is cancelled has it no more.
+        """
         key = (os.getpid(), database, synchronous)
-        with cls.knowing:
-            found = cls.known.get(key)
-            if found is None or found.writer.lost is not None or found.writer.connection.closed:
-                found = cls.known[key] = cls(database, shown, synchronous)
-            found.users += 1
-            return found
+        while True:
+            told = Crossing()
+            with cls.knowing:
+                found = cls.known.get(key)
+                if found is not None and found.writer.lost is None and not found.writer.connection.closed:
+                    found.users += 1
+                    return found
+                connecting = cls.connecting.get(key)
+                is_first = connecting is None
+                if connecting is None:
+                    connecting = cls.connecting[key] = Connecting()
+                else:
+                    connecting.waiting.append(told)
+            if is_first:
+                return await cls._connected(key, shown, connecting)
+            await told.wait()
+            if connecting.error is not None:
+                raise again(connecting.error)
+
+    @classmethod
+    async def _connected(cls, key: Key, shown: str, connecting: Connecting) -> Database:
+        """Connects, in a thread, and tells those that wait. No lock is held meanwhile: a server that does not answer
+        keeps nobody waiting but those that want it.
+        """
+        made: list[Database] = []
+
+        def connect() -> None:
+            found = cls(key[1], shown, key[2])
+            found.users = 1
+            made.append(found)
+            with cls.knowing:
+                cls.known[key] = found
+
+        try:
+            await aside(shown, connect, limiter=CONNECTING)
+        except BaseException as error:
+            if isinstance(error, StoreError):
+                connecting.error = error
+            if made:  # it was cancelled meanwhile
+                made[0].leave()
+            raise
+        finally:
+            with cls.knowing:
+                del cls.connecting[key]
+            for told in connecting.waiting:
+                with suppress(RuntimeError):  # the event loop of this one was closed
+                    told.set()
+        return made[0]
 
     def leave(self) -> None:
         """Gives it back. When it is needed no more, its connections end."""

@@ -99,7 +99,7 @@ class PostgresStore:
         if self._database is not None and self._process == os.getpid():
             raise SessionInUse(self.path, "this store is open already", os.getpid())
         self._process = os.getpid()
-        self._database = database = await aside(self.path, self._connected)
+        self._database = database = await self._connected()
         worker_id = database.worker_id if self._lease is None else self._lease.worker
         wanted = claiming.Claim(
             self._names.session, self.path, config, self.takeover, worker_id, self.without, self._lease
@@ -119,11 +119,10 @@ class PostgresStore:
         self.epoch = recovered.epoch
         return recovered
 
-    def _connected(self) -> Database:
-        """Returns the connections of this process. Raises `DriverMissing` before anything needs psycopg."""
-        driver.psycopg(self.path)
+    async def _connected(self) -> Database:
+        """Returns the connections of this process."""
         synchronous = "on" if self.synchronous is Synchronous.FULL else "off"
-        return Database.of(self._names.database, self.path, synchronous)
+        return await Database.of(self._names.database, self.path, synchronous)
 
     async def append(self, items: Sequence[Write | Snapshot]) -> None:
         """See `Store.append`."""
