@@ -6,7 +6,7 @@ A `Contents` is what one transaction sees. `check` names all that no session can
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -94,9 +94,13 @@ def recovered_of(contents: Contents) -> Recovered:
     return Recovered(meta.epoch, meta.config, folded.ledger, folded.tail, folded.times)
 
 
-def problems_of(contents: Contents) -> Iterator[str]:
+def unwatched() -> None:
+    """Looks at nothing: what goes on is to come to its end."""
+
+
+def problems_of(contents: Contents, look: Callable[[], object] = unwatched) -> Iterator[str]:
     """Yields all that is wrong, each as a sentence: reads every record, folds snapshot and tail, and compares the last
-    turns in the rollouts with the facts.
+    turns in the rollouts with the facts. `look` is called for every record; what it raises ends the check.
     """
     try:
         damaged = list(contents.damage())
@@ -113,9 +117,10 @@ def problems_of(contents: Contents) -> Iterator[str]:
         return
     yield from contents.misplaced(meta.covered)
     given = Given(contents, folded.ledger.agents)
-    yield from given.read()
+    yield from given.read(look)
     last: dict[int, Outcome] = {}
     for position, agent, kind, data in contents.log():
+        look()
         try:
             record = decode_at(position, kind, data)
         except EncodingError as error:
@@ -148,10 +153,11 @@ class Given:
         self.wanted: dict[int, tuple[str, int, int]] = {}
         """Mail -> key, agent and mark of the receipt that names it."""
 
-    def read(self) -> Iterator[str]:
-        """Reads all receipts. Yields what is wrong with each by itself."""
+    def read(self, look: Callable[[], object]) -> Iterator[str]:
+        """Reads all receipts. Yields what is wrong with each by itself. `look` is called for each."""
         for stored_key, stored_request, stored_answer in self.contents.receipts():
             self.count += 1
+            look()
             try:
                 key, request, answer = text_of(stored_key), text_of(stored_request), text_of(stored_answer)
                 parse(answer)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from statemachine.core import exact
-from statemachine.stores.contents import Contents, problems_of, recovered_of
+from statemachine.stores.contents import Contents, problems_of, recovered_of, unwatched
 from statemachine.stores.encoding import asked_agent
 from statemachine.stores.protocol import LogRecord, Recovered, Store
 from statemachine.stores.sqlite import SQLiteStore, backup, reading
@@ -90,13 +90,13 @@ def read(place: Place, read: Callable[[Contents], T]) -> T:
     return reading.reading_contents(place, read)
 
 
-def check(place: Place) -> tuple[str, ...]:
+def check(place: Place, look: Callable[[], object] = unwatched) -> tuple[str, ...]:
     """Returns all problems of a session, each as a sentence; none if it is sound. Raises `StoreError` if there is no
-    session, or it cannot be read at all.
+    session, or it cannot be read at all. `look` is called again and again; what it raises ends the check.
     """
     if is_dsn(place):
-        return read(place, lambda contents: tuple(problems_of(contents)))
-    return reading.check_file(place)
+        return read(place, lambda contents: tuple(problems_of(contents, look)))
+    return reading.check_file(place, look)
 
 
 def back_up(place: Place, to: str | os.PathLike[str], progress: Callable[[int, int], object]) -> None:

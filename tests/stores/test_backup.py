@@ -18,7 +18,7 @@ import pytest
 from statemachine import AgentControl, MemoryStore, Turn
 from statemachine.stores import SQLiteStore, StoreExists, StoreFull, StoreMissing, read_session
 from statemachine.stores.errors import StoreCorrupt
-from statemachine.stores.sqlite import backup
+from statemachine.stores.sqlite import backup, interrupting
 from statemachine.stores.sqlite import store as sqlite
 from statemachine.stores.sqlite.backup import back_up
 from tests.stores.other_process import Other, process_beside, session_path, whole_groups
@@ -124,7 +124,7 @@ async def test_backup_that_is_cancelled_leaves_nothing(path: Path, to: Path, mon
 async def test_backup_that_is_cancelled_while_its_pages_are_checked_leaves_nothing(
     path: Path, to: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backup, "OPERATIONS", 1)
+    monkeypatch.setattr(interrupting, "OPERATIONS", 1)
     await make(path)
     told: list[tuple[int, int]] = []
     with anyio.CancelScope() as scope:

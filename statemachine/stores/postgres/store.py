@@ -28,6 +28,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
+from anyio import from_thread
+
 from statemachine.core import exact
 from statemachine.core.config import SessionConfig
 from statemachine.stores import options, places
@@ -162,9 +164,10 @@ class PostgresStore:
 
     async def check(self) -> tuple[str, ...]:
         """Returns all problems of the session, each as a sentence; none if it is sound. The time grows with the
-        session. The store need not be open, and the session may have another owner. Raises as `read_session` does.
+        session. The store need not be open, and the session may have another owner. Raises as `read_session` does. A
+        cancellation ends it at the next record.
         """
-        return await aside(self.path, places.check, self._dsn)
+        return await aside(self.path, places.check, self._dsn, from_thread.check_cancelled)
 
     async def backup(self, to: str | os.PathLike[str], progress: Callable[[int, int], object]) -> None:
         """See `BackedUp.backup`: the new file is one of SQLite, which `SQLiteStore` opens. The store need not be open,

@@ -22,15 +22,13 @@ from statemachine.log import trace
 from statemachine.stores.contents import Contents
 from statemachine.stores.errors import StoreCorrupt, StoreExists
 from statemachine.stores.sqlite import reading, schema
+from statemachine.stores.sqlite.interrupting import interrupted_by
 from statemachine.stores.sqlite.rights import BESIDE, PRIVATE
 from statemachine.stores.sqlite.tables import Tables
 from statemachine.stores.sqlite.translation import typed
 
 PAGES = 1000
 """Pages that are copied between two calls of `progress`, 4 MB."""
-
-OPERATIONS = 100_000
-"""Operations of SQLite between two calls of `progress` while pages are checked, some 20 ms."""
 
 Progress = Callable[[int, int], object]
 """Called with the number of pages that are copied, and that of all."""
@@ -117,23 +115,12 @@ def _check_pages(part: str, path: str, progress: Progress) -> None:
     """Raises `StoreCorrupt` if a page of the copy is damaged, and so of the session at `path`. `progress` is told again
     that all pages are copied; what it raises ends the check.
     """
-    raised = list[BaseException]()
-
-    def look() -> bool:
-        try:
-            progress(pages, pages)
-        except BaseException as error:  # SQLite would pass on that it was interrupted
-            raised.append(error)
-        return bool(raised)
-
     with closing(schema.connect_as_is(part)) as copy:
         try:
             pages = schema.number(copy, "page_count")
-            copy.set_progress_handler(look, OPERATIONS)
-            problems = [str(found) for (found,) in copy.execute("PRAGMA integrity_check") if found != "ok"]
+            with interrupted_by(copy, lambda: progress(pages, pages)):
+                problems = [str(found) for (found,) in copy.execute("PRAGMA integrity_check") if found != "ok"]
         except sqlite3.DatabaseError as error:
-            if raised:
-                raise raised[0] from None
             if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
                 raise
             problems = [str(error)]

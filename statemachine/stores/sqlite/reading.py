@@ -25,13 +25,14 @@ from attrs import define, field, frozen
 
 from statemachine.core.config import SessionConfig
 from statemachine.stores import options
-from statemachine.stores.contents import Contents, Sizes, problems_of, recovered_of
+from statemachine.stores.contents import Contents, Sizes, problems_of, recovered_of, unwatched
 from statemachine.stores.encoding import EncodingError, Stored, asked_agent
 from statemachine.stores.errors import ForeignFile, OlderSchema, StoreBusy, StoreCorrupt, StoreError, StoreMissing
 from statemachine.stores.folding import Folded
 from statemachine.stores.protocol import LogRecord, Recovered
 from statemachine.stores.rows import Meta
 from statemachine.stores.sqlite import schema, tables
+from statemachine.stores.sqlite.interrupting import interrupted_by
 from statemachine.stores.sqlite.shape import WrongShape, check_shape
 from statemachine.stores.sqlite.translation import typed
 
@@ -239,14 +240,21 @@ def quick_check(connection: sqlite3.Connection, path: str) -> None:
             raise StoreCorrupt(path, f"table {table} is damaged: {problems[0]}")
 
 
-def check_file(path: str | os.PathLike[str]) -> tuple[str, ...]:
+def check_file(path: str | os.PathLike[str], look: Callable[[], object] = unwatched) -> tuple[str, ...]:
     """Returns all problems of a session's file, each as a sentence; none if it is sound.
 
     Checks every page, reads every record, folds snapshot and tail, and compares the last turns in the rollouts with
-    the facts. Raises `StoreError` if the file is not a session, or cannot be read at all.
+    the facts. Raises `StoreError` if the file is not a session, or cannot be read at all. `look` is called again and
+    again; what it raises ends the check.
     """
+    real = real_path(path)
+
+    def problems(connection: sqlite3.Connection) -> tuple[str, ...]:
+        with interrupted_by(connection, look):
+            return tuple(problems_of(FileContents(connection, real), look))
+
     try:
-        return reading_contents(path, lambda contents: tuple(problems_of(contents)))
+        return reading(path, problems)
     except WrongShape as error:
         return error.problems  # nothing more is believed
 

@@ -46,6 +46,8 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from anyio import from_thread
+
 from statemachine.core import exact
 from statemachine.core.config import SessionConfig
 from statemachine.log import trace
@@ -205,9 +207,10 @@ class SQLiteStore:
 
     async def check(self) -> tuple[str, ...]:
         """Returns all problems of the file, each as a sentence; none if it is sound. The time grows with the file. The
-        store need not be open, and the session may have another owner. Raises as `read_session` does.
+        store need not be open, and the session may have another owner. Raises as `read_session` does. A cancellation
+        ends it.
         """
-        return await aside(self.path, reading.check_file, self.path)
+        return await aside(self.path, reading.check_file, self.path, from_thread.check_cancelled)
 
     async def backup(self, to: str | os.PathLike[str], progress: Progress) -> None:
         """See `BackedUp.backup`. The store need not be open, and the session may have another owner."""
