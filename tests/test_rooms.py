@@ -24,7 +24,7 @@ FRONT = {
         *("reference", "checkout", "configurations", "lockstep", "coverage", "pools", "printing", "check", "verdicts"),
         *("alphabet", "engines", "postgres_server", "watch"),
     },
-    "statemachine": {"guard", "errors", "eventloops", "interrupts", "lazy", "sinks", "tracebacks"},
+    "statemachine": {"guard", "errors", "eventloops", "interrupts", "lazy", "pauses", "sinks", "tracebacks"},
 }
 """Modules beside the rooms."""
 FREE = {"attrs", "statemachine.guard"}

@@ -6,7 +6,7 @@ a folder of SQLite files in one process, without a server.
 (that in a database), `folder.py` (that in a folder), then `blocks.py` (when a host or a client may be used), `host.py`,
 `wire.py` and `client.py`. What is promised stands in specs/beyond-one-machine.md.
 May import: `core`, `log`, `runtime`, `stores`, `stores.postgres`, `stores.sqlite`, `errors`, `eventloops`, `lazy`,
-`sinks`, `anyio`, `websockets`, `psycopg`.
+`pauses`, `sinks`, `anyio`, `websockets`, `psycopg`.
 May not know: what judges it. Only `leases.py` knows PostgreSQL, only `folder.py` and what it imports know SQLite.
 """
 

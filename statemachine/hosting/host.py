@@ -42,9 +42,9 @@ from statemachine.hosting import rules, server, wire
 from statemachine.hosting.blocks import Block
 from statemachine.hosting.directory import Ask, Claimed, HostDirectory, Place, Where, kind_at
 from statemachine.hosting.server import CallServer, Moved
+from statemachine.pauses import RunTime
 from statemachine.runtime import AgentControl
 from statemachine.runtime.control import inside
-from statemachine.runtime.pauses import RunTime
 from statemachine.runtime.threads import Roles, Work
 from statemachine.sinks import log
 from statemachine.stores import options

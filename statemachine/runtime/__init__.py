@@ -2,7 +2,7 @@
 
 Read `threads.py` (what users write), `turn.py` (what its code gets), `handles.py` and `control.py` first, then what is
 behind them, from below: `engine.py`, `requests.py`, `verbs.py`, `waits.py`, `calls.py`, `live.py`.
-May import: `core`, `log`, `stores`, `eventloops`, `sinks`, `tracebacks`, `anyio`.
+May import: `core`, `log`, `stores`, `eventloops`, `pauses`, `sinks`, `tracebacks`, `anyio`.
 May not know: SQLite (it gets a `Store`), what judges it.
 """
 

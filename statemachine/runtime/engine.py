@@ -36,8 +36,8 @@ from statemachine.core.session import Session
 from statemachine.eventloops import Bell, Signal, bells, calls_soon, clock, running, signals
 from statemachine.log.snapshot import facts_of, touched
 from statemachine.log.times import Times, stamp
+from statemachine.pauses import RunTime
 from statemachine.runtime.errors import WrongEventLoop, words
-from statemachine.runtime.pauses import RunTime
 from statemachine.runtime.stack import check_stack
 from statemachine.runtime.tracing import TraceFile
 from statemachine.sinks import carry_out_all, log

@@ -49,12 +49,12 @@ from statemachine.core.machines import Identity, Residency, SessionState, TurnSt
 from statemachine.core.records import Cause
 from statemachine.core.refusals import SessionDraining
 from statemachine.eventloops import Bell, is_cancelled
+from statemachine.pauses import happens_within
 from statemachine.runtime.calls import Call, FlushCall, InMemory, LoadCall, TurnCall
 from statemachine.runtime.caps import MAX_ABANDONED, Caps
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import ThreadLost, interrupt_in, leaves, traceback_of, words
 from statemachine.runtime.exits import IN_AGENT
-from statemachine.runtime.pauses import happens_within
 from statemachine.runtime.settings import info_of
 from statemachine.runtime.tasks import (
     OwnTask,

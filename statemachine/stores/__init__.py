@@ -1,7 +1,7 @@
 """Stores sessions: `MemoryStore` for tests, `SQLiteStore` on one machine, `PostgresStore` for many.
 
 Read `protocol.py` first: it says what a store does.
-May import: `core`, `log`, `eventloops`, `sinks`, `anyio`, `msgspec`, `stores.sqlite`, `stores.postgres`.
+May import: `core`, `log`, `eventloops`, `pauses`, `sinks`, `anyio`, `msgspec`, `stores.sqlite`, `stores.postgres`.
 May not know: the runtime, what judges it.
 """
 

@@ -14,8 +14,8 @@ import pytest
 from statemachine import MemoryStore
 from statemachine.core.machines import TurnState
 from statemachine.core.records import Cause
+from statemachine.pauses import GAP_S, HELD_S, LOOK_S, LOOKS, RESPITE_S, RunTime
 from statemachine.runtime import Thread, Turn
-from statemachine.runtime.pauses import GAP_S, HELD_S, LOOK_S, LOOKS, RESPITE_S, RunTime
 from statemachine.stores import Snapshot, Write
 from tests.runtime.running import (
     Open,

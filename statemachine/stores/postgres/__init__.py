@@ -1,7 +1,7 @@
 """Stores sessions in a database of PostgreSQL: see `store.py`.
 
 Only `driver.py` imports psycopg, when the first connection is made: who has no session in PostgreSQL does without it.
-May import: `core`, `log`, `stores`, `eventloops`, `sinks`, `anyio`, `psycopg`.
+May import: `core`, `log`, `stores`, `eventloops`, `pauses`, `sinks`, `anyio`, `psycopg`.
 May not know: the runtime, another database, what judges it.
 """
 

@@ -1,6 +1,6 @@
 """Stores a session in one SQLite file, on one machine: see `store.py`.
 
-May import: `core`, `log`, `stores`, `sinks`, `anyio`, `filelock`.
+May import: `core`, `log`, `stores`, `pauses`, `sinks`, `anyio`, `filelock`.
 May not know: the runtime, another database, what judges it.
 """
 
