@@ -23,6 +23,7 @@ What was rejected.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 
 import anyio
@@ -39,6 +40,8 @@ RESPITE_S = 1.0
 """How long run time stands still after a pause."""
 LOOK_S = 0.1
 """Shortest time between two looks, unless what is waited for is due."""
+ATTEMPT_S = 1.0
+"""The longest that an attempt takes that will be repeated, as that of SQLite to get a lock."""
 LOOKS = 8
 """The loop looks when a part of what is left has passed: one of so many."""
 
@@ -86,6 +89,10 @@ class RunTime:
             self._look_at += min(until if until > 0 else LOOK_S, max(LOOK_S, left / LOOKS))
         return self._look_at
 
+    def expect(self, seconds: float) -> None:
+        """It is asked again after so many seconds at the latest, unless the process cannot run."""
+        self._look_at = self._clock() + seconds
+
     def hold(self) -> None:
         """Something begins without which nothing that is decided can be carried out. If it takes longer than `GAP_S`,
         it is a pause, too, but for `HELD_S`.
@@ -113,6 +120,23 @@ class RunTime:
         else:
             self._origin = until + RESPITE_S - told
             self._told, self._respite_from = told, told + RESPITE_S
+
+
+class Bound:
+    """Seconds of run time for which something is tried again and again, in a thread or a task. An attempt that takes
+    longer than `ATTEMPT_S` counts as a pause.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._time = RunTime(time.monotonic)
+        self._time.expect(ATTEMPT_S)
+
+    def is_over(self) -> bool:
+        """Tells whether the time is over. To be asked after each attempt."""
+        is_over = self._time.now() >= self._seconds
+        self._time.expect(ATTEMPT_S)
+        return is_over
 
 
 async def happens_within(event: anyio.Event, seconds: float) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -24,6 +23,7 @@ from attrs import define, field
 
 from statemachine.core.exact import shown
 from statemachine.eventloops import Crossing, shield, to_its_end
+from statemachine.pauses import Bound
 from statemachine.stores.errors import StoreBusy, StoreClosed, StoreExhausted
 
 T = TypeVar("T")
@@ -193,13 +193,15 @@ def share(jobs: Sequence[Job], together: Together) -> list[Job]:
 
 
 async def patiently(timeout: float, call: Callable[[], Awaitable[T]]) -> T:
-    """Makes the call again and again while it raises `StoreBusy`, for so many seconds. Returns its result."""
-    deadline = time.monotonic() + timeout
+    """Makes the call again and again while it raises `StoreBusy`, for so many seconds of run time. Returns its
+    result.
+    """
+    bound = Bound(timeout)
     while True:
         try:
             return await call()
         except StoreBusy:
-            if time.monotonic() >= deadline:
+            if bound.is_over():
                 raise
         await sleep(RETRY_S)
 

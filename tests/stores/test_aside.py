@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from statemachine.stores import PostgresStore, SQLiteStore, Write, contents
+from statemachine.stores.rows import decode_at as decode_at_position
 from statemachine.stores.sqlite import interrupting, reading
 from statemachine.stores.worker import ASIDE_MAX, LOOKING
 from tests.stores.session_files import CONFIG, LIFE, make, ready
@@ -58,7 +59,7 @@ async def test_check_of_a_session_in_a_database_that_is_cancelled_ends_at_the_ne
 async def cancelled_check(store: PostgresStore | SQLiteStore, during: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cancels a check as its pages, or its records, are looked at."""
     decoded: list[int] = []
-    real, real_problems = contents.decode_at, contents.problems_of
+    real, real_problems = decode_at_position, contents.problems_of
     with anyio.CancelScope() as scope:
 
         def decode_at(position: int, *words: Any) -> Any:

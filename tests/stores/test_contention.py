@@ -5,16 +5,21 @@ from __future__ import annotations
 import logging
 import math
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from statemachine.sinks import log
 from statemachine.stores import Entry, Receipt, SQLiteStore, StoreBusy, Write
-from statemachine.stores.sqlite import patience, schema, tables
+from statemachine.stores.postgres import database
+from statemachine.stores.postgres.statements import Owned
+from statemachine.stores.sqlite import patience, reading, schema, tables
 from statemachine.stores.sqlite import store as sqlite
+from statemachine.stores.worker import patiently
 from tests.stores.session_files import make, opened
 
 pytestmark = pytest.mark.anyio
@@ -124,6 +129,95 @@ async def test_foreign_transaction_longer_than_busy_timeout_is_told_as_such(path
     store = await opened(path)
     assert await store.rollout(1) == ()
     await store.close()
+
+
+class Attempts:
+    """What is tried again and again: each attempt takes a second, and the process stands still in some of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: Exception, paused: Collection[int], until: int) -> None:
+        self.error, self.paused, self.until = error, paused, until
+        self.count, self.passed = 0, 0.0
+        real = time.monotonic
+        monkeypatch.setattr(time, "monotonic", lambda: real() + self.passed)
+
+    def __call__(self, *_: object) -> Any:
+        self.count += 1
+        self.passed += 100 if self.count in self.paused else 1
+        if self.count < self.until:
+            raise self.error
+        return self
+
+    async def called(self) -> Any:
+        return self()
+
+    execute = __call__  # of a connection
+
+    def fetchone(self) -> tuple[str]:
+        return ("wal",)
+
+
+def locked_error(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("locked")
+    error.sqlite_errorcode = code
+    return error
+
+
+BUSY_S = 6.0
+
+
+async def by_patience(attempt: Attempts) -> None:
+    patience.Patience("path", BUSY_S).do(attempt)
+
+
+async def when_unread(attempt: Attempts) -> None:
+    store = SQLiteStore("/path", busy_timeout=BUSY_S)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "is_under_way", lambda _: True)
+        store._when_unread(attempt)
+
+
+async def use_wal(attempt: Attempts) -> None:
+    connection: Any = attempt
+    schema.use_wal(connection, BUSY_S)
+
+
+async def by_a_worker(attempt: Attempts) -> None:
+    await patiently(BUSY_S, attempt.called)
+
+
+async def by_a_writer(attempt: Attempts) -> None:
+    owned = Owned(1, 1, 0, 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "LOCKED_S", BUSY_S)
+        while attempt.count < attempt.until:
+            if database.is_over(owned):
+                raise attempt.error
+            with suppress(StoreBusy):
+                attempt()
+
+
+WAITS = {
+    "SQLite": (by_patience, locked_error(sqlite3.SQLITE_BUSY)),
+    "a reader of this process": (when_unread, locked_error(sqlite3.SQLITE_READONLY)),
+    "another one that makes the WAL": (use_wal, locked_error(sqlite3.SQLITE_BUSY)),
+    "a claim in PostgreSQL": (by_a_worker, StoreBusy("path", "locked")),
+    "an append in PostgreSQL": (by_a_writer, StoreBusy("path", "locked")),
+}
+
+
+@pytest.mark.parametrize(("wait", "error"), WAITS.values(), ids=WAITS)
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_pause_of_the_process_is_not_charged_to_the_time_for_which_others_may_lock(
+    wait: Callable[[Attempts], Awaitable[None]], error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = Attempts(monkeypatch, error, {2}, until=5)
+    await wait(attempt)
+    assert attempt.count == 5
+    for paused in ((), range(100)):
+        attempt = Attempts(monkeypatch, error, paused, until=100)
+        with pytest.raises((type(error), StoreBusy)):
+            await wait(attempt)
+        assert 5 <= attempt.count < 30, "it ends nevertheless"
 
 
 @pytest.mark.parametrize("seconds", [-1, math.inf, math.nan])

@@ -17,7 +17,6 @@ import os
 import secrets
 import socket
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from attrs import define, field
 
 from statemachine.eventloops import Crossing
+from statemachine.pauses import Bound
 from statemachine.sinks import carry_out_all
 from statemachine.stores.encoding import EncodingError
 from statemachine.stores.errors import (
@@ -50,7 +50,7 @@ SESSIONS_AT_ONCE = 1000
 BYTES_AT_ONCE = 8 * 2**20
 """About as much is written together."""
 LOCKED_S = 60.0
-"""Seconds for which a session may be locked before its append fails."""
+"""Seconds of run time for which a session may be locked before its append fails."""
 
 Asked = tuple[Owned, Sequence[Write | Snapshot] | None]
 """A session, and what it appends; None: its owner leaves it."""
@@ -127,7 +127,7 @@ class Writer:
             for append in appends:
                 if append.owned.id in written:
                     append.succeed()
-                    append.owned.waiting = append.owned.locked_since = None
+                    append.owned.waiting = append.owned.locked = None
             left = [append for append in appends if append.owned.id not in written]
             if left:
                 self._locked(left)
@@ -172,9 +172,8 @@ class Writer:
 
 def is_over(owned: Owned) -> bool:
     """Tells whether a session that is locked has been that for too long."""
-    now = time.monotonic()
-    owned.locked_since = owned.locked_since or now
-    return now - owned.locked_since >= LOCKED_S
+    owned.locked = owned.locked or Bound(LOCKED_S)
+    return owned.locked.is_over()
 
 
 def end(owned: Owned, failure: Exception) -> None:

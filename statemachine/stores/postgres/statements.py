@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 
 from attrs import define, field, frozen
 
+from statemachine.pauses import Bound
 from statemachine.stores.encoding import ENTRY, EncodingError, Stored, is_id, parse, stored
 from statemachine.stores.folding import needed
 from statemachine.stores.postgres import driver, prepared
@@ -146,8 +147,8 @@ class Owned:
     """Why an append failed, and every later one does."""
     waiting: Append | None = None
     """An append that found the session locked, and is tried again."""
-    locked_since: float | None = None
-    """When it was first tried, in seconds of the monotonic clock."""
+    locked: Bound | None = None
+    """For how long it is tried again."""
 
 
 @define(eq=False)

@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from statemachine.pauses import Bound
 from statemachine.stores.encoding import (
     EncodingError,
     Stored,
@@ -151,12 +152,12 @@ def use_wal(connection: sqlite3.Connection, busy_s: float) -> bool:
     """Puts the file into WAL mode, if its file system supports that. If two processes do it at once, SQLite lets
     neither wait for the other, so this waits itself.
     """
-    deadline = time.monotonic() + busy_s
+    bound = Bound(busy_s)
     while True:
         try:
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or bound.is_over():
                 raise
             time.sleep(RETRY_S)
         else:

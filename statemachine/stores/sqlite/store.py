@@ -51,6 +51,7 @@ from anyio import from_thread
 from statemachine.core import exact
 from statemachine.core.config import SessionConfig
 from statemachine.log import trace
+from statemachine.pauses import Bound
 from statemachine.sinks import carry_out_all
 from statemachine.stores.durability import BUSY_TIMEOUT, Synchronous
 from statemachine.stores.encoding import EncodingError, asked_agent, asked_key, check_config
@@ -281,7 +282,7 @@ class SQLiteStore:
         """Connects with the file when no reader of this process is on it: SQLite would share the reader's index of a
         crashed session, which cannot be written, with this connection.
         """
-        deadline = time.monotonic() + self._patience.busy_timeout
+        bound = Bound(self._patience.busy_timeout)
         while True:
             is_read = reading.is_under_way(self.path)
             try:
@@ -290,7 +291,7 @@ class SQLiteStore:
                 is_read = is_read or reading.is_under_way(self.path)
                 if error.sqlite_errorcode != sqlite3.SQLITE_READONLY or not is_read:
                     raise
-                if time.monotonic() > deadline:
+                if bound.is_over():
                     raise StoreBusy(self.path, "this process is reading it, as a crash left it") from error
             time.sleep(schema.RETRY_S)
 
