@@ -49,6 +49,7 @@ WAL_HEADER_BYTES = 32
 """A WAL of this size is empty. If its process died then, its index does not match it, and SQLite would wait ten seconds
 for another process to repair it.
 """
+GONE = "the working directory was deleted, so a relative path leads nowhere, and only an absolute one to a file"
 QUICK_TABLES = ("meta", "agents")
 """The tables that opening reads whole. The end of the log is checked record by record."""
 
@@ -82,8 +83,8 @@ def owner(path: str) -> int | None:
 
 def real_path(path: str | os.PathLike[str]) -> str:
     """Returns the path with links resolved, so that all names of a file are one. Raises `StoreMissing` for a path that
-    no file can have, `ForeignFile` for SQLite's names of what is not a file, and `TypeError` for what is not a
-    path.
+    no file can have, or that is relative to a working directory that is gone, `ForeignFile` for SQLite's names of what
+    is not a file, and `TypeError` for what is not a path.
     """
     if not isinstance(path, bytes):  # which a `PathLike` may be, too
         options.check_place(path, "a path is a text or a Path, such as 'session.db'")
@@ -95,6 +96,8 @@ def real_path(path: str | os.PathLike[str]) -> str:
         return os.path.realpath(name)
     except ValueError as error:  # a NUL, or a lone surrogate
         raise StoreMissing(repr(name)[:200], f"no file can have this path ({error})") from None
+    except FileNotFoundError as error:  # of the working directory: links that lead nowhere are resolved all the same
+        raise StoreMissing(name, GONE) from error
 
 
 @contextmanager
