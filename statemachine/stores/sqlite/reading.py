@@ -6,6 +6,7 @@ Nothing here changes or creates a file. SQLite needs its WAL and the index of it
 - The session was closed: neither exists. The file is read as if it could not change (`immutable`), and again if it
   did.
 - The WAL exists without its index, as after copying a session whose process died: a copy of both files is read.
+- The WAL has no header, since a power cut has torn it: opening passes over such a WAL, and so does reading.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import struct
 import threading
 import time
 from collections import Counter
@@ -33,6 +35,7 @@ from statemachine.stores.protocol import LogRecord, Recovered
 from statemachine.stores.rows import Meta
 from statemachine.stores.sqlite import schema, tables
 from statemachine.stores.sqlite.interrupting import interrupted_by
+from statemachine.stores.sqlite.regular import open_to_read
 from statemachine.stores.sqlite.shape import WrongShape, check_shape
 from statemachine.stores.sqlite.translation import typed
 
@@ -47,8 +50,11 @@ like one.
 """
 WAL_HEADER_BYTES = 32
 """A WAL of this size is empty. If its process died then, its index does not match it, and SQLite would wait ten seconds
-for another process to repair it.
+for another process to repair it. So it would for one whose header is torn.
 """
+WAL_ORDERS = {0x377F0682: "<", 0x377F0683: ">"}
+"""The number with which a WAL begins -> the order of bytes in the words that are summed up, as `struct` has it."""
+PAGE_SIZES = tuple([2**power for power in range(9, 17)])
 GONE = "the working directory was deleted, so a relative path leads nowhere, and only an absolute one to a file"
 QUICK_TABLES = ("meta", "agents")
 """The tables that opening reads whole. The end of the log is checked record by record."""
@@ -159,16 +165,40 @@ def _is_same(path: str, before: _State, index_too: bool = True) -> bool:
 
 def _state(path: str) -> _State:
     found = os.stat(path)
-    try:
-        wal_bytes = os.path.getsize(f"{path}-wal")
-    except FileNotFoundError:
-        wal_bytes = WAL_HEADER_BYTES
+    wal_bytes = _wal_bytes(path)
     return _State(
         (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns),
         index=wal_bytes != WAL_HEADER_BYTES and os.path.exists(f"{path}-shm"),
         wal=wal_bytes > WAL_HEADER_BYTES,
         is_fresh=abs(time.time_ns() - found.st_mtime_ns) < TICK_S * 1e9,
     )
+
+
+def _wal_bytes(path: str) -> int:
+    """Returns the size of the WAL; that of an empty one if there is none, or it is passed over when the file is opened.
+    SQLite has no lock on the WAL that opening it here could drop.
+    """
+    try:
+        with open(open_to_read(f"{path}-wal"), "rb") as wal:
+            header = wal.read(WAL_HEADER_BYTES)
+            wal_bytes = os.fstat(wal.fileno()).st_size
+    except FileNotFoundError:
+        return WAL_HEADER_BYTES
+    return wal_bytes if len(header) < WAL_HEADER_BYTES or _is_header(header) else WAL_HEADER_BYTES
+
+
+def _is_header(header: bytes) -> bool:
+    """Tells whether SQLite takes these bytes for the header of a WAL: see "The WAL File Format" of its documents. The
+    version is left to SQLite, which refuses to open a file beside a WAL of another one.
+    """
+    magic, _, page_bytes = struct.unpack_from(">III", header)
+    if magic not in WAL_ORDERS or page_bytes not in PAGE_SIZES:
+        return False
+    first = second = 0
+    for one, other in struct.iter_unpack(f"{WAL_ORDERS[magic]}II", header[:24]):
+        first = (first + one + second) & 0xFFFFFFFF
+        second = (second + other + first) & 0xFFFFFFFF
+    return struct.unpack_from(">II", header, 24) == (first, second)
 
 
 def is_under_way(path: str) -> bool:
