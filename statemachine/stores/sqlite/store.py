@@ -62,6 +62,7 @@ from statemachine.stores.protocol import LogRecord, Receipt, Recovered, Snapshot
 from statemachine.stores.rows import Encoded, encode_items, encode_opening
 from statemachine.stores.sqlite import reading, rights, schema, tables
 from statemachine.stores.sqlite.backup import Progress, back_up
+from statemachine.stores.sqlite.leaving import copy_wal
 from statemachine.stores.sqlite.ownership import Ownership
 from statemachine.stores.sqlite.patience import Patience
 from statemachine.stores.sqlite.resting import Connections
@@ -105,7 +106,8 @@ class SQLiteStore:
     Its owner alone may read and write the file and those beside it; an older one with wider rights is opened with a
     warning. `takeover` opens a session that another owner has open, and fences that owner. `busy_timeout` is for how
     many seconds other programs may keep the file locked: opening and every append wait that long, with a warning in the
-    log, before they raise `StoreBusy`. A store may be opened again after it was closed.
+    log, before they raise `StoreBusy`. A store may be opened again after it was closed. Closing waits for a program that
+    reads the file for a second at most; if it still keeps commits from the file then, a warning names the WAL with them.
 
     `without` has the ids of agents that are damaged, as `AgentCorrupt` names them: the session is opened without these
     and all below them, which are forgotten then, and a warning names them. What is left of their rollouts stays in the
@@ -355,12 +357,17 @@ class SQLiteStore:
 
     def _close(self) -> None:
         CONNECTIONS.remove(self)
-        carry_out_all(self._end_reading, self._close_tables, self._give_up)
+        was_claimed = self._is_claimed
+        carry_out_all(self._end_reading, self._close_tables, partial(self._copy_wal, was_claimed), self._give_up)
 
     def _end_reading(self) -> None:
         with self._reading:
             self._is_claimed = False
             self._close_reader()
+
+    def _copy_wal(self, was_claimed: bool) -> None:
+        if was_claimed:
+            copy_wal(self.path, self.epoch, self._patience.busy_timeout)  # a reader may have kept it from the file
 
     def _give_up(self) -> None:
         ownership, self._ownership = self._ownership, None
