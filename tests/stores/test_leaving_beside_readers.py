@@ -1,4 +1,4 @@
-"""A session that is left while something reads its file: what is in the WAL gets into the file, or there is a warning."""
+"""A session that is left while something reads its file: the WAL gets into the file, or there is a warning."""
 
 from __future__ import annotations
 

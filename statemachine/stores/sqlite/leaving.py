@@ -5,9 +5,9 @@ reads then, ours is not the last one: the WAL stays, and the file alone lacks wh
 ends later does not copy it, since it may not write.
 
 What is done. If a WAL is left after closing, a new connection copies what can be copied at once, and waits for a short
-while for the reader to end its transaction. Looking for a WAL costs nothing, so closing takes no longer when nobody
-reads. If the reader keeps something from the file nevertheless, there is a warning: a copy of the file alone would lack
-turns that were acknowledged. It would not even be as of an earlier moment, since SQLite copies each page by itself.
+while for the reader to end its transaction. Without a reader there is no WAL to be found, and closing takes as long as
+before. If the reader keeps something from the file nevertheless, there is a warning: a copy of the file alone would
+lack turns that were acknowledged. It would not even be as of an earlier moment, since SQLite copies page by page.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from statemachine.stores.sqlite import schema
 WAIT_S = 1.0
 """Most seconds for which leaving waits for a reader."""
 LEFT = (
-    "%s: the session is closed, and its last commits are still in %s, because %s. The session is these two files together,"
-    " so copy or move both, until it is opened and closed again while no other program reads it"
+    "%s: the session is closed, and its last commits are still in %s, because %s. The session is these two files"
+    " together, so copy or move both, until it is opened and closed again while no other program reads it"
 )
 
 
 def copy_wal(path: str, epoch: int, busy_timeout: float) -> None:
-    """Copies the WAL into the file, if one is left of the session that was owned in this epoch. Waits for readers for at
-    most `WAIT_S` seconds, and half of `busy_timeout`. Writes a warning to the log if something is in the WAL alone.
+    """Copies the WAL into the file, if one is left of the session that was owned in this epoch. Waits for readers, for
+    `WAIT_S` seconds or half of `busy_timeout` at most. Writes a warning to the log if something is in the WAL alone.
     Raises nothing.
     """
     try:
@@ -38,7 +38,7 @@ def copy_wal(path: str, epoch: int, busy_timeout: float) -> None:
             return
         why = "another program reads it"
     except FileNotFoundError:
-        return  # there is no WAL, or whoever opened the session next has copied it
+        return  # there is no WAL, or the next owner has copied it
     except (sqlite3.Error, OSError, StoreError) as error:
         why = f"they cannot be copied ({error})"
     log.warning(LEFT, path, f"{path}-wal", why)
@@ -53,7 +53,7 @@ def _is_copied(path: str, epoch: int, wait_s: float) -> bool:
                 return True
             found = [
                 connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-                for mode in ("PASSIVE", "TRUNCATE")  # the first waits for nobody
+                for mode in ("PASSIVE", "TRUNCATE")  # the first does not wait
             ]
             return any(0 <= frames == copied for _, frames, copied in found)
     finally:

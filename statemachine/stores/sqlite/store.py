@@ -106,8 +106,8 @@ class SQLiteStore:
     Its owner alone may read and write the file and those beside it; an older one with wider rights is opened with a
     warning. `takeover` opens a session that another owner has open, and fences that owner. `busy_timeout` is for how
     many seconds other programs may keep the file locked: opening and every append wait that long, with a warning in the
-    log, before they raise `StoreBusy`. A store may be opened again after it was closed. Closing waits for a program that
-    reads the file for a second at most; if it still keeps commits from the file then, a warning names the WAL with them.
+    log, before they raise `StoreBusy`. A store may be opened again after it was closed. Closing waits for a second at
+    most for a program that reads the file; if commits are still in the WAL alone then, a warning names it.
 
     `without` has the ids of agents that are damaged, as `AgentCorrupt` names them: the session is opened without these
     and all below them, which are forgotten then, and a warning names them. What is left of their rollouts stays in the
