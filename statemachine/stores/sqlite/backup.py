@@ -15,7 +15,7 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from itertools import islice
 
 from statemachine.log import trace
@@ -136,16 +136,30 @@ def _check_free(target: str) -> None:
 
 
 def _name(part: str, target: str) -> None:
-    """Gives the copy its name, for good."""
-    with open(part, "rb") as file:
+    """Gives the copy its name, for good. If that fails, there is no file of this name."""
+    with ExitStack() as opened:
+        file = opened.enter_context(open(part, "rb"))
         os.fsync(file.fileno())
+        folder = _opened_folder(os.path.dirname(target))
+        if folder is not None:
+            opened.callback(os.close, folder)
+        try:
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE))
+        except FileExistsError:
+            raise StoreExists(target, "there is a file already") from None
+        try:
+            os.replace(part, target)
+            # Journals of file systems have the name with the file, which is what is left where the folder is shut.
+            os.fsync(file.fileno() if folder is None else folder)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(target)  # told as not made, it must not be there
+            raise
+
+
+def _opened_folder(path: str) -> int | None:
+    """Returns a descriptor of the folder; None, if its files may be written and not listed. Raises `OSError`."""
     try:
-        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE))
-    except FileExistsError:
-        raise StoreExists(target, "there is a file already") from None
-    os.replace(part, target)
-    folder = os.open(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return None
