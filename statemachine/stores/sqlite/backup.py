@@ -23,6 +23,7 @@ from statemachine.stores.contents import Contents
 from statemachine.stores.errors import StoreCorrupt, StoreExists
 from statemachine.stores.sqlite import reading, schema
 from statemachine.stores.sqlite.interrupting import interrupted_by
+from statemachine.stores.sqlite.names import check_new
 from statemachine.stores.sqlite.rights import BESIDE, PRIVATE
 from statemachine.stores.sqlite.tables import Tables
 from statemachine.stores.sqlite.translation import typed
@@ -51,9 +52,12 @@ def back_up(path: str | os.PathLike[str], to: str | os.PathLike[str], progress: 
 
 
 def make(to: str | os.PathLike[str], fill: Callable[[str], object]) -> None:
-    """Makes the new file `to` of what `fill` writes into a file beside it. Raises `StoreExists`."""
+    """Makes the new file `to` of what `fill` writes into a file beside it. Raises `StoreExists`, and before anything is
+    done what `check_new` raises.
+    """
     target = reading.real_path(to)
     with typed(target):
+        check_new(target)
         _check_free(target)
         descriptor, part = tempfile.mkstemp(".part", ".backup-", os.path.dirname(target))
         try:

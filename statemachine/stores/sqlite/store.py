@@ -44,6 +44,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from anyio import from_thread
@@ -63,6 +64,7 @@ from statemachine.stores.rows import Encoded, encode_items, encode_opening
 from statemachine.stores.sqlite import reading, rights, schema, tables
 from statemachine.stores.sqlite.backup import Progress, back_up
 from statemachine.stores.sqlite.leaving import copy_wal
+from statemachine.stores.sqlite.names import check_new
 from statemachine.stores.sqlite.ownership import Ownership
 from statemachine.stores.sqlite.patience import Patience
 from statemachine.stores.sqlite.resting import Connections
@@ -257,6 +259,8 @@ class SQLiteStore:
         if self._ownership is not None:
             raise SessionInUse(self.path, "this store is open already", os.getpid())
         exists = schema.examine(self.path)
+        if not exists:
+            check_new(self.path)
         if exists and os.stat(self.path).st_nlink > 1:
             raise StoreError(self.path, "the file has a second name (a hard link), which would get a log of its own")
         taken = ownership.take()
