@@ -1,8 +1,8 @@
 """Keeps the files of a session from other users: conversations are in them, and who may read one may also lock it.
 
 Each is made with the rights of its owner alone, whatever the umask is, before anything is in it. SQLite gives its WAL,
-the index of that and its journal the rights of the database. Rights that a file has already are left as they are, since
-an owner may mean them; there is a warning.
+the index of that and its journal the rights and the owner of the database. Rights and an owner that a file has already
+are left as they are, since they may be meant; there is a warning.
 """
 
 from __future__ import annotations
@@ -15,11 +15,16 @@ from statemachine.sinks import log
 
 PRIVATE = stat.S_IRUSR | stat.S_IWUSR
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
+ROOT = 0
 BESIDE = ("", "-wal", "-shm", "-journal", ".lock")
 """The files of a session: what follows its path."""
 WIDER = (
     "%s: other users have rights on this file of a session, and can read the conversations or stop it (mode %s);"
     " chmod 600 it, unless you mean that"
+)
+OWNED = (
+    "%s: this file of a session belongs to another user (uid %d), who can read the conversations or stop it; chown it,"
+    " unless you mean that"
 )
 
 
@@ -30,9 +35,14 @@ def make_private(path: str) -> None:
 
 
 def warn_of_wider(path: str) -> None:
-    """Writes a warning to the log for every file of the session on which others than its owner have rights."""
+    """Writes a warning to the log for every file of the session on which others than its owner have rights, or whose
+    owner is neither this user nor root, which can read everything.
+    """
     for beside in BESIDE:
         with suppress(FileNotFoundError):
-            mode = stat.S_IMODE(os.stat(path + beside).st_mode)
+            found = os.stat(path + beside)
+            mode = stat.S_IMODE(found.st_mode)
             if mode & OTHERS:
                 log.warning(WIDER, path + beside, f"{mode:o}")
+            if found.st_uid not in (os.geteuid(), ROOT):
+                log.warning(OWNED, path + beside, found.st_uid)
