@@ -1,12 +1,17 @@
 """Refusals of the runtime itself, beside those of the core (`statemachine.core.refusals`).
 
-Each names its cause in its attributes, and its message says what to do.
+Each names its cause in its attributes, and its message says what to do. Code that is refused may try again, and again:
+every verb that is refused lets others run first (`gives_way`), or such code would be the last that runs.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import wraps
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
+import anyio
 from attrs import define, field
 
 from statemachine.core.exact import class_name, said, shown
@@ -28,6 +33,32 @@ __all__ = [
     "UnknownRole",
     "WrongEventLoop",
 ]
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+async def give_way() -> None:
+    """Lets the event loop run others, and cancel the code that runs here."""
+    with suppress(RuntimeError):  # no event loop runs here, or the stack is at its end
+        await anyio.lowlevel.checkpoint()
+
+
+def gives_way(verb: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Has the verb let others run before it raises: what is refused at once awaits nothing, and code that repeats it
+    until it succeeds would keep the event loop for good. No bound ends such code, and no cancellation reaches it.
+    """
+
+    @wraps(verb)
+    async def giving_way(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await verb(*args, **kwargs)
+        except Exception:
+            await give_way()
+            raise
+
+    return giving_way
 
 
 @define(auto_exc=True)

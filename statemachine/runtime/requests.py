@@ -32,7 +32,7 @@ from statemachine.log import receipts
 from statemachine.log.trace import event_line
 from statemachine.runtime.checks import text_of
 from statemachine.runtime.engine import Engine
-from statemachine.runtime.errors import KeyReused, UnknownRequest
+from statemachine.runtime.errors import KeyReused, UnknownRequest, give_way, gives_way
 from statemachine.runtime.handles import AgentRef, Handle, Request, is_at, outcome_in
 from statemachine.runtime.settings import json_text
 from statemachine.stores import limits
@@ -101,6 +101,7 @@ class Requests:
             self._check_role(role)
         return self._carried_out(event, target, None)
 
+    @gives_way
     async def _once(self, key: str, event: RequestEvent, target: int | None, role: str | None) -> Handle:
         """Makes a request with a key; if the key was used before, returns the first answer again."""
         self._engine.enter()
@@ -190,7 +191,11 @@ class Requests:
 
     async def _carried_out(self, event: RequestEvent, target: int | None, key: tuple[str, str] | None) -> Handle:
         receipt = None if key is None else partial(self._receipt_of, key, target)
-        reply = self._engine.apply(event, receipt)
+        try:
+            reply = self._engine.apply(event, receipt)
+        except Exception:
+            await give_way()  # as `gives_way`, which would be one more coroutine for each turn
+            raise
         if reply.__class__ is fx.Refused:
             await self._engine.answered(reply, fx.Accepted)
         made: Any = reply
@@ -224,6 +229,7 @@ class Requests:
             if self._looked_up is not None and (request := self._looked_up.pop(mail, None)) is not None:
                 request.answer(effect.outcome, next(self._places))
 
+    @gives_way
     async def find(self, ref: AgentRef) -> Handle:
         """Returns the handle of an earlier request, of this process or another. Raises `UnknownRequest` if it was never
         made, and `UnknownAgent` if its agent was forgotten.

@@ -21,6 +21,7 @@ from statemachine.core.records import MailAccepted, MailKind, Outcome
 from statemachine.core.refusals import InvalidTimeout
 from statemachine.runtime.checks import mode_of, seconds_of, several
 from statemachine.runtime.engine import Engine
+from statemachine.runtime.errors import give_way, gives_way
 from statemachine.runtime.handles import AgentRef, Handle, Target, copy_of, requests_of
 from statemachine.runtime.settings import DEFAULT_ROLE, AgentInfo, json_value
 from statemachine.runtime.status import AgentStatus
@@ -113,12 +114,14 @@ class Turn:
 
     # Mail
 
+    @gives_way
     async def drain(self) -> tuple[Mail, ...]:
         """Reads all mail that came since the turn started, or since the last drain, oldest first."""
         self._waits.check()
         reply = await self._engine.ask(Drain(self._waits.agent, self._waits.turn), Drained)
         return self._read(reply.mail)
 
+    @gives_way
     async def wait(
         self,
         timeout: float | None = None,
@@ -146,6 +149,7 @@ class Turn:
         numbers = tuple([self._verbs.mail_of(request) for request in several(requests, "requests")])
         return await self._waits.wait(seconds, ids, numbers, mode_of(mode), bool(mail))
 
+    @gives_way
     async def outcomes(self, *handles: Handle) -> tuple[Outcome, ...]:
         """Waits until all of these requests are answered, and returns their outcomes in the same order. It is one wait
         of the turn, and raises what `Handle.outcome` raises.
@@ -160,25 +164,30 @@ class Turn:
         """Gives the outcomes of these requests one after the other, the first to be answered first:
         `async for outcome in turn.as_completed(*children)`. Raises what `Handle.outcome` raises.
         """
-        self._engine.check_here()
-        pending = requests_of(self._engine.session, handles)
-        unanswered = self._engine.session.ledger.requests
-        while pending:
-            self._waits.check()
-            told = [request for request in pending if request.outcome is not None]
-            pending = [request for request in pending if request.outcome is None]
-            for number, first in enumerate(sorted(told, key=lambda request: request.place), 1):
+        try:
+            self._engine.check_here()
+            pending = requests_of(self._engine.session, handles)
+            unanswered = self._engine.session.ledger.requests
+            while pending:
                 self._waits.check()
-                await self._waits.until_answered((first.ref.mail,), WaitMode.ANY)  # reads its notice, if it is unread
-                yield await first.told()
-                if not number % PAGE:
-                    await anyio.lowlevel.checkpoint()  # what is answered already is not waited for
-            if told or not pending:
-                continue
-            if all(request.ref.mail in unanswered for request in pending):
-                await self._waits.until_answered(tuple([request.ref.mail for request in pending]), WaitMode.ANY)
-            else:
-                await self._engine.settled()  # the outcome is told when it is durable
+                told = [request for request in pending if request.outcome is not None]
+                pending = [request for request in pending if request.outcome is None]
+                for number, first in enumerate(sorted(told, key=lambda request: request.place), 1):
+                    self._waits.check()
+                    # reads its notice, if it is unread
+                    await self._waits.until_answered((first.ref.mail,), WaitMode.ANY)
+                    yield await first.told()
+                    if not number % PAGE:
+                        await anyio.lowlevel.checkpoint()  # what is answered already is not waited for
+                if told or not pending:
+                    continue
+                if all(request.ref.mail in unanswered for request in pending):
+                    await self._waits.until_answered(tuple([request.ref.mail for request in pending]), WaitMode.ANY)
+                else:
+                    await self._engine.settled()  # the outcome is told when it is durable
+        except Exception:
+            await give_way()  # as `gives_way`, which takes no generator
+            raise
 
     def lend(self) -> Lending:
         """Lends the slot: within `async with turn.lend():` the turn needs none, because a person is asked or a tool
@@ -187,6 +196,7 @@ class Turn:
         """
         return self._waits.lend()
 
+    @gives_way
     async def sleep(self, seconds: float) -> None:
         """Sleeps, and lends the slot meanwhile. Raises `InvalidTimeout` below 0 and for no finite number."""
         seconds = seconds_of(seconds)
@@ -197,6 +207,7 @@ class Turn:
 
     # The rollout
 
+    @gives_way
     async def record(self, entry: Any) -> None:
         """Writes an entry, any JSON value, into the agent's rollout; returns when it is durable. Raises `NotJson`
         and `TooLarge`.
@@ -206,6 +217,7 @@ class Turn:
         engine.record(Entry(self._waits.agent, self._waits.turn, json_value(entry)))
         await engine.settled()
 
+    @gives_way
     async def history(self, target: Target | None = None) -> tuple[LogRecord, ...]:
         """Reads the rollout of this agent, or of `target`. See `AgentControl.history`."""
         self._waits.check()
@@ -213,6 +225,7 @@ class Turn:
 
     # Other agents
 
+    @gives_way
     async def spawn(
         self,
         name: str,
@@ -229,6 +242,7 @@ class Turn:
             self._waits.agent, self._waits.agent, name, message, settings, role, headers, key
         )
 
+    @gives_way
     async def send(
         self, target: Target, message: str, *, headers: Mapping[str, Any] | None = None, key: str | None = None
     ) -> int:
@@ -236,6 +250,7 @@ class Turn:
         self._waits.check()
         return (await self._verbs.send(self._waits.agent, target, message, headers, key)).ref.mail
 
+    @gives_way
     async def follow_up(
         self, target: Target, message: str, *, headers: Mapping[str, Any] | None = None, key: str | None = None
     ) -> Handle:
@@ -243,31 +258,37 @@ class Turn:
         self._waits.check()
         return await self._verbs.follow_up(self._waits.agent, target, message, headers, key)
 
+    @gives_way
     async def withdraw(self, request: Handle | AgentRef | int) -> None:
         """Takes back mail of this agent that is still unread. See `AgentControl.withdraw`."""
         self._waits.check()
         await self._verbs.withdraw(self._waits.agent, request)
 
+    @gives_way
     async def interrupt(self, target: Target, *, subtree: bool = False) -> Interrupted:
         """Stops the running or queued turn of another agent. See `AgentControl.interrupt`."""
         self._waits.check()
         return await self._verbs.interrupt(self._waits.agent, target, subtree)
 
+    @gives_way
     async def close(self, target: Target) -> ClosedAgents:
         """Closes another agent and all agents below it. See `AgentControl.close`."""
         self._waits.check()
         return await self._verbs.close(self._waits.agent, target)
 
+    @gives_way
     async def resume(self, target: Target) -> Resumed:
         """Opens a closed agent again. See `AgentControl.resume`."""
         self._waits.check()
         return await self._verbs.resume(self._waits.agent, target)
 
+    @gives_way
     async def status(self, target: Target) -> AgentStatus:
         """Returns the logical facts of an agent. See `AgentControl.status`."""
         self._waits.check()
         return await self._verbs.status(target)
 
+    @gives_way
     async def list(self, prefix: str = "/root", *, closed: bool = False) -> tuple[AgentStatus, ...]:
         """Returns the status of every open agent at or below `prefix`. See `AgentControl.list`."""
         self._waits.check()

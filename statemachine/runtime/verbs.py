@@ -16,14 +16,14 @@ import anyio
 
 from statemachine.core import effects as fx
 from statemachine.core import events as ev
-from statemachine.core.events import HOST
+from statemachine.core.events import HOST, Event
 from statemachine.core.exact import shown, text
 from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import MailAccepted, MailKind
 from statemachine.core.refusals import UnknownAgent
 from statemachine.runtime.checks import headers_of, number_of, reference_of, sender_of, text_of
 from statemachine.runtime.engine import Engine
-from statemachine.runtime.errors import UnknownPath
+from statemachine.runtime.errors import UnknownPath, gives_way
 from statemachine.runtime.handles import AgentRef, Handle, Target, check_own, is_at
 from statemachine.runtime.requests import Requests
 from statemachine.runtime.settings import role_of, wrap
@@ -44,16 +44,16 @@ R = TypeVar("R")
 Verb = Callable[Concatenate["Verbs", P], Coroutine[Any, Any, R]]
 
 
-def when_durable(verb: Verb[P, R]) -> Verb[P, R]:
-    """Has the verb tell that a path is unknown only once that is durable: a forget that is not would be undone by a
-    crash, and the agent would be there again.
+def when_awaited(verb: Verb[P, R]) -> Verb[P, R]:
+    """Has the verb raise what it refuses at once only when it is awaited (`Verbs.refused`). One that is not refused
+    takes no longer by that.
     """
 
     @wraps(verb)
     def checked(verbs: Verbs, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         try:
             return verb(verbs, *args, **kwargs)
-        except UnknownPath as refusal:
+        except Exception as refusal:
             return verbs.refused(refusal)
 
     return checked
@@ -94,11 +94,18 @@ class Verbs:
             await self.refused(refusal)
             raise
 
-    async def refused(self, refusal: UnknownPath) -> Any:
-        """Raises the refusal, once everything applied so far is durable."""
-        self._engine.enter()
-        await self._engine.settled()
-        raise refusal
+    @gives_way
+    async def refused(self, refusal: Exception) -> Any:
+        """Raises the refusal. That a path is unknown is told only once that is durable: a forget that is not would be
+        undone by a crash, and the agent would be there again.
+        """
+        try:
+            if isinstance(refusal, UnknownPath):
+                self._engine.enter()
+                await self._engine.settled()
+            raise refusal
+        finally:
+            del refusal  # which holds this frame
 
     def _named(self, named: Handle | AgentRef) -> AgentRef:
         """Returns the reference. Raises `TypeError` for one of another session, unless that has an agent there too."""
@@ -118,7 +125,7 @@ class Verbs:
 
     # Requests: they return the coroutine of the request itself, which saves a call around it
 
-    @when_durable
+    @when_awaited
     def spawn(
         self,
         sender: int,
@@ -141,7 +148,7 @@ class Verbs:
         event = ev.Spawn(above, name, message, wrapped, sender, said)
         return self._requests.make(event, None, key, role)
 
-    @when_durable
+    @when_awaited
     def send(
         self, sender: int, target: Target, message: str, headers: Headers, key: str | None
     ) -> Coroutine[Any, Any, Handle]:
@@ -152,7 +159,7 @@ class Verbs:
         agent = self.id_of(target)
         return self._requests.make(ev.Send(sender, agent, message, said), agent, key)
 
-    @when_durable
+    @when_awaited
     def follow_up(
         self, sender: int, target: Target, message: str, headers: Headers, key: str | None
     ) -> Coroutine[Any, Any, Handle]:
@@ -163,7 +170,7 @@ class Verbs:
         agent = self.id_of(target)
         return self._requests.make(ev.FollowUp(sender, agent, message, said), agent, key, self._role_of(agent))
 
-    @when_durable
+    @when_awaited
     def start(self, target: Target, message: str, headers: Headers, key: str | None) -> Coroutine[Any, Any, Handle]:
         """The host's direct way to a turn."""
         message, said = text_of(message, limits.MESSAGE), None if headers is None else headers_of(headers)
@@ -180,62 +187,70 @@ class Verbs:
 
     # Control
 
-    async def withdraw(self, sender: int, request: Handle | AgentRef | int) -> None:
+    def _ask(self, event: Event, kind: type[R]) -> Coroutine[Any, Any, R]:
+        """What `Engine.ask` does; the event is applied at once."""
+        return self._engine.answered(self._engine.apply(event), kind)
+
+    @when_awaited
+    def withdraw(self, sender: int, request: Handle | AgentRef | int) -> Coroutine[Any, Any, fx.Withdrawn]:
         """Makes an unread mail a dead letter."""
         if sender is not HOST:
             sender = sender_of(sender)
-        mail = self.mail_of(request)
-        if isinstance(request, REFERENCES):
-            await self._requests.check_unread_of(self._named(request))
-        await self._engine.ask(ev.Withdraw(sender, mail), fx.Withdrawn)
+        ref = self._named(request) if isinstance(request, REFERENCES) else None
+        return self._withdraw(ev.Withdraw(sender, self.mail_of(request)), ref)
 
-    @when_durable
+    async def _withdraw(self, event: ev.Withdraw, ref: AgentRef | None) -> fx.Withdrawn:
+        if ref is not None:
+            await self._requests.check_unread_of(ref)
+        return await self._ask(event, fx.Withdrawn)
+
+    @when_awaited
     def interrupt(self, sender: int, target: Target, subtree: bool) -> Coroutine[Any, Any, fx.Interrupted]:
         """Stops the running or queued turn of the target, with `subtree` those of all agents below it too."""
         if sender is not HOST:
             sender = sender_of(sender)
-        return self._engine.ask(ev.Interrupt(sender, self.id_of(target), bool(subtree)), fx.Interrupted)
+        return self._ask(ev.Interrupt(sender, self.id_of(target), bool(subtree)), fx.Interrupted)
 
-    @when_durable
+    @when_awaited
     def close(self, sender: int, target: Target) -> Coroutine[Any, Any, fx.ClosedAgents]:
         """Closes the target and all agents below it."""
         if sender is not HOST:
             sender = sender_of(sender)
-        return self._engine.ask(ev.Close(sender, self.id_of(target)), fx.ClosedAgents)
+        return self._ask(ev.Close(sender, self.id_of(target)), fx.ClosedAgents)
 
-    @when_durable
+    @when_awaited
     def resume(self, sender: int, target: Target) -> Coroutine[Any, Any, fx.Resumed]:
         """Opens a closed agent again."""
         if sender is not HOST:
             sender = sender_of(sender)
-        return self._engine.ask(ev.Resume(sender, self.id_of(target)), fx.Resumed)
+        return self._ask(ev.Resume(sender, self.id_of(target)), fx.Resumed)
 
-    @when_durable
+    @when_awaited
     def forget(self, target: Target) -> Coroutine[Any, Any, fx.Forgotten]:
         """Drops a closed agent and all agents below it."""
-        return self._engine.ask(ev.Forget(self.id_of(target)), fx.Forgotten)
+        return self._ask(ev.Forget(self.id_of(target)), fx.Forgotten)
 
     # Reading
 
-    @when_durable
+    @when_awaited
     def status(self, target: Target) -> Coroutine[Any, Any, AgentStatus]:
         """Returns the logical facts of an agent."""
-        return self._status(self.id_of(target))
+        reply = self._engine.apply(ev.Status(self.id_of(target)))
+        return self._status(reply, self._asking(reply))
 
-    async def _status(self, agent: int) -> AgentStatus:
-        reply = self._engine.apply(ev.Status(agent))
-        mail = self._asking(reply)
+    async def _status(self, reply: fx.Reply, mail: MailAccepted | None) -> AgentStatus:
         return self._told(await self._engine.answered(reply, fx.AgentStatus), mail)
 
-    async def list(self, prefix: str, closed: bool) -> tuple[AgentStatus, ...]:
+    @when_awaited
+    def list(self, prefix: str, closed: bool) -> Coroutine[Any, Any, tuple[AgentStatus, ...]]:
         """Every open agent at or below the prefix, or every one. A few are told as of one moment. Many are told page by
         page, each as of its own, so that the event loop serves others in between.
         """
         prefix, closed = text_of(prefix, limits.PATH), bool(closed)
         self._engine.enter()
         if self._are_many(prefix, closed):
-            return await self._listed_in_pages(prefix, closed)
-        return await self._listed_at_once(prefix, closed)
+            return self._listed_in_pages(prefix, closed)
+        return self._listed_at_once(prefix, closed)
 
     def _are_many(self, prefix: str, closed: bool) -> bool:
         """Tells whether a list looks at more than a page of agents."""
@@ -290,12 +305,13 @@ class Verbs:
         asked = None if mail is None else mail.at
         return status_of(said, self._engine.times.moments(said.agent, said.open, said.status, asked))
 
-    @when_durable
+    @when_awaited
     def history(self, target: Target) -> Coroutine[Any, Any, tuple[LogRecord, ...]]:
         """Returns the rollout of an agent, with all that was accepted before the call."""
         self._engine.enter()
         return self._history(self.id_of(target))
 
+    @gives_way
     async def _history(self, agent: int) -> tuple[LogRecord, ...]:
         if not 0 <= agent < len(self._session.agents):
             raise UnknownAgent(agent)

@@ -28,7 +28,7 @@ from statemachine.core.refusals import NotRunning, SessionDraining
 from statemachine.core.session import Session
 from statemachine.eventloops import Signal
 from statemachine.runtime.engine import Engine
-from statemachine.runtime.errors import Stalled
+from statemachine.runtime.errors import Stalled, gives_way
 from statemachine.runtime.stack import check_stack
 
 __all__ = ["Lending"]
@@ -208,6 +208,7 @@ class Lending:
         self._numbers: list[int] = []
         """Waits that it is: it may be entered again before it is left, as any block that has no result."""
 
+    @gives_way
     async def __aenter__(self) -> None:
         self._waits.check()
         self._numbers.append(await self._waits.begin_lending())

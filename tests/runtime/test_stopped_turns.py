@@ -86,14 +86,14 @@ async def test_turn_that_ends_by_the_refusal_of_a_verb_after_it_was_asked_to_sto
 
 async def wrapped(turn: Turn) -> None:
     try:
-        await turn.drain()
+        await shielded(turn)
     except NotRunning as error:
         raise ValueError("of a tool") from error
 
 
 async def beside_an_error(turn: Turn) -> None:
     try:
-        await turn.drain()
+        await shielded(turn)
     except NotRunning as error:
         raise ExceptionGroup("both", [error, ValueError("of a tool")]) from None
 
