@@ -66,6 +66,10 @@ class Turn:
         self.agent = agent
         self.number = start.turn
         """Number of the turn; an agent's turns count from 1."""
+        self._drains = 0
+        """How many times it has drained."""
+        self._undelivered: dict[int, tuple[MailAccepted, ...]] = {}
+        """Which drain -> the mail that it has read in the log, and has not given, because it was cancelled."""
         self.mail: tuple[Mail, ...] = self._read(start.mail)
         """Mail that was unread when the turn started, oldest first."""
         self.attempt: int = start.attempt
@@ -116,10 +120,23 @@ class Turn:
 
     @gives_way
     async def drain(self) -> tuple[Mail, ...]:
-        """Reads all mail that came since the turn started, or since the last drain, oldest first."""
+        """Reads all mail that came since the turn started, or since the last drain, oldest first. What a drain would
+        have given that was cancelled, the next one gives.
+        """
         self._waits.check()
-        reply = await self._engine.ask(Drain(self._waits.agent, self._waits.turn), Drained)
-        return self._read(reply.mail)
+        reply = self._engine.apply(Drain(self._waits.agent, self._waits.turn))
+        place = self._drains = self._drains + 1
+        try:
+            mail = (await self._engine.answered(reply, Drained)).mail
+        except BaseException:
+            if isinstance(reply, Drained) and reply.mail:
+                self._undelivered[place] = reply.mail
+            raise
+        if self._undelivered:
+            # what was drained before this is durable with it
+            earlier = sorted([number for number in self._undelivered if number < place])
+            mail = (*[one for number in earlier for one in self._undelivered.pop(number)], *mail)
+        return self._read(mail)
 
     @gives_way
     async def wait(
@@ -147,7 +164,13 @@ class Turn:
         seconds = self._engine.session.config.max_wait if timeout is None else seconds_of(timeout)
         ids = await self._verbs.ids_of(cast("tuple[Target, ...]", several(targets, "targets")))
         numbers = tuple([self._verbs.mail_of(request) for request in several(requests, "requests")])
-        return await self._waits.wait(seconds, ids, numbers, mode_of(mode), bool(mail))
+        if not (mail and self._undelivered):
+            return await self._waits.wait(seconds, ids, numbers, mode_of(mode), bool(mail))
+        # To the code it is unread, and the core has read it: the wait is over at once, and comes before a target.
+        if 0 <= seconds <= self._engine.session.config.max_wait:
+            seconds = 0.0
+        end = await self._waits.wait(seconds, ids, numbers, mode_of(mode), True)
+        return WaitEnd.MAIL if end in (WaitEnd.TIMEOUT, WaitEnd.TARGET) else end
 
     @gives_way
     async def outcomes(self, *handles: Handle) -> tuple[Outcome, ...]:
