@@ -5,8 +5,20 @@ and `said`, which expect it to raise.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 WHOLE_MAX = 10**100
 """The largest whole number that is taken. No count or second comes near it; JSON and floats take it."""
+SHORT = frozenset([int, float, bool, type(None)])
+"""Of which a value has few characters in JSON."""
+DICT_VALUES: Any = dict[Any, Any].values
+LIST_PARTS: Any = list[Any].__getitem__
+TUPLE_PARTS: Any = tuple[Any, ...].__getitem__
+EVERY = slice(None)
+REPR_MOST, DEEP_MOST = 1_000_000, 100
+"""A list, tuple or dict of more is shown by its class: it may have another one twice, and that again."""
+class_of: Callable[[object], type[Any]] = type
 
 
 def text(value: object) -> str | None:
@@ -31,6 +43,58 @@ def number(value: object) -> int | float | None:
     return whole(value)
 
 
+def json_size_least(value: object, most: int, deep: int) -> int | None:
+    """The least number of characters that the JSON text of a value has, or any above `most` if it has more. None if it
+    is nested more than `deep` deep. What is in it more than once is looked at once, so this takes no longer than the
+    value is large in memory, however long its text would be.
+    """
+    try:
+        return _size_least(value, most, deep, {})
+    except TooDeep:
+        return None
+
+
+class TooDeep(Exception):
+    """Ends looking at a value that is nested too deep, or in a circle."""
+
+
+def _size_least(value: Any, most: int, deep: int, known: dict[int, int]) -> int:
+    kind = class_of(value)
+    parts: Any
+    if kind is dict:  # as nearly always
+        parts, size = value.values(), 2 + 4 * len(value)
+    elif kind is list:
+        parts, size = value, 2
+    elif issubclass(kind, str):
+        return str.__len__(value) + 2
+    elif issubclass(kind, dict):
+        parts = DICT_VALUES(value)
+        size = 2 + 4 * len(parts)
+    elif issubclass(kind, list):
+        parts, size = LIST_PARTS(value, EVERY), 2
+    elif issubclass(kind, tuple):
+        parts, size = TUPLE_PARTS(value, EVERY), 2
+    else:
+        return 1
+    found = known.get(id(value))
+    if found is not None:
+        return found
+    if not deep:
+        raise TooDeep
+    size += max(0, 2 * len(parts) - 1)
+    if not SHORT.issuperset(map(type, parts)):
+        for part in parts:
+            kind = class_of(part)
+            if kind is str:
+                size += len(part) + 1
+            elif kind not in SHORT:
+                size += _size_least(part, most, deep - 1, known) - 1
+                if size > most:
+                    return size
+    known[id(value)] = size
+    return size
+
+
 def class_name(value: object) -> str:
     """The name of the class of a value, whatever its metaclass says."""
     name: str = type.__dict__["__name__"].__get__(type(value))
@@ -38,8 +102,14 @@ def class_name(value: object) -> str:
 
 
 def shown(value: object, most: int | None = 100) -> str:
-    """The `repr` of a value for an error about it, or so many characters of it; its class if it cannot make one."""
+    """The `repr` of a value for an error about it, or so many characters of it; its class if it cannot make one, or one
+    that would take long to make.
+    """
     try:
+        if issubclass(type(value), (list, tuple, dict)):
+            size = json_size_least(value, REPR_MOST, DEEP_MOST)
+            if size is None or size > REPR_MOST:
+                return f"a value of class {class_name(value)}"
         return str.__str__(repr(value))[:most]
     except KeyboardInterrupt:  # is not the value's own, but meant for the process
         raise

@@ -17,13 +17,15 @@ from statemachine.core.refusals import InvalidHeaders
 from statemachine.core.rules import HEADERS_BYTES_MAX
 from statemachine.runtime.errors import NotJson, TooLarge, words
 from statemachine.runtime.handles import AgentRef
-from statemachine.runtime.settings import json_text
+from statemachine.runtime.settings import check_size, json_text, size_least
 from statemachine.stores import limits
 from statemachine.stores.encoding import EncodingError, parse, to_json
 from statemachine.stores.limits import Limit
 
 NUMBER_MAX = 2**63 - 1
 """No id and no number of a mail is as large."""
+HEADERS_MEASURED = 4 * HEADERS_BYTES_MAX
+"""Of headers with so many bytes the exact size is told."""
 
 
 def text_of(value: object, limit: Limit) -> str:
@@ -114,12 +116,16 @@ def headers_of(value: object) -> str | None:
         raise InvalidHeaders(f"a value of class {class_name(value)}", None, HEADERS_BYTES_MAX)
     try:
         found = dict(cast("Mapping[str, Any]", value))
-        return json_text(found) if found else None
-    except NotJson as error:
-        raise InvalidHeaders(f"what JSON does not have ({error.problem})", None, HEADERS_BYTES_MAX) from None
+        size = size_least(found, HEADERS_MEASURED)
+        if size <= HEADERS_MEASURED:
+            return json_text(found) if found else None
+    except (NotJson, EncodingError) as error:
+        problem = error.problem if isinstance(error, NotJson) else str(error)
+        raise InvalidHeaders(f"what JSON does not have ({problem})", None, HEADERS_BYTES_MAX) from None
     except Exception as error:  # of the mapping itself
         problem = f"a mapping that raises {class_name(error)} ({said(error):.100})"
         raise InvalidHeaders(problem, None, HEADERS_BYTES_MAX) from None
+    raise InvalidHeaders(f"one of at least {size} bytes", size, HEADERS_BYTES_MAX)
 
 
 def reference_of(value: object) -> AgentRef:
@@ -144,6 +150,7 @@ def result_of(value: object) -> Result:
         size = limit.excess(found)
     else:
         try:
+            check_size(value, limit)
             result = Json(parse(to_json(value)))
         except EncodingError as error:
             raise ValueError(f"a turn returned {error}") from None

@@ -168,7 +168,8 @@ class NotJson(Refusal):
 @define(auto_exc=True)
 class TooLarge(Refusal):
     """A value is larger than the log takes. `size` and `bytes_max` count bytes as it is stored, with what is escaped
-    within JSON; `what` says what it would have been.
+    within JSON; `what` says what it would have been. Of a value that is not even made a text of, `size` is a number
+    that it exceeds or reaches.
     """
 
     what: str

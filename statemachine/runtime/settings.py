@@ -11,12 +11,13 @@ from typing import Any
 
 from attrs import field, frozen
 
-from statemachine.core.exact import said
-from statemachine.core.facts import is_too_deep, represent
+from statemachine.core.exact import class_name, json_size_least, said
+from statemachine.core.facts import NESTING_MAX, is_too_deep, represent
 from statemachine.runtime.errors import NotJson, TooLarge
 from statemachine.runtime.stack import check_stack
 from statemachine.stores import limits
 from statemachine.stores.encoding import EncodingError, to_json
+from statemachine.stores.limits import Limit
 
 __all__ = ["AgentInfo"]
 
@@ -53,7 +54,12 @@ def wrap(role: str, settings: Any) -> str | None:
     """Returns role and settings as a text. Raises `NotJson` and `TooLarge`."""
     if role == DEFAULT_ROLE and settings is None:
         return None
-    text, limit = json_text({"role": role, "settings": settings}), limits.SETTINGS
+    whole, limit = {"role": role, "settings": settings}, limits.SETTINGS
+    try:
+        check_size(whole, limit)
+    except EncodingError as error:
+        raise NotJson(whole, str(error)) from None
+    text = json_text(whole)
     size = limit.excess(text)
     if size is not None:
         raise TooLarge(limit.what, size, limit.bytes_max)
@@ -78,6 +84,27 @@ def role_of(text: str | None) -> str:
     return role
 
 
+def size_least(value: object, most: int) -> int:
+    """Returns how many bytes the JSON text of the value takes at least, or a number above `most` if it takes more. A
+    value that has another one twice, and that again, is small in memory and would take all of it as a text, so this is
+    asked before one is made. Raises `EncodingError` for one that is nested too deep.
+    """
+    try:
+        size = json_size_least(value, most, NESTING_MAX)
+    except RuntimeError:  # the stack ends, or another thread changes it: its encoder tells
+        return 0
+    if size is None:
+        raise EncodingError(f"a value of class {class_name(value)}, nested more than {NESTING_MAX} deep")
+    return size
+
+
+def check_size(value: object, limit: Limit) -> None:
+    """Raises `TooLarge` or `EncodingError` for a value whose text need not be made to know that it is refused."""
+    size = size_least(value, limit.bytes_max)
+    if size > limit.bytes_max:
+        raise TooLarge(limit.what, size, limit.bytes_max)
+
+
 def json_text(value: Any) -> str:
     """Returns the value as JSON text, the same for equal values. Raises `NotJson`."""
     check_stack()  # or its end would be told as a fault of the value
@@ -96,12 +123,13 @@ def json_value(value: Any) -> Any:
     for what no store can hold.
     """
     check_stack()
+    limit = limits.ENTRY
     try:
+        check_size(value, limit)
         text = to_json(value)
         copy = json.loads(text)
     except (EncodingError, RecursionError) as error:
         raise NotJson(value, str(error)) from None
-    limit = limits.ENTRY
     size = limit.excess_of_json(text)
     if size is not None:
         raise TooLarge(limit.what, size, limit.bytes_max)
