@@ -16,7 +16,9 @@ DICT_VALUES: Any = dict[Any, Any].values
 LIST_PARTS: Any = list[Any].__getitem__
 TUPLE_PARTS: Any = tuple[Any, ...].__getitem__
 EVERY = slice(None)
-REPR_MOST, DEEP_MOST = 1_000_000, 100
+TOO_DEEP = -1
+"""The size of what is nested too deep."""
+REPR_MOST, DEEP_MOST = 100_000, 100
 """A list, tuple or dict of more is shown by its class: it may have another one twice, and that again."""
 class_of: Callable[[object], type[Any]] = type
 
@@ -43,22 +45,19 @@ def number(value: object) -> int | float | None:
     return whole(value)
 
 
-def json_size_least(value: object, most: int, deep: int) -> int | None:
+def json_size_least(value: object, most: int, deep: int, identity: Callable[[object], int] | None = None) -> int | None:
     """The least number of characters that the JSON text of a value has, or any above `most` if it has more. None if it
-    is nested more than `deep` deep. What is in it more than once is looked at once, so this takes no longer than the
-    value is large in memory, however long its text would be.
+    is nested more than `deep` deep, or in a circle. This takes no longer than `most` is large. With `identity`, which
+    is `id`, what is in the value more than once is looked at once: then it takes no longer than the value is large in
+    memory, however long its text would be.
     """
-    try:
-        return _size_least(value, most, deep, {})
-    except TooDeep:
-        return None
+    size = _size_least(value, most, deep, identity, {})
+    return None if size == TOO_DEEP else size
 
 
-class TooDeep(Exception):
-    """Ends looking at a value that is nested too deep, or in a circle."""
-
-
-def _size_least(value: Any, most: int, deep: int, known: dict[int, int]) -> int:
+def _size_least(
+    value: Any, most: int, deep: int, identity: Callable[[object], int] | None, known: dict[int, int]
+) -> int:
     kind = class_of(value)
     parts: Any
     if kind is dict:  # as nearly always
@@ -76,11 +75,10 @@ def _size_least(value: Any, most: int, deep: int, known: dict[int, int]) -> int:
         parts, size = TUPLE_PARTS(value, EVERY), 2
     else:
         return 1
-    found = known.get(id(value))
-    if found is not None:
+    if identity is not None and (found := known.get(identity(value))) is not None:
         return found
     if not deep:
-        raise TooDeep
+        return TOO_DEEP
     size += max(0, 2 * len(parts) - 1)
     if not SHORT.issuperset(map(type, parts)):
         for part in parts:
@@ -88,10 +86,14 @@ def _size_least(value: Any, most: int, deep: int, known: dict[int, int]) -> int:
             if kind is str:
                 size += len(part) + 1
             elif kind not in SHORT:
-                size += _size_least(part, most, deep - 1, known) - 1
+                least = _size_least(part, most, deep - 1, identity, known)
+                if least == TOO_DEEP:
+                    return TOO_DEEP
+                size += least - 1
                 if size > most:
                     return size
-    known[id(value)] = size
+    if identity is not None:
+        known[identity(value)] = size
     return size
 
 

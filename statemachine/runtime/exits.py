@@ -7,9 +7,9 @@ by a context variable that tasks inherit: such a task fails by an ordinary error
 awaits it sees that. `KeyboardInterrupt` is the process's and stays what it is. trio needs none of this.
 
 An async generator that code has broken off is closed in a task, too, which asyncio makes where the generator is found
-to be garbage: in a collection of anybody's. So it is marked where it is first iterated, by a hook for async generators
-around that of the loop, and its closing begins as in the code of agents. trio closes generators without being ended by
-what they raise.
+to be garbage, which may be in code of the host. So it is marked where it is first iterated, by a hook for async
+generators around that of the loop, and its closing begins as in the code of agents. trio closes generators without
+being ended by what they raise.
 
 Not seen here: a callback (`loop.call_soon(sys.exit)`), a task that is made past the loop (`asyncio.Task(...)`), one
 that another thread of the machine asks for, unless anyio started that thread, and a generator that is closed after all

@@ -90,7 +90,7 @@ def size_least(value: object, most: int) -> int:
     asked before one is made. Raises `EncodingError` for one that is nested too deep.
     """
     try:
-        size = json_size_least(value, most, NESTING_MAX)
+        size = json_size_least(value, most, NESTING_MAX, id)
     except RuntimeError:  # the stack ends, or another thread changes it: its encoder tells
         return 0
     if size is None:

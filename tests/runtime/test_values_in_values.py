@@ -102,7 +102,7 @@ async def test_value_that_is_nested_too_deep_or_in_a_circle_is_refused_before_a_
     "value", [lists(9), dicts(5), dicts(4), [], {}, None, True, 1.5, "é\0", ["a", ("b", {"c": [1, None]})], [[], [[]]]]
 )
 def test_least_size_of_a_value_is_at_most_that_of_its_text_and_nearly_that(value: Any) -> None:
-    size = json_size_least(value, 10**9, NESTING_MAX)
+    size = json_size_least(value, 10**9, NESTING_MAX, id)
     assert size is not None
     assert size <= len(to_json(value)) <= 2 * size + 10
 
