@@ -44,7 +44,7 @@ from statemachine.log.recovery import restart
 from statemachine.runtime.caps import MAX_ABANDONED
 from statemachine.runtime.checks import count_of, reference_of, seconds_of
 from statemachine.runtime.engine import Engine
-from statemachine.runtime.errors import WrongTask
+from statemachine.runtime.errors import WrongTask, gives_way
 from statemachine.runtime.exits import contain_exits
 from statemachine.runtime.handles import AgentRef, Handle, Target
 from statemachine.runtime.live import CARRY_OUT, LiveThreads
@@ -470,6 +470,7 @@ class AgentControl:
         """
         return await self._verbs.forget(target)
 
+    @gives_way
     async def shutdown(self, grace: float) -> ShutDown:
         """Shuts the session down: no new work; running turns may finish within `grace` seconds, then are interrupted;
         rollouts are flushed. The session is closed when this returns, and the block may be left. A turn whose code ends
@@ -509,6 +510,7 @@ class AgentControl:
         """
         return await self._verbs.history(target)
 
+    @gives_way
     async def handle(self, ref: AgentRef) -> Handle:
         """Returns the handle of an earlier request, made in this process or another, by the `ref` of its handle then.
 
@@ -533,6 +535,7 @@ class AgentControl:
         with self._streams.subscribe(count_of(unread_max, "unread_max")) as stream:
             yield stream
 
+    @gives_way
     async def backup(self, to: str | os.PathLike[str], progress: Callable[[int, int], object] | None = None) -> None:
         """Makes a backup in the new file `to`: the session as of now, while it runs, in the form of a session's file.
         Only its owner may read it. `progress` is called with the pages that are copied so far, and all; what it raises

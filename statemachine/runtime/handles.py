@@ -28,6 +28,7 @@ from statemachine.core.records import (
 )
 from statemachine.core.session import Session
 from statemachine.eventloops import Signal
+from statemachine.runtime.errors import give_way
 from statemachine.runtime.waits import TURN, Waits
 from statemachine.stores.protocol import LogRecord
 
@@ -163,7 +164,11 @@ class Handle:
         if the request's turn does not start any more because the session is shut down, and `NotRunning` in code that is
         shielded from the end of its turn.
         """
-        return await self._request.wait()
+        try:
+            return await self._request.wait()
+        except Exception:
+            await give_way()  # as `gives_way`, which would be one more coroutine for each turn
+            raise
 
 
 def requests_of(session: Session, handles: tuple[object, ...]) -> list[Request]:

@@ -12,7 +12,7 @@ import anyio
 from attrs import evolve, fields, has
 
 from statemachine.core.effects import Effect, Step
-from statemachine.runtime.errors import EventsLost, words
+from statemachine.runtime.errors import EventsLost, give_way, words
 from statemachine.sinks import carry_out_all, log
 from statemachine.stores.protocol import Entry, LogRecord
 
@@ -78,12 +78,14 @@ class Stream(AsyncIterator[Happening]):
     async def __anext__(self) -> Happening:
         while not self._unread and not self._lost:
             if self._over:
+                await give_way()
                 raise StopAsyncIteration
             if self._changed.is_set():  # otherwise others wait for it too
                 self._changed = anyio.Event()
             await self._changed.wait()
         if self._lost:
             self._lost = False
+            await give_way()
             raise EventsLost(self._unread_max)
         happened: Happening = apart(self._unread.popleft())
         return happened

@@ -199,6 +199,7 @@ class Verbs:
         ref = self._named(request) if isinstance(request, REFERENCES) else None
         return self._withdraw(ev.Withdraw(sender, self.mail_of(request)), ref)
 
+    @gives_way
     async def _withdraw(self, event: ev.Withdraw, ref: AgentRef | None) -> fx.Withdrawn:
         if ref is not None:
             await self._requests.check_unread_of(ref)
