@@ -23,7 +23,7 @@ from statemachine.checking import properties
 from statemachine.checking.causes import ASKED, STATUSES
 from statemachine.core.agents import Agent
 from statemachine.core.config import SessionConfig
-from statemachine.core.events import ROOT
+from statemachine.core.events import HOST, ROOT
 from statemachine.core.ledger import Ledger, demoted, requests
 from statemachine.core.machines import Identity, MailState, TurnState
 from statemachine.core.records import (
@@ -147,6 +147,10 @@ class Rollouts:
         self.agents: dict[int, Rollout] = {}
         self.mails = 0
         self.last_mail = -1
+        self.asked = 0
+        """Requests of other agents, less the notices that answered some: so many notices at most found their requester
+        closed.
+        """
         self.dropped = 0
         """Dead letters: mails that were withdrawn, or that no turn has read and that are not unread in the snapshot."""
 
@@ -176,6 +180,10 @@ class Rollouts:
             return f"mail {mail.mail} comes after mail {self.last_mail}"
         self.last_mail = mail.mail
         self.mails += 1
+        if mail.notice is not None:
+            self.asked -= 1
+        elif mail.kind is TRIGGER and mail.sender not in (HOST, mail.target):
+            self.asked += 1
         found.unread.append(mail)
         return None
 
@@ -273,6 +281,9 @@ class Rollouts:
         knows_all = not any(agent.identity is Identity.FORGOTTEN for agent in ledger.agents)
         if problem is None and lost > dead and knows_all:
             problem = f"{lost} mails are in no rollout, or neither read nor unread, and {dead} are dead letters"
+        buried = accepted - self.mails
+        if problem is None and buried > self.asked and knows_all:
+            problem = f"{buried} mails are in no rollout, and at most {self.asked} notices found nobody"
         if problem is not None:
             raise Unsound(covered, None, f"the snapshot is not what the rollouts before it come to: {problem}")
 

@@ -19,7 +19,7 @@ from statemachine.core.agents import Agent
 from statemachine.core.config import Notice, SessionConfig
 from statemachine.core.events import ROOT
 from statemachine.core.facts import fact
-from statemachine.core.ledger import ACCEPTED, Ledger
+from statemachine.core.ledger import ACCEPTED, Ledger, requests
 from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import (
     AgentResumed,
@@ -40,6 +40,7 @@ from statemachine.core.records import (
     TurnStopped,
 )
 from statemachine.core.residency import NO_AGENT
+from statemachine.log import judging
 
 OPEN, FORGOTTEN = Identity.OPEN, Identity.FORGOTTEN
 QUEUED, STARTING, RUNNING = TurnState.QUEUED, TurnState.STARTING, TurnState.RUNNING
@@ -119,12 +120,15 @@ def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: I
     """
     ledger = Ledger(config.notice is not Notice.NONE, config.max_attempts > 1)
     agents = ledger.agents
+    known = [*facts]
     with_mail: list[AgentFacts] = []
+    naming: list[AgentFacts] = []
     closed_by: dict[int, int] = {}
-    for f in facts:
+    for f in known:
         if f.closed_by != NO_AGENT:
             closed_by[f.agent] = f.closed_by
         if f.agent == ROOT and len(agents) == 1 and not with_mail:
+            _refuse(f, judging.facts_problem(f, agents))
             agents[ROOT].status, agents[ROOT].turn, agents[ROOT].outcome = f.status, f.turn, f.outcome
         else:
             try:
@@ -136,18 +140,48 @@ def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: I
             with_mail.append(f)
         if f.stopped is not None or f.attempts or f.loads:
             _add_attempts(ledger, f)
+            naming.append(f)
+        elif f.outcome is not None and f.outcome.by is not None:
+            naming.append(f)
+    if (named := judging.wrong_name(known)) is not None:
+        raise WrongFacts(named.agent, f"{named.name!r:.100} is not a name")
+    for f in naming:
+        _refuse(f, judging.references_problem(f, len(agents)))
     ledger.open_agents = len(ledger.by_path) - 1
+    states = list(mail_states)
+    next_mail, taken = sum(states), 0
     for f in with_mail:
+        if f.taken:
+            _refuse(f, judging.mail_problem(f.taken, len(agents), next_mail))
+            taken += len(requests(f.taken))
+        _refuse(f, judging.mail_problem(f.mailbox, len(agents), next_mail))
         try:
             _add_mail(ledger, f)
         except (ValueError, LookupError) as error:
             raise WrongFacts(f.agent, str(error)) from error
-    states = list(mail_states)
     if len(states) != len(ledger.mail_states) or min(states) < 0 or states[ACCEPTED] != ledger.mail_states[ACCEPTED]:
         raise ValueError(f"{ledger.mail_states[ACCEPTED]} mails are unread, which {states} does not say")
+    if len(ledger.letters) + len(ledger.requests) < states[ACCEPTED] + taken:
+        _refuse_twice(with_mail)
     ledger.mail_states = states
-    ledger.next_mail = sum(states)
+    ledger.next_mail = next_mail
     return ledger
+
+
+def _refuse(f: AgentFacts, problem: str | None) -> None:
+    if problem is not None:
+        raise WrongFacts(f.agent, problem)
+
+
+def _refuse_twice(with_mail: Iterable[AgentFacts]) -> None:
+    """Raises `WrongFacts` if a mail is in two places."""
+    seen = set[int]()
+    for f in with_mail:
+        numbers = [mail.mail for mail in (*f.taken, *f.mailbox)]
+        before = len(seen)
+        seen.update(numbers)
+        if len(seen) - before < len(numbers):
+            raise WrongFacts(f.agent, f"of its mails {numbers} one is there twice")
 
 
 def _closed_by(f: AgentFacts, of_others: dict[int, int]) -> int:
@@ -160,11 +194,14 @@ def _closed_by(f: AgentFacts, of_others: dict[int, int]) -> int:
 def _add_agent(ledger: Ledger, f: AgentFacts, closed_by: int) -> None:
     agents = ledger.agents
     if f.identity is FORGOTTEN and f.agent == len(agents):
+        _refuse(f, "it is forgotten, and has mail" if f.mailbox or f.taken else None)
         agents.append(Agent(f.agent, NO_AGENT, "", 0, None, f.identity, status=f.status, turn=f.turn))
         return
     if f.agent != len(agents) or not 0 <= f.parent < f.agent:
         raise ValueError(f"agent {f.agent} with parent {f.parent} cannot come after {len(agents)} agents")
     parent = agents[f.parent]
+    if not judging.is_ordinary(f, parent) and (problem := judging.facts_problem(f, agents)) is not None:
+        raise ValueError(problem)
     path = f"{parent.path}/{f.name}"
     depth = parent.depth + 1
     agents.append(

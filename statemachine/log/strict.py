@@ -30,12 +30,13 @@ class Reader:
         self.kind, self.shape = kind, shape_of(kind, whole)
         self.check = msgspec.json.Decoder[Any](self.shape).decode
         """Raises as `decode` does, and takes half the time."""
-        self._decode = msgspec.json.Decoder[Any](self.kind).decode
+        self.decode_only = msgspec.json.Decoder[Any](self.kind).decode
+        """The value of a JSON text that was checked."""
 
     def decode(self, text: str) -> Any:
         """The value of this JSON text."""
         self.check(text)
-        return self._decode(text)
+        return self.decode_only(text)
 
     def convert(self, found: Any) -> Any:
         """The value that these dicts, lists and texts say."""

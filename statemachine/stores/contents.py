@@ -15,10 +15,10 @@ from statemachine.core.agents import Agent
 from statemachine.core.config import SessionConfig
 from statemachine.core.machines import Identity
 from statemachine.core.records import MailAccepted, Outcome, TurnEnded
-from statemachine.log import receipts
+from statemachine.log import judging, receipts
 from statemachine.stores.encoding import EncodingError, Stored, encode, parse, text_of
 from statemachine.stores.folding import Folded
-from statemachine.stores.protocol import LogRecord, Recovered
+from statemachine.stores.protocol import Entry, LogRecord, Recovered
 from statemachine.stores.rows import Meta, decode_at
 
 
@@ -110,7 +110,7 @@ def problems_of(contents: Contents, look: Callable[[], object] = unwatched) -> I
         meta = contents.meta()
         folded = contents.folded(meta, meta.config or SessionConfig())
     except EncodingError as error:
-        yield str(error)
+        yield str(error) if error.agent is None else f"agent {error.agent}: {error}"
         return
     except contents.unreadable as error:
         yield str(error)
@@ -119,6 +119,7 @@ def problems_of(contents: Contents, look: Callable[[], object] = unwatched) -> I
     given = Given(contents, folded.ledger.agents)
     yield from given.read(look)
     last: dict[int, Outcome] = {}
+    agents, last_mail = folded.ledger.agents, -1
     for position, agent, kind, data in contents.log():
         look()
         try:
@@ -128,11 +129,20 @@ def problems_of(contents: Contents, look: Callable[[], object] = unwatched) -> I
             continue
         if encode(record)[1] != agent:
             yield f"log position {position}: {record!r:.200} is in the rollout of agent {agent}"
+        if isinstance(record, Entry):
+            continue  # any text is an entry, and nothing follows from it
+        problem = judging.record_problem(record, len(agents)) or judging.texts_problem(record)
+        if problem is None and isinstance(record, MailAccepted):
+            if not last_mail < record.mail < folded.ledger.next_mail:
+                problem = f"its number has to be above {last_mail} and below {folded.ledger.next_mail}"
+            last_mail = max(last_mail, record.mail)
+        if problem is not None:
+            yield f"log position {position}: {record!r:.200} cannot be: {problem}"
         if isinstance(record, TurnEnded):
             last[record.outcome.agent] = record.outcome
         elif isinstance(record, MailAccepted):
             given.see(record)
-    for found in folded.ledger.agents:
+    for found in agents:
         if found.outcome != last.get(found.id) and found.identity is not Identity.FORGOTTEN:  # whose rollout may wait
             told = last.get(found.id)
             yield f"agent {found.id}: its last turn ended with {found.outcome!r:.200}, its rollout says {told!r:.200}"

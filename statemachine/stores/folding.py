@@ -10,6 +10,7 @@ from statemachine.core.config import SessionConfig
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import MailState
 from statemachine.core.records import MailAccepted, TurnEnded, TurnStarted
+from statemachine.log import judging
 from statemachine.log.recovery import apply
 from statemachine.log.snapshot import AgentFacts, WrongFacts, facts_of, ledger_of, touched
 from statemachine.log.times import Times
@@ -69,13 +70,16 @@ def fold(
     if left_out:
         facts = without(facts, left_out)
         mail_states = counts(facts, mail_states)
+    if (wrong := judging.wrong_settings(facts)) is not None:
+        raise EncodingError(f"{wrong.settings!r:.100} are not the role and settings of an agent", wrong.agent)
     try:
         folded = Folded(ledger_of(config, facts, mail_states), Times())
     except EncodingError:
         raise
     except Exception as error:
-        whose_facts = error.agent if isinstance(error, WrongFacts) else None
-        raise EncodingError(f"the snapshot cannot be: {error!r}", whose_facts) from error
+        if isinstance(error, WrongFacts):
+            raise EncodingError(f"the snapshot cannot be: {error}", error.agent) from error
+        raise EncodingError(f"the snapshot cannot be: {error!r}") from error
     ledger, times = folded.ledger, folded.times
     times.restore(facts)
     for written in tail:
@@ -87,6 +91,10 @@ def fold(
             continue
         if isinstance(record, Unreadable):
             raise EncodingError(str(record.error), whose(record, ledger)) from record.error
+        wrong_record = judging.tail_problem(record, ledger) or judging.texts_problem(record)
+        if wrong_record is not None:
+            problem = f"{record!r:.200} cannot follow what comes before it: {wrong_record}"
+            raise EncodingError(problem, whose(record, ledger))
         try:
             apply(ledger, record)
             times.note(record)

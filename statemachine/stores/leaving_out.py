@@ -95,12 +95,16 @@ def counts(facts: Iterable[AgentFacts], mail_states: Iterable[int]) -> Sequence[
 
 def whose(record: Any, ledger: Ledger) -> int | None:
     """Returns the one agent that a record is about, in a ledger of what came before; None: it is not about one."""
-    kind = record.__class__
+    kind, known = record.__class__, len(ledger.agents)
+    agent: Any
     if kind is Unreadable:
-        return len(ledger.agents) if record.kind == SPAWN else record.agent
-    touched = TOUCHED.get(kind)
-    agent: int | None = None if touched is None else touched(record)
-    return None if agent is None or agent > len(ledger.agents) else agent
+        agent = known if record.kind == SPAWN else record.agent
+    else:
+        touched = TOUCHED.get(kind)
+        agent = None if touched is None else touched(record)
+    is_spawned = kind is AgentSpawned or (kind is Unreadable and record.kind == SPAWN)
+    # What says whose it is may be damaged, too: one that never was cannot be left out.
+    return agent if type(agent) is int and 0 <= agent < known + is_spawned else None
 
 
 def seen_without(record: Any, ledger: Ledger, left_out: set[int]) -> Any:

@@ -25,6 +25,7 @@ from statemachine.stores.encoding import (
     check_config,
     check_id,
     check_items,
+    check_texts,
     decode,
     decode_facts,
     encode,
@@ -125,8 +126,11 @@ class MemoryStore:
                 for agent in [f.agent for f in part.agents] if isinstance(part, Snapshot) else [row[1] for row in part]:
                     check_id(agent)
             for item in items:
-                if isinstance(item, Write) and item.receipt is not None:
-                    encode_receipt(item.receipt)
+                if isinstance(item, Write):
+                    for record in item.records:
+                        check_texts(record)
+                    if item.receipt is not None:
+                        encode_receipt(item.receipt)
         except EncodingError as error:
             raise Unstorable(PATH, str(error)) from None
         for item, row, fact in zip(items, rows, facts, strict=True):

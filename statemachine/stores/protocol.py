@@ -61,7 +61,11 @@ class Receipt:
 
 @fact
 class Write:
-    """The records of one or more steps of the session, in their order: all become durable, or none."""
+    """The records of one or more steps of the session, in their order: all become durable, or none.
+
+    Headers of a mail are an object of JSON. Settings of an agent are as the runtime writes them if their record has a
+    time (`at`), and else any text.
+    """
 
     records: tuple[LogRecord, ...]
     receipt: Receipt | None = None

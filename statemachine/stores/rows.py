@@ -16,14 +16,17 @@ from attrs import define, field, frozen
 
 from statemachine.core.config import SessionConfig
 from statemachine.core.machines import Identity
+from statemachine.core.records import MailAccepted
 from statemachine.log import trace
 from statemachine.log.snapshot import AgentFacts
 from statemachine.stores.encoding import (
     ID_MAX,
+    WITH_TEXTS,
     EncodingError,
     Stored,
     check_id,
     check_items,
+    check_texts,
     decode,
     decode_facts,
     encode,
@@ -104,6 +107,21 @@ def tail_of(rows: Iterable[tuple[int, int | None, str, Stored]], covered: int) -
         yield record
 
 
+def check_last_mail(meta: Meta, position: int, kind: str, data: Stored) -> None:
+    """Raises `EncodingError` if the snapshot knows of fewer mails than its last one, in this row, shows: their numbers
+    would be given again. A row that cannot be read says nothing; `check` tells of it.
+    """
+    try:
+        record = decode(kind, data)
+    except EncodingError:
+        return
+    known = sum(meta.mail_states)
+    if isinstance(record, MailAccepted) and record.mail >= known:
+        raise EncodingError(
+            f"the snapshot knows of {known} mails, and mail {record.mail} is at log position {position}"
+        )
+
+
 def facts_in(agent: int, data: Stored) -> AgentFacts:
     """Returns the facts in the row of an agent. Raises an `EncodingError` that names it."""
     try:
@@ -177,6 +195,8 @@ def encode_items(items: Sequence[Write | Snapshot]) -> list[Encoded]:
             continue
         for record in item.records:
             row = encode(record)
+            if record.__class__ in WITH_TEXTS:
+                check_texts(record)
             agent = row[1]
             if not (type(agent) is int and 0 <= agent <= ID_MAX):
                 check_id(agent)

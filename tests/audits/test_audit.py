@@ -443,17 +443,27 @@ COVERED: dict[str, tuple[Callable[[Rows, Any], None], int, str]] = {
     "another outcome": (
         with_facts(2, outcome=outcome(2, 1, TurnState.ERRORED)),
         20,
-        "of agent 2 it says turn 1 is COMPLETED",
+        "its turn 1 cannot be COMPLETED after",
     ),
-    "another status": (with_facts(2, status=TurnState.RUNNING), 20, "of agent 2 it says turn 1 is RUNNING"),
-    "another turn": (with_facts(2, turn=2), 20, "of agent 2 it says turn 2 is COMPLETED"),
+    "another end": (
+        with_facts(2, status=TurnState.ERRORED, outcome=outcome(2, 1, TurnState.ERRORED)),
+        20,
+        "of agent 2 it says turn 1 is ERRORED",
+    ),
+    "another status": (with_facts(2, status=TurnState.RUNNING), 20, "its turn 1 cannot be RUNNING after"),
+    "another turn": (with_facts(2, turn=2), 20, "its turn 2 cannot be COMPLETED after"),
+    "another turn that ended": (with_facts(2, turn=2, outcome=outcome(2, 2)), 20, "it says turn 2 is COMPLETED"),
     "unread mail is forgotten": (with_facts(2, mailbox=()), 20, "the snapshot cannot be"),
     "unread mail is forgotten, and counted as read": (forgotten, 20, "2 mails are in no rollout, or neither read nor"),
     "more mail than rollouts have": (with_mail(2, 6, 1), 20, "mails are in no rollout"),
-    "less mail than rollouts have": (with_mail(2, 1, 0), 20, "mail 5 is in a rollout, the snapshot knows of 3 mails"),
+    "less mail than rollouts have": (with_mail(2, 1, 0), 20, "mail 3 comes after mail -1, and there are 3 mails"),
     "two agents at a path": (with_facts(3, name="a"), 20, "are both open at /root/a"),
     "a parent that comes later": (with_facts(2, parent=3), 20, "cannot come after"),
-    "a closed parent": (with_facts(1, identity=Identity.CLOSED), 20, "is open, its parent 1 is not"),
+    "a closed parent": (
+        with_facts(1, identity=Identity.CLOSED, closed_by=1),
+        20,
+        "it is closed, and has unread mail or a turn",
+    ),
 }
 """Damage to a log with a snapshot at its end -> how it is done, where it is noticed, and what is said."""
 

@@ -107,7 +107,7 @@ DAMAGES: dict[str, tuple[str, tuple[Any, ...], str]] = {
         "UPDATE log SET kind = 'MailDrained' "
         "WHERE position = (SELECT max(position) FROM log WHERE kind = 'TurnStarted')",
         (),
-        "reads mail, and does not run",
+        "cannot follow what comes before it: its turn",
     ),
     "a record that is gone from the tail": (
         "DELETE FROM log WHERE position = (SELECT max(position) - 1 FROM log)",

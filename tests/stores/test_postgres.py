@@ -378,7 +378,7 @@ async def test_takeover_that_fails_leaves_the_owner_what_it_has(dsn: str) -> Non
     sql(dsn, "UPDATE statemachine.log SET data = 'x' WHERE session = %s AND position = 1", owned.id)
     with pytest.raises(StoreCorrupt, match="log position 1"):
         await PostgresStore(dsn, takeover=True).open(CONFIG)
-    assert (await store.check())[0].startswith("log position 1:")
+    assert "log position 1:" in (await store.check())[0]
     await store.append([Write((Entry(1, 2, "still mine"),))])
     assert await store.rollout(1, last=1) == (Entry(1, 2, "still mine"),)
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from statemachine.core.config import Overflow, SessionConfig
-from statemachine.core.records import TurnStarted
+from statemachine.core.machines import TurnState
+from statemachine.core.records import Cause, Outcome, TurnEnded, TurnStarted
 from statemachine.log.recovery import durable_facts
 from statemachine.stores import SQLiteStore, Write, read_session
 from statemachine.stores.errors import (
@@ -104,6 +105,9 @@ def version_of(path: Path) -> int:
         return schema.number(connection, "user_version")
 
 
+ENDED = TurnEnded(Outcome(1, 2, TurnState.COMPLETED, "done", Cause.FINISHED))
+
+
 async def test_older_file_is_brought_up_to_date_by_opening_and_read_only_then(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,7 +121,7 @@ async def test_older_file_is_brought_up_to_date_by_opening_and_read_only_then(
         read_session(path)
     for number in (1, 2):
         store = await opened(path)
-        await store.append([Write((TurnStarted(1, number + 3),))])
+        await store.append([Write(((TurnStarted(1, 2), ENDED)[number - 1],))])
         assert (store.epoch, version_of(path)) == (
             FIRST_EPOCH + len(schema.MIGRATIONS) + number - 1,
             len(schema.MIGRATIONS),

@@ -195,7 +195,7 @@ async def test_how_a_late_mail_was_answered_is_found_without_reading_what_came_b
     new_store: NewStore, is_covered: bool, decoded: list[str]
 ) -> None:
     store = await ready(new_store())
-    await store.append([Write((SPAWNED,))])
+    await store.append([Write((SPAWNED, MailAccepted(0, HOST, ROOT, MailKind.QUEUE, "note")))])
     for turn in range(1, 101):
         mail, outcome = attrs.evolve(MAIL, mail=turn), attrs.evolve(ENDED.outcome, turn=turn)  # type: ignore[misc]
         await store.append([Write((mail, TurnStarted(1, turn), *[Entry(1, turn, "x")] * 5, TurnEnded(outcome)))])

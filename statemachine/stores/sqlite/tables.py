@@ -31,6 +31,7 @@ from statemachine.stores.rows import (
     Meta,
     Postponed,
     Row,
+    check_last_mail,
     decode_at,
     facts_in,
     meta_of,
@@ -60,6 +61,9 @@ def read_folded(
     tail = "SELECT position, agent, kind, data FROM log WHERE position > ? ORDER BY position"
     left_out = set() if left_out is None else left_out
     _check_covered(connection, meta.covered)
+    for agent, position, kind, data in connection.execute(LAST_MAIL, (meta.covered,)).fetchall():
+        if agent not in left_out:
+            check_last_mail(meta, position, kind, data)
     # A cursor left in the middle keeps its transaction open as long as a reference to the error exists.
     with no_collections(), closing(connection.cursor()) as cursor:
         cursor.execute("SELECT agent, facts FROM agents ORDER BY agent")
@@ -80,6 +84,14 @@ def _check_covered(connection: sqlite3.Connection, covered: int) -> None:
             if found != is_covered:
                 does = "does not cover" if is_covered else "covers"
                 raise EncodingError(f"covered is {covered}, but the snapshot {does} log position {position}")
+
+
+LOOKED_BACK_MAX = 10_000
+"""Records before the end of the snapshot among which opening looks for the last mail: reading all could take long."""
+LAST_MAIL = f"""
+    SELECT agent, position, kind, data FROM log
+    WHERE position <= ?1 AND position > ?1 - {LOOKED_BACK_MAX} AND kind = 'MailAccepted' ORDER BY position DESC LIMIT 1
+"""
 
 
 def last_position(connection: sqlite3.Connection, covered: int) -> int:
