@@ -148,8 +148,8 @@ class Rollouts:
         self.mails = 0
         self.last_mail = -1
         self.asked = 0
-        """Requests of other agents, less the notices that answered some: so many notices at most found their requester
-        closed.
+        """Requests of other agents, less the notices that answered some: so many notices at most found a closed
+        requester.
         """
         self.dropped = 0
         """Dead letters: mails that were withdrawn, or that no turn has read and that are not unread in the snapshot."""
@@ -283,7 +283,7 @@ class Rollouts:
             problem = f"{lost} mails are in no rollout, or neither read nor unread, and {dead} are dead letters"
         buried = accepted - self.mails
         if problem is None and buried > self.asked and knows_all:
-            problem = f"{buried} mails are in no rollout, and at most {self.asked} notices found nobody"
+            problem = f"{buried} mails are in no rollout, and at most {self.asked} notices can be dead letters"
         if problem is not None:
             raise Unsound(covered, None, f"the snapshot is not what the rollouts before it come to: {problem}")
 

@@ -1,7 +1,7 @@
-"""Judges facts, records and mails that were read: may a session have them, as its rules and its other facts are?
+"""Judges facts and records that were read: can a session have them, by its rules and its other facts?
 
 What is read has the right types (`strict.py`), and may be wrong still, because a file was damaged or changed: an agent
-that never was, a status that no durable fact has, a name that no agent may have. Whoever used that later would fail in
+that never was, a status that no durable fact has, a name that no agent may have. What uses that later would fail in
 the middle of a session. Here it is told before, with the agent that it is about.
 
 Judged is what costs little: every opening does it, for every agent. What no session can have written though each
@@ -10,12 +10,10 @@ part of it could be, is for the audit (`model/audits/audit.py`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any
 
 import attrs
-import msgspec
 
 from statemachine.core import rules
 from statemachine.core.agents import Agent
@@ -42,81 +40,13 @@ from statemachine.core.records import (
     TurnStopped,
 )
 from statemachine.core.residency import NO_AGENT
-
-if TYPE_CHECKING:
-    from statemachine.log.snapshot import AgentFacts
+from statemachine.log.agent_facts import AgentFacts
 
 OPEN, CLOSED, FORGOTTEN = Identity.OPEN, Identity.CLOSED, Identity.FORGOTTEN
 NEW, COMPLETED, ERRORED = TurnState.NEW, TurnState.COMPLETED, TurnState.ERRORED
 INTERRUPTED, RUNNING = TurnState.INTERRUPTED, TurnState.RUNNING
 MAY_STOP = (Cause.INTERRUPTED, Cause.TIMED_OUT, Cause.SHUT_DOWN)
 """The causes for which a turn that has started is asked to stop."""
-
-
-# Texts
-
-
-def settings_problem(text: str, at: float | None) -> str | None:
-    """Returns why these are not the role and settings of an agent, as the runtime writes them, or None.
-
-    The core never reads settings, so another host of it may give any text. The runtime dates what it writes (`at`), and
-    has since there are times; without one, only what begins as its settings do is judged.
-    """
-    if at is None and not text.startswith(BEFORE_ROLE):
-        return None
-    try:
-        SETTINGS.decode(text)
-    except UNREADABLE:
-        found = _json(text)  # which takes lone surrogates, too
-        if not isinstance(found, dict) or found.keys() != {"role", "settings"} or not isinstance(found["role"], str):
-            return f"{text!r:.100} are not the role and settings of an agent"
-    return None
-
-
-def headers_problem(text: str) -> str | None:
-    """Returns why these are not the headers of a mail, which are an object of JSON, or None."""
-    try:
-        HEADERS.decode(text)
-    except UNREADABLE:
-        if not isinstance(_json(text), dict):
-            return f"{text!r:.100} are not the headers of a mail"
-    return None
-
-
-def texts_problem(record: Any) -> str | None:
-    """Returns what is wrong with the settings or headers in a record, or None."""
-    kind = record.__class__
-    if kind is MailAccepted:
-        return None if record.headers is None else headers_problem(record.headers)
-    if kind is AgentSpawned:
-        return None if record.settings is None else settings_problem(record.settings, record.at)
-    return None
-
-
-def _json(text: str) -> Any:
-    """Returns the value of a JSON text; None, too, if it is not one."""
-    try:
-        return json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not JSON")
-
-
-class Settings(msgspec.Struct, forbid_unknown_fields=True):
-    """Role and settings of an agent: the settings are any JSON value."""
-
-    role: str
-    settings: msgspec.Raw
-
-
-UNREADABLE = (msgspec.MsgspecError, UnicodeEncodeError, RecursionError)
-"""What msgspec raises for what is not JSON, is not of the type, or has lone surrogates."""
-BEFORE_ROLE = '{"role":'
-SETTINGS = msgspec.json.Decoder(Settings)
-HEADERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 # Facts
@@ -141,21 +71,6 @@ def wrong_name(facts: Sequence[AgentFacts]) -> AgentFacts | None:
         # The name of an agent that is forgotten is empty.
         judged = (f for f in facts if f.agent != ROOT and f.identity is not FORGOTTEN)
         return next((f for f in judged if not rules.name_is_valid(f.name)), None)
-    return None
-
-
-def wrong_settings(facts: Sequence[AgentFacts]) -> AgentFacts | None:
-    """Returns the first facts with settings that no agent can have: see `settings_problem`."""
-    read = SETTINGS.decode
-    try:
-        for text in {f.settings for f in facts}:
-            if text is not None:
-                read(text)
-    except UNREADABLE:
-        for f in facts:
-            at = None if f.times is None else f.times[0]
-            if f.settings is not None and settings_problem(f.settings, at) is not None:
-                return f
     return None
 
 
@@ -218,7 +133,7 @@ def _not_open_problem(f: AgentFacts, agents: Sequence[Agent]) -> str | None:
     if agents[f.parent].identity is FORGOTTEN:
         return f"its parent {f.parent} is forgotten, and it is not"
     if f.closed_by == NO_AGENT:
-        return "it is closed, and was closed by nobody"
+        return "it is closed, and it is not said together with which agent"
     if f.mailbox or f.status is RUNNING:
         return "it is closed, and has unread mail or a turn that runs"
     return None
@@ -257,8 +172,6 @@ def mail_problem(mails: Iterable[MailAccepted], count: int, next_mail: int) -> s
         last = mail.mail
         if not HOST <= mail.sender < count:
             return f"mail {mail.mail} is from agent {mail.sender}, which never was"
-        if mail.headers is not None and (problem := headers_problem(mail.headers)):
-            return f"mail {mail.mail}: {problem}"
         if mail.notice is not None and (problem := record_problem(mail.notice, count)):
             return f"mail {mail.mail}: {problem}"
     return None
@@ -269,7 +182,7 @@ def mail_problem(mails: Iterable[MailAccepted], count: int, next_mail: int) -> s
 
 def record_problem(record: Any, count: int) -> str | None:
     """Returns what in a record, or an outcome, no session with `count` agents can have, or None. Its texts are judged
-    by `texts_problem`.
+    in `texts.py`.
     """
     kind = record.__class__
     agents, askers, outcomes = FIELDS[kind]

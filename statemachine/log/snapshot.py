@@ -13,12 +13,9 @@ from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Any
 
-from attrs import field
-
 from statemachine.core.agents import Agent
 from statemachine.core.config import Notice, SessionConfig
 from statemachine.core.events import ROOT
-from statemachine.core.facts import fact
 from statemachine.core.ledger import ACCEPTED, Ledger, requests
 from statemachine.core.machines import Identity, TurnState
 from statemachine.core.records import (
@@ -33,7 +30,6 @@ from statemachine.core.records import (
     MailDrained,
     MailRead,
     MailWithdrawn,
-    Outcome,
     TurnEnded,
     TurnReturned,
     TurnStarted,
@@ -41,6 +37,9 @@ from statemachine.core.records import (
 )
 from statemachine.core.residency import NO_AGENT
 from statemachine.log import judging
+from statemachine.log.agent_facts import AgentFacts, AgentTimes
+
+__all__ = ["TOUCHED", "AgentFacts", "AgentTimes", "WrongFacts", "durable_turn", "facts_of", "ledger_of", "touched"]
 
 OPEN, FORGOTTEN = Identity.OPEN, Identity.FORGOTTEN
 QUEUED, STARTING, RUNNING = TurnState.QUEUED, TurnState.STARTING, TurnState.RUNNING
@@ -52,33 +51,6 @@ class WrongFacts(ValueError):
     def __init__(self, agent: int, problem: str) -> None:
         super().__init__(problem)
         self.agent = agent
-
-
-AgentTimes = tuple[float | None, float | None, float | None]
-"""When an agent was opened or closed last, and when its last turn began and ended: see `times.py`."""
-
-
-@fact
-class AgentFacts:
-    """The durable facts of one agent; what they mean is said at `agents.Agent`. `name` is the end of its path. They are
-    equal whatever their times are.
-    """
-
-    agent: int
-    parent: int
-    name: str
-    settings: str | None
-    identity: Identity
-    closed_by: int
-    status: TurnState
-    turn: int
-    outcome: Outcome | None
-    taken: tuple[MailAccepted, ...]
-    mailbox: tuple[MailAccepted, ...]
-    stopped: TurnStopped | None = None
-    attempts: int = 0
-    loads: int = 0
-    times: AgentTimes | None = field(default=None, eq=False)
 
 
 def facts_of(ledger: Ledger, agent: Agent, times: AgentTimes | None = None) -> AgentFacts:

@@ -15,7 +15,7 @@ from statemachine.core.agents import Agent
 from statemachine.core.config import SessionConfig
 from statemachine.core.machines import Identity
 from statemachine.core.records import MailAccepted, Outcome, TurnEnded
-from statemachine.log import judging, receipts
+from statemachine.log import judging, receipts, texts
 from statemachine.stores.encoding import EncodingError, Stored, encode, parse, text_of
 from statemachine.stores.folding import Folded
 from statemachine.stores.protocol import Entry, LogRecord, Recovered
@@ -131,7 +131,7 @@ def problems_of(contents: Contents, look: Callable[[], object] = unwatched) -> I
             yield f"log position {position}: {record!r:.200} is in the rollout of agent {agent}"
         if isinstance(record, Entry):
             continue  # any text is an entry, and nothing follows from it
-        problem = judging.record_problem(record, len(agents)) or judging.texts_problem(record)
+        problem = judging.record_problem(record, len(agents)) or texts.texts_problem(record)
         if problem is None and isinstance(record, MailAccepted):
             if not last_mail < record.mail < folded.ledger.next_mail:
                 problem = f"its number has to be above {last_mail} and below {folded.ledger.next_mail}"

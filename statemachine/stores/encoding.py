@@ -49,7 +49,7 @@ from statemachine.core.records import (
     TurnStarted,
     TurnStopped,
 )
-from statemachine.log import judging, older, trace
+from statemachine.log import older, texts, trace
 from statemachine.log.snapshot import AgentFacts
 from statemachine.log.strict import Reader, fields_of, tuple_of
 from statemachine.stores.limits import ROW_BYTES_MAX, is_larger
@@ -166,7 +166,7 @@ def check_texts(record: LogRecord) -> None:
     """Raises `EncodingError` for settings or headers in which reading would find damage, so that nothing is written
     that could not be opened again.
     """
-    problem = judging.texts_problem(record)
+    problem = texts.texts_problem(record)
     if problem is not None:
         raise EncodingError(f"this {record.__class__.__name__} cannot be written: {problem}")
 

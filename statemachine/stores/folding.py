@@ -10,7 +10,7 @@ from statemachine.core.config import SessionConfig
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import MailState
 from statemachine.core.records import MailAccepted, TurnEnded, TurnStarted
-from statemachine.log import judging
+from statemachine.log import judging, texts
 from statemachine.log.recovery import apply
 from statemachine.log.snapshot import AgentFacts, WrongFacts, facts_of, ledger_of, touched
 from statemachine.log.times import Times
@@ -70,8 +70,8 @@ def fold(
     if left_out:
         facts = without(facts, left_out)
         mail_states = counts(facts, mail_states)
-    if (wrong := judging.wrong_settings(facts)) is not None:
-        raise EncodingError(f"{wrong.settings!r:.100} are not the role and settings of an agent", wrong.agent)
+    if (wrong := texts.facts_problem(facts)) is not None:
+        raise EncodingError(wrong[1], wrong[0])
     try:
         folded = Folded(ledger_of(config, facts, mail_states), Times())
     except EncodingError:
@@ -91,7 +91,7 @@ def fold(
             continue
         if isinstance(record, Unreadable):
             raise EncodingError(str(record.error), whose(record, ledger)) from record.error
-        wrong_record = judging.tail_problem(record, ledger) or judging.texts_problem(record)
+        wrong_record = judging.tail_problem(record, ledger) or texts.texts_problem(record)
         if wrong_record is not None:
             problem = f"{record!r:.200} cannot follow what comes before it: {wrong_record}"
             raise EncodingError(problem, whose(record, ledger))

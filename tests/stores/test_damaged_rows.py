@@ -86,7 +86,7 @@ FACTS: dict[str, tuple[int, Any, str]] = {
     "end of another agent": (OUTCOME, {"agent": 2}, "cannot be COMPLETED"),
     "end by nobody": (OUTCOME, {"by": 9}, "there never was an agent 9"),
     "unknown identity": (IDENTITY, 0, "it is UNKNOWN"),
-    "closed by nobody": (IDENTITY, 2, "closed by nobody"),
+    "closed with no agent": (IDENTITY, 2, "it is not said together with which agent"),
     "closed, and open": (CLOSED_BY, 1, "it is open, and was closed"),
     "stop of no turn": (STOPPED, STOP, "was not asked to stop"),
     "attempts below 0": (ATTEMPTS, -1, "-1 attempts"),
@@ -249,7 +249,7 @@ async def test_snapshot_with_more_dead_letters_than_there_can_be_is_not_held(tmp
         connection.execute("UPDATE meta SET value = '[1,3,5]' WHERE name = 'mail_states'")
     found = verify.verify(path, 1, lambda *_: None)
     assert not found.held
-    assert "5 mails are in no rollout, and at most 0 notices found nobody" in found.lines[0]
+    assert "5 mails are in no rollout, and at most 0 notices can be dead letters" in found.lines[0]
 
 
 @pytest.mark.parametrize("store", [MemoryStore, None])
