@@ -44,7 +44,7 @@ from statemachine.stores.sqlite.translation import of_sqlite
 from .. import lockstep, reference
 from ..lockstep import NEVER, AnyEvent
 from ..scenarios.passed_over import PassedOver
-from ..scenarios.replay import CUT, Trial, Verdict, json_of, program_line, verdict_of
+from ..scenarios.replay import CUT, Trial, Verdict, begin, json_of, program_line, verdict_of
 from .audit import Unsound, audit
 
 FOLD_EVERY = 64
@@ -135,9 +135,9 @@ def play(path: Path, every: int, progress: Progress) -> Played:
     size, number, is_cut = path.stat().st_size, 0, False
     with path.open("rb") as file:
         header = header_of(path, file)
-        trial, deviates = begin(header)
-        if trial is None:
-            return Played(0, PassedOver(), deviates, False)
+        trial, deviates = begin(header.config, NEVER, header.facts), None
+        if isinstance(trial, Verdict):
+            return Played(0, PassedOver(), Deviates(0, "", "", trial), False)
         player = Player(trial, every)
         done = file.tell()
         for line in file:
@@ -245,14 +245,6 @@ def header_of(path: Path, file: BinaryIO) -> trace.Header:
         return trace.header_of(line)
     except TraceError as error:
         raise TraceError(error.problem, 1, str(path)) from None
-
-
-def begin(header: trace.Header) -> tuple[Trial | None, Deviates | None]:
-    """Returns the session at the beginning of the trace, or why there is none."""
-    try:
-        return Trial(header.config, NEVER, header.facts), None
-    except Exception as error:  # the core and the reference recover to different things
-        return None, Deviates(0, "", "", verdict_of(error))
 
 
 # Databases

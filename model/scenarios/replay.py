@@ -132,6 +132,16 @@ class Trial:
             raise RecoveryDiffers(f"the log folds to {rows[0][0]!r}, where the session has {rows[0][1]!r}")
 
 
+def begin(config: SessionConfig, fold_every: int, facts: Facts | None) -> Trial | Verdict:
+    """Returns a `Trial` at its beginning; or the verdict, if the beginning itself breaks something: core and reference
+    recover these facts to different sessions, or to one that breaks a property.
+    """
+    try:
+        return Trial(config, fold_every, facts)
+    except Exception as error:
+        return verdict_of(error)
+
+
 def verdict_of(error: Exception) -> Verdict:
     """Returns the verdict for an exception of a trial."""
     if isinstance(error, PropertyViolation):
@@ -173,10 +183,15 @@ def replay(path: Path) -> Iterator[Frame]:
 
 
 def frames(told: Trace, without: PassedOver | None = None) -> Iterator[Frame]:
-    """Yields the frames of a trace; what changed nothing is counted in `without`."""
-    trial, without = Trial(told.config, facts=told.facts), without or PassedOver()
+    """Yields the frames of a trace; what changed nothing is counted in `without`. If the beginning itself breaks
+    something, its frame is the only one, and there is no session to show.
+    """
+    trial, without = begin(told.config, 1, told.facts), without or PassedOver()
+    if isinstance(trial, Verdict):
+        yield Frame(0, "", "", (), (), (), trial)
+        return
     without.begin(trial.step)
-    view = tuple(golden.view(trial.session))
+    view = shown(lambda: golden.view(trial.session))
     yield Frame(0, "", "", (), view, (False,) * len(view))
     for number, event in enumerate(told.events, 1):
         line, text = program_line(event, trial.session), json_of(event)
@@ -262,7 +277,8 @@ def show(path: Path, console: Console) -> int:
     assert last is not None, "there is a frame before the first event"
     count = len(told.events)
     if last.broken is not None:
-        print_line(console, f"broken by event {last.number} of {counted(count)}: {last.broken}", "bold red")
+        where = f"broken by event {last.number} of {counted(count)}" if last.number else "the beginning deviates"
+        print_line(console, f"{where}: {last.broken}", "bold red")
         return 1
     held = without.held(count)
     if count:

@@ -33,6 +33,7 @@ from statemachine.core.events import EVENTS, Event, Restart
 from statemachine.core.ledger import Ledger
 from statemachine.core.refusals import InvalidConfig
 from statemachine.log import older
+from statemachine.log.recovery import refuse_too_small
 from statemachine.log.snapshot import AgentFacts, facts_of, ledger_of
 from statemachine.log.strict import Reader, fields_of, shape_of
 
@@ -235,7 +236,9 @@ def header_of(line: bytes) -> Header:
         found = _up_to_date(lambda: {**found, "agents": [older.facts(one) for one in found["agents"]]})
     facts: Facts = _read((FACTS, OLDER_FACTS)[version < VERSION], found, "facts")
     try:
-        ledger_of(config, facts.agents, facts.mail_states)
+        refuse_too_small(config, ledger_of(config, facts.agents, facts.mail_states))
+    except InvalidConfig as error:
+        raise TraceError(f"no session with these facts can have this config: {error}") from None
     except ValueError as error:
         raise TraceError(f"no session can have these facts: {error}") from None
     return Header(config, facts, version)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sqlite3
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -36,7 +38,14 @@ SMALL = SessionConfig(max_concurrent=2, overflow=Overflow.QUEUE)
 
 def verified(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, path: Path) -> tuple[int, str, str]:
     """`statemachine verify`: exit code, stdout, stderr."""
-    monkeypatch.setattr(sys, "argv", ["statemachine", "verify", str(path)])
+    return said_by("verify", capsys, monkeypatch, path)
+
+
+def said_by(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, path: Path
+) -> tuple[int, str, str]:
+    """`statemachine verify` or `replay`: exit code, stdout, stderr."""
+    monkeypatch.setattr(sys, "argv", ["statemachine", command, str(path)])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     said = capsys.readouterr()
@@ -245,6 +254,61 @@ def test_verify_in_larger_steps_names_the_same_first_event(
         result = verify.verify(path, every, lambda *_: None)
         assert result.lines[:2] == (f"event {first.number} deviates: {first.broken}", f"    {first.line}")
         assert "has its third turn" in result.lines[0]
+
+
+# The beginning
+
+
+def header_changed_by(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """The header of a trace, changed."""
+    header, *events = path.read_bytes().splitlines(keepends=True)
+    found = json.loads(header)
+    change(found)
+    path.write_bytes(b"".join([json.dumps(found, separators=(",", ":")).encode(), b"\n", *events]))
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [{"max_agents": 1}, {"max_depth": 0}, {"max_concurrent": 2, "slot_policy": "live_threads", "overflow": "reject"}],
+)
+@pytest.mark.parametrize("command", ["verify", "replay"])
+def test_trace_whose_facts_its_configuration_cannot_hold_cannot_be_read(
+    command: str,
+    limit: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """As the runtime began one, before it refused to open the session."""
+    _, traced = session_in(tmp_path)
+    header_changed_by(traced, lambda header: header["config"].update(limit))
+    code, out, err = said_by(command, capsys, monkeypatch, traced)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "line 1: no session with these facts can have this config" in err
+    assert f"needs {next(iter(limit))} of at least" in err
+
+
+BEGINNINGS: dict[str, tuple[dict[str, Any], str]] = {
+    "a property does not hold": ({"attempts": 5}, "S17: "),
+    "core and reference recover to different sessions": ({"status": 4}, "lockstep: "),
+}
+
+
+@pytest.mark.parametrize("case", BEGINNINGS)
+def test_trace_whose_beginning_deviates_is_told_so_by_verify_and_replay_in_the_same_words(
+    case: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    facts, kind = BEGINNINGS[case]
+    _, traced = session_in(tmp_path)
+    header_changed_by(traced, lambda header: header["facts"]["agents"][1].update(facts))
+    code, out, err = said_by("verify", capsys, monkeypatch, traced)
+    first, *_, verdict = out.splitlines()
+    assert (code, err, verdict) == (1, "", "verdict: FAILED at the beginning")
+    assert first.startswith(f"the beginning deviates: {kind}")
+    code, out, err = said_by("replay", capsys, monkeypatch, traced)
+    assert (code, err) == (1, "")
+    broken = f"   broken: {first.removeprefix('the beginning deviates: ')}"
+    assert out.splitlines() == ["0  the beginning", broken, "", first]
 
 
 # The verdict
