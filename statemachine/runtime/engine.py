@@ -208,8 +208,10 @@ class Engine:
         return self._take(event, None)
 
     def tick(self) -> None:
-        """Tells the core what time it is: what is due ends."""
-        self._take(Tick(self.now()), None)
+        """Tells the core what time it is: what is due ends. Not a time before the last one: an alarm that comes up to
+        `TICK_SECONDS` early tells when it was due.
+        """
+        self._take(Tick(max(self.now(), self.session.now)), None)
 
     def report_failure(self, report: Event, agent: int, traceback: str | None) -> None:
         """Applies a report of code that raised. If it ends a turn of the agent, that has the traceback."""

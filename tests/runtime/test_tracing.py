@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 
 from statemachine import AgentControl
-from statemachine.core.events import Start
+from statemachine.core.events import Start, Tick
 from statemachine.log import trace
 from statemachine.log.trace import TraceError
 from statemachine.runtime import tracing
-from tests.runtime.running import in_session
+from statemachine.runtime.control import inside
+from statemachine.runtime.engine import TICK_SECONDS
+from tests.runtime.running import Open, echo, in_session, traced_sessions, virtual_time
+
+FIXTURES = (traced_sessions, virtual_time)
 
 
 async def ask(control: AgentControl) -> None:
@@ -37,6 +41,21 @@ def test_session_opened_again_with_the_same_trace_path_writes_a_new_file_beside_
         assert Start(0, "go") in trace.read(tmp_path / name).events
     assert trace.read(path).facts is None
     assert trace.read(tmp_path / "a.trace.3.ndjson").facts is not None
+
+
+@pytest.mark.anyio
+async def test_tick_right_after_an_alarm_that_came_early_does_not_go_back(open_session: Open, tmp_path: Path) -> None:
+    """An alarm tells when it was due, though it may come up to `TICK_SECONDS` before that."""
+    async with open_session(echo) as control:
+        engine = inside(control).engine
+        due = engine.now() + TICK_SECONDS / 2
+        engine.apply_at_once(Tick(due))
+        engine.tick()
+        assert inside(control).session.now == due
+    (found,) = tmp_path.glob("*.ndjson")
+    times = [event.now for event in trace.read(found).events if isinstance(event, Tick)]
+    assert times == sorted(times)
+    assert times[:2] == [due, due]
 
 
 def test_trace_beside_an_empty_file_of_an_opening_that_was_killed_goes_beside_it(tmp_path: Path) -> None:
