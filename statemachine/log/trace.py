@@ -7,7 +7,7 @@
 The first line says what the file is, and the whole configuration; then comes one line an event, with every field by its
 name. The core is deterministic, so configuration and events are the session (section 5). msgspec takes their classes as
 they are: an enum is its value, a result that is not a text an object with its JSON text. Numbers that JSON does not
-have are the words "inf", "-inf" and "nan".
+have are the words "inf", "-inf" and "nan". A number that is too large for one is not read as infinite.
 
 What versions 1 and 2 wrote otherwise is brought up to date by `older.py`.
 
@@ -281,7 +281,9 @@ def _line(value: dict[str, Any]) -> bytes:
 
 def _object(line: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(line.decode(), object_pairs_hook=_fields_once, parse_constant=_no_constant)
+        value = json.loads(
+            line.decode(), object_pairs_hook=_fields_once, parse_float=_float, parse_constant=_no_constant
+        )
     except UnicodeDecodeError:
         raise TraceError("this is not UTF-8; a trace is text, so give another file") from None
     except (ValueError, RecursionError) as error:
@@ -303,6 +305,13 @@ def _fields_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(word: str) -> None:
     raise TraceError(f'{word} is not JSON; write "inf", "-inf" or "nan"')
+
+
+def _float(word: str) -> float:
+    number = float(word)
+    if math.isinf(number):
+        raise TraceError(f"{word:.100} is beyond all numbers; no trace has it")
+    return number
 
 
 def _only(found: dict[str, Any], expected: Iterable[str], where: str) -> None:
