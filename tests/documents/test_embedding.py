@@ -20,6 +20,13 @@ from tests.documents.programs import REPOSITORY, assert_types_are_strict, blocks
 
 PAGE = "specs/embedding.md"
 LOOP_LINES = 30
+KEPT = {
+    "run(session, first)": "events: Any = []; handle: Any = Session.handle; s: Any = Session; "
+    "s.handle = lambda self, event: (events.append(event), handle(self, event))[1]",
+    "print(text(": "from pathlib import Path; from statemachine.log import trace; "
+    'trace.write(Path("run.ndjson"), session.config, events)',
+}
+"""Changes by which the program of the page writes its trace, of events in the order in which it hands them in."""
 
 
 def program(folder: Path, changes: Mapping[str, str] | None = None) -> Path:
@@ -80,14 +87,24 @@ def test_log_of_the_page_is_locked_as_long_as_its_program_runs(tmp_path: Path) -
 def test_loop_of_the_page_plays_a_session_that_the_reference_and_every_property_hold_to_be_right(
     tmp_path: Path,
 ) -> None:
-    note = "events: Any = []; handle: Any = Session.handle; s: Any = Session"
-    patch = "s.handle = lambda self, event: (events.append(event), handle(self, event))[1]"
-    keep = "from pathlib import Path; from statemachine.log import trace"
-    write = 'trace.write(Path("run.ndjson"), session.config, events)'
-    printed_by(program(tmp_path, {"run(session, first)": f"{note}; {patch}", "print(text(": f"{keep}; {write}"}))
+    printed_by(program(tmp_path, KEPT))
     result = verify_trace(tmp_path / "run.ndjson", 1, lambda *_: None)
     assert result.held, result.lines
     assert (tmp_path / "run.ndjson").read_text("utf-8").count("Finished") == 2
+
+
+def test_clock_of_the_loop_of_the_page_never_goes_back_though_bounds_run_out(tmp_path: Path) -> None:
+    """The loop told a bound that was due after the time at which it had woken up for it."""
+    waits = {
+        "log = sqlite3.connect(": "unloaded: Any = queue.Queue()",
+        "match effect": "isinstance(effect, fx.Unload) and unloaded.put(effect)",
+        "ask(ev.Shutdown(": "unloaded.get()",
+    }
+    made = "made: Any = SessionConfig; SessionConfig: Any = lambda **given: made(idle_ttl=0.001, **given)"
+    printed_by(program(tmp_path, {**KEPT, **waits, "session, first = recover(": made}))
+    result = verify_trace(tmp_path / "run.ndjson", 1, lambda *_: None)
+    assert result.held, result.lines
+    assert '"Flushed"' in (tmp_path / "run.ndjson").read_text("utf-8").split('"Shutdown"')[0]
 
 
 def test_page_says_what_to_do_for_every_effect() -> None:
