@@ -9,7 +9,8 @@ Either way, the first deviation is named, and the last line is the verdict.
 
 A trace holds if the core did what the rules say with every event in it, and there is one. Requests that were *refused*
 are judged, and so are reports that came *late*, which every runtime has. One that was *not asked* for has not held,
-because the runtime does something else than the core asked (`model/scenarios/passed_over.py`).
+because the runtime does something else than the core asked, and so has a tick that told a time in the past
+(`model/scenarios/passed_over.py`).
 """
 
 from __future__ import annotations

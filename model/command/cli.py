@@ -253,7 +253,8 @@ def mutants_command(number: int, seed: int, write: bool, jobs: int, as_json: boo
 def replay_command(file: Path) -> None:
     """Show a trace step by step: event, effects, every agent, what changed, what broke, and the verdict of `verify`.
 
-    A report that came late changes nothing, and may be there. One that was not asked for has not held.
+    A report that came late changes nothing, and may be there. One that was not asked for has not held, nor has a tick
+    that told a time in the past.
 
     Exit code 0: everything held, and there was something to judge. 1: something did not hold, or there was nothing.
     2: it cannot be read.
@@ -309,6 +310,7 @@ def verify_command(file: str | Path, every: int) -> None:
 
     A report that came late, to what the core had asked for and does not need any more, changes nothing; every runtime
     has such reports, and a trace with them holds. One that was not asked for, or that was there before, has not held.
+    Nor has a tick that told a time in the past: no bound is applied until the clock has caught up.
 
     Exit code 0: everything held, and there was something to judge. 1: something did not hold, or there was nothing.
     2: it cannot be read.

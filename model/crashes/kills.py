@@ -40,6 +40,7 @@ from statemachine.stores.errors import StoreError, StoreMissing
 from statemachine.stores.sqlite.reading import check_file
 
 from ..pools import Hire, Task, campaign, noting_interrupts, stop_is_asked
+from ..scenarios.passed_over import is_wrong_time
 from ..scenarios.replay import Trial, verdict_of
 from .child import Journal, Life, Order, config_of
 from .judge import Blame, Fault, Log, Story, judge, read_log
@@ -155,6 +156,8 @@ class FileLife:
             for event in found.events:
                 trial.play(event)
                 self.notes["events replayed"] += 1
+                if is_wrong_time(event, trial.session):
+                    return [Blame(Fault.BROKEN, f"{told.name}: the clock went back, by event {trial.played}: {event}")]
         except Exception as error:
             return [Blame(Fault.BROKEN, f"{told.name}: {verdict_of(error)}")]
         return []

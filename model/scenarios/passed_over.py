@@ -1,10 +1,12 @@
 """Counts the events of a trace that changed nothing, and words the verdict of a trace that has no deviation.
 
-Three kinds of events change nothing. A request that was *refused* is judged: the reference refuses it too. A report
+Four kinds of events change nothing. A request that was *refused* is judged: the reference refuses it too. A report
 that is *late* answers what the core had asked for, once, and does not need any more: the turn was closed meanwhile, the
 load was given up. Every runtime has such reports, and the rules say that they change nothing (S9). A report that is
 *unasked* answers what the core never asked for, or what was answered before. No rule says what it means, so nothing is
-judged of it, and a trace that has one has not held.
+judged of it, and a trace that has one has not held. Nor has one with a tick of a *wrong time*: in the past, infinite or
+not a number. The core's clock stands still at it, and goes on only with a time that is later than all before. What took
+longer than its bound meanwhile was not ended, and the trace looks as if it had been in time. An equal time is right.
 
 A clock or a crash alone (`Tick`, `Restart`) that moves nothing is not an event in which something could be wrong: a
 trace of those has nothing to judge.
@@ -12,6 +14,7 @@ trace of those has nothing to judge.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from attrs import define, field
@@ -93,6 +96,13 @@ class Asked:
         return not (isinstance(event, ev.Aborted) and is_running)
 
 
+def is_wrong_time(event: AnyEvent, after: Session) -> bool:
+    """Tells whether this is a tick at which the clock stood still, and not because no time had passed. `after` is the
+    session after it.
+    """
+    return isinstance(event, ev.Tick) and not after.now <= event.now < math.inf
+
+
 @define
 class Events:
     """The events of one kind that changed nothing."""
@@ -112,7 +122,7 @@ class Events:
     def told(self, what: str) -> Iterator[str]:
         """Yields lines about them, if there are any; `what` is what was the matter with them."""
         if self.count:
-            yield f"{counted(self.count)} {what}, and changed nothing; the first is event {self.first:,}:"
+            yield f"{counted(self.count)} {what}; the first is event {self.first:,}:"
             yield f"    {self.event}"
 
 
@@ -123,6 +133,7 @@ class PassedOver:
     refused: Events = field(factory=Events)
     late: Events = field(factory=Events)
     unasked: Events = field(factory=Events)
+    wrong_time: Events = field(factory=Events)
     idle: int = 0
     """Ticks and crashes that moved nothing."""
     asked: Asked = field(factory=Asked)
@@ -141,6 +152,8 @@ class PassedOver:
             self.new.append((self.refused, number, event))
         elif isinstance(step.reply, Stale):
             self.new.append((self.late if is_asked else self.unasked, number, event))
+        elif is_wrong_time(event, after):
+            self.new.append((self.wrong_time, number, event))
 
     def count(self, before: int | None = None) -> None:
         """Counts what is new; or of it, only what came before the event with this number."""
@@ -151,38 +164,54 @@ class PassedOver:
 
     def lines(self) -> Iterator[str]:
         """Yields lines about what changed nothing."""
-        yield from self.late.told("stale because late")
-        yield from self.unasked.told("stale because not asked for")
-        yield from self.refused.told("refused")
+        yield from self.late.told("stale because late, and changed nothing")
+        yield from self.unasked.told("stale because not asked for, and changed nothing")
+        yield from self.wrong_time.told("told a time in the past, or none, and moved no clock")
+        yield from self.refused.told("refused, and changed nothing")
+
+    @property
+    def wrong(self) -> int:
+        """Returns how many events keep a trace from holding."""
+        return self.unasked.count + self.wrong_time.count
 
     def held(self, events: int) -> bool:
         """Tells whether a trace of so many events, without a deviation, has held, and has something that could."""
-        return not self.unasked.count and events > self.late.count + self.refused.count + self.idle
+        return not self.wrong and events > self.late.count + self.refused.count + self.idle
 
     def said_of(self, events: int) -> str:
         """Returns how many of so many events held."""
-        if not self.unasked.count:
+        if not self.wrong:
             return f"{counted(events)} held"
-        return f"only {events - self.unasked.count:,} of {counted(events)} held"
+        return f"only {events - self.wrong:,} of {counted(events)} held"
 
     def verdict(self, events: int) -> str:
         """Returns the last line about a trace of so many events without a deviation. It does not praise what the core
         passed over.
         """
-        late, unasked, refused = self.late.count, self.unasked.count, self.refused.count
+        late, refused = self.late.count, self.refused.count
         also = f"{late:,} stale because late, {refused:,} refused" if late else f"none stale, {refused:,} refused"
-        if unasked:
-            was = "WAS" if unasked == 1 else "WERE"
-            return (
-                f"verdict: {self.said_of(events).upper()}, {unasked:,} {was} STALE: the core passed over what its "
-                "runtime reported without being asked, so nothing was judged of that; "
-                f"{late:,} stale because late, {refused:,} refused"
-            )
+        if self.wrong:
+            rest = f"{late:,} stale because late, {refused:,} refused"
+            return f"verdict: {self.said_of(events).upper()}, {'; '.join([*self.reproaches(), rest])}"
         if not events:
             return "verdict: NOTHING TO JUDGE, the trace has no events"
         if not self.held(events):
             return f"verdict: NOTHING TO JUDGE, no event had an effect: {also}"
         return f"verdict: HELD, {counted(events)}, {also}"
+
+    def reproaches(self) -> Iterator[str]:
+        """Yields what keeps the trace from holding, and what was not judged because of it."""
+        if unasked := self.unasked.count:
+            was = "WAS" if unasked == 1 else "WERE"
+            yield (
+                f"{unasked:,} {was} STALE: the core passed over what its runtime reported without being asked, so "
+                "nothing was judged of that"
+            )
+        if wrong := self.wrong_time.count:
+            yield (
+                f"{wrong:,} TOLD A WRONG TIME: the core passed over times in the past, so no bound was judged until "
+                "the clock had caught up"
+            )
 
 
 def counted(events: int) -> str:

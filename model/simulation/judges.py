@@ -42,6 +42,7 @@ from statemachine.runtime.control import inside
 from statemachine.stores.protocol import Entry
 
 from ..scenarios.answers import answers_of
+from ..scenarios.passed_over import is_wrong_time
 from ..scenarios.replay import Trial, verdict_of
 from .observed import said, unfinished
 from .store import End
@@ -102,6 +103,8 @@ def play(world: World, path: Path) -> Played | None:
     try:
         for event in told.events:
             step = trial.play(event)
+            if is_wrong_time(event, trial.session):
+                world.blame(f"{path.name} has a clock that went back, by event {trial.played}: {event}")
             if isinstance(step.reply, Refused):
                 played.refusals[type(step.reply.refusal).__name__] += 1
             elif isinstance(step.reply, Stale):

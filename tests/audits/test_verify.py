@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import sqlite3
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import anyio
 import pytest
+from attrs import evolve
 from click.testing import CliRunner
 from rich.console import Console
 
@@ -392,6 +394,83 @@ def test_report_that_was_not_asked_for_keeps_a_trace_from_holding(case: str, tmp
     assert replay.show(path, console) == 1
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue().splitlines()[-1] == result.lines[-1]
+
+
+BACKWARDS: dict[str, tuple[AnyEvent, ...]] = {
+    "a time before the last one": (ev.Tick(900.0),),
+    "a time that is less than the last one by as little as can be": (ev.Tick(math.nextafter(1000.0, 0)),),
+    "a time below zero": (ev.Tick(-1.0),),
+    "a clock that begins anew behind a restart": (ev.Restart(), ev.Tick(0.0)),
+    "no end": (ev.Tick(math.inf),),
+    "no beginning": (ev.Tick(-math.inf),),
+    "no number": (ev.Tick(math.nan),),
+    "a time before the last one, told to a session that drains": (ev.Shutdown(0.0), ev.Tick(1.0)),
+    "a time before the last one, told to a session that has failed": (ev.WriteFailed("full"), ev.Tick(1.0)),
+}
+
+
+def verdicts(path: Path, every: int = 1) -> tuple[verify.Result, str]:
+    """What `verify` finds in a trace. It says and is what `replay` says and is."""
+    result = verify.verify(path, every, lambda *_: None)
+    console = Console(file=io.StringIO())
+    assert replay.show(path, console) == (0 if result.held else 1)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().splitlines()[-len(result.lines) :][1:] == [*result.lines[1:]]
+    return result, result.lines[-1]
+
+
+@pytest.mark.parametrize("case", BACKWARDS)
+def test_tick_of_a_wrong_time_keeps_a_trace_from_holding(case: str, tmp_path: Path) -> None:
+    path = tmp_path / "trace.ndjson"
+    events = (ev.Tick(1000.0), ev.Spawn(0, "a", "work"), ev.Loaded(1, 1), *BACKWARDS[case])
+    trace.write(path, SMALL, events)
+    result, verdict = verdicts(path)
+    assert not result.held
+    assert verdict.startswith(f"verdict: ONLY {len(events) - 1} OF {len(events)} EVENTS HELD, 1 TOLD A WRONG TIME: ")
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_trace_whose_clock_stood_still_does_not_say_that_a_turn_was_in_time(every: int, tmp_path: Path) -> None:
+    """The turn took 890 seconds of its ten."""
+    path = tmp_path / "trace.ndjson"
+    ticks = [ev.Tick(float(now)) for now in (0, 100, 500, 900)]
+    events: tuple[AnyEvent, ...] = (
+        ev.Tick(1000.0),
+        ev.Spawn(0, "a", "work"),
+        ev.Loaded(1, 1),
+        *ticks,
+        ev.Finished(1, 1, "done"),
+    )
+    trace.write(path, evolve(SMALL, turn_timeout=10.0), events)
+    result, verdict = verdicts(path, every)
+    assert not result.held
+    assert result.lines[0].startswith("only 4 of 8 events held: ")
+    assert result.lines[1:3] == (
+        "4 events told a time in the past, or none, and moved no clock; the first is event 4:",
+        '    {"event":"Tick","now":0.0}',
+    )
+    assert verdict == (
+        "verdict: ONLY 4 OF 8 EVENTS HELD, 4 TOLD A WRONG TIME: the core passed over times in the past, so no bound "
+        "was judged until the clock had caught up; 0 stale because late, 0 refused"
+    )
+
+
+def test_verdict_on_a_trace_with_unasked_reports_and_wrong_times_names_both(tmp_path: Path) -> None:
+    path = tmp_path / "trace.ndjson"
+    trace.write(path, SMALL, (*FOREIGN, ev.Tick(1.0), ev.Tick(0.0), ev.Tick(0.5)))
+    result, verdict = verdicts(path)
+    assert not result.held
+    assert verdict.startswith("verdict: ONLY 5 OF 10 EVENTS HELD, 3 WERE STALE: ")
+    assert "; 2 TOLD A WRONG TIME: " in verdict
+    assert verdict.endswith("; 0 stale because late, 1 refused")
+
+
+def test_ticks_of_an_equal_time_and_of_one_that_goes_on_behind_a_restart_hold(tmp_path: Path) -> None:
+    path = tmp_path / "trace.ndjson"
+    spawned = (ev.Spawn(0, "a", "work"), ev.Loaded(1, 1))
+    trace.write(path, SMALL, (ev.Tick(0.0), *spawned, ev.Tick(2.0), ev.Tick(2.0), ev.Restart(), ev.Tick(2.0)))
+    result, verdict = verdicts(path)
+    assert result.held, verdict
 
 
 def test_report_that_answers_what_a_recovered_session_asks_for_is_not_unasked(tmp_path: Path) -> None:

@@ -157,11 +157,15 @@ def in_session(
 
 
 def judge(path: Path) -> None:
-    """Every step of the trace holds every property, and is what the reference does; nothing is reported unasked."""
+    """Every step of the trace holds every property, and is what the reference does; nothing is reported unasked, and
+    the clock never goes back.
+    """
     without = PassedOver()
     for frame in frames(trace.read(path), without):
         assert frame.broken is None, f"{path.name}, event {frame.number} ({frame.line}): {frame.broken}"
     assert without.unasked.count == 0, f"{path.name}, event {without.unasked.first}: {without.unasked.event}"
+    wrong = without.wrong_time
+    assert wrong.count == 0, f"{path.name}, event {wrong.first}: {wrong.event}"
 
 
 # Work that does what the test says

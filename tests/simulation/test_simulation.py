@@ -481,6 +481,20 @@ def refusals_uncounted(m: pytest.MonkeyPatch) -> None:
     m.setattr(Engine, "_take", quietly)
 
 
+def clock_goes_back(m: pytest.MonkeyPatch) -> None:
+    """After each time, the core is told the one before once more."""
+    take = Engine._take
+
+    def twice(self: Engine, event: Any, receipt: Any) -> Any:
+        before = self.session.now
+        reply = take(self, event, receipt)
+        if isinstance(event, ev.Tick):
+            take(self, ev.Tick(before), None)
+        return reply
+
+    m.setattr(Engine, "_take", twice)
+
+
 BREAKS: dict[Callable[[pytest.MonkeyPatch], None], str] = {
     carried_out_before_the_commit: "runs, and the log does not say so|which is not in the log|the log has None",
     answered_before_the_commit: "was told mail .* but the log has None",
@@ -522,6 +536,7 @@ BREAKS: dict[Callable[[pytest.MonkeyPatch], None], str] = {
     keys_not_in_line: "is in the log 2 times",
     stale_generations_loaded: "its thread would have been loaded",
     refusals_uncounted: "refusals were counted as",
+    clock_goes_back: "has a clock that went back",
 }
 """What is broken, and what the judges say of it."""
 TOLD_BY_THE_REFERENCE = (awaited_notices_unread, returned_turns_lose_a_mail)
