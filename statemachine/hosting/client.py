@@ -32,9 +32,9 @@ from statemachine.hosting import wire
 from statemachine.hosting.blocks import Block
 from statemachine.hosting.directory import ClientDirectory, Place, Where, kind_at
 from statemachine.hosting.errors import ClientLeft, HostMissing
+from statemachine.pauses import LOOKS, RunTime
 from statemachine.runtime.checks import headers_of, number_of, reference_of, text_of
 from statemachine.runtime.handles import AgentRef, foreign
-from statemachine.runtime.pauses import LOOKS, RunTime
 from statemachine.runtime.settings import DEFAULT_ROLE, wrap
 from statemachine.runtime.status import AgentStatus
 from statemachine.stores import limits, options

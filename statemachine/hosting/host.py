@@ -37,7 +37,15 @@ from statemachine.core.events import ROOT
 from statemachine.core.machines import SessionState
 from statemachine.core.refusals import StoreFailed
 from statemachine.core.session import Session
-from statemachine.eventloops import clock, free_left_behind, note_entered, note_left, to_its_end
+from statemachine.eventloops import (
+    clock,
+    free_left_behind,
+    leaving,
+    misplaced,
+    note_entered,
+    note_left,
+    to_its_end,
+)
 from statemachine.hosting import rules, server, wire
 from statemachine.hosting.blocks import Block
 from statemachine.hosting.directory import Ask, Claimed, HostDirectory, Place, Where, kind_at
@@ -45,6 +53,7 @@ from statemachine.hosting.server import CallServer, Moved
 from statemachine.pauses import RunTime
 from statemachine.runtime import AgentControl
 from statemachine.runtime.control import inside
+from statemachine.runtime.errors import WrongTask
 from statemachine.runtime.threads import Roles, Work
 from statemachine.sinks import log
 from statemachine.stores import options
@@ -268,6 +277,9 @@ class SessionHost:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
+        problem = misplaced(self)
+        if problem is not None:  # before anything is cancelled
+            raise WrongTask(problem)
         if not self._block.leave():
             return None
         try:
@@ -276,7 +288,8 @@ class SessionHost:
         finally:
             self._tasks.cancel_scope.cancel()
             try:
-                await self._tasks.__aexit__(None, None, None)
+                with leaving(self):
+                    await self._tasks.__aexit__(None, None, None)
             finally:
                 await to_its_end(self._end)
         return None

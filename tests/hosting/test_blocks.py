@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from statemachine.errors import FolderInUse, SessionClosed, StoreMissing, WrongEventLoop
+from statemachine.errors import FolderInUse, SessionClosed, StoreMissing, WrongEventLoop, WrongTask
 from statemachine.hosting import SessionClient, SessionHost
 from tests.hosting.test_harm import check_nothing_is_left, sockets, threads_of
 from tests.hosting.test_hosts import until
@@ -170,3 +170,23 @@ def test_call_of_a_client_that_was_left_says_so_in_any_event_loop(place: Path) -
     for backend in ("asyncio", "trio"):
         with pytest.raises(SessionClosed, match="the client was left"):
             anyio.run(client.session("a").list, backend=backend)
+
+
+async def test_host_that_another_task_leaves_is_refused_and_goes_on(place: Path) -> None:
+    async with SessionHost(place, work, CONFIG, **QUICK) as found, SessionClient(place) as client:
+        with pytest.raises(WrongTask, match="another task has entered it"):
+            await asyncio.create_task(found.__aexit__(None, None, None))
+        await anyio.sleep(0.1)
+        assert [agent.path for agent in await client.session("a").list()] == ["/root"]
+
+
+def test_host_whose_task_has_ended_is_left_by_any_other(place: Path) -> None:
+    """As fixtures of many tools for tests enter and leave it."""
+    with asyncio.Runner() as runner:
+        for _ in range(2):
+            found, client = SessionHost(place, work, CONFIG, **QUICK), SessionClient(place)
+            runner.run(found.__aenter__())
+            runner.run(client.__aenter__())
+            assert [agent.path for agent in runner.run(client.session("a").list())] == ["/root"]
+            runner.run(client.__aexit__(None, None, None))
+            runner.run(found.__aexit__(None, None, None))
