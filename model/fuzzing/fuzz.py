@@ -27,15 +27,38 @@ package as `statemachine_model`, and pytest needs no more than this::
         assert result.failure is None, str(result.failure)
 
 A failure is reported as a short program, with the file of its trace. A subclass may have rules of its own, which look
-at `self.trial.session` and give events to `self.feed`. Hypothesis' own `Ours.TestCase` is not a test here: it shrinks
-bytes, which takes minutes and tells a reader nothing.
+at `self.trial.session` and give events to `self.feed`, and invariants::
+
+    from hypothesis import strategies as st
+    from hypothesis.stateful import invariant, rule
+
+    from statemachine import HOST, ROOT
+    from statemachine.core.events import Spawn
+
+
+    class Ours(Fuzz):
+        @rule(n=st.integers(0, 5))
+        def helper(self, n: int) -> None:
+            self.feed(Spawn(ROOT, f"helper{n}", "help", sender=HOST))
+
+        @invariant()
+        def few(self) -> None:
+            assert len(self.trial.session.agents) <= 50
+
+One that raises is a failure too, of the kind `rule-helper` or `invariant-few`: its program says between the events, in
+lines that begin with `--`, what of the subclass was called. What such a call feeds comes to its end even if the life is
+over then. Hypothesis' own `Ours.TestCase` is not a test here: it shrinks bytes, which takes minutes and tells a reader
+nothing.
 """
 
 from __future__ import annotations
 
+import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, ClassVar
@@ -48,14 +71,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from statemachine.core.config import SessionConfig
+from statemachine.core.session import Session
 from statemachine.log import trace
 
 from ..coverage import Coverage, counting, moves_seen
 from ..lockstep import AnyEvent, Restart
 from ..pools import Hire, Task, campaign, stop_is_asked, workers
-from ..scenarios.replay import Trial, program_of
+from ..scenarios.replay import Trial, Verdict, program_of, verdict_of
 from . import chance
-from .shrink import Scenario, shrink
+from .own_rules import NOT_FAILURES, TEARDOWN, Call, failures, guard, in_hypothesis
+from .shrink import Scenario, Shrinker, judge, shrink
 
 FAILURES = Path(".statemachine") / "failures"
 """Default folder for traces of failures."""
@@ -86,6 +111,33 @@ class Stopped(Exception):
     """Raised by a callback of progress to end the campaign."""
 
 
+class OwnRuleFails(Exception):
+    """A rule of a subclass raised, in a life that is played again."""
+
+
+@frozen
+class Broken:
+    """A life in which something of a subclass failed: its last call."""
+
+    config: SessionConfig
+    moves: tuple[AnyEvent | Call, ...]
+    """Its events and calls, without the events that calls fed."""
+    events: tuple[AnyEvent, ...]
+    """All its events."""
+    calls: tuple[tuple[int, Call], ...]
+    """Its calls, and how many events were before each."""
+    verdict: Verdict
+
+    def program(self) -> tuple[str, ...]:
+        """Returns the life as a program, with a line before the events of each call."""
+        first, *lines = program_of(self.config, self.events)
+        program, done = [first], 0
+        for before, call in self.calls:
+            program += [*lines[done:before], f"-- {call}"]
+            done = before
+        return (*program, *lines[done:])
+
+
 @define
 class Campaign:
     """The results of several examples."""
@@ -93,9 +145,13 @@ class Campaign:
     steps_max: int
     """Most events of one example."""
     examples: int = 0
+    """Lives for which Hypothesis found a rule. It begins others, and gives them up before anything happens."""
     steps: int = 0
     coverage: Coverage = field(factory=Coverage)
     failed: Scenario | None = None
+    """The life in which the core failed."""
+    broken: Broken | None = None
+    """The life in which something of a subclass failed."""
 
 
 class Fuzz(RuleBasedStateMachine):
@@ -104,18 +160,26 @@ class Fuzz(RuleBasedStateMachine):
     config: ClassVar[SessionConfig | None] = None
     """Configuration of every example. None: each draws its own."""
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        guard(cls, Fuzz)
+
     def __init__(self, campaign: Campaign) -> None:
         super().__init__()
         self.campaign = campaign
-        self.trial = Trial(SessionConfig())
+        self.trial = Trial(self.config or SessionConfig())
         self.events: list[AnyEvent] = []
+        self._moves: list[AnyEvent | Call] = []
+        self._calls: list[tuple[int, Call]] = []
+        """Both as in `Broken`."""
         self.calamity_at = QUIET
+        self._is_counted = self._is_calling = self._has_failed = False
 
     @initialize(code=st.binary(min_size=chance.CONFIG_BYTES, max_size=chance.CONFIG_BYTES))
     def begin(self, code: bytes) -> None:
-        """Opens the session."""
-        self.campaign.examples += 1
-        self.trial = Trial(self.config or chance.config_of(code), FOLD_EVERY)
+        """Opens the session, unless an initializer of a subclass came first and gave events to one."""
+        if not self.events:
+            self.trial = Trial(self.config or chance.config_of(code), FOLD_EVERY)
 
     @rule(codes=BURSTS)
     def work(self, codes: bytes) -> None:
@@ -136,6 +200,7 @@ class Fuzz(RuleBasedStateMachine):
     @rule(choice=CHOICES)
     def calamity(self, choice: bytes) -> None:
         """Plays an event that should be rare. One crash in four comes three times in a row."""
+        self._count()
         self.calamity_at = len(self.events) + QUIET
         code = int.from_bytes(choice) % 20
         event = chance.calamity(code)
@@ -144,6 +209,7 @@ class Fuzz(RuleBasedStateMachine):
 
     def play(self, plays: tuple[chance.Play, ...], codes: bytes) -> None:
         """Plays an event for every three bytes. Zeros are none, so that Hypothesis' simplest example costs nothing."""
+        self._count()
         if not any(codes):
             return
         for at in range(0, len(codes), chance.BYTES):
@@ -152,16 +218,52 @@ class Fuzz(RuleBasedStateMachine):
     def feed(self, event: AnyEvent) -> None:
         """Plays one event, judges and counts it."""
         campaign, trial = self.campaign, self.trial
-        if len(self.events) >= campaign.steps_max:
-            return
+        if not self._is_calling:
+            if len(self.events) >= campaign.steps_max:
+                return
+            self._moves.append(event)
         self.events.append(event)
         campaign.steps += 1
         try:
             step = trial.play(event)
         except Exception:
+            self._has_failed = True
             campaign.failed = (trial.session.config, tuple(self.events))
             raise
         campaign.coverage.observe(trial.before, event, step, trial.session)
+
+    def call_own(self, call: Call) -> Any:
+        """Carries out a call of a subclass. What it raises is its failure, unless the core has failed in it. A life
+        that is over has no more rules: what they feed would not be played, and they would miss it.
+        """
+        if self._is_calling:  # by the call itself
+            return call.on(self)
+        if call.kind == "rule":
+            self._count()
+            if len(self.events) >= self.campaign.steps_max:
+                return call.nothing
+        self._moves.append(call)
+        self._calls.append((len(self.events), call))
+        self._is_calling = True
+        try:
+            return call.on(self)
+        except failures() as error:
+            if not self._has_failed and not isinstance(error, NOT_FAILURES):
+                self._has_failed = True
+                self.campaign.broken = self._broken_by(Verdict(call.name, call.words(error)))
+            raise
+        finally:
+            self._is_calling = False
+
+    def _broken_by(self, verdict: Verdict) -> Broken:
+        """Returns the life so far."""
+        moves, calls = tuple(self._moves), tuple(self._calls)
+        return Broken(self.trial.session.config, moves, tuple(self.events), calls, verdict)
+
+    def _count(self) -> None:
+        """Counts the life, once there is a rule for it."""
+        self.campaign.examples += not self._is_counted
+        self._is_counted = True
 
 
 # A campaign
@@ -179,18 +281,25 @@ class Failure:
     """The kind of its `Verdict`."""
     message: str
     program: tuple[str, ...]
-    """The scenario in the language of `model/scenarios/script.py`, its configuration first."""
+    """The scenario in the language of `model/scenarios/script.py`, its configuration first. A line that begins with
+    `--` is a call of a subclass; what it fed follows."""
     trace: Path
+    is_own: bool = False
+    """Whether a rule of a subclass failed, and not one of the core. The trace has only the events."""
 
     def __str__(self) -> str:
         lines = [f"{self.kind}: {self.message}", *[f"    {line}" for line in self.program]]
         origin = f"found with seed {self.seed}, {self.examples} examples of {self.steps} steps"
+        if self.is_own:
+            origin += "; a replay does not know what failed, and judges the rules of the core"
         return "\n".join([*lines, f"{origin}; to see it step by step: statemachine replay {self.trace}"])
 
 
 @frozen
 class FuzzResult:
-    """The result of a campaign. `coverage` counts what was reached (`model/coverage.py`)."""
+    """The result of a campaign. `coverage` counts what was reached (`model/coverage.py`). `examples` are the lives in
+    which a rule was played, a failing one each time; the simplest of them have no event.
+    """
 
     examples: int
     steps: int
@@ -208,8 +317,8 @@ def run(
 ) -> FuzzResult:
     """Plays `examples` lives of at most `steps` events each, up to the first failure, whose trace is saved in `folder`.
     `on_progress` gets examples and steps so far, every ten examples or so; it may raise `Stopped`. `machine` plays
-    them:
-    a subclass may have its own configuration and rules."""
+    them: a subclass may have its own configuration and rules. Raises what is a defect of the fuzzer, or of a
+    precondition or strategy of a subclass."""
     campaign = Campaign(steps)
     with counting() as moves:
         for number, begun in enumerate(range(0, examples, BATCH)):
@@ -219,14 +328,16 @@ def run(
                 play_batch(campaign, machine, min(BATCH, examples - begun), round_seed(seed, number))
             except Stopped:
                 break
-            except Exception:
-                if campaign.failed is None:
+            except failures():
+                if campaign.failed is None and campaign.broken is None:
                     raise  # a defect of the fuzzer, not of the core
                 break
         coverage = campaign.coverage.counts + moves_seen(moves)
     failure = None
     if campaign.failed is not None:
         failure = report(campaign.failed, (seed, examples, steps), folder)
+    elif campaign.broken is not None:
+        failure = report_own(campaign.broken, machine, (seed, examples, steps), folder)
     return FuzzResult(campaign.examples, campaign.steps, coverage, failure)
 
 
@@ -255,6 +366,76 @@ def report(failed: Scenario, origin: tuple[int, int, int], folder: Path) -> Fail
     else:
         (config, events), (kind, message) = shrunk[0], (shrunk[1].kind, shrunk[1].detail)
     return Failure(*origin, kind, message, tuple(program_of(config, events)), save(config, events, kind, folder))
+
+
+class Again:
+    """A life of a subclass that is played again. Its rules may draw from `random`, which begins as in a test of
+    Hypothesis.
+    """
+
+    def __init__(self, machine: type[Fuzz], config: SessionConfig) -> None:
+        random.seed(0)
+        self.machine = machine(Campaign(sys.maxsize))
+        self.machine.trial = Trial(config, FOLD_EVERY)
+
+    @property
+    def session(self) -> Session:
+        """The session as it is now."""
+        return self.machine.trial.session
+
+    def play(self, move: AnyEvent | Call) -> None:
+        """Plays an event or a call. Raises `OwnRuleFails`, or what `Trial.play` raises."""
+        if not isinstance(move, Call):
+            self.machine.feed(move)
+            return
+        try:
+            self.machine.call_own(move)
+        except failures() as error:
+            if self.machine.campaign.broken is None:
+                raise
+            raise OwnRuleFails from error
+
+    def verdict(self, error: Exception) -> Verdict:
+        """Returns the verdict for what `play` raised."""
+        broken = self.machine.campaign.broken
+        return verdict_of(error) if broken is None else broken.verdict
+
+    def end(self) -> None:
+        """Gives back what the machine holds, unless its end was a move."""
+        if not any(call.kind == TEARDOWN for _, call in self.machine._calls):
+            with suppress(*failures()):
+                self.machine.teardown()
+
+
+def report_own(broken: Broken, machine: type[Fuzz], origin: tuple[int, int, int], folder: Path) -> Failure:
+    """Shrinks a life in which something of a subclass failed, saves the trace of its events, returns the failure."""
+    found = in_hypothesis(lambda: shrink_own(broken, machine))
+    message = broken.verdict.detail if found is None else found.verdict.detail
+    if found is None:
+        message += "; not when it was played again, so all of it is here"
+    found = found or broken
+    path = save(found.config, found.events, found.verdict.kind, folder)
+    return Failure(*origin, found.verdict.kind, message, found.program(), path, is_own=True)
+
+
+def shrink_own(broken: Broken, machine: type[Fuzz]) -> Broken | None:
+    """Returns the shortest life found in which the same fails. None: it does not when it is played again."""
+
+    def begin(config: SessionConfig) -> Again:
+        return Again(machine, config)
+
+    found = judge(broken.config, broken.moves, begin)
+    if found is None or found[1].kind != broken.verdict.kind:
+        return None
+    shrinker = Shrinker(broken.config, *found, begin, begin, keeps_config=machine.config is not None)
+    config, moves = shrinker.shrunk()
+    life = begin(config)
+    with suppress(Exception):  # what failed
+        for move in moves:
+            life.play(move)
+    shrunk = life.machine.campaign.broken
+    life.end()
+    return shrunk
 
 
 def save(config: SessionConfig, events: tuple[AnyEvent, ...], kind: str, folder: Path) -> Path:

@@ -9,10 +9,10 @@ shrinks the numbers that events were drawn from, needs hundreds of times as long
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from string import ascii_lowercase
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
@@ -24,35 +24,95 @@ from .. import lockstep
 from ..lockstep import AnyEvent
 from ..scenarios import script
 from ..scenarios.replay import Trial, Verdict, verdict_of
+from .own_rules import Call
 
 EVENTS_MAX = 60_000
 """Most events played while shrinking one scenario: about half a minute."""
 PAIRS_MAX = 24
 """Most events of a scenario for which trying to leave out any two is cheap."""
 
-Move = str | AnyEvent
-"""An event to come: as a line, or as the event itself."""
+Played = AnyEvent | Call
+"""What happens in a life."""
+Move = str | Played
+"""What is to come: an event as a line, or as itself, or a call of a subclass of `Fuzz`."""
 Scenario = tuple[SessionConfig, tuple[AnyEvent, ...]]
 
 
-def judge(config: SessionConfig, moves: Iterable[Move]) -> tuple[tuple[AnyEvent, ...], Verdict] | None:
-    """Plays a scenario. Returns its events up to the first that fails, and the verdict; None: all held."""
-    trial = Trial(config)
-    played: list[AnyEvent] = []
-    for move in moves:
-        event = understood(move, trial.session)
-        if event is None:
-            continue
-        played.append(event)
-        try:
-            trial.play(event)
-        except Exception as error:  # a defect may raise anything
-            return tuple(played), verdict_of(error)
+class Life(Protocol):
+    """What a scenario is played on."""
+
+    @property
+    def session(self) -> Session:
+        """The session as it is now."""
+        ...
+
+    def play(self, move: Any) -> object:
+        """Plays what happens. Raises if it fails."""
+
+    def verdict(self, error: Exception) -> Verdict:
+        """Returns the verdict for what `play` raised."""
+        ...
+
+    def end(self) -> None:
+        """Ends it."""
+
+
+class Judged:
+    """A session that is judged at every step."""
+
+    def __init__(self, config: SessionConfig) -> None:
+        self.trial = Trial(config)
+        self.play, self.verdict = self.trial.play, verdict_of
+
+    @property
+    def session(self) -> Session:
+        """The session as it is now."""
+        return self.trial.session
+
+    def end(self) -> None:
+        """Holds nothing."""
+
+
+class Sketched:
+    """A session alone, which takes a small part of the time."""
+
+    def __init__(self, config: SessionConfig) -> None:
+        self.session, self.verdict = Session(config), verdict_of
+
+    def play(self, event: AnyEvent) -> None:
+        """Plays an event. Raises what the core raises."""
+        self.session, _ = lockstep.core_step(self.session, event)
+
+    def end(self) -> None:
+        """Holds nothing."""
+
+
+Begin = Callable[[SessionConfig], Life]
+
+
+def judge(
+    config: SessionConfig, moves: Iterable[Move], begin: Begin = Judged
+) -> tuple[tuple[Played, ...], Verdict] | None:
+    """Plays a scenario. Returns what happened up to the first that fails, and the verdict; None: all held."""
+    life = begin(config)
+    played: list[Played] = []
+    try:
+        for move in moves:
+            event = understood(move, life.session)
+            if event is None:
+                continue
+            played.append(event)
+            try:
+                life.play(event)
+            except Exception as error:  # a defect may raise anything
+                return tuple(played), life.verdict(error)
+    finally:
+        life.end()
     return None
 
 
-def understood(move: Move, s: Session) -> AnyEvent | None:
-    """Returns the event that a move means here, if any."""
+def understood(move: Move, s: Session) -> Played | None:
+    """Returns what a move means here, if anything."""
     if not isinstance(move, str):
         return move
     try:
@@ -61,20 +121,28 @@ def understood(move: Move, s: Session) -> AnyEvent | None:
         return None
 
 
-def lines_of(config: SessionConfig, events: Iterable[AnyEvent]) -> tuple[list[Move], list[int]]:
-    """Returns the events as moves, and the number of the next mail before each."""
-    session = Session(config)
+def lines_of(config: SessionConfig, played: Iterable[Played], begin: Begin = Sketched) -> tuple[list[Move], list[int]]:
+    """Returns what happened as moves, and the number of the next mail before each."""
+    life = begin(config)
     moves: list[Move] = []
     mails: list[int] = []
-    for event in events:
-        mails.append(session.ledger.next_mail)
-        line = script.line_of(event, session)
-        moves.append(line if understood(line, session) == event else event)
-        try:
-            session, _ = lockstep.core_step(session, event)
-        except Exception:  # the defect itself, at the end
-            break
+    try:
+        for event in played:
+            mails.append(life.session.ledger.next_mail)
+            moves.append(event if isinstance(event, Call) else line_if_exact(event, life.session))
+            try:
+                life.play(event)
+            except Exception:  # the defect itself, at the end
+                break
+    finally:
+        life.end()
     return moves, mails
+
+
+def line_if_exact(event: AnyEvent, s: Session) -> Move:
+    """Returns the event as a line, if that says all of it."""
+    line = script.line_of(event, s)
+    return line if understood(line, s) == event else event
 
 
 def shrink(config: SessionConfig, events: Sequence[AnyEvent]) -> tuple[Scenario, Verdict] | None:
@@ -84,32 +152,49 @@ def shrink(config: SessionConfig, events: Sequence[AnyEvent]) -> tuple[Scenario,
 
 
 class Shrinker:
-    """One scenario that is being shrunk."""
+    """One scenario that is being shrunk. `begin` begins the lives that are judged, `sketch` those in which events
+    become lines.
+    """
 
-    def __init__(self, config: SessionConfig, events: tuple[AnyEvent, ...], verdict: Verdict) -> None:
+    def __init__(
+        self,
+        config: SessionConfig,
+        events: tuple[Played, ...],
+        verdict: Verdict,
+        begin: Begin = Judged,
+        sketch: Begin = Sketched,
+        *,
+        keeps_config: bool = False,
+    ) -> None:
         self.config, self.events, self.verdict = config, events, verdict
+        self.begin, self.sketch, self.keeps_config = begin, sketch, keeps_config
         self.moves: list[Move] = list(events)
         self.mails: list[int] = []
         self.events_left = EVENTS_MAX
 
     def shrink(self) -> tuple[Scenario, Verdict]:
+        """Shrinks a scenario of events. Returns it, and its verdict."""
+        config, played = self.shrunk()
+        return (config, tuple([event for event in played if not isinstance(event, Call)])), self.verdict
+
+    def shrunk(self) -> tuple[SessionConfig, tuple[Played, ...]]:
         """Shrinks until no attempt helps any more."""
-        self.take(self.config, lines_of(self.config, self.events)[0])
+        self.take(self.config, lines_of(self.config, self.events, self.sketch)[0])
         while self.events_left > 0 and (
             self.leave_out() | self.simplify() | self.configure() or self.leave_out_two() or self.lower()
         ):
             pass
         self.take(self.config, renamed(self.moves))
-        return (self.config, self.events), self.verdict
+        return self.config, self.events
 
     def take(self, config: SessionConfig, moves: Sequence[Move]) -> bool:
         """Takes this scenario instead if it fails alike. Returns whether it did."""
-        found = judge(config, moves) if self.events_left > 0 else None
+        found = judge(config, moves, self.begin) if self.events_left > 0 else None
         self.events_left -= len(moves)
         if found is None or found[1].kind != self.verdict.kind:
             return False
         self.config, (self.events, self.verdict) = config, found
-        self.moves, self.mails = lines_of(config, self.events)
+        self.moves, self.mails = lines_of(config, self.events, self.sketch)
         return True
 
     def leave_out(self) -> bool:
@@ -132,6 +217,8 @@ class Shrinker:
         """Tries a residency slot less: then one agent less may do, which is up to two events. Returns whether there are
         fewer events; if not, all is as before, since `configure` would only take the slot back, and so without end.
         """
+        if self.keeps_config:
+            return False
         first, before = self.config, len(self.moves)
         try:
             config = attrs.evolve(self.config, max_resident=self.config.max_resident - 1)
@@ -174,6 +261,8 @@ class Shrinker:
 
     def configure(self) -> bool:
         """Tries the default in each field of the configuration."""
+        if self.keeps_config:
+            return False
         simpler = False
         for field in attrs.fields(SessionConfig):
             default = SessionConfig(max_concurrent=self.config.max_concurrent)  # others depend on it

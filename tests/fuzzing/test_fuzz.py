@@ -11,9 +11,19 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis import assume, note, settings
+from hypothesis import strategies as st
 from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
-from hypothesis.stateful import rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from model import pools
 from model.coverage import SITUATIONS, required
@@ -21,10 +31,10 @@ from model.fuzzing import chance, fuzz, shrink
 from model.fuzzing.fuzz import Failure, FuzzResult, Soak
 from model.pools import CONTEXT
 from model.scenarios import replay, script
-from statemachine.core import rules, turns
+from statemachine.core import refusals, rules, turns
 from statemachine.core.config import Overflow, SessionConfig
 from statemachine.core.effects import StartTurn
-from statemachine.core.events import HOST, Spawn
+from statemachine.core.events import HOST, Spawn, Tick
 from statemachine.core.machines import TurnState
 from statemachine.core.session import Session
 from statemachine.log import trace
@@ -96,7 +106,7 @@ def test_run_of_a_subclass_has_its_configuration_in_every_life_and_its_rules_in_
     monkeypatch.setattr(Machine, "lives", [])
     result = fuzz.run(30, 100, SEED, folder=tmp_path, machine=Machine)
     assert result.failure is None, str(result.failure)
-    assert result.examples == len(Machine.lives) >= 30
+    assert result.examples == 30 <= len(Machine.lives)
     assert {life.trial.session.config for life in Machine.lives} == {Machine.config}
     assert result.steps == sum(len(life.events) for life in Machine.lives)
     assert any(isinstance(event, Spawn) and event.name == "deep" for life in Machine.lives for event in life.events)
@@ -238,6 +248,259 @@ def test_defect_of_the_fuzzer_is_no_failure_of_the_core(monkeypatch: pytest.Monk
     monkeypatch.setattr(chance, "event_of", broken)
     with pytest.raises(ZeroDivisionError):
         fuzz.run(20, 30, 1)
+
+
+# Rules of one's own
+
+
+class Checks(fuzz.Fuzz):
+    """A project's machine, for subclasses with a check."""
+
+    config: ClassVar[SessionConfig | None] = SessionConfig(max_concurrent=3, max_resident=4, overflow=Overflow.QUEUE)
+
+    def agents(self) -> int:
+        return len(self.trial.session.agents)
+
+    def spawn(self, name: str) -> None:
+        self.feed(Spawn(0, name, "work", f"settings of {name}", HOST))
+
+
+class RuleFails(Checks):
+    """What it leaves makes its teardown fail, too."""
+
+    is_left = False
+
+    @rule(n=st.integers(0, 5))
+    def ours(self, n: int) -> None:
+        self.spawn(f"x{n}")
+        self.is_left = self.agents() >= 6
+        assert not self.is_left, "never more than six"
+
+    def teardown(self) -> None:
+        assert not self.is_left, "something is left"
+
+
+class InvariantFails(Checks):
+    @invariant()
+    def few(self) -> None:
+        assert self.agents() < 6, "never more than six"
+
+
+class InvariantOfAnyConfigurationFails(InvariantFails):
+    config: ClassVar[SessionConfig | None] = None
+
+
+class InitializerFails(Checks):
+    @initialize()
+    def prepare(self) -> None:
+        self.spawn("first")
+        assert self.agents() == 1, "there is one"
+
+
+class TeardownFails(Checks):
+    def teardown(self) -> None:
+        super().teardown()
+        assert self.agents() < 6, "never more than six"
+
+
+class PytestFails(Checks):
+    @precondition(lambda self: self.agents() >= 6)
+    @rule()
+    def told(self) -> None:
+        pytest.fail("never more than six")
+
+
+class RuleWithStateFails(Checks):
+    """Fails by what an earlier call left, of which no event says anything; and says so to Hypothesis."""
+
+    def __init__(self, campaign: fuzz.Campaign) -> None:
+        super().__init__(campaign)
+        self.seen: list[int] = []
+
+    @rule(n=st.integers(0, 5))
+    def ours(self, n: int) -> None:
+        note(f"it is {n}")
+        self.seen.append(n)
+        assert not {1, 2} <= {*self.seen}, "not both"
+
+
+class RuleWithBundleFails(Checks):
+    names = Bundle("names")
+
+    @rule(target=names, n=st.integers(0, 5))
+    def named(self, n: int) -> str:
+        self.spawn(f"x{n}")
+        return f"x{n}"
+
+    @rule(name=names)
+    def used(self, name: str) -> None:
+        assert name != "x3", "not three"
+
+
+OWN: dict[type[Checks], tuple[str, str, int, int]] = {
+    RuleFails: ("rule-ours", "AssertionError: never more than six", 5, 5),
+    InvariantFails: ("invariant-few", "AssertionError: never more than six", 5, 1),
+    InvariantOfAnyConfigurationFails: ("invariant-few", "AssertionError: never more than six", 8, 1),
+    InitializerFails: ("initialize-prepare", "AssertionError: there is one", 1, 1),
+    TeardownFails: ("teardown-teardown", "AssertionError: never more than six", 5, 1),
+    PytestFails: ("rule-told", "Failed: never more than six", 5, 1),
+    RuleWithStateFails: ("rule-ours", "AssertionError: not both", 0, 2),
+    RuleWithBundleFails: ("rule-used", "AssertionError: not three", 0, 1),
+}
+"""Machine -> kind of its failure, the words, most events and calls of the shortest life."""
+
+
+@pytest.mark.parametrize("machine", OWN, ids=lambda machine: machine.__name__)
+def test_failure_of_a_rule_of_ones_own_is_named_and_shrunk_and_its_trace_saved(
+    machine: type[Checks], tmp_path: Path
+) -> None:
+    kind, words, most, calls = OWN[machine]
+    folder = tmp_path / "failures"
+    failure = fuzz.run(20, 200, SEED, folder=folder, machine=machine).failure
+    assert failure is not None
+    assert failure.kind == kind
+    assert failure.message.startswith(words)
+    assert f"{kind.split('-')[1]}, test_fuzz.py line " in failure.message
+    config, *program = failure.program
+    told = trace.read(failure.trace)
+    assert config == replay.program_of(told.config, ())[0]
+    assert machine.config in (None, told.config)
+    named = [line for line in program if line.startswith("-- ")]
+    assert len(program) - len(named) == len(told.events) <= most
+    assert 1 <= len(named) <= calls
+    assert named[-1].startswith(f"-- {kind.replace('-', ' ')}(")
+    assert replay.program_of(told.config, told.events)[1:] == [line for line in program if line not in named]
+    assert all(frame.broken is None for frame in replay.replay(failure.trace))
+    assert f"found with seed {SEED}, 20 examples of 200 steps; a replay does not know what failed" in str(failure)
+    assert [*folder.iterdir()] == [failure.trace]
+    assert failure.trace.name.startswith(f"{kind}-")
+    again = fuzz.run(failure.examples, failure.steps, failure.seed, folder=folder, machine=machine).failure
+    assert again == failure
+
+
+def test_core_that_fails_in_a_rule_of_ones_own_is_told_as_a_failure_of_the_core(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the rule, and a teardown after it, say something else of it."""
+
+    class Covers(TeardownFails):
+        @rule()
+        def ours(self) -> None:
+            try:
+                self.feed(Spawn(7, "a", "work", sender=HOST))
+            except Exception:
+                raise AssertionError("it fails") from None
+
+        def teardown(self) -> None:
+            raise AssertionError("it fails")
+
+    monkeypatch.setattr(chance, "event_of", lambda *_: Tick(0.0))
+    monkeypatch.setattr(refusals.UnknownAgent, "facts", property(lambda _: ("Other",)))
+    failure = fuzz.run(20, 200, SEED, folder=tmp_path, machine=Covers).failure
+    assert failure is not None
+    assert (failure.kind, failure.is_own, len(failure.program)) == ("lockstep", False, 2)
+
+
+def test_rule_that_assumes_what_is_not_so_or_skips_fails_nothing(tmp_path: Path) -> None:
+    class Assumes(Checks):
+        @rule(n=st.integers(0, 5))
+        def ours(self, n: int) -> None:
+            assume(n < 5)
+
+    result = fuzz.run(20, 60, SEED, folder=tmp_path, machine=Assumes)
+    assert (result.failure, [*tmp_path.iterdir()]) == (None, [])
+
+
+def test_failure_that_does_not_come_again_has_the_whole_life(tmp_path: Path) -> None:
+    left = [20]
+
+    class Moody(Checks):
+        @invariant()
+        def few(self) -> None:
+            if len(self.events) > 12:
+                left[0] -= 1
+                assert left[0] != 0, "moody"
+
+    failure = fuzz.run(20, 200, SEED, folder=tmp_path, machine=Moody).failure
+    assert failure is not None
+    assert failure.kind == "invariant-few"
+    assert failure.message.startswith("AssertionError: moody")
+    assert failure.message.endswith("; not when it was played again, so all of it is here")
+    assert len(trace.read(failure.trace).events) > 12
+    assert failure.program[-1] == "-- invariant few()"
+
+
+def test_rule_of_ones_own_is_called_in_lives_that_go_on_alone_and_feeds_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would look for an agent that it has spawned, and of which the life has no more event."""
+    lengths: list[int] = []
+
+    class Looks(Checks):
+        names = Bundle("names")
+
+        @rule(target=names)
+        def ours(self) -> str:
+            assert len(self.events) < 30
+            before = len(self.events)
+            for name in "abcdefghijklmnop":
+                self.feed(Spawn(0, name, "work", sender=HOST))
+            assert len(self.events) == before + 16
+            return "some"
+
+    monkeypatch.setattr(fuzz.Fuzz, "teardown", lambda self: lengths.append(len(self.events)))
+    assert fuzz.run(20, 30, SEED, folder=tmp_path, machine=Looks).failure is None
+    assert 30 < max(lengths) < 30 + 16
+
+
+def test_initializer_of_ones_own_gives_events_to_the_session_of_the_life(tmp_path: Path) -> None:
+    """Hypothesis calls initializers in any order, and that of the fuzz opened another session after it."""
+
+    class Prepares(Checks):
+        @initialize()
+        def prepare(self) -> None:
+            self.spawn("first")
+
+        @invariant()
+        def there(self) -> None:
+            assert self.trial.session.find("/root/first") is not None or len(self.events) > 1
+
+    assert fuzz.run(20, 30, SEED, folder=tmp_path, machine=Prepares).failure is None
+
+
+def test_rules_of_ones_own_are_those_of_a_subclass_of_a_subclass_and_of_a_class_beside_it(tmp_path: Path) -> None:
+    called: list[str] = []
+
+    class Beside:
+        @rule()
+        def beside(self) -> None:
+            called.append(type(self).__name__)
+
+    class Ours(Beside, RuleFails):
+        @invariant()
+        def few(self) -> None:
+            assert self.agents() < 4, "never more than four"
+
+    class Other(Beside, RuleBasedStateMachine):
+        pass
+
+    failure = fuzz.run(20, 200, SEED, folder=tmp_path, machine=Ours).failure
+    assert failure is not None
+    assert failure.kind == "invariant-few"
+    assert failure.program.count("-- invariant few()") == 1
+    run_state_machine_as_test(Other, settings=settings(max_examples=1, database=None))
+    assert {*called} == {"Ours", "Other"}
+
+
+def test_precondition_that_raises_is_raised_and_not_told_as_a_failure(tmp_path: Path) -> None:
+    class Wrong(Checks):
+        @precondition(lambda self: self.nothing)
+        @rule()
+        def ours(self) -> None:
+            pass
+
+    with pytest.raises(AttributeError, match="nothing"):
+        fuzz.run(20, 30, SEED, folder=tmp_path, machine=Wrong)
 
 
 # Soaking
