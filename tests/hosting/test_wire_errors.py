@@ -82,7 +82,7 @@ def test_error_of_a_class_that_callers_do_not_know_is_of_the_next_one_that_they_
         assert (type(there), str(there)) == (RemoteError, text)
 
 
-@pytest.mark.parametrize("name", [*OF_JUDGES, "StoreFull", "UnknownAgent", "TraceError"])
+@pytest.mark.parametrize("name", [*sorted(OF_JUDGES), "StoreFull", "UnknownAgent", "TraceError"])
 def test_error_with_facts_that_this_version_cannot_read_is_told_by_its_name_and_text(name: str) -> None:
     there = wire.error_in(name, "no such thing", {"depth": 5, "state": 1, "problem": 5})
     assert (type(there), str(there)) == (RemoteError, f"{name}: no such thing")
