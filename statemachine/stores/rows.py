@@ -107,6 +107,10 @@ def tail_of(rows: Iterable[tuple[int, int | None, str, Stored]], covered: int) -
         yield record
 
 
+LOOKED_BACK_MAX = 10_000
+"""Records before the end of the snapshot among which opening looks for the last mail: reading all could take long."""
+
+
 def check_last_mail(meta: Meta, position: int, kind: str, data: Stored) -> None:
     """Raises `EncodingError` if the snapshot knows of fewer mails than its last one, in this row, shows: their numbers
     would be given again. A row that cannot be read says nothing; `check` tells of it.

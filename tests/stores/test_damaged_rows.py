@@ -242,6 +242,18 @@ async def test_snapshot_that_knows_of_fewer_mails_than_there_are_is_not_opened(
     await expect(path, said, None)
 
 
+async def test_snapshot_in_postgresql_that_knows_of_fewer_mails_than_there_are_is_not_opened(dsn: str) -> None:
+    await make(lambda: PostgresStore(dsn), tail=False)
+    named = dsn_of(dsn).session
+    of_a = "agent = 1 AND session = (SELECT id FROM statemachine.sessions WHERE name = %s)"
+    ((facts,),) = databases.sql(dsn, f"SELECT facts FROM statemachine.agents WHERE {of_a}", named)
+    fewer = facts.decode().replace('"mail":3', '"mail":1').encode()
+    databases.sql(dsn, f"UPDATE statemachine.agents SET facts = %s WHERE {of_a}", fewer, named)
+    databases.sql(dsn, "UPDATE statemachine.sessions SET mail_states = '[1,1,0]' WHERE name = %s", named)
+    with pytest.raises(StoreCorrupt, match="knows of 2 mails, and mail 3 is at"):
+        await ready(PostgresStore(dsn))
+
+
 async def test_snapshot_with_more_dead_letters_than_there_can_be_is_not_held(tmp_path: Path) -> None:
     path = tmp_path / "session.db"
     await make(lambda: SQLiteStore(path), tail=False)

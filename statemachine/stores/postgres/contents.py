@@ -16,7 +16,15 @@ from statemachine.stores.postgres import driver, schema, statements
 from statemachine.stores.postgres.dsn import dsn_of
 from statemachine.stores.postgres.statements import as_stored, record_at
 from statemachine.stores.protocol import LogRecord
-from statemachine.stores.rows import Meta, facts_in, meta_of, no_collections, tail_of
+from statemachine.stores.rows import (
+    LOOKED_BACK_MAX,
+    Meta,
+    check_last_mail,
+    facts_in,
+    meta_of,
+    no_collections,
+    tail_of,
+)
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -60,6 +68,14 @@ class DatabaseContents:
         are added to the set.
         """
         left_out = set() if left_out is None else left_out
+        asked = (
+            "SELECT agent, position, kind, data FROM statemachine.log WHERE session = %s AND position <= %s"
+            " AND position > %s AND kind = 'MailAccepted' ORDER BY position DESC LIMIT 1"
+        )
+        looked = (self.session, meta.covered, meta.covered - LOOKED_BACK_MAX)
+        for agent, position, kind, data in self.connection.execute(asked, looked).fetchall():
+            if agent not in left_out:
+                check_last_mail(meta, position, kind, as_stored(data))
         with no_collections():
             facts = [gone(agent) if agent in left_out else facts_in(agent, data) for agent, data in self.facts()]
             return fold(config, facts, meta.mail_states, tail_of(self._tail(meta.covered), meta.covered), left_out)

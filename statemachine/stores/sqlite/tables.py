@@ -27,6 +27,7 @@ from statemachine.stores.folding import Folded, fold, needed
 from statemachine.stores.leaving_out import gone
 from statemachine.stores.protocol import LogRecord, Receipt
 from statemachine.stores.rows import (
+    LOOKED_BACK_MAX,
     Encoded,
     Meta,
     Postponed,
@@ -86,8 +87,6 @@ def _check_covered(connection: sqlite3.Connection, covered: int) -> None:
                 raise EncodingError(f"covered is {covered}, but the snapshot {does} log position {position}")
 
 
-LOOKED_BACK_MAX = 10_000
-"""Records before the end of the snapshot among which opening looks for the last mail: reading all could take long."""
 LAST_MAIL = f"""
     SELECT agent, position, kind, data FROM log
     WHERE position <= ?1 AND position > ?1 - {LOOKED_BACK_MAX} AND kind = 'MailAccepted' ORDER BY position DESC LIMIT 1
