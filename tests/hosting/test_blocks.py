@@ -1,4 +1,4 @@
-"""A host and a client are entered once, on asyncio, and say so to whoever does otherwise (harm)."""
+"""A host and a client are entered once, on asyncio, and say so if that is not so (harm)."""
 
 from __future__ import annotations
 

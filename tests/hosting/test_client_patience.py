@@ -83,7 +83,7 @@ async def test_cancelled_calls_return_and_their_client_is_left_though_the_host_t
             assert await ended(tasks) == [TimeoutError] * 8
         (talk,) = client._talks.values()
         assert not talk._waiting
-        assert talk.connection.transport.get_write_buffer_size() < 3 * len(MUCH), "what nobody waits for is not kept"
+        assert talk.connection.transport.get_write_buffer_size() < 3 * len(MUCH), "what no caller waits for is not kept"
         async with begun(client.__aexit__(None, None, None)) as tasks:
             assert await ended(tasks) == [type(None)]
 

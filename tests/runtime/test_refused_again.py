@@ -150,7 +150,7 @@ async def give_way_each_time(call: Call, name: str, expected: Expected = Excepti
         for _ in range(TRIES):
             with pytest.raises(expected):
                 await call()
-        assert passes >= before + TRIES - 1, f"{name} was refused, and nobody else ran"
+        assert passes >= before + TRIES - 1, f"{name} was refused, and no other task ran"
         tasks.cancel_scope.cancel()
 
 
@@ -215,7 +215,7 @@ def test_verb_of_the_host_in_another_event_loop_lets_others_run_there() -> None:
     in_session(MemoryStore(), do)
 
 
-async def test_task_that_a_turn_left_behind_and_that_passes_over_refusals_keeps_nobody_from_running(
+async def test_task_that_a_turn_left_behind_and_that_passes_over_refusals_keeps_no_other_from_running(
     open_session: Open,
 ) -> None:
     async def report(turn: Turn) -> None:
