@@ -306,7 +306,7 @@ class Database:
     @classmethod
     async def _connected(cls, key: Key, shown: str, connecting: Connecting) -> Database:
         """Connects, in a thread, and tells those that wait. No lock is held meanwhile: a server that does not answer
-        keeps nobody waiting but those that want it.
+        keeps no others waiting than those that want it.
         """
         made: list[Database] = []
 
