@@ -184,7 +184,9 @@ class World:
         draw = self.rng.random()
         if draw < 0.6:
             return agent.id
-        return agent.path if draw < 0.9 else AgentRef(agent.id, agent.path, 0)
+        if draw < 0.9 or (agent.id and agent.id not in self.disk.spawned):  # whose reference no host has yet
+            return agent.path
+        return AgentRef(agent.id, agent.path, 0)
 
 
 @define(eq=False)

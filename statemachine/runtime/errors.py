@@ -32,6 +32,7 @@ __all__ = [
     "UnknownRequest",
     "UnknownRole",
     "WrongEventLoop",
+    "WrongTask",
 ]
 
 

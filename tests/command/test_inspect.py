@@ -17,9 +17,11 @@ from model.command.inspect_session import TEXT_MAX, short
 from model.lockstep import core_step
 from model.scenarios import script
 from statemachine import AgentControl, Overflow, Session, SessionConfig, Turn
+from statemachine.core.events import Spawn
 from statemachine.core.records import TurnStarted
 from statemachine.log import trace
 from statemachine.log.times import stamp
+from statemachine.runtime.settings import wrap
 from statemachine.stores import SQLiteStore, Write
 from statemachine.stores.errors import SessionInUse
 from statemachine.stores.sqlite import schema
@@ -247,7 +249,11 @@ def test_inspect_tells_what_was_withdrawn_demoted_awaited_stopped_returned_and_f
         store, session = SQLiteStore(path), Session(config)
         await store.open(config)
         for line in LIFE.split(";"):
-            session, step = core_step(session, script.parse(line.strip(), session))
+            event = script.parse(line.strip(), session)
+            if isinstance(event, Spawn):
+                settings = wrap("default", None)  # as the runtime has them
+                event = Spawn(event.parent, event.name, event.message, settings, event.sender, event.headers)
+            session, step = core_step(session, event)
             stamp(step.records, AT)
             await store.append([Write(step.records)])
         await store.close()

@@ -56,29 +56,36 @@ def renamed(sound: Path, path: Path, name: str) -> Path:
 
 
 @pytest.mark.parametrize("name", LIKE_MARKUP)
-def test_inspect_shows_a_name_that_looks_like_markup_as_it_is(
+def test_inspect_tells_of_a_name_that_looks_like_markup_as_it_is(
     name: str, sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = renamed(sound, tmp_path / "session.db", name)
     monkeypatch.setattr(sys, "argv", ["statemachine", "inspect", str(path)])
     monkeypatch.setenv("COLUMNS", "200")
-    cli.main()
-    out = capsys.readouterr().out
-    assert f"/root/{name} " in out
-    assert '"[/x] :smile:"' in out  # the result
+    with pytest.raises(SystemExit):
+        cli.main()
+    said = capsys.readouterr()
+    assert f"{name!r} is not a name" in said.err
+    assert said.out == ""
 
 
-def test_inspect_of_a_name_with_ends_of_lines_prints_no_line_of_its_making(
-    sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_inspect_shows_results_that_look_like_markup_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = renamed(sound, tmp_path / "session.db", "x\nverdict: HELD")
+    async def spawned(control: AgentControl) -> None:
+        for number, text in enumerate((*LIKE_MARKUP, "x\nverdict: HELD")):
+            await (await control.spawn("/root", f"a{number}", text)).outcome()
+
+    path = tmp_path / "session.db"
+    in_session(path, spawned, work, SessionConfig())
     monkeypatch.setenv("COLUMNS", "200")
-    for words in ((), ("--agent", "1")):
+    for words in ((), *[("--agent", str(number + 1)) for number in range(len(LIKE_MARKUP) + 1)]):
         monkeypatch.setattr(sys, "argv", ["statemachine", "inspect", str(path), *words])
         cli.main()
-        out = capsys.readouterr().out
-        assert "/root/x\\u000averdict: HELD" in out
-        assert not [line for line in out.splitlines() if line.strip().startswith("verdict")]
+    out = capsys.readouterr().out
+    for text in LIKE_MARKUP:
+        assert json.dumps(text) in out
+    assert not [line for line in out.splitlines() if line.strip().startswith("verdict")]
 
 
 def in_table(text: str) -> RenderableType:

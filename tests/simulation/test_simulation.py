@@ -54,7 +54,7 @@ MET = (
     *("opening left by an exception", "opening cancelled as a whole", "opening store failed", "opening left in peace"),
     *("opening died before its append was durable", "opening died after its append was durable", "died in an append"),
     *("opening taken over by another process", "opening shut down by a host", "session taken over", "store failed"),
-    *("accepted spawn", "accepted send", "accepted follow_up", "accepted start", "entry recorded", "resumed"),
+    *("accepted spawn", "accepted send", "accepted follow_up", "accepted start", "entry recorded"),
     *("caller cancelled past shields", "request repeated as soon as its caller was cancelled"),
     *("turn raised what would end a program",),
     *("caller cancelled", "turn cancelled", "wait cancelled", "load cancelled", "work ignored its cancellation"),
@@ -68,11 +68,13 @@ MET = (
     *("outcome awaited in a turn", "outcome given up after a time", "outcome cancelled in the middle", "tree"),
     *("outcome awaited in finally", "task failed beside others that await", "slot lent by choice", "withdrawn"),
     *("slept in the session", "wait for requests ended by ANSWERED", "subtree interrupted", "forgotten"),
-    *("wait refused WaitCircle", "wait refused Stalled", "wait refused NotRunning", "attempt after a returned turn"),
+    *("wait refused WaitCircle", "wait refused Stalled", "attempt after a returned turn"),
     *("turn ended by TIMED_OUT", "turn ended by WITHDRAWN", "turn ended by CRASHED", "turn ended by THREAD_DIED"),
     *("refused MailboxFull", "refused PathTaken", "refused LiveThreadsFull", "refused ExecutionFull"),
 )
 """What every chunk has to meet."""
+RARE = ("resumed", "wait refused NotRunning")
+"""What all seeds together have to meet."""
 
 
 @pytest.mark.parametrize("first", range(1, SEEDS + 1, CHUNK))
@@ -81,6 +83,15 @@ def test_simulated_lives_hold_and_meet_everything_that_can_go_wrong(first: int, 
     assert not result.failures, "\n".join(map(str, result.failures))
     assert result.seeds == CHUNK
     assert not [what for what in MET if not result.notes[what]]
+
+
+def test_simulated_lives_meet_what_is_rare() -> None:
+    missed = set(RARE)
+    for seed in range(1, SEEDS + 1):
+        missed -= simulate(seed).notes.keys()
+        if not missed:
+            return
+    raise AssertionError(f"{SEEDS} lives never met {missed}")
 
 
 # Replay
@@ -518,7 +529,7 @@ BREAKS: dict[Callable[[pytest.MonkeyPatch], None], str] = {
     unloaded_threads_kept: "are alive, resident are|was closed 0 times",
     threads_not_closed: "was closed 0 times",
     two_at_a_time_on_a_thread: "while it is busy with",
-    late_calls_answered: "its late call was answered",
+    late_calls_answered: "its late call was answered|was never asked for, or refused as late",
     answers_dropped: "was told None, the log has",
     first_end_taken_for_the_answer: "the handle of .* gives|the handle of .* gave|was told",
     entries_of_flushes_dropped: "what was flushed .* is not in the log",
@@ -531,9 +542,9 @@ BREAKS: dict[Callable[[pytest.MonkeyPatch], None], str] = {
     time_stands_still: "never ended|still waits|block was left by|have something to do",
     settings_forgotten: "was spawned as .* and is",
     senders_mistaken: "is in the log as of -1",
-    keys_let_go_by_cancelled_callers: "is in the log 2 times",
+    keys_let_go_by_cancelled_callers: "is in the log 2 times|was told NO, and is in the log 1 times",
     base_exceptions_of_code_end_the_session: "the session's block was left by|the run ended by",
-    keys_not_in_line: "is in the log 2 times",
+    keys_not_in_line: "is in the log 2 times|was told NO, and is in the log 1 times",
     stale_generations_loaded: "its thread would have been loaded",
     refusals_uncounted: "refusals were counted as",
     clock_goes_back: "has a clock that went back",
