@@ -41,6 +41,7 @@ from statemachine.stores.errors import SessionUnnamed, StoreError
 from statemachine.stores.sqlite import SQLiteStore
 from statemachine.stores.sqlite.ownership import Ownership
 from statemachine.stores.sqlite.reading import real_path
+from statemachine.stores.sqlite.rights import ROOT
 from statemachine.stores.sqlite.translation import typed
 
 __all__ = ["Folder", "FolderCallers", "FolderSessions"]
@@ -53,6 +54,11 @@ LOCK_RETRY_S = 0.01
 WIDER = (
     "%s: other users have rights on this folder of sessions, and can put files there that the host opens, or take"
     " sessions away (mode %s); chmod 700 it, unless you mean that"
+)
+
+OWNED = (
+    "%s: this folder of sessions belongs to another user (uid %d), who can put files there that the host opens, or take"
+    " sessions away; chown it, unless you mean that"
 )
 
 WANTED = "SELECT id, name FROM sessions WHERE mark IS NULL ORDER BY id"
@@ -94,11 +100,16 @@ class Folder:
 
 
 def warn_of_wider(folder: str) -> None:
-    """Writes a warning to the log if others than its owner can put files into the folder, or take them away."""
+    """Writes a warning to the log if others than this user, and root, can put files into the folder, or take them
+    away.
+    """
     with suppress(OSError):  # which is told when its files are opened
-        mode = stat.S_IMODE(os.stat(folder).st_mode)
+        found = os.stat(folder)
+        mode = stat.S_IMODE(found.st_mode)
         if mode & (stat.S_IWGRP | stat.S_IWOTH):
             log.warning(WIDER, folder, f"{mode:o}")
+        if found.st_uid not in (os.geteuid(), ROOT):
+            log.warning(OWNED, folder, found.st_uid)
 
 
 class FolderSessions:

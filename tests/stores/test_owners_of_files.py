@@ -84,3 +84,18 @@ async def test_host_s_own_file_that_belongs_to_another_user_is_used_with_a_warni
         pass
     said = [message for message in caplog.messages if message.startswith(f"{index}: ")]
     assert f"(uid {owner})" in said[0]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_folder_of_a_host_that_belongs_to_another_user_is_used_with_a_warning(
+    tmp_path: Path, give_away: Callable[[Path], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(turn: object) -> None:
+        """Does nothing."""
+
+    place = tmp_path / "sessions"
+    place.mkdir(0o700)
+    owner = give_away(place)
+    async with SessionHost(place, work):
+        pass
+    assert [message for message in caplog.messages if message.startswith(f"{place}: ") and f"(uid {owner})" in message]
