@@ -21,7 +21,7 @@ to_stdout.propagate = False
 
 
 class Finalized:
-    """Raises where nobody can catch it."""
+    """Raises where no code can catch it."""
 
     def __del__(self) -> None:
         raise ValueError(f"finalizer {EVIL}")

@@ -168,7 +168,7 @@ def test_plain_stream_has_what_streams_have() -> None:
 # Records
 
 
-def test_record_of_any_logger_is_visible_and_a_wrong_one_disturbs_nobody() -> None:
+def test_record_of_any_logger_is_visible_and_a_wrong_one_disturbs_no_other() -> None:
     def made(message: str, *args: object, exc_info: object = None) -> logging.LogRecord:
         return VisibleRecord("a", logging.ERROR, "f.py", 1, message, args, exc_info)
 

@@ -1,4 +1,4 @@
-"""Characters that nobody sees pass no filter of what is printed or logged (harm, kind 10)."""
+"""Characters that cannot be seen pass no filter of what is printed or logged (harm, kind 10)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_each_character_is_seen_alone_as_among_others() -> None:
     assert printing.printable(ALL) == alone
 
 
-def test_log_escapes_what_nobody_sees_in_a_message_and_keeps_the_arguments_of_others(
+def test_log_escapes_what_cannot_be_seen_in_a_message_and_keeps_the_arguments_of_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING, "statemachine"):
@@ -63,7 +63,7 @@ def test_log_escapes_what_nobody_sees_in_a_message_and_keeps_the_arguments_of_ot
     assert caplog.records[1].args == ("plain",)
 
 
-def test_log_escapes_what_nobody_sees_in_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_escapes_what_cannot_be_seen_in_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
     try:
         raise ValueError("a\u3164b\U000e0100")
     except ValueError:

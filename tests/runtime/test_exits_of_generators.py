@@ -1,5 +1,5 @@
 """`sys.exit` in the clean-up of an async generator that an agent's code has broken off: it does not end the event loop,
-whoever drops it.
+whatever drops it.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ async def answer(control: AgentControl, text: str) -> Any:
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("numbers", [stream, awaiting])
-def test_generator_of_a_turn_that_the_host_collects_ends_nobody_by_its_exit(
+def test_generator_of_a_turn_that_the_host_collects_ends_no_session_by_its_exit(
     numbers: Any, backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def work(turn: Turn) -> str:
@@ -99,7 +99,7 @@ def test_generator_of_a_turn_that_the_host_collects_ends_nobody_by_its_exit(
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_generator_of_a_turn_whose_last_reference_the_host_drops_ends_nobody_by_its_exit(backend: str) -> None:
+def test_generator_of_a_turn_whose_last_reference_the_host_drops_ends_no_session_by_its_exit(backend: str) -> None:
     kept: list[Numbers] = []
 
     async def work(turn: Turn) -> str:
