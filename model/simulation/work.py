@@ -33,6 +33,13 @@ class Broken(Exception):
     """Raised by simulated work."""
 
 
+class Valueless:
+    """Is not a JSON value. Its text has no address, which would be another one in every run of a seed."""
+
+    def __repr__(self) -> str:
+        return "valueless"
+
+
 class Panicked(BaseException):
     """Raised by simulated work that would end a program."""
 
@@ -308,7 +315,7 @@ async def records(world: World, turn: Turn) -> None:
 
 async def records_nonsense(world: World, turn: Turn) -> None:
     try:
-        await turn.record(object())
+        await turn.record(Valueless())
     except NotJson:
         world.note("entry that is not JSON refused")
     except NotRunning:
@@ -432,7 +439,7 @@ class SimulatedThread(Thread):
             await self._trouble("flush")
             if world.chance(3):
                 world.note("flush gave no JSON")
-                return object()
+                return Valueless()
             if world.rng.random() < 0.4:
                 return None
             number = world.number()
