@@ -378,8 +378,8 @@ def l12_first(m: Moment) -> str | None:
         return None
     still = [a for a in m.before.waits.returning if a in m.after.waits.returning]
     went_on = {wake.agent for wake in m.of_kind(Wake) if wake.agent in m.before.slots.lent}
-    overtaken = m.before.slots.overtaken + len(went_on)  # two slots may come free in one step: one goes on, one is due
-    due = overtaken >= max(1, m.config.max_overtaken) and len(m.before.slots.ready) > 0
+    overtaken = m.before.slots.overtaken + len(went_on)  # two slots may come free in one step: one goes on, one is due,
+    due = overtaken >= max(1, m.config.max_overtaken)  # be it queued in this very step (decision D20)
     got_one = [
         b.id
         for b, a in m.changed()
