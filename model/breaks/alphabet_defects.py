@@ -91,7 +91,7 @@ def death_hides_what_was_not_flushed(core: Any, s: Session, event: ev.Died) -> R
     return reply
 
 
-@breaks("section 3, joint rules", "drain", (joint, "end_hopeless_waits"))
+@breaks("section 3, joint rules", "drain", (joint, "end_waits_while_draining"))
 def hopeless_for_ever(core: Any, s: Session) -> bool:
     """That a wait is hopeless during a shutdown is found again and again, so that the step never ends."""
     return bool(core(s)) or bool(s.waits.over or s.waits.returning)

@@ -385,10 +385,16 @@ def shutdown_lets_turns_start(*_: Any) -> None:
     """A turn that is starting when the session is shut down keeps its slot."""
 
 
-@breaks("section 7, draining", "drain", (joint, "end_hopeless_waits"))
+@breaks("section 7, draining", "drain", (turns, "has_hope"))
 def shutdown_lets_turns_wait(*_: Any) -> bool:
     """A turn waits on during a shutdown for what only turns could do that will not start."""
-    return False
+    return True
+
+
+@breaks("decision D31", "drain-tasks", (joint, "end_waits_while_draining"))
+def draining_ends_waits_one_kind_after_the_other(core: Any, s: Session) -> bool:
+    """During a shutdown answered waits are over before hopeless ones that began earlier."""
+    return bool(joint.end_waits(s)) or bool(core(s))
 
 
 @breaks("section 7, draining", "drain", (joint, "return_turns"))

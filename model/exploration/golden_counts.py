@@ -46,6 +46,7 @@ GOLDEN: dict[str, Counts] = {
     "recall": Counts(407, 5_894, 3_645, 12),
     "forget": Counts(595, 10_489, 4_728, 18),
     "drain": Counts(1_088, 11_817, 7_120, 19),
+    "drain-tasks": Counts(717, 6_383, 4_240, 12),
     "spare": Counts(204, 1_271, 1_117, 12),
     "end-alone": Counts(97, 885, 692, 7),
     "end-faults": Counts(644, 5_362, 4_423, 15),

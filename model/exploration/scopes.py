@@ -485,6 +485,17 @@ SCOPES: tuple[Scope, ...] = (
         weight=12,
         meaning="a shutdown while turns wait, and turns that take too long",
     ),
+    _delegation(
+        name="drain-tasks",
+        tree=PAIR,
+        config=small_config(2, 2),
+        interrupts=False,
+        waits=("request", "bounded"),
+        waits_each=2,
+        faults=frozenset({"deadlines", "shutdown"}),
+        weight=6,
+        meaning="a shutdown while turns have two waits, for two requests to one child",
+    ),
     Scope(
         name="spare",
         tree=TRIO,

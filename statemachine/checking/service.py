@@ -16,15 +16,17 @@ from statemachine.core.records import MailAccepted, MailKind, TurnEnded, TurnRet
 from statemachine.core.residency import NO_AGENT
 from statemachine.core.session import Session
 
-OPEN = SessionState.OPEN
+OPEN, DRAINING = SessionState.OPEN, SessionState.DRAINING
 QUEUED, STARTING, RUNNING, STOPPING = TurnState.QUEUED, TurnState.STARTING, TurnState.RUNNING, TurnState.STOPPING
 WAITING, RETURNING = TurnState.WAITING, TurnState.RETURNING
+DECIDED = WaitEnd.MAIL, WaitEnd.TARGET, WaitEnd.ANSWERED, WaitEnd.DRAINING
+"""Ends of waits that a condition decides, and not time or a call."""
 TRIGGER, RESIDENT, UNLOADING = MailKind.TRIGGER, Residency.RESIDENT, Residency.UNLOADING
 
 
 def s20_served(m: Moment) -> str | None:
     """No agent passes one that stands before it: in the queue, among those that lend, return, or can be evicted."""
-    return queue(m) or lending(m) or returning(m) or use(m) or tried_again(m)
+    return queue(m) or lending(m) or returning(m) or ends_while_draining(m) or use(m) or tried_again(m)
 
 
 def out_of_line(line: Iterable[int], left: Collection[int], kept: Collection[int]) -> tuple[int, int] | None:
@@ -193,6 +195,22 @@ def returning(m: Moment) -> str | None:
     if found is None and after and any(agent not in before for agent in went):
         found = went[-1], next(iter(after))
     return f"agent {found[0]} goes on before {found[1]}, which was called back first" if found else None
+
+
+def ends_while_draining(m: Moment) -> str | None:
+    """D31: waits of a turn that are over at the same moment return in the order in which they began. During a shutdown
+    all whose conditions one event decides are.
+    """
+    assert m.before is not None
+    if m.before.state is not DRAINING:
+        return None
+    latest: dict[int, int] = {}
+    for wake in m.of_kind(Wake):
+        if wake.end in DECIDED:
+            if wake.wait < latest.get(wake.agent, 0):
+                return f"wait {wake.wait} of agent {wake.agent} returns after {latest[wake.agent]}, which began later"
+            latest[wake.agent] = wake.wait
+    return None
 
 
 # Memory

@@ -34,7 +34,7 @@ def settle(s: State) -> None:
             if not (residents.unsettled and residents.moved and advance(s)):
                 return
     elif s.state is DRAINING:
-        while end_waits(s) or end_hopeless_waits(s) or return_turns(s):
+        while end_waits_while_draining(s) or return_turns(s):
             pass
         drain(s)
 
@@ -57,12 +57,21 @@ def end_waits(s: State) -> bool:
     return is_any_over
 
 
-def end_hopeless_waits(s: State) -> bool:
-    """Ends, while the session drains, the waits that only turns which will not start could end."""
-    hopeless = [number for number, wait in s.waits.pending.items() if not turns.has_hope(s, wait)]
-    for number in hopeless:
-        turns.wait_is_over(s, number, WaitEnd.DRAINING)
-    return bool(hopeless)
+def end_waits_while_draining(s: State) -> bool:
+    """Ends also the waits that only turns which will not start could end. Both kinds are over at the same moment, so
+    they stand in one line.
+    """
+    s.waits.touched = {}
+    over: list[tuple[int, WaitEnd]] = []
+    for number, wait in s.waits.pending.items():  # in the order in which they began
+        end = turns.wait_end(s, wait)
+        if end is None and not turns.has_hope(s, wait):
+            end = WaitEnd.DRAINING
+        if end is not None:
+            over.append((number, end))
+    for number, end in over:
+        turns.wait_is_over(s, number, end)
+    return bool(over)
 
 
 # Slots

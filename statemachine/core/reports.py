@@ -228,9 +228,10 @@ def end_overdue(s: State, waits: list[int]) -> None:
     """Ends waits whose timeout is over (BUG-B38). Conditions that hold by now come first (section 7), and so does that
     nothing can end the wait any more (D26).
     """
-    joint.end_waits(s)
     if s.state is SessionState.DRAINING:
-        joint.end_hopeless_waits(s)
+        joint.end_waits_while_draining(s)
+    else:
+        joint.end_waits(s)
     for number in waits:
         if number in s.waits.pending:
             turns.wait_is_over(s, number, WaitEnd.TIMEOUT)
