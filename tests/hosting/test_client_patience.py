@@ -18,9 +18,9 @@ from statemachine import AgentControl
 from statemachine.errors import HostMissing
 from statemachine.hosting import SessionClient, SessionHost, host, server
 from statemachine.hosting import client as hosting_client
-from statemachine.hosting.client import Talk
 from statemachine.hosting.directory import Where
 from statemachine.hosting.folder import FolderSessions
+from statemachine.hosting.talk import Talk
 from tests.hosting.test_hosts import until
 from tests.hosting.work import CONFIG, LONG, QUICK, work
 from tests.hosting.workers import workers

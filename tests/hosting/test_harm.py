@@ -34,10 +34,11 @@ from statemachine.errors import (
     WrongEventLoop,
 )
 from statemachine.hosting import SessionClient, SessionHost, host, index, server, wire
-from statemachine.hosting import client as hosting_client
-from statemachine.hosting.client import RemoteHandle, RemoteSession, Talk
+from statemachine.hosting import talk as hosting_talk
 from statemachine.hosting.directory import Claimed, Where
 from statemachine.hosting.host import Hosted
+from statemachine.hosting.remote import RemoteHandle, RemoteSession
+from statemachine.hosting.talk import Talk
 from statemachine.runtime.control import inside
 from statemachine.runtime.handles import requests_of
 from statemachine.sinks import log
@@ -425,7 +426,7 @@ async def test_connection_that_is_made_as_its_caller_is_cancelled_is_closed(monk
     async def is_there() -> bool:
         return True
 
-    monkeypatch.setattr(hosting_client, "connect", connect)
+    monkeypatch.setattr(hosting_talk, "connect", connect)
     task = asyncio.create_task(Talk.begin(Where("ws://127.0.0.1:1", "token"), None, is_there))
     with pytest.raises(asyncio.CancelledError):
         await task

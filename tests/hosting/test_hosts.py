@@ -24,9 +24,9 @@ from statemachine import AgentControl, TurnState
 from statemachine.core.records import Cause
 from statemachine.errors import InvalidName, PathTaken, UnknownPath
 from statemachine.hosting import HostMissing, SessionClient, SessionHost, host, server
-from statemachine.hosting.client import Talk
 from statemachine.hosting.directory import Where
 from statemachine.hosting.leases import Leases
+from statemachine.hosting.talk import Talk
 from statemachine.stores.postgres.dsn import with_session
 from tests.hosting.work import CONFIG, work
 from tests.hosting.workers import workers
