@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).parents[1]
 FRONT = {
     "model": {
         *("reference", "checkout", "configurations", "lockstep", "coverage", "pools", "printing", "check", "verdicts"),
-        *("alphabet", "engines", "postgres_server", "watch"),
+        *("alphabet", "engines", "kept", "postgres_server", "watch"),
     },
     "statemachine": {"guard", "errors", "eventloops", "interrupts", "lazy", "pauses", "sinks", "tracebacks"},
 }

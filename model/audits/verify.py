@@ -31,7 +31,6 @@ from statemachine.core.ledger import Ledger
 from statemachine.core.machines import Identity
 from statemachine.core.records import MailAccepted
 from statemachine.log import receipts, trace
-from statemachine.log.recovery import apply
 from statemachine.log.trace import TraceError
 from statemachine.stores import places
 from statemachine.stores.contents import Contents
@@ -43,6 +42,7 @@ from statemachine.stores.sqlite.schema import mark_of
 from statemachine.stores.sqlite.translation import of_sqlite
 
 from .. import lockstep, reference
+from ..kept import follow
 from ..lockstep import NEVER, AnyEvent
 from ..scenarios.passed_over import PassedOver
 from ..scenarios.replay import CUT, Trial, Verdict, begin, json_of, program_line, verdict_of
@@ -205,8 +205,7 @@ class Player:
         if lockstep.asks_reference(event, step):
             trial.world, reply, effects = reference.step(trial.world, lockstep.TRANSLATE[event.__class__](event))
             lockstep.compare_step(step, reply, effects)
-        for record in step.records:
-            apply(trial.folded, record)
+        follow(trial.folded, step.records)
         if len(self.block) % self.every == 0:
             lockstep.compare_states(trial.session, trial.world)
             properties.check(trial.session)

@@ -43,12 +43,13 @@ from statemachine.core.fingerprint import fingerprint
 from statemachine.core.ledger import Ledger
 from statemachine.core.machines import IllegalMove
 from statemachine.core.session import Session
-from statemachine.log.recovery import apply, durable_facts, forget
+from statemachine.log.recovery import durable_facts, forget
 from statemachine.stores.rows import no_collections
 
 from .. import lockstep, reference
 from ..alphabet import complete
 from ..coverage import Coverage, counting, moves_seen, uncounted
+from ..kept import compare_snapshot, follow
 from ..lockstep import AnyEvent, Deviation, Restart, compare_states, compare_step, core_step, of_world
 from ..pools import workers
 from ..watch import StepNeverEnds, arm, watched
@@ -378,8 +379,8 @@ def compare_recovery(origin: Origin, step: Step, after: Session) -> None:
     folded, live = origin.folded, durable_facts(after.ledger)
     if step.records:
         ledger = origin.facts.copy()
-        for record in step.records:
-            apply(ledger, record)
+        follow(ledger, step.records)
+        compare_snapshot(after)
         folded = durable_facts(ledger)
     if folded != live:
         raise Deviation("recovery", live, folded)

@@ -42,6 +42,7 @@ GOLDEN: dict[str, Counts] = {
     "tasks": Counts(435, 6_543, 4_230, 12),
     "circle": Counts(1_351, 18_426, 9_892, 19),
     "attempts": Counts(678, 5_521, 4_321, 16),
+    "read": Counts(2_301, 17_059, 10_242, 20),
     "due": Counts(1_741, 10_444, 5_716, 30),
     "recall": Counts(407, 5_894, 3_645, 12),
     "forget": Counts(595, 10_489, 4_728, 18),

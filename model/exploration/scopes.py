@@ -445,6 +445,17 @@ SCOPES: tuple[Scope, ...] = (
         meaning="turns that a death or a crash ended are tried once more",
     ),
     _delegation(
+        name="read",
+        tree=PAIR,
+        config=small_config(1, 2, max_attempts=2),
+        host_sends=("follow_up",),
+        interrupts=False,
+        mails=2,
+        faults=frozenset({"death"}),
+        weight=17,
+        meaning="turns that are tried once more and have read several mails, of outcomes that they awaited among them",
+    ),
+    _delegation(
         name="due",
         tree=FAN,
         config=small_config(1, 2, 2, max_overtaken=1),

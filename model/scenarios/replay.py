@@ -28,11 +28,12 @@ from statemachine.core.config import SessionConfig
 from statemachine.core.effects import Refused, Stale, Step
 from statemachine.core.session import Session
 from statemachine.log import trace
-from statemachine.log.recovery import apply, durable_facts, fold
+from statemachine.log.recovery import durable_facts, fold
 from statemachine.log.snapshot import ledger_of
 from statemachine.log.trace import Facts, Trace
 
 from .. import lockstep, reference
+from ..kept import compare_snapshot, follow
 from ..lockstep import AnyEvent, Deviation, Restart
 from ..printing import bounded, printable
 from ..watch import StepNeverEnds, arm, disarm, watched
@@ -77,8 +78,7 @@ class Trial:
             ledger = ledger_of(config, facts.agents, facts.mail_states)
             self.folded = ledger.copy()
             self.session, self.world, self.step = lockstep.start_from(config, ledger)
-            for record in self.step.records:
-                apply(self.folded, record)
+            follow(self.folded, self.step.records)
             properties.check(self.session)
         self.before = self.session
         """A fork from before the last event."""
@@ -106,8 +106,7 @@ class Trial:
             self.world, reply, effects = REFERENCE_STEP(self.world, lockstep.TRANSLATE[event.__class__](event))
             lockstep.compare_step(step, reply, effects)
         lockstep.compare_states(self.session, self.world)
-        for record in step.records:
-            apply(self.folded, record)
+        follow(self.folded, step.records)
         if self.played % self.fold_every == 0:
             self.compare_recovery()
         return step
@@ -125,7 +124,10 @@ class Trial:
         properties.check(self.session)
 
     def compare_recovery(self) -> None:
-        """Raises `RecoveryDiffers` if the log does not fold to the facts of the session."""
+        """Raises `RecoveryDiffers` if the log does not fold to the facts of the session, `Deviation` if a snapshot of
+        them does not come to them.
+        """
+        compare_snapshot(self.session)
         folded, live = durable_facts(self.folded), durable_facts(self.session.ledger)
         if folded != live:
             rows = [pair for pair in zip_longest((*folded[0], folded[1]), (*live[0], live[1])) if pair[0] != pair[1]]
@@ -147,7 +149,7 @@ def verdict_of(error: Exception) -> Verdict:
     if isinstance(error, PropertyViolation):
         return Verdict(error.property.id, f"{error.property.sentence}: {error.detail}")
     if isinstance(error, Deviation):
-        return Verdict("lockstep", str(error))
+        return Verdict("recovery" if error.what == "recovery" else "lockstep", str(error))
     if isinstance(error, RecoveryDiffers):
         return Verdict("recovery", str(error))
     if isinstance(error, StepNeverEnds):

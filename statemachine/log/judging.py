@@ -10,7 +10,7 @@ part of it could be, is for the audit (`model/audits/audit.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -161,15 +161,19 @@ def references_problem(f: AgentFacts, count: int) -> str | None:
     return None
 
 
-def mail_problem(mails: Iterable[MailAccepted], count: int, next_mail: int) -> str | None:
-    """Returns why these cannot be mails of one agent, in their order, or None. There are `count` agents, and the mails
-    before the number `next_mail`.
+def mail_problem(f: AgentFacts, count: int, next_mail: int) -> str | None:
+    """Returns why these cannot be the mails of an agent, or None. There are `count` agents, and the mails before the
+    number `next_mail`. Unread mail is in order; what a turn has read is not, since it reads of an outcome that it
+    awaits before the mail that came earlier.
     """
     last = -1
-    for mail in mails:
-        if not last < mail.mail < next_mail:
-            return f"mail {mail.mail} comes after mail {last}, and there are {next_mail} mails"
+    for mail in f.mailbox:
+        if mail.mail <= last:
+            return f"mail {mail.mail} comes after mail {last}"
         last = mail.mail
+    for mail in (*f.taken, *f.mailbox):
+        if not 0 <= mail.mail < next_mail:
+            return f"there never was a mail {mail.mail}: there are {next_mail}"
         if not HOST <= mail.sender < count:
             return f"mail {mail.mail} is from agent {mail.sender}, which never was"
         if mail.notice is not None and (problem := record_problem(mail.notice, count)):

@@ -123,10 +123,8 @@ def ledger_of(config: SessionConfig, facts: Iterable[AgentFacts], mail_states: I
     states = list(mail_states)
     next_mail, taken = sum(states), 0
     for f in with_mail:
-        if f.taken:
-            _refuse(f, judging.mail_problem(f.taken, len(agents), next_mail))
-            taken += len(requests(f.taken))
-        _refuse(f, judging.mail_problem(f.mailbox, len(agents), next_mail))
+        taken += len(requests(f.taken))
+        _refuse(f, judging.mail_problem(f, len(agents), next_mail))
         try:
             _add_mail(ledger, f)
         except (ValueError, LookupError) as error:

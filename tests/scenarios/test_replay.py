@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from model import lockstep
+from model import kept, lockstep
 from model.fuzzing import chance, shrink
 from model.lockstep import AnyEvent
 from model.scenarios import replay, script
@@ -27,7 +27,8 @@ from statemachine.core.events import HOST, Finished, FollowUp, Loaded, Restart, 
 from statemachine.core.ledger import Ledger
 from statemachine.core.records import Record, TurnEnded
 from statemachine.core.session import Session
-from statemachine.log import recovery, trace
+from statemachine.log import judging, recovery, trace
+from statemachine.log.agent_facts import AgentFacts
 from statemachine.log.trace import Trace, TraceError
 
 SMALL = SessionConfig(max_concurrent=2, max_resident=1)
@@ -254,7 +255,7 @@ def test_log_that_folds_to_other_facts_is_a_defect_of_recovery(monkeypatch: pyte
             recovery.apply(ledger, record)
 
     told = Trace(SessionConfig(), events_of(SessionConfig(), *PROGRAM))
-    monkeypatch.setattr(replay, "apply", forgetful)
+    monkeypatch.setattr(kept, "apply", forgetful)
     frame = list(replay.frames(told))[-1]
     assert frame.line == "finished a"
     assert frame.broken is not None
@@ -262,7 +263,7 @@ def test_log_that_folds_to_other_facts_is_a_defect_of_recovery(monkeypatch: pyte
 
 
 def test_trial_compares_recovery_as_often_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "apply", lambda *_: None)
+    monkeypatch.setattr(replay, "follow", lambda *_: None)
     events = events_of(SessionConfig(), *PROGRAM)
     trial = replay.Trial(SessionConfig(), fold_every=3)
     trial.play(events[0])
@@ -404,3 +405,25 @@ def test_crash_is_shrunk_to_the_event_that_crashes(monkeypatch: pytest.MonkeyPat
     (config, short), verdict = found
     assert replay.program_of(config, short) == ["config", "tick 94"]
     assert verdict.kind == "crash"
+
+
+def test_judge_that_refuses_what_the_core_writes_is_a_defect_of_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session would not be opened again: mail 2 is read after mail 3, the notice of an outcome that is awaited."""
+    config = SessionConfig(max_concurrent=2, max_resident=3, max_attempts=2, overflow=Overflow.QUEUE)
+    awaited = ("spawn root a", "loaded a", "spawn a b", "await a 1", "loaded a/b", "follow_up host a", "finished a/b")
+    told = Trace(config, events_of(config, *awaited, "drain a"))
+    assert [frame.broken for frame in replay.frames(told) if frame.broken] == []
+
+    def in_order(f: AgentFacts, *_: int) -> str | None:
+        return None if [*f.taken] == sorted(f.taken, key=lambda mail: mail.mail) else "mail was read in another order"
+
+    monkeypatch.setattr(judging, "mail_problem", in_order)
+    frame = list(replay.frames(told))[-1]
+    assert frame.broken is not None
+    assert (frame.line, frame.broken.kind) == ("drain a", "recovery")
+    assert "mail was read in another order" in frame.broken.detail
+    monkeypatch.undo()
+    monkeypatch.setattr(judging, "tail_problem", lambda *_: "no record at all")
+    frame = list(replay.frames(told))[-1]
+    assert frame.broken is not None
+    assert (frame.line, frame.broken.kind) == ("spawn root a", "recovery")

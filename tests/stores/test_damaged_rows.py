@@ -62,7 +62,7 @@ STOP = {"agent": 1, "at": None, "below": None, "by": None, "cause": 7, "turn": 1
 FACTS: dict[str, tuple[int, Any, str]] = {
     "sender that never was": (MAILBOX, {"sender": 77}, "from agent 77, which never was"),
     "sender below the host": (MAILBOX, {"sender": -3}, "from agent -3, which never was"),
-    "mail of a later number": (MAILBOX, {"mail": 50}, "mail 50 comes after mail -1"),
+    "mail of a later number": (MAILBOX, {"mail": 50}, "there never was a mail 50"),
     "headers that are not JSON": (MAILBOX, {"headers": '{"tr'}, "are not the headers of a mail"),
     "headers that are a list": (MAILBOX, {"headers": "[1]"}, "are not the headers of a mail"),
     "notice of nobody": (
