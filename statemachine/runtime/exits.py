@@ -19,6 +19,7 @@ sessions of the loop were left, or that is first iterated once the loop was stop
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
@@ -28,6 +29,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from statemachine.core.exact import said
+from statemachine.runtime.forks import end_if_forked
 
 EXITED = "a task of the agent's code has exited (SystemExit: {:.200})"
 EAGER = getattr(getattr(asyncio, "eager_task_factory", None), "__code__", None)
@@ -41,6 +43,7 @@ class Contained(Coroutine[Any, Any, Any]):
 
     def __init__(self, code: Coroutine[Any, Any, Any]) -> None:
         self._code = code
+        self._process = os.getpid()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._code, name)  # what asyncio and anyio look at: its frame, its name
@@ -53,14 +56,22 @@ class Contained(Coroutine[Any, Any, Any]):
         try:
             return self._code.send(value)
         except SystemExit as error:
+            end_if_forked(self._process, error)
             raise RuntimeError(EXITED.format(said(error))) from error
+        except BaseException as error:
+            end_if_forked(self._process, error)
+            raise
 
     def throw(self, *error: Any) -> Any:
         """Raises an exception where it awaits."""
         try:
             return self._code.throw(*error)
         except SystemExit as raised:
+            end_if_forked(self._process, raised)
             raise RuntimeError(EXITED.format(said(raised))) from raised
+        except BaseException as raised:
+            end_if_forked(self._process, raised)
+            raise
 
     def close(self) -> None:
         """Ends it."""

@@ -40,12 +40,15 @@ What remains ugly.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from types import TracebackType, coroutine
 from typing import Any, TypeVar
 
 import anyio
+
+from statemachine.runtime.forks import end_if_forked
 
 T = TypeVar("T")
 
@@ -139,6 +142,7 @@ def own_context(
     """Runs the code with these context variables, as a new task would. `survived` is told what was raised into it,
     once the code awaits something else after it.
     """
+    process = os.getpid()
     step: Any = code.send
     value: Any = None
     raised: Any = None
@@ -147,12 +151,16 @@ def own_context(
             try:
                 asked_for = context.run(step, value)
             except StopIteration as end:
+                end_if_forked(process, end)
                 result: T = end.value
                 return result
             except GeneratorExit as error:
                 if value is error:
                     raise  # the event loop was closed
                 raise RuntimeError("the code raised GeneratorExit") from error
+            except BaseException as error:
+                end_if_forked(process, error)
+                raise
             if raised is not None:
                 survived(raised)
                 raised = None
