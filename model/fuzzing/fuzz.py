@@ -317,8 +317,18 @@ def run(
 ) -> FuzzResult:
     """Plays `examples` lives of at most `steps` events each, up to the first failure, whose trace is saved in `folder`.
     `on_progress` gets examples and steps so far, every ten examples or so; it may raise `Stopped`. `machine` plays
-    them: a subclass may have its own configuration and rules. Raises what is a defect of the fuzzer, or of a
-    precondition or strategy of a subclass."""
+    them: a subclass may have its own configuration and rules. Raises `ValueError` for numbers with which nothing would
+    be played, `TypeError` for a machine that is not a subclass of `Fuzz` or whose configuration is not one, and what is
+    a defect of the fuzzer, or of a precondition or strategy of a subclass.
+    """
+    for number, name in ((examples, "examples"), (steps, "steps")):
+        if number < 1:
+            raise ValueError(f"{name} is {number}: nothing would be played, and so nothing would fail; give 1 or more")
+    given: Any = machine  # whatever a caller has given
+    if not (isinstance(given, type) and issubclass(given, Fuzz)):
+        raise TypeError(f"a machine is a subclass of Fuzz, not {machine!r:.200}")
+    if not isinstance(machine.config, SessionConfig | None):
+        raise TypeError(f"{machine.__name__}.config is a SessionConfig or None, not {machine.config!r:.200}")
     campaign = Campaign(steps)
     with counting() as moves:
         for number, begun in enumerate(range(0, examples, BATCH)):

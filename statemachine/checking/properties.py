@@ -445,7 +445,8 @@ PROPERTIES: tuple[Property, ...] = (
     ),
     Property(
         "S17",
-        "at most max_attempts - 1 turns of an agent, one after the other, are returned; and so for lost loads",
+        "at most max_attempts - 1 turns of an agent, one after the other, are returned, and max(3, max_attempts) loads"
+        " lost",
         "section 7; BUG-B84",
         s17_attempts,
         crash=s17_crash,

@@ -8,6 +8,7 @@ beside it.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any, ClassVar
 
 from attrs import define, field, fields
@@ -362,7 +363,12 @@ class InvalidTimeout(Refusal):
 
     timeout: float
     most: float
-    text: ClassVar[str] = "a timeout is 0 to {self.most} seconds, not {self.timeout}"
+    text: ClassVar[str] = "a timeout is {self.allowed}, not {self.timeout}"
+
+    @property
+    def allowed(self) -> str:
+        """What it may be, as the message says it."""
+        return f"0 to {self.most} seconds" if self.most < inf else "a finite number of seconds, 0 or more"
 
 
 @define(auto_exc=True)
@@ -384,7 +390,7 @@ class StoreFailed(Refusal):
     """The store failed. What was acknowledged is durable; nothing more is accepted."""
 
     error: str
-    text: ClassVar[str] = "the store failed ({self.error:.500}); mend it and open the session again from its log"
+    text: ClassVar[str] = "the store failed ({self.error:.500}); the session can be opened again from its log"
 
 
 REFUSALS: tuple[type[Refusal], ...] = (

@@ -83,6 +83,8 @@ LOOKS = 4
 """How often it is looked, within `idle_ttl`, whether a session has something to do."""
 PRESSED_S = 0.05
 """Seconds between two looks for idle sessions while others wait for room."""
+OF_OTHERS = SessionInUse, ConnectionLost, StoreUnreachable
+"""A session that leaves by these has another owner, or its server is gone: the session itself is well."""
 BACKOFF_S, BACKOFF_MAX_S = 0.5, 60.0
 """Seconds after which a lost database is connected again, and a session that could not be opened is free again; for
 such a session twice as many each time, up to the bound.
@@ -467,7 +469,8 @@ class SessionHost:
         except HandOver:
             log.info("session %s is handed over", hosted.claimed.name)
         except (SessionInUse, StoreFailed, ConnectionLost, StoreUnreachable) as error:
-            log.info("session %s is not here any more: %s", hosted.claimed.name, error)
+            tell = log.info if isinstance(error, OF_OTHERS) or isinstance(error.__cause__, OF_OTHERS) else log.warning
+            tell("session %s is not here any more: %s", hosted.claimed.name, error)
             if directory.is_alone and isinstance(error, SessionInUse):  # no other host can have it: a program has
                 hosted.failure = StoreBusy(error.path, error.problem)
             await hosted.rest(self._poll)
@@ -498,6 +501,8 @@ class SessionHost:
                 await hosted.told.wait()
             if hosted.give_away:
                 await self._ends(hosted)
+                if inside(control).session.state is SessionState.FAILED:
+                    return  # leaving raises why
                 if directory.is_alone and await self._rests(hosted, control):
                     return
                 raise HandOver

@@ -12,7 +12,7 @@ from attrs import field, frozen
 from statemachine.core.effects import ClosedAgents, Forgotten, Interrupted, Resumed
 from statemachine.core.exact import shown, text
 from statemachine.core.records import Outcome
-from statemachine.runtime.checks import headers_of, number_of, reference_of, text_of
+from statemachine.runtime.checks import headers_of, key_of, number_of, reference_of, text_of
 from statemachine.runtime.handles import AgentRef, foreign
 from statemachine.runtime.settings import DEFAULT_ROLE, wrap
 from statemachine.runtime.status import AgentStatus
@@ -193,5 +193,5 @@ def work_given(given: dict[str, Any], message: object, headers: object, key: obj
         **given,
         "message": text_of(message, limits.MESSAGE),
         "headers": None if said is None else json.loads(said),
-        "key": uuid4().hex if key is None else text_of(key, limits.KEY),
+        "key": uuid4().hex if key is None else key_of(key),
     }

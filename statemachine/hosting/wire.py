@@ -41,7 +41,7 @@ from statemachine.core.machines import TurnState
 from statemachine.core.records import Outcome, TurnEnded
 from statemachine.core.refusals import Refusal
 from statemachine.hosting.errors import RemoteError
-from statemachine.runtime.errors import TooLarge
+from statemachine.runtime.errors import ANSWER, TooLarge
 from statemachine.runtime.handles import AgentRef, Handle
 from statemachine.runtime.status import AgentStatus
 from statemachine.sinks import Log, log
@@ -92,7 +92,7 @@ async def answer_of(number: int, answer: Any) -> bytes:
     start = pack([number, "answer"])[:-1] + b","
     is_many = answer.__class__ is list
     packed = b"[" + b",".join(await in_steps(pack, answer)) + b"]" if is_many else pack(answer)
-    return bounded(start + packed + b"]", "an answer to a client")
+    return bounded(start + packed + b"]", ANSWER)
 
 
 async def in_steps(change: Callable[[Any], T], values: Iterable[Any]) -> list[T]:

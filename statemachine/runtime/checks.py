@@ -41,6 +41,16 @@ def text_of(value: object, limit: Limit) -> str:
     return found
 
 
+def key_of(value: object) -> str:
+    """The text of a key. Raises as `text_of`, and `ValueError` for an empty one: a variable that was never set would
+    make one request of many.
+    """
+    found = text_of(value, limits.KEY)
+    if not found:
+        raise ValueError("a key is a text that is not empty; leave it out if the request has none")
+    return found
+
+
 def reason_of(value: object) -> str:
     """The text of a reason, or as much of it as is stored. Raises `TypeError` for what is not one."""
     if issubclass(type(value), BaseException):

@@ -114,18 +114,18 @@ class AgentControl:
     was spawned there), its id, or an `AgentRef` or `Handle`. A `message` is a text of 1 to `max_message_bytes` bytes. A
     `sender` is the id of an agent in whose name the host acts, or `HOST`, the host itself: who asks for a turn is
     told how it ended. `headers` are a JSON object of at most 16 KiB, such as the context of a trace or the id of a
-    tenant: the turn that reads the mail finds them beside its text. A `key` is a text of the caller's own: the same
-    request with the same key is made once, whatever its headers, and every repeat gets the first answer, at the same
-    time or after a restart.
+    tenant: the turn that reads the mail finds them beside its text. A `key` is a text of the caller's own, not empty:
+    the same request with the same key is made once, whatever its headers, and every repeat gets the first answer, at
+    the same time or after a restart.
 
-    **What every verb may raise.** `SessionClosed` once the session is shut down or left, and `StoreFailed` once it
-    failed; what gives work raises `SessionDraining` during a shutdown. `UnknownPath` and `UnknownAgent` if no agent
-    ever was at this path or had this id; `AgentClosed` if the target, parent or sender is closed. `InvalidHeaders` for
-    headers that are not a JSON object, or too large; `TooLarge` for any other value that the log does not take, because
-    of its bytes as stored (`statemachine.stores.limits`). With a `key`:
-    `KeyReused` if it was used for another request, and `StoreError` if the store cannot be read. `TypeError` for a
-    value of the wrong type, `RuntimeError` before the block is entered, `WrongEventLoop` in another thread or event
-    loop. What a verb raises besides stands with it.
+    **What every verb may raise.** `SessionClosed` once the block is left, and once the session is shut down, unless the
+    verb only reads; `StoreFailed` once it failed; what gives work raises `SessionDraining` during a shutdown.
+    `UnknownPath` and `UnknownAgent` if no agent ever was at this path or had this id; `AgentClosed` if the target,
+    parent or sender is closed. `InvalidHeaders` for headers that are not a JSON object, or too large; `TooLarge` for
+    any other value that the log does not take, because of its bytes as stored (`statemachine.stores.limits`). With a
+    `key`: `KeyReused` if it was used for another request, `ValueError` if it is empty, and `StoreError` if the store
+    cannot be read. `TypeError` for a value of the wrong type, `RuntimeError` before the block is entered,
+    `WrongEventLoop` in another thread or event loop. What a verb raises besides stands with it.
 
     **The end.** The task that entered the block leaves it, the last one that it entered first; otherwise `WrongTask` is
     raised, and nothing is done. If that task has ended, as that of a fixture has, any other may. Leaving the block

@@ -166,6 +166,11 @@ class NotJson(Refusal):
         return shown(self.value)
 
 
+SHORT = frozenset(limit.what for limit in (limits.NAME, limits.ROLE, limits.KEY, limits.PATH))
+"""What has no business in a file of its own, as errors name it."""
+ANSWER = "an answer to a client"
+
+
 @define(auto_exc=True)
 class TooLarge(Refusal):
     """A value is larger than the log takes. `size` and `bytes_max` count bytes as it is stored, with what is escaped
@@ -177,9 +182,17 @@ class TooLarge(Refusal):
     size: int
     bytes_max: int
     text: ClassVar[str] = (
-        "{self.what} has at most {self.bytes_max:,} bytes as it is stored, this one has {self.size:,}; keep it "
-        "elsewhere, such as in a file, and give its name"
+        "{self.what} has at most {self.bytes_max:,} bytes as it is stored, this one has {self.size:,}; {self.advice}"
     )
+
+    @property
+    def advice(self) -> str:
+        """What to do, as the message says it."""
+        if self.what in SHORT:
+            return "give a shorter one"
+        if self.what == ANSWER:
+            return "ask for less, such as `list` with a prefix, or ask in the process of the session"
+        return "keep it elsewhere, such as in a file, and give its name"
 
 
 @define(auto_exc=True)

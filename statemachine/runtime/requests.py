@@ -30,12 +30,11 @@ from statemachine.core.refusals import UnknownAgent
 from statemachine.eventloops import Signal
 from statemachine.log import receipts
 from statemachine.log.trace import event_line
-from statemachine.runtime.checks import text_of
+from statemachine.runtime.checks import key_of
 from statemachine.runtime.engine import Engine
 from statemachine.runtime.errors import KeyReused, UnknownRequest, give_way, gives_way
 from statemachine.runtime.handles import AgentRef, Handle, Request, is_at, outcome_in
 from statemachine.runtime.settings import json_text
-from statemachine.stores import limits
 from statemachine.stores.errors import StoreCorrupt
 from statemachine.stores.protocol import LogRecord, Receipt
 
@@ -105,7 +104,7 @@ class Requests:
     async def _once(self, key: str, event: RequestEvent, target: int | None, role: str | None) -> Handle:
         """Makes a request with a key; if the key was used before, returns the first answer again."""
         self._engine.enter()
-        key = text_of(key, limits.KEY)
+        key = key_of(key)
         while key in self._making:
             await self._making[key].over.wait()
         self._check_not_left()

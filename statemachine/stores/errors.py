@@ -7,6 +7,7 @@ one for databases.
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar
 
 from statemachine.core.exact import bounded
@@ -49,8 +50,10 @@ class StoreError(Exception):
         self.path, self.problem = path, problem
 
     def __str__(self) -> str:
-        advice = (self.in_database if "://" in self.path else None) or self.advice
-        return f"{bounded(self.path, PATH_MAX)}: {bounded(self.problem, PROBLEM_MAX)}; {advice}"
+        return f"{bounded(self.path, PATH_MAX)}: {bounded(self.problem, PROBLEM_MAX)}; {self._advice()}"
+
+    def _advice(self) -> str:
+        return (self.in_database if "://" in self.path else None) or self.advice
 
     def __repr__(self) -> str:
         parts = [bounded(repr(part), PROBLEM_MAX) for part in self.args]
@@ -73,6 +76,12 @@ class SessionInUse(StoreError):
         super().__init__(path, problem)
         self.args = (path, problem, owner)
         self.owner = owner
+
+    def __str__(self) -> str:
+        found = super().__str__()
+        if self.owner == os.getpid():
+            return f"{found.removesuffix(self._advice())}use what has it open in this process, or close that first"
+        return found
 
 
 class StoreBusy(StoreError):
@@ -113,7 +122,7 @@ class StoreReadOnly(StoreError):
 class StoreMissing(StoreError):
     """The file to read, or the directory for a new one, does not exist."""
 
-    advice = "give another path, or create the directory"
+    advice = "give another path, in a directory that is there"
     in_database = (
         "name another database or session in the DSN, or create the database (`createdb`); a session comes to be when"
         " it is opened as a store"

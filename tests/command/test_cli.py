@@ -37,7 +37,7 @@ ERRORS_OF_USE: dict[str, tuple[list[str], str]] = {
     "minutes that are no number": (["fuzz", "--minutes", "soon"], "'soon' is not a valid float"),
     "host of nothing": (["host", "--work", "os:path"], "give a folder, or --dsn and a database"),
     "host of both": (["host", "f", "--dsn", "postgresql:///x", "--work", "os:path"], "give a folder, or --dsn"),
-    "host of a folder in none": (["host", "no/f", "--work", "tests.hosting.work:work"], "or create the directory"),
+    "host of a folder in none": (["host", "no/f", "--work", "tests.hosting.work:work"], "in a directory that is there"),
     "minutes that are not a number": (["fuzz", "--minutes", "nan"], "nan is not a finite number"),
     "minutes without an end": (["fuzz", "--minutes", "inf"], "inf is not in the range"),
     "seconds that are not a number": (["demo", "--seconds", "nan"], "nan is not a finite number"),

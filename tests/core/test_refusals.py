@@ -485,9 +485,10 @@ MESSAGES: list[tuple[str, tuple[Any, ...], str, str]] = [
     ("MailRead", (9,), "mail 9 is not unread any more", "interrupt the turn that took it instead"),
     ("NotSender", (9,), "mail 9 can be withdrawn only by its sender or the host", "ask one of them"),
     ("InvalidTimeout", (-1.0, 60.0), "not -1.0", "a timeout is 0 to 60.0 seconds"),
+    ("InvalidTimeout", (math.inf, math.inf), "not inf", "a timeout is a finite number of seconds, 0 or more"),
     ("SessionDraining", (), "the session is shutting down", "open it again from its log, and ask then"),
     ("SessionClosed", (), "the session is closed", "open it again from its log"),
-    ("StoreFailed", ("disk full",), "the store failed (disk full)", "mend it and open the session again from its log"),
+    ("StoreFailed", ("disk full",), "the store failed (disk full)", "the session can be opened again from its log"),
 ]
 
 

@@ -570,3 +570,19 @@ def test_round_that_is_stopped_or_out_of_time_ends_early(monkeypatch: pytest.Mon
     assert fuzz.play_round(30, 20, 7, Path("unused"), seconds=None).examples >= 30
     stop.set()
     assert fuzz.play_round(30, 20, 7, Path("unused"), seconds=None).examples == 0
+
+
+def test_run_that_would_play_nothing_or_no_fuzz_is_refused(tmp_path: Path) -> None:
+    """Its result would have no failure, which reads as if something had held."""
+    for examples, steps, wrong in ((0, 1, "examples is 0"), (1, 0, "steps is 0"), (-1, 1, "examples is -1")):
+        with pytest.raises(ValueError, match=f"{wrong}: nothing would be played"):
+            fuzz.run(examples, steps, 1, folder=tmp_path)
+    machine: Any = int
+    with pytest.raises(TypeError, match="a machine is a subclass of Fuzz, not <class 'int'>"):
+        fuzz.run(1, 1, 1, folder=tmp_path, machine=machine)
+
+    class Wrong(fuzz.Fuzz):
+        config: ClassVar[Any] = {"max_concurrent": 2}
+
+    with pytest.raises(TypeError, match=r"Wrong.config is a SessionConfig or None, not \{'max_concurrent': 2\}"):
+        fuzz.run(1, 1, 1, folder=tmp_path, machine=Wrong)

@@ -19,7 +19,7 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from statemachine import AgentControl, MemoryStore, SessionConfig, Turn, TurnState, read_rollout
+from statemachine import AgentControl, MemoryStore, SessionConfig, SQLiteStore, Turn, TurnState, read_rollout
 from statemachine.core.records import TurnEnded
 from statemachine.core.refusals import Refusal
 from statemachine.errors import (
@@ -30,6 +30,7 @@ from statemachine.errors import (
     SessionClosed,
     StoreBusy,
     StoreExhausted,
+    StoreFull,
     TooLarge,
     WrongEventLoop,
 )
@@ -608,6 +609,39 @@ async def test_session_that_another_program_has_open_is_told_so(place: Path) -> 
                 await client.session("a").list()
             assert await client.session("b").list()
         assert await client.session("a").list()
+
+
+async def test_session_whose_store_fails_is_left_with_a_warning_that_says_why(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is opened again, where its turn counts as interrupted by a crash; it was not handed over."""
+    is_full = False
+    append = SQLiteStore.append
+
+    async def appended(self: SQLiteStore, records: Any) -> None:
+        nonlocal is_full
+        if is_full:
+            is_full = False
+            raise StoreFull(self.path, "database or disk is full")
+        await append(self, records)
+
+    async def fills(turn: Turn) -> str:
+        nonlocal is_full
+        if turn.attempt == 1:
+            is_full = True
+            await turn.record("more than there is room for")
+        return "done"
+
+    monkeypatch.setattr(SQLiteStore, "append", appended)
+    config = SessionConfig(max_attempts=2)
+    with caplog.at_level("INFO", "statemachine"):
+        async with SessionHost(place, fills, config, **QUICK), SessionClient(place, patience=5.0) as client:
+            outcome = await (await client.session("a").start("/root", "go")).outcome()
+    assert outcome.result == "done"
+    said = [record for record in caplog.records if "session a" in record.getMessage()]
+    assert "database or disk is full" in said[0].getMessage()
+    assert said[0].levelname == "WARNING"
+    assert "handed over" not in said[0].getMessage()
 
 
 async def test_answer_of_very_many_is_said_and_read_while_others_are_served(monkeypatch: pytest.MonkeyPatch) -> None:

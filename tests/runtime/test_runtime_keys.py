@@ -237,3 +237,15 @@ async def test_turn_that_waited_for_a_role_that_is_unknown_after_a_restart_fails
         assert told.status is TurnState.ERRORED
         assert str(told.outcome and told.outcome.result).startswith("load failed: UnknownRole: ")
         assert ending(await (await control.follow_up("/root/a", "y")).outcome()) == completed("y")
+
+
+async def test_empty_key_is_refused(open_session: Open) -> None:
+    """It comes of a variable that was never set, and would make one request of many."""
+    async with open_session(echo) as control:
+        for call in (control.send, control.follow_up, control.start):
+            with pytest.raises(ValueError, match="a key is a text that is not empty"):
+                await call("/root", "x", key="")
+        with pytest.raises(ValueError, match="a key is a text that is not empty"):
+            await control.spawn("/root", "a", "x", key="")
+        assert counts(control) == {}
+        assert [agent.path for agent in await control.list()] == ["/root"]

@@ -19,11 +19,11 @@ ROOT = 0
 BESIDE = ("", "-wal", "-shm", "-journal", ".lock")
 """The files of a session: what follows its path."""
 WIDER = (
-    "%s: other users have rights on this file of a session, and can read the conversations or stop it (mode %s);"
-    " chmod 600 it, unless you mean that"
+    "%s: other users have rights on files of this session, and can read the conversations or stop it (mode %s);"
+    " chmod 600 them, unless you mean that"
 )
 OWNED = (
-    "%s: this file of a session belongs to another user (uid %d), who can read the conversations or stop it; chown it,"
+    "%s: files of this session belong to another user (uid %s), who can read the conversations or stop it; chown them,"
     " unless you mean that"
 )
 
@@ -35,14 +35,19 @@ def make_private(path: str) -> None:
 
 
 def warn_of_wider(path: str) -> None:
-    """Writes a warning to the log for every file of the session on which others than its owner have rights, or whose
-    owner is neither this user nor root, which can read everything.
+    """Writes a warning to the log if there are files of the session on which others than their owner have rights, and
+    one if there are some whose owner is neither this user nor root, which can read everything.
     """
+    wider: dict[str, str] = {}
+    owned: dict[str, str] = {}
     for beside in BESIDE:
         with suppress(FileNotFoundError):
             found = os.stat(path + beside)
             mode = stat.S_IMODE(found.st_mode)
             if mode & OTHERS:
-                log.warning(WIDER, path + beside, f"{mode:o}")
+                wider[path + beside] = f"{mode:o}"
             if found.st_uid not in (os.geteuid(), ROOT):
-                log.warning(OWNED, path + beside, found.st_uid)
+                owned[path + beside] = str(found.st_uid)
+    for text, files in ((WIDER, wider), (OWNED, owned)):
+        if files:
+            log.warning(text, ", ".join(files), ", ".join(dict.fromkeys(files.values())))
