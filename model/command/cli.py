@@ -72,7 +72,18 @@ def place(word: str) -> str | Path:
     return word if places.is_dsn(word) else Path(word)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+class Commands(click.Group):
+    """The commands. Its help has the first sentence of each, whole."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the list of commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, self.commands[name].get_short_help_str(1_000)) for name in self.list_commands(ctx)]
+            )
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(package_name="agent-statemachine")
 @click.pass_context
 def command(context: click.Context) -> None:

@@ -55,7 +55,7 @@ EVENT_BEGINNING = b'{"event":"'
 
 
 class TraceError(ValueError):
-    """This is no trace that can be read, or no event that can be written; the message says what to do.
+    """This is not a trace that can be read, or not an event that can be written; the message says what to do.
 
     `path` is the file, and `line` the line in it, counted from 1. Both may be unknown. A problem is cut off where it
     quotes too much.
@@ -161,7 +161,7 @@ def check_regular(path: Path) -> None:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise unreadable(path, error) from None
     if not is_regular:
-        raise TraceError("cannot be read: it is not a regular file; give the path of a trace file", None, str(path))
+        raise TraceError("is not a regular file; give the path of a trace file", None, str(path))
 
 
 def unreadable(path: Path, error: Exception) -> TraceError:
@@ -183,10 +183,10 @@ def header_line(config: SessionConfig, ledger: Ledger | None = None) -> bytes:
 
 
 def event_line(event: Event | Restart) -> bytes:
-    """The line of an event. Raises `TraceError` for what is no event, or has a value that no reader would take."""
+    """The line of an event. Raises `TraceError` for what is not an event, or has a value that no reader would take."""
     kind = event.__class__
     if KINDS.get(kind.__name__) is not kind:
-        raise TraceError(f"{event!r:.200} is no event of statemachine.core.events")
+        raise TraceError(f"{event!r:.200} is not an event of statemachine.core.events")
     try:
         fields = msgspec.to_builtins(event)
         msgspec.convert(fields, kind)
@@ -213,7 +213,7 @@ def header_of(line: bytes) -> Header:
     except TraceError:
         header = {}
     if header.get("format") != FORMAT:
-        raise TraceError(f'this is no trace: a trace begins with {{"format":"{FORMAT}", ...}}; give another file')
+        raise TraceError(f'this is not a trace: a trace begins with {{"format":"{FORMAT}", ...}}; give another file')
     version = header.get("version")
     if type(version) is not int or version < 1:
         raise TraceError(f"'version' must be a whole number from 1, not {version!r:.100}; write the trace again")
@@ -250,7 +250,7 @@ def event_of(line: bytes, version: int = VERSION) -> Event | Restart:
     name = found.pop("event", None)
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise TraceError(f"{name!r:.100} is no event; the field 'event' must be one of {', '.join(KINDS)}")
+        raise TraceError(f"{name!r:.100} is not an event; the field 'event' must be one of {', '.join(KINDS)}")
     if version < VERSION:
         found = _up_to_date(lambda: older.event(kind.__name__, found))
     for number in NUMBERS[kind]:
@@ -290,7 +290,7 @@ def _object(line: bytes) -> dict[str, Any]:
         if isinstance(error, TraceError):
             raise
         cut = "" if line.endswith(b"\n") else ", and the line has no end: remove it to read what comes before"
-        raise TraceError(f"this is no line of JSON ({error}){cut}") from None
+        raise TraceError(f"this is not a line of JSON ({error}){cut}") from None
     if not isinstance(value, dict):
         raise TraceError("this is no JSON object; every line of a trace is {...}")
     return cast("dict[str, Any]", value)

@@ -589,7 +589,7 @@ def test_verify_of_a_trace_whose_last_line_is_cut_off_holds_and_says_so(
     traced.write_bytes(data.replace(b'{"event":"Close"', b'{"event":"Dance"'))
     code, out, err = verified(capsys, monkeypatch, traced)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "'Dance' is no event" in err
+    assert "'Dance' is not an event" in err
     assert "what is before it held" in err
 
 
@@ -598,7 +598,7 @@ def test_verify_of_a_trace_whose_last_line_is_cut_off_holds_and_says_so(
     [
         ("missing", None, "No such file"),
         ("empty", b"", "the file is empty"),
-        ("diary", b"dear diary\n", "this is no trace"),
+        ("diary", b"dear diary\n", "this is not a trace"),
         ("other.db", b"SQLite format 3\0" + b"\0" * 100, "this is a database, but not of a session"),
         ("newer.ndjson", b'{"format":"agent-statemachine-trace","version":9}\n', "version 9, newer than 3"),
     ],

@@ -40,9 +40,11 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *wo
 def test_bare_command_prints_its_help_on_many_lines_and_exits_2(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     code, out, err = run(capsys, monkeypatch)
     assert (code, err) == (2, "")
     assert [line.split()[0] for line in out.splitlines() if line.startswith("  verify")] == ["verify"]
+    assert "..." not in out.partition("Commands:")[2], "what a command does is said whole"
 
 
 # A reader that leaves

@@ -111,7 +111,7 @@ def test_last_line_needs_no_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("event", "problem"),
     [
-        (Trace(SessionConfig(), ()), "is no event of statemachine.core.events"),
+        (Trace(SessionConfig(), ()), "is not an event of statemachine.core.events"),
         (Finished(1, True, "x"), "Finished: Expected `int`, got `bool` - at `$.turn`"),
         (Finished(1, 1, 5), "Finished: Expected `str | object`, got `int` - at `$.result`"),  # type: ignore[arg-type]
         (Tick("1"), "Tick: Expected `float`, got `str` - at `$.now`"),  # type: ignore[arg-type]
@@ -149,12 +149,12 @@ def configured(**fields: Any) -> bytes:
     ("header", "problem"),
     [
         (b"", "the file is empty"),
-        (b"\n", "this is no trace"),
-        (b"hello\n", "this is no trace"),
-        (b"\xff\xfe{}", "this is no trace"),
-        (b'{"format": "something else"}\n', "this is no trace"),
-        (trace.event_line(Tick(1.0)), "this is no trace"),
-        (b" " * (1 << 17) + HEADER, "this is no trace"),
+        (b"\n", "this is not a trace"),
+        (b"hello\n", "this is not a trace"),
+        (b"\xff\xfe{}", "this is not a trace"),
+        (b'{"format": "something else"}\n', "this is not a trace"),
+        (trace.event_line(Tick(1.0)), "this is not a trace"),
+        (b" " * (1 << 17) + HEADER, "this is not a trace"),
         (changed(version=4), "this trace has version 4, newer than 3"),
         (changed(version=0), "'version' must be a whole number from 1, not 0"),
         (changed(version="1"), "'version' must be a whole number from 1, not '1'"),
@@ -190,16 +190,16 @@ def test_header_without_one_field_of_the_configuration_is_refused() -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (b"\n", "this is no line of JSON"),
+        (b"\n", "this is not a line of JSON"),
         (b'{"event":"Tick","now":1.0', "the line has no end: remove it to read what comes before"),
-        (b'{"event":"Tick","now":1.0\n', "this is no line of JSON"),
+        (b'{"event":"Tick","now":1.0\n', "this is not a line of JSON"),
         (b'{"event":"Tick","now":"\xe9"}\n', "this is not UTF-8"),
-        (b"[" * 100_000 + b"\n", "this is no line of JSON"),
+        (b"[" * 100_000 + b"\n", "this is not a line of JSON"),
         (b'["Tick", 1.0]\n', "this is no JSON object"),
-        (b'{"now":1.0}\n', "None is no event; the field 'event' must be one of Spawn, Send, "),
-        (b'{"event":"Tock","now":1.0}\n', "'Tock' is no event"),
-        (b'{"event":["Tick"],"now":1.0}\n', "['Tick'] is no event"),
-        (b'{"event":"Session"}\n', "'Session' is no event"),
+        (b'{"now":1.0}\n', "None is not an event; the field 'event' must be one of Spawn, Send, "),
+        (b'{"event":"Tock","now":1.0}\n', "'Tock' is not an event"),
+        (b'{"event":["Tick"],"now":1.0}\n', "['Tick'] is not an event"),
+        (b'{"event":"Session"}\n', "'Session' is not an event"),
         (b'{"event":"Tick"}\n', "Tick: Object missing required field `now`"),
         (b'{"event":"Tick","now":1.0,"then":2.0}\n', "Tick: Object contains unknown field `then`"),
         (b'{"event":"Tick","now":1.0,"now":2.0}\n', "a field stands twice"),
@@ -208,7 +208,7 @@ def test_header_without_one_field_of_the_configuration_is_refused() -> None:
         (b'{"event":"Tick","now":"soon"}\n', "Tick: Expected `float`, got `str` - at `$.now`"),
         (b'{"event":"Tick","now":Infinity}\n', 'Infinity is not JSON; write "inf"'),
         (b'{"event":"Tick","now":1' + b"0" * 400 + b"}\n", "Tick: Number out of range - at `$.now`"),
-        (b'{"event":"Tick","now":1' + b"0" * 5000 + b"}\n", "this is no line of JSON"),
+        (b'{"event":"Tick","now":1' + b"0" * 5000 + b"}\n", "this is not a line of JSON"),
         (b'{"event":"Tick","now":1e999}\n', "1e999 is beyond all numbers"),
         (b'{"event":"Tick","now":-1.5e400}\n', "-1.5e400 is beyond all numbers"),
         (b'{"event":"Shutdown","grace":1e999}\n', "1e999 is beyond all numbers"),
@@ -239,7 +239,7 @@ def test_file_that_cannot_be_read_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(TraceError) as caught:
         trace.read(tmp_path / name)
     assert caught.value.line is None
-    assert "cannot be read" in str(caught.value)
+    assert ("is not a regular file" if name == "." else "cannot be read") in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
