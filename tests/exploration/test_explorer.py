@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import pytest
 
-from model import lockstep, reference
+from model import kept, lockstep, reference
 from model.exploration import explorer
 from model.exploration.explorer import Arrival, Expander, Exploration, Fault, Origin, explore, never_home
 from model.exploration.golden_counts import GOLDEN, GOLDEN_NIGHTLY, GOLDEN_TOP_RUNG, TOP_RUNG, Counts
@@ -185,7 +185,7 @@ def test_explore_log_that_folds_to_other_facts_than_the_session_has_is_found(mon
         if not isinstance(record, TurnEnded):
             recovery.apply(facts, record)
 
-    monkeypatch.setattr(explorer, "apply", forgetful)
+    monkeypatch.setattr(kept, "apply", forgetful)
     found = explore(find("pair"))
     assert found.fault is not None
     assert found.fault.detail.startswith("recovery: ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import sqlite3
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import statemachine.stores
 from statemachine.core.config import Overflow, SessionConfig
 from statemachine.core.machines import TurnState
 from statemachine.core.records import Cause, Outcome, TurnEnded, TurnStarted
@@ -275,3 +277,9 @@ async def test_file_that_a_checkpoint_has_half_written_is_read_without_opening_i
     with closing(schema.connect_as_is(str(path))) as connection:
         assert schema.number(connection, "application_id") == schema.APPLICATION_ID
         assert whole.startswith(connection.serialize())
+
+
+def test_no_statement_has_numbered_placeholders() -> None:
+    """Python 3.14 refuses values in a sequence for them, and 3.12 warns."""
+    stores = Path(statemachine.stores.__file__).parent
+    assert [path.name for path in stores.rglob("*.py") if re.search(r"\?\d", path.read_text("utf-8"))] == []

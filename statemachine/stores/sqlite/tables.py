@@ -62,7 +62,7 @@ def read_folded(
     tail = "SELECT position, agent, kind, data FROM log WHERE position > ? ORDER BY position"
     left_out = set() if left_out is None else left_out
     _check_covered(connection, meta.covered)
-    for agent, position, kind, data in connection.execute(LAST_MAIL, (meta.covered,)).fetchall():
+    for agent, position, kind, data in connection.execute(LAST_MAIL, {"covered": meta.covered}).fetchall():
         if agent not in left_out:
             check_last_mail(meta, position, kind, data)
     # A cursor left in the middle keeps its transaction open as long as a reference to the error exists.
@@ -89,7 +89,8 @@ def _check_covered(connection: sqlite3.Connection, covered: int) -> None:
 
 LAST_MAIL = f"""
     SELECT agent, position, kind, data FROM log
-    WHERE position <= ?1 AND position > ?1 - {LOOKED_BACK_MAX} AND kind = 'MailAccepted' ORDER BY position DESC LIMIT 1
+    WHERE position <= :covered AND position > :covered - {LOOKED_BACK_MAX} AND kind = 'MailAccepted'
+    ORDER BY position DESC LIMIT 1
 """
 
 
