@@ -166,9 +166,13 @@ class NotJson(Refusal):
         return shown(self.value)
 
 
-SHORT = frozenset(limit.what for limit in (limits.NAME, limits.ROLE, limits.KEY, limits.PATH))
-"""What has no business in a file of its own, as errors name it."""
 ANSWER = "an answer to a client"
+KEEP_ELSEWHERE = "keep it elsewhere, such as in a file, and give its name"
+ADVICE = {
+    **{limit.what: "give a shorter one" for limit in (limits.NAME, limits.ROLE, limits.KEY, limits.PATH)},
+    ANSWER: "ask for less, such as `list` with a prefix, or ask in the process of the session",
+}
+"""What is too large -> what to do, where it cannot be kept elsewhere."""
 
 
 @define(auto_exc=True)
@@ -188,11 +192,7 @@ class TooLarge(Refusal):
     @property
     def advice(self) -> str:
         """What to do, as the message says it."""
-        if self.what in SHORT:
-            return "give a shorter one"
-        if self.what == ANSWER:
-            return "ask for less, such as `list` with a prefix, or ask in the process of the session"
-        return "keep it elsewhere, such as in a file, and give its name"
+        return ADVICE.get(self.what, KEEP_ELSEWHERE)
 
 
 @define(auto_exc=True)

@@ -7,7 +7,6 @@ one for databases.
 
 from __future__ import annotations
 
-import os
 from typing import ClassVar
 
 from statemachine.core.exact import bounded
@@ -50,10 +49,8 @@ class StoreError(Exception):
         self.path, self.problem = path, problem
 
     def __str__(self) -> str:
-        return f"{bounded(self.path, PATH_MAX)}: {bounded(self.problem, PROBLEM_MAX)}; {self._advice()}"
-
-    def _advice(self) -> str:
-        return (self.in_database if "://" in self.path else None) or self.advice
+        advice = (self.in_database if "://" in self.path else None) or self.advice
+        return f"{bounded(self.path, PATH_MAX)}: {bounded(self.problem, PROBLEM_MAX)}; {advice}"
 
     def __repr__(self) -> str:
         parts = [bounded(repr(part), PROBLEM_MAX) for part in self.args]
@@ -66,22 +63,18 @@ class SessionInUse(StoreError):
     """
 
     advice = (
-        "one process owns a session: close it there, or open `SQLiteStore(path, takeover=True)`, which fences that one"
+        "use what has it open, if that is this process, or close it there; or open `SQLiteStore(path, takeover=True)`,"
+        " which fences that one"
     )
     in_database = (
-        "one process owns a session: close it there, or open `PostgresStore(dsn, takeover=True)`, which fences that one"
+        "use what has it open, if that is this process, or close it there; or open `PostgresStore(dsn, takeover=True)`,"
+        " which fences that one"
     )
 
     def __init__(self, path: str, problem: str, owner: int | None = None) -> None:
         super().__init__(path, problem)
         self.args = (path, problem, owner)
         self.owner = owner
-
-    def __str__(self) -> str:
-        found = super().__str__()
-        if self.owner == os.getpid():
-            return f"{found.removesuffix(self._advice())}use what has it open in this process, or close that first"
-        return found
 
 
 class StoreBusy(StoreError):
