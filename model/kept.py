@@ -17,25 +17,32 @@ from statemachine.log.snapshot import facts_of, ledger_of
 from .lockstep import Deviation
 
 
+class RecoveryDiffers(Deviation):
+    """What is kept of a session is refused, or does not come to the facts of the session."""
+
+    def __init__(self, detail: str) -> None:
+        Exception.__init__(self, f"recovery: {detail}")
+        self.what, self.detail = "recovery", detail
+
+
 def follow(ledger: Ledger, records: Iterable[Record]) -> None:
-    """Folds records as an opening does. Raises `Deviation` if it would refuse one of them."""
+    """Folds records as an opening does. Raises `RecoveryDiffers` if it would refuse one of them."""
     for record in records:
         problem = judging.tail_problem(record, ledger)
         if problem is not None:
-            raise Deviation("recovery", record, f"no record that can follow: {problem}")
+            raise RecoveryDiffers(f"{record!r} would be refused: {problem}")
         apply(ledger, record)
 
 
-def compare_snapshot(session: Session) -> None:
-    """Checks that a snapshot of this state is taken back, and comes to the facts that a crash would leave. Raises
-    `Deviation`.
+def compare_snapshot(session: Session, live: Any) -> None:
+    """Checks that a snapshot of this state is taken back, and comes to the durable facts, which are `live`. Raises
+    `RecoveryDiffers`.
     """
-    ledger, live = session.ledger, durable_facts(session.ledger)
-    found: Any
+    ledger = session.ledger
+    facts = [facts_of(ledger, agent) for agent in ledger.agents]
     try:
-        kept = ledger_of(session.config, [facts_of(ledger, agent) for agent in ledger.agents], ledger.mail_states)
-        found = durable_facts(kept)
+        found = durable_facts(ledger_of(session.config, facts, ledger.mail_states))
     except ValueError as error:
-        found = f"no snapshot that can be: {error}"
+        raise RecoveryDiffers(f"a snapshot would be refused: {error}") from error
     if found != live:
-        raise Deviation("recovery", live, found)
+        raise RecoveryDiffers(f"a snapshot comes to {found!r}, where the session has {live!r}")

@@ -49,7 +49,7 @@ from statemachine.stores.rows import no_collections
 from .. import lockstep, reference
 from ..alphabet import complete
 from ..coverage import Coverage, counting, moves_seen, uncounted
-from ..kept import compare_snapshot, follow
+from ..kept import RecoveryDiffers, compare_snapshot, follow
 from ..lockstep import AnyEvent, Deviation, Restart, compare_states, compare_step, core_step, of_world
 from ..pools import workers
 from ..watch import StepNeverEnds, arm, watched
@@ -374,16 +374,16 @@ def judge_step(before: Session, event: AnyEvent, step: Step, after: Session) -> 
 
 def compare_recovery(origin: Origin, step: Step, after: Session) -> None:
     """Checks one step of the induction that the fold of the log gives the live facts: facts before + records = facts
-    after. Raises `Deviation`.
+    after. Raises `RecoveryDiffers`.
     """
     folded, live = origin.folded, durable_facts(after.ledger)
     if step.records:
         ledger = origin.facts.copy()
         follow(ledger, step.records)
-        compare_snapshot(after)
+        compare_snapshot(after, live)
         folded = durable_facts(ledger)
     if folded != live:
-        raise Deviation("recovery", live, folded)
+        raise RecoveryDiffers(f"the records come to {folded!r}, where the session has {live!r}")
 
 
 # Exploring

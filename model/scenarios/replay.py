@@ -33,7 +33,7 @@ from statemachine.log.snapshot import ledger_of
 from statemachine.log.trace import Facts, Trace
 
 from .. import lockstep, reference
-from ..kept import compare_snapshot, follow
+from ..kept import RecoveryDiffers, compare_snapshot, follow
 from ..lockstep import AnyEvent, Deviation, Restart
 from ..printing import bounded, printable
 from ..watch import StepNeverEnds, arm, disarm, watched
@@ -57,10 +57,6 @@ class Verdict:
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.detail}"
-
-
-class RecoveryDiffers(Exception):
-    """The records so far fold to other facts than those of the session."""
 
 
 class Trial:
@@ -124,11 +120,11 @@ class Trial:
         properties.check(self.session)
 
     def compare_recovery(self) -> None:
-        """Raises `RecoveryDiffers` if the log does not fold to the facts of the session, `Deviation` if a snapshot of
-        them does not come to them.
+        """Raises `RecoveryDiffers` if the log does not fold to the facts of the session, or a snapshot does not come to
+        them.
         """
-        compare_snapshot(self.session)
         folded, live = durable_facts(self.folded), durable_facts(self.session.ledger)
+        compare_snapshot(self.session, live)
         if folded != live:
             rows = [pair for pair in zip_longest((*folded[0], folded[1]), (*live[0], live[1])) if pair[0] != pair[1]]
             raise RecoveryDiffers(f"the log folds to {rows[0][0]!r}, where the session has {rows[0][1]!r}")
@@ -148,10 +144,10 @@ def verdict_of(error: Exception) -> Verdict:
     """Returns the verdict for an exception of a trial."""
     if isinstance(error, PropertyViolation):
         return Verdict(error.property.id, f"{error.property.sentence}: {error.detail}")
-    if isinstance(error, Deviation):
-        return Verdict("recovery" if error.what == "recovery" else "lockstep", str(error))
     if isinstance(error, RecoveryDiffers):
-        return Verdict("recovery", str(error))
+        return Verdict("recovery", error.detail)
+    if isinstance(error, Deviation):
+        return Verdict("lockstep", str(error))
     if isinstance(error, StepNeverEnds):
         return Verdict("endless", str(error))
     return Verdict("crash", f"{type(error).__name__}: {error}")

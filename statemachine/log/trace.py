@@ -292,7 +292,7 @@ def _object(line: bytes) -> dict[str, Any]:
         cut = "" if line.endswith(b"\n") else ", and the line has no end: remove it to read what comes before"
         raise TraceError(f"this is not a line of JSON ({error}){cut}") from None
     if not isinstance(value, dict):
-        raise TraceError("this is no JSON object; every line of a trace is {...}")
+        raise TraceError("this is not a JSON object; every line of a trace is {...}")
     return cast("dict[str, Any]", value)
 
 

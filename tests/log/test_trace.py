@@ -195,7 +195,7 @@ def test_header_without_one_field_of_the_configuration_is_refused() -> None:
         (b'{"event":"Tick","now":1.0\n', "this is not a line of JSON"),
         (b'{"event":"Tick","now":"\xe9"}\n', "this is not UTF-8"),
         (b"[" * 100_000 + b"\n", "this is not a line of JSON"),
-        (b'["Tick", 1.0]\n', "this is no JSON object"),
+        (b'["Tick", 1.0]\n', "this is not a JSON object"),
         (b'{"now":1.0}\n', "None is not an event; the field 'event' must be one of Spawn, Send, "),
         (b'{"event":"Tock","now":1.0}\n', "'Tock' is not an event"),
         (b'{"event":["Tick"],"now":1.0}\n', "['Tick'] is not an event"),

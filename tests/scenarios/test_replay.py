@@ -268,7 +268,7 @@ def test_trial_compares_recovery_as_often_as_it_is_told(monkeypatch: pytest.Monk
     trial = replay.Trial(SessionConfig(), fold_every=3)
     trial.play(events[0])
     trial.play(events[1])
-    with pytest.raises(replay.RecoveryDiffers):
+    with pytest.raises(kept.RecoveryDiffers):
         trial.play(events[2])
 
 
