@@ -25,8 +25,8 @@ Target: TypeAlias = "str | int | AgentRef | RemoteHandle"
 Headers = Mapping[str, Any] | None
 
 
-class Client(Protocol):
-    """What calls the verbs: a `SessionClient`."""
+class Caller(Protocol):
+    """Calls verbs of sessions, as a `SessionClient` does."""
 
     async def call(self, session: str, verb: str, given: dict[str, Any]) -> Any:
         """Calls a verb of a session."""
@@ -56,7 +56,7 @@ class RemoteSession:
     again. Two are equal if they are the same session of the same database or folder, whichever client calls it.
     """
 
-    client: Client = field(repr=False, eq=False)
+    client: Caller = field(repr=False, eq=False)
     name: str
     _place: str = field(repr=False)
 

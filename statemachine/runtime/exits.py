@@ -55,23 +55,21 @@ class Contained(Coroutine[Any, Any, Any]):
         """Runs it to its next await."""
         try:
             return self._code.send(value)
-        except SystemExit as error:
-            end_if_forked(self._process, error)
-            raise RuntimeError(EXITED.format(said(error))) from error
         except BaseException as error:
             end_if_forked(self._process, error)
-            raise
+            if not isinstance(error, SystemExit):
+                raise
+            raise RuntimeError(EXITED.format(said(error))) from error
 
     def throw(self, *error: Any) -> Any:
         """Raises an exception where it awaits."""
         try:
             return self._code.throw(*error)
-        except SystemExit as raised:
-            end_if_forked(self._process, raised)
-            raise RuntimeError(EXITED.format(said(raised))) from raised
         except BaseException as raised:
             end_if_forked(self._process, raised)
-            raise
+            if not isinstance(raised, SystemExit):
+                raise
+            raise RuntimeError(EXITED.format(said(raised))) from raised
 
     def close(self) -> None:
         """Ends it."""
