@@ -12,8 +12,8 @@ import pytest
 
 from statemachine.errors import FolderInUse, SessionClosed, StoreMissing, WrongEventLoop, WrongTask
 from statemachine.hosting import SessionClient, SessionHost
-from tests.hosting.test_harm import check_nothing_is_left, sockets, threads_of
 from tests.hosting.test_hosts import until
+from tests.hosting.test_leaving import check_nothing_is_left, sockets, threads_of
 from tests.hosting.work import CONFIG, LONG, QUICK, work
 
 pytestmark = pytest.mark.anyio
