@@ -252,8 +252,8 @@ class SessionClient:
         return begun
 
     async def _told(self, where: Where, session: str, request: bytes, patience: Patience) -> list[Any] | None:
-        """Returns what the worker answers; None: it has not the session, or is not there. While it had the session, and
-        lived, no patience is charged.
+        """Returns what the worker answers; None: it does not have the session, or is not there. While it had the
+        session, and lived, no patience is charged.
         """
         try:
             talk = await self._talk(where, patience)
