@@ -567,10 +567,15 @@ def interrupts_found() -> Iterator[None]:
 
     def found(raised: sys.UnraisableHookArgs) -> None:
         if issubclass(raised.exc_type, KeyboardInterrupt):
-            if not is_over:  # not at once: it would be raised in here, and printed
-                again = threading.Timer(AGAIN_S, _thread.interrupt_main)
-                again.daemon = True
-                again.start()
+            is_begun = is_over
+            while not is_begun:
+                try:  # not at once: it would be raised in here, and printed
+                    again = threading.Timer(AGAIN_S, _thread.interrupt_main)
+                    again.daemon = True
+                    again.start()
+                    is_begun = True
+                except KeyboardInterrupt:  # it came before this one was left, as on a busy machine
+                    pass
         elif not is_over:
             before(raised)
 
