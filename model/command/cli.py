@@ -567,13 +567,12 @@ def interrupts_found() -> Iterator[None]:
 
     def found(raised: sys.UnraisableHookArgs) -> None:
         if issubclass(raised.exc_type, KeyboardInterrupt):
-            is_begun = is_over
-            while not is_begun:
+            while not is_over:
                 try:  # not at once: it would be raised in here, and printed
                     again = threading.Timer(AGAIN_S, _thread.interrupt_main)
                     again.daemon = True
                     again.start()
-                    is_begun = True
+                    break
                 except KeyboardInterrupt:  # it came before this one was left, as on a busy machine
                     pass
         elif not is_over:

@@ -112,7 +112,7 @@ HELD = (r"root +running, waits", r"running +1 +resident(?s:.*)running +1 +reside
 
 
 def test_screen_in_the_middle_shows_who_holds_what_and_who_queues(tmp_path: Path) -> None:
-    """Everybody is held at the first step of their work, so it comes to this, and stays so."""
+    """Every agent is held at its first step of work, so the screen comes to this, and stays so."""
 
     async def stand_still(seconds: float) -> None:
         if seconds > 1:
